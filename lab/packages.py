@@ -1,0 +1,100 @@
+"""Debian packages: which are missing, said before they are installed.
+
+Standard library only, since the first use is to get the virtual environment made.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from lab.paths import LabPaths
+from lab.problem import Problem
+from lab.process import run
+from lab.progress import Progress
+
+SUPPORTED = ("debian", "ubuntu")
+
+
+def operating_system() -> str:
+    """The ``ID`` of os-release, and ``ID_LIKE`` after it."""
+    values: dict[str, str] = {}
+    try:
+        for line in Path("/etc/os-release").read_text().splitlines():
+            key, _, value = line.partition("=")
+            values[key] = value.strip().strip('"')
+    except OSError:
+        return sys.platform
+    return f"{values.get('ID', '')} {values.get('ID_LIKE', '')}".strip()
+
+
+def supported_system() -> bool:
+    """Whether this is Debian, Ubuntu or made from them."""
+    return any(name in operating_system().split() for name in SUPPORTED)
+
+
+def missing(names: Iterable[str]) -> list[str]:
+    """Those of the packages that are not installed."""
+    wanted = sorted(set(names))
+    if not wanted or shutil.which("dpkg-query") is None:
+        return wanted
+    done = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *wanted],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    installed = {
+        line.split()[0] for line in done.stdout.splitlines() if line.endswith(" installed")
+    }
+    return [name for name in wanted if name not in installed]
+
+
+def install(reasons: Mapping[str, str], paths: LabPaths, progress: Progress) -> None:
+    """Install what is missing of ``reasons`` (package name to what it is for).
+
+    The packages are named first; on a terminal the person is asked, otherwise it is done. Services
+    that come with a package are not started (``policy-rc.d`` is not ours to write; the packages
+    chosen here are libraries and programs, and a system libvirt that starts is then used).
+    """
+    names = missing(reasons)
+    if not names:
+        return
+    if not supported_system():
+        raise Problem(
+            f"this system ({operating_system()}) has no Debian packages and lacks "
+            + ", ".join(names),
+            "install them by its own means, or use Debian 12 or later, or Ubuntu 24.04 or later",
+        )
+    progress.say("Debian packages that are needed and not installed:")
+    for name in names:
+        progress.say(f"  {name:<24} {reasons[name]}")
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *names]
+    if os.geteuid() != 0:
+        raise Problem(
+            f"{len(names)} Debian packages are missing and this is not root",
+            f"run the same command with sudo, or first: sudo {' '.join(command)}",
+        )
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        answer = input(f"Install these {len(names)} packages? [Y/n] ").strip().lower()
+        if answer not in ("", "y", "yes"):
+            raise Problem(
+                "the packages were not installed", f"install them yourself: {' '.join(command)}"
+            )
+    log = paths.logs / "packages.log"
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    with progress.task(f"installing {len(names)} Debian packages") as task:
+        for words, failure in (
+            (["apt-get", "update"], "apt-get could not read the package lists"),
+            (command, "apt-get could not install the packages"),
+        ):
+            run(
+                words,
+                log=log,
+                task=task,
+                environment=environment,
+                timeout=1800,
+                failure=failure,
+            )

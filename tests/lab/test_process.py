@@ -1,0 +1,109 @@
+"""Programs end with those who started them, and failures say where to look."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from lab.paths import PROJECT
+from lab.problem import Problem
+from lab.process import output, run
+
+
+class Notes:
+    """A task that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_output_goes_to_the_log_and_its_lines_to_the_task(tmp_path: Path) -> None:
+    notes = Notes()
+    run(
+        ["sh", "-c", "echo one; echo two >&2; echo $EXTRA"],
+        log=tmp_path / "log",
+        task=notes,
+        environment={"EXTRA": "three"},
+        timeout=10,
+        failure="no",
+    )
+    assert notes.texts == ["one", "two", "three"]
+    assert (tmp_path / "log").read_text().splitlines()[1:] == ["one", "two", "three"]
+
+
+def test_a_failure_names_the_status_the_last_lines_and_the_log(tmp_path: Path) -> None:
+    with pytest.raises(Problem) as caught:
+        run(
+            ["sh", "-c", "echo broken pipe; exit 7"],
+            log=tmp_path / "log",
+            timeout=10,
+            failure="the build failed",
+        )
+    assert str(caught.value) == (
+        f"the build failed: exit status 7 (broken pipe): look into {tmp_path / 'log'}."
+    )
+
+
+def test_a_program_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    with pytest.raises(Problem, match="no-such-program"):
+        run(["no-such-program"], log=tmp_path / "log", timeout=10, failure="no")
+    assert output(["no-such-program"]) is None
+
+
+def test_a_timeout_ends_the_whole_process_group(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    with pytest.raises(Problem, match="not done after 1 s"):
+        run(
+            ["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"],
+            log=tmp_path / "log",
+            timeout=1,
+            failure="slow",
+        )
+    _await_end(int(pid_file.read_text()))
+
+
+def test_an_interrupted_run_leaves_no_child(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                f"""
+                from pathlib import Path
+                from lab.process import run
+                run(["sh", "-c", "echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; sleep 60"],
+                    log=Path("{tmp_path}/log"), timeout=60, failure="no")
+                """
+            ),
+        ],
+        cwd=PROJECT,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(500):
+        if pid_file.exists():
+            break
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGINT)
+    parent.wait(10)
+    _await_end(int(pid_file.read_text()))
+
+
+def _await_end(pid: int) -> None:
+    for _ in range(500):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} still runs")
