@@ -1,0 +1,5 @@
+"""The Pulumi program."""
+
+from components.stack import declare
+
+declare()

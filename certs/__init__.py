@@ -1,0 +1,1 @@
+"""Who is who: keys and certificates, and how they are kept."""

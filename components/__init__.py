@@ -1,0 +1,1 @@
+"""The typed components that a stack declares."""

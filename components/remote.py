@@ -1,0 +1,59 @@
+"""The one place that makes a ``remote.Command``."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+import pulumi
+import pulumi_command as command
+
+SHELL = "timeout -k 10 {seconds} bash -euo pipefail -s"
+"""``create`` is constant, the script goes in by ``stdin``: a preview shows its changed lines."""
+
+BOOT_DIALS = 240
+"""Dial attempts while a machine boots: about 20 minutes, since the back-off is capped at 5 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """How to reach a machine: as root, by key, and only if it shows the expected host key."""
+
+    address: IPv4Address
+    private_key: pulumi.Input[str]
+    host_key: pulumi.Input[str]
+
+
+def remote_command(
+    name: str,
+    script: str,
+    *,
+    login: Login,
+    machine: pulumi.Resource,
+    parent: pulumi.Resource,
+    seconds: int = 600,
+    dials: int = 10,
+) -> command.remote.Command:
+    """Run a script on a machine, again whenever it changes; it ends after ``seconds``.
+
+    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``).
+    """
+    limit = f"{seconds + dials * 6 + 60}s"
+    return command.remote.Command(
+        name,
+        connection=command.remote.ConnectionArgs(
+            host=str(login.address),
+            user="root",
+            private_key=login.private_key,
+            host_key=login.host_key,
+            dial_error_limit=dials,
+            per_dial_timeout=15,
+        ),
+        create=SHELL.format(seconds=seconds),
+        stdin=script,
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            deleted_with=machine,
+            depends_on=[machine],
+            custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete="1m"),
+        ),
+    )

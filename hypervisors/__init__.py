@@ -1,0 +1,1 @@
+"""Where machines come from: a small port and its adapters, which know nothing of Kubernetes."""

@@ -1,0 +1,20 @@
+<?xml version="1.0" ?>
+<!-- Lets libvirt keep what a machine prints on its serial console, so that a hung boot can be seen. -->
+<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
+  <xsl:output omit-xml-declaration="yes" indent="yes"/>
+  <xsl:template match="node()|@*">
+    <xsl:copy>
+      <xsl:apply-templates select="node()|@*"/>
+    </xsl:copy>
+  </xsl:template>
+  <xsl:template match="/domain/devices/console">
+    <xsl:copy>
+      <xsl:apply-templates select="node()|@*"/>
+      <log append="off">
+        <xsl:attribute name="file">
+          <xsl:value-of select="concat('@DIRECTORY@/', /domain/name, '.log')"/>
+        </xsl:attribute>
+      </log>
+    </xsl:copy>
+  </xsl:template>
+</xsl:stylesheet>

@@ -1,0 +1,118 @@
+"""Machines on libvirt, through pulumi-libvirt 0.5.4 (its last version): the only importer of it."""
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pulumi
+import pulumi_libvirt as libvirt
+
+from hypervisors.port import Seed
+from spec.cluster import Machine
+from spec.hypervisor import Libvirt
+
+CONSOLE_LOG = (Path(__file__).parent / "console-log.xslt").read_text()
+GIB = 2**30
+
+
+class LibvirtHypervisor:
+    """Networks and machines of one libvirt connection."""
+
+    def __init__(self, spec: Libvirt, parent: pulumi.Resource) -> None:
+        self._spec = spec
+        # An explicit provider: the default one of old versions ignored its configuration
+        # (pulumi-libvirt#168).
+        self._provider = libvirt.Provider(
+            "libvirt", uri=spec.uri, opts=pulumi.ResourceOptions(parent=parent)
+        )
+
+    def network(
+        self, name: str, addresses: IPv4Network, parent: pulumi.Resource
+    ) -> pulumi.Output[str]:
+        """Make a NAT network without DHCP: every machine's address is static."""
+        network = libvirt.Network(
+            "network",
+            name=name,
+            mode="nat",
+            addresses=[str(addresses)],
+            autostart=True,
+            dhcp=libvirt.NetworkDhcpArgs(enabled=False),
+            dns=libvirt.NetworkDnsArgs(enabled=False),
+            opts=pulumi.ResourceOptions(
+                parent=parent, provider=self._provider, delete_before_replace=True
+            ),
+        )
+        return network.id.apply(str)
+
+    def machine(
+        self,
+        name: str,
+        spec: Machine,
+        *,
+        domain: str,
+        network: pulumi.Input[str],
+        mac: str,
+        seed: Seed,
+        parent: pulumi.Resource,
+    ) -> pulumi.Resource:
+        """Make the overlay disk, the seed disk and the domain."""
+        where = self._spec
+        root = libvirt.Volume(
+            f"{name}-disk",
+            name=f"{domain}.qcow2",
+            pool=where.pool,
+            base_volume_name=where.image,
+            base_volume_pool=where.pool,
+            format="qcow2",
+            size=spec.disk * GIB,
+            # A new base image is for new machines: replacing the disk would lose what is on it.
+            opts=pulumi.ResourceOptions(
+                parent=parent,
+                provider=self._provider,
+                ignore_changes=["baseVolumeName", "baseVolumePool"],
+            ),
+        )
+        first_boot = libvirt.CloudInitDisk(
+            f"{name}-seed",
+            name=f"{domain}-seed.iso",
+            pool=where.pool,
+            user_data=seed.user_data,
+            meta_data=seed.meta_data,
+            network_config=seed.network_config,
+            opts=pulumi.ResourceOptions(
+                parent=parent,
+                provider=self._provider,
+                additional_secret_outputs=["userData"],
+            ),
+        )
+        return libvirt.Domain(
+            name,
+            name=domain,
+            type=where.domain_type,
+            vcpu=spec.cpus,
+            memory=spec.memory,
+            kernel=where.kernel,
+            initrd=where.initrd,
+            cmdlines=[{"root": "/dev/vda", "console": "ttyS0", "_": "rw quiet"}]
+            if where.kernel
+            else None,
+            disks=[
+                libvirt.DomainDiskArgs(volume_id=root.id),
+                # Not the cloudinit argument: it attaches a SATA CD-ROM, which Debian's cloud kernel
+                # does not see. The resource's id is "volume id;uuid".
+                libvirt.DomainDiskArgs(volume_id=first_boot.id.apply(lambda i: i.split(";")[0])),
+            ],
+            network_interfaces=[libvirt.DomainNetworkInterfaceArgs(network_id=network, mac=mac)],
+            consoles=[libvirt.DomainConsoleArgs(type="pty", target_port="0", target_type="serial")],
+            xml=libvirt.DomainXmlArgs(xslt=CONSOLE_LOG.replace("@DIRECTORY@", where.console_logs))
+            if where.console_logs
+            else None,
+            autostart=True,
+            running=True,
+            opts=pulumi.ResourceOptions(
+                parent=parent,
+                provider=self._provider,
+                delete_before_replace=True,
+                ignore_changes=["kernel", "initrd"],
+                custom_timeouts=pulumi.CustomTimeouts(create="5m", update="5m", delete="5m"),
+            ),
+        )

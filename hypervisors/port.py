@@ -1,0 +1,49 @@
+"""What the components ask of a hypervisor."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
+
+import pulumi
+
+from spec.cluster import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seed:
+    """What cloud-init's NoCloud data source gives a machine at its first boot."""
+
+    user_data: pulumi.Input[str]
+    """A ``#cloud-config`` document; secret, since it carries the host key."""
+    meta_data: str
+    network_config: str
+
+
+class Hypervisor(Protocol):
+    """A place that makes networks and machines."""
+
+    def network(
+        self, name: str, addresses: IPv4Network, parent: pulumi.Resource
+    ) -> pulumi.Output[str]:
+        """Make a network with a gateway at its first address; return its identifier."""
+
+    def machine(
+        self,
+        name: str,
+        spec: Machine,
+        *,
+        domain: str,
+        network: pulumi.Input[str],
+        mac: str,
+        seed: Seed,
+        parent: pulumi.Resource,
+    ) -> pulumi.Resource:
+        """Make and start a machine; return the resource whose deletion ends it."""
+
+
+def mac_address(cluster: str, address: IPv4Address) -> str:
+    """A locally administered MAC address under KVM's prefix, fixed by cluster and address."""
+    import hashlib
+
+    tail = hashlib.sha256(f"{cluster}/{address}".encode()).hexdigest()
+    return f"52:54:00:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"

@@ -1,0 +1,1 @@
+"""What a person wants: frozen models, and the catalogue of versions that fit together."""

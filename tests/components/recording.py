@@ -1,0 +1,63 @@
+"""A monitor that keeps every registration with its options, in place of the engine."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from google.protobuf import json_format
+from pulumi.runtime import mocks
+
+SECRET = "1b47061264138c4ac30d75fd1eb44270"
+"""The value under the signature key of a secret's envelope on the wire."""
+
+
+@dataclass(frozen=True)
+class Registration:
+    """One resource as the program asked for it."""
+
+    kind: str
+    name: str
+    inputs: dict[str, Any]
+    request: Any = field(repr=False)
+
+
+class _Answers(mocks.Mocks):
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        outputs = dict(args.inputs)
+        if args.typ == "pulumi:index:Stash":
+            outputs["output"] = args.inputs["input"]
+        return f"{args.name}-id", outputs
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"the program calls {args.token}")
+
+
+class Recorder(mocks.MockMonitor):
+    """Keeps what is registered."""
+
+    def __init__(self) -> None:
+        super().__init__(_Answers())
+        self.seen: list[Registration] = []
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        inputs = json_format.MessageToDict(request.object)
+        self.seen.append(Registration(request.type, request.name, inputs, request))
+        return super().RegisterResource(request)
+
+
+def is_secret(value: Any) -> bool:
+    """Whether a wire value is a secret's envelope."""
+    return isinstance(value, dict) and SECRET in value.values()
+
+
+def record(program: Any, *, stack: str = "dev", config: dict[str, str] | None = None) -> Recorder:
+    """Run a program under a recorder and return it once everything is registered."""
+    recorder = Recorder()
+    pulumi.runtime.set_mocks(_Answers(), project="hardway", stack=stack, monitor=recorder)
+    pulumi.runtime.set_all_config(config or {})
+
+    async def wrapped() -> None:
+        program()
+
+    pulumi.runtime.test(wrapped)()
+    return recorder
