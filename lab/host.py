@@ -1,0 +1,34 @@
+"""What the host must bring: Debian packages by purpose."""
+
+from collections.abc import Mapping
+
+from lab.gobuild import architecture
+
+EMULATOR = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
+
+
+def packages_for_machines() -> Mapping[str, str]:
+    """Package name to what it is for: everything between ``pulumi up`` and a machine."""
+    return {
+        EMULATOR[architecture()]: "runs the machines",
+        "qemu-utils": "makes disk images",
+        "libvirt-daemon-system": "manages the machines",
+        "libvirt-clients": "talks to libvirt (virsh)",
+        "dnsmasq-base": "is started by libvirt for each network",
+        "genisoimage": "writes the seed disks (the libvirt plugin calls mkisofs)",
+        "xsltproc": "adjusts domain definitions (the libvirt plugin calls it)",
+        "mmdebstrap": "builds the base image",
+        "debian-archive-keyring": "verifies the base image's packages",
+        "e2fsprogs": "makes the base image's file system",
+        "iproute2": "makes the lab's network namespace",
+        "iptables": "is what libvirt writes its NAT rules with",
+        "openssh-client": "logs in to machines",
+    }
+
+
+PACKAGES_FOR_TESTS: Mapping[str, str] = {
+    "shellcheck": "checks the shell scripts",
+    "openssh-server": "is the SSH server of the engine tests",
+    "gcc": "builds for Go's race detector and cgo",
+    "libc6-dev": "builds with cgo",
+}

@@ -1,0 +1,84 @@
+"""The build recipes of ``lab/recipes/recipes.yaml``: how programs are made from Go modules."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from lab.cache import digest_of, sha256_of
+from lab.problem import Problem
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class ModuleFile(BaseModel):
+    """A plain file that a Go module carries and that is installed beside the programs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    module: str
+    version: str
+    path: str
+
+
+class Recipe(BaseModel):
+    """One family of programs that is built together, at one version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    version: str
+    directory: str
+    """The Go module to build in, relative to the table; it holds ``go.mod`` and ``go.sum``."""
+    programs: Mapping[str, str]
+    """Program name to its main package."""
+    cgo: bool = False
+    tags: tuple[str, ...] = ()
+    ldflags: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    """Debian packages that the build needs."""
+    version_check: Mapping[str, str] = {}
+    """Program name to the arguments that make it print its version."""
+    files: Mapping[str, ModuleFile] = {}
+
+    @property
+    def path(self) -> Path:
+        """The Go module's directory."""
+        return (RECIPES / self.directory).resolve()
+
+    def sources(self) -> list[Path]:
+        """The files of the project that decide what is built; tests do not."""
+        return sorted(
+            file
+            for file in self.path.rglob("*")
+            if file.is_file()
+            and "testdata" not in file.parts
+            and not file.name.endswith("_test.go")
+            and file.suffix in (".go", ".mod", ".sum", ".json")
+        )
+
+    def key(self, architecture: str) -> str:
+        """The identity of what this recipe gives: changes with anything that goes in."""
+        sources = {str(f.relative_to(self.path)): sha256_of(f) for f in self.sources()}
+        return digest_of(["go", architecture, self.model_dump(mode="json"), sources])
+
+
+@cache
+def recipes() -> tuple[Recipe, ...]:
+    """Every recipe of the table."""
+    rows = yaml.safe_load((RECIPES / "recipes.yaml").read_text())
+    return TypeAdapter(tuple[Recipe, ...]).validate_python(rows)
+
+
+def recipe(family: str, version: str) -> Recipe:
+    """The recipe of a family at a version; a Problem names the versions there are."""
+    known = [row.version for row in recipes() if row.family == family]
+    for row in recipes():
+        if (row.family, row.version) == (family, version):
+            return row
+    raise Problem(
+        f"there is no recipe for {family} {version}",
+        f"use one of {', '.join(known)}" if known else "add one to lab/recipes/recipes.yaml",
+    )

@@ -1,0 +1,227 @@
+"""Pulumi, its Python language host and the plugins, from the first source that has them."""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.artifacts import obtain, source_keys
+from lab.cache import Cache, Receipt, digest_of, sha256_of
+from lab.download import Unreachable
+from lab.gobuild import architecture
+from lab.manifest import downloads_of
+from lab.paths import PROJECT, LabPaths
+from lab.problem import Problem
+from lab.process import output, run
+from lab.progress import Progress
+
+PULUMI = "3.259.0"
+"""The version that is built and the oldest that fits; the Python SDK's in requirements.txt."""
+
+DOWNLOADED = "3.261.0"
+"""The version that is downloaded: the first later one whose digests are known for both
+architectures (lab/official.yaml)."""
+
+LANGUAGE_HOST = "3.79.0"
+"""The last version of the Python language host that is a Go module; it runs under 3.259."""
+
+PLUGINS: Mapping[str, str] = {"command": "1.2.1", "libvirt": "0.5.4"}
+"""Provider plugins by name; the versions of their Python SDKs in requirements.txt."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which source one tool came from, and why."""
+
+    tool: str
+    version: str
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A Pulumi that runs, with a home of its own that holds the plugins."""
+
+    pulumi: Path
+    programs: Path
+    """The directory of the CLI and the language host."""
+    home: Path
+    """``PULUMI_HOME``."""
+    choices: tuple[Choice, ...]
+
+    def environment(self) -> dict[str, str]:
+        """The whole environment for ``pulumi``: programs, plugins, the active virtual environment.
+
+        The language host 3.79 does not read ``runtime.options.virtualenv``, so the environment has
+        to be active. ``PYTHONPATH`` is dropped: the program's folder is its own.
+        """
+        venv = (PROJECT / ".venv").resolve()
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PYTHONPATH", "PYTHONHOME")
+        }
+        return inherited | {
+            "PATH": os.pathsep.join(
+                [str(venv / "bin"), str(self.programs), os.environ.get("PATH", "")]
+            ),
+            "VIRTUAL_ENV": str(venv),
+            "PULUMI_HOME": str(self.home),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+
+def prepare(cache: Cache, paths: LabPaths, progress: Progress) -> Toolchain:
+    """Find, fetch or build every tool and return the toolchain; the second call only checks.
+
+    The order of sources: what is installed in a fitting version, the official download with its
+    pinned sha256, a build from Go modules.
+    """
+    programs, cli = _cli(cache, paths, progress)
+    plugins = {
+        name: _plugin(name, version, cache, paths, progress) for name, version in PLUGINS.items()
+    }
+    home = _home(
+        programs / "pulumi", {n: path for n, (path, _) in plugins.items()}, cache, paths, progress
+    )
+    choices = (cli, *(choice for _, choice in plugins.values()))
+    return Toolchain(programs / "pulumi", programs, home, choices)
+
+
+# -- the CLI and the language host ---------------------------------------------------------------
+
+
+def installed_cli() -> tuple[Path | None, str]:
+    """The directory of an installed CLI that fits, and what was found, for people."""
+    found = shutil.which("pulumi")
+    if found is None:
+        return None, "no pulumi on PATH"
+    place = Path(found).resolve().parent
+    told = re.search(r"v(\d+)\.(\d+)\.(\d+)", output([found, "version"]) or "")
+    if told is None:
+        return None, f"{found} does not tell its version"
+    version = ".".join(told.groups())
+    if int(told[1]) != 3 or tuple(map(int, told.groups())) < tuple(map(int, PULUMI.split("."))):
+        return None, f"the installed pulumi {version} does not fit ({PULUMI} or a later 3.x does)"
+    if not (place / "pulumi-language-python").exists():
+        return None, f"the installed pulumi {version} has no pulumi-language-python beside it"
+    return place, f"pulumi {version} is installed"
+
+
+def _cli(cache: Cache, paths: LabPaths, progress: Progress) -> tuple[Path, Choice]:
+    place, told = installed_cli()
+    if place is not None:
+        return place, Choice("pulumi", told.split()[1], "installed", told)
+    receipts = _bundle(cache, paths, progress)
+    files = {name: digest for receipt in receipts for name, digest in receipt.files.items()}
+    version = receipts[0].facts["version"]
+    return cache.tree(files), _choice("pulumi", version, receipts[0], told, pinned=True)
+
+
+def _bundle(cache: Cache, paths: LabPaths, progress: Progress) -> list[Receipt]:
+    """The CLI with its language host: in one download, or built as two programs."""
+    downloaded = [("pulumi", DOWNLOADED)]
+    built = [("pulumi", PULUMI), ("pulumi-language-python", LANGUAGE_HOST)]
+    if not all(_is_stored(cache, *part) for part in built):
+        try:
+            return [obtain(*part, cache, progress, paths.logs) for part in downloaded]
+        except Unreachable as problem:
+            progress.say(f"{problem.what}; building it from Go modules instead")
+    return [obtain(*part, cache, progress, paths.logs) for part in built]
+
+
+def _is_stored(cache: Cache, family: str, version: str) -> bool:
+    return any(cache.receipt(key) for key in source_keys(family, version))
+
+
+def _choice(tool: str, version: str, receipt: Receipt, told: str, *, pinned: bool) -> Choice:
+    if receipt.origin == "official":
+        why = "the official download is reachable"
+    elif pinned:
+        why = "the official download is not reachable"
+    else:
+        why = "no digest of the official download is pinned"
+    return Choice(tool, version, receipt.origin, f"{told}; {why}")
+
+
+# -- the plugins ---------------------------------------------------------------------------------
+
+
+def installed_plugin(name: str, version: str) -> Path | None:
+    """A plugin of exactly this version in the person's own Pulumi home."""
+    home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    program = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
+    return program if os.access(program, os.X_OK) else None
+
+
+def _plugin(
+    name: str, version: str, cache: Cache, paths: LabPaths, progress: Progress
+) -> tuple[Path, Choice]:
+    tool = f"pulumi-resource-{name}"
+    if (program := installed_plugin(name, version)) is not None:
+        return program, Choice(tool, version, "installed", f"{program.parent.name} is installed")
+    receipt = obtain(tool, version, cache, progress, paths.logs)
+    pinned = bool(downloads_of(tool, version, architecture()))
+    told = f"no plugin {name} {version} is installed"
+    choice = _choice(tool, version, receipt, told, pinned=pinned)
+    return cache.blob(receipt.files[tool]), choice
+
+
+def _home(
+    pulumi: Path, plugins: Mapping[str, Path], cache: Cache, paths: LabPaths, progress: Progress
+) -> Path:
+    """A Pulumi home with exactly these plugins, installed by the CLI itself.
+
+    Never found through PATH: the CLI warns about such plugins on every run.
+    """
+    digests = {name: sha256_of(program) for name, program in plugins.items()}
+    home = cache.root / "pulumi" / digest_of(digests)[:24]
+    marker = home / "complete"
+
+    def whole() -> bool:
+        return marker.is_file() and all(
+            program.is_file() and sha256_of(program) == digests[name]
+            for name in plugins
+            if (program := _installed_in(home, name))
+        )
+
+    if whole():
+        return home
+    with cache.lock(f"pulumi-{home.name}", lambda: progress.say("another run installs plugins")):
+        if whole():
+            return home
+        if marker.is_file():
+            progress.say("a plugin in the lab's Pulumi home is damaged: installing it anew")
+        shutil.rmtree(home, ignore_errors=True)
+        log = paths.logs / "plugins.log"
+        for name, program in plugins.items():
+            # The command takes the file's name for a package's: give it the plugin's own.
+            with cache.work() as scratch, progress.task(f"installing the plugin {name}") as task:
+                copy = scratch / f"pulumi-resource-{name}"
+                shutil.copyfile(program, copy)
+                copy.chmod(0o755)
+                run(
+                    [pulumi, "plugin", "install", "resource", name, PLUGINS[name]]
+                    + ["--file", copy, "--reinstall"],
+                    environment={"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
+                    log=log,
+                    task=task,
+                    timeout=120,
+                    failure=f"the plugin {name} could not be installed",
+                )
+            if sha256_of(_installed_in(home, name)) != digests[name]:
+                raise Problem(
+                    f"the installed plugin {name} is not the file given", f"look into {log}"
+                )
+        marker.touch()
+    return home
+
+
+def _installed_in(home: Path, name: str) -> Path:
+    folder = home / "plugins" / f"resource-{name}-v{PLUGINS[name]}"
+    return folder / f"pulumi-resource-{name}"

@@ -1,0 +1,69 @@
+"""Fixtures of all tiers, the order of the tiers, and what this computer cannot run."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lab.cache import Cache
+from lab.paths import LabPaths, lab_paths
+from lab.progress import PlainProgress, Silence
+
+if TYPE_CHECKING:
+    from lab.toolchain import Toolchain
+
+TIERS = ("engine", "machine")
+
+
+def _tier(item: pytest.Item) -> int:
+    return max((n for n, name in enumerate(TIERS, 1) if item.get_closest_marker(name)), default=0)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tiers first; a tier that this computer cannot run is skipped with the reason."""
+    items.sort(key=_tier)
+    reasons = {
+        "engine": None if shutil.which("sshd", path="/usr/sbin:/sbin") else "no /usr/sbin/sshd",
+        "machine": None if os.geteuid() == 0 else "not root: no network namespaces",
+    }
+    if sys.platform != "linux":
+        reasons = dict.fromkeys(reasons, f"{sys.platform} is not Linux")
+    for item in items:
+        for tier, reason in reasons.items():
+            if reason and item.get_closest_marker(tier):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the state of a person's lab; the cache is shared, as between checkouts."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HARDWAY_LAB", f"t{os.getpid() % 10**6}")
+
+
+@pytest.fixture
+def paths() -> LabPaths:
+    return lab_paths()
+
+
+@pytest.fixture
+def progress() -> Silence:
+    return Silence()
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def toolchain(tmp_path_factory: pytest.TempPathFactory) -> "Toolchain":
+    """The real Pulumi, language host and plugins, made if the cache does not have them."""
+    from lab.toolchain import prepare
+
+    state = tmp_path_factory.mktemp("toolchain")
+    logs = LabPaths(name="tools", state=state, run=state / "run")
+    return prepare(Cache(), logs, PlainProgress())
