@@ -1,0 +1,179 @@
+"""A real OpenSSH server on the loopback interface, one process of its own per test."""
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+CONFIGURATION = """\
+ListenAddress 127.0.0.1:{port}
+HostKey {directory}/host_key
+AuthorizedKeysFile {directory}/client_key.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+AcceptEnv {accepted}
+MaxStartups 100
+LogLevel {log_level}
+Subsystem sftp internal-sftp
+"""
+
+ACCEPTED = ("COLOUR", "TOKEN", "PULUMI_COMMAND_STDOUT", "PULUMI_COMMAND_STDERR")
+"""The environment variables that the server takes from a client; no other."""
+
+PROGRAM = shutil.which("sshd", path="/usr/sbin:/sbin") or "/usr/sbin/sshd"
+
+
+@dataclass
+class Sshd:
+    """A server that lets in whoever has ``client_key``; it need not run yet."""
+
+    directory: Path
+    port: int
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @classmethod
+    def prepare(cls, directory: Path, log_level: str) -> "Sshd":
+        """Make keys and configuration, and choose a free port."""
+        directory.mkdir()
+        for name in ("host_key", "client_key"):
+            make_key(directory / name)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        text = CONFIGURATION.format(
+            port=port, directory=directory, accepted=" ".join(ACCEPTED), log_level=log_level
+        )
+        (directory / "sshd_config").write_text(text)
+        return cls(directory, port)
+
+    @property
+    def pid(self) -> int:
+        """The process that listens; it has one child for each connection."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.directory / "host_key.pub")
+
+    def connection(self, **changes: object) -> dict[str, object]:
+        """The fields of ``ConnectionArgs`` that log in here at the first attempt or not at all."""
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": getpass.getuser(),
+            "private_key": (self.directory / "client_key").read_text(),
+            "host_key": (self.directory / "host_key.pub").read_text(),
+            "dial_error_limit": 0,
+        } | changes
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def start(self) -> None:
+        """Run the server in the foreground and wait until it answers."""
+        with (self.directory / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [PROGRAM, "-D", "-e", "-f", self.directory / "sshd_config"],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+        for _ in range(500):
+            assert self._process.poll() is None, self.log()
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.01)
+        raise AssertionError(f"sshd does not answer on port {self.port}")
+
+    def stop(self) -> None:
+        """End the server, and what a failed test has left running under it."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        left = descendants(self._process.pid)
+        self._process.terminate()
+        self._process.wait(10)
+        for pid in left:
+            if pid_runs(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def make_key(path: Path) -> Path:
+    """Make a key pair; the public half is beside the private one, with ``.pub``."""
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path], check=True
+    )
+    return path
+
+
+def fingerprint(public_key: Path) -> str:
+    told = subprocess.check_output(["ssh-keygen", "-l", "-f", public_key], text=True)
+    return told.split()[1]
+
+
+def pid_runs(pid: int) -> bool:
+    """Whether the process is there and has not ended; a zombie has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [each for child in map(int, children) for each in (child, *descendants(child))]
+
+
+@pytest.fixture(scope="session")
+def privilege_separation_directory() -> Iterator[None]:
+    """The directory that sshd demands when root starts it; where we made it, we remove it."""
+    directory = Path("/run/sshd")
+    made = os.geteuid() == 0 and not directory.exists()
+    if made:
+        directory.mkdir(mode=0o755)
+    yield
+    if made:
+        directory.rmdir()
+
+
+class MakeSshd(Protocol):
+    """Prepares a server; with ``DEBUG1`` it logs forwarding, and into the commands' stderr."""
+
+    def __call__(self, log_level: str = "INFO") -> Sshd: ...
+
+
+@pytest.fixture
+def make_sshd(tmp_path: Path, privilege_separation_directory: None) -> Iterator[MakeSshd]:
+    """Prepare servers, each with keys and a port of its own; the test starts them."""
+    made: list[Sshd] = []
+
+    def make(log_level: str = "INFO") -> Sshd:
+        made.append(Sshd.prepare(tmp_path / f"sshd{len(made)}", log_level))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def sshd(make_sshd: MakeSshd) -> Sshd:
+    server = make_sshd()
+    server.start()
+    return server
