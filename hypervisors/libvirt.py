@@ -92,7 +92,8 @@ class LibvirtHypervisor:
             memory=spec.memory,
             kernel=where.kernel,
             initrd=where.initrd,
-            cmdlines=[{"root": "/dev/vda", "console": "ttyS0", "_": "rw quiet"}]
+            # Words without a value stand in an element of their own, as the provider reads them back.
+            cmdlines=[{"root": "/dev/vda", "console": "ttyS0"}, {"_": "rw quiet"}]
             if where.kernel
             else None,
             disks=[

@@ -26,9 +26,10 @@ def run(
 ) -> None:
     """Run a program to its end, its output going to ``log`` and its last line to ``task``.
 
-    The words of ``command`` are strings or paths; ``environment`` is added to this process's own; ``timeout`` is in seconds. The program has no
-    standard input and a process group of its own, which is ended with it on a time-out or when this
-    process is interrupted. Raises a Problem that starts with ``failure`` and names the log.
+    The words of ``command`` are strings or paths; ``environment`` is added to this process's own;
+    ``timeout`` is in seconds. The program has no standard input and a process group of its own,
+    which is ended with it on a time-out or when this process is interrupted. Raises a Problem that
+    starts with ``failure`` and names the log.
     """
     words = [str(word) for word in command]
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class _Answers(mocks.Mocks):
             outputs["output"] = args.inputs["input"]
         return f"{args.name}-id", outputs
 
-    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+    def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], None]:
         raise AssertionError(f"the program calls {args.token}")
 
 
@@ -40,9 +40,9 @@ class Recorder(mocks.MockMonitor):
         self.seen: list[Registration] = []
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
-        inputs = json_format.MessageToDict(request.object)
+        inputs = json_format.MessageToDict(request.object)  # type: ignore[no-untyped-call]
         self.seen.append(Registration(request.type, request.name, inputs, request))
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
 
 def is_secret(value: Any) -> bool:
@@ -59,5 +59,5 @@ def record(program: Any, *, stack: str = "dev", config: dict[str, str] | None = 
     async def wrapped() -> None:
         program()
 
-    pulumi.runtime.test(wrapped)()
+    pulumi.runtime.test(wrapped)()  # type: ignore[no-untyped-call]
     return recorder

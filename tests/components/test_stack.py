@@ -12,7 +12,7 @@ from lab.paths import PROJECT
 from spec.hypervisor import OFFER_VARIABLE, Libvirt
 from tests.components.recording import Recorder, Registration, is_secret, record
 
-TWO = {
+TWO: dict[str, Any] = {
     "networks": {"machines": "192.168.1.0/24"},
     "machines": {
         "master": {"address": "192.168.1.10"},
@@ -110,7 +110,7 @@ def test_addresses_and_macs_are_fixed_and_differ(recorded: Recorder, offer: Libv
         name = disk.name.removesuffix("-seed")
         config = yaml.safe_load(disk.inputs["networkConfig"])
         (interface,) = config["ethernets"].values()
-        address = TWO["machines"][name]["address"]  # type: ignore[index]
+        address = TWO["machines"][name]["address"]
         assert interface["addresses"] == [f"{address}/24"]
         assert interface["match"]["macaddress"] in macs
         assert is_secret(disk.inputs["userData"])
@@ -136,7 +136,7 @@ def test_adding_a_machine_changes_no_other_machines_inputs(offer: Libvirt) -> No
 
 
 def test_a_spec_with_mistakes_ends_in_their_sentences(offer: Libvirt) -> None:
-    with pytest.raises(Exception, match="outside networks.machines"):
+    with pytest.raises(Exception, match="is outside"):
         record(
             declare,
             config={
@@ -149,7 +149,7 @@ def test_without_lab_and_hypervisor_the_person_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(OFFER_VARIABLE, raising=False)
-    with pytest.raises(Exception, match="run this through ./hardway"):
+    with pytest.raises(Exception, match=r"run this through ./hardway"):
         record(declare, config={"hardway:cluster": json.dumps(TWO)})
 
 

@@ -156,5 +156,5 @@ def test_a_write_that_is_cut_off_leaves_the_old_content(tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_made(empty_cache: Cache) -> None:
-    with pytest.raises(Problem, match="building x needs 999999999999 MiB .* XDG_CACHE_HOME"):
+    with pytest.raises(Problem, match=r"building x needs 999999999999 MiB .* XDG_CACHE_HOME"):
         empty_cache.room(999999999999, "building x")

@@ -80,7 +80,8 @@ def test_an_interrupted_run_leaves_no_child(tmp_path: Path) -> None:
                 f"""
                 from pathlib import Path
                 from lab.process import run
-                run(["sh", "-c", "echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; sleep 60"],
+                pid = "{pid_file}"
+                run(["sh", "-c", f"echo $$ > {{pid}}.new; mv {{pid}}.new {{pid}}; sleep 60"],
                     log=Path("{tmp_path}/log"), timeout=60, failure="no")
                 """
             ),
