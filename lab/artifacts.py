@@ -1,0 +1,342 @@
+"""The artifact store: programs and image archives in the cache, from the first source with them.
+
+The order of sources: what is in the store and intact, the official download with its pinned digest,
+a build from the recipe. Every byte is checked before it is handed out; what is damaged is named and
+made anew.
+"""
+
+import posixpath
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import oci
+from lab.cache import Cache, Receipt, digest_of, sha256_of
+from lab.download import Damaged, Unreachable, fetch, part_of
+from lab.gobuild import architecture, build
+from lab.manifest import (
+    Architecture,
+    Artifact,
+    Download,
+    Runtime,
+    artifacts,
+    downloads_key,
+    downloads_of,
+    recipe_of,
+)
+from lab.problem import Problem, full_disk_told
+from lab.progress import Progress
+from spec.versions import Versions
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """An artifact in the store."""
+
+    name: str
+    version: str
+    architecture: str
+    digest: str
+    path: Path
+    origin: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file in the store that is not what was recorded."""
+
+    name: str
+    belongs_to: str
+    fault: str
+    """``missing``, ``damaged`` or ``unreadable`` (a record)."""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.belongs_to}) is {self.fault}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What reading every byte of the store found."""
+
+    files: int
+    size: int
+    findings: tuple[Finding, ...]
+
+
+def _own_architecture() -> Architecture:
+    return "arm64" if architecture() == "arm64" else "amd64"
+
+
+def source_keys(family: str, version: str) -> list[str]:
+    """The receipts under which a family's programs can be in the store, the preferred one first."""
+    rows = downloads_of(family, version, architecture())
+    recipe = recipe_of(family, version)
+    return [
+        *([downloads_key(rows)] if rows else []),
+        *([recipe.key(architecture())] if recipe else []),
+    ]
+
+
+def image_key(artifact: Artifact, source_key: str) -> str:
+    """The receipt of an image archive that is made from one source's program."""
+    return digest_of(["image", oci.FORMAT, artifact.reference, _user(artifact), source_key])
+
+
+def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Path) -> Receipt:
+    """A family of programs for this machine's architecture, from the first source that has it.
+
+    Safe when several runs ask at once and when one is killed. Raises Problem where no source is
+    known, none is reachable (Unreachable), a download has other bytes than it should (Damaged: that
+    is no reason to go on quietly with another source), or the disk is full.
+    """
+    title = f"{family} {version}"
+    for key in source_keys(family, version):
+        if receipt := _intact(cache, key, title, progress):
+            return receipt
+    rows = downloads_of(family, version, architecture())
+    recipe = recipe_of(family, version)
+    if rows:
+        try:
+            return _download(rows, title, cache, progress)
+        except Unreachable as problem:
+            if recipe is None:
+                raise Unreachable(
+                    f"{title} cannot be downloaded and there is no recipe for it: {problem.what}",
+                    "check the network and its proxy, or import a bundle that was exported "
+                    "elsewhere (./hardway artifacts import FILE)",
+                ) from problem
+            for row in rows:
+                part_of(_place(cache, row)).unlink(missing_ok=True)
+            progress.say(f"{title}: {problem.what}; taking the next source")
+    if recipe:
+        return build(recipe, cache, progress, logs)
+    raise Problem(
+        f"no source is known for {title} on {architecture()}",
+        "add a download to lab/official.yaml or a recipe to lab/recipes/recipes.yaml",
+    )
+
+
+class Store:
+    """The artifacts of this machine's architecture."""
+
+    def __init__(self, cache: Cache, progress: Progress, logs: Path) -> None:
+        self.cache = cache
+        self.architecture: Architecture = _own_architecture()
+        self._progress = progress
+        self._logs = logs
+
+    def recorded(self, artifact: Artifact) -> Receipt | None:
+        """The artifact's receipt if the store has it, without reading its bytes."""
+        for key in self.keys(artifact):
+            receipt = self.cache.receipt(key)
+            if receipt and self.cache.blob(receipt.files.get(artifact.name, "-")).is_file():
+                return receipt
+        return None
+
+    def find(self, artifact: Artifact) -> StoredArtifact | None:
+        """The artifact if the store has it, without reading its bytes."""
+        receipt = self.recorded(artifact)
+        return self._stored(artifact, receipt) if receipt else None
+
+    def resolve(self, artifact: Artifact) -> StoredArtifact:
+        """The artifact with every byte checked, fetched or built where the store has it not."""
+        return self._gather((artifact,))[0]
+
+    def fetch(
+        self, versions: Versions, runtime: Runtime = "containerd"
+    ) -> tuple[StoredArtifact, ...]:
+        """Everything that machines of a stack with this runtime need, with every byte checked."""
+        return self._gather(artifacts(versions, self.architecture, runtime))
+
+    def _gather(self, wanted: Iterable[Artifact]) -> tuple[StoredArtifact, ...]:
+        """Resolve artifacts; the programs of one family are obtained together."""
+        families: dict[tuple[str, str], Receipt] = {}
+        stored = []
+        for artifact in wanted:
+            if artifact.image:
+                receipt = self._image(artifact)
+            else:
+                family = artifact.family, artifact.version
+                if family not in families:
+                    families[family] = self._obtain(artifact)
+                receipt = self._with(artifact, families[family])
+            stored.append(self._stored(artifact, receipt))
+        return tuple(stored)
+
+    def keys(self, artifact: Artifact) -> list[str]:
+        """The receipts under which the artifact can be in the store, the preferred one first."""
+        keys = source_keys(artifact.family, artifact.version)
+        return [image_key(artifact, key) for key in keys] if artifact.image else keys
+
+    def verify(self) -> Verification:
+        """Read every byte of the store, toolchain included, and report what is not as recorded."""
+        cache = self.cache
+        blobs = sorted((cache.root / "blobs").glob("??/*"))
+        whole: dict[str, bool] = {}
+        size = 0
+        with self._progress.task("checking every byte of the store") as task:
+            for number, blob in enumerate(blobs, 1):
+                task.note(f"{number} of {len(blobs)} files, {size // 2**20} MiB")
+                whole[blob.name] = sha256_of(blob) == blob.name
+                size += blob.stat().st_size
+        recorded: set[str] = set()
+        findings = []
+        for receipt in cache.receipts():
+            recorded.update(receipt.files.values())
+            for name, digest in receipt.files.items():
+                if not whole.get(digest, False):
+                    fault = "damaged" if digest in whole else "missing"
+                    findings.append(Finding(name, receipt.source, fault))
+        for digest in whole.keys() - recorded:
+            if not whole[digest]:
+                findings.append(Finding(digest, "no record", "damaged"))
+        for record in sorted((cache.root / "receipts").glob("*.json")):
+            if cache.receipt(record.stem) is None:
+                findings.append(Finding(record.name, "a record", "unreadable"))
+        return Verification(len(blobs), size, tuple(findings))
+
+    # -- one artifact --------------------------------------------------------------------------
+
+    def _obtain(self, artifact: Artifact) -> Receipt:
+        family, version = artifact.family, artifact.version
+        return obtain(family, version, self.cache, self._progress, self._logs)
+
+    @staticmethod
+    def _with(artifact: Artifact, receipt: Receipt) -> Receipt:
+        if artifact.name not in receipt.files:
+            raise Problem(
+                f"{receipt.source} gives no {artifact.name}",
+                "correct its programs in lab/recipes/recipes.yaml or lab/official.yaml",
+            )
+        return receipt
+
+    def _image(self, artifact: Artifact) -> Receipt:
+        cache, title = self.cache, f"image archive {artifact}"
+        for key in self.keys(artifact):
+            if receipt := _intact(cache, key, title, self._progress):
+                return receipt
+        program = self._with(artifact, self._obtain(artifact))
+        key = image_key(artifact, program.key)
+        with cache.lock(key), full_disk_told(cache.root), cache.work() as scratch:
+            archive = scratch / artifact.name
+            oci.write_archive(
+                cache.blob(program.files[artifact.name]),
+                archive,
+                name=artifact.name,
+                reference=artifact.reference,
+                architecture=artifact.architecture,
+                user=_user(artifact),
+            )
+            receipt = Receipt(
+                key=key,
+                files={artifact.name: cache.add(archive)},
+                origin=program.origin,
+                source=f"image archive of {program.source}",
+                facts={"family": artifact.family, "version": artifact.version},
+            )
+            cache.record(receipt)
+        return receipt
+
+    def _stored(self, artifact: Artifact, receipt: Receipt) -> StoredArtifact:
+        digest = receipt.files[artifact.name]
+        return StoredArtifact(
+            name=artifact.name,
+            version=artifact.version,
+            architecture=artifact.architecture,
+            digest=digest,
+            path=self.cache.blob(digest),
+            origin=receipt.origin,
+            source=receipt.source,
+        )
+
+
+def _user(artifact: Artifact) -> str:
+    assert artifact.image is not None
+    return artifact.image.user
+
+
+def _intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
+    """What is recorded under a key, if every byte of it is right; else it is named and dropped."""
+    receipt = cache.receipt(key)
+    if receipt is None:
+        return None
+    damaged = cache.damaged(receipt)
+    if not damaged:
+        return receipt
+    progress.say(f"{title} in the store is damaged or missing: {', '.join(damaged)}; replacing it")
+    cache.discard(receipt)
+    return None
+
+
+# -- official downloads ------------------------------------------------------------------------
+
+
+def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Progress) -> Receipt:
+    """Fetch and open a family's downloads. Raises Unreachable or Damaged."""
+    key = downloads_key(rows)
+    with (
+        cache.lock(key, lambda: progress.say(f"another run fetches {title}: waiting for it")),
+        full_disk_told(cache.root),
+    ):
+        if receipt := _intact(cache, key, title, progress):
+            return receipt
+        cache.room(1000, f"downloading {title}")
+        files: dict[str, str] = {}
+        for row in rows:
+            if not row.members and row.sha256 and cache.intact(row.sha256):
+                files[row.name] = row.sha256  # from a run that was cut off at a later row
+                continue
+            place = _place(cache, row)
+            with progress.task(f"downloading {row.name} {row.version}") as task:
+                fetch(row.url, place, sha256=row.sha256, sha512=row.sha512, task=task)
+            with cache.work() as scratch:
+                for program, file in _opened(row, place, scratch):
+                    files[program] = cache.add(file, executable=True)
+            place.unlink(missing_ok=True)
+        receipt = Receipt(
+            key=key,
+            files=files,
+            origin="official",
+            source=rows[0].url if len(rows) == 1 else posixpath.dirname(rows[0].url),
+            facts={"family": rows[0].family, "version": rows[0].version},
+        )
+        cache.record(receipt)
+        return receipt
+
+
+def _place(cache: Cache, row: Download) -> Path:
+    """Where a download gathers: the same place in the next run, which goes on from there."""
+    return cache.root / "downloads" / (row.sha256 or row.sha512 or "")
+
+
+def _opened(row: Download, place: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
+    """The programs in a download: the file itself, or the members named in the row.
+
+    Only the bytes of regular files are read from an archive, so that no name, link or mode in it
+    has an effect.
+    """
+    if not row.members:
+        yield row.name, place
+        return
+    wanted = {posixpath.normpath(path): program for program, path in row.members.items()}
+    try:
+        with tarfile.open(place) as archive:
+            for member in archive:
+                path = posixpath.normpath(member.name)
+                stream = archive.extractfile(member) if member.isreg() and path in wanted else None
+                if stream is not None:
+                    program = wanted.pop(path)
+                    with stream, (scratch / program).open("wb") as output:
+                        shutil.copyfileobj(stream, output)
+                    yield program, scratch / program
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise Damaged(f"{row.url} is no archive that can be opened", _CORRECT) from error
+    if wanted:
+        raise Damaged(f"{row.url} has no {' and no '.join(wanted)} in it", _CORRECT)
+
+
+_CORRECT = "correct its row in lab/official.yaml"

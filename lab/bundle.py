@@ -1,0 +1,279 @@
+"""The bundle: everything that a stack needs in one file, for a machine without any network.
+
+A plain tar. Its first member, ``manifest/<sha256 of itself>.json``, lists what follows; then comes
+every file as ``sha256/<digest>``. So each byte that enters a store has been checked against a
+digest, wherever the file was copied in between.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from lab.artifacts import Store
+from lab.cache import Cache, Receipt, digest_of
+from lab.manifest import (
+    Architecture,
+    Artifact,
+    Origin,
+    Runtime,
+    artifacts,
+    downloads_of,
+    manifest,
+)
+from lab.problem import Problem, full_disk_told
+from lab.progress import Progress
+from spec.versions import Versions
+
+BLOCK = 2**20
+LARGEST_MANIFEST = 2**24
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class BundledReceipt(BaseModel):
+    """A receipt of the store that the bundle was made from."""
+
+    model_config = _FROZEN
+
+    key: Digest
+    files: Mapping[Name, Digest]
+    origin: Origin
+    source: str
+    seconds: float
+    facts: Mapping[str, str]
+
+
+class BundleManifest(BaseModel):
+    """The first member of a bundle."""
+
+    model_config = _FROZEN
+
+    format: Literal[1] = 1
+    architecture: Architecture
+    receipts: tuple[BundledReceipt, ...]
+    sizes: Mapping[Digest, int]
+    """Every file that follows, in its order, with its length in bytes."""
+
+    def named(self, digest: str) -> str:
+        """What people call the file with this digest."""
+        names = (
+            f"{name} {receipt.facts.get('version', '')}".strip()
+            for receipt in self.receipts
+            for name, other in receipt.files.items()
+            if other == digest
+        )
+        return next(names, digest)
+
+
+# -- export ------------------------------------------------------------------------------------
+
+
+def export(
+    path: Path, store: Store, versions: Versions, progress: Progress, runtime: Runtime
+) -> BundleManifest:
+    """Write a stack's artifacts to ``path``, which appears complete; what is missing is made."""
+    store.fetch(versions, runtime)
+    receipts = {
+        receipt.key: BundledReceipt.model_validate(vars(receipt))
+        for artifact in artifacts(versions, store.architecture, runtime)
+        if (receipt := store.recorded(artifact))
+    }
+    digests = {digest for receipt in receipts.values() for digest in receipt.files.values()}
+    bundle = BundleManifest(
+        architecture=store.architecture,
+        receipts=tuple(receipts[key] for key in sorted(receipts)),
+        sizes={digest: store.cache.blob(digest).stat().st_size for digest in sorted(digests)},
+    )
+    part = path.with_name(f".{path.name}.part")
+    lock = f"export-{digest_of(str(path.absolute()))}"
+    with store.cache.lock(lock), progress.task(f"writing {path}") as task, full_disk_told(path):
+        try:
+            with part.open("wb") as output:
+                with tarfile.open(
+                    fileobj=output, mode="w:", format=tarfile.USTAR_FORMAT
+                ) as archive:
+                    content = bundle.model_dump_json(indent=1).encode()
+                    name = f"manifest/{hashlib.sha256(content).hexdigest()}.json"
+                    _add(archive, name, io.BytesIO(content), len(content))
+                    for digest, size in bundle.sizes.items():
+                        task.note(bundle.named(digest))
+                        with store.cache.blob(digest).open("rb") as stream:
+                            _add(archive, f"sha256/{digest}", stream, size)
+                output.flush()
+                os.fsync(output.fileno())
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    return bundle
+
+
+def _add(archive: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o444
+    archive.addfile(member, stream)
+
+
+# -- import ------------------------------------------------------------------------------------
+
+
+def import_bundle(path: Path, store: Store, progress: Progress) -> BundleManifest:
+    """Put a bundle's artifacts into the store, once every byte of the file is checked.
+
+    Raises a Problem that names the damaged artifact, and then nothing was imported; the same where
+    the bundle is for another architecture or was made by a Hardway with other sources.
+    """
+    cache = store.cache
+    with (
+        progress.task(f"checking {path}") as task,
+        full_disk_told(cache.root),
+        cache.work() as scratch,
+        _opened(path) as archive,
+    ):
+        bundle = _manifest(archive, path)
+        known = _known(bundle, path, store)
+        cache.room(sum(bundle.sizes.values()) // 2**20 + 1, f"importing {path}")
+        for digest in bundle.sizes:
+            task.note(bundle.named(digest))
+            _take(archive, digest, scratch / digest, bundle, path)
+        if _next(archive) is not None:
+            raise _damaged(path, "its end", "something follows the last artifact")
+        _enter(bundle, known, scratch, cache)
+    return bundle
+
+
+def _opened(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, "r:")
+    except tarfile.TarError as error:
+        raise Problem(f"{path} is no bundle ({error})", _EXPORT) from error
+    except OSError as error:
+        raise Problem(f"{path} cannot be read ({error.strerror})", "give another file") from error
+
+
+def _manifest(archive: tarfile.TarFile, path: Path) -> BundleManifest:
+    member = _next(archive)
+    folder, _, name = (member.name if member else "").partition("/")
+    if member is None or folder != "manifest" or member.size > LARGEST_MANIFEST:
+        raise Problem(f"{path} is no bundle", _EXPORT)
+    content = b"".join(_blocks(archive, member))
+    if name != f"{hashlib.sha256(content).hexdigest()}.json":
+        raise _damaged(path, "its manifest", "its bytes are not those of its digest")
+    try:
+        return BundleManifest.model_validate_json(content)
+    except ValidationError as error:
+        raise Problem(f"{path} has a manifest that this Hardway does not know", _EXPORT) from error
+
+
+def _known(bundle: BundleManifest, path: Path, store: Store) -> Mapping[str, Artifact]:
+    """An artifact for each of the bundle's receipts, all of which this checkout must know."""
+    if bundle.architecture != store.architecture:
+        raise Problem(
+            f"{path} is for {bundle.architecture} and this machine is {store.architecture}",
+            f"export it on a machine with {store.architecture}",
+        )
+    by_key = {
+        key: artifact
+        for artifact in manifest()
+        if artifact.architecture == store.architecture
+        for key in store.keys(artifact)
+    }
+    known = {}
+    for receipt in bundle.receipts:
+        if receipt.key not in by_key:
+            names = ", ".join(receipt.files)
+            raise Problem(f"{path} has {names} from a source that is not in this checkout", _EXPORT)
+        known[receipt.key] = by_key[receipt.key]
+        _check_files(receipt, by_key[receipt.key], bundle, path)
+    return known
+
+
+def _check_files(
+    receipt: BundledReceipt, artifact: Artifact, bundle: BundleManifest, path: Path
+) -> None:
+    """All files of a receipt follow, and an official program is the one whose digest is pinned."""
+    for name, digest in receipt.files.items():
+        if digest not in bundle.sizes:
+            raise _damaged(path, name, "it is listed and not there")
+    if receipt.origin == "official" and artifact.kind == "binary":
+        for row in downloads_of(artifact.family, artifact.version, artifact.architecture):
+            found = receipt.files.get(row.name)
+            if not row.members and row.sha256 and found != row.sha256:
+                raise _damaged(path, str(row.name), "it is not the official file")
+
+
+def _take(
+    archive: tarfile.TarFile,
+    digest: str,
+    target: Path,
+    bundle: BundleManifest,
+    path: Path,
+) -> None:
+    """Copy the next member to ``target``, which must be the file with this digest."""
+    name = bundle.named(digest)
+    member = _next(archive)
+    if member is None or not member.isreg() or member.name != f"sha256/{digest}":
+        raise _damaged(path, name, "it is cut off or not there")
+    if member.size != bundle.sizes[digest]:
+        raise _damaged(path, name, "its length is wrong")
+    found = hashlib.sha256()
+    with target.open("wb") as output:
+        for block in _blocks(archive, member):
+            found.update(block)
+            output.write(block)
+    if target.stat().st_size != member.size:
+        raise _damaged(path, name, "it is cut off")
+    if found.hexdigest() != digest:
+        raise _damaged(path, name, "its bytes are not those of its digest")
+
+
+def _enter(
+    bundle: BundleManifest, known: Mapping[str, Artifact], scratch: Path, cache: Cache
+) -> None:
+    """Move the checked files into the store, and only then record what they are."""
+    for receipt in bundle.receipts:
+        for digest in receipt.files.values():
+            file = scratch / digest
+            if file.exists() and not cache.intact(digest):
+                cache.add(file, executable=known[receipt.key].kind == "binary")
+    for receipt in bundle.receipts:
+        cache.record(Receipt(**receipt.model_dump()))
+
+
+def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    try:
+        return archive.next()
+    except (tarfile.TarError, OSError):
+        return None
+
+
+def _blocks(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    """A member's bytes, as many as can be read."""
+    stream = archive.extractfile(member)
+    while stream is not None:
+        try:
+            block = stream.read(BLOCK)
+        except (tarfile.TarError, OSError):
+            return
+        if not block:
+            return
+        yield block
+
+
+def _damaged(path: Path, name: str, reason: str) -> Problem:
+    return Problem(
+        f"the bundle {path} is damaged at {name} ({reason}); nothing was imported",
+        "copy it again from where it was exported, or export it again",
+    )
+
+
+_EXPORT = "export one with this version of Hardway: ./hardway artifacts export FILE"

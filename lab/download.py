@@ -1,0 +1,167 @@
+"""One file over HTTP: resumed after a cut, checked against its digest, whole or not there."""
+
+import functools
+import hashlib
+import os
+import ssl
+from pathlib import Path
+
+import httpx
+import tenacity
+
+from lab.problem import Problem, full_disk_told
+from lab.progress import Task
+
+TIMEOUT = httpx.Timeout(30, connect=5)
+BACK_OFF = tenacity.wait_random_exponential(multiplier=0.5, max=10)
+MEBIBYTE = 2**20
+
+_unreachable: dict[str, str] = {}
+"""Hosts that did not answer, with what was seen: each is tried once in the life of a process."""
+
+
+class Unreachable(Problem):
+    """The source does not have the file or does not answer: the next source can be taken."""
+
+
+class Damaged(Problem):
+    """The source answers, and what it sends is not the file: the next source can be taken."""
+
+
+class _Cut(Exception):
+    """A transfer that broke and is worth another attempt."""
+
+
+def part_of(target: Path) -> Path:
+    """Where the bytes of an unfinished download are."""
+    return target.with_name(f"{target.name}.part")
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    sha512: str | None = None,
+    task: Task | None = None,
+    attempts: int = 4,
+) -> None:
+    """Download ``url`` to ``target``, which appears complete, on disk and with the right digest.
+
+    Bytes gather in ``<target>.part``; a later call goes on from there if it has a digest to check
+    the result against. Two calls must not have the same target at the same time: hold a lock.
+    Proxies and certificates come from the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``).
+    Raises Unreachable, Damaged (wrong digest, or cut at each of ``attempts``), or Problem where the
+    disk is full.
+    """
+    host = httpx.URL(url).netloc.decode()
+    if host in _unreachable:
+        raise _not_reached(url, _unreachable[host])
+    part = part_of(target)
+    expected = {"sha256": sha256, "sha512": sha512}
+    pinned = {name: digest for name, digest in expected.items() if digest}
+    with full_disk_told(target.parent):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for attempt in tenacity.Retrying(
+                stop=tenacity.stop_after_attempt(attempts),
+                wait=BACK_OFF,
+                retry=tenacity.retry_if_exception_type(_Cut),
+                reraise=True,
+            ):
+                with attempt:
+                    _transfer(url, part, pinned, task, attempt.retry_state.attempt_number)
+            part.rename(target)
+        except _Cut as cut:
+            raise Damaged(
+                f"the download of {url} failed {attempts} times ({cut})",
+                "run it again to go on from there, or try another network",
+            ) from cut
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+
+
+def _transfer(
+    url: str, part: Path, pinned: dict[str, str], task: Task | None, attempt: int
+) -> None:
+    """Bring ``part`` to its end in one request and check it."""
+    if not pinned:  # nothing would tell whether two halves belong together
+        part.unlink(missing_ok=True)
+    begun = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if begun:
+        headers["Range"] = f"bytes={begun}-"
+    try:
+        with (
+            httpx.Client(timeout=TIMEOUT, follow_redirects=True, verify=_authorities()) as client,
+            client.stream("GET", url, headers=headers) as response,
+        ):
+            kept = _receive(response, url, part, begun, task)
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+        if attempt > 1:  # it did answer a moment ago
+            raise _Cut(_said(error)) from error
+        _unreachable[httpx.URL(url).netloc.decode()] = _said(error)
+        raise _not_reached(url, _said(error)) from error
+    except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+        raise _not_reached(url, _said(error)) from error
+    except httpx.HTTPError as error:
+        raise _Cut(_said(error)) from error
+    _check(url, part, pinned, resumed=kept > 0)
+
+
+def _receive(response: httpx.Response, url: str, part: Path, begun: int, task: Task | None) -> int:
+    """Write the body to ``part`` and return how many bytes of an earlier transfer were kept."""
+    if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return begun  # nothing follows what is there: the digest tells whether that is right
+    if response.status_code in (408, 425, 429) or response.is_server_error:
+        raise _Cut(f"HTTP {response.status_code}")
+    if not response.is_success:
+        raise _not_reached(url, f"HTTP {response.status_code}")
+    if not response.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
+        begun = 0
+    done = begun
+    length = response.headers.get("Content-Length", "")
+    total = f" of {(begun + int(length)) // MEBIBYTE}" if length.isdecimal() else ""
+    with part.open("ab" if begun else "wb") as stream:
+        for block in response.iter_raw():  # sized blocks would lose the last one at a cut
+            stream.write(block)
+            done += len(block)
+            if task:
+                task.note(f"{done // MEBIBYTE}{total} MiB")
+        stream.flush()
+        os.fsync(stream.fileno())
+    return begun
+
+
+def _check(url: str, part: Path, pinned: dict[str, str], *, resumed: bool) -> None:
+    """Compare the file with its digests; other bytes are removed."""
+    for name, digest in pinned.items():
+        with part.open("rb") as stream:
+            found = hashlib.file_digest(stream, name).hexdigest()
+        if found == digest.lower():
+            continue
+        part.unlink()
+        if resumed:
+            raise _Cut("its beginning, from an earlier run, did not fit its end")
+        raise Damaged(
+            f"{url} has the {name} {found}, not {digest}",
+            "what was downloaded is removed; if it happens again, something between here and there "
+            "changes downloads, or the pinned digest is wrong",
+        )
+
+
+@functools.cache
+def _authorities() -> ssl.SSLContext:
+    """The public certificate authorities and those that the system trusts, such as a company's."""
+    context = httpx.create_ssl_context()
+    context.load_default_certs()
+    return context
+
+
+def _said(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _not_reached(url: str, reason: str) -> Unreachable:
+    return Unreachable(f"{url} cannot be had ({reason})", "check the network and its proxy")

@@ -1,0 +1,364 @@
+"""The site mirror: the store over HTTP for the machines of one network.
+
+``GET /sha256/<digest>`` gives a file, ``GET /index.json`` tells which there are; nothing else is
+answered. It runs as a process of its own, in the lab's network namespace where there is one:
+``python -m lab.mirror --bind ADDRESS --port PORT``.
+"""
+
+import argparse
+import errno
+import http
+import json
+import os
+import re
+import select
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from lab.cache import Cache, locked, write_atomically
+from lab.paths import PROJECT, LabPaths
+from lab.problem import Problem
+
+PORT = 6480
+START_WITHIN = 20.0
+END_WITHIN = 5.0
+SILENT_CLIENT = 60.0
+"""Seconds."""
+
+_IP_FREEBIND = 15  # linux/in.h: an address can be bound before the bridge that will have it exists
+
+
+# -- the server --------------------------------------------------------------------------------
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD for files by digest and for the index."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "hardway-mirror"
+    sys_version = ""
+    timeout = SILENT_CLIENT
+
+    @property
+    def _cache(self) -> Cache:
+        return cast(MirrorServer, self.server).cache
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        if self.path == "/index.json":
+            self._index()
+        elif found := re.fullmatch(r"/sha256/([0-9a-f]{64})", self.path):
+            self._file(found[1])
+        else:
+            self._refuse(http.HTTPStatus.NOT_FOUND)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def _index(self) -> None:
+        content = json.dumps(index(self._cache), indent=1).encode()
+        self.send_response(http.HTTPStatus.OK)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def _file(self, digest: str) -> None:
+        try:
+            stream = self._cache.blob(digest).open("rb")
+        except OSError:
+            self._refuse(http.HTTPStatus.NOT_FOUND)
+            return
+        with stream:
+            self._send(stream, digest)
+
+    def _send(self, stream: BinaryIO, digest: str) -> None:
+        size = os.fstat(stream.fileno()).st_size
+        tag = f'"{digest}"'
+        if self.headers.get("If-None-Match") in (tag, "*"):
+            self._head(http.HTTPStatus.NOT_MODIFIED, tag, 0)
+            return
+        wanted = self.headers.get("Range", "")
+        if self.headers.get("If-Range", tag) != tag:
+            wanted = ""
+        try:
+            span = _span(wanted, size)
+        except ValueError:
+            self._refuse(http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, f"bytes */{size}")
+            return
+        if span is None:
+            first, length = 0, size
+            self._head(http.HTTPStatus.OK, tag, size)
+        else:
+            first, length = span
+            place = f"bytes {first}-{first + length - 1}/{size}"
+            self._head(http.HTTPStatus.PARTIAL_CONTENT, tag, length, place)
+        if self.command == "GET" and length:
+            self.connection.sendfile(stream, first, length)
+
+    def _head(self, status: http.HTTPStatus, tag: str, length: int, place: str = "") -> None:
+        self.send_response(status)
+        self.send_header("ETag", tag)
+        self.send_header("Cache-Control", "public, max-age=31536000, immutable")
+        self.send_header("Accept-Ranges", "bytes")
+        if place:
+            self.send_header("Content-Range", place)
+        if status != http.HTTPStatus.NOT_MODIFIED:
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def _refuse(self, status: http.HTTPStatus, place: str = "") -> None:
+        self.send_response(status)
+        if place:
+            self.send_header("Content-Range", place)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def _span(wanted: str, size: int) -> tuple[int, int] | None:
+    """First byte and length of a Range header, or nothing where the whole file is the answer.
+
+    RFC 9110, section 14: what is malformed or asks for several ranges is answered as if there were
+    no Range. Raises ValueError for a range outside the file.
+    """
+    found = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted.replace(" ", ""))
+    if found is None or not any(found.groups()):
+        return None
+    if not found[1]:
+        first, last = max(0, size - int(found[2])), size - 1
+    else:
+        first, last = int(found[1]), min(int(found[2] or size), size - 1)
+        if found[2] and int(found[2]) < first:
+            return None
+    if first >= size or last < first:
+        raise ValueError(wanted)
+    return first, last - first + 1
+
+
+class MirrorServer(ThreadingHTTPServer):
+    """A server whose address need not exist yet."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, address: str, port: int, cache: Cache) -> None:
+        self.cache = cache
+        super().__init__((address, port), Handler)
+
+    def server_bind(self) -> None:
+        """Bind without the name look-up of http.server, which can take long without a network."""
+        if sys.platform == "linux":
+            self.socket.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what went wrong with a request; that a machine went away is no error of ours."""
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+def index(cache: Cache) -> list[dict[str, str | int]]:
+    """What the mirror has, for people and for programs that know names and not digests."""
+    return [
+        {
+            "name": name,
+            "version": receipt.facts.get("version", ""),
+            "sha256": digest,
+            "size": cache.blob(digest).stat().st_size,
+            "origin": receipt.origin,
+            "source": receipt.source,
+        }
+        for receipt in cache.receipts()
+        for name, digest in sorted(receipt.files.items())
+        if cache.blob(digest).is_file()
+    ]
+
+
+# -- the process -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A mirror that runs."""
+
+    pid: int
+    started: str
+    """The kernel's start time of the process: with the pid, its identity since boot."""
+    address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where machines find it."""
+        return f"http://{self.address}:{self.port}"
+
+
+def find(paths: LabPaths) -> Mirror | None:
+    """The lab's mirror, if it runs; a record of one that died, or from before a reboot, is none."""
+    try:
+        mirror = Mirror(**json.loads(_record(paths).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return mirror if _start_time(mirror.pid) == mirror.started else None
+
+
+def start(paths: LabPaths, address: str, port: int, enter: Sequence[str] = ()) -> Mirror:
+    """Run a mirror of the shared cache at an address, or return the one that does already.
+
+    ``enter`` is what goes before a command that shall run in the lab's network namespace. Raises a
+    Problem where the port is taken, naming the program that has it.
+    """
+    with locked(paths.run / "mirror.lock"):
+        running = find(paths)
+        if running is not None and (running.address, running.port) == (address, port):
+            return running
+        _stop(paths)
+        return _start(paths, address, port, enter)
+
+
+def _start(paths: LabPaths, address: str, port: int, enter: Sequence[str]) -> Mirror:
+    log = paths.logs / "mirror.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, "-m", "lab.mirror", "--bind", address, "--port", str(port)]
+    with log.open("ab") as record:
+        try:
+            child = subprocess.Popen(
+                [*enter, *words, "--record", str(_record(paths))],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=record,
+                cwd=PROJECT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Problem(f"the mirror does not start ({error})", f"look into {log}") from error
+    told = _told(child)
+    if "pid" in told:
+        child.returncode = 0  # it outlives this process, so there is nothing to wait for
+        return Mirror(**told)
+    child.kill()
+    child.wait()
+    if "what" in told:
+        raise Problem(told["what"], told["remedy"])
+    raise Problem("the mirror does not start", f"look into {log}")
+
+
+def stop(paths: LabPaths) -> None:
+    """End the lab's mirror, if one runs, and nothing else."""
+    with locked(paths.run / "mirror.lock"):
+        _stop(paths)
+
+
+def _stop(paths: LabPaths) -> None:
+    mirror = find(paths)
+    if mirror is not None:
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(mirror.pid)
+            try:
+                # Looked at again: before the descriptor was open, the pid could change hands.
+                if find(paths) == mirror:
+                    signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                    if not select.select([descriptor], [], [], END_WITHIN)[0]:
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                        select.select([descriptor], [], [], END_WITHIN)
+            finally:
+                os.close(descriptor)
+    _record(paths).unlink(missing_ok=True)
+
+
+def _record(paths: LabPaths) -> Path:
+    return paths.run / "mirror.json"
+
+
+def _start_time(pid: int) -> str | None:
+    """When a living process started, in the kernel's ticks since boot."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the command before it may hold anything
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def _told(child: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """The one line that the new process prints: its identity, or the Problem it met."""
+    assert child.stdout is not None
+    with child.stdout as pipe:
+        ready = select.select([pipe], [], [], START_WITHIN)[0]
+        line = pipe.readline() if ready else b""
+    try:
+        told: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return {}
+    return told
+
+
+def _holder(port: int) -> str:
+    """The program that listens on a port, as far as this user may see."""
+    sockets = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                    sockets.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(str(link.readlink()) in sockets for link in (process / "fd").iterdir()):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+                return f"process {process.name} ({command})"
+    return "another program"
+
+
+_LISTENING = "0A"
+
+
+def serve(address: str, port: int, record: Path | None) -> int:
+    """Serve until ended; the outcome of the start is one line of JSON on standard output."""
+    try:
+        server = MirrorServer(address, port, Cache())
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            what = f"port {port}, which the site mirror needs, is taken by {_holder(port)}"
+            remedy = "end that, or give the lab's network another address"
+        else:
+            what = f"the site mirror cannot listen on {address}:{port} ({error.strerror})"
+            remedy = "give another address or port"
+        print(json.dumps({"what": what, "remedy": remedy}), flush=True)
+        return 1
+    mirror = Mirror(os.getpid(), _start_time(os.getpid()) or "", address, port)
+    if record:
+        write_atomically(record, json.dumps(asdict(mirror)).encode())
+    print(json.dumps(asdict(mirror)), flush=True)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.chdir("/")
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
+    return 0
+
+
+def main() -> int:
+    """The command line of the process."""
+    parser = argparse.ArgumentParser(prog="lab.mirror", description=__doc__)
+    parser.add_argument("--bind", required=True, metavar="ADDRESS")
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--record", type=Path, help="write here which process it is")
+    words = parser.parse_args()
+    return serve(words.bind, words.port, words.record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Image archives without a registry: an OCI image layout in a tar, made byte for byte the same.
+
+The layout follows the OCI image specification 1.1 and can be imported by ``ctr images import``; the
+``manifest.json`` beside it is for ``docker load`` of a Docker that does not read layouts.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from lab.cache import sha256_of
+
+FORMAT = 1
+"""Raised with every change of the bytes that the same input gives."""
+
+_MEDIA = "application/vnd.oci.image"
+_EPOCH = "1970-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A descriptor: what one part of an image refers to another by."""
+
+    media_type: str
+    sha256: str
+    size: int
+
+    @property
+    def path(self) -> str:
+        return f"blobs/sha256/{self.sha256}"
+
+    def descriptor(self, **more: Any) -> dict[str, Any]:
+        return {
+            "mediaType": self.media_type,
+            "digest": f"sha256:{self.sha256}",
+            "size": self.size,
+            **more,
+        }
+
+
+def write_archive(
+    program: Path,
+    target: Path,
+    *,
+    name: str,
+    reference: str,
+    architecture: str,
+    user: str,
+) -> None:
+    """Write to ``target`` an image that holds ``program`` as ``/<name>`` and runs it.
+
+    ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``. The layer is
+    not compressed: emulated machines unpack it faster. A scratch file is made beside ``target``.
+    """
+    layer_file = target.with_name(f"{target.name}.layer")
+    with _tar(layer_file) as layer_tar, program.open("rb") as stream:
+        _add(layer_tar, name, stream, program.stat().st_size, mode=0o755)
+    layer = Blob(f"{_MEDIA}.layer.v1.tar", sha256_of(layer_file), layer_file.stat().st_size)
+    documents = _documents(layer, name, reference, architecture, user)
+    with _tar(target) as archive, layer_file.open("rb") as stream:
+        for path, content in documents.items():
+            _add(archive, path, io.BytesIO(content), len(content))
+        _add(archive, layer.path, stream, layer.size)
+    layer_file.unlink()
+
+
+def _documents(
+    layer: Blob, name: str, reference: str, architecture: str, user: str
+) -> Mapping[str, bytes]:
+    """The JSON files of the layout by path, each referring to the next: index, manifest, config."""
+    config_bytes = _json(
+        {
+            "created": _EPOCH,
+            "architecture": architecture,
+            "os": "linux",
+            "config": {"User": user, "Entrypoint": [f"/{name}"], "WorkingDir": "/"},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}"]},
+            "history": [{"created": _EPOCH, "created_by": f"hardway: {name}"}],
+        }
+    )
+    config = _blob("config.v1+json", config_bytes)
+    manifest_bytes = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{_MEDIA}.manifest.v1+json",
+            "config": config.descriptor(),
+            "layers": [layer.descriptor()],
+        }
+    )
+    manifest = _blob("manifest.v1+json", manifest_bytes)
+    index = {
+        "schemaVersion": 2,
+        "mediaType": f"{_MEDIA}.index.v1+json",
+        "manifests": [
+            manifest.descriptor(
+                platform={"architecture": architecture, "os": "linux"},
+                annotations={
+                    "io.containerd.image.name": reference,
+                    "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
+                },
+            )
+        ],
+    }
+    docker = [{"Config": config.path, "RepoTags": [reference], "Layers": [layer.path]}]
+    return {
+        "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
+        "index.json": _json(index),
+        "manifest.json": _json(docker),
+        manifest.path: manifest_bytes,
+        config.path: config_bytes,
+    }
+
+
+@contextmanager
+def _tar(path: Path) -> Iterator[tarfile.TarFile]:
+    with (
+        path.open("wb") as output,
+        tarfile.open(fileobj=output, mode="w:", format=tarfile.USTAR_FORMAT) as archive,
+    ):
+        yield archive
+
+
+def _blob(kind: str, content: bytes) -> Blob:
+    return Blob(f"{_MEDIA}.{kind}", hashlib.sha256(content).hexdigest(), len(content))
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _add(
+    archive: tarfile.TarFile, path: str, stream: IO[bytes], size: int, mode: int = 0o644
+) -> None:
+    """Add a file of root's with no time: the same bytes wherever and whenever it is made."""
+    member = tarfile.TarInfo(path)
+    member.size, member.mode = size, mode
+    archive.addfile(member, stream)

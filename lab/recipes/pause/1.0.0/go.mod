@@ -1,0 +1,3 @@
+module hardway.invalid/recipes/pause
+
+go 1.26

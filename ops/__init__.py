@@ -1,0 +1,1 @@
+"""The door for people: one command line beside ``pulumi``."""

@@ -1,0 +1,131 @@
+"""``./hardway artifacts``: the store of binaries and image archives."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lab.artifacts import Store
+from lab.bundle import export as export_bundle
+from lab.bundle import import_bundle
+from lab.cache import Cache
+from lab.manifest import Runtime, artifacts
+from lab.paths import lab_paths
+from lab.problem import Problem
+from ops.display import progress, stdout
+from spec.versions import UnknownVersion, Versions, versions_for
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="""
+The binaries and image archives that go onto machines, kept in the cache of your home directory.
+
+Each comes from the first source that has it: the store, the official download with its pinned
+digest, a build from Go modules. Only what is asked for is fetched or built, for this machine's own
+architecture, and every byte is checked against its digest before it is used.
+
+**For a machine without any network:** `./hardway artifacts export stack.tar` where there is one,
+carry the file over, then `./hardway artifacts import stack.tar`.
+""",
+)
+
+KubernetesOption = Annotated[
+    str | None,
+    typer.Option("--kubernetes", "-k", help="The stack of this version, such as 1.37.0."),
+]
+RuntimeOption = Annotated[
+    Runtime, typer.Option("--runtime", "-r", help="What the machines run containers with.")
+]
+File = Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)]
+
+
+@app.command("list")
+def list_(kubernetes: KubernetesOption = None, runtime: RuntimeOption = "containerd") -> None:
+    """Show what a stack needs, what of it is in the store, and where it came from.
+
+    Example: `./hardway artifacts list --kubernetes 1.37.0 --runtime docker`
+    """
+    versions, store = _versions(kubernetes), _store()
+    table = Table("artifact", "version", "kind", "origin", "MiB", "sha256", "source")
+    absent = 0
+    for artifact in artifacts(versions, store.architecture, runtime):
+        row = [artifact.name, artifact.version, artifact.kind]
+        if stored := store.find(artifact):
+            size = f"{stored.path.stat().st_size / 2**20:.1f}"
+            row += [stored.origin, size, stored.digest[:12], stored.source]
+        else:
+            absent += 1
+            origins = " or ".join(dict.fromkeys(source.origin for source in artifact.sources))
+            places = [source.location for source in artifact.sources[:1]]
+            row += [f"[dim]absent, {origins or 'no source'}[/]", "", "", *places]
+        table.add_row(*row)
+    stdout.print(table)
+    if absent:
+        stdout.print(f"{absent} are not in the store yet: ./hardway artifacts fetch gets them")
+
+
+@app.command()
+def fetch(kubernetes: KubernetesOption = None, runtime: RuntimeOption = "containerd") -> None:
+    """Fetch or build what a stack needs and the store lacks; replace what is damaged.
+
+    Example: `./hardway artifacts fetch --kubernetes 1.37.0`
+    """
+    stored = _store().fetch(_versions(kubernetes), runtime)
+    size = sum(artifact.path.stat().st_size for artifact in stored)
+    stdout.print(f"{len(stored)} artifacts, {size // 2**20} MiB, are in the store and intact")
+
+
+@app.command()
+def verify() -> None:
+    """Read every byte of the store, also of the toolchain, and name what is damaged or missing.
+
+    The next command that needs a damaged file replaces it: `./hardway artifacts fetch`, or `up`.
+    """
+    found = _store().verify()
+    if not found.findings:
+        stdout.print(f"{found.files} files, {found.size // 2**20} MiB: every byte is right")
+        return
+    table = Table("file", "of", "fault")
+    for finding in found.findings:
+        table.add_row(finding.name, finding.belongs_to, f"[red]{finding.fault}[/]")
+    stdout.print(table)
+    raise Problem(
+        f"{len(found.findings)} of {found.files} files in the store are not as recorded",
+        "run ./hardway artifacts fetch with the options of your stack to replace them",
+    )
+
+
+@app.command("export")
+def export_(
+    file: File, kubernetes: KubernetesOption = None, runtime: RuntimeOption = "containerd"
+) -> None:
+    """Write what a stack needs to one file, fetching or building it first where it is absent.
+
+    Example: `./hardway artifacts export /media/stick/stack.tar`
+    """
+    bundle = export_bundle(file, _store(), _versions(kubernetes), progress(), runtime)
+    stdout.print(f"{file}: {len(bundle.sizes)} files, {file.stat().st_size // 2**20} MiB")
+
+
+@app.command("import")
+def import_(file: File) -> None:
+    """Take a bundle into the store. No network is needed, and every byte is checked first.
+
+    Example: `./hardway artifacts import /media/stick/stack.tar`
+    """
+    bundle = import_bundle(file, _store(), progress())
+    stdout.print(f"{len(bundle.sizes)} files are in the store")
+
+
+def _store() -> Store:
+    return Store(Cache(), progress(), lab_paths().logs)
+
+
+def _versions(kubernetes: str | None) -> Versions:
+    try:
+        return versions_for(kubernetes)
+    except UnknownVersion as error:
+        what, _, remedy = str(error).partition(": ")
+        raise Problem(what, remedy) from error

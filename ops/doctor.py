@@ -1,0 +1,29 @@
+"""``doctor``: what could stop an ``up``, as a table."""
+
+import typer
+from rich.table import Table
+
+from lab.cache import Cache
+from lab.doctor import Verdict, findings
+from lab.paths import lab_paths
+from ops.display import stdout
+from ops.lifecycle import StackOption, read_cluster
+
+COLOURS = {Verdict.GOOD: "green", Verdict.DONE_BY_UP: "yellow", Verdict.PROBLEM: "bold red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command(rich_help_panel="A cluster")(doctor)
+
+
+def doctor(stack: StackOption = "dev") -> None:
+    """Check this machine before an `up`, changing nothing; exit code 1 if something stops it."""
+    table = Table("subject", "", "seen", "what to do")
+    rows = list(findings(lab_paths(), Cache(), lambda: read_cluster(stack)))
+    for row in rows:
+        colour = COLOURS[row.verdict]
+        table.add_row(row.subject, f"[{colour}]{row.verdict}[/]", row.seen, row.remedy)
+    stdout.print(table)
+    if any(row.verdict is Verdict.PROBLEM for row in rows):
+        raise typer.Exit(1)

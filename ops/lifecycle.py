@@ -1,0 +1,231 @@
+"""``up``, ``down``, ``status`` and ``pulumi``: the short ways around the Pulumi program."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from lab.watch import FirstBootWatch
+from rich.table import Table
+
+from lab import libvirt, mirror, toolchain
+from lab.cache import Cache
+from lab.offer import Phases, prepare_lab, stack_in_lab
+from lab.paths import PROJECT, LabPaths, lab_paths
+from lab.problem import Problem
+from lab.stack import Stack, stack_names
+from ops.display import progress, stdout
+from spec.cluster import Cluster, SpecError, parse
+
+StackOption = Annotated[
+    str,
+    typer.Option("--stack", "-s", envvar="PULUMI_STACK", help="The stack, Pulumi.<stack>.yaml."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command(rich_help_panel="A cluster")(up)
+    app.command(rich_help_panel="A cluster")(down)
+    app.command(rich_help_panel="A cluster")(status)
+    app.command(
+        rich_help_panel="A cluster",
+        context_settings={
+            "ignore_unknown_options": True,
+            "allow_interspersed_args": False,
+            "help_option_names": [],
+        },
+    )(pulumi)
+
+
+def read_cluster(stack: str) -> Cluster:
+    """The cluster of a stack's file; a Problem tells every mistake in it."""
+    file = PROJECT / f"Pulumi.{stack}.yaml"
+    if not file.is_file():
+        raise Problem(
+            f"the stack '{stack}' has no {file.name}",
+            f"write one, starting from a copy of Pulumi.dev.yaml, or use one of "
+            f"{', '.join(stack_names())}",
+        )
+    try:
+        configuration = yaml.safe_load(file.read_text()) or {}
+        return parse(configuration.get("config", {}).get("hardway:cluster"), name=stack)
+    except yaml.YAMLError as error:
+        raise Problem(f"{file.name} is not YAML ({error})", "mend it") from error
+    except SpecError as error:
+        raise Problem(
+            f"{file.name}: {error}", "change it and run the same command again"
+        ) from error
+
+
+def up(stack: StackOption = "dev") -> None:
+    """Bring a stack up: prepare this machine, then run `pulumi up`.
+
+    Safe to run again at any time; what is there is kept and only what differs is changed. What it
+    needs is found, fetched or built once and kept in the cache of your home directory.
+    """
+    cluster = read_cluster(stack)
+    paths, cache, phases = lab_paths(), Cache(), Phases()
+    with phases.phase("toolchain"):
+        tools = toolchain.prepare(cache, paths, progress())
+    for choice in tools.choices:
+        progress().say(f"{choice.tool} {choice.version}: {choice.origin} ({choice.reason})")
+    host = None
+    if cluster.hypervisor is None:
+        host = prepare_lab(cluster, paths, cache, progress(), phases)
+    ready = stack_in_lab(stack, paths, tools)
+    with phases.phase("pulumi up"):
+        ready.create()
+        words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
+        if host is None:
+            done = ready.pulumi(*words)
+        else:
+            with FirstBootWatch.running(paths, host, _domains(cluster), progress()):
+                done = ready.pulumi(*words)
+    if done.returncode != 0:
+        raise Problem(
+            f"pulumi up ended with exit status {done.returncode}",
+            "read its message above; the next ./hardway up goes on from there",
+        )
+    _summary(ready, phases)
+
+
+def _domains(cluster: Cluster) -> dict[str, str]:
+    return {f"{cluster.name}-{name}": str(m.address) for name, m in cluster.machines.items()}
+
+
+def _summary(stack: Stack, phases: Phases) -> None:
+    nodes = _outputs(stack).get("nodes", {})
+    table = Table("machine", "address", "host key", title=None)
+    for name, node in nodes.items():
+        table.add_row(name, node["address"], node["host_key"].split()[0])
+    stdout.print(table)
+    stdout.print(
+        "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.seconds.items())
+    )
+
+
+def _outputs(stack: Stack) -> dict[str, dict[str, dict[str, str]]]:
+    done = stack.pulumi("stack", "output", "--json", capture=True)
+    if done.returncode != 0:
+        return {}
+    value: dict[str, dict[str, dict[str, str]]] = json.loads(done.stdout)
+    return value
+
+
+def down(
+    stack: StackOption = "dev",
+    lab: Annotated[
+        bool, typer.Option("--lab/--keep-lab", help="Also end the lab: libvirt, mirror, namespace.")
+    ] = True,
+) -> None:
+    """Remove a stack (`pulumi destroy`), and end the lab once no stack is left in it.
+
+    The cache stays, so the next `up` is quick.
+    """
+    paths = lab_paths()
+    if _has_state(paths):
+        tools = toolchain.prepare(Cache(), paths, progress())
+        ready = stack_in_lab(stack, paths, tools)
+        if ready.exists():
+            if libvirt.find(paths) is None and read_cluster(stack).hypervisor is None:
+                # The machines' records can only be removed through the libvirt that has them.
+                libvirt.start(paths, progress())
+                ready = stack_in_lab(stack, paths, tools)
+            done = ready.pulumi("destroy", "--yes", "--skip-preview")
+            if done.returncode != 0:
+                raise Problem(
+                    f"pulumi destroy ended with exit status {done.returncode}",
+                    "read its message above; the next ./hardway down goes on from there",
+                )
+            ready.remove()
+    if not lab:
+        return
+    if remaining := stacks_with_state(paths):
+        progress().say(f"the lab stays for the other stacks in it: {', '.join(remaining)}")
+        return
+    stop_lab(paths)
+
+
+def _has_state(paths: LabPaths) -> bool:
+    return (paths.state / "passphrase").is_file()
+
+
+def stacks_with_state(paths: LabPaths) -> list[str]:
+    """The stacks in the lab's own backend."""
+    return sorted(path.stem for path in (paths.backend / ".pulumi" / "stacks").glob("*/*.json"))
+
+
+def stop_lab(paths: LabPaths) -> None:
+    """End everything that ``up`` started and remove the lab's state."""
+    mirror.stop(paths)
+    found = libvirt.find(paths)
+    libvirt.stop(paths, progress())
+    if found is not None and not found.private:
+        shutil.rmtree(found.disks, ignore_errors=True)
+    shutil.rmtree(paths.state, ignore_errors=True)
+    progress().say("the lab is gone; the cache stays")
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what runs: libvirt, machines, mirror, processes, stacks and sizes."""
+    paths = lab_paths()
+    facts = _facts(paths)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    table = Table("what", "state", show_header=False)
+    for key, value in facts.items():
+        table.add_row(key, "\n".join(value) if isinstance(value, list) else str(value))
+    stdout.print(table)
+
+
+def _facts(paths: LabPaths) -> dict[str, str | list[str]]:
+    found = libvirt.find(paths)
+    machines: list[str] = []
+    place = "none runs"
+    if found is not None:
+        place = f"{'private' if found.private else 'system'}, {found.uri}, {found.domain_type}"
+        for line in libvirt.virsh(found, "list", "--all").splitlines():
+            machines.append(" ".join(line.split()[1:]))
+    served = mirror.find(paths)
+    cache = Cache().root
+    return {
+        "lab": f"{paths.name}, state in {paths.state}",
+        "libvirt": place,
+        "machines": machines or "none",
+        "mirror": served.url if served else "none runs",
+        "stacks": stacks_with_state(paths) or "none",
+        "processes": [f"{p.pid} {p.command[:60]}" for p in libvirt.processes(paths)] or "none",
+        "cache": f"{cache}, {_mebibytes(cache)} MiB",
+    }
+
+
+def _mebibytes(folder: Path) -> int:
+    seen: set[int] = set()
+    total = 0
+    for file in folder.rglob("*"):
+        try:
+            entry = file.lstat()
+        except OSError:
+            continue
+        if entry.st_ino not in seen:  # trees are hard links to blobs
+            seen.add(entry.st_ino)
+            total += entry.st_blocks * 512
+    return total // 2**20
+
+
+def pulumi(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Passed on as they are.")] = None,
+    stack: Annotated[str, typer.Option(envvar="PULUMI_STACK", hidden=True)] = "dev",
+) -> None:
+    """Run `pulumi` with the lab's tools, state and network: `./hardway pulumi preview --diff`."""
+    paths = lab_paths()
+    ready = stack_in_lab(stack, paths, toolchain.prepare(Cache(), paths, progress()))
+    if arguments and arguments[0] not in ("stack", "version", "plugin", "help"):
+        ready.create()
+    raise typer.Exit(ready.pulumi(*(arguments or [])).returncode)

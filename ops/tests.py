@@ -1,0 +1,123 @@
+"""``test``: every check of the project, set-up included."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab import gobuild, packages
+from lab.cache import Cache
+from lab.host import PACKAGES_FOR_TESTS, packages_for_machines
+from lab.paths import PROJECT, lab_paths
+from lab.problem import Problem
+from lab.process import output, run
+from lab.recipe import recipes
+from ops.display import progress
+
+BIN = Path(sys.executable).parent
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command(
+        "test",
+        rich_help_panel="Development",
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    )(test)
+
+
+def test(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(help="Given to pytest instead of the whole suite, without other checks."),
+    ] = None,  # noqa: PT028
+) -> None:
+    """Run every check: style, types, imports, shell, Go, and the tests of all tiers.
+
+    Examples: `./hardway test` for everything, `./hardway test tests/lab -k cache` for a part.
+    """
+    prepare_host()
+    if not arguments:
+        static_checks()
+        go_checks()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *(arguments or [])],
+        cwd=PROJECT,
+        check=False,
+        env={**os.environ, "PULUMI_ERROR_OUTPUT_STRING": "true"},
+    )
+    raise typer.Exit(done.returncode)
+
+
+def prepare_host() -> None:
+    """Install the Debian packages of the tests, where that can be done."""
+    if not packages.supported_system() or os.geteuid() != 0:
+        return
+    had_sshd = not packages.missing(["openssh-server"])
+    packages.install({**packages_for_machines(), **PACKAGES_FOR_TESTS}, lab_paths(), progress())
+    if not had_sshd and Path("/run/systemd/system").is_dir():
+        # Only its program is wanted: nobody asked for a server on this host's port 22.
+        output(["systemctl", "disable", "--now", "ssh.service", "ssh.socket"])
+
+
+def static_checks() -> None:
+    """Style, types, imports and shell scripts."""
+    scripts = [
+        path
+        for path in (
+            output(["git", "-C", PROJECT, "ls-files", "-co", "--exclude-standard"]) or ""
+        ).splitlines()
+        if path.endswith(".sh") or path == ".ci/run"
+    ]
+    checks: list[tuple[str, list[str]]] = [
+        ("style", [str(BIN / "ruff"), "check", "."]),
+        ("format", [str(BIN / "ruff"), "format", "--check", "."]),
+        ("types", [str(BIN / "mypy")]),
+        ("imports", [str(BIN / "lint-imports")]),
+    ]
+    if shutil.which("shellcheck"):
+        checks.append(("shell", ["shellcheck", *scripts]))
+    for name, words in checks:
+        _check(name, words, PROJECT)
+
+
+def go_checks() -> None:
+    """``gofmt``, ``go vet`` and the Go tests of every module whose source is in this project."""
+    cache, logs = Cache(), lab_paths().logs
+    go = gobuild.find_go(cache, progress(), logs)
+    modules = sorted({recipe.path for recipe in recipes() if any(recipe.path.glob("*.go"))})
+    with cache.work() as scratch:
+        environment = dict(gobuild.go_environment(cache, scratch))
+        for module in modules:
+            name = module.relative_to(PROJECT)
+            unformatted = output([go.parent / "gofmt", "-l", module])
+            if unformatted is None or unformatted.strip():
+                raise Problem(f"gofmt would change {unformatted}", f"run gofmt -w {name}")
+            _check(f"go vet {name}", [str(go), "vet", "./..."], module, environment)
+            _check(f"go test {name}", [str(go), "test", "./..."], module, environment)
+
+
+def _check(
+    name: str, words: list[str], directory: Path, environment: dict[str, str] | None = None
+) -> None:
+    log = lab_paths().logs / f"check-{name.replace(' ', '-').replace('/', '-')}.log"
+    log.unlink(missing_ok=True)
+    try:
+        with progress().task(f"checking {name}") as task:
+            run(
+                words,
+                log=log,
+                task=task,
+                environment=environment,
+                directory=directory,
+                timeout=1200,
+                failure=f"the check '{name}' failed",
+            )
+    except Problem:
+        if log.is_file():
+            sys.stderr.write(log.read_text())
+        raise

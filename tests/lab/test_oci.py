@@ -1,0 +1,173 @@
+"""Image archives are valid by the OCI specification and to containerd, and always the same."""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.artifacts import Store
+from lab.cache import Cache
+from lab.manifest import artifacts
+from lab.oci import write_archive
+from lab.progress import Silence
+from spec.versions import versions_for
+
+PROGRAM = b"\x7fELF" + bytes(range(256)) * 3000
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return make(tmp_path)
+
+
+def make(directory: Path, **changed: str) -> Path:
+    directory.mkdir(exist_ok=True)
+    program, target = directory / "program", directory / "image.tar"
+    program.write_bytes(PROGRAM)
+    settings = {
+        "name": "coredns",
+        "reference": "hardway.local/coredns:1.14.7",
+        "architecture": "arm64",
+        "user": "65532:65532",
+    }
+    write_archive(program, target, **{**settings, **changed})
+    assert sorted(p.name for p in directory.iterdir()) == ["image.tar", "program"]
+    return target
+
+
+def members(archive: Path) -> dict[str, bytes]:
+    done = subprocess.run(
+        ["tar", "--list", "--file", archive], capture_output=True, text=True, check=True
+    )
+    return {
+        name: subprocess.run(
+            ["tar", "--extract", "--to-stdout", "--file", archive, name],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for name in done.stdout.split()
+    }
+
+
+def follow(files: dict[str, bytes], descriptor: dict[str, Any]) -> bytes:
+    """The blob of a descriptor, checked as OCI image-spec, descriptor.md, asks."""
+    algorithm, _, digest = descriptor["digest"].partition(":")
+    content = files[f"blobs/{algorithm}/{digest}"]
+    assert hashlib.new(algorithm, content).hexdigest() == digest
+    assert len(content) == descriptor["size"]
+    return content
+
+
+def test_the_layout_is_whole_from_the_index_to_the_program(archive: Path) -> None:
+    files = members(archive)
+    assert json.loads(files["oci-layout"]) == {"imageLayoutVersion": "1.0.0"}
+    index = json.loads(files["index.json"])
+    assert index["schemaVersion"] == 2
+    (entry,) = index["manifests"]
+    assert entry["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+    assert entry["platform"] == {"architecture": "arm64", "os": "linux"}
+    assert entry["annotations"] == {
+        "io.containerd.image.name": "hardway.local/coredns:1.14.7",
+        "org.opencontainers.image.ref.name": "1.14.7",
+    }
+    manifest = json.loads(follow(files, entry))
+    assert manifest["schemaVersion"] == 2
+    assert manifest["mediaType"] == entry["mediaType"]
+    assert manifest["config"]["mediaType"] == "application/vnd.oci.image.config.v1+json"
+    config = json.loads(follow(files, manifest["config"]))
+    assert (config["architecture"], config["os"]) == ("arm64", "linux")
+    assert config["config"]["Entrypoint"] == ["/coredns"]
+    assert config["config"]["User"] == "65532:65532"
+    (layer,) = manifest["layers"]
+    assert layer["mediaType"] == "application/vnd.oci.image.layer.v1.tar"
+    content = follow(files, layer)
+    assert config["rootfs"] == {
+        "type": "layers",
+        "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}"],
+    }
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        (program,) = tar.getmembers()
+        assert (program.name, program.mode, program.uid, program.gid) == ("coredns", 0o755, 0, 0)
+        stream = tar.extractfile(program)
+        assert stream is not None
+        assert stream.read() == PROGRAM
+
+
+def test_a_docker_without_layouts_finds_the_same_image(archive: Path) -> None:
+    files = members(archive)
+    (image,) = json.loads(files["manifest.json"])
+    assert image["RepoTags"] == ["hardway.local/coredns:1.14.7"]
+    config = json.loads(files[image["Config"]])
+    digests = [f"sha256:{hashlib.sha256(files[path]).hexdigest()}" for path in image["Layers"]]
+    assert digests == config["rootfs"]["diff_ids"]
+
+
+def test_the_same_program_gives_the_same_bytes_anywhere_and_at_any_time(tmp_path: Path) -> None:
+    first = make(tmp_path / "a")
+    previous = os.umask(0o077)
+    try:
+        time.sleep(1.1)  # longer than the resolution of a time in a tar
+        second = make(tmp_path / "b")
+    finally:
+        os.umask(previous)
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "pause"}, {"reference": "x/y:2"}, {"architecture": "amd64"}, {"user": "0:0"}],
+)
+def test_every_property_of_an_image_is_in_its_bytes(change: dict[str, str], tmp_path: Path) -> None:
+    assert make(tmp_path / "a").read_bytes() != make(tmp_path / "b", **change).read_bytes()
+
+
+@pytest.fixture
+def containerd(tmp_path: Path) -> Iterator[list[str]]:
+    """The words of a ``ctr`` that talks to a real containerd, where the store has one."""
+    store = Store(Cache(), Silence(), tmp_path)
+    every = artifacts(versions_for(), store.architecture)
+    found = {a.name: store.find(a) for a in every if a.family == "containerd"}
+    daemon, client = found["containerd"], found["ctr"]
+    if daemon is None or client is None:
+        pytest.skip("no containerd in the store yet: ./hardway artifacts fetch")
+    configuration = tmp_path / "config.toml"
+    configuration.write_text(
+        f"version = 3\nroot = '{tmp_path}/root'\nstate = '{tmp_path}/state'\n"
+        "disabled_plugins = ['io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime',\n"
+        "  'io.containerd.grpc.v1.cri']\n"
+        f"[grpc]\naddress = '{tmp_path}/c.sock'\n[ttrpc]\naddress = '{tmp_path}/t.sock'\n"
+    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([daemon.path, "-c", configuration], stdout=log, stderr=log)
+        try:
+            while not (tmp_path / "c.sock").exists():
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+            yield [str(client.path), "--address", f"{tmp_path}/c.sock", "--namespace", "k8s.io"]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@pytest.mark.machine
+def test_containerd_imports_the_archive_under_its_name(
+    containerd: list[str], tmp_path: Path
+) -> None:
+    architecture = Store(Cache(), Silence(), tmp_path).architecture
+    archive = make(tmp_path / "image", architecture=architecture)
+    platform = f"linux/{architecture}"
+    subprocess.run([*containerd, "images", "import", "--platform", platform, archive], check=True)
+    told = subprocess.run(
+        [*containerd, "images", "check"], check=True, capture_output=True, text=True
+    )
+    line = next(line for line in told.stdout.splitlines() if "hardway.local/coredns:1.14.7" in line)
+    assert "complete (2/2)" in line
+    assert line.split()[-1] == "true"

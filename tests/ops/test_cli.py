@@ -1,0 +1,100 @@
+"""The door: help that teaches, and one sentence where something is wrong."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.paths import PROJECT
+
+
+def hardway(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROJECT / "hardway", *words],
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_names_every_verb_and_where_to_start() -> None:
+    said = hardway("--help").stdout
+    for verb in ("up", "down", "status", "doctor", "pulumi", "artifacts", "test"):
+        assert re.search(rf"^\W*{verb}\s", said, re.MULTILINE), verb
+    assert "Start here" in said
+    assert "--install-completion" in said
+
+
+@pytest.mark.parametrize("verb", ["up", "down", "status", "doctor", "test", "artifacts"])
+def test_every_verb_explains_itself(verb: str) -> None:
+    done = hardway(verb, "--help")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) > 5
+
+
+def test_completion_offers_the_verbs() -> None:
+    done = hardway(_HARDWAY_COMPLETE="complete_bash", COMP_WORDS="hardway do", COMP_CWORD="1")
+    assert done.stdout.split() == ["down", "doctor"] or set(done.stdout.split()) == {
+        "down",
+        "doctor",
+    }
+
+
+def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    said = " ".join(done.stderr.split())
+    assert said.startswith("Error: ")
+    assert said.endswith(".")
+    return said
+
+
+def test_an_unknown_stack_is_refused_with_the_known_ones() -> None:
+    said = one_sentence(hardway("up", "--stack", "nosuch"))
+    assert "Pulumi.nosuch.yaml" in said
+    assert "dev" in said
+
+
+def test_a_mistake_in_the_stack_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    file = PROJECT / "Pulumi.mistaken.yaml"
+    file.write_text(
+        "config:\n  hardway:cluster:\n    networks: {machines: 192.168.1.0/24}\n"
+        "    machines: {m: {address: 10.0.0.1}}\n"
+    )
+    try:
+        said = one_sentence(
+            hardway("up", "--stack", "mistaken", XDG_STATE_HOME=str(tmp_path / "state"))
+        )
+        assert "machines.m.address 10.0.0.1 is outside" in said
+        assert not (tmp_path / "state").exists()
+    finally:
+        file.unlink()
+
+
+def test_a_lab_name_that_cannot_be_one_is_refused() -> None:
+    assert "at most 8" in one_sentence(hardway("status", HARDWAY_LAB="Not A Name"))
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "hardway").write_text("a file where the cache should be")
+    done = hardway("status", XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path) in done.stderr
+
+
+def test_doctor_prints_every_check_and_agrees_with_its_exit_code(tmp_path: Path) -> None:
+    done = hardway("doctor", XDG_STATE_HOME=str(tmp_path))
+    for subject in ("system", "user", "packages", "Go", "Pulumi", "disk", "memory", "libvirt"):
+        assert subject in done.stdout, done.stderr
+    assert done.returncode == ("problem" in done.stdout)
+
+
+def test_status_of_an_empty_lab_says_so(tmp_path: Path) -> None:
+    done = hardway("status", XDG_STATE_HOME=str(tmp_path), HARDWAY_LAB="empty")
+    assert done.returncode == 0, done.stderr
+    assert "none runs" in done.stdout
