@@ -92,7 +92,7 @@ class LibvirtHypervisor:
             memory=spec.memory,
             kernel=where.kernel,
             initrd=where.initrd,
-            # Words without a value stand in an element of their own, as the provider reads them back.
+            # Words without a value are an element of their own: the provider reads them back so.
             cmdlines=[{"root": "/dev/vda", "console": "ttyS0"}, {"_": "rw quiet"}]
             if where.kernel
             else None,

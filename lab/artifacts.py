@@ -95,7 +95,7 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
     """
     title = f"{family} {version}"
     for key in source_keys(family, version):
-        if receipt := _intact(cache, key, title, progress):
+        if receipt := cache.usable(key, title, progress.say):
             return receipt
     rows = downloads_of(family, version, architecture())
     recipe = recipe_of(family, version)
@@ -217,7 +217,7 @@ class Store:
     def _image(self, artifact: Artifact) -> Receipt:
         cache, title = self.cache, f"image archive {artifact}"
         for key in self.keys(artifact):
-            if receipt := _intact(cache, key, title, self._progress):
+            if receipt := cache.usable(key, title, self._progress.say):
                 return receipt
         program = self._with(artifact, self._obtain(artifact))
         key = image_key(artifact, program.key)
@@ -259,19 +259,6 @@ def _user(artifact: Artifact) -> str:
     return artifact.image.user
 
 
-def _intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
-    """What is recorded under a key, if every byte of it is right; else it is named and dropped."""
-    receipt = cache.receipt(key)
-    if receipt is None:
-        return None
-    damaged = cache.damaged(receipt)
-    if not damaged:
-        return receipt
-    progress.say(f"{title} in the store is damaged or missing: {', '.join(damaged)}; replacing it")
-    cache.discard(receipt)
-    return None
-
-
 # -- official downloads ------------------------------------------------------------------------
 
 
@@ -282,7 +269,7 @@ def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Pr
         cache.lock(key, lambda: progress.say(f"another run fetches {title}: waiting for it")),
         full_disk_told(cache.root),
     ):
-        if receipt := _intact(cache, key, title, progress):
+        if receipt := cache.usable(key, title, progress.say):
             return receipt
         cache.room(1000, f"downloading {title}")
         files: dict[str, str] = {}

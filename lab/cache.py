@@ -173,6 +173,21 @@ class Cache:
         """The names of the receipt's files that are missing or have other bytes than recorded."""
         return [name for name, digest in receipt.files.items() if not self.intact(digest)]
 
+    def usable(self, key: str, title: str, say: Callable[[str], None]) -> Receipt | None:
+        """What is recorded under a key if every byte of it is right; else it is named and dropped.
+
+        ``title`` is what people call it.
+        """
+        receipt = self.receipt(key)
+        if receipt is None:
+            return None
+        damaged = self.damaged(receipt)
+        if not damaged:
+            return receipt
+        say(f"{title} in the cache is damaged ({', '.join(damaged)}): replacing it")
+        self.discard(receipt)
+        return None
+
     def discard(self, receipt: Receipt) -> None:
         """Forget a receipt and remove those of its blobs that are damaged."""
         self._receipt_path(receipt.key).unlink(missing_ok=True)

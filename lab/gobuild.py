@@ -42,10 +42,10 @@ def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Recei
     """
     key = recipe.key(architecture())
     title = f"{recipe.family} {recipe.version}"
-    if (receipt := _intact(cache, key, title, progress)) is not None:
+    if (receipt := cache.usable(key, title, progress.say)) is not None:
         return receipt
     with cache.lock(key, lambda: progress.say(f"another run builds {title}: waiting for it")):
-        if (receipt := _intact(cache, key, title, progress)) is not None:
+        if (receipt := cache.usable(key, title, progress.say)) is not None:
             return receipt
         cache.room(6000, f"building {title}")
         install(
@@ -74,18 +74,6 @@ def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Recei
         )
         cache.record(receipt)
         return receipt
-
-
-def _intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
-    receipt = cache.receipt(key)
-    if receipt is None:
-        return None
-    damaged = cache.damaged(receipt)
-    if not damaged:
-        return receipt
-    progress.say(f"{title} in the cache is damaged ({', '.join(damaged)}): making it anew")
-    cache.discard(receipt)
-    return None
 
 
 def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, task: Task) -> None:

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 import yaml
-from lab.watch import FirstBootWatch
 from rich.table import Table
 
 from lab import libvirt, mirror, toolchain
 from lab.cache import Cache
-from lab.offer import Phases, prepare_lab, stack_in_lab
+from lab.offer import Phases, offer_path, prepare_lab, stack_in_lab
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
 from lab.stack import Stack, stack_names
+from lab.watch import FirstBootWatch
 from ops.display import progress, stdout
 from spec.cluster import Cluster, SpecError, parse
 
@@ -127,13 +127,8 @@ def down(
     """
     paths = lab_paths()
     if _has_state(paths):
-        tools = toolchain.prepare(Cache(), paths, progress())
-        ready = stack_in_lab(stack, paths, tools)
+        ready = _ready(stack, paths)
         if ready.exists():
-            if libvirt.find(paths) is None and read_cluster(stack).hypervisor is None:
-                # The machines' records can only be removed through the libvirt that has them.
-                libvirt.start(paths, progress())
-                ready = stack_in_lab(stack, paths, tools)
             done = ready.pulumi("destroy", "--yes", "--skip-preview")
             if done.returncode != 0:
                 raise Problem(
@@ -147,6 +142,15 @@ def down(
         progress().say(f"the lab stays for the other stacks in it: {', '.join(remaining)}")
         return
     stop_lab(paths)
+
+
+def _ready(stack: str, paths: LabPaths) -> Stack:
+    """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot)."""
+    tools = toolchain.prepare(Cache(), paths, progress())
+    stopped = offer_path(paths).exists() and libvirt.find(paths) is None
+    if stopped and read_cluster(stack).hypervisor is None:
+        libvirt.start(paths, progress())
+    return stack_in_lab(stack, paths, tools)
 
 
 def _has_state(paths: LabPaths) -> bool:
@@ -225,7 +229,7 @@ def pulumi(
 ) -> None:
     """Run `pulumi` with the lab's tools, state and network: `./hardway pulumi preview --diff`."""
     paths = lab_paths()
-    ready = stack_in_lab(stack, paths, toolchain.prepare(Cache(), paths, progress()))
+    ready = _ready(stack, paths)
     if arguments and arguments[0] not in ("stack", "version", "plugin", "help"):
         ready.create()
     raise typer.Exit(ready.pulumi(*(arguments or [])).returncode)

@@ -42,6 +42,26 @@ class Machine(BaseModel):
     """GiB."""
 
 
+class BaseImage(BaseModel):
+    """A distribution's cloud image that machines start from, in place of the one the lab builds."""
+
+    model_config = FROZEN
+
+    source: str
+    """A URL, or a path on this host."""
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha512: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")] | None = None
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> Self:
+        if not (self.sha256 or self.sha512):
+            raise ValueError(
+                "base_image has no digest, so anything could be booted; "
+                "write the sha256 or sha512 that its maker publishes"
+            )
+        return self
+
+
 class Cluster(BaseModel):
     """What a person wants."""
 
@@ -50,6 +70,8 @@ class Cluster(BaseModel):
     name: DnsLabel
     networks: Networks
     machines: dict[DnsLabel, Machine] = Field(min_length=1)
+    base_image: BaseImage | None = None
+    """What machines start from; left out, the lab builds a Debian with the artifacts inside."""
     hypervisor: Libvirt | None = None
     """Where the machines run; left out, the lab of this host offers it."""
 

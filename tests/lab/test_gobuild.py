@@ -106,7 +106,7 @@ def test_a_damaged_program_is_named_and_built_anew(
         blob.write_bytes(content if damage == "flip" else content[:1000])
     heard = Heard()
     again = gobuild.build(tool, empty_cache, heard, tmp_path / "logs")
-    assert heard.lines[0] == "tool 1.0.0 in the cache is damaged (tool): making it anew"
+    assert heard.lines[0] == "tool 1.0.0 in the cache is damaged (tool): replacing it"
     assert say_of(empty_cache, again.files["tool"]) == "tool 1.0.0\n"
 
 

@@ -39,6 +39,8 @@ def test_a_good_spec_has_its_defaults_and_the_stacks_name() -> None:
             {"networks": {"machines": "192.168.1.7/24"}},
             "networks.machines: .*not a valid IPv4 network",
         ),
+        ({"base_image": {"source": "a.img"}}, "base_image.*write the sha256"),
+        ({"base_image": {"source": "a.img", "sha256": "12"}}, r"base_image\.sha256"),
         ({"hypervisor": {"kind": "libvirt"}}, "hypervisor.uri"),
     ],
 )

@@ -1,0 +1,188 @@
+"""What ``hardway doctor`` looks at: everything that could stop an ``up``, seen beforehand."""
+
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from lab import gobuild, libvirt, mirror, packages, toolchain
+from lab.cache import Cache
+from lab.host import packages_for_machines
+from lab.paths import LabPaths
+from lab.problem import Problem
+from spec.cluster import Cluster
+
+
+class Verdict(StrEnum):
+    """What a finding means for an ``up``."""
+
+    GOOD = "good"
+    DONE_BY_UP = "done by up"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table."""
+
+    subject: str
+    verdict: Verdict
+    seen: str
+    remedy: str = ""
+
+
+COLD_DISK = 14 * 1024
+"""MiB that a first ``up`` needs: Go's caches, artifacts, image and disks (measured: see docs)."""
+
+WARM_DISK = 3 * 1024
+"""MiB for a further ``up``: the overlays of a few machines."""
+
+MEMORY = 3 * 1024
+"""MiB for the default stack's first machine and the programs beside it."""
+
+
+def findings(paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster]) -> Iterator[Finding]:
+    """Every check, in the order in which ``up`` would meet them. Changes nothing."""
+    yield _system()
+    yield _root()
+    yield _python()
+    yield _guarded("stack", lambda: _stack(cluster))
+    yield _packages()
+    yield _go()
+    yield from _tools()
+    yield from _disk(paths, cache)
+    yield _memory()
+    yield _virtualisation()
+    found = None
+    try:
+        found = libvirt.find(paths)
+        yield _libvirt(paths, found)
+    except Problem as problem:
+        yield Finding("libvirt", Verdict.PROBLEM, problem.what, problem.remedy)
+    yield _guarded("network", lambda: _network(cluster, found))
+    yield _guarded("mirror port", lambda: _mirror(paths, found))
+
+
+def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Problem as problem:
+        return Finding(subject, Verdict.PROBLEM, problem.what, problem.remedy)
+
+
+def _system() -> Finding:
+    name = packages.operating_system()
+    if packages.supported_system():
+        return Finding("system", Verdict.GOOD, f"{name}, {platform.machine()}")
+    return Finding(
+        "system", Verdict.PROBLEM, f"{name} is not supported", "use Debian 12 or Ubuntu 24.04"
+    )
+
+
+def _root() -> Finding:
+    if os.geteuid() == 0:
+        return Finding("user", Verdict.GOOD, "root")
+    return Finding("user", Verdict.PROBLEM, "not root", "run it with sudo")
+
+
+def _python() -> Finding:
+    return Finding("Python", Verdict.GOOD, ".".join(map(str, sys.version_info[:3])))
+
+
+def _stack(cluster: Callable[[], Cluster]) -> Finding:
+    value = cluster()
+    return Finding("stack", Verdict.GOOD, f"{value.name}: {', '.join(value.machines)}")
+
+
+def _packages() -> Finding:
+    lacking = packages.missing(packages_for_machines())
+    if not lacking:
+        return Finding("packages", Verdict.GOOD, "all are installed")
+    return Finding("packages", Verdict.DONE_BY_UP, f"to be installed: {', '.join(lacking)}")
+
+
+def _go() -> Finding:
+    found, told = gobuild.installed_go()
+    if found is not None:
+        return Finding("Go", Verdict.GOOD, told)
+    return Finding("Go", Verdict.DONE_BY_UP, f"{told}; {gobuild.GO_PACKAGE} is fetched if needed")
+
+
+def _tools() -> Iterator[Finding]:
+    place, told = toolchain.installed_cli()
+    verdict = Verdict.GOOD if place else Verdict.DONE_BY_UP
+    yield Finding("Pulumi", verdict, told if place else f"{told}; fetched or built once")
+    for name, version in toolchain.PLUGINS.items():
+        installed = toolchain.installed_plugin(name, version)
+        yield Finding(
+            f"plugin {name}",
+            Verdict.GOOD if installed else Verdict.DONE_BY_UP,
+            f"{version} is installed" if installed else f"{version} is fetched or built once",
+        )
+
+
+def _disk(paths: LabPaths, cache: Cache) -> Iterator[Finding]:
+    warm = (cache.root / "receipts").is_dir()
+    for subject, place in (("cache", cache.root), ("state", paths.state)):
+        existing = next(parent for parent in (place, *place.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free // 2**20
+        needed = WARM_DISK if warm or subject == "state" else COLD_DISK
+        seen = f"{place}: {free // 1024} GiB free"
+        if free >= needed:
+            yield Finding(f"disk ({subject})", Verdict.GOOD, seen)
+        else:
+            variable = "XDG_CACHE_HOME" if subject == "cache" else "XDG_STATE_HOME"
+            yield Finding(
+                f"disk ({subject})",
+                Verdict.PROBLEM,
+                f"{seen}, {needed // 1024} GiB are needed",
+                f"free some space, or set {variable} to a directory on a larger disk",
+            )
+
+
+def _memory() -> Finding:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) // 1024
+    if free >= MEMORY:
+        return Finding("memory", Verdict.GOOD, f"{free} MiB available")
+    return Finding(
+        "memory",
+        Verdict.PROBLEM,
+        f"{free} MiB available, {MEMORY} are needed",
+        "end other programs, or use a larger machine",
+    )
+
+
+def _virtualisation() -> Finding:
+    kind, reason = libvirt.domain_type()
+    return Finding("virtualisation", Verdict.GOOD, f"{kind}: {reason}")
+
+
+def _libvirt(paths: LabPaths, found: libvirt.Libvirt | None) -> Finding:
+    if found is None:
+        return Finding(
+            "libvirt", Verdict.DONE_BY_UP, f"a private one is started in {paths.namespace}"
+        )
+    kind = "the lab's private one" if found.private else "the system's"
+    return Finding("libvirt", Verdict.GOOD, f"{kind} answers at {found.uri}")
+
+
+def _network(cluster: Callable[[], Cluster], found: libvirt.Libvirt | None) -> Finding:
+    value = cluster()
+    if found is not None:
+        libvirt.check_network(value.networks.machines, value.name, found)
+    return Finding("network", Verdict.GOOD, f"{value.networks.machines} is free")
+
+
+def _mirror(paths: LabPaths, found: libvirt.Libvirt | None) -> Finding:
+    if mirror.find(paths) is not None:
+        return Finding("mirror port", Verdict.GOOD, f"the mirror runs on {mirror.PORT}")
+    if found is not None and not found.private:
+        with socket.socket() as probe:
+            probe.bind(("", mirror.PORT))
+    return Finding("mirror port", Verdict.GOOD, f"{mirror.PORT} is free")

@@ -1,0 +1,91 @@
+"""The lab made ready: everything between a bare machine and ``pulumi up``."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+from lab import artifacts, image, libvirt, mirror, packages
+from lab.cache import Cache, write_atomically
+from lab.host import packages_for_machines
+from lab.paths import LabPaths
+from lab.progress import Progress
+from lab.stack import Stack
+from lab.toolchain import Toolchain
+from spec.cluster import Cluster
+from spec.hypervisor import OFFER_VARIABLE, Libvirt
+from spec.versions import versions_for
+
+
+@dataclass
+class Phases:
+    """How long each part of a command took, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a part; a part that is met twice adds up."""
+        started = monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + monotonic() - started
+
+
+def offer_path(paths: LabPaths) -> Path:
+    """Where the lab says what it offers to the program."""
+    return paths.state / "offer.json"
+
+
+def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
+    """A stack that ``pulumi`` can be run on, inside the lab's network if a lab runs."""
+    found = libvirt.find(paths)
+    return Stack(
+        name=name,
+        paths=paths,
+        toolchain=tools,
+        enter=libvirt.enter(found) if found else (),
+        extra={OFFER_VARIABLE: str(offer_path(paths))},
+    )
+
+
+def prepare_lab(
+    cluster: Cluster, paths: LabPaths, cache: Cache, progress: Progress, phases: Phases
+) -> libvirt.Libvirt:
+    """Bring the lab up to the point where machines can be made; a second call only checks.
+
+    Raises a Problem before anything is made where the cluster's network is taken.
+    """
+    with phases.phase("packages"):
+        packages.install(packages_for_machines(), paths, progress)
+    with phases.phase("artifacts"):
+        stored = artifacts.Store(cache, progress, paths.logs).fetch(versions_for())
+    with phases.phase("image"):
+        if given := cluster.base_image:
+            base = image.official_image(
+                cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
+            )
+        else:
+            base = image.base_image(cache, image.node_store(stored), progress, logs=paths.logs)
+    with phases.phase("libvirt"):
+        host = libvirt.start(paths, progress)
+        libvirt.check_network(cluster.networks.machines, cluster.name, host)
+        placed = image.place(host, base)
+        consoles = paths.state / "console"
+        consoles.mkdir(parents=True, exist_ok=True)
+        mirror.start(paths, str(cluster.networks.gateway), mirror.PORT, libvirt.enter(host))
+    offer = Libvirt(
+        uri=host.uri,
+        domain_type="kvm" if host.domain_type == "kvm" else "qemu",
+        pool=host.pool,
+        image=placed.volume,
+        kernel=str(placed.kernel) if placed.kernel else None,
+        initrd=str(placed.initrd) if placed.initrd else None,
+        console_logs=str(consoles),
+    )
+    text = json.dumps(offer.model_dump(mode="json"), indent=1)
+    write_atomically(offer_path(paths), text.encode())
+    return host
