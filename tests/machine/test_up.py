@@ -3,8 +3,11 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +55,8 @@ class Lab:
             text=True,
             check=False,
         )
-        self.transcript += f"$ hardway {' '.join(words)}\n{done.stdout}{done.stderr}\n"
+        printed = "(secrets)\n" if "--show-secrets" in words else done.stdout
+        self.transcript += f"$ hardway {' '.join(words)}\n{printed}{done.stderr}\n"
         if ok:
             assert done.returncode == 0, f"{words}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done
@@ -62,15 +66,19 @@ class Lab:
         assert found is not None
         return found
 
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        words = ("pulumi", "stack", "output", "--json", "--show-secrets")
+        found: dict[str, Any] = json.loads(self.hardway(*words).stdout)
+        return found
+
     def ssh(self, command: str, *, host_key: str | None = None) -> subprocess.CompletedProcess[str]:
-        outputs = json.loads(self.hardway("pulumi", "stack", "output", "--json").stdout)
         key = self.folder / "key"
         if not key.exists():
-            secret = self.hardway("pulumi", "stack", "output", "ssh_private_key", "--show-secrets")
             key.touch(0o600)
-            key.write_text(secret.stdout)
+            key.write_text(self.outputs["ssh_private_key"])
         known = self.folder / "known_hosts"
-        known.write_text(f"{ADDRESS} {host_key or outputs['nodes']['master']['host_key']}\n")
+        known.write_text(f"{ADDRESS} {host_key or self.outputs['nodes']['master']['host_key']}\n")
         return subprocess.run(
             libvirt.enter(self.libvirt())
             + ["ssh", "-i", str(key), "-F", "none", "-o", f"UserKnownHostsFile={known}"]
@@ -132,7 +140,7 @@ def test_the_mirror_serves_the_store_to_the_machine(lab: Lab) -> None:
 
 
 def test_nothing_secret_is_in_the_plain_state_and_the_checkout_is_unchanged(lab: Lab) -> None:
-    key = lab.hardway("pulumi", "stack", "output", "ssh_private_key", "--show-secrets").stdout
+    key = lab.outputs["ssh_private_key"]
     body = "".join(key.splitlines()[1:-1])[:60]
     assert len(body) == 60
     for file in lab.paths.backend.rglob("*.json*"):
@@ -150,6 +158,7 @@ def test_after_a_reset_the_machine_comes_back_and_the_preview_is_still_empty(lab
         done = lab.ssh("cat /proc/sys/kernel/random/boot_id")
         if done.returncode == 0 and done.stdout != before:
             break
+        time.sleep(1)
     assert done.returncode == 0, done.stderr
     assert done.stdout != before
     lab.hardway("pulumi", "preview", "--expect-no-changes")

@@ -1,0 +1,97 @@
+"""Whether a cluster's address range is free where its machines shall run."""
+
+import json
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from typing import Any
+from xml.etree import ElementTree
+
+from lab.connection import Libvirt, enter, virsh
+from lab.problem import Problem
+from lab.process import output
+
+
+def check_network(network: IPv4Network, name: str, libvirt: Libvirt) -> None:
+    """Raise a Problem where a cluster's address range is in use already.
+
+    ``name`` is the libvirt network of the cluster itself: it may have the range, and no other one.
+    Asked are libvirt's networks, and the interfaces and routes of the place where its bridges are.
+    """
+    networks = [_network(libvirt, other) for other in _network_names(libvirt)]
+    own = next((found for found in networks if found.name == name), None)
+    if own is not None and own.ranges and network not in own.ranges:
+        raise Problem(
+            f"the libvirt network {name} has {own.ranges[0]} and not {network}",
+            "remove the stack that made it (./hardway down), or choose another cluster name",
+        )
+    for other in networks:
+        for taken in other.ranges:
+            if other.name != name and taken.overlaps(network):
+                raise Problem(
+                    f"{network} overlaps with {taken} of the libvirt network {other.name}",
+                    "choose another range for networks.machines, or end that network "
+                    f"(virsh -c '{libvirt.uri}' net-destroy {other.name})",
+                )
+    bridge = own.bridge if own else ""
+    for device, taken in _ranges_of_host(enter(libvirt)):
+        if device != bridge and taken.overlaps(network):
+            raise Problem(
+                f"{network} overlaps with {taken}, which this host reaches by {device}",
+                "choose another range for networks.machines in the stack's file",
+            )
+
+
+@dataclass(frozen=True)
+class _Network:
+    name: str
+    bridge: str
+    ranges: tuple[IPv4Network, ...]
+
+
+def _network_names(libvirt: Libvirt) -> list[str]:
+    return virsh(libvirt, "net-list", "--all", "--name").split()
+
+
+def _network(libvirt: Libvirt, name: str) -> _Network:
+    return parse_network(virsh(libvirt, "net-dumpxml", name))
+
+
+def parse_network(text: str) -> _Network:
+    """Name, bridge and IPv4 ranges of a network (libvirt's document ``formatnetwork``)."""
+    root = ElementTree.fromstring(text)  # noqa: S314 - libvirt's own words
+    bridge = root.find("bridge")
+    ranges = []
+    for row in root.iter("ip"):
+        address, length = row.get("address"), row.get("prefix") or row.get("netmask") or "32"
+        if address and row.get("family", "ipv4") == "ipv4":
+            ranges.append(IPv4Network(f"{address}/{length}", strict=False))
+    return _Network(
+        root.findtext("name") or "",
+        (bridge.get("name") or "") if bridge is not None else "",
+        tuple(ranges),
+    )
+
+
+def _ranges_of_host(prefix: list[str]) -> list[tuple[str, IPv4Network]]:
+    """Device and range of every IPv4 address and route (the default route apart)."""
+    found = []
+    for words in (["address", "show"], ["route", "show"]):
+        said = output([*prefix, "ip", "-json", "-4", *words])
+        for row in json.loads(said or "[]"):
+            for text, length in _addresses(row):
+                found.append((row.get("ifname") or row.get("dev") or "?", _range(text, length)))
+    return [(device, taken) for device, taken in found if taken.prefixlen > 0]
+
+
+def _addresses(row: dict[str, Any]) -> list[tuple[str, int]]:
+    if "addr_info" in row:
+        return [(entry["local"], entry["prefixlen"]) for entry in row["addr_info"]]
+    destination = row.get("dst", "default")
+    if destination == "default" or row.get("type") in ("broadcast", "local", "multicast"):
+        return []
+    address, _, length = destination.partition("/")
+    return [(address, int(length or 32))]
+
+
+def _range(address: str, length: int) -> IPv4Network:
+    return IPv4Network(f"{address}/{length}", strict=False)

@@ -1,0 +1,285 @@
+"""Where machines run: the system's libvirt if one answers, else a private one of the lab.
+
+The private libvirt lives in the lab's network namespace and behind mounts of its own
+(private-libvirt.sh), so the host's configuration, addresses, firewall and libvirt are not touched.
+Its socket is an ordinary path, so virsh and Pulumi's provider reach it from anywhere on the host;
+only traffic to the machines has to start inside the namespace (``enter``).
+"""
+
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+from lab import namespace
+from lab.address_range import check_network
+from lab.cache import locked, write_atomically
+from lab.connection import Libvirt, ask, choose_domain_type, domain_type, enter, virsh
+from lab.namespace import Process, namespace_path, processes
+from lab.paths import LabPaths
+from lab.problem import Problem
+from lab.process import run
+from lab.progress import Progress
+
+__all__ = [
+    "Libvirt",
+    "Process",
+    "check_network",
+    "choose_domain_type",
+    "domain_type",
+    "enter",
+    "find",
+    "processes",
+    "start",
+    "stop",
+    "virsh",
+]
+
+SYSTEM = "qemu:///system"
+SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
+SYSTEM_IMAGES = Path("/var/lib/libvirt/images")
+"""What the system's QEMU may read under its own user and under AppArmor."""
+
+LAUNCHER = Path(__file__).with_name("private-libvirt.sh")
+DAEMONS = ("virtlogd", "libvirtd")
+
+CONFIGURATION = {
+    # Without systemd there are no cgroups to use, and no other user to protect the machines from.
+    "qemu.conf": """\
+user = "root"
+group = "root"
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+remember_owner = 0
+""",
+    "libvirtd.conf": """\
+unix_sock_rw_perms = "0700"
+auth_unix_ro = "none"
+auth_unix_rw = "none"
+log_outputs = "3:file:/var/log/libvirt/libvirtd.log"
+""",
+    "virtlogd.conf": """\
+log_outputs = "3:file:/var/log/libvirt/virtlogd.log"
+""",
+}
+
+
+# -- which libvirt -------------------------------------------------------------------------------
+
+
+def find(paths: LabPaths) -> Libvirt | None:
+    """The libvirt of this lab, if it answers: its private one if that was started, or the system's.
+
+    Raises a Problem if the system's libvirt is there and refuses this user.
+    """
+    if shutil.which("virsh") is None:
+        return None
+    if namespace.exists(paths):
+        libvirt = _private(paths)
+        return libvirt if _answers(libvirt.uri, 15) else None
+    return _system(paths) if SYSTEM_SOCKET.exists() and _answers(SYSTEM, 5) else None
+
+
+def _answers(uri: str, timeout: float) -> bool:
+    done = ask(uri, "uri", timeout=timeout)
+    if done is not None and done.returncode != 0 and uri == SYSTEM:
+        refused_by(done.stderr, SYSTEM_SOCKET)
+    return done is not None and done.returncode == 0
+
+
+def refused_by(said: str, socket: Path) -> None:
+    """Raise a Problem if libvirt's words mean that it is there and refuses this user."""
+    if not any(words in said for words in ("Permission denied", "authentication", "polkit")):
+        return
+    group = "libvirt"
+    try:
+        found = socket.stat()
+        if found.st_gid != 0 and found.st_mode & stat.S_IWGRP:
+            group = socket.group()
+    except (OSError, KeyError):
+        pass
+    raise Problem(
+        f"the system's libvirt refuses this user at {socket}",
+        f"run it with sudo, or join the group (sudo adduser $USER {group}) and log in again",
+    )
+
+
+def _private(paths: LabPaths) -> Libvirt:
+    socket = paths.run / "libvirt" / "libvirt-sock"
+    kind, reason = domain_type()
+    return Libvirt(
+        uri=f"qemu+unix:///system?socket={socket}",
+        private=True,
+        namespace=namespace_path(paths),
+        domain_type=kind,
+        reason=reason,
+        pool=paths.namespace,
+        disks=paths.pool,
+    )
+
+
+def _system(paths: LabPaths) -> Libvirt:
+    kind, reason = domain_type()
+    return Libvirt(
+        uri=SYSTEM,
+        private=False,
+        namespace=None,
+        domain_type=kind,
+        reason=reason,
+        pool=paths.namespace,
+        disks=SYSTEM_IMAGES / paths.namespace,
+    )
+
+
+# -- start and stop ------------------------------------------------------------------------------
+
+
+def start(paths: LabPaths, progress: Progress) -> Libvirt:
+    """The libvirt of this lab, started if it has to be, with the lab's storage pool active.
+
+    Machines that still run after the death of a private libvirt are taken over by the new one. What
+    was started is ended again where it does not come up.
+    """
+    with locked(_lock(paths), lambda: progress.say("another run starts or stops it; waiting")):
+        libvirt = find(paths)
+        if libvirt is None or (libvirt.private and not _running(paths, "virtlogd")):
+            libvirt = _start_private(paths, progress)
+        place = f"private, in network namespace {paths.namespace}" if libvirt.private else "system"
+        progress.say(f"libvirt: {place} ({libvirt.uri}); {libvirt.reason}")
+        _activate_pool(libvirt)
+        return libvirt
+
+
+def stop(paths: LabPaths, progress: Progress) -> None:
+    """End what ``start`` started: machines, daemons, dnsmasq, namespace, mounts, run directory.
+
+    Nothing else is ended: a process that came into the namespace by itself is named and left. Disks
+    and definitions stay in the lab's state. Of a system libvirt only the pool's name is taken back.
+    """
+    with locked(_lock(paths), lambda: progress.say("another run starts or stops it; waiting")):
+        if not namespace.exists(paths) and not _ours(paths):
+            libvirt = find(paths)
+            if libvirt is not None and libvirt.pool in _pools(libvirt, "--all"):
+                ask(libvirt.uri, "pool-destroy", libvirt.pool, timeout=60)
+                virsh(libvirt, "pool-undefine", libvirt.pool)
+        _end(paths)
+        for process in processes(paths):
+            progress.say(f"left alone: {process.command} (process {process.pid}), not of the lab")
+        namespace.remove(paths)
+        shutil.rmtree(paths.run, ignore_errors=True)
+
+
+def _lock(paths: LabPaths) -> Path:
+    return paths.state / "libvirt.lock"
+
+
+def _ours(paths: LabPaths) -> list[Process]:
+    return [process for process in processes(paths) if process.started_by_lab]
+
+
+def _running(paths: LabPaths, program: str) -> list[Process]:
+    """The lab's processes of a program, named by the beginning of its file name."""
+    return [p for p in _ours(paths) if Path(p.command.split()[0]).name.startswith(program)]
+
+
+def _end(paths: LabPaths) -> None:
+    # A daemon can still start a program while it is asked to end: look again until none is left.
+    for _ in range(5):
+        if not (found := _ours(paths)):
+            return
+        namespace.end(paths, found)
+    left = ", ".join(str(process.pid) for process in _ours(paths))
+    if left:
+        raise Problem(f"processes {left} of the lab do not end", "see what blocks them in ps")
+
+
+def _start_private(paths: LabPaths, progress: Progress) -> Libvirt:
+    if os.geteuid() != 0:
+        raise Problem(
+            "no system libvirt answers and a private one needs root",
+            "run the same command with sudo, or start libvirt (sudo systemctl start libvirtd)",
+        )
+    for program, package in (
+        ("libvirtd", "libvirt-daemon-system"),
+        ("virtlogd", "libvirt-daemon-system"),
+        ("unshare", "util-linux"),
+    ):
+        if shutil.which(program) is None:
+            raise Problem(f"the program {program} is missing", f"install the package {package}")
+    libvirt = _private(paths)
+    with progress.task("starting a private libvirt") as task:
+        # One that lives and does not answer is of no use; its machines survive it.
+        namespace.end(paths, _running(paths, "libvirtd"), patience=5)
+        namespace.make(paths)
+        try:
+            _directories(paths)
+            for daemon in DAEMONS:
+                if not _running(paths, daemon):
+                    _launch(paths, daemon)
+            task.note("waiting for its answer")
+            _await_answer(paths, libvirt)
+        except BaseException:
+            if not _running(paths, "qemu-system"):  # else the next start takes the machines over
+                _end(paths)
+                namespace.remove(paths)
+            raise
+    return libvirt
+
+
+def _directories(paths: LabPaths) -> None:
+    (paths.run / "libvirt").mkdir(parents=True, exist_ok=True)
+    for name in ("etc", "lib", "cache", "log", "run"):
+        (paths.state / "libvirt" / name).mkdir(parents=True, exist_ok=True)
+    paths.pool.mkdir(parents=True, exist_ok=True)
+    for name, text in CONFIGURATION.items():
+        write_atomically(paths.state / "libvirt" / "etc" / name, text.encode(), 0o600)
+
+
+def _launch(paths: LabPaths, daemon: str) -> None:
+    for socket in (paths.run / "libvirt").glob(f"{daemon.removesuffix('d')}*-sock*"):
+        socket.unlink()  # of one that was killed
+    own = ["unshare", "--mount", "--propagation", "slave"]
+    directories = [str(paths.run), str(paths.state / "libvirt")]
+    run(
+        ["nsenter", f"--net={namespace_path(paths)}", *own]
+        + ["sh", str(LAUNCHER), paths.namespace, *directories, daemon, "--daemon"],
+        log=paths.logs / "libvirt.log",
+        directory=Path("/"),
+        timeout=60,
+        failure=f"{daemon} did not start",
+    )
+
+
+def _await_answer(paths: LabPaths, libvirt: Libvirt, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if _answers(libvirt.uri, 30):
+            return
+        if not _running(paths, "libvirtd"):
+            break
+        time.sleep(0.1)
+    log = paths.state / "libvirt" / "log" / "libvirtd.log"
+    lines = log.read_text(errors="replace").splitlines()[-3:] if log.is_file() else []
+    raise Problem(
+        f"the private libvirt does not come up ({' / '.join(lines) or 'it logged nothing'})",
+        f"look into {log}",
+    )
+
+
+# -- the storage pool ----------------------------------------------------------------------------
+
+
+def _activate_pool(libvirt: Libvirt) -> None:
+    """Define and start the pool for the lab's disks, whatever of that is not done yet."""
+    if libvirt.pool not in _pools(libvirt, "--all"):
+        virsh(libvirt, "pool-define-as", libvirt.pool, "dir", "--target", libvirt.disks)
+    if libvirt.pool not in _pools(libvirt):
+        if not libvirt.disks.is_dir():
+            virsh(libvirt, "pool-build", libvirt.pool)
+        virsh(libvirt, "pool-start", libvirt.pool)
+
+
+def _pools(libvirt: Libvirt, *words: str) -> list[str]:
+    return virsh(libvirt, "pool-list", "--name", *words).split()

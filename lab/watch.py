@@ -1,0 +1,234 @@
+"""Watching machines through their first boot: one that hangs is reset, once, and said aloud.
+
+Seen under emulation: a machine that stops in the middle of its first boot and comes up well after a
+reset. It hangs when for a while neither its serial console nor its disks show anything and SSH does
+not answer. That its processor is busy proves nothing: a hanging kernel spins.
+"""
+
+import ctypes
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lab.cache import write_atomically
+from lab.connection import Libvirt, ask, virsh
+from lab.paths import LabPaths
+from lab.problem import Problem
+from lab.progress import Progress
+
+QUIET_SECONDS = {"kvm": 45.0, "qemu": 120.0}
+"""How long a machine may show nothing, by domain type."""
+
+INTERVAL = 3.0
+"""Seconds between two looks."""
+
+RUNNING, PAUSED = 1, 3
+"""Of libvirt's ``virDomainState``."""
+
+CLONE_NEWNET = 0x40000000
+"""Of the kernel's sched.h."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What a look at a machine shows."""
+
+    uuid: str
+    state: int
+    """Of libvirt's ``virDomainState``."""
+    signs: str
+    """Any change of it is a sign of life."""
+
+
+class Machines(Protocol):
+    """The machines as the watch sees and touches them."""
+
+    def look(self, domain: str) -> Sighting | None:
+        """Where a machine stands, or nothing if there is none or nothing answers."""
+
+    def answers(self, address: str) -> bool:
+        """Whether an SSH server presents itself at the address."""
+
+    def reset(self, domain: str, state: int) -> None:
+        """Push the machine's reset button."""
+
+
+@dataclass
+class _Quiet:
+    signs: str
+    since: float
+    told: bool = False
+
+
+class FirstBootWatch:
+    """Resets a machine that hangs in its first boot, at most once in the life of its UUID."""
+
+    def __init__(
+        self,
+        machines: Machines,
+        domains: Mapping[str, str],
+        record: Path,
+        say: Callable[[str], None],
+        *,
+        quiet_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Watch ``domains`` (name to address); ``record`` keeps what was done to which UUID."""
+        self._machines = machines
+        self._domains = domains
+        self._record = record
+        self._say = say
+        self._quiet_seconds = quiet_seconds
+        self._clock = clock
+        self._quiet: dict[str, _Quiet] = {}
+        self._done = self._read()
+
+    @staticmethod
+    @contextmanager
+    def running(
+        paths: LabPaths,
+        libvirt: Libvirt,
+        domains: Mapping[str, str],
+        progress: Progress,
+        *,
+        quiet_seconds: float | None = None,
+    ) -> Iterator[None]:
+        """Watch in a thread of its own while the context lasts."""
+        watch = FirstBootWatch(
+            LibvirtMachines(libvirt, paths.state / "console"),
+            domains,
+            paths.run / "first-boot.json",
+            progress.say,
+            quiet_seconds=quiet_seconds or QUIET_SECONDS[libvirt.domain_type],
+        )
+        ended = threading.Event()
+
+        def keep_looking() -> None:
+            try:
+                _enter_namespace(libvirt.namespace)
+            except OSError as error:
+                progress.say(f"first boots are not watched: {error.strerror}")
+                return
+            while not ended.wait(INTERVAL):
+                with suppress(Problem, OSError):  # a watch that fails must not stop the work
+                    watch.look()
+
+        thread = threading.Thread(target=keep_looking, name="first-boot-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(timeout=10 * INTERVAL)
+
+    def look(self) -> None:
+        """Look at each machine once, and reset those that hang."""
+        for domain, address in self._domains.items():
+            seen = self._machines.look(domain)
+            if seen is None or self._done.get(seen.uuid) == "ready":
+                continue
+            if self._is_quiet(seen) and not self._answered(seen, address):
+                self._wake(domain, seen)
+
+    def _is_quiet(self, seen: Sighting) -> bool:
+        now = self._clock()
+        quiet = self._quiet.setdefault(seen.uuid, _Quiet(seen.signs, now))
+        if quiet.signs != seen.signs or seen.state not in (RUNNING, PAUSED):
+            quiet.signs, quiet.since = seen.signs, now
+        return now - quiet.since >= self._quiet_seconds
+
+    def _answered(self, seen: Sighting, address: str) -> bool:
+        if seen.state != RUNNING or not self._machines.answers(address):
+            return False
+        self._note(seen.uuid, "ready")
+        return True
+
+    def _wake(self, domain: str, seen: Sighting) -> None:
+        quiet = self._quiet[seen.uuid]
+        silence = f"{domain} has shown nothing for {self._quiet_seconds:.0f} s in its first boot"
+        if self._done.get(seen.uuid) is None:
+            # Noted before it is done: a watch that is killed in between must not reset it again.
+            self._note(seen.uuid, "reset")
+            self._say(f"{silence}: resetting it (once)")
+            self._machines.reset(domain, seen.state)
+            quiet.since = self._clock()
+        elif not quiet.told:
+            quiet.told = True
+            self._say(f"{silence}, and was reset before: look at its console (./hardway status)")
+
+    def _note(self, uuid: str, what: str) -> None:
+        self._done[uuid] = what
+        write_atomically(self._record, json.dumps(self._done, indent=1).encode())
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads(self._record.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {str(uuid): str(what) for uuid, what in found.items()}
+
+
+class LibvirtMachines:
+    """Machines of a libvirt, whose serial consoles are written to ``<consoles>/<domain>.log``.
+
+    ``answers`` has to be called from inside the machines' network namespace.
+    """
+
+    def __init__(self, libvirt: Libvirt, consoles: Path) -> None:
+        self._libvirt = libvirt
+        self._consoles = consoles
+
+    def look(self, domain: str) -> Sighting | None:
+        """The domain's state, its console's length and time, and what its disks have done."""
+        found = ask(
+            self._libvirt.uri, "domstats", "--raw", "--state", "--block", domain, timeout=15
+        )
+        uuid = ask(self._libvirt.uri, "domuuid", domain, timeout=15)
+        if found is None or uuid is None or found.returncode or uuid.returncode:
+            return None
+        facts = dict(
+            line.strip().split("=", 1) for line in found.stdout.splitlines() if "=" in line
+        )
+        disks = [f"{key}={facts[key]}" for key in sorted(facts) if key.endswith(".reqs")]
+        console = ""
+        with suppress(OSError):
+            entry = (self._consoles / f"{domain}.log").stat()
+            console = f"{entry.st_size} {entry.st_mtime_ns}"
+        return Sighting(
+            uuid.stdout.strip(), int(facts.get("state.state", 0)), " ".join([console, *disks])
+        )
+
+    def answers(self, address: str) -> bool:
+        """Whether the first bytes from port 22 are those of an SSH server (RFC 4253, 4.2)."""
+        try:
+            with socket.create_connection((address, 22), timeout=3) as connection:
+                connection.settimeout(15)  # under emulation the server takes seconds to start
+                return connection.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+    def reset(self, domain: str, state: int) -> None:
+        """``virsh reset``, and resume a machine that was paused."""
+        virsh(self._libvirt, "reset", domain)
+        if state == PAUSED:
+            virsh(self._libvirt, "resume", domain)
+
+
+def _enter_namespace(namespace: Path | None) -> None:
+    """Move the calling thread, and no other, into a network namespace."""
+    if namespace is None:
+        return
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # os.setns is there from Python 3.12 on.
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(descriptor)
