@@ -8,9 +8,10 @@ import yaml
 
 from certs.tracked import TrackedSshKey
 from components.remote import BOOT_DIALS, Login, remote_command
-from hypervisors.port import Hypervisor, Seed, mac_address
-from plan import script
+from hypervisors.port import Hypervisor, Seed
+from plan.render import script
 from spec.cluster import Machine as MachineSpec
+from spec.cluster import mac_address
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,12 @@ class Cluster(pulumi.ComponentResource):
 
     def __init__(self, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("hardway:index:Cluster", spec.name, None, opts)
-        hypervisor = LibvirtHypervisor(spec.hypervisor or offered(), self)
+        where = spec.hypervisor or offered()
+        if not isinstance(where, Libvirt):
+            raise SpecError(
+                f"hypervisor.kind {where.kind} cannot be used yet: write libvirt, or leave it out"
+            )
+        hypervisor = LibvirtHypervisor(where, self)
         child = pulumi.ResourceOptions(parent=self)
         network = Network(
             "machines",

@@ -1,7 +1,7 @@
 """What the components ask of a hypervisor."""
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import Protocol
 
 import pulumi
@@ -39,11 +39,3 @@ class Hypervisor(Protocol):
         parent: pulumi.Resource,
     ) -> pulumi.Resource:
         """Make and start a machine; return the resource whose deletion ends it."""
-
-
-def mac_address(cluster: str, address: IPv4Address) -> str:
-    """A locally administered MAC address under KVM's prefix, fixed by cluster and address."""
-    import hashlib
-
-    tail = hashlib.sha256(f"{cluster}/{address}".encode()).hexdigest()
-    return f"52:54:00:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"

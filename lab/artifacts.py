@@ -17,18 +17,11 @@ from lab import oci
 from lab.cache import Cache, Receipt, digest_of, sha256_of
 from lab.download import Damaged, Unreachable, fetch, part_of
 from lab.gobuild import architecture, build
-from lab.manifest import (
-    Architecture,
-    Artifact,
-    Download,
-    Runtime,
-    artifacts,
-    downloads_key,
-    downloads_of,
-    recipe_of,
-)
+from lab.manifest import Artifact, artifacts, downloads_key, recipe_of
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
+from spec.artifacts import Runtime
+from spec.downloads import Architecture, Download, downloads_of
 from spec.versions import Versions
 
 
@@ -116,7 +109,7 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
         return build(recipe, cache, progress, logs)
     raise Problem(
         f"no source is known for {title} on {architecture()}",
-        "add a download to lab/official.yaml or a recipe to lab/recipes/recipes.yaml",
+        "add a download to spec/official.yaml or a recipe to lab/recipes/recipes.yaml",
     )
 
 
@@ -210,7 +203,7 @@ class Store:
         if artifact.name not in receipt.files:
             raise Problem(
                 f"{receipt.source} gives no {artifact.name}",
-                "correct its programs in lab/recipes/recipes.yaml or lab/official.yaml",
+                "correct its programs in lab/recipes/recipes.yaml or spec/official.yaml",
             )
         return receipt
 
@@ -326,4 +319,4 @@ def _opened(row: Download, place: Path, scratch: Path) -> Iterator[tuple[str, Pa
         raise Damaged(f"{row.url} has no {' and no '.join(wanted)} in it", _CORRECT)
 
 
-_CORRECT = "correct its row in lab/official.yaml"
+_CORRECT = "correct its row in spec/official.yaml"

@@ -17,17 +17,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from lab.artifacts import Store
 from lab.cache import Cache, Receipt, digest_of
-from lab.manifest import (
-    Architecture,
-    Artifact,
-    Origin,
-    Runtime,
-    artifacts,
-    downloads_of,
-    manifest,
-)
+from lab.manifest import Artifact, Origin, artifacts, manifest
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
+from spec.artifacts import Runtime
+from spec.downloads import Architecture, downloads_of
 from spec.versions import Versions
 
 BLOCK = 2**20

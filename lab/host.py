@@ -29,6 +29,8 @@ def packages_for_machines() -> Mapping[str, str]:
 PACKAGES_FOR_TESTS: Mapping[str, str] = {
     "shellcheck": "checks the shell scripts",
     "openssh-server": "is the SSH server of the engine tests",
+    "systemd-container": "runs the containers that the scripts are tested in",
+    "openssl": "judges the certificates",
     "gcc": "builds for Go's race detector and cgo",
     "libc6-dev": "builds with cgo",
 }

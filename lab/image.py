@@ -36,12 +36,13 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "systemd-resolved", "dbus", "udev", "cloud-init"),
     *("openssh-server", "ca-certificates", "curl", "procps", "sudo", "kmod"),
     "e2fsprogs",  # grows the file system to the disk's size
-    *("iproute2", "iptables", "nftables", "conntrack", "ethtool", "socat"),
+    *("iproute2", "iptables", "nftables", "conntrack", "ethtool", "socat", "apparmor"),
+    *("haproxy", "keepalived"),  # for several control planes
 )
 EXCLUDED = ("doc", "info", "locale", "man")
 """Folders of /usr/share that no machine reads."""
 
-FORMAT = 1
+FORMAT = 2
 """To be raised with every change of this module that changes an image."""
 
 SIZE = "4G"
@@ -72,6 +73,8 @@ MASKED_UNITS = (
     *("dev-hugepages.mount", "run-lock.mount", "tmp.mount"),
     *("modprobe@configfs.service", "modprobe@drm.service", "modprobe@efi_pstore.service"),
     *("modprobe@fuse.service",),
+    # Enabled by their packages; a machine that has use for them has units of its own (plan).
+    *("haproxy.service", "keepalived.service"),
     # Done when the image was built.
     *("ldconfig.service", "systemd-hwdb-update.service", "systemd-journal-catalog-update.service"),
     *("systemd-firstboot.service", "systemd-sysusers.service", "systemd-update-done.service"),
@@ -263,14 +266,7 @@ def _build(
         root, raw, disk = scratch / "root", scratch / "raw", scratch / "disk"
         root.mkdir()
         task.note("unpacking the Debian root")
-        run(
-            ["tar", "--extract", "--file", archive, "--directory", root, "--numeric-owner"]
-            + ["--same-permissions", "--xattrs", "--xattrs-include=*"],
-            log=log,
-            timeout=600,
-            failure="the Debian root could not be unpacked",
-        )
-        _settle(root)
+        _unpack(archive, root, log)
         kernel = _kernel(root, scratch)
         initrd = _initrd(root, scratch)
         task.note(f"putting {len(artifacts)} artifacts in")
@@ -289,6 +285,25 @@ def _build(
         }
     source = f"Debian {SUITE} with {len(artifacts)} artifacts"
     return _record(cache, Receipt(key, files, "built", source))
+
+
+def machine_root(cache: Cache, root: Path, progress: Progress, *, logs: Path) -> None:
+    """Fill an empty directory with what a built image's file system holds, but no artifacts.
+
+    Raises a Problem as ``base_image`` does.
+    """
+    _unpack(_debian_root(cache, progress, logs), root, logs / "debian-root.log")
+
+
+def _unpack(archive: Path, root: Path, log: Path) -> None:
+    run(
+        ["tar", "--extract", "--file", archive, "--directory", root, "--numeric-owner"]
+        + ["--same-permissions", "--xattrs", "--xattrs-include=*"],
+        log=log,
+        timeout=600,
+        failure="the Debian root could not be unpacked",
+    )
+    _settle(root)
 
 
 def _settle(root: Path) -> None:
@@ -328,8 +343,9 @@ def _link(path: Path, target: str) -> None:
 
 
 def _fill_store(store: Path, artifacts: list[NodeArtifact]) -> None:
-    folder = store / "sha256"
+    folder, verified = store / "sha256", store / "verified"
     folder.mkdir(parents=True)
+    verified.mkdir()
     for item in artifacts:
         if sha256_of(item.path) != item.digest:
             raise Problem(
@@ -341,10 +357,14 @@ def _fill_store(store: Path, artifacts: list[NodeArtifact]) -> None:
             continue
         found = item.path.stat()
         as_it_is = (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (mode, 0, 0)
-        if as_it_is and _linked(item.path, target):
-            continue
-        shutil.copyfile(item.path, target)
-        target.chmod(mode)
+        if not (as_it_is and _linked(item.path, target)):
+            shutil.copyfile(item.path, target)
+            target.chmod(mode)
+        # What plan/scripts/prelude.sh notes of a file that it verified: size and time. A whole
+        # second, since not every mkfs.ext4 takes fractions over.
+        second = int(found.st_mtime)
+        os.utime(target, (second, second))
+        (verified / item.digest).write_text(f"{found.st_size} {second}.000000000\n")
     rows = [{"name": a.name, "version": a.version, "digest": a.digest} for a in artifacts]
     (store / "index.json").write_text(json.dumps(rows, indent=1) + "\n")
 

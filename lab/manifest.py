@@ -1,78 +1,23 @@
 """The manifest of artifacts: every binary and image archive, and the sources that have it.
 
-Three data files and nothing else say what is in it: ``lab/artifacts.yaml`` (what machines need),
-``lab/official.yaml`` (downloads with their digests) and ``lab/recipes/recipes.yaml`` (builds).
+Three data files and nothing else say what is in it: ``spec/artifacts.yaml`` (what machines need),
+``spec/official.yaml`` (downloads with their digests) and ``lab/recipes/recipes.yaml`` (builds).
 """
 
-from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict
 
 from lab.cache import digest_of
 from lab.recipe import Recipe, recipes
+from spec.artifacts import ArtifactRow, Image, Runtime, artifact_rows, image_reference, needed
+from spec.downloads import Architecture, Download, downloads_of
 from spec.versions import Versions, catalogue
 
-Architecture = Literal["amd64", "arm64"]
 Origin = Literal["official", "built"]
-Runtime = Literal["containerd", "docker"]
-
-ARTIFACTS = Path(__file__).with_name("artifacts.yaml")
-OFFICIAL = Path(__file__).with_name("official.yaml")
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
-
-
-class Download(BaseModel):
-    """One file of an official release, and whose digest is known beforehand."""
-
-    model_config = _FROZEN
-
-    name: str
-    family: str
-    version: str
-    arch: Architecture
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/\S+$")]
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    sha512: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")] | None = None
-    members: Mapping[str, str] = {}
-    """Program name to its path in the archive; empty where the file itself is ``name``."""
-
-    @model_validator(mode="after")
-    def _is_pinned(self) -> Self:
-        if not (self.sha256 or self.sha512):
-            raise ValueError(
-                f"{self.url} has no digest, so anything could be installed; write its sha256"
-            )
-        return self
-
-    @property
-    def programs(self) -> tuple[str, ...]:
-        """The names of what is inside."""
-        return tuple(self.members) or (self.name,)
-
-
-class Image(BaseModel):
-    """How an image archive is made from the program of the same name."""
-
-    model_config = _FROZEN
-
-    user: Annotated[str, StringConstraints(pattern=r"^\d+:\d+$")]
-
-
-class _Row(BaseModel):
-    """A row of ``artifacts.yaml``."""
-
-    model_config = _FROZEN
-
-    name: str
-    component: str
-    family: str = ""
-    runtime: Runtime | None = None
-    image: Image | None = None
 
 
 class Source(BaseModel):
@@ -103,25 +48,10 @@ class Artifact(BaseModel):
     @property
     def reference(self) -> str:
         """The name under which a container runtime knows the image."""
-        return f"hardway.local/{self.name}:{self.version}"
+        return image_reference(self.name, self.version)
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
-
-
-@cache
-def downloads() -> tuple[Download, ...]:
-    """Every official download."""
-    return TypeAdapter(tuple[Download, ...]).validate_python(yaml.safe_load(OFFICIAL.read_text()))
-
-
-def downloads_of(family: str, version: str, architecture: str) -> tuple[Download, ...]:
-    """The downloads that together hold a family of programs."""
-    return tuple(
-        row
-        for row in downloads()
-        if (row.family, row.version, row.arch) == (family, version, architecture)
-    )
 
 
 def downloads_key(rows: tuple[Download, ...]) -> str:
@@ -135,22 +65,13 @@ def recipe_of(family: str, version: str) -> Recipe | None:
     return next(rows, None)
 
 
-@cache
-def _rows() -> tuple[_Row, ...]:
-    return TypeAdapter(tuple[_Row, ...]).validate_python(yaml.safe_load(ARTIFACTS.read_text()))
-
-
-def needed(runtime: Runtime = "containerd") -> tuple[str, ...]:
-    """The names of the artifacts that machines with this runtime need, in the manifest's order."""
-    return tuple(row.name for row in _rows() if row.runtime in (None, runtime))
-
-
 def artifacts(
     versions: Versions, architecture: Architecture, runtime: Runtime | None = None
 ) -> tuple[Artifact, ...]:
     """The artifacts of a stack: those of one runtime, or all."""
-    names = needed(runtime) if runtime else tuple(row.name for row in _rows())
-    return tuple(_artifact(row, versions, architecture) for row in _rows() if row.name in names)
+    rows = artifact_rows()
+    names = needed(runtime) if runtime else tuple(row.name for row in rows)
+    return tuple(_artifact(row, versions, architecture) for row in rows if row.name in names)
 
 
 @cache
@@ -165,9 +86,8 @@ def manifest() -> tuple[Artifact, ...]:
     return tuple({(a.name, a.version, a.architecture): a for a in every}.values())
 
 
-def _artifact(row: _Row, versions: Versions, architecture: Architecture) -> Artifact:
-    family = row.family or row.component
-    version = str(getattr(versions, row.component))
+def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) -> Artifact:
+    family, version = row.family, row.version(versions)
     official = [
         Source(origin="official", location=download.url, sha256=download.sha256)
         for download in downloads_of(family, version, architecture)
@@ -181,7 +101,7 @@ def _artifact(row: _Row, versions: Versions, architecture: Architecture) -> Arti
     ]
     return Artifact(
         name=row.name,
-        kind="image" if row.image else "binary",
+        kind=row.kind,
         family=family,
         version=version,
         architecture=architecture,

@@ -16,7 +16,6 @@ from lab.stack import Stack
 from lab.toolchain import Toolchain
 from spec.cluster import Cluster
 from spec.hypervisor import OFFER_VARIABLE, Libvirt
-from spec.versions import versions_for
 
 
 @dataclass
@@ -62,7 +61,9 @@ def prepare_lab(
     with phases.phase("packages"):
         packages.install(packages_for_machines(), paths, progress)
     with phases.phase("artifacts"):
-        stored = artifacts.Store(cache, progress, paths.logs).fetch(versions_for())
+        stored = artifacts.Store(cache, progress, paths.logs).fetch(
+            cluster.versions, cluster.runtime
+        )
     with phases.phase("image"):
         if given := cluster.base_image:
             base = image.official_image(

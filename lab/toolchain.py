@@ -11,18 +11,18 @@ from lab.artifacts import obtain, source_keys
 from lab.cache import Cache, Receipt, digest_of, sha256_of
 from lab.download import Unreachable
 from lab.gobuild import architecture
-from lab.manifest import downloads_of
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.process import output, run
 from lab.progress import Progress
+from spec.downloads import downloads_of
 
 PULUMI = "3.259.0"
 """The version that is built and the oldest that fits; the Python SDK's in requirements.txt."""
 
 DOWNLOADED = "3.261.0"
 """The version that is downloaded: the first later one whose digests are known for both
-architectures (lab/official.yaml)."""
+architectures (spec/official.yaml)."""
 
 LANGUAGE_HOST = "3.79.0"
 """The last version of the Python language host that is a Go module; it runs under 3.259."""

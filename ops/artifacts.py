@@ -10,10 +10,11 @@ from lab.artifacts import Store
 from lab.bundle import export as export_bundle
 from lab.bundle import import_bundle
 from lab.cache import Cache
-from lab.manifest import Runtime, artifacts
+from lab.manifest import artifacts
 from lab.paths import lab_paths
 from lab.problem import Problem
 from ops.display import progress, stdout
+from spec.artifacts import Runtime
 from spec.versions import UnknownVersion, Versions, versions_for
 
 app = typer.Typer(

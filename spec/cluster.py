@@ -1,118 +1,85 @@
-"""A cluster's machines and their network."""
+"""A cluster's machines and everything that is one choice for all of them.
 
-from ipaddress import IPv4Address, IPv4Network
-from typing import Annotated, Any, Self
+A Cluster is a description in which every check found nothing. The parts are described in
+``spec.network``, ``spec.machine``, ``spec.hypervisor`` and ``spec.description``.
+"""
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from collections.abc import Mapping
+from typing import Any, Self
 
-from spec.hypervisor import FROZEN, Libvirt
+from pydantic import ValidationError, model_validator
 
-DnsLabel = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=32)
+from spec.checks import refusals
+from spec.description import Addons, ArtifactSource, BaseImage, Description, Sha256
+from spec.draft import draft
+from spec.machine import SHORT_ROLES, Machine, Role, Taint
+from spec.network import (
+    API_PORT,
+    Balancer,
+    Endpoint,
+    Flannel,
+    Networks,
+    VirtualIp,
+    mac_address,
+)
+from spec.refusal import SpecError
+from spec.translation import translated
+
+__all__ = [
+    "API_PORT",
+    "SHORT_ROLES",
+    "Addons",
+    "ArtifactSource",
+    "Balancer",
+    "BaseImage",
+    "Cluster",
+    "Endpoint",
+    "Flannel",
+    "Machine",
+    "Networks",
+    "Role",
+    "Sha256",
+    "SpecError",
+    "Taint",
+    "VirtualIp",
+    "mac_address",
+    "parse",
 ]
 
 
-class SpecError(ValueError):
-    """Everything that is wrong with a spec, one sentence a line."""
-
-
-class Networks(BaseModel):
-    """The address ranges of a cluster."""
-
-    model_config = FROZEN
-
-    machines: IPv4Network
-
-    @property
-    def gateway(self) -> IPv4Address:
-        """The first address: the host's own end of the machines' network."""
-        return self.machines.network_address + 1
-
-
-class Machine(BaseModel):
-    """One machine at its fixed address."""
-
-    model_config = FROZEN
-
-    address: IPv4Address
-    cpus: int = Field(default=1, ge=1, le=128)
-    memory: int = Field(default=2048, ge=512)
-    """MiB."""
-    disk: int = Field(default=10, ge=4)
-    """GiB."""
-
-
-class BaseImage(BaseModel):
-    """A distribution's cloud image that machines start from, in place of the one the lab builds."""
-
-    model_config = FROZEN
-
-    source: str
-    """A URL, or a path on this host."""
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    sha512: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")] | None = None
+class Cluster(Description):
+    """What a person wants, and can have."""
 
     @model_validator(mode="after")
-    def _is_pinned(self) -> Self:
-        if not (self.sha256 or self.sha512):
-            raise ValueError(
-                "base_image has no digest, so anything could be booted; "
-                "write the sha256 or sha512 that its maker publishes"
-            )
-        return self
-
-
-class Cluster(BaseModel):
-    """What a person wants."""
-
-    model_config = FROZEN
-
-    name: DnsLabel
-    networks: Networks
-    machines: dict[DnsLabel, Machine] = Field(min_length=1)
-    base_image: BaseImage | None = None
-    """What machines start from; left out, the lab builds a Debian with the artifacts inside."""
-    hypervisor: Libvirt | None = None
-    """Where the machines run; left out, the lab of this host offers it."""
-
-    @model_validator(mode="after")
-    def _addresses_fit(self) -> Self:
-        taken: dict[IPv4Address, str] = {self.networks.gateway: "the gateway"}
-        network = self.networks.machines
-        for name, machine in self.machines.items():
-            where = f"machines.{name}.address {machine.address}"
-            if machine.address not in network:
-                raise ValueError(
-                    f"{where} is outside networks.machines {network}, so nothing would reach it; "
-                    f"write an address between {network[2]} and {network[-2]}"
-                )
-            if machine.address in (network.network_address, network.broadcast_address):
-                raise ValueError(f"{where} is reserved by the network; write another")
-            if machine.address in taken:
-                raise ValueError(
-                    f"{where} is already used by {taken[machine.address]}, so one of them would "
-                    "not answer; write a free one"
-                )
-            taken[machine.address] = name
+    def _fits_together(self) -> Self:
+        if found := [str(refusal) for refusal in refusals(self)]:
+            raise ValueError("\n".join(dict.fromkeys(found)))
         return self
 
 
 def parse(value: Any, *, name: str) -> Cluster:
     """A cluster from the stack's configuration value; ``name`` is used where it gives none.
 
-    Raises SpecError with one line for each mistake.
+    Raises SpecError with one line for each mistake: each names the field, what would come of it and
+    what to write instead.
     """
-    if not isinstance(value, dict):
-        raise SpecError("hardway:cluster must be a mapping with networks and machines")
+    if not isinstance(value, Mapping):
+        raise SpecError(
+            "hardway:cluster is no mapping, so it describes no cluster; write a mapping with "
+            "networks and machines"
+        )
+    whole = {"name": name, **value}
     try:
-        return Cluster.model_validate({"name": name, **value})
+        description = Description.model_validate(whole)
     except ValidationError as error:
-        lines = [
-            ": ".join(
-                filter(
-                    None, [".".join(map(str, row["loc"])), row["msg"].removeprefix("Value error, ")]
-                )
-            )
-            for row in error.errors()
-        ]
-        raise SpecError("\n".join(lines)) from error
+        found = [*translated(Description, error), *refusals(draft(Description, whole))]
+        raise SpecError(_lines(found)) from None
+    if found := list(refusals(description)):
+        raise SpecError(_lines(found))
+    return Cluster.model_construct(
+        **{field: getattr(description, field) for field in Description.model_fields}
+    )
+
+
+def _lines(found: Any) -> str:
+    return "\n".join(dict.fromkeys(str(refusal) for refusal in found))

@@ -1,31 +1,76 @@
 """Where machines run, as data."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BeforeValidator, Field, StringConstraints
+
+from spec.part import Address, Expected, Part, Port, Text
 
 OFFER_VARIABLE = "HARDWAY_OFFER"
 """Names the file in which the lab of this host says where machines can run (a ``Libvirt``)."""
 
-FROZEN = ConfigDict(frozen=True, extra="forbid")
+User = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^[a-z_][a-z0-9_-]*$", max_length=32),
+    Expected("a user's name in lower case, such as root"),
+]
 
 
-class Libvirt(BaseModel):
+class Libvirt(Part):
     """A libvirt, and the base image that lies in one of its storage pools."""
 
-    model_config = FROZEN
-
     kind: Literal["libvirt"] = "libvirt"
-    uri: str
-    """The libvirt connection URI, such as ``qemu:///system``."""
+    uri: Annotated[
+        str,
+        StringConstraints(strict=True, pattern=r"^[a-z][a-z0-9+]*://\S*$"),
+        Expected("a libvirt connection URI such as qemu:///system"),
+    ]
     domain_type: Literal["kvm", "qemu"] = "qemu"
     """``kvm`` where the processor's virtualisation works; ``qemu`` emulates, 8-15 times slower."""
-    pool: str = "default"
-    image: str
+    pool: Text = "default"
+    image: Annotated[Text, Expected("the name of the base image's volume in the pool")]
     """The base image's volume in ``pool``; machines are copy-on-write overlays of it."""
     image_format: Literal["raw", "qcow2"] = "qcow2"
-    kernel: str | None = None
+    kernel: Text | None = None
     """Kernel and initrd for direct boot; without them the image boots by its own loader."""
-    initrd: str | None = None
-    console_logs: str | None = None
+    initrd: Text | None = None
+    console_logs: Text | None = None
     """A directory in which libvirt writes each machine's serial console, ``<domain>.log``."""
+
+
+class VirtualBox(Part):
+    """VirtualBox on the host that runs the program."""
+
+    kind: Literal["virtualbox"]
+    image: Annotated[
+        str,
+        StringConstraints(strict=True, pattern=r"(?i)\.(vdi|vmdk)$"),
+        Expected("the path of a VDI or VMDK file"),
+    ]
+    """The path of the base image (VDI or VMDK) that machines are differencing disks of."""
+
+
+class Existing(Part):
+    """Machines that are there already and are reached by SSH; nothing makes or ends them."""
+
+    kind: Literal["existing"]
+    user: User = "root"
+    """Root, or a user that may ``sudo`` without a password."""
+    port: Port = 22
+    host_keys: dict[Address, Text] = Field(default_factory=dict)
+    """Address to the machine's public host key, as in ``/etc/ssh/ssh_host_ed25519_key.pub``."""
+
+
+def _libvirt_unless_said(value: Any) -> Any:
+    """A hypervisor without a kind is a libvirt, the only one that specs could name at first."""
+    if isinstance(value, Mapping) and "kind" not in value:
+        return {"kind": "libvirt", **value}
+    return value
+
+
+Hypervisor = Annotated[
+    Annotated[Libvirt | VirtualBox | Existing, Field(discriminator="kind")],
+    BeforeValidator(_libvirt_unless_said),
+]
+"""Where a machine comes from, told apart by ``kind``."""

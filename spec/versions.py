@@ -4,8 +4,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter
+
+from spec.document import load_yaml
 
 CATALOGUE = Path(__file__).with_name("versions.yaml")
 
@@ -35,7 +36,7 @@ class Versions(BaseModel):
 @cache
 def catalogue() -> tuple[Versions, ...]:
     """Every known stack, the default one first."""
-    rows = yaml.safe_load(CATALOGUE.read_text())
+    rows = load_yaml(CATALOGUE.read_text(), CATALOGUE.name)
     return TypeAdapter(tuple[Versions, ...]).validate_python(rows)
 
 

@@ -15,7 +15,7 @@ from tests.components.recording import Recorder, Registration, is_secret, record
 TWO: dict[str, Any] = {
     "networks": {"machines": "192.168.1.0/24"},
     "machines": {
-        "master": {"address": "192.168.1.10"},
+        "master": {"address": "192.168.1.10", "roles": "ai"},
         "minion1": {"address": "192.168.1.11", "memory": 1024},
     },
 }

@@ -17,9 +17,10 @@ from lab.artifacts import Store, obtain
 from lab.cache import Cache
 from lab.download import Damaged
 from lab.gobuild import architecture
-from lab.manifest import Artifact, artifacts, needed
+from lab.manifest import Artifact, artifacts
 from lab.paths import PROJECT
 from lab.problem import Problem
+from spec.artifacts import needed
 from tests.lab import world
 from tests.lab.world import VERSIONS, Lab, program
 

@@ -300,6 +300,11 @@ def test_the_disk_holds_what_a_node_expects_and_no_identity(
         assert re.search(rf"Mode:\s+{mode}\b", stat)
         assert re.search(r"User:\s+0\s+Group:\s+0\b", stat)
         assert look(f"cat /var/lib/hardway/store/sha256/{item.digest}") == item.path.read_text()
+        size, when = look(f"cat /var/lib/hardway/store/verified/{item.digest}").split()
+        second, fraction = when.split(".")
+        assert re.search(rf"mtime: 0x{int(second):08x}:00000000\b", stat), "it is read again"
+        assert fraction == "0" * 9
+        assert re.search(rf"Size: {size}\b", stat)
     index = json.loads(look("cat /var/lib/hardway/store/index.json"))
     assert index == [
         {"name": item.name, "version": item.version, "digest": item.digest} for item in artifacts

@@ -25,6 +25,8 @@ import lab.artifacts
 import lab.download
 import lab.manifest
 import lab.recipe
+import spec.artifacts
+import spec.downloads
 from lab.artifacts import Store
 from lab.cache import Cache, Receipt
 from lab.gobuild import architecture
@@ -159,7 +161,7 @@ def write_data(directory: Path, site: Site) -> None:
     recipes.mkdir(parents=True)
     programs: dict[str, list[str]] = {}
     versions: dict[str, str] = {}
-    for row in yaml.safe_load(lab.manifest.ARTIFACTS.read_text()):
+    for row in yaml.safe_load(spec.artifacts.ARTIFACTS.read_text()):
         family = row.get("family", row["component"])
         programs.setdefault(family, []).append(row["name"])
         versions[family] = getattr(VERSIONS, row["component"])
@@ -242,7 +244,7 @@ def install(
     stops_at: str | None = None,
 ) -> None:
     """Make the store's modules read this world's data; ``put`` can be monkeypatch's setattr."""
-    put(lab.manifest, "OFFICIAL", directory / "official.yaml")
+    put(spec.downloads, "OFFICIAL", directory / "official.yaml")
     put(lab.recipe, "RECIPES", directory / "recipes")
     put(lab.artifacts, "build", partial(build, stops_at=stops_at))
     put(lab.download, "BACK_OFF", tenacity.wait_none())
@@ -252,7 +254,7 @@ def install(
 
 def forget() -> None:
     """Drop what the modules read from data files that are not there any more."""
-    for function in (lab.manifest.downloads, lab.manifest.manifest, lab.recipe.recipes):
+    for function in (spec.downloads.downloads, lab.manifest.manifest, lab.recipe.recipes):
         function.cache_clear()
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lab.manifest import needed
 from lab.paths import PROJECT
 from lab.problem import Problem
 from ops import artifacts, display
+from spec.artifacts import needed
 from tests.lab import world
 
 

@@ -1,0 +1,100 @@
+"""From the catalogue to a machine's store: which bytes a program is."""
+
+from collections.abc import Iterable
+from functools import cache
+
+from plan.model import Archive, Artifact
+from spec.artifacts import ArtifactRow, artifact_row, image_reference, needed
+from spec.cluster import Cluster, SpecError
+from spec.downloads import Download, downloads
+from spec.refusal import Refusal
+
+
+def artifact(spec: Cluster, name: str) -> Artifact:
+    """The program or image archive of this name in the version that the cluster's stack has.
+
+    Its bytes are known, in this order, by ``artifacts.digests`` of the spec, by the official digest
+    of the file itself, or by that of the official archive that holds it. Raises SpecError where
+    none of them is known.
+    """
+    row = artifact_row(name)
+    version = row.version(spec.versions)
+    official = _official(spec.architecture).get((name, row.family, version))
+    digest = spec.artifacts.digests.get(f"{name}-{version}") or _own_digest(row, official)
+    archive = _archive(row, official) if digest is None else None
+    if digest is None and archive is None:
+        raise SpecError(str(_no_digest(row, version)))
+    return Artifact(
+        name=name,
+        version=version,
+        kind=row.kind,
+        sha256=digest,
+        urls=_urls(spec, row, digest, official) if digest else (),
+        archive=archive,
+        reference=image_reference(name, version) if row.image else None,
+    )
+
+
+def artifacts(spec: Cluster, names: Iterable[str]) -> tuple[Artifact, ...]:
+    """The programs and image archives of these names. Raises SpecError as ``artifact`` does."""
+    return tuple(artifact(spec, name) for name in names)
+
+
+def missing_digests(spec: Cluster) -> list[str]:
+    """A sentence for each artifact that the cluster's machines need and whose bytes are unknown."""
+    sentences = []
+    for name in needed(spec.runtime):
+        if name == "coredns" and not spec.addons.coredns:
+            continue
+        try:
+            artifact(spec, name)
+        except SpecError as error:
+            sentences.append(str(error))
+    return sentences
+
+
+def _own_digest(row: ArtifactRow, official: Download | None) -> str | None:
+    """The official digest where the official file is the program itself."""
+    if official is None or official.members or row.image:
+        return None
+    return official.sha256
+
+
+def _archive(row: ArtifactRow, official: Download | None) -> Archive | None:
+    # No maker publishes the image archives: an official release of coredns holds the program.
+    if official is None or row.image or row.name not in official.members:
+        return None
+    digest = f"sha256:{official.sha256}" if official.sha256 else f"sha512:{official.sha512}"
+    return Archive(url=official.url, digest=digest, member=official.members[row.name])
+
+
+def _urls(
+    spec: Cluster, row: ArtifactRow, digest: str, official: Download | None
+) -> tuple[str, ...]:
+    """The site's mirror, then the official file where it has these very bytes."""
+    mirror = spec.artifacts.mirror
+    mirrored = (f"{mirror}/sha256/{digest}",) if mirror else ()
+    same = official is not None and _own_digest(row, official) == digest
+    return (*mirrored, official.url) if official is not None and same else mirrored
+
+
+def _no_digest(row: ArtifactRow, version: str) -> Refusal:
+    key = f"{row.name}-{version}"
+    return Refusal(
+        "artifacts.digests",
+        f"has no {key} and no official digest of it is known",
+        "machines could not tell its bytes from others",
+        "run this through ./hardway, which knows what its store has, or write the file's sha256 to "
+        f"artifacts.digests.{key}",
+    )
+
+
+@cache
+def _official(architecture: str) -> dict[tuple[str, str, str], Download]:
+    """Program, family and version to the official download that holds it."""
+    return {
+        (program, row.family, row.version): row
+        for row in downloads()
+        if row.arch == architecture
+        for program in row.programs
+    }

@@ -1,0 +1,81 @@
+"""Mistakes that show only where parts of a spec are looked at together.
+
+A check is a small function over a description, of the whole or of one machine. It asks for the
+fields it needs; where one of them did not parse, it says nothing, and the others go on.
+"""
+
+from collections.abc import Iterator
+
+from spec.checks import addresses, names, networks, nodes, parts, places, roles, sizes
+from spec.description import Description
+from spec.part import Unparsed
+from spec.refusal import Refusal
+
+OF_THE_WHOLE = (
+    names.cluster_is_a_dns_label,
+    names.machines_differ_in_more_than_case,
+    names.domain_is_a_dns_name,
+    parts.version_is_in_the_catalogue,
+    networks.ranges_do_not_overlap,
+    networks.ranges_are_routed,
+    networks.machines_network_is_private,
+    networks.pods_network_is_private,
+    networks.services_network_is_private,
+    networks.machines_network_has_room,
+    networks.node_has_addresses_for_its_pods,
+    networks.pods_network_has_room_for_the_nodes,
+    networks.services_network_has_room,
+    networks.flannel_port_is_free,
+    addresses.each_is_used_once,
+    addresses.virtual_ip_fits,
+    addresses.balancer_is_somebody_elses,
+    addresses.name_servers_are_outside,
+    roles.there_is_a_control_plane,
+    roles.there_is_a_place_for_pods,
+    roles.etcd_has_a_majority,
+    roles.several_control_planes_have_an_endpoint,
+    places.base_image_is_pinned,
+    places.base_image_is_used,
+    places.libvirt_boots_as_it_says,
+    places.ssh_port_is_free,
+    places.host_keys_are_public_keys,
+    places.host_keys_belong_to_machines,
+    parts.digests_are_of_artifacts,
+)
+
+OF_EACH_MACHINE = (
+    names.machine_is_a_dns_label,
+    addresses.machine_fits,
+    roles.machine_has_a_role,
+    sizes.memory_is_enough,
+    sizes.disk_is_enough,
+    nodes.labels_are_taken,
+    nodes.taints_are_taken,
+    nodes.only_nodes_carry_labels_and_taints,
+    places.machine_libvirt_boots_as_it_says,
+    places.machine_ssh_port_is_free,
+    places.existing_machine_has_a_host_key,
+)
+
+
+def refusals(spec: Description) -> Iterator[Refusal]:
+    """Every mistake that the parts of a description show together."""
+    for check in OF_THE_WHOLE:
+        yield from _while_parsed(check(spec))
+    for name in _machines(spec):
+        for one in OF_EACH_MACHINE:
+            yield from _while_parsed(one(spec, name))
+
+
+def _while_parsed(found: Iterator[Refusal]) -> Iterator[Refusal]:
+    try:
+        yield from found
+    except Unparsed:
+        return  # what the check asked for is refused for itself
+
+
+def _machines(spec: Description) -> tuple[str, ...]:
+    try:
+        return tuple(spec.machines)
+    except Unparsed:
+        return ()

@@ -1,0 +1,171 @@
+"""The addresses of machines and of the API."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
+
+from spec.checks.networks import SPECIAL
+from spec.description import Description
+from spec.names import is_address, is_dns_name
+from spec.network import Balancer, VirtualIp
+from spec.part import Unparsed
+from spec.refusal import Refusal, called, dotted, shown
+
+MOST_NAME_SERVERS = 15
+"""Of CoreDNS' plugin forward."""
+
+
+def machine_fits(spec: Description, name: str) -> Iterator[Refusal]:
+    """A machine's address is one that a machine can have in its network."""
+    field = dotted(("machines", name, "address"))
+    try:
+        made = spec.is_made(name)
+    except Unparsed:
+        made = False
+    yield from _misplaced(spec, field, spec.machines[name].address, made=made)
+
+
+def virtual_ip_fits(spec: Description) -> Iterator[Refusal]:
+    """A virtual IP lies among the machines, and is none of theirs."""
+    if not isinstance(spec.endpoint, VirtualIp):
+        return
+    field, address = "endpoint.address", spec.endpoint.address
+    yield from _misplaced(spec, field, address, made=True)
+    for name, taken in _of_machines(spec):
+        if taken == address:
+            yield Refusal(
+                field,
+                f"{address} is the address of {called(name)}",
+                "the API would vanish with that machine",
+                f"write {_free(spec)}",
+            )
+
+
+def each_is_used_once(spec: Description) -> Iterator[Refusal]:
+    """No two machines have the same address."""
+    taken: dict[IPv4Address, str] = {}
+    for name, address in _of_machines(spec):
+        first = taken.setdefault(address, name)
+        if first != name:
+            yield Refusal(
+                dotted(("machines", name, "address")),
+                f"{address} is already used by {called(first)}",
+                "one of them would not answer",
+                f"write {_free(spec)}",
+            )
+
+
+def balancer_is_somebody_elses(spec: Description) -> Iterator[Refusal]:
+    """A balancer has a name or an address, outside the cluster."""
+    if not isinstance(spec.endpoint, Balancer):
+        return
+    host = spec.endpoint.host
+    if is_address(host):
+        yield from _misplaced_balancer(spec, IPv4Address(host))
+    elif not is_dns_name(host):
+        yield Refusal(
+            "endpoint.host",
+            f"{shown(host)} is neither an IPv4 address nor a DNS name in lower case",
+            "it could not stand in certificates and kubeconfigs",
+            "write the name alone, without scheme and port, such as api.example.org",
+        )
+    elif host == "localhost" or host.endswith(".localhost"):
+        yield _itself(host)
+
+
+def _misplaced_balancer(spec: Description, host: IPv4Address) -> Iterator[Refusal]:
+    field = "endpoint.host"
+    if any(host in special for special in SPECIAL):
+        yield _itself(str(host))
+    for name, address in _of_machines(spec):
+        if address == host:
+            yield Refusal(
+                field,
+                f"{host} is the address of {called(name)}",
+                "the API would vanish with that machine",
+                "write the balancer's own address, or kind: virtual-ip with a free one",
+            )
+    for inside in ("pods", "services"):
+        network = getattr(spec.networks, inside)
+        if host in network:
+            yield Refusal(
+                field,
+                f"{host} lies inside networks.{inside} {network}",
+                "machines would look for it in the cluster",
+                "write the balancer's own address",
+            )
+
+
+def name_servers_are_outside(spec: Description) -> Iterator[Refusal]:
+    """CoreDNS passes names on to others, and not to itself."""
+    field, servers = "addons.name_servers", spec.addons.name_servers
+    if servers and not spec.addons.coredns:
+        yield Refusal(
+            field,
+            "is given without addons.coredns",
+            "nobody would ask them",
+            "write coredns: true, or leave it out",
+        )
+    if len(servers) > MOST_NAME_SERVERS:
+        yield Refusal(
+            field,
+            f"has {len(servers)} addresses",
+            f"CoreDNS would not start with more than {MOST_NAME_SERVERS}",
+            "write two or three",
+        )
+    for number, server in enumerate(servers):
+        services = spec.networks.services
+        if server in services or any(server in special for special in SPECIAL):
+            yield Refusal(
+                f"{field}.{number}",
+                f"{server} leads back into the cluster or nowhere",
+                "names outside the cluster would have no address in it",
+                "write a name server that machines reach, such as the one they use themselves",
+            )
+
+
+def _itself(host: str) -> Refusal:
+    return Refusal(
+        "endpoint.host",
+        f"{host} leads every machine to itself at best",
+        "nobody would reach the API there",
+        "write the balancer's own name or address",
+    )
+
+
+def _misplaced(
+    spec: Description, field: str, address: IPv4Address, *, made: bool
+) -> Iterator[Refusal]:
+    network = spec.networks.machines
+    if address not in network:
+        wrong, breaks = f"is outside networks.machines {network}", "nothing would reach it"
+    elif network.prefixlen < 31 and address in (network[0], network[-1]):
+        which = "first" if address == network[0] else "last"
+        wrong, breaks = f"is the {which} of its network, which is reserved", "it would not answer"
+    elif made and address == spec.networks.gateway:
+        wrong, breaks = "is used by the gateway", "neither of them would answer"
+    else:
+        return
+    yield Refusal(field, f"{address} {wrong}", breaks, f"write {_free(spec)}")
+
+
+def _free(spec: Description) -> str:
+    """An address that nobody has, the first from the tenth on."""
+    network = spec.networks.machines
+    taken = {address for _, address in _of_machines(spec)} | {spec.networks.gateway}
+    if isinstance(endpoint := spec.parsed("endpoint"), VirtualIp):
+        taken.add(endpoint.parsed("address"))
+    candidates = _hosts(network, 10 if network.num_addresses > 16 else 1)
+    found = next((one for one in islice(candidates, len(taken) + 1) if one not in taken), None)
+    return f"{found}, which is free" if found else "one that is free, in a larger network"
+
+
+def _hosts(network: IPv4Network, first: int) -> Iterator[IPv4Address]:
+    return (network[number] for number in range(first, network.num_addresses - 1))
+
+
+def _of_machines(spec: Description) -> Iterator[tuple[str, IPv4Address]]:
+    """Name and address of each machine whose address parsed."""
+    for name, machine in spec.machines.items():
+        if address := machine.parsed("address"):
+            yield name, address

@@ -1,0 +1,187 @@
+"""The address ranges: apart from each other, of a usable kind, and large enough."""
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from itertools import combinations
+
+from spec.description import Description
+from spec.network import NODE_PORTS, RESERVED_PORTS, Networks, VirtualIp
+from spec.refusal import Refusal
+
+RANGES = ("machines", "pods", "services")
+
+SPECIAL = {
+    IPv4Network("0.0.0.0/8"): "this host",
+    IPv4Network("127.0.0.0/8"): "loopback",
+    IPv4Network("169.254.0.0/16"): "link-local addresses",
+    IPv4Network("224.0.0.0/4"): "multicast",
+    IPv4Network("240.0.0.0/4"): "no use yet",
+}
+"""Addresses that are never routed to a machine (RFC 6890)."""
+
+PRIVATE = tuple(
+    map(
+        IPv4Network,
+        (
+            *("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15"),
+            *("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24"),
+        ),
+    )
+)
+"""Addresses that nobody on the Internet has (RFC 6890)."""
+
+SMALLEST_SERVICES = 28
+"""The prefix with which the DNS Service's address, the tenth, is still inside."""
+LARGEST_NODE, SMALLEST_NODE = 16, 25
+"""Prefixes of a node's part; kubelet admits 110 pods."""
+
+
+def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
+    """Each pair of ranges is apart."""
+    for one, other in combinations(RANGES, 2):
+        first, second = spec.networks.parsed(one), spec.networks.parsed(other)
+        if first and second and first.overlaps(second):
+            yield Refusal(
+                f"networks.{other}",
+                f"{second} overlaps networks.{one} {first}",
+                "the same address would lead to two places",
+                f"write a private network apart from it, such as {_apart(spec.networks)}",
+            )
+
+
+def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
+    """No range has addresses that are set aside for something else."""
+    for name in RANGES:
+        network = spec.networks.parsed(name)
+        use = next((use for one, use in SPECIAL.items() if network and one.overlaps(network)), None)
+        if use:
+            yield Refusal(
+                f"networks.{name}",
+                f"{network} has addresses that are set aside for {use}",
+                "no packet would arrive there",
+                f"write a private network such as {_apart(spec.networks)}",
+            )
+
+
+def machines_network_is_private(spec: Description) -> Iterator[Refusal]:
+    """Machines that exist may have public addresses; one that is made must not take them."""
+    if any(spec.is_made(name) for name in spec.machines):
+        yield from _private(spec, "machines", spec.networks.machines)
+
+
+def pods_network_is_private(spec: Description) -> Iterator[Refusal]:
+    """Pods hide whoever has their addresses outside."""
+    yield from _private(spec, "pods", spec.networks.pods)
+
+
+def services_network_is_private(spec: Description) -> Iterator[Refusal]:
+    """Services hide whoever has their addresses outside."""
+    yield from _private(spec, "services", spec.networks.services)
+
+
+def _private(spec: Description, name: str, network: IPv4Network) -> Iterator[Refusal]:
+    special = any(one.overlaps(network) for one in SPECIAL)
+    if not special and not any(network.subnet_of(one) for one in PRIVATE):
+        yield Refusal(
+            f"networks.{name}",
+            f"{network} is not private",
+            "the real owners of these addresses could not be reached",
+            f"write a private network such as {_apart(spec.networks)}",
+        )
+
+
+def _apart(networks: Networks) -> IPv4Network:
+    """A private network that none of the ranges touches."""
+    taken = [network for name in RANGES if (network := networks.parsed(name))]
+    candidates = [IPv4Network(f"10.{number}.0.0/16") for number in range(200, 256)]
+    free = (one for one in candidates if not any(one.overlaps(other) for other in taken))
+    return next(free, IPv4Network("172.31.0.0/16"))
+
+
+def machines_network_has_room(spec: Description) -> Iterator[Refusal]:
+    """All machines, the gateway and a virtual IP fit."""
+    network = spec.networks.machines
+    extra = isinstance(spec.parsed("endpoint"), VirtualIp)
+    needed = len(spec.machines) + 1 + extra
+    room = max(network.num_addresses - 2, 0)
+    if needed > room:
+        prefix = 32 - (needed + 1).bit_length()
+        yield Refusal(
+            "networks.machines",
+            f"{network} has room for {room} addresses and {needed} are needed",
+            "some machines would get none",
+            f"write a network with a prefix of /{prefix} or less",
+        )
+
+
+def node_has_addresses_for_its_pods(spec: Description) -> Iterator[Refusal]:
+    """The part of a node holds as many pods as kubelet admits."""
+    prefix = spec.networks.pods_per_node
+    if not LARGEST_NODE <= prefix <= SMALLEST_NODE:
+        breaks = (
+            "a node would run out of addresses before kubelet's limit of 110 pods"
+            if prefix > SMALLEST_NODE
+            else "a node would take more addresses than it could ever use"
+        )
+        yield Refusal(
+            "networks.pods_per_node",
+            f"is {prefix}",
+            breaks,
+            f"write a prefix length from {LARGEST_NODE} to {SMALLEST_NODE}, such as 24",
+        )
+
+
+def pods_network_has_room_for_the_nodes(spec: Description) -> Iterator[Refusal]:
+    """Each node gets a part; flannel with its store in etcd leaves the first one out.
+
+    It also wants at least four (flannel's pkg/subnet/config.go).
+    """
+    pods, prefix = spec.networks.pods, spec.networks.pods_per_node
+    if not LARGEST_NODE <= prefix <= SMALLEST_NODE:
+        return
+    in_etcd = spec.flannel.store == "etcd"
+    parts = 2 ** (prefix - pods.prefixlen) if prefix >= pods.prefixlen else 0
+    usable = parts - 1 if in_etcd else parts
+    needed = max(len(spec.nodes), 3) if in_etcd else len(spec.nodes)
+    if usable < needed:
+        bits = (needed + in_etcd - 1).bit_length()
+        yield Refusal(
+            "networks.pods",
+            f"{pods} has room for {max(usable, 0)} parts of a /{prefix} where {needed} are needed",
+            "some nodes would get no addresses for their pods",
+            f"write a network with a prefix of /{prefix - bits} or less, "
+            "or raise networks.pods_per_node",
+        )
+
+
+def services_network_has_room(spec: Description) -> Iterator[Refusal]:
+    """The API's and the DNS's addresses are inside."""
+    services = spec.networks.services
+    if services.prefixlen > SMALLEST_SERVICES:
+        yield Refusal(
+            "networks.services",
+            f"{services} has {services.num_addresses} addresses",
+            "the tenth, which is the DNS Service's, would be outside",
+            f"write a network with a prefix of /{SMALLEST_SERVICES} or less",
+        )
+
+
+def flannel_port_is_free(spec: Description) -> Iterator[Refusal]:
+    """The UDP port of VXLAN is nobody else's on a machine."""
+    port = spec.flannel.port
+    if spec.flannel.backend != "vxlan":
+        return
+    if owner := RESERVED_PORTS.get(port):
+        taken = f"belongs to {owner}"
+    elif port in NODE_PORTS:
+        taken = f"lies among the NodePorts {NODE_PORTS[0]}-{NODE_PORTS[-1]}"
+    elif port < 1024:
+        taken = "lies among the system's ports"
+    else:
+        return
+    yield Refusal(
+        "flannel.port",
+        f"{port} {taken}",
+        "packets between pods would end up elsewhere",
+        "write 8472 or 4789",
+    )

@@ -1,0 +1,39 @@
+"""The versions and digests of what is installed."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+from spec.artifacts import artifact_rows
+from spec.description import Description
+from spec.refusal import Refusal, dotted, listed, shown
+from spec.versions import UnknownVersion, catalogue, versions_for
+
+
+def version_is_in_the_catalogue(spec: Description) -> Iterator[Refusal]:
+    """The catalogue knows what belongs to the version."""
+    try:
+        versions_for(spec.kubernetes)
+    except UnknownVersion:
+        known = [versions.kubernetes for versions in catalogue()]
+        yield Refusal(
+            "kubernetes",
+            f"{shown(spec.kubernetes)} is not in the version catalogue",
+            "nobody knows which etcd and containerd belong to it",
+            f"write {listed(known)}",
+        )
+
+
+def digests_are_of_artifacts(spec: Description) -> Iterator[Refusal]:
+    """Each digest's key is the name of an artifact and a version."""
+    names = [row.name for row in artifact_rows()]
+    for key in spec.artifacts.digests:
+        name, dash, version = key.rpartition("-")
+        if name in names and version and version[0].isdigit():
+            continue
+        near = get_close_matches(name if dash else key, names, n=1)
+        yield Refusal(
+            dotted(("artifacts", "digests", key)),
+            "is no artifact with its version",
+            "it would have no effect",
+            f"write {near[0] if near else 'its name'}-<version>, such as kubelet-1.37.1",
+        )

@@ -1,0 +1,164 @@
+"""Where machines run and what they start from."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+from spec.description import Description
+from spec.hypervisor import Existing, Hypervisor, Libvirt
+from spec.network import NODE_PORTS, RESERVED_PORTS
+from spec.refusal import Refusal, called, dotted
+
+KEY_KINDS = (
+    "ssh-ed25519",
+    *("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
+    "ssh-rsa",
+)
+
+
+def base_image_is_pinned(spec: Description) -> Iterator[Refusal]:
+    """A base image has a digest."""
+    image = spec.base_image
+    if image and not (image.sha256 or image.sha512):
+        yield Refusal(
+            "base_image",
+            "has no digest",
+            "anything could be booted",
+            "write the sha256 or sha512 that its maker publishes",
+        )
+
+
+def base_image_is_used(spec: Description) -> Iterator[Refusal]:
+    """A base image is for the hypervisor that the lab offers."""
+    if spec.base_image is None:
+        return
+    if spec.hypervisor is not None:
+        yield Refusal(
+            "base_image",
+            f"stands beside a hypervisor of the kind {spec.hypervisor.kind}",
+            "it would never be read",
+            "write the image into hypervisor"
+            if isinstance(spec.hypervisor, Libvirt)
+            else "leave it out",
+        )
+    elif spec.machines and not any(spec.is_made(name) for name in spec.machines):
+        yield Refusal(
+            "base_image",
+            "stands beside machines that all exist already",
+            "it would never be read",
+            "leave it out",
+        )
+
+
+def libvirt_boots_as_it_says(spec: Description) -> Iterator[Refusal]:
+    """See ``_boots``."""
+    yield from _boots("hypervisor", spec.hypervisor)
+
+
+def machine_libvirt_boots_as_it_says(spec: Description, name: str) -> Iterator[Refusal]:
+    """See ``_boots``."""
+    field = dotted(("machines", name, "hypervisor"))
+    yield from _boots(field, spec.machines[name].hypervisor)
+
+
+def _boots(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
+    """Kernel and initrd are given together or not at all."""
+    if not isinstance(where, Libvirt) or bool(where.kernel) == bool(where.initrd):
+        return
+    given, missing = ("kernel", "initrd") if where.kernel else ("initrd", "kernel")
+    yield Refusal(
+        f"{field}.{given}",
+        f"is given without {missing}",
+        "machines would not find their disk" if where.kernel else "it would have no effect",
+        f"write {field}.{missing} as well, or leave both out",
+    )
+
+
+def ssh_port_is_free(spec: Description) -> Iterator[Refusal]:
+    """See ``_apart_from_components``."""
+    yield from _apart_from_components("hypervisor", spec.hypervisor)
+
+
+def machine_ssh_port_is_free(spec: Description, name: str) -> Iterator[Refusal]:
+    """See ``_apart_from_components``."""
+    field = dotted(("machines", name, "hypervisor"))
+    yield from _apart_from_components(field, spec.machines[name].hypervisor)
+
+
+def _apart_from_components(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
+    """Sshd of a machine that exists keeps no port from a component."""
+    if not isinstance(where, Existing):
+        return
+    owner = RESERVED_PORTS.get(where.port)
+    if owner or where.port in NODE_PORTS:
+        yield Refusal(
+            f"{field}.port",
+            f"{where.port} belongs to {owner or 'the NodePorts'}",
+            "either that or sshd could not start",
+            "write another port for sshd, such as 22, and set it on the machines",
+        )
+
+
+def existing_machine_has_a_host_key(spec: Description, name: str) -> Iterator[Refusal]:
+    """Each machine that exists is known by its host key."""
+    machine = spec.machines[name]
+    where = machine.hypervisor or spec.hypervisor
+    if isinstance(where, Existing) and machine.address not in where.host_keys:
+        field = dotted(("machines", name, "hypervisor")) if machine.hypervisor else "hypervisor"
+        yield Refusal(
+            f"{field}.host_keys",
+            f"has no key of {called(name)} at {machine.address}",
+            "another machine could answer in its place",
+            f"write {machine.address}: and its /etc/ssh/ssh_host_ed25519_key.pub",
+        )
+
+
+def host_keys_are_public_keys(spec: Description) -> Iterator[Refusal]:
+    """Each host key is one."""
+    for path, _, key in _host_keys(spec):
+        if not _is_public_key(key):
+            yield Refusal(
+                path,
+                "is no public host key",
+                "nobody could be recognised by it",
+                "write one line as in /etc/ssh/ssh_host_ed25519_key.pub, such as ssh-ed25519 AAAA…",
+            )
+
+
+def host_keys_belong_to_machines(spec: Description) -> Iterator[Refusal]:
+    """Each host key is of a machine that there is."""
+    everybody = {machine.address for machine in spec.machines.values()}
+    for path, address, _ in _host_keys(spec):
+        if address not in everybody:
+            yield Refusal(
+                path,
+                "belongs to no machine",
+                "it would have no effect",
+                "write the address of one, or leave it out",
+            )
+
+
+def _host_keys(spec: Description) -> Iterator[tuple[str, IPv4Address, str]]:
+    """Field, address and key, of all hypervisors that parsed."""
+    places = [("hypervisor", spec.parsed("hypervisor"))] + [
+        (dotted(("machines", name, "hypervisor")), machine.parsed("hypervisor"))
+        for name, machine in spec.machines.items()
+    ]
+    for field, where in places:
+        if isinstance(where, Existing):
+            for address, key in (where.parsed("host_keys") or {}).items():
+                yield f"{field}.host_keys.{address}", address, key
+
+
+def _is_public_key(text: str) -> bool:
+    """Whether this is a line of a public key file: kind, base64, perhaps a comment (RFC 4253)."""
+    kind, _, rest = text.strip().partition(" ")
+    words = rest.split()
+    if kind not in KEY_KINDS or not words or "\n" in text.strip():
+        return False
+    try:
+        data = base64.b64decode(words[0], validate=True)
+    except binascii.Error:
+        return False
+    return data[:4] == len(kind).to_bytes(4, "big") and data[4 : 4 + len(kind)] == kind.encode()

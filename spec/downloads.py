@@ -1,0 +1,59 @@
+"""The official downloads: which file of which release holds a program, and its digest."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, model_validator
+
+from spec.document import load_yaml
+
+Architecture = Literal["amd64", "arm64"]
+
+OFFICIAL = Path(__file__).with_name("official.yaml")
+
+
+class Download(BaseModel):
+    """One file of an official release, and whose digest is known beforehand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    family: str
+    version: str
+    arch: Architecture
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/\S+$")]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha512: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")] | None = None
+    members: Mapping[str, str] = {}
+    """Program name to its path in the archive; empty where the file itself is ``name``."""
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> Self:
+        if not (self.sha256 or self.sha512):
+            raise ValueError(
+                f"{self.url} has no digest, so anything could be installed; write its sha256"
+            )
+        return self
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names of what is inside."""
+        return tuple(self.members) or (self.name,)
+
+
+@cache
+def downloads() -> tuple[Download, ...]:
+    """Every official download."""
+    rows = load_yaml(OFFICIAL.read_text(), OFFICIAL.name)
+    return TypeAdapter(tuple[Download, ...]).validate_python(rows)
+
+
+def downloads_of(family: str, version: str, architecture: str) -> tuple[Download, ...]:
+    """The downloads that together hold a family of programs."""
+    return tuple(
+        row
+        for row in downloads()
+        if (row.family, row.version, row.arch) == (family, version, architecture)
+    )

@@ -1,0 +1,82 @@
+"""What of a spec can be read although other parts of it cannot."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from typing import Annotated, Any, get_origin
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from spec.part import Part
+from spec.refusal import key_text
+from spec.shape import Spot, field_spot, model_for
+
+_NOTHING = object()
+
+
+def draft(model: type[Part], value: Mapping[Any, Any]) -> Any:
+    """A model with the fields that parse; asking for another raises Unparsed."""
+    fields: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if name in value:
+            found = _field(model, name, value[name])
+            if found is not _NOTHING:
+                fields[name] = found
+        elif not field.is_required():
+            fields[name] = field.get_default(call_default_factory=True)
+    return _with_fields(model, fields)
+
+
+def _with_fields(model: type[Part], fields: dict[str, Any]) -> Part:
+    made = model.model_construct(set(fields), **fields)
+    for name in model.model_fields.keys() - fields.keys():
+        made.__dict__.pop(name, None)  # a default in the place of what did not parse would lie
+    return made
+
+
+def _field(model: type[Part], name: str, value: Any) -> Any:
+    try:
+        return _adapter(model, name).validate_python(value)
+    except ValidationError:
+        return _partly(field_spot(model, name), value)
+
+
+def _partly(here: Spot, value: Any) -> Any:
+    for note in here.notes:
+        if isinstance(note, BeforeValidator):
+            rewrite: Any = note.func
+            try:
+                value = rewrite(value)
+            except ValueError:
+                return _NOTHING
+    if model := model_for(here, value):
+        return draft(model, value)
+    each = here.of_each
+    if get_origin(here.allowed) is not dict or each is None or not isinstance(value, Mapping):
+        return _NOTHING
+    if each.models:
+        (model,) = each.models
+        unread = _with_fields(model, {})
+        return {
+            key_text(key): draft(model, one) if isinstance(one, Mapping) else unread
+            for key, one in value.items()
+        }
+    entries: dict[Any, Any] = {}
+    for key, one in value.items():
+        with suppress(ValidationError):
+            entries |= _adapter_of(here.allowed).validate_python({key: one})
+    return entries
+
+
+@cache
+def _adapter_of(allowed: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(allowed)
+
+
+@cache
+def _adapter(model: type[Part], name: str) -> TypeAdapter[Any]:
+    field = model.model_fields[name]
+    annotation: Any = field.annotation
+    if field.metadata:
+        annotation = Annotated[(annotation, *field.metadata)]
+    return TypeAdapter(annotation)

@@ -1,0 +1,111 @@
+"""A machine gets the very bytes that somebody has vouched for."""
+
+from typing import Any, get_args
+
+import pytest
+
+from plan.artifact import artifact, artifacts, missing_digests
+from plan.model import STORE
+from spec.artifacts import Runtime, artifact_rows, needed
+from spec.cluster import Cluster, SpecError, parse
+from spec.downloads import downloads
+from spec.versions import catalogue
+from tests.spec.sentences import check
+
+DIGEST = "0123456789abcdef" * 4
+MIRROR = "http://192.0.2.1:6480"
+EVERY = {f"{row.name}-{row.version(v)}": DIGEST for v in catalogue() for row in artifact_rows()}
+
+
+def cluster(**more: Any) -> Cluster:
+    return parse(
+        {
+            "networks": {"machines": "192.168.1.0/24"},
+            "machines": {"master": {"address": "192.168.1.10"}},
+            **more,
+        },
+        name="dev",
+    )
+
+
+@pytest.mark.parametrize("kubernetes", [versions.kubernetes for versions in catalogue()])
+@pytest.mark.parametrize("runtime", get_args(Runtime))
+def test_given_digests_win_and_the_mirror_alone_has_such_bytes(
+    kubernetes: str, runtime: Runtime
+) -> None:
+    spec = cluster(
+        kubernetes=kubernetes, runtime=runtime, artifacts={"mirror": MIRROR, "digests": EVERY}
+    )
+    for one in artifacts(spec, needed(runtime)):
+        assert one.sha256 == DIGEST
+        assert one.urls == (f"{MIRROR}/sha256/{DIGEST}",)
+        assert one.archive is None
+        assert one.store_path == f"{STORE}/sha256/{DIGEST}"
+    assert missing_digests(spec) == []
+
+
+def test_a_program_of_its_own_file_is_known_by_the_official_digest() -> None:
+    for kubernetes, arch in (("1.37.1", "amd64"), ("1.36.4", "arm64"), ("1.35.0", "amd64")):
+        spec = cluster(kubernetes=kubernetes, architecture=arch, artifacts={"mirror": MIRROR})
+        for name in ("kube-apiserver", "kubelet", "kubectl", "runc"):
+            one = artifact(spec, name)
+            (row,) = (
+                row
+                for row in downloads()
+                if (row.name, row.version, row.arch) == (name, one.version, arch)
+            )
+            assert one.sha256 == row.sha256
+            assert one.urls == (f"{MIRROR}/sha256/{row.sha256}", row.url)
+            assert one.kind == "binary"
+            assert one.reference is None
+
+
+def test_a_digest_that_is_the_official_one_may_come_from_the_official_place() -> None:
+    official = artifact(cluster(), "kubelet")
+    digests = {"kubelet-1.37.1": official.sha256}
+    assert artifact(cluster(artifacts={"digests": digests}), "kubelet") == official
+
+
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+@pytest.mark.parametrize(("kubernetes", "etcd"), [("1.37.1", "3.7.1"), ("1.36.4", "3.6.14")])
+def test_a_program_in_an_archive_is_known_by_the_archives_digest(
+    kubernetes: str, etcd: str, arch: str
+) -> None:
+    spec = cluster(kubernetes=kubernetes, architecture=arch, artifacts={"mirror": MIRROR})
+    found = artifacts(spec, ("etcd", "etcdctl", "etcdutl"))
+    for one in found:
+        assert one.sha256 is None
+        assert one.urls == ()
+        assert one.archive is not None
+        assert one.archive.url.endswith(f"etcd-v{etcd}-linux-{arch}.tar.gz")
+        assert one.archive.member == f"etcd-v{etcd}-linux-{arch}/{one.name}"
+        assert one.archive.digest.startswith("sha256:")
+        assert one.store_path.endswith(f"{one.archive.digest.removeprefix('sha256:')}/{one.name}")
+    assert len({one.store_path for one in found}) == 3
+
+
+def test_an_image_is_never_taken_for_the_program_of_its_name() -> None:
+    """The official coredns archive holds the program; machines need an image archive."""
+    with pytest.raises(SpecError, match=r"artifacts\.digests has no coredns-1\.14\.7"):
+        artifact(cluster(), "coredns")
+    image = artifact(cluster(artifacts={"digests": EVERY}), "coredns")
+    assert image.kind == "image"
+    assert image.reference == "hardway.local/coredns:1.14.7"
+
+
+def test_what_is_missing_is_told_all_at_once_with_the_way_out() -> None:
+    sentences = missing_digests(cluster())
+    for sentence in sentences:
+        check(sentence)
+        assert "./hardway" in sentence
+    keys = {sentence.rpartition("artifacts.digests.")[2] for sentence in sentences}
+    assert {"coredns-1.14.7", "pause-1.0.0", "flanneld-0.28.9", "containerd-2.3.7"} <= keys
+    assert not any(key.startswith(("kube", "etcd")) for key in keys)
+    given = cluster(artifacts={"digests": dict.fromkeys(keys, DIGEST)})
+    assert missing_digests(given) == []
+
+
+def test_nobody_misses_the_image_of_an_add_on_that_is_switched_off() -> None:
+    without = missing_digests(cluster(addons={"coredns": False}))
+    assert not any("coredns" in sentence for sentence in without)
+    assert len(without) == len(missing_digests(cluster())) - 1

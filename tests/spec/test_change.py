@@ -1,0 +1,181 @@
+"""A living cluster is spared what it cannot take."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from spec import change, cluster
+from spec.change import refused_changes, refused_skew
+from spec.cluster import parse
+from tests.spec.sentences import check
+
+BALANCED = {"kind": "balancer", "host": "api.example.org"}
+
+
+def spec(roles: dict[str, str], **more: Any) -> cluster.Cluster:
+    """Machines by name and roles; a name's number is the last part of its address."""
+    machines = {
+        name: {"address": f"192.168.1.{10 + ord(name[0]) - ord('a')}", "roles": letters}
+        for name, letters in roles.items()
+    }
+    value = {"networks": {"machines": "192.168.1.0/24"}, "machines": machines, **more}
+    return parse(copy.deepcopy(value), name="dev")
+
+
+ONE = {"a": "ai", "b": "i"}
+THREE = {"a": "ai", "b": "a", "c": "a", "d": "i"}
+NETWORKS = {"machines": "192.168.1.0/24"}
+
+# before, after: what the specs have beside the same machines; the field; words of the sentence
+SAME_MACHINES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
+    ({}, {"name": "other"}, "name", "what etcd holds"),
+    ({}, {"architecture": "arm64"}, "architecture", "no program"),
+    ({}, {"dns_domain": "k8s.local"}, "dns_domain", "make another cluster"),
+    ({}, {"networks": {**NETWORKS, "pods": "10.1.0.0/16"}}, "networks.pods", "nobody routes"),
+    ({}, {"networks": {**NETWORKS, "services": "10.2.0.0/24"}}, "networks.services", "Services"),
+    ({}, {"networks": {**NETWORKS, "pods_per_node": 25}}, "networks.pods_per_node", "overlap"),
+    ({}, {"networks": {"machines": "192.168.0.0/23"}}, "networks.machines", "first boot"),
+    ({}, {"flannel": {"store": "kubernetes"}}, "flannel.store", "lose the parts"),
+    ({}, {"runtime": "docker"}, "runtime", "run on beside"),
+    ({}, {"kubernetes": "1.36.4"}, "kubernetes", "write 1.37.1 or later"),
+    ({"kubernetes": "1.35.1"}, {}, "kubernetes", "write 1.36.4 or 1.36.3 first"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "field", "words"), SAME_MACHINES)
+def test_a_change_that_cannot_be_taken_is_refused(
+    before: dict[str, Any], after: dict[str, Any], field: str, words: str
+) -> None:
+    found = refused_changes(spec(ONE, **before), spec(ONE, **after))
+    assert any(sentence.startswith(f"{field} ") and words in sentence for sentence in found), found
+    for sentence in found:
+        check(sentence)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"kubernetes": "1.37.0"}),
+        ({"kubernetes": "1.36.3"}, {"kubernetes": "1.36.4"}),
+        ({"kubernetes": "1.35.1"}, {"kubernetes": "1.36.4"}),
+        ({"kubernetes": "1.36.4"}, {"kubernetes": "1.37.1"}),
+        ({}, {"proxy_mode": "iptables"}),
+        ({}, {"flannel": {"backend": "host-gw"}}),
+        ({}, {"addons": {"coredns": False}}),
+        ({}, {"endpoint": BALANCED}),
+        ({}, {"artifacts": {"mirror": "http://192.0.2.1"}}),
+    ],
+)
+def test_other_changes_are_taken(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert refused_changes(spec(ONE, **before), spec(ONE, **after)) == ()
+
+
+# before, after, words of the only sentence; none where the change is taken
+MACHINES = [
+    (ONE, {**ONE, "c": "i", "d": "i"}, None),
+    ({**ONE, "c": "i"}, ONE, None),
+    (ONE, {"a": "aie", "b": "i"}, None),
+    (THREE, {**THREE, "x": "i"}, None),
+    # etcd's members are the control planes
+    (ONE, THREE, None),
+    (THREE, {"a": "ai", "d": "i"}, None),
+    (THREE, {"a": "ai", "b": "a", "e": "a", "d": "i"}, None),
+    (THREE, {"a": "ai", "e": "a", "f": "a", "d": "i"}, "joining e and f and leaving b and c"),
+    (THREE, {"a": "ai", "b": "a", "c": "a", "d": "i"}, None),
+    ({**THREE, "e": "a", "f": "a"}, {"a": "ai", "d": "i"}, "leaving b, c, e and f"),
+    # members apart
+    (
+        {"a": "ai", "b": "e", "c": "e", "d": "e"},
+        {"a": "ai", "b": "e", "c": "e", "x": "e"},
+        None,
+    ),
+    ({"a": "ai", "b": "e"}, {"a": "ai", "c": "e"}, "none of etcd's members b,"),
+    ({"a": "ai", "b": "i"}, {"a": "ai", "b": "e"}, "none of etcd's members a,"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "words"), MACHINES)
+def test_membership_changes_by_the_smallest_step(
+    before: dict[str, str], after: dict[str, str], words: str | None
+) -> None:
+    found = refused_changes(spec(before, endpoint=BALANCED), spec(after, endpoint=BALANCED))
+    if words is None:
+        assert found == ()
+    else:
+        (sentence,) = found
+        check(sentence)
+        assert words in sentence
+
+
+def test_one_control_plane_stays() -> None:
+    before = spec({"a": "a", "b": "i", "e": "e"})
+    (sentence,) = refused_changes(before, spec({"c": "a", "b": "i", "e": "e"}))
+    assert sentence.startswith("machines.c.roles would leave none of the control planes a,")
+    check(sentence)
+    several = spec({"a": "a", "c": "a", "b": "i", "e": "e"}, endpoint=BALANCED)
+    assert refused_changes(before, several) == ()
+    assert refused_changes(several, spec({"c": "a", "b": "i", "e": "e"})) == ()
+
+
+def test_a_machine_keeps_its_address() -> None:
+    before, moved = spec(ONE), parse(
+        {
+            "networks": NETWORKS,
+            "machines": {
+                "a": {"address": "192.168.1.10", "roles": "ai"},
+                "b": {"address": "192.168.1.99", "roles": "i"},
+            },
+        },
+        name="dev",
+    )  # fmt: skip
+    (sentence,) = refused_changes(before, moved)
+    assert sentence.startswith("machines.b.address is 192.168.1.11 and cannot become 192.168.1.99")
+    check(sentence)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "taken"),
+    [
+        ("3.6.11", "3.7.0", True),
+        ("3.6.14", "3.7.1", True),
+        ("3.6.10", "3.7.1", False),
+        ("3.6.6", "3.6.14", True),
+        ("3.7.1", "3.7.0", True),
+        ("3.7.1", "3.6.14", False),
+        ("3.5.30", "3.7.1", False),
+    ],
+)
+def test_etcd_goes_up_by_one_minor_version_and_to_3_7_from_3_6_11(
+    old: str, new: str, taken: bool
+) -> None:
+    found = [str(refusal) for refusal in change._etcd_version(old, new)]
+    assert bool(found) != taken
+    for sentence in found:
+        check(sentence)
+
+
+@pytest.mark.parametrize(
+    ("api_server", "kubelet", "taken"),
+    [
+        ("1.37.1", "1.37.0", True),
+        ("1.37.0", "1.37.1", True),
+        ("1.37.1", "1.34.9", True),
+        ("1.37.1", "v1.36.4", True),
+        ("1.37.1", "1.33.0", False),
+        ("1.36.4", "1.37.0", False),
+    ],
+)
+def test_kubelets_are_up_to_three_minor_versions_older(
+    api_server: str, kubelet: str, taken: bool
+) -> None:
+    sentence = refused_skew(api_server, kubelet)
+    assert (sentence is None) == taken
+    if sentence:
+        check(sentence)
+
+
+def test_all_refused_changes_are_told_at_once() -> None:
+    after = spec({"a": "ai", "c": "i"}, name="other", dns_domain="x.local", kubernetes="1.35.1")
+    fields = [sentence.split()[0] for sentence in refused_changes(spec(ONE), after)]
+    assert fields == ["name", "dns_domain", "kubernetes", "kubernetes"]

@@ -1,0 +1,463 @@
+"""Every mistake that can be seen in a spec is refused, in a sentence that says what to write."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from spec.cluster import SpecError, parse
+from tests.spec.sentences import check, refused
+
+ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O"
+LIBVIRT = {"kind": "libvirt", "uri": "qemu:///system", "image": "base"}
+EXISTING = {"kind": "existing", "host_keys": {f"192.168.1.{n}": ED25519 for n in (10, 11)}}
+GONE = object()
+
+GOOD: dict[str, Any] = {
+    "name": "dev",
+    "kubernetes": "1.37.1",
+    "networks": {"machines": "192.168.1.0/24"},
+    "machines": {
+        "master": {"address": "192.168.1.10", "roles": "ai"},
+        "m1": {"address": "192.168.1.11", "roles": ["minion"]},
+    },
+}
+MACHINE = {"address": "192.168.1.12"}
+CONTROL = {"address": "192.168.1.12", "roles": "a"}
+CONTROL_2 = {"address": "192.168.1.13", "roles": "a"}
+VIRTUAL = {"kind": "virtual-ip", "address": "192.168.1.100"}
+BALANCER = {"kind": "balancer", "host": "api.example.org"}
+TAINT = {"key": "example.org/dedicated", "effect": "NoSchedule"}
+DIGEST = "0123456789abcdef" * 4
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """The good spec with other values; the parts of a path are apart by spaces."""
+    value = copy.deepcopy(GOOD)
+    for path, new in changes.items():
+        *parents, last = path.split(" ")
+        here = value
+        for key in parents:
+            here = here.setdefault(key, {})
+        if new is GONE:
+            del here[last]
+        else:
+            here[last] = copy.deepcopy(new)
+    return value
+
+
+# What is changed, the field that is named, and words of the sentence.
+ONE = [
+    # -- names
+    ({"name": "Dev"}, "name", "upper-case letters"),
+    ({"name": "my_cluster"}, "name", "write name: my-cluster"),
+    ({"name": ""}, "name", "is empty"),
+    ({"name": "x" * 64}, "name", "has 64 characters"),
+    ({"name": 7}, "name", "in quotes"),
+    ({"machines Node": MACHINE}, "machines.Node", "write node"),
+    ({"machines m_2": MACHINE}, "machines.m_2", "write m-2"),
+    ({"machines m.2": MACHINE}, "machines.m.2", "write m-2"),
+    ({"machines -m": MACHINE}, "machines.-m", "write m"),
+    ({f"machines {'m' * 53}": MACHINE}, f"machines.{'m' * 53}", "53 characters where 52 fit"),
+    ({"machines ": MACHINE}, 'machines.""', "is empty"),
+    ({"machines localhost": MACHINE}, "machines.localhost", "every machine's name for itself"),
+    ({"dns_domain": "Cluster.Local"}, "dns_domain", "write cluster.local"),
+    ({"dns_domain": "cluster.local."}, "dns_domain", "write cluster.local"),
+    ({"dns_domain": "cluster_local"}, "dns_domain", "no DNS name"),
+    ({"dns_domain": ".".join(["a" * 60] * 4)}, "dns_domain", "write a shorter one"),
+    ({"dns_domain": "10.0.0.1"}, "dns_domain", "no DNS name"),
+    # -- versions and choices
+    (
+        {"kubernetes": "1.34.2"},
+        "kubernetes",
+        "write 1.37.1, 1.37.0, 1.36.4, 1.36.3, 1.35.4, 1.35.1 or",
+    ),
+    ({"kubernetes": "1.37"}, "kubernetes", "not in the version catalogue"),
+    ({"kubernetes": "latest"}, "kubernetes", "not in the version catalogue"),
+    ({"kubernetes": 1.37}, "kubernetes", "a version in quotes"),
+    ({"architecture": "x86_64"}, "architecture", "write amd64 or arm64"),
+    ({"runtime": "cri-o"}, "runtime", "write containerd or docker"),
+    ({"runtime": "dockershim"}, "runtime", "gone since Kubernetes 1.24"),
+    ({"proxy_mode": "ipvs"}, "proxy_mode", "deprecated since Kubernetes 1.35"),
+    ({"proxy_mode": "ebpf"}, "proxy_mode", "write nftables or iptables"),
+    ({"flannel backend": "wireguard"}, "flannel.backend", "write vxlan or host-gw"),
+    ({"flannel backend": "udp"}, "flannel.backend", "for old kernels only"),
+    ({"flannel store": "consul"}, "flannel.store", "write etcd or kubernetes"),
+    ({"flannel vni": 2**24}, "flannel.vni", "from 1 to 16777215"),
+    ({"addons coredns": "yes"}, "addons.coredns", "write true or false"),
+    # -- networks
+    (
+        {"networks pods": "192.168.0.0/16", "networks services": "10.96.0.0/16"},
+        "networks.pods",
+        "overlaps networks.machines",
+    ),
+    ({"networks services": "192.168.1.0/25"}, "networks.services", "overlaps networks.machines"),
+    ({"networks services": "172.16.5.0/24"}, "networks.services", "overlaps networks.pods"),
+    ({"networks pods": "172.16.0.0/23"}, "networks.pods", "room for 1 parts"),
+    ({"networks pods": "172.16.0.0/25"}, "networks.pods", "room for 0 parts"),
+    ({"networks pods": "172.16.1.0/16"}, "networks.pods", "write 172.16.0.0/16"),
+    ({"networks pods": "11.0.0.0/16"}, "networks.pods", "not private"),
+    ({"networks pods": "fd00::/64"}, "networks.pods", "such as 192.168.1.0/24"),
+    ({"networks services": "192.168.3.0/29"}, "networks.services", "prefix of /28 or less"),
+    ({"networks services": "11.0.0.0/24"}, "networks.services", "not private"),
+    ({"networks services": "169.254.0.0/24"}, "networks.services", "link-local"),
+    ({"networks services": "224.1.0.0/24"}, "networks.services", "multicast"),
+    ({"networks services": "240.0.0.0/24"}, "networks.services", "set aside for no use yet"),
+    ({"networks pods": "127.0.0.0/16"}, "networks.pods", "loopback"),
+    ({"networks pods_per_node": 26}, "networks.pods_per_node", "110 pods"),
+    ({"networks pods_per_node": 12}, "networks.pods_per_node", "more addresses than"),
+    ({"networks machines": GONE}, "networks.machines", "is missing"),
+    ({"networks machines": None}, "networks.machines", "is empty"),
+    ({"networks": "192.168.1.0/24"}, "networks", "write a mapping with machines, pods"),
+    ({"networks": GONE}, "networks", "is missing"),
+    ({"flannel port": 10250}, "flannel.port", "belongs to kubelet"),
+    ({"flannel port": 30001}, "flannel.port", "among the NodePorts"),
+    ({"flannel port": 53}, "flannel.port", "the system's ports"),
+    ({"flannel port": 65536}, "flannel.port", "from 1 to 65535"),
+    # -- addresses
+    ({"machines m1 address": "10.0.0.1"}, "machines.m1.address", "outside networks.machines"),
+    ({"machines m1 address": "192.168.1.1"}, "machines.m1.address", "used by the gateway"),
+    ({"machines m1 address": "192.168.1.0"}, "machines.m1.address", "the first of its network"),
+    ({"machines m1 address": "192.168.1.255"}, "machines.m1.address", "the last of its network"),
+    ({"machines m1 address": "192.168.1.10"}, "machines.m1.address", "used by master"),
+    ({"machines m1 address": "192.168.1.256"}, "machines.m1.address", "such as 192.168.1.10"),
+    ({"machines m1 address": "192.168.1.11/24"}, "machines.m1.address", "an IPv4 address"),
+    ({"machines m1 address": GONE}, "machines.m1.address", "is missing"),
+    ({"addons name_servers": ["127.0.0.53"]}, "addons.name_servers.0", "or nowhere"),
+    ({"addons name_servers": ["192.168.3.10"]}, "addons.name_servers.0", "into the cluster"),
+    ({"addons name_servers": ["192.0.2.1"] * 16}, "addons.name_servers", "more than 15"),
+    (
+        {"addons": {"coredns": False, "name_servers": ["192.0.2.1"]}},
+        "addons.name_servers",
+        "nobody would ask them",
+    ),
+    # -- endpoint
+    ({"endpoint": {**VIRTUAL, "address": "10.0.0.9"}}, "endpoint.address", "outside networks"),
+    ({"endpoint": {**VIRTUAL, "address": "192.168.1.1"}}, "endpoint.address", "by the gateway"),
+    ({"endpoint": {**VIRTUAL, "address": "192.168.1.255"}}, "endpoint.address", "the last"),
+    ({"endpoint": {**VIRTUAL, "address": "192.168.1.11"}}, "endpoint.address", "address of m1"),
+    ({"endpoint": {**BALANCER, "host": "192.168.1.10"}}, "endpoint.host", "address of master"),
+    ({"endpoint": {**BALANCER, "host": "172.16.0.9"}}, "endpoint.host", "networks.pods"),
+    ({"endpoint": {**BALANCER, "host": "192.168.3.9"}}, "endpoint.host", "networks.services"),
+    ({"endpoint": {**BALANCER, "host": "127.0.0.1"}}, "endpoint.host", "to itself"),
+    ({"endpoint": {**BALANCER, "host": "localhost"}}, "endpoint.host", "to itself"),
+    ({"endpoint": {**BALANCER, "host": "https://api"}}, "endpoint.host", "without scheme"),
+    ({"endpoint": {**BALANCER, "host": "api:6443"}}, "endpoint.host", "without scheme and port"),
+    ({"endpoint": {**BALANCER, "host": "API.example.org"}}, "endpoint.host", "lower case"),
+    ({"endpoint": {**BALANCER, "host": "300.1.1.1"}}, "endpoint.host", "neither an IPv4 address"),
+    ({"endpoint": {**BALANCER, "host": "fd00::1"}}, "endpoint.host", "neither an IPv4 address"),
+    ({"endpoint": {**BALANCER, "port": 0}}, "endpoint.port", "from 1 to 65535"),
+    ({"endpoint": {"kind": "dns", "host": "x"}}, "endpoint.kind", "virtual-ip or balancer"),
+    ({"endpoint": {"address": "192.168.1.100"}}, "endpoint.kind", "is missing"),
+    ({"endpoint": "192.168.1.100"}, "endpoint", "write a mapping"),
+    (
+        {"machines b": CONTROL, "machines c": CONTROL_2},
+        "endpoint",
+        "control planes b, c and master",
+    ),
+    # -- roles
+    ({"machines": {}}, "machines", "no machine in it"),
+    ({"machines": []}, "machines", "write a mapping"),
+    ({"machines": GONE}, "machines", "is missing"),
+    ({"machines master roles": "i"}, "machines.m1.roles", "nothing would serve the API"),
+    ({"machines master roles": "a", "machines m1": GONE}, "machines.master.roles", "has no minion"),
+    ({"machines m1 roles": []}, "machines.m1.roles", "is empty"),
+    ({"machines m1 roles": "ix"}, "machines.m1.roles", "the letters e, a and i"),
+    ({"machines m1 roles": ["worker"]}, "machines.m1.roles", "etcd, control-plane or minion"),
+    ({"machines m1 roles": 5}, "machines.m1.roles", "such as ai"),
+    (
+        {"machines m1 roles": "ie", "machines master roles": "aie"},
+        "machines.master.roles",
+        "2 etcd",
+    ),
+    ({"machines b": CONTROL, "endpoint": VIRTUAL}, "machines.master.roles", "2 etcd members"),
+    # -- sizes
+    ({"machines master memory": 1023}, "machines.master.memory", "at least 1024, in MiB"),
+    ({"machines m1 memory": 511}, "machines.m1.memory", "at least 512, in MiB"),
+    ({"machines m1 memory": 2}, "machines.m1.memory", "too little for minion"),
+    ({"machines m1 memory": 2**31}, "machines.m1.memory", "more MiB than any host has"),
+    ({"machines m1 memory": "2G"}, "machines.m1.memory", "a whole number"),
+    ({"machines m1 memory": 2048.5}, "machines.m1.memory", "a whole number"),
+    ({"machines master disk": 7}, "machines.master.disk", "at least 8, in GiB"),
+    ({"machines m1 disk": 5}, "machines.m1.disk", "at least 6, in GiB"),
+    ({"machines m1 disk": 10**9}, "machines.m1.disk", "more GiB than"),
+    ({"machines m1 cpus": 0}, "machines.m1.cpus", "from 1 to 128"),
+    ({"machines m1 cpus": True}, "machines.m1.cpus", "a whole number"),
+    ({"machines m1 cpus": "2"}, "machines.m1.cpus", "a whole number"),
+    # -- labels and taints
+    ({"machines m1 labels": {"a b": "x"}}, 'machines.m1.labels."a b"', "no key"),
+    ({"machines m1 labels": {"": "x"}}, 'machines.m1.labels.""', "no key"),
+    ({"machines m1 labels": {"x" * 64: "x"}}, "machines.m1.labels", "no key"),
+    ({"machines m1 labels": {"Example.org/x": "x"}}, "machines.m1.labels.Example.org/x", "no key"),
+    ({"machines m1 labels": {"x": "a b"}}, "machines.m1.labels.x", "does not take"),
+    ({"machines m1 labels": {"x": True}}, "machines.m1.labels.x", "in quotes"),
+    (
+        {"machines m1 labels": {"node-role.kubernetes.io/worker": ""}},
+        "machines.m1.labels.node-role.kubernetes.io/worker",
+        "such as example.org/worker",
+    ),
+    ({"machines m1 labels": {"k8s.io/x": "1"}}, "machines.m1.labels.k8s.io/x", "Kubernetes' own"),
+    (
+        {"machines m1 labels": {"kubernetes.io/hostname": "x"}},
+        "machines.m1.labels.kubernetes.io/hostname",
+        "finds out for itself",
+    ),
+    ({"machines m1 labels": ["x"]}, "machines.m1.labels", "write a mapping"),
+    (
+        {"machines m1 taints": [{**TAINT, "effect": "Never"}]},
+        "machines.m1.taints.0.effect",
+        "NoSch",
+    ),
+    ({"machines m1 taints": [{**TAINT, "key": "a/b/c"}]}, "machines.m1.taints.0.key", "no key"),
+    ({"machines m1 taints": [{**TAINT, "value": "é"}]}, "machines.m1.taints.0.value", "not take"),
+    ({"machines m1 taints": [TAINT, TAINT]}, "machines.m1.taints.1", "of an earlier one"),
+    (
+        {"machines m1 taints": [{**TAINT, "key": "node-role.kubernetes.io/control-plane"}]},
+        "machines.m1.taints.0.key",
+        "for Kubernetes itself",
+    ),
+    ({"machines m1 taints": {"key": "x"}}, "machines.m1.taints", "write a list"),
+    (
+        {"machines master taints": [TAINT], "machines m1 taints": [TAINT]},
+        "machines.m1.taints",
+        "the cluster's own DNS",
+    ),
+    (
+        {"machines e": {**MACHINE, "roles": "e", "labels": {"x": "1"}}},
+        "machines.e.labels",
+        "no node",
+    ),
+    ({"machines e": {**MACHINE, "roles": "e", "taints": [TAINT]}}, "machines.e.taints", "no node"),
+    # -- unknown keys
+    ({"kubernets": "1.37.1"}, "kubernets", "write kubernetes"),
+    ({"flanel": {}}, "flanel", "write flannel"),
+    ({"networks machine": "10.0.0.0/24"}, "networks.machine", "write machines"),
+    ({"machines m1 ram": 1}, "machines.m1.ram", "write address, roles, cpus"),
+    ({"machines m1 cpu": 1}, "machines.m1.cpu", "write cpus"),
+    ({"machines m1 taints": [{**TAINT, "efect": 1}]}, "machines.m1.taints.0.efect", "write effect"),
+    ({"hypervisor": {**LIBVIRT, "domain": "kvm"}}, "hypervisor.domain", "write domain_type"),
+    ({"endpoint": {**BALANCER, "ports": 1}}, "endpoint.ports", "write port"),
+    ({"artifacts digest": {}}, "artifacts.digest", "write digests"),
+    # -- where machines run, and from what
+    ({"hypervisor": {"kind": "vmware"}}, "hypervisor.kind", "libvirt, virtualbox or existing"),
+    ({"hypervisor": {"image": "x"}}, "hypervisor.uri", "such as qemu:///system"),
+    ({"hypervisor": {**LIBVIRT, "uri": "/system"}}, "hypervisor.uri", "such as qemu:///system"),
+    ({"hypervisor": {**LIBVIRT, "domain_type": "xen"}}, "hypervisor.domain_type", "kvm or qemu"),
+    ({"hypervisor": {**LIBVIRT, "kernel": "/k"}}, "hypervisor.kernel", "without initrd"),
+    ({"hypervisor": {**LIBVIRT, "initrd": "/i"}}, "hypervisor.initrd", "without kernel"),
+    (
+        {"machines m1 hypervisor": {**LIBVIRT, "kernel": "/k"}},
+        "machines.m1.hypervisor.kernel",
+        "in",
+    ),
+    ({"hypervisor": {"kind": "virtualbox", "image": "a.img"}}, "hypervisor.image", "VDI or VMDK"),
+    (
+        {"hypervisor": {"kind": "virtualbox", "image": "a.vdi", "kernel": "/k"}},
+        "hypervisor.kernel",
+        "",
+    ),
+    ({"hypervisor": {**EXISTING, "user": "Root"}}, "hypervisor.user", "lower case"),
+    ({"hypervisor": {**EXISTING, "port": 2379}}, "hypervisor.port", "belongs to etcd"),
+    (
+        {"machines m1 hypervisor": {**EXISTING, "port": 2380}},
+        "machines.m1.hypervisor.port",
+        "belongs to etcd",
+    ),
+    ({"hypervisor": {**EXISTING, "port": 31000}}, "hypervisor.port", "the NodePorts"),
+    ({"hypervisor": EXISTING, "machines m2": MACHINE}, "hypervisor.host_keys", "no key of m2"),
+    (
+        {"hypervisor": EXISTING, "machines m1": GONE},
+        "hypervisor.host_keys.192.168.1.11",
+        "no machine",
+    ),
+    (
+        {"hypervisor": EXISTING, "hypervisor host_keys 192.168.1.10": "ssh-ed25519 AAAA"},
+        "hypervisor.host_keys.192.168.1.10",
+        "no public host key",
+    ),
+    ({"machines m1 hypervisor": {"kind": "existing"}}, "machines.m1.hypervisor.host_keys", "of m1"),
+    ({"base_image": {"source": "a.img"}}, "base_image", "write the sha256 or sha512"),
+    ({"base_image": {"source": "a.img", "sha256": "12"}}, "base_image.sha256", "64 hexadecimal"),
+    (
+        {"base_image": {"source": "ftp://a/b", "sha256": DIGEST}},
+        "base_image.source",
+        "http or https",
+    ),
+    (
+        {"base_image": {"source": "a.img", "sha256": DIGEST}, "hypervisor": EXISTING},
+        "base_image",
+        "would never be read",
+    ),
+    (
+        {"base_image": {"source": "a.img", "sha256": DIGEST}, "hypervisor": LIBVIRT},
+        "base_image",
+        "write the image into hypervisor",
+    ),
+    ({"artifacts mirror": "http://mirror/"}, "artifacts.mirror", "without a slash at its end"),
+    ({"artifacts mirror": "mirror"}, "artifacts.mirror", "a http or https URL"),
+    ({"artifacts digests": {"kubelet-1.37.1": "x"}}, "artifacts.digests.kubelet-1.37.1", "64"),
+    (
+        {"artifacts digests": {"kubelet-1.37.1": DIGEST.upper()}},
+        "artifacts.digests.kubelet-1.37.1",
+        "in lower case",
+    ),
+    (
+        {"artifacts digests": {"kublet-1.37.1": DIGEST}},
+        "artifacts.digests.kublet-1.37.1",
+        "kubelet-",
+    ),
+    ({"artifacts digests": {"kubelet": DIGEST}}, "artifacts.digests.kubelet", "kubelet-<version>"),
+]
+
+
+def test_the_spec_that_the_cases_change_is_good() -> None:
+    assert refused(GOOD) == []
+    for endpoint in (VIRTUAL, BALANCER):
+        assert refused({**GOOD, "endpoint": endpoint}) == []
+    for hypervisor in (LIBVIRT, EXISTING):
+        assert refused({**GOOD, "hypervisor": hypervisor}) == []
+    assert refused(changed({"machines m1 taints": [TAINT], "machines m1 labels": {"x": ""}})) == []
+
+
+@pytest.mark.parametrize(("changes", "field", "words"), ONE)
+def test_a_mistake_is_refused_in_one_sentence(
+    changes: dict[str, Any], field: str, words: str
+) -> None:
+    sentences = refused(changed(changes))
+    assert len(sentences) == 1, sentences
+    check(sentences[0])
+    assert sentences[0].startswith(field)
+    assert words in sentences[0]
+
+
+# What one mistake drags along.
+SEVERAL = [
+    ({"machines Master": MACHINE}, ["machines.Master has upper", "machines.Master is master in"]),
+    ({"networks machines": "192.168.1.8/30"}, ["networks.machines", "machines.m1.address"]),
+    ({"networks machines": "192.168.1.10/32"}, ["networks.machines", "machines.m1.address"]),
+    (
+        {"networks machines": "8.8.8.0/24"},
+        ["networks.machines 8.8.8.0/24 is not private", "is outside"],
+    ),
+    (
+        {"networks machines": "0.0.0.0/0"},
+        ["networks.machines", "networks.pods", "networks.services"],
+    ),
+    ({"machines 1": MACHINE, "machines": {1: MACHINE}}, ["machines.1 is not text"]),
+    ({"machines": {True: MACHINE}}, ["machines.true is not text"]),
+    (
+        {"hypervisor": {**EXISTING, "host_keys": {"m1": ED25519}}},
+        ["hypervisor.host_keys.m1", "no key of m1", "no key of master"],
+    ),
+    ({"base_image": {}}, ["base_image.source is missing", "base_image has no digest"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "parts"), SEVERAL)
+def test_what_follows_from_a_mistake_is_told_too(changes: dict[str, Any], parts: list[str]) -> None:
+    sentences = refused(changed(changes))
+    for sentence in sentences:
+        check(sentence)
+        assert any(part in sentence for part in parts), sentence
+    for part in parts:
+        assert any(part in sentence for sentence in sentences), sentences
+
+
+INDEPENDENT: list[dict[str, Any]] = [
+    {"name": "Dev"},
+    {"kubernetes": 1.37},
+    {"dns_domain": "X"},
+    {"networks services": "169.254.0.0/24"},
+    {"flannel port": 10250},
+    {"flannel vni": 0},
+    {"endpoint": {"kind": "balancer", "host": "https://api", "port": 0}},
+    {"machines m1 memory": 1},
+    {"machines m1 disk": "10"},
+    {"machines m1 labels": {"k8s.io/x": "1", "y": 1}},
+    {"machines m2": {"address": "192.168.1.11", "ram": 1}},
+    {"machines m3": None},
+    {"hypervisor": {**LIBVIRT, "kernel": "/k", "domain_type": "xen"}},
+    {"machines m4": {"address": "10.0.0.1", "hypervisor": {"kind": "vmware"}}},
+    {"artifacts digests": {"kublet-1.37.1": DIGEST, "kubelet-1.37.1": "x"}},
+]
+
+
+def test_no_mistake_hides_another() -> None:
+    """Each is told with the very sentences that it is told with alone."""
+    together = refused(changed({k: v for changes in INDEPENDENT for k, v in changes.items()}))
+    for changes in INDEPENDENT:
+        alone = refused(changed(changes))
+        assert alone
+        assert set(alone) <= set(together), set(alone) - set(together)
+    assert len(together) == len(set(together))
+
+
+def test_a_suggested_address_is_taken() -> None:
+    (sentence,) = refused(changed({"machines m1 address": "192.168.1.10"}))
+    suggestion = sentence.rpartition("write ")[2].split(",")[0]
+    assert refused(changed({"machines m1 address": suggestion})) == []
+
+
+def test_a_suggested_network_is_taken() -> None:
+    for field in ("pods", "services"):
+        (sentence,) = refused(changed({f"networks {field}": "127.0.0.0/16"}))
+        assert refused(changed({f"networks {field}": sentence.rpartition(" ")[2]})) == []
+
+
+@pytest.mark.parametrize("store", ["etcd", "kubernetes"])
+@pytest.mark.parametrize("minions", [1, 2, 3, 4, 7, 8, 15])
+def test_a_suggested_pods_network_has_room(store: str, minions: int) -> None:
+    machines = {
+        f"m{number}": {"address": f"192.168.1.{number + 20}", "roles": "i"}
+        for number in range(minions)
+    }
+    value = changed({"flannel store": store})
+    value["machines"].update(machines)
+    value["networks"]["pods"] = "172.16.0.0/24"
+    (sentence,) = refused(value)
+    largest = int(sentence.partition("prefix of /")[2].split(" ")[0])
+    value["networks"]["pods"] = f"172.16.0.0/{largest}"
+    assert refused(value) == []
+    value["networks"]["pods"] = f"172.16.0.0/{largest + 1}"
+    assert len(refused(value)) == 1
+
+
+def test_nothing_of_a_private_key_is_told() -> None:
+    secret = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END"
+    keys = {"192.168.1.10": secret, "192.168.1.11": secret}
+    for changes in (
+        {"hypervisor": {"kind": "existing", "host_keys": keys}},
+        {"hypervisor": {"kind": "existing", "host_keys": secret}},
+        {"name": secret},
+        {"networks": secret},
+        {"machines m1 labels": {"x": secret}},
+    ):
+        sentences = refused(changed(changes))
+        assert sentences
+        assert "b3Blbn" not in "".join(sentences)
+
+
+@pytest.mark.parametrize("value", [None, [], "text", 5])
+def test_what_is_no_mapping_is_refused(value: object) -> None:
+    (sentence,) = refused(value)
+    check(sentence)
+
+
+def test_a_value_inside_itself_is_refused() -> None:
+    value = changed({})
+    value["machines"]["m1"]["labels"] = value
+    for sentence in refused(value):
+        check(sentence)
+    assert refused(value)
+
+
+def test_existing_machines_may_be_small_public_and_at_the_first_address() -> None:
+    value = changed({"machines m1 memory": 1, "machines m1 disk": 1})
+    value["networks"]["machines"] = "8.8.8.0/24"
+    value["machines"]["master"]["address"] = "8.8.8.1"
+    value["machines"]["m1"]["address"] = "8.8.8.2"
+    value["hypervisor"] = {"kind": "existing", "host_keys": {f"8.8.8.{n}": ED25519 for n in (1, 2)}}
+    parse(value, name="dev")
+    value["machines"]["m1"]["hypervisor"] = LIBVIRT
+    with pytest.raises(SpecError, match=r"machines\.m1\.memory"):
+        parse(value, name="dev")
