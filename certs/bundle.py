@@ -1,0 +1,118 @@
+"""Keys and certificates as values that a state can keep: plain mappings of strings, and back.
+
+Whoever prints such a value sees certificates and never a key.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from certs.table import Authority
+
+State = dict[str, dict[str, str]]
+"""What goes into JSON: a name to its PEM texts, by the names of the fields below."""
+
+
+class BundleError(ValueError):
+    """A kept or supplied key or certificate that cannot be used, in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A certificate and its private key (PKCS 8), both in PEM."""
+
+    certificate: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signer:
+    """An authority's certificate and its private key (PKCS 8), both in PEM.
+
+    An external authority has no key here: somebody else signs with it.
+    """
+
+    certificate: str
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceAccountPair:
+    """What signs service account tokens (private, PKCS 8) and what checks them, both in PEM."""
+
+    public: str
+    private: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What one machine holds, or all people together: a row's name to its certificate and key."""
+
+    pairs: Mapping[str, Pair] = field(default_factory=dict)
+
+    def state(self) -> State:
+        return {
+            name: {"certificate": pair.certificate, "key": pair.key}
+            for name, pair in self.pairs.items()
+        }
+
+    @staticmethod
+    def from_state(state: Mapping[str, Mapping[str, str]]) -> "Bundle":
+        """The reverse of ``state``. Raises BundleError."""
+        return Bundle(
+            {
+                name: Pair(
+                    certificate=_text(state, name, "certificate"), key=_text(state, name, "key")
+                )
+                for name in state
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authorities:
+    """What belongs to the cluster and to no single machine."""
+
+    signers: Mapping[Authority, Signer]
+    service_account: ServiceAccountPair
+    encryption_key: str = field(repr=False)
+    """Of Secrets in etcd (secretbox): 32 bytes in base64."""
+
+    def state(self) -> State:
+        signers = {
+            authority.value: {"certificate": signer.certificate}
+            | ({} if signer.key is None else {"key": signer.key})
+            for authority, signer in self.signers.items()
+        }
+        pair = self.service_account
+        return signers | {
+            "service-account": {"public": pair.public, "private": pair.private},
+            "encryption": {"secretbox": self.encryption_key},
+        }
+
+    @staticmethod
+    def from_state(state: Mapping[str, Mapping[str, str]]) -> "Authorities":
+        """The reverse of ``state``. Raises BundleError."""
+        return Authorities(
+            signers={
+                authority: Signer(
+                    certificate=_text(state, authority, "certificate"),
+                    key=_text(state, authority, "key") if "key" in state[authority] else None,
+                )
+                for authority in Authority
+            },
+            service_account=ServiceAccountPair(
+                public=_text(state, "service-account", "public"),
+                private=_text(state, "service-account", "private"),
+            ),
+            encryption_key=_text(state, "encryption", "secretbox"),
+        )
+
+
+def _text(state: Mapping[str, Mapping[str, str]], name: str, part: str) -> str:
+    kept = state.get(name, {}).get(part)
+    if not isinstance(kept, str):
+        raise BundleError(
+            f"the state has no {part} of {name}, so it is damaged or another version's; "
+            "restore it from a backup (pulumi stack import)"
+        )
+    return kept

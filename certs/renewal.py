@@ -1,0 +1,353 @@
+"""What becomes of each key and certificate, decided from what is kept, the table and today.
+
+Deciding makes nothing and reads no key, so that a preview can show it; ``renewed`` and
+``renewed_authorities`` then do what was decided. The first of these that is true of a certificate
+decides, in the order of what would break:
+
+1. it was supplied: *take* it, or leave the kept copy and *warn* when it is due;
+2. nobody needs it: *drop*;
+3. it is not there: *issue*;
+4. its authority is another: *replace*, since nobody would accept it;
+5. its names are others: *reissue*, since some would not accept it;
+6. it is due: *renew*, or *warn* where its authority is external;
+7. *keep*, byte for byte.
+
+Authorities are decided and renewed first, since they sign the rest. Until it ends, an external
+authority's certificate only warns: nobody here can sign another.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from certs.authority import (
+    issued,
+    new_authority,
+    new_encryption_key,
+    new_service_account_pair,
+    prolonged,
+)
+from certs.bundle import Authorities, Bundle, BundleError, Pair, Signer
+from certs.names import difference
+from certs.table import Authority, Row
+
+DUE = 1 / 3
+"""A certificate is due when less than this part of its life is left.
+
+Four months of a leaf's year: Kubernetes brings a minor version every four months, so who upgrades
+with each of them never meets an end. More than three years of an authority's ten, so a leaf that is
+signed for a year always ends before its authority.
+"""
+
+SERVICE_ACCOUNT, ENCRYPTION = "service-account", "encryption"
+"""The names of the two keys without a certificate, among the authorities' decisions."""
+
+
+class Action(StrEnum):
+    """What becomes of a key and its certificate."""
+
+    KEEP = "keep"
+    RENEW = "renew"
+    REISSUE = "reissue"
+    REPLACE = "replace"
+    ISSUE = "issue"
+    TAKE = "take"
+    WARN = "warn about"
+    DROP = "drop"
+
+
+SIGNED = frozenset({Action.ISSUE, Action.REPLACE, Action.REISSUE, Action.RENEW})
+"""What needs the authority's key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What becomes of one key and its certificate, and why. There is nothing secret in it."""
+
+    name: str
+    """Of the row, or of the authority."""
+    action: Action
+    why: str
+    """Fixed as long as the decision is: it counts no days."""
+    row: Row | None = None
+    """Left out for authorities and for what is dropped."""
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.name} because {self.why}"
+
+
+# -- certificates of machines and people ---------------------------------------------------------
+
+
+def decided(
+    rows: Iterable[Row],
+    bundle: Bundle,
+    authorities: Authorities,
+    now: datetime,
+    supplied: Mapping[str, Pair] | None = None,
+) -> tuple[Decision, ...]:
+    """A decision for each row, in their order, then one for each kept name without a row.
+
+    ``supplied`` are certificates that a person brings, by row name: an external authority's.
+    Raises BundleError where one of them does not fit.
+    """
+    brought = supplied or {}
+    rows = tuple(rows)
+    names = {row.name for row in rows}
+    if unknown := sorted(brought.keys() - names):
+        raise BundleError(
+            f"no certificate is called {', '.join(unknown)} here; supply some of "
+            f"{', '.join(sorted(names))}"
+        )
+    signers = {
+        authority: _read(signer.certificate, f"the authority {authority}")
+        for authority, signer in authorities.signers.items()
+    }
+    external = {
+        authority for authority, signer in authorities.signers.items() if signer.key is None
+    }
+
+    def decision(row: Row) -> Decision:
+        kept, candidate = bundle.pairs.get(row.name), brought.get(row.name)
+        authority = signers[row.issuer]
+        if candidate:
+            action, why = _of_supplied(row, candidate, kept, authority, now)
+        else:
+            action, why = _of_row(row, kept, authority, row.issuer in external, now)
+        return Decision(name=row.name, action=action, why=why, row=row)
+
+    return (
+        *map(decision, rows),
+        *(
+            Decision(name=name, action=Action.DROP, why="nobody needs it")
+            for name in sorted(bundle.pairs.keys() - names)
+        ),
+    )
+
+
+def renewed(
+    bundle: Bundle,
+    decisions: Iterable[Decision],
+    authorities: Authorities,
+    now: datetime,
+    supplied: Mapping[str, Pair] | None = None,
+) -> Bundle:
+    """The bundle after these decisions: what is kept stays byte for byte.
+
+    Raises BundleError with all that an external authority would have to sign.
+    """
+    decisions = tuple(decisions)
+    if sentence := missing(decisions, authorities):
+        raise BundleError(sentence)
+
+    def pair(row: Row, action: Action) -> Pair:
+        if action in SIGNED:
+            return issued(row, authorities.signers[row.issuer], now)
+        return (supplied or {})[row.name] if action is Action.TAKE else bundle.pairs[row.name]
+
+    return Bundle({one.name: pair(one.row, one.action) for one in decisions if one.row})
+
+
+def missing(decisions: Iterable[Decision], authorities: Authorities) -> str | None:
+    """One sentence that names what must be supplied before these decisions can be carried out.
+
+    Takes the decisions of one bundle or of all of them together.
+    """
+    rows = [
+        one.row
+        for one in decisions
+        if one.row and one.action in SIGNED and authorities.signers[one.row.issuer].key is None
+    ]
+    if not rows:
+        return None
+    keys = " and ".join(sorted({row.issuer for row in rows}))
+    names = ", ".join(f"{row.name} of {row.node}" if row.node else row.name for row in rows)
+    return (
+        f"the key of {keys} is external, so nothing can be signed here: "
+        f"supply certificate and key of {names}"
+    )
+
+
+def _of_row(
+    row: Row, kept: Pair | None, authority: x509.Certificate, external: bool, now: datetime
+) -> tuple[Action, str]:
+    if kept is None:
+        return Action.ISSUE, "it is new"
+    certificate = _read(kept.certificate, row.name)
+    end = certificate.not_valid_after_utc
+    if not _signed_by(certificate, authority):
+        return Action.REPLACE, f"its authority {row.issuer} changed"
+    if changed := difference(row, certificate):
+        return Action.REISSUE, f"its names changed: {changed}"
+    if end <= now:
+        return Action.RENEW, f"it expired on {_day(end)}"
+    if _due(certificate, now) and external:
+        return (
+            Action.WARN,
+            f"it expires on {_day(end)} and {row.issuer} is external: supply another",
+        )
+    # A certificate cannot outlive its authority, so it is left alone where nothing would be gained.
+    if _due(certificate, now) and end < authority.not_valid_after_utc:
+        return Action.RENEW, f"it expires on {_day(end)}"
+    return Action.KEEP, f"it is valid until {_day(end)}"
+
+
+def _of_supplied(
+    row: Row, candidate: Pair, kept: Pair | None, authority: x509.Certificate, now: datetime
+) -> tuple[Action, str]:
+    """Raises BundleError where the supplied certificate could not do the row's work."""
+    where = f"the supplied certificate {row.name}" + (f" of {row.node}" if row.node else "")
+    certificate = _read(candidate.certificate, where)
+    end = certificate.not_valid_after_utc
+    if not _belongs(certificate, candidate.key):
+        raise BundleError(f"{where} has another key than the one supplied with it")
+    if not _signed_by(certificate, authority):
+        raise BundleError(f"{where} is not signed by the authority {row.issuer}")
+    if changed := difference(row, certificate):
+        raise BundleError(f"{where} has other names than it must have: {changed}")
+    if end <= now:
+        raise BundleError(f"{where} expired on {_day(end)}; supply another")
+    if candidate != kept:
+        return Action.TAKE, f"it is supplied and valid until {_day(end)}"
+    if _due(certificate, now):
+        return Action.WARN, f"it expires on {_day(end)} and is supplied: supply another"
+    return Action.KEEP, f"it is valid until {_day(end)}"
+
+
+# -- authorities and the cluster's other keys ----------------------------------------------------
+
+
+def decided_authorities(
+    held: Authorities | None, now: datetime, supplied: Mapping[Authority, Signer] | None = None
+) -> tuple[Decision, ...]:
+    """A decision for each authority, for the service accounts' key pair and the encryption key.
+
+    ``supplied`` are authorities that a person brings, with their key or (external) without. Raises
+    BundleError where one of them does not fit.
+    """
+    brought = supplied or {}
+
+    def decision(authority: Authority) -> Decision:
+        kept = held.signers[authority] if held else None
+        if candidate := brought.get(authority):
+            action, why = _of_supplied_authority(authority, candidate, kept, now)
+        else:
+            action, why = _of_authority(authority, kept, now)
+        return Decision(name=authority, action=action, why=why)
+
+    of_key = (Action.KEEP, "it never expires") if held else (Action.ISSUE, "it is new")
+    return (
+        *map(decision, Authority),
+        *(
+            Decision(name=name, action=of_key[0], why=of_key[1])
+            for name in (SERVICE_ACCOUNT, ENCRYPTION)
+        ),
+    )
+
+
+def renewed_authorities(
+    held: Authorities | None,
+    decisions: Iterable[Decision],
+    now: datetime,
+    supplied: Mapping[Authority, Signer] | None = None,
+) -> Authorities:
+    """The authorities after these decisions: what is kept stays byte for byte."""
+    actions = {one.name: one.action for one in decisions}
+
+    def signer(authority: Authority) -> Signer:
+        match actions[authority]:
+            case Action.ISSUE:
+                return new_authority(authority, now)
+            case Action.TAKE:
+                return (supplied or {})[authority]
+            case action:
+                assert held, f"{action} {authority} without authorities"
+                kept = held.signers[authority]
+                return prolonged(authority, kept, now) if action is Action.RENEW else kept
+
+    return Authorities(
+        signers={authority: signer(authority) for authority in Authority},
+        service_account=held.service_account if held else new_service_account_pair(),
+        encryption_key=held.encryption_key if held else new_encryption_key(),
+    )
+
+
+def _of_authority(authority: Authority, kept: Signer | None, now: datetime) -> tuple[Action, str]:
+    if kept is None:
+        return Action.ISSUE, "it is new"
+    certificate = _read(kept.certificate, f"the authority {authority}")
+    end = _day(certificate.not_valid_after_utc)
+    if not _due(certificate, now):
+        return Action.KEEP, f"it is valid until {end}"
+    if kept.key is None or certificate.subject != certificate.issuer:
+        return Action.WARN, f"it expires on {end} and somebody else signs it: supply another"
+    return Action.RENEW, f"it expires on {end}; its key stays, and so does all that it signed"
+
+
+def _of_supplied_authority(
+    authority: Authority, candidate: Signer, kept: Signer | None, now: datetime
+) -> tuple[Action, str]:
+    """Raises BundleError where the supplied certificate could not be an authority's."""
+    where = f"the supplied authority {authority}"
+    certificate = _read(candidate.certificate, where)
+    end = certificate.not_valid_after_utc
+    if not _may_sign(certificate):
+        raise BundleError(f"{where} may not sign certificates (CA:TRUE, keyCertSign)")
+    if candidate.key is not None and not _belongs(certificate, candidate.key):
+        raise BundleError(f"{where} has another key than the one supplied with it")
+    if end <= now:
+        raise BundleError(f"{where} expired on {_day(end)}; supply another")
+    if candidate != kept:
+        return Action.TAKE, f"it is supplied and valid until {_day(end)}"
+    if _due(certificate, now):
+        return Action.WARN, f"it expires on {_day(end)} and is supplied: supply another"
+    return Action.KEEP, f"it is valid until {_day(end)}"
+
+
+# -- reading certificates ------------------------------------------------------------------------
+
+
+def _read(pem: str, what: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem.encode())
+    except ValueError as error:
+        raise BundleError(f"{what} is not a certificate in PEM: {error}") from error
+
+
+def _belongs(certificate: x509.Certificate, key: str) -> bool:
+    try:
+        return load_pem_private_key(key.encode(), None).public_key() == certificate.public_key()
+    except (ValueError, TypeError):
+        return False
+
+
+def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        extensions = certificate.extensions
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    return constraints.ca and usage.key_cert_sign
+
+
+def _due(certificate: x509.Certificate, now: datetime) -> bool:
+    end = certificate.not_valid_after_utc
+    return end - now < (end - certificate.not_valid_before_utc) * DUE
+
+
+def _day(end: datetime) -> str:
+    return f"{end:%Y-%m-%d}"

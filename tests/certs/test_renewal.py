@@ -1,0 +1,448 @@
+"""What becomes of certificates: when, why, in which order, and nothing more than needed."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+
+import pytest
+from cryptography import x509
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from certs.authority import issued, new_authority, prolonged
+from certs.bundle import Authorities, Bundle, BundleError, Pair, Signer
+from certs.renewal import (
+    Action,
+    Decision,
+    decided,
+    decided_authorities,
+    missing,
+    renewed,
+    renewed_authorities,
+)
+from certs.table import BOTH, FOR_PEOPLE, Authority, Row, held_by
+from spec.cluster import Cluster
+from tests.certs.clusters import APART, NOW, SINGLE, authorities, cluster, issue, made, rows_of
+
+DAY = timedelta(days=1)
+ROWS = held_by(SINGLE, "master")
+API = next(row for row in ROWS if row.name == "apiserver")
+CLIENT = next(row for row in ROWS if row.name == "apiserver-kubelet-client")
+
+
+def one(row: Row, bundle: Bundle, signers: Authorities, now: datetime) -> Decision:
+    return next(each for each in decided((row,), bundle, signers, now) if each.row is row)
+
+
+def rotated(signers: Authorities, authority: Authority) -> Authorities:
+    new = {authority: new_authority(authority, NOW)}
+    return replace(signers, signers={**signers.signers, **new})
+
+
+def external(signers: Authorities, *names: Authority) -> Authorities:
+    return replace(
+        signers,
+        signers={
+            name: replace(signer, key=None) if name in names else signer
+            for name, signer in signers.signers.items()
+        },
+    )
+
+
+# -- each decision, its sentence and its place in the order --------------------------------------
+
+MOVED = replace(API, addresses=(IPv4Address("192.168.1.11"), *API.addresses[1:]))
+
+
+@pytest.mark.parametrize(
+    ("row", "days", "other_authority", "sentence"),
+    [
+        (API, 0, False, "keep apiserver because it is valid until 2031-01-02"),
+        (API, 243, False, "keep apiserver because it is valid until 2031-01-02"),
+        (API, 244, False, "renew apiserver because it expires on 2031-01-02"),
+        (API, 364, False, "renew apiserver because it expires on 2031-01-02"),
+        (API, 365, False, "renew apiserver because it expired on 2031-01-02"),
+        (
+            MOVED,
+            0,
+            False,
+            "reissue apiserver because its names changed: +IP:192.168.1.11 -IP:192.168.1.10",
+        ),
+        (
+            replace(API, dns_names=(*API.dns_names, "api.example.org")),
+            0,
+            False,
+            "reissue apiserver because its names changed: +DNS:api.example.org",
+        ),
+        (
+            replace(CLIENT, organization="system:masters"),
+            0,
+            False,
+            "reissue apiserver-kubelet-client because its names changed: +O=system:masters",
+        ),
+        (
+            replace(CLIENT, common_name="other"),
+            0,
+            False,
+            (
+                "reissue apiserver-kubelet-client because its names changed: "
+                "+CN=other -CN=kube-apiserver-kubelet-client"
+            ),
+        ),
+        (
+            replace(API, uses=BOTH),
+            0,
+            False,
+            "reissue apiserver because its names changed: +use:client",
+        ),
+        (API, 0, True, "replace apiserver because its authority kubernetes changed"),
+        # The order: authority before names before dates.
+        (MOVED, 400, True, "replace apiserver because its authority kubernetes changed"),
+        (
+            MOVED,
+            400,
+            False,
+            "reissue apiserver because its names changed: +IP:192.168.1.11 -IP:192.168.1.10",
+        ),
+    ],
+)
+def test_a_decision_says_why(row: Row, days: int, other_authority: bool, sentence: str) -> None:
+    kept = issue((API, CLIENT), signers := authorities())
+    if other_authority:
+        signers = rotated(signers, Authority.KUBERNETES)
+    assert str(one(row, kept, signers, NOW + days * DAY)) == sentence
+
+
+def test_what_is_new_is_issued_and_what_nobody_needs_is_dropped() -> None:
+    kept = issue((API,), signers := authorities())
+    decisions = decided((CLIENT,), kept, signers, NOW)
+    assert list(map(str, decisions)) == [
+        "issue apiserver-kubelet-client because it is new",
+        "drop apiserver because nobody needs it",
+    ]
+    assert list(renewed(kept, decisions, signers, NOW).pairs) == [CLIENT.name]
+
+
+def test_the_order_of_names_is_no_change() -> None:
+    kept = issue((API,), signers := authorities())
+    turned = replace(API, dns_names=API.dns_names[::-1], addresses=API.addresses[::-1])
+    assert one(turned, kept, signers, NOW).action is Action.KEEP
+
+
+def test_a_leaf_that_ends_with_its_authority_is_renewed_once_the_authority_is() -> None:
+    signers = authorities()
+    kept = issue((API,), signers, NOW + 3640 * DAY)
+    later = NOW + 3648 * DAY
+    assert one(API, kept, signers, later).action is Action.KEEP
+    longer = renewed_authorities(signers, decided_authorities(signers, later), later)
+    assert one(API, kept, longer, later).action is Action.RENEW
+
+
+def test_only_the_changed_authoritys_certificates_are_replaced() -> None:
+    kept = issue(ROWS, signers := authorities())
+    for decision in decided(ROWS, kept, rotated(signers, Authority.ETCD), NOW):
+        assert decision.row
+        assert (decision.action is Action.REPLACE) == (decision.row.issuer is Authority.ETCD)
+
+
+# -- authorities ---------------------------------------------------------------------------------
+
+
+def said(held: Authorities | None, now: datetime, **more: Mapping[Authority, Signer]) -> list[str]:
+    return list(map(str, decided_authorities(held, now, **more)))
+
+
+def test_authorities_are_made_once() -> None:
+    assert said(None, NOW) == [
+        f"issue {name} because it is new"
+        for name in ("kubernetes", "etcd", "front-proxy", "service-account", "encryption")
+    ]
+    held = authorities()
+    assert said(held, NOW + 2433 * DAY) == [
+        "keep kubernetes because it is valid until 2039-12-31",
+        "keep etcd because it is valid until 2039-12-31",
+        "keep front-proxy because it is valid until 2039-12-31",
+        "keep service-account because it never expires",
+        "keep encryption because it never expires",
+    ]
+    again = renewed_authorities(held, decided_authorities(held, NOW), NOW)
+    assert again.state() == held.state()
+
+
+def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
+    held, later = authorities(), NOW + 2434 * DAY
+    decisions = decided_authorities(held, later)
+    assert str(decisions[0]) == (
+        "renew kubernetes because it expires on 2039-12-31; its key stays, and so does all that "
+        "it signed"
+    )
+    leaves = issue(ROWS, held, later)
+    longer = renewed_authorities(held, decisions, later)
+    assert {each.action for each in decided(ROWS, leaves, longer, later)} == {Action.KEEP}
+    assert {each.action for each in decided_authorities(longer, later)} == {Action.KEEP}
+    assert longer.service_account == held.service_account
+    assert longer.encryption_key == held.encryption_key
+
+
+def test_twenty_five_years_pass_without_an_outage() -> None:
+    """A run every four months: all is valid until the next one, and nothing is done twice."""
+    signers, bundle = authorities(), Bundle()
+    for run in range(75):
+        now = NOW + run * 121 * DAY
+        signers = renewed_authorities(signers, decided_authorities(signers, now), now)
+        bundle = renewed(bundle, decided(ROWS, bundle, signers, now), signers, now)
+        assert {each.action for each in decided(ROWS, bundle, signers, now)} == {Action.KEEP}
+        ends = {name: _end(signer.certificate) for name, signer in signers.signers.items()}
+        for row in ROWS:
+            assert now + 121 * DAY < _end(bundle.pairs[row.name].certificate) < ends[row.issuer]
+
+
+def _end(pem: str) -> datetime:
+    return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+
+
+# -- authorities that are somebody else's --------------------------------------------------------
+
+
+def test_an_external_authoritys_missing_certificates_are_told_in_one_sentence() -> None:
+    signers = external(authorities(), Authority.ETCD)
+    decisions = [
+        decision
+        for rows in rows_of(APART).values()
+        for decision in decided(rows, Bundle(), signers, NOW)
+    ]
+    sentence = missing(decisions, signers)
+    assert sentence
+    assert sentence.startswith("the key of etcd is external, so nothing can be signed here: ")
+    wanted = {
+        f"{row.name} of {node}"
+        for node in APART.machines
+        for row in held_by(APART, node)
+        if row.issuer is Authority.ETCD
+    }
+    assert set(sentence.partition("key of etcd")[2].partition("key of ")[2].split(", ")) == wanted
+    rows = rows_of(APART)["e1"]
+    with pytest.raises(BundleError, match="supply certificate and key of etcd-server of e1"):
+        renewed(Bundle(), decided(rows, Bundle(), signers, NOW), signers, NOW)
+    assert missing(decided(FOR_PEOPLE, Bundle(), signers, NOW), signers) is None
+
+
+def test_what_an_external_authority_signed_warns_until_it_ends() -> None:
+    theirs = authorities()
+    signers = external(theirs, *Authority)
+    kept = issue((API,), theirs)
+    later = NOW + 300 * DAY
+    decision = one(API, kept, signers, later)
+    assert str(decision) == (
+        "warn about apiserver because it expires on 2031-01-02 and kubernetes is external: "
+        "supply another"
+    )
+    assert renewed(kept, [decision], signers, later) == kept
+    ended = one(API, kept, signers, NOW + 366 * DAY)
+    assert missing([ended], signers)
+
+
+def test_a_supplied_certificate_is_taken_once() -> None:
+    theirs = authorities()
+    signers = external(theirs, *Authority)
+    first = {API.name: issued(API, theirs.signers[API.issuer], NOW)}
+    decisions = decided((API,), Bundle(), signers, NOW, first)
+    assert str(decisions[0]) == "take apiserver because it is supplied and valid until 2031-01-02"
+    kept = renewed(Bundle(), decisions, signers, NOW, first)
+    assert kept.pairs == first
+    assert decided((API,), kept, signers, NOW, first)[0].action is Action.KEEP
+    # Left out of the configuration, it stays.
+    assert decided((API,), kept, signers, NOW)[0].action is Action.KEEP
+
+    later = NOW + 300 * DAY
+    assert decided((API,), kept, signers, later, first)[0].action is Action.WARN
+    second = {API.name: issued(API, theirs.signers[API.issuer], later)}
+    decisions = decided((API,), kept, signers, later, second)
+    assert decisions[0].action is Action.TAKE
+    assert renewed(kept, decisions, signers, later, second).pairs == second
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("other key", "apiserver of master has another key than the one supplied with it"),
+        ("other authority", "apiserver of master is not signed by the authority kubernetes"),
+        ("other names", r"other names than it must have: \+IP:192.168.1.10 -IP:192.168.1.11"),
+        ("expired", "apiserver of master expired on 2031-01-02; supply another"),
+        ("no certificate", "apiserver of master is not a certificate in PEM"),
+        ("no key", "apiserver of master has another key"),
+        ("other row", "no certificate is called kubelet here; supply some of apiserver"),
+    ],
+)
+def test_a_supplied_certificate_that_does_not_fit_is_refused(change: str, sentence: str) -> None:
+    theirs = authorities()
+    signer = theirs.signers[Authority.KUBERNETES]
+    good = issued(API, signer, NOW)
+    stranger = new_authority(Authority.KUBERNETES, NOW)
+    supplied = {
+        "other key": {API.name: replace(good, key=issued(API, signer, NOW).key)},
+        "other authority": {API.name: issued(API, stranger, NOW)},
+        "other names": {API.name: issued(MOVED, signer, NOW)},
+        "expired": {API.name: good},
+        "no certificate": {API.name: replace(good, certificate="nothing")},
+        "no key": {API.name: replace(good, key="nothing")},
+        "other row": {"kubelet": good},
+    }[change]
+    now = NOW + 400 * DAY if change == "expired" else NOW
+    with pytest.raises(BundleError, match=sentence) as caught:
+        decided((API,), Bundle(), external(theirs, *Authority), now, supplied)
+    assert good.key not in str(caught.value)
+
+
+def test_a_supplied_authority_is_taken_once_and_only_warned_about() -> None:
+    signer = new_authority(Authority.ETCD, NOW)
+    for supplied in ({Authority.ETCD: signer}, {Authority.ETCD: replace(signer, key=None)}):
+        decisions = decided_authorities(None, NOW, supplied)
+        assert str(decisions[1]) == "take etcd because it is supplied and valid until 2039-12-31"
+        held = renewed_authorities(None, decisions, NOW, supplied)
+        assert held.signers[Authority.ETCD] == supplied[Authority.ETCD]
+        assert said(held, NOW, supplied=supplied)[1].startswith("keep etcd")
+        later = NOW + 3000 * DAY
+        warning = decided_authorities(held, later, supplied)[1]
+        assert str(warning) == (
+            "warn about etcd because it expires on 2039-12-31 and is supplied: supply another"
+        )
+        assert (
+            renewed_authorities(held, [*decisions[:1], warning, *decisions[2:]], later).signers[
+                Authority.ETCD
+            ]
+            == supplied[Authority.ETCD]
+        )
+
+
+def test_an_external_authority_that_is_no_longer_supplied_stays_and_warns() -> None:
+    held = external(authorities(), Authority.ETCD)
+    assert said(held, NOW)[1].startswith("keep etcd")
+    later = said(held, NOW + 3000 * DAY)
+    assert later[1].startswith("warn about etcd because it expires on 2039-12-31")
+    assert later[0].startswith("renew kubernetes")
+
+
+def test_an_external_authority_with_a_longer_certificate_keeps_what_it_signed() -> None:
+    theirs = authorities()
+    later = NOW + 100 * DAY
+    longer = prolonged(Authority.KUBERNETES, theirs.signers[Authority.KUBERNETES], later)
+    supplied = {Authority.KUBERNETES: replace(longer, key=None)}
+    held = renewed_authorities(
+        theirs, decided_authorities(theirs, later, supplied), later, supplied
+    )
+    kept = issue((API,), theirs)
+    assert decided((API,), kept, held, later)[0].action is Action.KEEP
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("leaf", "the supplied authority etcd may not sign certificates"),
+        ("other key", "the supplied authority etcd has another key"),
+        ("expired", "the supplied authority etcd expired on 2039-12-31; supply another"),
+        ("no certificate", "the supplied authority etcd is not a certificate in PEM"),
+    ],
+)
+def test_a_supplied_authority_that_does_not_fit_is_refused(change: str, sentence: str) -> None:
+    good = new_authority(Authority.ETCD, NOW)
+    supplied = {
+        "leaf": Signer(certificate=issued(API, good, NOW).certificate),
+        "other key": replace(good, key=new_authority(Authority.ETCD, NOW).key),
+        "expired": good,
+        "no certificate": Signer(certificate=""),
+    }[change]
+    now = NOW + 3700 * DAY if change == "expired" else NOW
+    with pytest.raises(BundleError, match=sentence):
+        decided_authorities(None, now, {Authority.ETCD: supplied})
+
+
+# -- invariants ----------------------------------------------------------------------------------
+
+
+def _cluster(machines: Mapping[str, int]) -> Cluster:
+    """The machine ``m`` runs everything; the others are minions."""
+    return cluster(
+        {
+            name: (f"192.168.1.{last}", "ai" if name == "m" else "i")
+            for name, last in machines.items()
+        }
+    )
+
+
+worlds = st.dictionaries(
+    st.sampled_from("abcd"), st.integers(20, 24), min_size=0, max_size=3
+).flatmap(
+    lambda minions: st.just({name: last * 8 + ord(name) - 97 for name, last in minions.items()})
+)
+masters = st.integers(10, 11)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    before=worlds,
+    after=worlds,
+    master=st.tuples(masters, masters),
+    days=st.integers(0, 800),
+    rotate=st.sets(st.sampled_from(Authority), max_size=1),
+)
+def test_decisions_are_carried_out_once_and_touch_nothing_else(
+    before: dict[str, int],
+    after: dict[str, int],
+    master: tuple[int, int],
+    days: int,
+    rotate: set[Authority],
+) -> None:
+    signers, now = authorities(), NOW + days * DAY
+    old = _cluster({"m": master[0]} | before)
+    kept = {name: issue(rows, signers) for name, rows in rows_of(old).items()}
+    for authority in rotate:
+        signers = rotated(signers, authority)
+    for name, rows in rows_of(_cluster({"m": master[1]} | after)).items():
+        bundle = kept.get(name, Bundle())
+        decisions = decided(rows, bundle, signers, now)
+        result = renewed(bundle, decisions, signers, now)
+        assert list(result.pairs) == [row.name for row in rows]
+        for decision in decisions:
+            same = result.pairs.get(decision.name) == bundle.pairs.get(decision.name)
+            assert same == (decision.action is Action.KEEP)
+        again = decided(rows, result, signers, now)
+        assert {decision.action for decision in again} <= {Action.KEEP}
+        assert renewed(result, again, signers, now) == result
+
+
+@settings(max_examples=25, deadline=None)
+@given(moved=st.sampled_from(sorted(APART.machines)), last=st.integers(150, 250))
+def test_a_moved_machine_changes_its_own_bundle_and_who_names_it(moved: str, last: int) -> None:
+    world = made("apart")
+    address = IPv4Address(f"192.168.1.{last}")
+    machines = APART.machines | {
+        moved: APART.machines[moved].model_copy(update={"address": address})
+    }
+    spec = APART.model_copy(update={"machines": machines})
+    for name, rows in rows_of(spec).items():
+        for decision in decided(rows, world.bundles[name], world.authorities, NOW):
+            assert decision.row
+            names_it = address in decision.row.addresses
+            assert (decision.action is Action.REISSUE) == names_it
+            assert not names_it or name == moved
+
+
+def test_the_clocks_zone_does_not_matter() -> None:
+    from datetime import timezone
+
+    kept = issue((API,), signers := authorities())
+    there = (NOW + 250 * DAY).astimezone(timezone(timedelta(hours=9)))
+    assert str(one(API, kept, signers, there)) == str(
+        one(API, kept, signers, there.astimezone(UTC))
+    )
+    assert _end(issued(API, signers.signers[API.issuer], there).certificate) == (
+        NOW.replace(microsecond=0) + 615 * DAY
+    )
+
+
+def test_a_damaged_bundle_is_told() -> None:
+    damaged = Bundle({API.name: Pair(certificate="nothing", key="")})
+    with pytest.raises(BundleError, match="apiserver is not a certificate"):
+        decided((API,), damaged, authorities(), NOW)
