@@ -15,18 +15,35 @@ from lab.progress import PlainProgress, Silence
 if TYPE_CHECKING:
     from lab.toolchain import Toolchain
 
-TIERS = ("engine", "machine")
+TIERS = ("engine", "container", "machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--golden``: what ``make golden`` gives."""
+    parser.addoption("--golden", action="store_true", help="rewrite the golden clusters")
 
 
 def _tier(item: pytest.Item) -> int:
     return max((n for n, name in enumerate(TIERS, 1) if item.get_closest_marker(name)), default=0)
 
 
+def _no_containers() -> str | None:
+    if os.geteuid() != 0:
+        return "not root: no containers"
+    return None if shutil.which("systemd-nspawn") else "no systemd-nspawn (systemd-container)"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tiers first; a tier that this computer cannot run is skipped with the reason."""
+    """Quick tiers first; a tier that this computer cannot run is skipped with the reason.
+
+    Where two processes share the work, one begins with the machine, which is waited for most.
+    """
     items.sort(key=_tier)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: not item.nodeid.startswith("tests/machine/"))
     reasons = {
         "engine": None if shutil.which("sshd", path="/usr/sbin:/sbin") else "no /usr/sbin/sshd",
+        "container": _no_containers(),
         "machine": None if os.geteuid() == 0 else "not root: no network namespaces",
     }
     if sys.platform != "linux":

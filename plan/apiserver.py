@@ -1,0 +1,153 @@
+"""kube-apiserver."""
+
+from typing import Any
+
+import yaml
+
+from plan import audit, layout, tls
+from plan.artifact import artifact
+from plan.flags import files_named
+from plan.model import Directory, File, Unit
+from spec.cluster import API_PORT, Cluster
+
+UNIT = "kube-apiserver.service"
+AUTHENTICATION_FILE = f"{layout.KUBERNETES}/authentication.yaml"
+ADMISSION_FILE = f"{layout.KUBERNETES}/admission.yaml"
+
+AUTHENTICATION: dict[str, Any] = {
+    "apiVersion": "apiserver.config.k8s.io/v1",
+    "kind": "AuthenticationConfiguration",
+    # CIS 1.2.1 wants nobody without a name; whoever asks only whether the API is up has none:
+    # keepalived, services that wait, balancers. (v1 and its conditions: 1.34 and later, KEP-4633.)
+    "anonymous": {
+        "enabled": True,
+        "conditions": [{"path": path} for path in ("/healthz", "/livez", "/readyz")],
+    },
+}
+"""An AuthenticationConfiguration; with it ``--anonymous-auth`` must not be set."""
+
+ADMISSION: dict[str, Any] = {
+    "apiVersion": "apiserver.config.k8s.io/v1",
+    "kind": "AdmissionConfiguration",
+    "plugins": [
+        {
+            # A single runaway controller cannot fill etcd with events (CIS 1.2.9).
+            "name": "EventRateLimit",
+            "configuration": {
+                "apiVersion": "eventratelimit.admission.k8s.io/v1alpha1",
+                "kind": "Configuration",
+                "limits": [
+                    {"type": kind, "qps": 50, "burst": 100, "cacheSize": 2000}
+                    for kind in ("Namespace", "User")
+                ],
+            },
+        }
+    ],
+}
+"""An AdmissionConfiguration."""
+
+
+def files() -> tuple[File, ...]:
+    """Whom it knows, what it lets in, what it writes down."""
+    return (
+        File(path=AUTHENTICATION_FILE, content=yaml.safe_dump(AUTHENTICATION, sort_keys=False)),
+        File(path=ADMISSION_FILE, content=yaml.safe_dump(ADMISSION, sort_keys=False)),
+        audit.file(),
+    )
+
+
+def directories() -> tuple[Directory, ...]:
+    """Where its audit log goes."""
+    return (Directory(path=audit.FOLDER, mode=0o700),)
+
+
+def unit(spec: Cluster, node: str) -> Unit:
+    """The daemon; systemd knows it as started when it serves, before all of it is ready."""
+    flags = {
+        **_place(spec, node),
+        **_etcd(spec, node),
+        **_callers(spec),
+        **_CALLS,
+        **_ADMISSION,
+        **_LIMITS,
+        **audit.FLAGS,
+    }
+    return Unit(
+        name=UNIT,
+        description="Kubernetes API server",
+        program=artifact(spec, "kube-apiserver").command.path,
+        flags=flags,
+        needs=files_named(flags),
+        # Kubelets' watches kept it from ending for 60 s (PARTS.md, pitfall 1).
+        service={"TimeoutStopSec": "15", "LimitNOFILE": "1048576", "OOMScoreAdjust": "-999"},
+    )
+
+
+def _place(spec: Cluster, node: str) -> dict[str, str]:
+    # A connection that is kept for days would leave the other API servers idle.
+    spread = {"goaway-chance": "0.001"} if len(spec.control_planes) > 1 else {}
+    return {
+        "advertise-address": str(spec.machines[node].address),
+        "secure-port": str(API_PORT),
+        "service-cluster-ip-range": str(spec.networks.services),
+        "tls-cert-file": layout.certificate("apiserver"),
+        "tls-private-key-file": layout.private_key("apiserver"),
+        **tls.SERVING,
+        **spread,
+    }
+
+
+def _etcd(spec: Cluster, node: str) -> dict[str, str]:
+    """All members, a machine's own one first."""
+    names = sorted(spec.etcd_members, key=lambda name: (name != node, name))
+    return {
+        "etcd-servers": ",".join(layout.etcd_url(spec, name) for name in names),
+        "etcd-cafile": layout.ETCD_AUTHORITY,
+        "etcd-certfile": layout.certificate("apiserver-etcd-client"),
+        "etcd-keyfile": layout.private_key("apiserver-etcd-client"),
+        "encryption-provider-config": layout.ENCRYPTION,
+    }
+
+
+def _callers(spec: Cluster) -> dict[str, str]:
+    """Whom it believes to be who they say, and what they may."""
+    return {
+        "client-ca-file": layout.AUTHORITY,
+        "authentication-config": AUTHENTICATION_FILE,
+        "authorization-mode": "Node,RBAC",
+        "service-account-issuer": f"https://kubernetes.default.svc.{spec.dns_domain}",
+        "service-account-key-file": layout.SERVICE_ACCOUNT_PUBLIC,
+        "service-account-signing-key-file": layout.SERVICE_ACCOUNT_PRIVATE,
+        "service-account-extend-token-expiration": "false",
+        "requestheader-client-ca-file": layout.FRONT_PROXY_AUTHORITY,
+        "requestheader-allowed-names": "front-proxy-client",
+        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-group-headers": "X-Remote-Group",
+        "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+    }
+
+
+_CALLS = {
+    "kubelet-certificate-authority": layout.AUTHORITY,
+    "kubelet-client-certificate": layout.certificate("apiserver-kubelet-client"),
+    "kubelet-client-key": layout.private_key("apiserver-kubelet-client"),
+    "kubelet-preferred-address-types": "InternalIP,Hostname",
+    "proxy-client-cert-file": layout.certificate("front-proxy-client"),
+    "proxy-client-key-file": layout.private_key("front-proxy-client"),
+    # Service addresses are kube-proxy's, which need not be up when an aggregated API is asked.
+    "enable-aggregator-routing": "true",
+}
+"""Whom it calls itself: kubelets, and aggregated API servers."""
+
+_ADMISSION = {
+    "allow-privileged": "true",
+    "enable-admission-plugins": "NodeRestriction,EventRateLimit",
+    "admission-control-config-file": ADMISSION_FILE,
+}
+
+_LIMITS = {
+    "profiling": "false",
+    "request-timeout": "60s",
+    "event-ttl": "1h",
+    "shutdown-delay-duration": "0s",
+}

@@ -1,0 +1,70 @@
+"""A minion's own balancer before several control planes: haproxy on the loopback interface.
+
+It passes TCP connections on unread, so the API server's certificate is the one that is checked.
+"""
+
+from plan import layout
+from plan.model import File, Unit
+from spec.cluster import API_PORT, Cluster
+
+UNIT = "haproxy.service"
+CONFIG = "/etc/haproxy/control-planes.cfg"
+"""Beside the package's own file, which its upgrades ask about."""
+
+_HERE = f"127.0.0.1:{layout.LOCAL_BALANCER_PORT}"
+
+_SECTIONS = {
+    "global": (
+        "user haproxy",
+        "group haproxy",
+        "log stdout format short daemon notice",
+    ),
+    "defaults": (
+        "mode tcp",
+        "log global",
+        "timeout connect 5s",
+        # Watches are silent for long; their clients ask every 30 s whether they are still heard.
+        "timeout client 10m",
+        "timeout server 10m",
+        "option clitcpka",
+        "option srvtcpka",
+    ),
+    "listen api": (
+        f"bind {_HERE}",
+        "balance leastconn",
+        "option redispatch",
+        # Who is connected to a dead one must not wait until it is noticed by a silence.
+        "default-server check inter 2s fall 2 rise 2 on-marked-down shutdown-sessions",
+    ),
+}
+"""Section to its lines (haproxy's Configuration Manual, chapters 3 to 5)."""
+
+
+def parts(spec: Cluster, node: str) -> tuple[tuple[str, ...], tuple[File, ...], tuple[Unit, ...]]:
+    """Packages, files and units of a machine's balancer; all empty where it has none."""
+    if layout.local_api_url(spec, node) != f"https://{_HERE}":
+        return (), (), ()
+    return ("haproxy",), (_file(spec),), (_unit(),)
+
+
+def _file(spec: Cluster) -> File:
+    servers = tuple(
+        f"server {name} {spec.machines[name].address}:{API_PORT}" for name in spec.control_planes
+    )
+    lines = []
+    for section, words in _SECTIONS.items():
+        every = words + servers if section == "listen api" else words
+        lines += [section, *(f"  {line}" for line in every), ""]
+    return File(path=CONFIG, content="\n".join(lines[:-1]) + "\n")
+
+
+def _unit() -> Unit:
+    """The daemon, in place of the package's own unit: ``-Ws`` tells systemd when it serves."""
+    return Unit(
+        name=UNIT,
+        description="haproxy before the control planes",
+        program="/usr/sbin/haproxy",
+        arguments=("-Ws", "-f", CONFIG),
+        needs=(CONFIG,),
+        service={"KillMode": "mixed", "SuccessExitStatus": "143"},
+    )

@@ -1,0 +1,76 @@
+"""How pods get their interfaces: the CNI plugins, and the list that is made once flannel is up."""
+
+import json
+from typing import Any
+
+from plan import layout
+from plan.artifact import artifacts
+from plan.model import Artifact, Directory, File, Link
+from plan.program import program
+from spec.cluster import Cluster
+
+PROGRAMS_FOLDER = "/opt/cni/bin"
+FOLDER = "/etc/cni/net.d"
+PROGRAMS = ("bridge", "host-local", "loopback", "portmap")
+
+TEMPLATE = f"{layout.KUBERNETES}/cni.json"
+"""The list without what only flannel knows: the node's subnet and the network's packet size."""
+LIST = f"{FOLDER}/10-hardway.conflist"
+SUBNET_FILE = "/run/flannel/subnet.env"
+"""Where flannel writes it."""
+
+RENDER = program("render-cni")
+
+
+def after_flannel() -> str:
+    """An ``ExecStartPost`` line that makes the list, or leaves it where it is right already."""
+    return f"{RENDER.path} {TEMPLATE} {SUBNET_FILE} {LIST}"
+
+
+def template(spec: Cluster) -> dict[str, Any]:
+    """A CNI network list 1.0.0 with the placeholders ``@SUBNET@`` and ``@MTU@``."""
+    bridge = {
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "isDefaultGateway": True,
+        # A node that lost its subnet gets another one; its bridge must follow.
+        "forceAddress": True,
+        "ipMasq": False,  # flannel does it
+        "hairpinMode": True,
+        "mtu": "@MTU@",
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": "@SUBNET@"}]],
+            # Gone after a reboot, as the pods' interfaces are.
+            "dataDir": "/run/cni/addresses",
+        },
+    }
+    portmap = {
+        "type": "portmap",
+        "capabilities": {"portMappings": True},
+        "backend": spec.proxy_mode,
+    }
+    return {"cniVersion": "1.0.0", "name": "hardway", "plugins": [bridge, portmap]}
+
+
+def files(spec: Cluster) -> tuple[File, ...]:
+    """The template and the program that fills it."""
+    return (File(path=TEMPLATE, content=json.dumps(template(spec), indent=2) + "\n"), RENDER)
+
+
+def directories() -> tuple[Directory, ...]:
+    """Where the container runtime looks for the list."""
+    return (Directory(path=FOLDER),)
+
+
+def programs(spec: Cluster) -> tuple[Artifact, ...]:
+    """The plugins that the list names, and the one for a pod's own loopback interface."""
+    return artifacts(spec, PROGRAMS)
+
+
+def links(spec: Cluster) -> tuple[Link, ...]:
+    """The plugins where the container runtime looks for them."""
+    return tuple(
+        Link(path=f"{PROGRAMS_FOLDER}/{one.name}", target=one.store_path) for one in programs(spec)
+    )

@@ -1,0 +1,161 @@
+"""When a cluster is ready: named conditions, in the order in which they come true."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from plan import coredns, layout
+from spec.cluster import API_PORT, Cluster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """etcd has exactly these members, each of them healthy and started."""
+
+    kind: Literal["members"] = "members"
+    members: Mapping[str, str]
+    """Name to client URL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiServers:
+    """Each API server is ready (``/readyz``) and of this version (``/version``)."""
+
+    kind: Literal["api-servers"] = "api-servers"
+    servers: Mapping[str, str]
+    """Control plane to URL."""
+    version: str
+    """As ``gitVersion`` says it, with its ``v``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nodes:
+    """These Node objects are Ready, and their kubelets of this version; there are no others."""
+
+    kind: Literal["nodes"] = "nodes"
+    nodes: tuple[str, ...]
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pods:
+    """So many pods with these labels are Ready."""
+
+    kind: Literal["pods"] = "pods"
+    namespace: str
+    selector: Mapping[str, str]
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameResolves:
+    """From the network of one of the pods, the server gives this address for the name."""
+
+    kind: Literal["name-resolves"] = "name-resolves"
+    inside: Pods
+    server: str
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodsReach:
+    """From the network of each of the pods, every other of them answers at its own address."""
+
+    kind: Literal["pods-reach"] = "pods-reach"
+    pods: Pods
+    port: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceAnswers:
+    """From the network of each of the pods, the Service's address gives a TLS connection."""
+
+    kind: Literal["service-answers"] = "service-answers"
+    inside: Pods
+    address: str
+    port: int
+
+
+Check = Members | ApiServers | Nodes | Pods | NameResolves | PodsReach | ServiceAnswers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Something that must be true before anybody says that the cluster is ready."""
+
+    name: str
+    waits_for: str
+    """What to tell a person while it is waited for: completes "waiting until ..."."""
+    check: Check
+    deadline: int
+    """Seconds, for an emulated machine, from when the condition before it was true."""
+
+
+def conditions(spec: Cluster) -> tuple[Condition, ...]:
+    """What makes this cluster ready, in order; each needs those before it."""
+    return (*_of_machines(spec), *(_of_pods(spec) if spec.addons.coredns else ()))
+
+
+def _of_machines(spec: Cluster) -> Iterator[Condition]:
+    version = f"v{spec.versions.kubernetes}"
+    yield Condition(
+        name="members",
+        waits_for="etcd has exactly the members of the spec and all are healthy",
+        check=Members(members=dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))),
+        deadline=180,
+    )
+    yield Condition(
+        name="api",
+        waits_for=f"every API server is ready and is {version}",
+        check=ApiServers(
+            servers={
+                name: f"https://{spec.machines[name].address}:{API_PORT}"
+                for name in spec.control_planes
+            },
+            version=version,
+        ),
+        deadline=300,
+    )
+    yield Condition(
+        name="nodes",
+        waits_for=f"the nodes are those of the spec, all Ready, with kubelets {version}",
+        check=Nodes(nodes=spec.nodes, version=version),
+        deadline=300,
+    )
+
+
+def _of_pods(spec: Cluster) -> Iterator[Condition]:
+    count = coredns.replicas(spec)
+    pods = Pods(namespace=coredns.NAMESPACE, selector=coredns.SELECTOR, count=count)
+    yield Condition(
+        name="dns-runs",
+        waits_for=f"{count} of CoreDNS' pods are Ready",
+        check=pods,
+        deadline=300,
+    )
+    if count > 1:
+        yield Condition(
+            name="pods-reach",
+            waits_for="a pod reaches a pod of another machine",
+            check=PodsReach(pods=pods, port=coredns.READY_PORT, path=coredns.READY_PATH),
+            deadline=120,
+        )
+    yield Condition(
+        name="service",
+        waits_for="the Service of the API answers pods",
+        check=ServiceAnswers(inside=pods, address=str(spec.networks.api_service), port=443),
+        deadline=60,
+    )
+    yield Condition(
+        name="dns",
+        waits_for="a pod finds the API by its name",
+        check=NameResolves(
+            inside=pods,
+            server=str(spec.networks.dns_service),
+            name=f"kubernetes.default.svc.{spec.dns_domain}",
+            address=str(spec.networks.api_service),
+        ),
+        deadline=60,
+    )

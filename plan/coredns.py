@@ -1,0 +1,239 @@
+"""CoreDNS: the cluster's name service."""
+
+import hashlib
+from math import ceil
+from typing import Any
+
+from plan.artifact import artifact
+from spec.cluster import Cluster
+
+NAMESPACE = "kube-system"
+SELECTOR = {"k8s-app": "kube-dns"}
+"""As everywhere: tools look for it."""
+HEALTH_PORT, READY_PORT, METRICS_PORT = 8080, 8181, 9153
+READY_PATH = "/ready"
+NODES_PER_REPLICA = 16
+"""The ratio of Kubernetes' own proportional autoscaler for DNS."""
+
+Manifest = dict[str, Any]
+
+
+def replicas(spec: Cluster) -> int:
+    """Two where there are two nodes, and more with their number."""
+    nodes = len(spec.nodes)
+    return max(min(2, nodes), ceil(nodes / NODES_PER_REPLICA))
+
+
+def corefile(spec: Cluster) -> str:
+    """The configuration.
+
+    A block may not stand on one line (PARTS.md, pitfall 10). Names outside the cluster are passed
+    on to the name servers of the spec; a machine's own list may be empty, which ends CoreDNS.
+    """
+    reverse = ["in-addr.arpa", "ip6.arpa"]
+    plugins: list[tuple[list[str], list[list[str]]]] = [
+        (["errors"], []),
+        (["health", f":{HEALTH_PORT}"], [["lameduck", "5s"]]),
+        (["ready", f":{READY_PORT}"], []),
+        (
+            ["kubernetes", spec.dns_domain, *reverse],
+            [["pods", "insecure"], ["fallthrough", *reverse], ["ttl", "30"]],
+        ),
+        (["prometheus", f":{METRICS_PORT}"], []),
+    ]
+    if spec.addons.name_servers:
+        servers = [str(address) for address in spec.addons.name_servers]
+        plugins += [(["forward", ".", *servers], [["max_concurrent", "1000"]]), (["loop"], [])]
+    plugins += [(["cache", "30"], []), (["loadbalance"], [])]
+    lines = [".:53 {"]
+    for words, options in plugins:
+        lines.append("    " + " ".join(words) + (" {" if options else ""))
+        if options:
+            lines += ["        " + " ".join(option) for option in options] + ["    }"]
+    return "\n".join([*lines, "}", ""])
+
+
+def manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    """Everything that CoreDNS needs in the cluster."""
+    return (*_account(), _configuration(spec), _deployment(spec), _service(spec), _budget())
+
+
+def _account() -> tuple[Manifest, ...]:
+    rbac = "rbac.authorization.k8s.io"
+    name = "system:coredns"
+    read = ["list", "watch"]
+    return (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("coredns")},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": [
+                {"apiGroups": [""], "resources": ["namespaces", "pods", "services"], "verbs": read},
+                {
+                    "apiGroups": ["discovery.k8s.io"],
+                    "resources": ["endpointslices"],
+                    "verbs": read,
+                },
+            ],
+        },
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": "coredns", "namespace": NAMESPACE}],
+        },
+    )
+
+
+def _configuration(spec: Cluster) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _named("coredns"),
+        "data": {"Corefile": corefile(spec)},
+    }
+
+
+def _service(spec: Cluster) -> Manifest:
+    ports = [
+        {"name": "dns", "port": 53, "protocol": "UDP"},
+        {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+        {"name": "metrics", "port": METRICS_PORT, "protocol": "TCP"},
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _named("kube-dns", **{"kubernetes.io/name": "CoreDNS"}),
+        "spec": {
+            "clusterIP": str(spec.networks.dns_service),
+            "ports": ports,
+            "selector": SELECTOR,
+        },
+    }
+
+
+def _budget() -> Manifest:
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": _named("coredns"),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": SELECTOR},
+            # One that does not work protects nobody, and must not hold up a drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
+def _deployment(spec: Cluster) -> Manifest:
+    digest = hashlib.sha256(corefile(spec).encode()).hexdigest()
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _named("coredns"),
+        "spec": {
+            "replicas": replicas(spec),
+            "selector": {"matchLabels": SELECTOR},
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+            },
+            "template": {
+                # A changed configuration is a new template, so it is rolled out with checks.
+                "metadata": {"labels": SELECTOR, "annotations": {"hardway/corefile": digest}},
+                "spec": _pod(spec),
+            },
+        },
+    }
+
+
+def _pod(spec: Cluster) -> Manifest:
+    return {
+        "automountServiceAccountToken": True,
+        "containers": [_container(spec)],
+        "dnsPolicy": "Default",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "priorityClassName": "system-cluster-critical",
+        "securityContext": {
+            "runAsGroup": 65532,
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+            # Port 53 without any privilege, whichever the container runtime.
+            "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
+        },
+        "serviceAccountName": "coredns",
+        "tolerations": [
+            {"key": "CriticalAddonsOnly", "operator": "Exists"},
+            {"effect": "NoSchedule", "key": "node-role.kubernetes.io/control-plane"},
+        ],
+        # Each on a node of its own, also those that start while only one node is ready.
+        "topologySpreadConstraints": [
+            {
+                "labelSelector": {"matchLabels": SELECTOR},
+                "matchLabelKeys": ["pod-template-hash"],
+                "maxSkew": 1,
+                "minDomains": replicas(spec),
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule",
+            }
+        ],
+        "volumes": [
+            {
+                "configMap": {
+                    "items": [{"key": "Corefile", "path": "Corefile"}],
+                    "name": "coredns",
+                },
+                "name": "configuration",
+            }
+        ],
+    }
+
+
+def _container(spec: Cluster) -> Manifest:
+    ports = (
+        ("dns", 53, "UDP"),
+        ("dns-tcp", 53, "TCP"),
+        ("health", HEALTH_PORT, "TCP"),
+        ("ready", READY_PORT, "TCP"),
+        ("metrics", METRICS_PORT, "TCP"),
+    )
+    return {
+        "args": ["-conf", "/etc/coredns/Corefile"],
+        "image": artifact(spec, "coredns").reference,
+        # No registry has it: it was brought to every node.
+        "imagePullPolicy": "IfNotPresent",
+        "livenessProbe": {
+            "failureThreshold": 5,
+            "httpGet": {"path": "/health", "port": "health"},
+            "initialDelaySeconds": 60,
+            "timeoutSeconds": 5,
+        },
+        "name": "coredns",
+        "ports": [
+            {"containerPort": port, "name": name, "protocol": protocol}
+            for name, port, protocol in ports
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": READY_PATH, "port": "ready"},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+        },
+        "resources": {
+            "limits": {"memory": "170Mi"},
+            "requests": {"cpu": "100m", "memory": "70Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [{"mountPath": "/etc/coredns", "name": "configuration", "readOnly": True}],
+    }
+
+
+def _named(name: str, **labels: str) -> dict[str, Any]:
+    return {"labels": {**SELECTOR, **labels}, "name": name, "namespace": NAMESPACE}

@@ -1,0 +1,91 @@
+"""Docker of the distribution, with cri-dockerd between it and the kubelet."""
+
+import json
+
+from plan import cni
+from plan.artifact import artifact
+from plan.model import Artifact, File, Unit
+from spec.cluster import Cluster
+
+SOCKET = "/run/cri-dockerd.sock"
+ENGINE_SOCKET = "/run/docker.sock"
+CONFIG = "/etc/docker/daemon.json"
+UNIT = "cri-dockerd.service"
+
+PACKAGES = (
+    "docker.io",
+    "socat",  # cri-dockerd forwards ports with it
+)
+MASKED = ("docker.socket",)
+"""It would hold the socket that our own unit of dockerd opens."""
+
+CONFIGURATION = {
+    # Docker's own network is nobody's here, and its rules drop what pods send across machines.
+    "bridge": "none",
+    "exec-opts": ["native.cgroupdriver=systemd"],
+    "ip6tables": False,
+    "iptables": False,
+    "live-restore": True,
+    # The kubelet does not rotate what Docker writes.
+    "log-driver": "json-file",
+    "log-opts": {"max-file": "3", "max-size": "10m"},
+    "userland-proxy": False,
+}
+
+
+def files() -> tuple[File, ...]:
+    """The daemon's configuration."""
+    content = json.dumps(CONFIGURATION, indent=2, sort_keys=True) + "\n"
+    return (File(path=CONFIG, content=content),)
+
+
+def programs(spec: Cluster) -> tuple[Artifact, ...]:
+    """What the distribution does not have."""
+    return (artifact(spec, "cri-dockerd"),)
+
+
+def units(spec: Cluster) -> tuple[Unit, ...]:
+    """The engine, in place of the distribution's unit of that name, and cri-dockerd."""
+    engine = Unit(
+        name="docker.service",
+        description="Docker",
+        # Debian has it in /usr/sbin, Ubuntu in /usr/bin: systemd looks in both.
+        program="dockerd",
+        flags={
+            "host": f"unix://{ENGINE_SOCKET}",
+            "containerd": "/run/containerd/containerd.sock",
+            "config-file": CONFIG,
+        },
+        after=("network-online.target", "containerd.service"),
+        wants=("network-online.target", "containerd.service"),
+        needs=(CONFIG,),
+        service={
+            "Delegate": "yes",
+            "KillMode": "process",
+            "OOMScoreAdjust": "-500",
+            "LimitNOFILE": "1048576",
+            "LimitNPROC": "infinity",
+            "LimitCORE": "infinity",
+            "TasksMax": "infinity",
+        },
+    )
+    shim = Unit(
+        name=UNIT,
+        description="Container runtime interface of Docker",
+        program=artifact(spec, "cri-dockerd").command.path,
+        # The flags of 0.4.0 (config/options.go); there is no configuration file.
+        flags={
+            "container-runtime-endpoint": f"unix://{SOCKET}",
+            "docker-endpoint": f"unix://{ENGINE_SOCKET}",
+            "pod-infra-container-image": str(artifact(spec, "pause").reference),
+            "network-plugin": "cni",
+            "cni-bin-dir": cni.PROGRAMS_FOLDER,
+            "cni-conf-dir": cni.FOLDER,
+            # Its default is every address, without TLS or a password.
+            "streaming-bind-addr": "127.0.0.1",
+        },
+        after=("network-online.target", "docker.service"),
+        wants=("network-online.target", "docker.service"),
+        service={"Delegate": "yes", "KillMode": "process", "OOMScoreAdjust": "-999"},
+    )
+    return engine, shim

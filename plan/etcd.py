@@ -1,0 +1,140 @@
+"""A member of etcd, and who may do what in it."""
+
+import json
+
+from certs.table import PEER
+from plan import flannel, layout, tls
+from plan.artifact import artifacts
+from plan.flags import files_named
+from plan.model import Directory, Step, Unit
+from spec.cluster import Cluster
+
+PROGRAMS = ("etcd", "etcdctl", "etcdutl")
+UNIT = "etcd.service"
+USER = "etcd"
+
+EVERYTHING = "root"
+"""The role that etcd itself makes: it may do everything."""
+ROLES = {
+    # Without a password and without a certificate of this name nobody is this user; etcd wants it.
+    "root": EVERYTHING,
+    "kube-apiserver-etcd-client": EVERYTHING,
+    "kube-etcd-healthcheck-client": EVERYTHING,
+    "flannel": "flannel",
+}
+"""User, the common name of a client certificate, to its role."""
+
+# etcd's own values are 100 and 1000; an emulated machine does not keep up with them.
+HEARTBEAT, ELECTION = 250, 2500
+"""Milliseconds."""
+QUOTA = 2 * 1024**3
+"""Bytes of the database, after which it can only be read: the smallest disk has room for them."""
+
+
+def step(spec: Cluster, node: str) -> Step:
+    """The member of a machine, healthy among the others, with its users where it has such."""
+    programs = artifacts(spec, PROGRAMS)
+    return Step(
+        name="etcd",
+        users=(USER,),
+        artifacts=programs,
+        directories=(Directory(path=layout.ETCD_DATA, mode=0o700, owner=f"{USER}:{USER}"),),
+        links=tuple(program.command for program in programs),
+        units=(unit(spec, node),),
+        script="etcd",
+        settings={
+            "endpoint": f"https://127.0.0.1:{layout.ETCD_CLIENT_PORT}",
+            "authority": layout.MEMBER_AUTHORITY,
+            "certificate": layout.certificate("etcd-healthcheck-client"),
+            "private_key": layout.private_key("etcd-healthcheck-client"),
+            "members": " ".join(spec.etcd_members),
+            **_flannel(spec),
+        },
+    )
+
+
+def unit(spec: Cluster, node: str) -> Unit:
+    """The daemon. A member alone of three is not ready before another one is: it may take long."""
+    flags = {**_membership(spec, node), **_SECURITY, **_STORAGE}
+    return Unit(
+        name=UNIT,
+        description="etcd",
+        program=artifacts(spec, ("etcd",))[0].command.path,
+        flags=flags,
+        needs=files_named(flags),
+        service={
+            "User": USER,
+            "Group": USER,
+            "TimeoutStopSec": "15",
+            "LimitNOFILE": "65536",
+            "OOMScoreAdjust": "-999",
+            "NoNewPrivileges": "yes",
+            "ProtectSystem": "full",
+            "ProtectHome": "yes",
+            "PrivateTmp": "yes",
+        },
+    )
+
+
+def _membership(spec: Cluster, node: str) -> dict[str, str]:
+    address = spec.machines[node].address
+    client = f"https://{address}:{layout.ETCD_CLIENT_PORT}"
+    return {
+        "name": node,
+        "listen-client-urls": f"{client},https://127.0.0.1:{layout.ETCD_CLIENT_PORT}",
+        "advertise-client-urls": client,
+        "listen-peer-urls": _peer(spec, node),
+        "initial-advertise-peer-urls": _peer(spec, node),
+        "initial-cluster": ",".join(f"{one}={_peer(spec, one)}" for one in spec.etcd_members),
+        # For a cluster that is made now; a member that has its data does not look at it again.
+        "initial-cluster-state": "new",
+        "initial-cluster-token": spec.name,
+        "listen-metrics-urls": f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}",
+        "heartbeat-interval": str(HEARTBEAT),
+        "election-timeout": str(ELECTION),
+    }
+
+
+def _peer(spec: Cluster, node: str) -> str:
+    return f"https://{spec.machines[node].address}:{layout.ETCD_PEER_PORT}"
+
+
+_SECURITY = {
+    "cert-file": layout.certificate("etcd-server"),
+    "key-file": layout.private_key("etcd-server"),
+    "trusted-ca-file": layout.MEMBER_AUTHORITY,
+    "client-cert-auth": "true",
+    "peer-cert-file": layout.certificate("etcd-peer"),
+    "peer-key-file": layout.private_key("etcd-peer"),
+    "peer-trusted-ca-file": layout.MEMBER_AUTHORITY,
+    "peer-client-cert-auth": "true",
+    "peer-cert-allowed-cn": PEER,
+    "tls-min-version": tls.ETCD_MINIMUM,
+    "cipher-suites": ",".join(tls.CIPHER_SUITES),
+    # It knows its callers by a certificate of the server's own, not by theirs.
+    "enable-grpc-gateway": "false",
+}
+
+_STORAGE = {
+    "data-dir": layout.ETCD_DATA,
+    "quota-backend-bytes": str(QUOTA),
+    # The API server compacts every five minutes; this is for when none of them runs.
+    "auto-compaction-mode": "periodic",
+    "auto-compaction-retention": "8h",
+    "feature-gates": "InitialCorruptCheck=true",
+    "watch-progress-notify-interval": "5s",
+}
+
+
+def _flannel(spec: Cluster) -> dict[str, str]:
+    """What flannel finds in etcd, and users so that its certificate opens nothing else.
+
+    Where it keeps nothing there, all clients are API servers or members, and there are no users.
+    """
+    if spec.flannel.store != "etcd":
+        return {"users": ""}
+    return {
+        "users": " ".join(f"{user}={role}" for user, role in ROLES.items()),
+        "flannel_prefix": f"{flannel.PREFIX}/",
+        "flannel_network": json.dumps(flannel.network(spec), separators=(",", ":")),
+    }

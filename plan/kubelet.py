@@ -1,0 +1,130 @@
+"""The kubelet."""
+
+from typing import Any
+
+import yaml
+
+from plan import host, layout, runtime, tls
+from plan.artifact import artifact
+from plan.model import File, Unit
+from spec.cluster import Cluster, Machine, Role
+
+CONFIG = f"{layout.KUBERNETES}/kubelet.yaml"
+UNIT = "kubelet.service"
+PORT, HEALTH_PORT = 10250, 10248
+
+CONTROL_PLANE_TAINT = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+
+RESERVED = {
+    # Who: (part of the memory, at most MiB). A control plane's servers are no pods, so the
+    # scheduler would give their memory away: idle they take 550 MiB (PARTS.md).
+    "system": (1 / 16, 128),
+    "minion": (1 / 8, 256),
+    "control-plane": (3 / 8, 1024),
+}
+
+
+def configuration(spec: Cluster, node: str) -> dict[str, Any]:
+    """A KubeletConfiguration (kubelet.config.k8s.io/v1beta1), the same in 1.35, 1.36 and 1.37.
+
+    ``rotateCertificates`` is left out, which means false and satisfies CIS 4.2.10: the certificate
+    is the state's, renewed before it expires. A kubelet that also renewed it would go on with its
+    own copy in /var/lib/kubelet/pki when the authority changes, and be locked out.
+    ``shutdownGracePeriod`` is left out, for it leaves dead pods behind (PARTS.md, pitfall 5).
+    """
+    machine = spec.machines[node]
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": str(machine.address),
+        "port": PORT,
+        "readOnlyPort": 0,
+        "healthzBindAddress": "127.0.0.1",
+        "healthzPort": HEALTH_PORT,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": layout.AUTHORITY},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": layout.certificate("kubelet-server"),
+        "tlsPrivateKeyFile": layout.private_key("kubelet-server"),
+        "tlsMinVersion": tls.KUBERNETES_MINIMUM,
+        "tlsCipherSuites": list(tls.CIPHER_SUITES),
+        "streamingConnectionIdleTimeout": "5m0s",
+        # 0 means without limit since 1.37 (kubernetes#117119).
+        "eventRecordQPS": 50,
+        "eventBurst": 100,
+        "protectKernelDefaults": True,
+        "makeIPTablesUtilChains": True,
+        "seccompDefault": True,
+        "podPidsLimit": 4096,
+        "failSwapOn": True,
+        "cgroupDriver": "systemd",
+        "containerRuntimeEndpoint": f"unix://{runtime.SOCKETS[spec.runtime]}",
+        "clusterDomain": spec.dns_domain,
+        "clusterDNS": [str(spec.networks.dns_service)],
+        "resolvConf": host.RESOLVER,
+        "registerWithTaints": taints(machine),
+        "systemReserved": {"cpu": "100m", "memory": _reserved(machine, "system")},
+        "kubeReserved": {
+            "cpu": "100m",
+            "memory": _reserved(
+                machine, "control-plane" if Role.CONTROL_PLANE in machine.roles else "minion"
+            ),
+        },
+    }
+
+
+def taints(machine: Machine) -> list[dict[str, str]]:
+    """With which the node registers; a control plane that is no minion keeps pods away."""
+    own = [
+        {"key": one.key, **({"value": one.value} if one.value else {}), "effect": one.effect}
+        for one in machine.taints
+    ]
+    reserved = Role.CONTROL_PLANE in machine.roles and Role.MINION not in machine.roles
+    return [CONTROL_PLANE_TAINT, *own] if reserved and CONTROL_PLANE_TAINT not in own else own
+
+
+def labels(machine: Machine) -> str:
+    """``key=value,key=value``, sorted."""
+    return ",".join(f"{key}={value}" for key, value in sorted(machine.labels.items()))
+
+
+def files(spec: Cluster, node: str) -> tuple[File, ...]:
+    """The configuration file."""
+    content = yaml.safe_dump(configuration(spec, node), sort_keys=True)
+    return (File(path=CONFIG, content=content),)
+
+
+def unit(spec: Cluster, node: str) -> Unit:
+    """The daemon. What it reads from its configuration, it reads at its start only."""
+    machine = spec.machines[node]
+    kubeconfig = layout.kubeconfig("kubelet")
+    return Unit(
+        name=UNIT,
+        description="kubelet",
+        program=artifact(spec, "kubelet").command.path,
+        flags={
+            "config": CONFIG,
+            "kubeconfig": kubeconfig,
+            # The certificate is for this name: the node must not follow a change of its hostname.
+            "hostname-override": node,
+            "node-ip": str(machine.address),
+            **({"node-labels": labels(machine)} if machine.labels else {}),
+        },
+        after=("network-online.target", runtime.UNITS[spec.runtime]),
+        wants=("network-online.target", runtime.UNITS[spec.runtime]),
+        needs=(
+            CONFIG,
+            kubeconfig,
+            layout.AUTHORITY,
+            layout.certificate("kubelet-server"),
+            layout.private_key("kubelet-server"),
+        ),
+    )
+
+
+def _reserved(machine: Machine, who: str) -> str:
+    part, most = RESERVED[who]
+    return f"{min(int(machine.memory * part), most)}Mi"

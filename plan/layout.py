@@ -1,0 +1,79 @@
+"""Where things lie on a machine, and at which ports they listen: each said once."""
+
+from spec.cluster import API_PORT, Balancer, Cluster
+
+PKI = "/etc/kubernetes/pki"
+"""Keys and certificates of Kubernetes' components: all of root's (CIS 1.1.19)."""
+ETCD_PKI = "/etc/etcd/pki"
+"""Keys and certificates of the member, which runs under a user of its own."""
+KUBERNETES = "/etc/kubernetes"
+ETCD_DATA = "/var/lib/etcd"
+STATE = "/var/lib/hardway"
+"""What the installation itself keeps: artifacts, the saved steps, what services run with."""
+
+AUTHORITY = f"{PKI}/ca.crt"
+ETCD_AUTHORITY = f"{PKI}/etcd-ca.crt"
+"""For etcd's clients."""
+MEMBER_AUTHORITY = f"{ETCD_PKI}/ca.crt"
+"""For members themselves."""
+FRONT_PROXY_AUTHORITY = f"{PKI}/front-proxy-ca.crt"
+SERVICE_ACCOUNT_PUBLIC = f"{PKI}/sa.pub"
+SERVICE_ACCOUNT_PRIVATE = f"{PKI}/sa.key"
+AUTHORITY_KEY = f"{PKI}/ca.key"
+"""For the controller manager, which signs certificate requests."""
+ENCRYPTION = f"{KUBERNETES}/encryption.yaml"
+
+KUBECONFIGS = {
+    "controller-manager": "controller-manager",
+    "scheduler": "scheduler",
+    "kubelet": "kubelet-client",
+    "kube-proxy": "kube-proxy",
+    "flannel": "flannel",
+}
+"""Component to the certificate inside its kubeconfig (flannel's: where Kubernetes is its store)."""
+
+LOCAL_BALANCER_PORT = 7443
+"""Where a minion's own balancer passes connections on to the control planes."""
+ETCD_CLIENT_PORT, ETCD_PEER_PORT, ETCD_METRICS_PORT = 2379, 2380, 2381
+
+
+def certificate(name: str) -> str:
+    """The path of a certificate of this machine."""
+    return f"{ETCD_PKI if _of_member(name) else PKI}/{name}.crt"
+
+
+def private_key(name: str) -> str:
+    """The path of the private key of a certificate of this machine."""
+    return f"{ETCD_PKI if _of_member(name) else PKI}/{name}.key"
+
+
+def kubeconfig(name: str) -> str:
+    """The path of the kubeconfig of a component of ``KUBECONFIGS``."""
+    return f"{KUBERNETES}/{name}.conf"
+
+
+def _of_member(name: str) -> bool:
+    return name.startswith("etcd-")
+
+
+def local_api_url(spec: Cluster, node: str) -> str:
+    """Where the components of a machine find the API.
+
+    A control plane asks its own API server. A minion asks the only control plane, the balancer that
+    somebody else runs, or its own balancer before several control planes.
+    """
+    if node in spec.control_planes:
+        return f"https://127.0.0.1:{API_PORT}"
+    if len(spec.control_planes) == 1 or isinstance(spec.endpoint, Balancer):
+        return spec.api_url
+    return f"https://127.0.0.1:{LOCAL_BALANCER_PORT}"
+
+
+def etcd_url(spec: Cluster, member: str) -> str:
+    """Where a member of etcd answers its clients."""
+    return f"https://{spec.machines[member].address}:{ETCD_CLIENT_PORT}"
+
+
+def etcd_urls(spec: Cluster) -> tuple[str, ...]:
+    """Where etcd's clients reach each member."""
+    return tuple(etcd_url(spec, member) for member in spec.etcd_members)

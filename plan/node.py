@@ -1,0 +1,48 @@
+"""The node step: what makes a machine a node, the control planes included."""
+
+from plan import balancer, cni, flannel, kubelet, layout, proxy, readyz
+from plan.artifact import artifacts
+from plan.model import Step
+from spec.cluster import Cluster
+
+PROGRAMS = ("flanneld", "kubelet", "kube-proxy", "kubectl")
+
+
+def step(spec: Cluster, node: str) -> Step:
+    """The kubelet, kube-proxy, flannel and the CNI plugins of a node; its balancer, if it has one.
+
+    Where Kubernetes is flannel's store, flannel is not waited for: its role is an add-on.
+    """
+    programs = artifacts(spec, PROGRAMS)
+    packages, balancer_files, balancer_units = balancer.parts(spec, node)
+    return Step(
+        name="node",
+        packages=packages,
+        artifacts=(*programs, *cni.programs(spec)),
+        directories=cni.directories(),
+        files=(
+            *kubelet.files(spec, node),
+            *proxy.files(spec, node),
+            *flannel.files(spec),
+            *cni.files(spec),
+            *balancer_files,
+            readyz.WAIT,
+        ),
+        links=(*(one.command for one in programs), *cni.links(spec)),
+        units=(
+            *balancer_units,
+            flannel.unit(spec, node),
+            kubelet.unit(spec, node),
+            proxy.unit(spec, node),
+        ),
+        script="node",
+        settings={
+            "node": node,
+            "kubeconfig": layout.kubeconfig("kubelet"),
+            "labels": kubelet.labels(spec.machines[node]),
+            "kubelet_port": str(kubelet.HEALTH_PORT),
+            "proxy_port": str(proxy.HEALTH_PORT),
+            "flannel_store": spec.flannel.store,
+            "cni_list": cni.LIST,
+        },
+    )

@@ -1,0 +1,48 @@
+"""kube-proxy."""
+
+from typing import Any
+
+import yaml
+
+from plan import layout, readyz
+from plan.artifact import artifact
+from plan.model import File, Unit
+from spec.cluster import Cluster
+
+CONFIG = f"{layout.KUBERNETES}/kube-proxy.yaml"
+UNIT = "kube-proxy.service"
+METRICS_PORT, HEALTH_PORT = 10249, 10256
+
+
+def configuration(spec: Cluster, node: str) -> dict[str, Any]:
+    """A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1), the same in 1.35 to 1.37."""
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": layout.kubeconfig("kube-proxy")},
+        "clusterCIDR": str(spec.networks.pods),
+        "detectLocalMode": "ClusterCIDR",
+        "healthzBindAddress": f"127.0.0.1:{HEALTH_PORT}",
+        "hostnameOverride": node,
+        "metricsBindAddress": f"127.0.0.1:{METRICS_PORT}",
+        "mode": spec.proxy_mode,
+    }
+
+
+def files(spec: Cluster, node: str) -> tuple[File, ...]:
+    """The configuration file."""
+    content = yaml.safe_dump(configuration(spec, node), sort_keys=True)
+    return (File(path=CONFIG, content=content),)
+
+
+def unit(spec: Cluster, node: str) -> Unit:
+    """The daemon; before the API is ready it may not see its node and backs off for 20 s."""
+    return Unit(
+        name=UNIT,
+        description="kube-proxy",
+        program=artifact(spec, "kube-proxy").command.path,
+        flags={"config": CONFIG},
+        type="exec",
+        before_start=(readyz.wait(spec, node),),
+        needs=(CONFIG, layout.kubeconfig("kube-proxy")),
+    )

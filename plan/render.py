@@ -1,0 +1,114 @@
+"""From a step to the text that a machine's shell runs."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+from plan import unit
+from plan.model import Artifact, File, SecretFile, Source, Step, Unit
+
+SCRIPTS = Path(__file__).with_name("scripts")
+
+Material = Callable[[Source], str]
+"""Gives the content of a secret file."""
+
+KEPT = "/var/lib/hardway/steps"
+"""Where a step's own text is kept on the machine, for the drift check to run again."""
+
+
+def text(step: Step, material: Material | None = None) -> str:
+    """What ``bash -euo pipefail -s`` gets on its standard input.
+
+    Bash reads all of it before it begins, so a text that was cut off on its way does nothing. A
+    step without secrets leaves its text on the machine. ``material`` is asked for the content of
+    secret files. Raises ValueError where a step has such files and no material is given.
+    """
+    body = "\n".join([script("prelude"), *_words(step, material), *_ending(step)]) + "\n"
+    if step.secret:
+        return f"{{\n{body}exit\n}}\n"
+    # Two runs may be here at once, before the prelude's lock: each writes a file of its own.
+    kept, new = f"{KEPT}/{step.name}", f"{KEPT}/.{step.name}.$$"
+    return (
+        f"{{\numask 077\nmkdir -p {KEPT}\ncat >{new} {_heredoc(body)}"
+        f"mv {new} {kept}\nexec bash -euo pipefail {kept} </dev/null\n}}\n"
+    )
+
+
+@cache
+def script(name: str) -> str:
+    """The text of a file in ``plan/scripts``."""
+    return (SCRIPTS / f"{name}.sh").read_text()
+
+
+def _words(step: Step, material: Material | None) -> Iterator[str]:
+    """The step's data, a word of the prelude each."""
+    if step.packages:
+        yield _line("packages", *step.packages)
+    for name in step.users:
+        yield _line("user", name)
+    for artifact in step.artifacts:
+        yield _artifact(artifact)
+    if any(artifact.sha256 is None for artifact in step.artifacts):
+        yield "unpacked"
+    for directory in step.directories:
+        yield _line("directory", f"{directory.mode:04o}", directory.owner, directory.path)
+    for file in step.files:
+        yield _file(file, file.content)
+    for secret in step.secret_files:
+        if material is None:
+            raise ValueError(f"the step {step.name} needs keys to be rendered")
+        yield _file(secret, material(secret.source))
+    for link in step.links:
+        yield _line("link", link.path, link.target)
+    if step.masked:
+        yield _line("masked", *step.masked)
+    for one in step.units:
+        yield _line("unit", one.name, *started_with(one)) + " " + _heredoc(unit.text(one)).rstrip()
+    if step.units:
+        yield "settle"
+
+
+def _ending(step: Step) -> Iterator[str]:
+    for name, value in step.settings.items():
+        yield f"{name}={shlex.quote(value)}"
+    if step.script:
+        yield script(step.script)
+
+
+def started_with(one: Unit) -> tuple[str, ...]:
+    """The paths whose change restarts a service, beside the unit itself."""
+    return tuple(dict.fromkeys((one.program, *one.needs)))
+
+
+def _artifact(artifact: Artifact) -> str:
+    mode = "0555" if artifact.kind == "binary" else "0444"
+    if artifact.sha256:
+        return _line("artifact", artifact.name, artifact.sha256, mode, *artifact.urls)
+    assert artifact.archive is not None
+    archive = artifact.archive
+    return _line("archived", artifact.name, archive.digest, archive.member, mode, archive.url)
+
+
+def _file(file: File | SecretFile, content: str) -> str:
+    return (
+        _line("file", f"{file.mode:04o}", file.owner, file.path) + " " + _heredoc(content).rstrip()
+    )
+
+
+def _line(*words: str) -> str:
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _heredoc(content: str) -> str:
+    """A quoted here-document; its end is a line that the content does not have.
+
+    Raises ValueError where the content does not end with a newline or has a NUL.
+    """
+    if not content.endswith("\n") or "\0" in content:
+        raise ValueError("the content of a file must be text that ends with a newline")
+    end = "END"
+    lines = set(content.splitlines())
+    while end in lines:
+        end += "-END"
+    return f"<<'{end}'\n{content}{end}\n"

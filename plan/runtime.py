@@ -1,0 +1,57 @@
+"""The runtime step: a host fit for containers, the container runtime and its images."""
+
+from plan import containerd, docker, host
+from plan.artifact import artifacts
+from plan.model import Artifact, Step
+from spec.cluster import Cluster
+
+SOCKETS = {"containerd": containerd.SOCKET, "docker": docker.SOCKET}
+"""Where the kubelet finds each runtime."""
+UNITS = {"containerd": containerd.UNIT, "docker": docker.UNIT}
+
+
+def images(spec: Cluster) -> tuple[Artifact, ...]:
+    """The image archives that every node has: any of them may be told to run CoreDNS."""
+    names = ("pause", "coredns") if spec.addons.coredns else ("pause",)
+    return artifacts(spec, names)
+
+
+def step(spec: Cluster, node: str) -> Step:
+    """The host settings and the container runtime of a node; the same for all of a cluster."""
+    del node  # every step is asked in the same way
+    archives = images(spec)
+    settings = {
+        **host.settings(spec),
+        "runtime": spec.runtime,
+        "platform": f"linux/{spec.architecture}",
+        # One a line: the reference, the digest of the archive, where it lies.
+        "images": "\n".join(f"{one.reference} {one.sha256} {one.store_path}" for one in archives),
+    }
+    if spec.runtime == "docker":
+        programs = docker.programs(spec)
+        return Step(
+            name="runtime",
+            packages=(*host.PACKAGES, *docker.PACKAGES),
+            artifacts=(*programs, *archives),
+            files=(*host.files(spec), *docker.files()),
+            links=tuple(one.command for one in programs),
+            units=docker.units(spec),
+            masked=(host.SWAP, *docker.MASKED),
+            script="runtime",
+            settings={**settings, "docker_socket": docker.ENGINE_SOCKET},
+        )
+    programs = containerd.programs(spec)
+    pinned = {
+        "sandbox" if one.name == "pause" else one.name: str(one.reference) for one in archives
+    }
+    return Step(
+        name="runtime",
+        packages=host.PACKAGES,
+        artifacts=(*programs, *archives),
+        files=(*host.files(spec), *containerd.files(pinned)),
+        links=tuple(one.command for one in programs),
+        units=(containerd.unit(spec),),
+        masked=(host.SWAP,),
+        script="runtime",
+        settings=settings,
+    )

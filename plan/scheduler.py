@@ -1,0 +1,71 @@
+"""kube-scheduler."""
+
+from typing import Any
+
+import yaml
+
+from plan import election, layout, readyz, tls
+from plan.artifact import artifact
+from plan.flags import files_named
+from plan.model import File, Unit
+from spec.cluster import Cluster
+
+UNIT = "kube-scheduler.service"
+PORT = 10259
+CONFIG = f"{layout.KUBERNETES}/scheduler.yaml"
+
+
+def configuration(spec: Cluster) -> dict[str, Any]:
+    """A KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1)."""
+    elected: dict[str, Any] = {"leaderElect": False}
+    if election.needed(spec):
+        elected = {
+            "leaderElect": True,
+            "leaseDuration": election.LEASE,
+            "renewDeadline": election.RENEWAL,
+            "retryPeriod": election.RETRY,
+        }
+    return {
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "clientConnection": {"kubeconfig": layout.kubeconfig("scheduler")},
+        "enableContentionProfiling": False,
+        "enableProfiling": False,
+        "leaderElection": elected,
+    }
+
+
+def files(spec: Cluster) -> tuple[File, ...]:
+    """Its configuration."""
+    return (File(path=CONFIG, content=yaml.safe_dump(configuration(spec), sort_keys=False)),)
+
+
+def unit(spec: Cluster, node: str) -> Unit:
+    """The daemon; before the API is ready it would exit once."""
+    return Unit(
+        name=UNIT,
+        description="Kubernetes scheduler",
+        program=artifact(spec, "kube-scheduler").command.path,
+        flags=_FLAGS,
+        type="exec",
+        before_start=(readyz.wait(spec, node),),
+        needs=files_named(_FLAGS),
+        service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},
+    )
+
+
+_FLAGS = {
+    "config": CONFIG,
+    "bind-address": "127.0.0.1",
+    "secure-port": str(PORT),
+    "tls-cert-file": layout.certificate("scheduler-server"),
+    "tls-private-key-file": layout.private_key("scheduler-server"),
+    **tls.SERVING,
+    "client-ca-file": layout.AUTHORITY,
+    "requestheader-client-ca-file": layout.FRONT_PROXY_AUTHORITY,
+    "requestheader-allowed-names": "front-proxy-client",
+    "authentication-kubeconfig": layout.kubeconfig("scheduler"),
+    "authorization-kubeconfig": layout.kubeconfig("scheduler"),
+    # The configuration says it as well, and decides; auditors read the flag (CIS 1.4.1).
+    "profiling": "false",
+}

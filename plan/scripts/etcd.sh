@@ -1,0 +1,57 @@
+# shellcheck shell=bash
+# The member answers with a quorum behind it; then, from any member and from all at once, flannel's
+# network and the users are there.
+
+export ETCDCTL_ENDPOINTS=${endpoint:?}
+export ETCDCTL_CACERT=${authority:?} ETCDCTL_CERT=${certificate:?} ETCDCTL_KEY=${private_key:?}
+
+await 300 "etcd's members ${members:?} answer together" etcd.service \
+    etcdctl endpoint health --command-timeout=5s
+
+# written KEY VALUE: the key has this value
+written() {
+    local now
+    now=$(etcdctl get --print-value-only "$1") || return
+    [ "$now" = "$2" ] || etcdctl put "$1" "$2"
+}
+
+# made WORD...: a user or role is there, by us or by another member's step
+made() {
+    local said
+    said=$(etcdctl "$@" --command-timeout=10s 2>&1) && return
+    [[ $said == *'name already exists'* ]] && return
+    echo "$said"
+    return 1
+}
+
+# settled PREFIX: authentication is on, and users and roles are as they should be
+settled() {
+    local pair
+    etcdctl auth status | grep --quiet 'Status: true' || return
+    [ "$(etcdctl role get flannel | grep --count "(prefix $1)")" = 2 ] || return
+    for pair in $users; do
+        [ "$(etcdctl user get "${pair%%=*}")" = "User: ${pair%%=*}"$'\n'"Roles: ${pair#*=}" ] || return
+    done
+}
+
+# permitted PREFIX: flannel's user may do everything under it and nothing else, the others have their
+# roles. Each change fails requests that are under way, so what is there is left alone.
+permitted() {
+    local pair
+    settled "$1" && return
+    # Users first: once authentication is on, who has none can do nothing, this script included.
+    made role add flannel &&
+        etcdctl role grant-permission flannel readwrite --prefix "$1" || return
+    for pair in $users; do
+        made user add "${pair%%=*}" --no-password &&
+            etcdctl user grant-role "${pair%%=*}" "${pair#*=}" || return
+    done
+    etcdctl auth enable
+}
+
+if [ -n "${users?}" ]; then
+    await 60 "flannel's network is written in etcd" etcd.service \
+        written "${flannel_prefix:?}config" "${flannel_network:?}"
+    await 120 "etcd's users have their roles" etcd.service \
+        permitted "$flannel_prefix"
+fi

@@ -1,0 +1,330 @@
+# shellcheck shell=bash
+# What every step can say. Each word brings about a state, from whatever state it finds, and does
+# nothing where that state is there already; a step can be cut off anywhere and run again.
+
+export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export DEBIAN_FRONTEND=noninteractive
+umask 077
+
+state=/var/lib/hardway
+system=/etc/systemd/system
+units=()
+declare -A needs=()
+
+# Passed through by services of other users on their way to the store, and listed by nobody.
+install -d -m 0711 "$state"
+install -d -m 0700 "$state/running"
+install -d -m 0755 "$state/store" "$state/store/sha256" "$state/store/verified"
+
+# A run whose connection was lost may still be at work: two at once would undo each other.
+exec {lock}>"$state/lock"
+if ! flock --timeout 300 "$lock"; then
+    echo "another run has been at work on this machine for five minutes; try again later" >&2
+    exit 1
+fi
+
+# What runs left that were cut off while they saved their text.
+for left in "$state"/steps/.*.*; do
+    [ -d "/proc/${left##*.}" ] || rm -f "$left"
+done
+
+problem() {
+    echo "$*" >&2
+    exit 1
+}
+
+# packages NAME...
+packages() {
+    local name missing=()
+    for name; do
+        [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$name" 2>&1)" = installed ] ||
+            missing+=("$name")
+    done
+    [ "${#missing[@]}" -eq 0 ] && return
+    local said why end=$((SECONDS + 300))
+    # dpkg outlives a run that was cut off, and machines have other users of it; it does not wait.
+    until said=$(dpkg --configure -a 2>&1); do
+        if [[ $said != *' lock '* ]] || [ "$SECONDS" -ge "$end" ]; then break; fi
+        sleep 1
+    done
+    said=$( { apt-get --quiet -o DPkg::Lock::Timeout=300 update &&
+        apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=300 \
+            install "${missing[@]}"; } 2>&1) && return
+    why=$(grep --extended-regexp '^(E:|dpkg: error)' <<<"$said") || why=${said##*$'\n'}
+    problem "the packages ${missing[*]} cannot be installed: $why"
+}
+
+# user NAME: a system user with a group of its name
+user() {
+    # One after the other: cut off while it makes both, useradd leaves a user without its group.
+    getent group "$1" >/dev/null || groupadd --system "$1"
+    getent passwd "$1" >/dev/null ||
+        useradd --system --gid "$1" --no-create-home --home-dir /nonexistent \
+            --shell /usr/sbin/nologin "$1"
+}
+
+# directory MODE OWNER PATH
+directory() {
+    install -d -m "$1" -o "${2%:*}" -g "${2#*:}" "$3"
+}
+
+# Where a file is made ready: on the same file system, out of sight of who watches its directory.
+staging_for() {
+    local folder=${1%/*} above devices
+    [ -d "$folder" ] || install -d -m 0755 "$folder"
+    above=${folder%/*}
+    devices=$(stat -c %d "${above:-/}" "$folder")
+    if [ -z "$above" ] || [ "${devices%$'\n'*}" != "${devices#*$'\n'}" ]; then
+        above=$folder
+    fi
+    staged=$above/.${1##*/}.hardway
+    if [ -e "$staged" ] || [ -L "$staged" ]; then
+        rm -rf "$staged"
+    fi
+}
+
+# file MODE OWNER PATH <<CONTENT
+file() {
+    local mode=$1 owner=$2 path=$3 content staged
+    content=$(cat && echo .) # newlines at the end of a substitution are lost
+    content=${content%.}
+    if [ ! -L "$path" ] && [ -f "$path" ] &&
+        [ "$(stat -c '%04a %U:%G %s' "$path")" = "$mode $owner ${#content}" ] &&
+        printf %s "$content" | cmp --quiet - "$path"; then
+        return
+    fi
+    [ ! -d "$path" ] || [ -L "$path" ] || problem "$path is a directory and should be a file"
+    staging_for "$path"
+    printf %s "$content" |
+        install -m "$mode" -o "${owner%:*}" -g "${owner#*:}" /dev/stdin "$staged"
+    sync "$staged"
+    mv --force --no-target-directory "$staged" "$path"
+}
+
+# link PATH TARGET
+link() {
+    local path=$1 target=$2 staged
+    [ "$(readlink "$path")" = "$target" ] && return
+    staging_for "$path"
+    ln --symbolic "$target" "$staged"
+    mv --force --no-target-directory "$staged" "$path"
+}
+
+# Whether a file of the store is one that was verified and not touched since: the bytes themselves
+# are read once, for they are hundreds of megabytes.
+verified() {
+    local mark seen
+    read -r mark 2>/dev/null <"$state/store/verified/$2" || return 1
+    seen=$(stat -c '%s %.9Y' "$1" 2>/dev/null) || return 1
+    [ "$mark" = "$seen" ]
+}
+
+# mark PATH KEY: these bytes were verified
+mark() {
+    stat -c '%s %.9Y' "$1" >"$state/store/.verified"
+    mv --force "$state/store/.verified" "$state/store/verified/$2"
+}
+
+# keep STAGED PATH KEY MODE: verified bytes into the store
+keep() {
+    chmod "$4" "$1"
+    sync "$1"
+    mv --force --no-target-directory "$1" "$2"
+    mark "$2" "$3"
+}
+
+# right FILE ALGORITHM:DIGEST
+right() {
+    [ -f "$1" ] && "${2%%:*}sum" --check --status <<<"${2#*:}  $1"
+}
+
+# download FILE URL: on from what is there
+download() {
+    curl --fail --silent --show-error --location --connect-timeout 10 --retry 3 \
+        --retry-connrefused --speed-limit 1000 --speed-time 30 --continue-at - --output "$1" "$2"
+}
+
+# fetched NAME FILE ALGORITHM:DIGEST URL...: download from the first place with the right bytes
+fetched() {
+    local name=$1 part=$2 digest=$3 url had said status why=
+    shift 3
+    right "$part" "$digest" && return
+    for url; do
+        for _ in 1 2 3 4 5; do
+            [ -s "$part" ] && had=yes || had=
+            status=0
+            said=$(download "$part" "$url" 2>&1) || status=$?
+            right "$part" "$digest" && return
+            case $status in
+            0)
+                said=$("${digest%%:*}sum" "$part")
+                said="its ${digest%%:*} is ${said%% *} and not ${digest#*:}"
+                ;;
+            18 | 56) continue ;; # the connection broke: on from there
+            22) [[ $said == *416* ]] || break ;; # is 416: more is here than there
+            23 | 33 | 36) ;; # no room, or the server cannot go on from anywhere
+            *) break ;;
+            esac
+            rm -f "$part"
+            [ -n "$had" ] || break # else it was what an earlier run left
+        done
+        why="$why; $url: ${said//$'\n'/ }"
+    done
+    problem "$name cannot be had${why:-: it is not in the base image and no source is known}"
+}
+
+# artifact NAME SHA256 MODE URL...
+artifact() {
+    local name=$1 digest=$2 mode=$3 path=$state/store/sha256/$2 part=$state/store/$1.$2.part
+    shift 3
+    verified "$path" "$digest" && return
+    if right "$path" "sha256:$digest"; then
+        chown root:root "$path"
+        chmod "$mode" "$path"
+        mark "$path" "$digest"
+        return
+    fi
+    rm -f "$path"
+    fetched "$name" "$part" "sha256:$digest" "$@"
+    keep "$part" "$path" "$digest" "$mode"
+}
+
+# archived NAME ALGORITHM:DIGEST MEMBER MODE URL: a program inside an archive of known bytes
+archived() {
+    local name=$1 digest=$2 member=$3 mode=$4 folder path part
+    folder=$state/store/archive/${digest#*:} path=$folder/$name part=$state/store/$name.part
+    shift 4
+    verified "$path" "${digest#*:}.$name" && return
+    install -d -m 0755 "$state/store/archive" "$folder"
+    fetched "$name" "$folder/.archive" "$digest" "$@"
+    tar --extract --to-stdout --file "$folder/.archive" "$member" >"$part" 2>/dev/null ||
+        problem "$name is not in $1 as $member"
+    keep "$part" "$path" "${digest#*:}.$name" "$mode"
+}
+
+# unpacked: all programs are out of their archives
+unpacked() {
+    rm -f "$state"/store/archive/*/.archive
+}
+
+# unit NAME NEEDED-PATH... <<TEXT: a service that runs when the step is done
+unit() {
+    local name=$1
+    shift
+    file 0600 root:root "$system/$name"
+    units+=("$name")
+    needs[$name]=$(printf '%s\n' "$system/$name" "$@")
+}
+
+# masked NAME...: services of the distribution that must not run
+masked() {
+    local name said up
+    for name; do
+        up=$(systemctl is-active "$name") || true
+        case $up in
+        inactive | failed | unknown) ;;
+        *) said=$(systemctl stop "$name" 2>&1) || problem "$name cannot be stopped: $said" ;;
+        esac
+        [ "$(readlink "$system/$name")" = /dev/null ] || said=$(systemctl mask "$name" 2>&1) ||
+            problem "$name cannot be masked: $said"
+    done
+}
+
+# What a service runs with: the digests of its files; of a program, the name that has one.
+fingerprint() {
+    local path files=()
+    while read -r path; do
+        if [ -L "$path" ]; then
+            printf '%s  %s\n' "$(readlink "$path")" "$path"
+        elif [ -f "$path" ]; then
+            files+=("$path")
+        else
+            printf 'missing  %s\n' "$path"
+        fi
+    done
+    [ "${#files[@]}" -eq 0 ] || sha256sum "${files[@]}"
+}
+
+# stale NAME: whatever interrupts the restart, nobody takes the service for one with its new files
+stale() {
+    sed 's/^[^ ]*/stale/' "$state/running/.$1" >"$state/running/..$1"
+    mv "$state/running/..$1" "$state/running/$1"
+}
+
+# settle: enable the step's services, and (re)start those that do not run with what is there now
+settle() {
+    local name said start=() up=()
+    mapfile -t up < <(systemctl is-active "${units[@]}")
+    for name in "${units[@]}"; do
+        fingerprint <<<"${needs[$name]}" >"$state/running/.$name"
+        # Coming up is as good as up: etcd comes up only when the other members do.
+        case ${up[0]-} in
+        active | activating | reloading)
+            cmp --quiet "$state/running/.$name" "$state/running/$name" || start+=("$name")
+            ;;
+        *) start+=("$name") ;;
+        esac
+        up=("${up[@]:1}")
+    done
+    said=$(systemctl is-enabled "${units[@]}" 2>&1 | grep --invert-match --line-regexp enabled) ||
+        true
+    if [ "${#start[@]}" -gt 0 ] || [ -n "$said" ]; then
+        said=$(systemctl --no-reload enable "${units[@]}" 2>&1) || problem "$said"
+        systemctl daemon-reload
+    fi
+    if [ "${#start[@]}" -gt 0 ]; then
+        systemctl reset-failed "${start[@]}" 2>/dev/null || true
+        for name in "${start[@]}"; do
+            stale "$name"
+        done
+        # Not waited for: they find each other, and the step's own script waits for their health.
+        systemctl --no-block restart "${start[@]}"
+    fi
+    for name in "${units[@]}"; do
+        mv "$state/running/.$name" "$state/running/$name"
+    done
+}
+
+# restart_affected: restart exactly the services whose files are no longer what they started with
+restart_affected() {
+    local stamp name again=()
+    for stamp in "$state"/running/*; do
+        [ -f "$stamp" ] || continue
+        name=${stamp##*/}
+        sed 's/^[^ ]*  //' "$stamp" | fingerprint >"$state/running/.$name"
+        cmp --quiet "$stamp" "$state/running/.$name" || again+=("$name")
+    done
+    if [ "${#again[@]}" -gt 0 ]; then
+        # Also a unit may be new: of a run that was cut off before it came to this.
+        systemctl daemon-reload
+        systemctl reset-failed "${again[@]}" 2>/dev/null || true
+        for name in "${again[@]}"; do
+            stale "$name"
+        done
+        systemctl --no-block restart "${again[@]}"
+    fi
+    for name in "${again[@]}"; do
+        await 120 "$name runs again with its new files" "$name" systemctl is-active "$name"
+        mv "$state/running/.$name" "$state/running/$name"
+    done
+    rm -f "$state"/running/.[!.]* "$state"/running/..[!.]*
+}
+
+# await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
+await() {
+    local limit=$1 title=$2 unit=$3 end said
+    shift 3
+    end=$((SECONDS + limit))
+    until said=$("$@" 2>&1 </dev/null); do
+        if [ "$SECONDS" -ge "$end" ]; then
+            {
+                echo "not yet after $limit s: $title"
+                tail --lines 5 <<<"$said"
+                echo "the last lines of $unit:"
+                journalctl --unit "$unit" --lines 20 --no-pager --output cat
+            } >&2
+            exit 1
+        fi
+        sleep 0.5
+    done
+}

@@ -1,0 +1,104 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # the settings and the prelude stand before this text
+# The host is fit for containers, the container runtime answers and has its images.
+
+swapoff --all
+
+for module in $modules; do
+    [ -d "/sys/module/$module" ] || said=$(modprobe "$module" 2>&1) ||
+        problem "the kernel module $module cannot be loaded: $said"
+done
+said=$(sysctl --quiet --load="$sysctls" 2>&1) ||
+    problem "the kernel settings of $sysctls cannot be made: $said"
+
+if systemctl --quiet is-active systemd-resolved; then
+    link "$resolver" /run/systemd/resolve/resolv.conf
+else
+    link "$resolver" /etc/resolv.conf
+fi
+
+# A clock that is wrong makes certificates invalid, and every component then says something else.
+# Where a time service runs, it gets half a minute to set the clock; in a network without a time
+# server the clock may be right without it.
+clock=systemd-timedated
+for service in systemd-timesyncd chrony chronyd ntpsec; do
+    ! systemctl --quiet is-active "$service" || clock=$service
+done
+if [ "$clock" != systemd-timedated ]; then
+    end=$((SECONDS + 30))
+    until [ "$(timedatectl show --property NTPSynchronized --value)" = yes ] ||
+        [ "$SECONDS" -ge "$end" ]; do
+        sleep 0.5
+    done
+fi
+await 30 "the clock ($(date --utc)) agrees with this machine's certificates; set it" "$clock" \
+    openssl verify -CAfile "$authority" "$certificate"
+
+# -- containerd ------------------------------------------------------------------------------------
+
+# An image bears the digest of the archive that it came from, once all of it is there.
+containerd_images() {
+    local reference digest path present filters=()
+    while read -r reference digest path; do
+        filters+=("name==$reference,labels.\"hardway/archive\"==$digest")
+    done <<<"$images"
+    present=$(ctr --namespace k8s.io images list --quiet "${filters[@]}" 2>/dev/null) || present=
+    while read -r reference digest path; do
+        ! grep --quiet --line-regexp --fixed-strings "$reference" <<<"$present" || continue
+        said=$({ ctr --namespace k8s.io images import --platform "$platform" "$path" &&
+            ctr --namespace k8s.io images label "$reference" "hardway/archive=$digest"; } 2>&1) ||
+            problem "containerd does not take the image $reference: ${said##*$'\n'}"
+    done <<<"$images"
+}
+
+# -- Docker ----------------------------------------------------------------------------------------
+
+docker_api() {
+    curl --silent --show-error --fail-with-body --unix-socket "$docker_socket" "$@"
+}
+
+docker_image() {
+    docker_api "http://docker/images/$1/json" 2>/dev/null | grep --only-matching '"Id": *"[^"]*"'
+}
+
+# Docker keeps no word of ours with an image: which archive it came from is written down here.
+docker_images() {
+    local reference digest path record
+    install -d -m 0700 "$state/images"
+    while read -r reference digest path; do
+        record=$state/images/${reference//\//_}
+        [ "$(cat "$record" 2>/dev/null)" != "$digest $(docker_image "$reference")" ] || continue
+        # A refusal comes with the status of a success.
+        if ! said=$(docker_api --request POST --header 'Content-Type: application/x-tar' \
+            --upload-file "$path" "http://docker/images/load?quiet=1" 2>&1) ||
+            grep --quiet '"error"' <<<"$said"; then
+            problem "Docker does not take the image $reference: $said"
+        fi
+        said=$(docker_image "$reference") ||
+            problem "Docker took the archive $path, but has no image $reference"
+        echo "$digest $said" >"$record.new"
+        mv "$record.new" "$record"
+    done <<<"$images"
+}
+
+# A Docker that ran before it had our configuration left a bridge behind, and the rule that nothing
+# is forwarded.
+after_other_docker() {
+    if ip link show docker0 >/dev/null 2>&1; then
+        iptables --wait --policy FORWARD ACCEPT
+        ip link delete docker0
+    fi
+}
+
+case $runtime in
+containerd)
+    await 120 "containerd answers" containerd.service ctr version
+    containerd_images
+    ;;
+docker)
+    await 120 "Docker answers" docker.service docker_api http://docker/_ping
+    after_other_docker
+    docker_images
+    await 60 "cri-dockerd runs" cri-dockerd.service systemctl is-active cri-dockerd.service
+    ;;
+esac

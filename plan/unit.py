@@ -1,0 +1,51 @@
+"""The text of a systemd service."""
+
+from plan.model import Unit
+
+_DEFAULTS = {
+    "Restart": "always",
+    "RestartSec": "2",
+    # A program that cannot come up must not use up a limit while it waits for another machine.
+    "TimeoutStartSec": "infinity",
+}
+
+
+def text(unit: Unit) -> str:
+    """The unit file, one flag a line, so that a diff names the flag that changed."""
+    service = {"Type": unit.type, **_DEFAULTS, **unit.service}
+    if unit.type == "oneshot":
+        service = {"Type": unit.type, "RemainAfterExit": "yes", **unit.service}
+    lines = ["[Unit]", f"Description={unit.description}", "StartLimitIntervalSec=0"]
+    lines += [
+        f"{key}={' '.join(names)}"
+        for key, names in (
+            ("After", unit.after),
+            ("Wants", unit.wants),
+            ("Requires", unit.requires),
+        )
+        if names
+    ]
+    lines += ["", "[Service]"]
+    lines += [f"{key}={value}" for key, value in service.items()]
+    lines += [f'Environment="{name}={value}"' for name, value in sorted(unit.environment.items())]
+    lines += [f"ExecStartPre={line}" for line in unit.before_start]
+    lines.append(f"ExecStart={command(unit)}")
+    lines += [f"ExecStartPost={line}" for line in unit.after_start]
+    lines += ["", "[Install]", f"WantedBy={unit.wanted_by}", ""]
+    return "\n".join(lines)
+
+
+def command(unit: Unit) -> str:
+    """The command line, with a line for each flag."""
+    words = [
+        unit.program,
+        *(_word(f"{unit.dashes}{name}={value}") for name, value in unit.flags.items()),
+        *(_word(word) for word in unit.arguments),
+    ]
+    return " \\\n  ".join(words)
+
+
+def _word(text: str) -> str:
+    # systemd expands $ and %, and takes quotes as its own.
+    escaped = text.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
+    return f'"{escaped}"' if any(mark in text for mark in " \t\"';") else escaped

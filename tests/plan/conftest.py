@@ -1,0 +1,41 @@
+"""Machines in containers for the tests of scripts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from lab.cache import Cache
+from lab.image import machine_root
+from lab.progress import PlainProgress
+from tests.plan.container import Container, Memory, quiet
+
+
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memory]:
+    """A file system in memory with the root of a machine as the base image has it."""
+    logs = tmp_path_factory.mktemp("debian-logs")
+    with Memory(tmp_path_factory.mktemp("memory")) as memory:
+        root = memory.path / "debian"
+        root.mkdir()
+        machine_root(Cache(), root, PlainProgress(), logs=logs)
+        yield memory
+
+
+@pytest.fixture(scope="module")
+def machine(memory: Memory) -> Iterator[Container]:
+    """A machine for all tests of a module: each of them has names of its own on it."""
+    with Container(memory, prepare=quiet) as container:
+        yield container
+
+
+@pytest.fixture
+def new_machine(memory: Memory) -> Iterator[Callable[..., Container]]:
+    """Boots a machine of the test's own, with more directories above its root."""
+    with ExitStack() as stack:
+
+        def boot(*above: Path, prepare: Callable[[Path], None] = quiet) -> Container:
+            return stack.enter_context(Container(memory, *above, prepare=prepare))
+
+        yield boot

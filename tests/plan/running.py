@@ -1,0 +1,223 @@
+"""What a plan holds, run for real on this computer's loopback interface, without root.
+
+Everything of a machine lies below a folder of its own, and each of its addresses with a port is
+another port of 127.0.0.1. Nothing else of the plan is changed.
+"""
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+
+from certs.authority import issued, new_authority, new_encryption_key, new_service_account_pair
+from certs.bundle import Pair, Signer
+from certs.encryption import encryption_configuration
+from certs.kubeconfig import kubeconfig
+from certs.table import FOR_PEOPLE, Authority, held_by
+from lab.artifacts import Store
+from lab.cache import Cache
+from lab.manifest import artifacts
+from lab.progress import PlainProgress
+from plan import controller_manager, identity, layout, render, scheduler
+from plan.model import (
+    AuthorityCertificate,
+    AuthorityKey,
+    Certificate,
+    EncryptionConfiguration,
+    Kubeconfig,
+    PrivateKey,
+    ServiceAccountKey,
+    Source,
+    Step,
+    Unit,
+)
+from spec.cluster import API_PORT, Cluster
+from spec.versions import Versions
+
+PORTS = (
+    API_PORT,
+    layout.ETCD_CLIENT_PORT,
+    layout.ETCD_PEER_PORT,
+    layout.ETCD_METRICS_PORT,
+    controller_manager.PORT,
+    scheduler.PORT,
+)
+
+
+@cache
+def stored_program(name: str, versions: Versions) -> Path:
+    """A real program of the cluster's stack, from the artifact store."""
+    cache = Cache()
+    store = Store(cache, PlainProgress(), cache.root / "work")
+    every = artifacts(versions, store.architecture)
+    artifact = next(one for one in every if one.name == name)
+    return (store.find(artifact) or store.resolve(artifact)).path
+
+
+class Keys:
+    """All keys and certificates of a cluster, made now."""
+
+    def __init__(self, spec: Cluster) -> None:
+        self._now = datetime.now(UTC)
+        self.signers: dict[Authority, Signer] = {
+            authority: new_authority(authority, self._now) for authority in Authority
+        }
+        self._service_account = new_service_account_pair()
+        self._encryption = new_encryption_key()
+        self._spec = spec
+
+    def of_people(self) -> dict[str, Pair]:
+        return {row.name: issued(row, self.signers[row.issuer], self._now) for row in FOR_PEOPLE}
+
+    def of(self, node: str) -> dict[str, Pair]:
+        rows = held_by(self._spec, node)
+        return {row.name: issued(row, self.signers[row.issuer], self._now) for row in rows}
+
+    def content(self, source: Source, pairs: dict[str, Pair]) -> str:
+        match source:
+            case Certificate(name):
+                return pairs[name].certificate
+            case PrivateKey(name):
+                return pairs[name].key
+            case AuthorityCertificate(authority):
+                return self.signers[Authority(authority)].certificate
+            case AuthorityKey(authority):
+                return self.signers[Authority(authority)].key or ""
+            case ServiceAccountKey(half):
+                pair = self._service_account
+                return pair.private if half == "private" else pair.public
+            case Kubeconfig(name, server):
+                return kubeconfig(
+                    cluster_name="test",
+                    server=server,
+                    authority_pem=self.signers[Authority.KUBERNETES].certificate,
+                    certificate_pem=pairs[name].certificate,
+                    key_pem=pairs[name].key,
+                    user=name,
+                )
+            case EncryptionConfiguration():
+                return encryption_configuration(self._encryption)
+
+
+@dataclass
+class LocalCluster:
+    """A cluster's machines, all on one loopback interface."""
+
+    spec: Cluster
+    folder: Path
+    keys: Keys = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = Keys(self.spec)
+
+    @cached_property
+    def ports(self) -> dict[tuple[str, int], int]:
+        """Machine and planned port to the port here."""
+        wanted = [(node, port) for node in self.spec.machines for port in PORTS]
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in wanted]
+        found = [one.getsockname()[1] for one in sockets]
+        for one in sockets:
+            one.close()
+        return dict(zip(wanted, found, strict=True))
+
+
+@dataclass
+class LocalMachine:
+    """One machine of it."""
+
+    cluster: LocalCluster
+    node: str
+
+    @property
+    def root(self) -> Path:
+        return self.cluster.folder / self.node
+
+    def here(self, text: str) -> str:
+        """The same with this computer's paths and ports."""
+        for (node, port), mapped in self.cluster.ports.items():
+            address = self.cluster.spec.machines[node].address
+            text = text.replace(f"{address}:{port}", f"127.0.0.1:{mapped}")
+            if node == self.node:
+                text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{mapped}")
+        return re.sub(r"(?<![\w.])/(etc|var)/", rf"{self.root}/\1/", text)
+
+    def furnish(self, *steps: Step) -> None:
+        """Put the machine's keys and the steps' files and directories in place."""
+        spec, keys = self.cluster.spec, self.cluster.keys
+        pairs = keys.of(self.node)
+        for secret in identity.step(spec, self.node).secret_files:
+            self._write(secret.path, self.here(keys.content(secret.source, pairs)), 0o600)
+        for step in steps:
+            for file in step.files:
+                self._write(file.path, self.here(file.content), file.mode)
+            for directory in step.directories:
+                (self.root / directory.path[1:]).mkdir(parents=True, mode=directory.mode)
+
+    def _write(self, path: str, content: str, mode: int) -> None:
+        place = self.root / path[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(content)
+        place.chmod(mode)
+
+    def words(self, unit: Unit) -> list[str]:
+        """The command line of a unit."""
+        program = stored_program(Path(unit.program).name, self.cluster.spec.versions)
+        own = {str(port): str(self.cluster.ports[self.node, port]) for port in PORTS}
+        flags = {}
+        for name, value in unit.flags.items():
+            parts = dict.fromkeys(self.here(own.get(value, value)).split(","))
+            flags[name] = ",".join(parts)
+        return [str(program), *(f"{unit.dashes}{name}={value}" for name, value in flags.items())]
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @contextmanager
+    def running(self, unit: Unit) -> Iterator[subprocess.Popen[bytes]]:
+        """The unit's program, killed in the end: these tests are not about how it stops."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(self.words(unit), stdout=log, stderr=log, cwd=self.root)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def script(self, step: Step, path: Path) -> str:
+        """The end of a step: its settings and its script, with programs from ``path``."""
+        prelude = self.here(render.script("prelude"))
+        ending = self.here("\n".join(render._ending(step)))
+        return f"{prelude}\nPATH={path}:$PATH\n{ending}\n"
+
+    def certificate(self, name: str) -> tuple[Path, Path]:
+        """The files of a certificate and its key."""
+        return (
+            self.root / layout.certificate(name)[1:],
+            self.root / layout.private_key(name)[1:],
+        )
+
+
+def run(text: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """A script as a machine's shell runs it, in a process group of its own."""
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-s"],
+        input=text,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        env={"PATH": "/usr/bin:/bin", **more},
+    )
+
+
+def programs(folder: Path, spec: Cluster, names: Sequence[str]) -> Path:
+    """A directory with these programs under their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).symlink_to(stored_program(name, spec.versions))
+    return folder

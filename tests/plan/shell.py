@@ -1,0 +1,91 @@
+"""A step's script with the machine's programs replaced: what it does, and what it says."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from plan import render
+from plan.model import Step
+from spec.cluster import Cluster, parse
+from tests.plan.golden import digests
+
+HARMLESS = ("journalctl", "sleep", "ip", "iptables", "modprobe", "swapoff", "sysctl", "timedatectl")
+
+
+def cluster(**more: object) -> Cluster:
+    """A master that is also a minion, and a minion; what else is said comes on top."""
+    machines = {
+        "master": {"address": "192.168.1.10", "roles": "ai", "memory": 3072},
+        "minion": {"address": "192.168.1.11"},
+    }
+    base = {"networks": {"machines": "192.168.1.0/24"}, "machines": machines}
+    return parse({**base, "artifacts": {"digests": digests(None)}, **more}, name="test")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a script did."""
+
+    code: int
+    output: str
+    errors: str
+    calls: list[str]
+    """The replaced programs' command lines, in order."""
+
+    def of(self, name: str) -> list[str]:
+        """The calls of one program."""
+        return [call for call in self.calls if call.split()[0] == name]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A folder that stands for a machine, and the programs that are replaced on it."""
+
+    folder: Path
+    programs: Mapping[str, str]
+    """Name to the body of a shell script that does its work."""
+
+    def with_programs(self, **programs: str) -> "StandIn":
+        return replace(self, programs={**self.programs, **programs})
+
+    def run(self, step: Step, **settings: str) -> Said:
+        """Run the step's script after the real prelude; ``settings`` replace the step's own."""
+        words = {**step.settings, **settings}
+        body = "\n".join(
+            [
+                render.script("prelude"),
+                *(f"{name}={shlex.quote(value)}" for name, value in words.items()),
+                render.script(str(step.script)),
+            ]
+        )
+        body = body.replace("/var/lib/hardway", str(self.folder / "state"))
+        body = body.replace("PATH=", f"PATH={self._programs()}:", 1)
+        # No test waits out a deadline.
+        body = re.sub(r"\bawait \d+ ", "await 0 ", body).replace("SECONDS + 30", "SECONDS + 1")
+        log = self.folder / "calls"
+        log.write_text("")
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", body],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={"CALLS": str(log), "FOLDER": str(self.folder), "HOME": str(self.folder)},
+        )
+        return Said(done.returncode, done.stdout, done.stderr, log.read_text().splitlines())
+
+    def _programs(self) -> Path:
+        folder = self.folder / "programs"
+        folder.mkdir(exist_ok=True)
+        for name, body in self.programs.items():
+            path = folder / name
+            path.write_text(f'#!/bin/bash\necho "{name} $*" >>"$CALLS"\n{body}\n')
+            path.chmod(0o755)
+        return folder
+
+
+def stand_in(folder: Path, **programs: str) -> StandIn:
+    """A machine on which the programs that change a kernel do nothing."""
+    return StandIn(folder, {**dict.fromkeys(HARMLESS, "exit 0"), "sleep": "exit 0", **programs})

@@ -1,0 +1,446 @@
+"""The cluster's own objects, how they are made, and when the cluster is ready."""
+
+import dataclasses
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from certs.table import certificates
+from plan import addons, coredns, runtime
+from plan.conditions import ApiServers, Condition, Members, Nodes, conditions
+from plan.model import Kubeconfig
+from spec.cluster import Cluster
+from tests.plan.shell import StandIn, cluster, stand_in
+from tests.plan.stored import as_root, inside, stored
+
+SERVERS = ("192.0.2.53", "192.0.2.54")
+SPECS = {
+    "default": cluster(),
+    "forwarding": cluster(addons={"name_servers": SERVERS}),
+    "flannel-api": cluster(flannel={"store": "kubernetes"}),
+    "without-dns": cluster(addons={"coredns": False}),
+}
+every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+
+
+def many(nodes: int, **more: Any) -> Cluster:
+    """A cluster with so many nodes."""
+    machines: dict[str, Any] = {
+        f"n{number}": {"address": f"10.0.{number // 200}.{10 + number % 200}"}
+        for number in range(nodes)
+    }
+    machines["n0"] |= {"roles": "ai", "memory": 3072}
+    networks = {"machines": "10.0.0.0/16", "pods": "10.64.0.0/12"}
+    return cluster(machines=machines, networks=networks, **more)
+
+
+def objects(spec: Cluster) -> list[dict[str, Any]]:
+    """Everything that is applied, as kubectl reads it."""
+    files = {file.path: file.content for file in addons.step(spec).files}
+    names = addons.apply(spec).settings["manifests"].split()
+    return [one for name in names for one in yaml.safe_load_all(files[name])]
+
+
+def of_kind(spec: Cluster, kind: str) -> list[dict[str, Any]]:
+    return [one for one in objects(spec) if one["kind"] == kind]
+
+
+# -- objects ---------------------------------------------------------------------------------------
+
+
+@every_spec
+def test_each_object_is_made_once_and_says_whose_it_is(spec: Cluster) -> None:
+    every = objects(spec)
+    names = Counter(addons._identity(one) for one in every)
+    assert max(names.values()) == 1
+    for one in every:
+        assert one["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "hardway"
+        of_cluster = one["kind"].startswith("Cluster")
+        assert ("namespace" in one["metadata"]) != of_cluster, one["metadata"]
+
+
+@every_spec
+def test_each_role_that_is_bound_is_there_and_each_subject_exists(spec: Cluster) -> None:
+    own = {one["metadata"]["name"] for one in of_kind(spec, "ClusterRole")}
+    people = {row.common_name for row in certificates(spec)}
+    groups = {row.organization for row in certificates(spec)}
+    accounts = {one["metadata"]["name"] for one in of_kind(spec, "ServiceAccount")}
+    built_in = {"cluster-admin", "system:kubelet-api-admin"}
+    exist: dict[str, set[Any]] = {"User": people, "Group": groups, "ServiceAccount": accounts}
+    for one in of_kind(spec, "ClusterRoleBinding"):
+        assert one["roleRef"]["name"] in own | built_in
+        for subject in one["subjects"]:
+            assert subject["name"] in exist[subject["kind"]], subject
+
+
+@every_spec
+def test_no_role_of_ours_has_wildcards_or_writes(spec: Cluster) -> None:
+    """CIS 5.1.3; flannel alone writes, the state of nodes."""
+    for role in of_kind(spec, "ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in json.dumps(rule)
+            writes = set(rule["verbs"]) - {"get", "list", "watch"}
+            assert writes <= ({"patch"} if rule["resources"] == ["nodes/status"] else set())
+
+
+def test_one_group_may_do_anything_and_it_is_the_admins() -> None:
+    bound = [
+        b
+        for b in of_kind(cluster(), "ClusterRoleBinding")
+        if b["roleRef"]["name"] == "cluster-admin"
+    ]
+    (subject,) = (subject for one in bound for subject in one["subjects"])
+    admin = next(row for row in certificates(cluster()) if row.name == "admin")
+    assert (subject["kind"], subject["name"]) == ("Group", admin.organization)
+
+
+def test_the_api_server_may_call_kubelets() -> None:
+    """Else neither logs nor exec work (PARTS.md)."""
+    caller = next(row for row in certificates(cluster()) if row.name == "apiserver-kubelet-client")
+    (bound,) = (
+        one
+        for one in of_kind(cluster(), "ClusterRoleBinding")
+        if one["roleRef"]["name"] == "system:kubelet-api-admin"
+    )
+    (subject,) = bound["subjects"]
+    assert (subject["kind"], subject["name"]) == ("User", caller.common_name)
+
+
+def test_a_pod_without_an_account_of_its_own_gets_no_token() -> None:
+    """CIS 5.1.5."""
+    accounts = [
+        a for a in of_kind(cluster(), "ServiceAccount") if a["metadata"]["name"] == "default"
+    ]
+    namespaces = {one["metadata"]["namespace"] for one in accounts}
+    assert namespaces == {"default", "kube-system", "kube-public", "kube-node-lease"}
+    assert all(one["automountServiceAccountToken"] is False for one in accounts)
+
+
+@every_spec
+def test_each_pod_is_confined(spec: Cluster) -> None:
+    """CIS 5.2 and 5.6.2, 5.6.3."""
+    for one in of_kind(spec, "Deployment"):
+        pod = one["spec"]["template"]["spec"]
+        assert not {"hostPID", "hostIPC", "hostNetwork"} & pod.keys()
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["serviceAccountName"] != "default"
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert not context.get("privileged")
+            assert {"limits", "requests"} <= container["resources"].keys()
+
+
+@every_spec
+def test_each_image_is_one_that_every_node_has(spec: Cluster) -> None:
+    there = {one.reference for one in runtime.images(spec)}
+    for one in of_kind(spec, "Deployment"):
+        for container in one["spec"]["template"]["spec"]["containers"]:
+            assert container["image"] in there
+            assert container["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_the_service_finds_coredns_at_the_address_that_pods_are_told() -> None:
+    spec = cluster()
+    (service,) = of_kind(spec, "Service")
+    (deployment,) = of_kind(spec, "Deployment")
+    (budget,) = of_kind(spec, "PodDisruptionBudget")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        service["spec"]["selector"],
+        deployment["spec"]["selector"]["matchLabels"],
+        budget["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()
+    assert service["spec"]["clusterIP"] == str(spec.networks.dns_service)
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    open_ports = {(one["containerPort"], one["protocol"]) for one in container["ports"]}
+    assert {(one["port"], one["protocol"]) for one in service["spec"]["ports"]} <= open_ports
+
+
+def test_the_real_kubectl_knows_each_field_of_the_deployment(tmp_path: Path) -> None:
+    """kubectl reads it into its own types, which drops what they do not have."""
+    (deployment,) = of_kind(cluster(), "Deployment")
+    assert _through_kubectl(deployment, tmp_path) == deployment
+    strange = json.loads(json.dumps(deployment))
+    strange["spec"]["template"]["spec"]["topologySpreadConstraint"] = []
+    assert _through_kubectl(strange, tmp_path) == deployment
+
+
+def _through_kubectl(one: dict[str, Any], folder: Path) -> dict[str, Any]:
+    path = folder / "object.json"
+    path.write_text(json.dumps(one))
+    image = one["spec"]["template"]["spec"]["containers"][0]["image"]
+    done = subprocess.run(
+        [str(stored("kubectl")), "set", "image", "--local", f"--filename={path}"]
+        + ["--output=json", "coredns=another"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"HOME": str(folder)},
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    found.pop("status", None)
+    found["metadata"].pop("creationTimestamp", None)
+    template = found["spec"]["template"]
+    template["metadata"].pop("creationTimestamp", None)
+    template["spec"]["containers"][0]["image"] = image
+    return found
+
+
+# -- CoreDNS ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return inside(stored("coredns"), "coredns", tmp_path_factory.mktemp("coredns"))
+
+
+def _starts(program: Path, corefile: str, folder: Path) -> tuple[bool, str]:
+    """Whether CoreDNS understands the file, up to asking an API that is not there."""
+    path = folder / "Corefile"
+    path.write_text(
+        corefile.replace("pods insecure", "pods insecure\n endpoint http://127.0.0.1:1")
+    )
+    # A network of its own: every port is free, and none of this computer's is touched.
+    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    said = ""
+    with subprocess.Popen(
+        [*alone, program, "-conf", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            said += line
+            if "waiting for Kubernetes API" in line:
+                child.kill()
+                return True, said
+    return False, said
+
+
+@as_root
+@pytest.mark.parametrize("name", ["default", "forwarding"])
+def test_coredns_understands_its_configuration(program: Path, name: str, tmp_path: Path) -> None:
+    understood, said = _starts(program, coredns.corefile(SPECS[name]), tmp_path)
+    assert understood, said
+
+
+@as_root
+def test_a_block_on_one_line_is_none(program: Path, tmp_path: Path) -> None:
+    """Pitfall 10: the reason why blocks are written in several lines."""
+    corefile = coredns.corefile(cluster())
+    one_line = corefile.replace("{\n        lameduck 5s\n    }", "{ lameduck 5s }")
+    assert one_line != corefile
+    assert not _starts(program, one_line, tmp_path)[0]
+
+
+def test_loops_are_looked_for_where_something_is_forwarded_and_nowhere_else() -> None:
+    """Pitfall 10."""
+    for name, spec in SPECS.items():
+        words = coredns.corefile(spec).split()
+        assert ("loop" in words) == ("forward" in words) == (name == "forwarding")
+    assert set(SERVERS) <= set(coredns.corefile(SPECS["forwarding"]).split())
+
+
+def test_a_changed_configuration_is_rolled_out() -> None:
+    first, second = (of_kind(SPECS[name], "Deployment")[0] for name in ("default", "forwarding"))
+    assert first["spec"]["template"] != second["spec"]["template"]
+
+
+def test_the_number_of_replicas_follows_the_nodes() -> None:
+    counts = {nodes: coredns.replicas(many(nodes)) for nodes in (1, 2, 3, 32, 33, 48, 49, 500)}
+    assert counts == {1: 1, 2: 2, 3: 2, 32: 2, 33: 3, 48: 3, 49: 4, 500: 32}
+
+
+def test_another_minion_seldom_changes_the_add_ons() -> None:
+    sizes = (*range(2, 6), *range(31, 35))
+    plans = [(addons.step(many(nodes)), addons.apply(many(nodes))) for nodes in sizes]
+    changes = sum(before != after for before, after in pairwise(plans))
+    assert changes == 1
+
+
+def test_replicas_are_on_different_nodes_also_where_they_started_early() -> None:
+    (deployment,) = of_kind(many(3), "Deployment")
+    (spread,) = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["whenUnsatisfiable"] == "DoNotSchedule"
+    assert spread["minDomains"] == deployment["spec"]["replicas"]
+    # Else an update of as many replicas as nodes could not begin.
+    assert spread["matchLabelKeys"] == ["pod-template-hash"]
+
+
+# -- what is not wanted ----------------------------------------------------------------------------
+
+
+@every_spec
+def test_what_is_deleted_is_never_what_is_applied(spec: Cluster) -> None:
+    applied = {addons._identity(one) for one in objects(spec)}
+    deleted = {addons._identity(one) for one in addons.unwanted(spec)}
+    assert not applied & deleted
+    path = addons.apply(spec).settings["absent"]
+    files = {file.path: file.content for file in addons.step(spec).files}
+    read = list(yaml.safe_load_all(files[path])) if path else []
+    assert {addons._identity(one) for one in read} == deleted
+
+
+def test_an_add_on_that_is_switched_off_goes_away() -> None:
+    dns = {addons._identity(one) for one in coredns.manifests(cluster())}
+    gone = {addons._identity(one) for one in addons.unwanted(SPECS["without-dns"])}
+    assert dns <= gone
+    kept = {addons._identity(one) for one in addons.unwanted(SPECS["flannel-api"])}
+    assert not kept
+
+
+# -- the script ------------------------------------------------------------------------------------
+
+LOCK_FREE = 'flock --nonblock "$FOLDER/state/lock" true && echo free >>"$FOLDER/lock"\n'
+SEEN = 'ls "$FOLDER/admin" >>"$FOLDER/seen" 2>/dev/null; head -1 /dev/fd/9 >>"$FOLDER/read"\n'
+FAILS = 'case "$*" in *"%s"*) echo refused; exit 1;; esac\n'
+
+
+@pytest.fixture
+def machine_with_api(tmp_path: Path) -> StandIn:
+    return stand_in(tmp_path, kubectl=LOCK_FREE + SEEN)
+
+
+def _apply(machine: StandIn, spec: Cluster | None = None, **more: str) -> Any:
+    (machine.folder / "admin").write_text("secret\n")
+    return machine.run(addons.apply(spec or cluster()), admin=str(machine.folder / "admin"), **more)
+
+
+def test_nothing_is_said_when_all_is_well(machine_with_api: StandIn) -> None:
+    said = _apply(machine_with_api)
+    assert (said.code, said.output, said.errors) == (0, "", "")
+    verbs = [call.split()[3] for call in said.of("kubectl")]
+    assert verbs == ["get", "apply", "delete", "label"]
+
+
+def test_the_credential_is_gone_before_it_is_used(machine_with_api: StandIn) -> None:
+    said = _apply(machine_with_api)
+    assert not (machine_with_api.folder / "seen").read_text()
+    read = (machine_with_api.folder / "read").read_text().split()
+    assert read == ["secret"] * len(said.of("kubectl"))
+    assert "secret" not in " ".join(said.calls)
+
+
+@pytest.mark.parametrize("verb", ["get", "apply", "delete", "label"])
+def test_a_failure_is_told_and_leaves_no_credential(machine_with_api: StandIn, verb: str) -> None:
+    broken = machine_with_api.with_programs(kubectl=FAILS % f" {verb} ")
+    said = _apply(broken)
+    assert said.code == 1
+    assert "refused" in said.errors
+    assert not (broken.folder / "admin").exists()
+
+
+def test_a_run_that_was_killed_leaves_no_credential(machine_with_api: StandIn) -> None:
+    # kubectl runs in a subshell of the script.
+    kill = "read -r _ _ _ script _ </proc/$PPID/stat; kill -KILL $script"
+    said = _apply(machine_with_api.with_programs(kubectl=kill))
+    assert said.code == -9
+    assert not (machine_with_api.folder / "admin").exists()
+
+
+def test_other_steps_of_the_machine_need_not_wait(machine_with_api: StandIn) -> None:
+    said = _apply(machine_with_api)
+    free = (machine_with_api.folder / "lock").read_text().split()
+    assert free == ["free"] * len(said.of("kubectl"))
+
+
+def test_the_real_kubectl_reads_a_credential_that_has_no_name(machine_with_api: StandIn) -> None:
+    kubeconfig = {
+        "clusters": [{"name": "here", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "person", "user": {"token": "secret"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "here", "user": "person"}}],
+        "current-context": "x",
+    }
+    real = machine_with_api.with_programs(kubectl=f'exec {stored("kubectl")} "$@"')
+    admin = real.folder / "admin"
+    admin.write_text(json.dumps(kubeconfig))
+    said = real.run(addons.apply(cluster()), admin=str(admin))
+    # It knows from the file where the API would be.
+    assert "127.0.0.1:1" in said.errors
+
+
+def test_only_one_step_bears_the_credential_and_it_bears_nothing_else() -> None:
+    assert not addons.step(cluster()).secret
+    step = addons.apply(cluster())
+    (file,) = step.secret_files
+    assert isinstance(file.source, Kubeconfig)
+    assert file.source.certificate == "super-admin"
+    assert file.path.startswith("/run/")
+    assert file.mode == 0o600
+    assert (step.files, step.units, step.artifacts) == ((), (), ())
+
+
+def test_what_changes_in_a_manifest_changes_what_applies_it() -> None:
+    first, second = (addons.apply(SPECS[name]).settings for name in ("default", "forwarding"))
+    assert first["manifests"] == second["manifests"]
+    assert first != second
+
+
+# -- conditions ------------------------------------------------------------------------------------
+
+HIGHLY_AVAILABLE = cluster(
+    machines={
+        "e1": {"address": "192.168.1.21", "roles": "e"},
+        "e2": {"address": "192.168.1.22", "roles": "e"},
+        "e3": {"address": "192.168.1.23", "roles": "e"},
+        "a1": {"address": "192.168.1.31", "roles": "a", "memory": 3072},
+        "a2": {"address": "192.168.1.32", "roles": "a", "memory": 3072},
+        "i1": {"address": "192.168.1.41", "roles": "i"},
+    },
+    endpoint={"kind": "virtual-ip", "address": "192.168.1.5"},
+)
+
+
+def _all_conditions() -> Iterator[tuple[Condition, ...]]:
+    for spec in (*SPECS.values(), HIGHLY_AVAILABLE, many(1)):
+        yield conditions(spec)
+
+
+def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
+    for every in _all_conditions():
+        assert len({one.name for one in every}) == len(every)
+        for one in every:
+            assert 0 < one.deadline <= 300
+            assert not one.waits_for.endswith(".")
+            assert dataclasses.asdict(one)["check"]["kind"]
+
+
+def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
+    order = ["members", "api", "nodes", "dns-runs", "pods-reach", "service", "dns"]
+    for every in _all_conditions():
+        places = [order.index(one.name) for one in every]
+        assert places == sorted(places)
+    assert [one.name for one in conditions(cluster())] == order
+
+
+def test_the_conditions_name_exactly_the_machines_of_the_spec() -> None:
+    checks = [one.check for one in conditions(HIGHLY_AVAILABLE)]
+    (members,) = (check for check in checks if isinstance(check, Members))
+    (servers,) = (check for check in checks if isinstance(check, ApiServers))
+    (nodes,) = (check for check in checks if isinstance(check, Nodes))
+    assert members.members == {f"e{n}": f"https://192.168.1.2{n}:2379" for n in (1, 2, 3)}
+    assert servers.servers == {f"a{n}": f"https://192.168.1.3{n}:6443" for n in (1, 2)}
+    assert nodes.nodes == ("a1", "a2", "i1")
+    assert servers.version == nodes.version == f"v{HIGHLY_AVAILABLE.kubernetes}"
+
+
+def test_one_machine_alone_reaches_no_other() -> None:
+    assert "pods-reach" not in {one.name for one in conditions(many(1))}
+
+
+def test_without_pods_of_ours_only_the_machines_are_asked() -> None:
+    names = [one.name for one in conditions(SPECS["without-dns"])]
+    assert names == ["members", "api", "nodes"]

@@ -1,0 +1,303 @@
+"""etcd from its plan: real members on the loopback interface, and what each certificate opens."""
+
+import json
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from certs.table import Authority, Use, certificates
+from plan import etcd, flannel
+from tests.certs.clusters import APART
+from tests.plan.golden import NAMES, golden_plan, golden_spec
+from tests.plan.running import LocalCluster, LocalMachine, programs, run
+
+CUTS = (1, 3, 6, 9, 12, 14)
+MEMBERS = ("e1", "e2", "e3")
+SUBNET = f"{flannel.PREFIX}/subnets/172.16.5.0-24"
+
+
+class World:
+    """Three members that run, and etcdctl with any certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = LocalCluster(APART, folder)
+        self.machines = {name: LocalMachine(self.cluster, name) for name in (*MEMBERS, "c1", "m1")}
+        self.path = programs(folder / "bin", APART, ("etcdctl",))
+        for name, machine in self.machines.items():
+            machine.furnish(*([etcd.step(APART, name)] if name in MEMBERS else []))
+
+    def script(self, member: str, path: Path | None = None) -> str:
+        return self.machines[member].script(etcd.step(APART, member), path or self.path)
+
+    def words(self, node: str, certificate: str | None) -> list[str]:
+        """etcdctl with a certificate of a machine, or without any."""
+        machine = self.machines[node]
+        words = [
+            str(self.path / "etcdctl"),
+            f"--endpoints=127.0.0.1:{self.cluster.ports['e1', 2379]}",
+            f"--cacert={machine.root}/etc/etcd/pki/ca.crt"
+            if node in MEMBERS
+            else f"--cacert={machine.root}/etc/kubernetes/pki/etcd-ca.crt",
+            "--dial-timeout=1s",
+            "--command-timeout=1s",
+        ]
+        if certificate:
+            cert, key = machine.certificate(certificate)
+            words += [f"--cert={cert}", f"--key={key}"]
+        return words
+
+    def ctl(
+        self, who: tuple[str, str | None], line: str, given: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        words = [*self.words(*who), *shlex.split(line)]
+        return subprocess.run(words, capture_output=True, text=True, input=given)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Members whose step was cut off at each of its calls, one after the other, and then run."""
+    made = World(tmp_path_factory.mktemp("etcd"))
+    with ExitStack() as stack:
+        for name in MEMBERS:
+            unit = etcd.unit(APART, name)
+            # Nothing is emulated here: wait less for the first election.
+            quick = {"heartbeat-interval": "50", "election-timeout": "500"}
+            unit = replace(unit, flags={**unit.flags, **quick})
+            stack.enter_context(made.machines[name].running(unit))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ready(world: World) -> World:
+    """The members after their steps, whose beginnings were cut off at one call after the other."""
+    _await_health(world)
+    for call in CUTS:
+        done = run(world.script("e1", _cutting(world, call)))
+        assert done.returncode == -9, f"call {call}: {done.stderr}"
+    with ThreadPoolExecutor() as pool:
+        for done in pool.map(run, map(world.script, MEMBERS)):
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return world
+
+
+def _await_health(world: World) -> None:
+    end = time.monotonic() + 20
+    while world.ctl(("e1", "etcd-healthcheck-client"), "endpoint health").returncode:
+        assert time.monotonic() < end, world.machines["e1"].log.read_text()[-2000:]
+        time.sleep(0.1)
+
+
+def _cutting(world: World, call: int) -> Path:
+    """An etcdctl that ends the whole script at a call: before or after it did its work."""
+    folder = world.path.parent / f"cut-{call}"
+    folder.mkdir()
+    program = folder / "etcdctl"
+    work = f"{world.path}/etcdctl" if call % 2 else ":"
+    program.write_text(
+        f'#!/bin/sh\necho >>{folder}/calls\n[ "$(wc -l <{folder}/calls)" -lt {call} ] && '
+        f'exec {world.path}/etcdctl "$@"\n{work} "$@" >/dev/null 2>&1\nkill -9 0\n'
+    )
+    program.chmod(0o755)
+    return folder
+
+
+FLANNEL = ("m1", "flannel")
+API_SERVER = ("c1", "apiserver-etcd-client")
+OPERATOR = ("e1", "etcd-healthcheck-client")
+
+
+def test_run_again_the_step_is_silent_and_changes_nothing(ready: World) -> None:
+    """An unchanged authentication revision too: a new one fails the API server's requests."""
+    questions = ("auth status", f"get {flannel.PREFIX}/config -w fields")
+    before = [ready.ctl(OPERATOR, line).stdout for line in questions]
+    done = run(ready.script("e2"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    after = [ready.ctl(OPERATOR, line).stdout for line in questions]
+    assert re.findall(r"Status: true|AuthRevision: \d+", after[0])
+    assert re.search(r'"Version" : 1$', after[1], re.MULTILINE)
+    same = [re.sub(r'.*("Revision"|Raft|MemberID).*', "", text) for text in (*before, *after)]
+    assert same[:2] == same[2:]
+
+
+def test_what_somebody_changed_is_put_right(ready: World) -> None:
+    for line in (
+        "user revoke-role flannel flannel",
+        f"role revoke-permission flannel --prefix {flannel.PREFIX}/",
+        f"put {flannel.PREFIX}/config wrong",
+    ):
+        assert ready.ctl(OPERATOR, line).returncode == 0
+    assert run(ready.script("e3")).returncode == 0
+    found = ready.ctl(FLANNEL, f"get --print-value-only {flannel.PREFIX}/config")
+    assert json.loads(found.stdout) == flannel.network(APART)
+
+
+def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: World) -> None:
+    text = ready.script("e1").replace("await 300", "await 1")
+    nobody = re.sub(r"endpoint=\S+", "endpoint=https://127.0.0.1:1", text)
+    done = run(nobody.replace("command-timeout=5s", "command-timeout=1s"))
+    assert done.returncode != 0
+    assert "e1 e2 e3" in done.stderr
+    assert "refused" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"get {flannel.PREFIX}/config",
+        f"put {SUBNET} data",
+        f"get --prefix {flannel.PREFIX}/subnets",
+        f"del {SUBNET}",
+        "lease grant 60",
+    ],
+)
+def test_flannels_certificate_opens_its_own_keys(ready: World, line: str) -> None:
+    done = ready.ctl(FLANNEL, line)
+    assert done.returncode == 0, done.stderr
+
+
+def test_flannel_keeps_a_subnet_by_a_lease_and_watches_the_others(ready: World) -> None:
+    found = re.search(r"lease (\w+) granted", ready.ctl(FLANNEL, "lease grant 60").stdout)
+    assert found
+    assert ready.ctl(FLANNEL, f"put --lease={found[1]} {SUBNET} mine").returncode == 0
+    assert ready.ctl(FLANNEL, f"lease keep-alive --once {found[1]}").returncode == 0
+    words = [*ready.words(*FLANNEL), *shlex.split(f"watch --prefix --rev=1 {flannel.PREFIX}/")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+        assert watch.stdout is not None
+        seen = [watch.stdout.readline().strip() for _ in range(2)]
+        watch.kill()
+    assert seen == ["PUT", f"{flannel.PREFIX}/config"]
+    assert ready.ctl(FLANNEL, f"lease revoke {found[1]}").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "get /registry/secrets/default/x",
+        "get --prefix --keys-only /registry",
+        "get --prefix ''",
+        "put /registry/secrets/default/x stolen",
+        "del --prefix /",
+        f"get {flannel.PREFIX}2/config",
+        f"get {flannel.PREFIX}/config /z",
+        "compact 1",
+        "member add thief --peer-urls=https://127.0.0.1:1",
+        "user add thief --no-password",
+        "user grant-role flannel root",
+        "role grant-permission flannel readwrite --prefix ''",
+        "auth disable",
+        "defrag",
+        "snapshot save /dev/null",
+    ],
+)
+def test_flannels_certificate_opens_nothing_else(ready: World, line: str) -> None:
+    done = ready.ctl(FLANNEL, line)
+    assert done.returncode != 0, done.stdout
+    assert "permission denied" in done.stderr
+
+
+def test_a_transaction_cannot_reach_around_flannels_prefix(ready: World) -> None:
+    compare = f'mod("{SUBNET}") > "0"'
+    inside = f"\n{compare}\n\nget {SUBNET}\n\n\n"[1:]
+    assert ready.ctl(FLANNEL, "txn", inside).returncode == 0
+    done = ready.ctl(FLANNEL, "txn", inside.replace(f"get {SUBNET}", "get /registry/x"))
+    assert "permission denied" in done.stderr
+
+
+def test_a_watch_cannot_reach_around_flannels_prefix(ready: World) -> None:
+    words = ["timeout", "3", *ready.words(*FLANNEL), "watch", "--prefix", "/registry"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert "permission denied" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "put /registry/x secret",
+        "get --prefix /registry",
+        "get --prefix /registry --rev=1",
+        "watch-once",
+        "lease grant 60",
+        "del /registry/x",
+        "compact 2",
+        "endpoint status",
+        "member list",
+        "defrag",
+        "snapshot save {}/snapshot",
+    ],
+)
+def test_the_api_servers_certificate_opens_all_that_it_needs(
+    ready: World, line: str, tmp_path: Path
+) -> None:
+    if line == "watch-once":
+        words = [*ready.words(*API_SERVER), "watch", "--prefix", "--rev=3", "/registry"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+            assert watch.stdout is not None
+            assert watch.stdout.readline() == "PUT\n"
+            watch.kill()
+        return
+    done = ready.ctl(API_SERVER, line.format(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("who", "why"),
+    [
+        (("e1", None), "certificate required|bad certificate|deadline exceeded"),
+        # Another authority's client certificate.
+        (("c1", "apiserver-kubelet-client"), "unknown|bad certificate|deadline exceeded"),
+        # The same authority's, of nobody who is a user.
+        (("e1", "etcd-server"), "permission denied|user name is empty|not found"),
+        (("e1", "etcd-peer"), "permission denied|user name is empty|not found"),
+    ],
+)
+def test_nobody_else_is_let_in(ready: World, who: tuple[str, str | None], why: str) -> None:
+    done = ready.ctl(who, f"get {flannel.PREFIX}/config")
+    assert done.returncode != 0
+    assert re.search(why, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("who", "let_in"),
+    [(("e2", "etcd-peer"), True), (FLANNEL, False), (API_SERVER, False), (OPERATOR, False)],
+)
+def test_only_members_speak_to_the_peer_port(
+    ready: World, who: tuple[str, str], let_in: bool
+) -> None:
+    machine = ready.machines[who[0]]
+    cert, key = map(str, machine.certificate(who[1]))
+    words = ["curl", "--silent", "--fail", "--http1.1", "--insecure", "--cert", cert, "--key", key]
+    words.append(f"https://127.0.0.1:{ready.cluster.ports['e1', 2380]}/members")
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode == 0) is let_in, done
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_client_of_etcds_authority_is_a_user_with_a_role(name: str) -> None:
+    """Who has no user can do nothing once authentication is on; who has too much, everything."""
+    clients = {
+        row.common_name
+        for row in certificates(golden_spec(name))
+        if row.issuer == Authority.ETCD and row.uses == {Use.CLIENT}
+    }
+    assert clients <= etcd.ROLES.keys()
+    assert {user for user, role in etcd.ROLES.items() if role == etcd.EVERYTHING} - {"root"} <= {
+        "kube-apiserver-etcd-client",
+        "kube-etcd-healthcheck-client",
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_users_are_there_where_flannels_certificate_is_etcds(name: str) -> None:
+    spec = golden_spec(name)
+    issuers = {row.issuer for row in certificates(spec) if row.name == "flannel"}
+    for node in spec.etcd_members:
+        settings = golden_plan(name).nodes[node].step("etcd").settings
+        assert bool(settings["users"]) is (Authority.ETCD in issuers)

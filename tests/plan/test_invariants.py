@@ -1,0 +1,402 @@
+"""What holds for every machine of every golden cluster."""
+
+import json
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+
+from certs.table import Authority, Row, Use, held_by
+from plan import layout, render
+from plan.cluster import cluster_plan, node_plan
+from plan.model import (
+    BIN,
+    AuthorityCertificate,
+    AuthorityKey,
+    Certificate,
+    File,
+    Kubeconfig,
+    PrivateKey,
+    SecretFile,
+    ServiceAccountKey,
+    Source,
+)
+from spec.cluster import Cluster, parse
+from tests.plan.golden import NAMES, golden_plan, golden_spec
+from tests.plan.view import View
+
+VIEWS = [
+    View(name, golden_spec(name), plan)
+    for name in NAMES
+    for plan in golden_plan(name).nodes.values()
+]
+every_machine = pytest.mark.parametrize("machine", VIEWS, ids=str)
+every_node = pytest.mark.parametrize(
+    "machine", [one for one in VIEWS if one.plan.node in one.spec.nodes], ids=str
+)
+
+
+# -- programs, files -------------------------------------------------------------------------------
+
+
+@every_machine
+def test_each_service_runs_the_program_of_its_own_name(machine: View) -> None:
+    of_distribution = {
+        "haproxy": "/usr/sbin/haproxy",
+        "keepalived": "/usr/sbin/keepalived",
+        "docker": "dockerd",  # in another directory on Debian than on Ubuntu
+    }
+    links = {link.path for step in machine.plan.steps for link in step.links}
+    for name, unit in machine.units.items():
+        assert unit.program == of_distribution.get(name, f"{BIN}/{name}")
+        assert unit.program in links or name in of_distribution
+
+
+@every_machine
+def test_each_program_link_points_to_the_artifact_of_its_name(machine: View) -> None:
+    stored = {artifact.store_path: artifact for artifact in machine.plan.artifacts}
+    for step in machine.plan.steps:
+        for link in step.links:
+            if link.path.startswith(f"{BIN}/"):
+                assert stored[link.target].name == PurePosixPath(link.path).name
+                assert stored[link.target].kind == "binary"
+
+
+MADE_ON_THE_MACHINE = (
+    *("/run/", "/var/log/", "/sys/", "/proc/", "/var/lib/", "/usr/lib/systemd/"),
+    *("/usr/share/", "/opt/cni"),
+    "/etc/kubernetes/resolv.conf",  # a link to the one that the host uses (runtime.sh)
+    "/coreos.com/",  # a key of etcd
+)
+
+
+@every_machine
+def test_each_file_that_a_flag_or_a_setting_names_is_in_the_plan(machine: View) -> None:
+    for name, unit in machine.units.items():
+        named = {*unit.flags.values(), *unit.arguments}
+        if unit.flags.get("config", "").startswith("/") and name.startswith("kube"):
+            named |= set(_strings(machine.config(name)))
+        for path in named:
+            for one in path.split(",") if path.startswith("/") else ():
+                place = one.split(":")[0]
+                assert place in machine.entries or place.startswith(MADE_ON_THE_MACHINE), (
+                    f"{name}: {place}"
+                )
+
+
+def _strings(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for item in value.values():
+                yield from _strings(item)
+        case list():
+            for item in value:
+                yield from _strings(item)
+
+
+@every_machine
+def test_each_path_and_each_unit_is_said_once(machine: View) -> None:
+    paths = [one.path for one in machine.plan.files]
+    paths += [one.path for one in machine.plan.secret_files]
+    paths += [one.path for one in machine.plan.units]
+    files = Counter(paths)
+    # A small program may come with each step that needs it, as the same file.
+    same = {
+        path
+        for path, count in files.items()
+        if count > 1 and len({file for file in machine.plan.files if file.path == path}) == 1
+    }
+    assert {path for path, count in files.items() if count > 1} == same
+    assert all(path.startswith("/") and ".." not in path for path in files)
+
+
+@every_machine
+def test_each_structured_file_can_be_read(machine: View) -> None:
+    for file in machine.plan.files:
+        match PurePosixPath(file.path).suffix:
+            case ".yaml" | ".yml":
+                assert list(yaml.safe_load_all(file.content)) != [None], file.path
+            case ".json" | ".conflist":
+                json.loads(file.content)
+
+
+@every_machine
+def test_what_a_service_needs_restarts_it(machine: View) -> None:
+    """Each file of the plan that a flag names is among those whose change restarts the service."""
+    for unit in machine.units.values():
+        for value in unit.flags.values():
+            entry = machine.entries.get(value)
+            if isinstance(entry, File | SecretFile) and value.startswith("/etc/"):
+                assert value in unit.needs, f"{unit.name} {value}"
+
+
+# -- who is who ------------------------------------------------------------------------------------
+
+ETCD, KUBERNETES, FRONT_PROXY = Authority.ETCD, Authority.KUBERNETES, Authority.FRONT_PROXY
+
+FITS: dict[str, dict[str, Source]] = {
+    "etcd": {
+        "cert-file": Certificate("etcd-server"),
+        "key-file": PrivateKey("etcd-server"),
+        "trusted-ca-file": AuthorityCertificate(ETCD),
+        "peer-cert-file": Certificate("etcd-peer"),
+        "peer-key-file": PrivateKey("etcd-peer"),
+        "peer-trusted-ca-file": AuthorityCertificate(ETCD),
+    },
+    "kube-apiserver": {
+        "client-ca-file": AuthorityCertificate(KUBERNETES),
+        "tls-cert-file": Certificate("apiserver"),
+        "tls-private-key-file": PrivateKey("apiserver"),
+        "etcd-cafile": AuthorityCertificate(ETCD),
+        "etcd-certfile": Certificate("apiserver-etcd-client"),
+        "etcd-keyfile": PrivateKey("apiserver-etcd-client"),
+        "kubelet-certificate-authority": AuthorityCertificate(KUBERNETES),
+        "kubelet-client-certificate": Certificate("apiserver-kubelet-client"),
+        "kubelet-client-key": PrivateKey("apiserver-kubelet-client"),
+        "requestheader-client-ca-file": AuthorityCertificate(FRONT_PROXY),
+        "proxy-client-cert-file": Certificate("front-proxy-client"),
+        "proxy-client-key-file": PrivateKey("front-proxy-client"),
+        "service-account-key-file": ServiceAccountKey("public"),
+        "service-account-signing-key-file": ServiceAccountKey("private"),
+    },
+    "kube-controller-manager": {
+        "client-ca-file": AuthorityCertificate(KUBERNETES),
+        "tls-cert-file": Certificate("controller-manager-server"),
+        "tls-private-key-file": PrivateKey("controller-manager-server"),
+        "cluster-signing-cert-file": AuthorityCertificate(KUBERNETES),
+        "cluster-signing-key-file": AuthorityKey(KUBERNETES),
+        "root-ca-file": AuthorityCertificate(KUBERNETES),
+        "service-account-private-key-file": ServiceAccountKey("private"),
+        "requestheader-client-ca-file": AuthorityCertificate(FRONT_PROXY),
+    },
+    "kube-scheduler": {
+        "client-ca-file": AuthorityCertificate(KUBERNETES),
+        "tls-cert-file": Certificate("scheduler-server"),
+        "tls-private-key-file": PrivateKey("scheduler-server"),
+        "requestheader-client-ca-file": AuthorityCertificate(FRONT_PROXY),
+    },
+    "flanneld": {
+        "etcd-cafile": AuthorityCertificate(ETCD),
+        "etcd-certfile": Certificate("flannel"),
+        "etcd-keyfile": PrivateKey("flannel"),
+    },
+}
+"""What each flag must be given, from the documentation of the programs."""
+
+
+@every_machine
+def test_each_flag_names_the_certificate_that_fits_it(machine: View) -> None:
+    sources = {file.path: file.source for file in machine.plan.secret_files}
+    for name, unit in machine.units.items():
+        for flag, value in unit.flags.items():
+            if value in sources and not isinstance(sources[value], Kubeconfig):
+                if flag == "encryption-provider-config":
+                    continue
+                assert sources[value] == FITS[name][flag], f"{name} --{flag}={value}"
+
+
+@every_node
+def test_the_kubelet_serves_and_calls_with_its_own_certificates(machine: View) -> None:
+    config = machine.config("kubelet")
+    sources = {file.path: file.source for file in machine.plan.secret_files}
+    assert sources[config["tlsCertFile"]] == Certificate("kubelet-server")
+    assert sources[config["tlsPrivateKeyFile"]] == PrivateKey("kubelet-server")
+    authority = sources[config["authentication"]["x509"]["clientCAFile"]]
+    assert authority == AuthorityCertificate(KUBERNETES)
+    kubeconfig = sources[machine.flags("kubelet")["kubeconfig"]]
+    assert isinstance(kubeconfig, Kubeconfig)
+    assert kubeconfig.certificate == "kubelet-client"
+
+
+@every_machine
+def test_each_kubeconfig_is_its_components_own(machine: View) -> None:
+    wanted = {
+        "kube-controller-manager": "controller-manager",
+        "kube-scheduler": "scheduler",
+        "kubelet": "kubelet-client",
+        "kube-proxy": "kube-proxy",
+        "flanneld": "flannel",
+    }
+    sources = {file.path: file.source for file in machine.plan.secret_files}
+    for name, unit in machine.units.items():
+        texts = [*unit.flags.values()]
+        if name in ("kube-scheduler", "kube-proxy"):
+            texts += _strings(machine.config(name))
+        for text in texts:
+            source = sources.get(text)
+            if isinstance(source, Kubeconfig):
+                assert source.certificate == wanted[name]
+                assert source.server == layout.local_api_url(machine.spec, machine.plan.node)
+
+
+@every_machine
+def test_each_secret_file_is_made_from_what_the_machine_holds(machine: View) -> None:
+    rows: dict[str, Row] = {row.name: row for row in held_by(machine.spec, machine.plan.node)}
+    used: set[str] = set()
+    for file in machine.plan.secret_files:
+        match file.source:
+            case Certificate(name=name) | PrivateKey(name=name) | Kubeconfig(certificate=name):
+                assert name in rows, file.path
+                used.add(name)
+        if isinstance(file.source, Kubeconfig):
+            assert rows[file.source.certificate].uses == {Use.CLIENT}
+    assert used == set(rows), "a certificate that no file holds"
+
+
+@every_machine
+def test_each_machines_address_is_in_its_servers_certificates(machine: View) -> None:
+    address = machine.spec.machines[machine.plan.node].address
+    for row in held_by(machine.spec, machine.plan.node):
+        if Use.SERVER in row.uses and row.name in (
+            *("etcd-server", "etcd-peer", "apiserver", "kubelet-server"),
+        ):
+            assert address in row.addresses
+
+
+# -- secrets ---------------------------------------------------------------------------------------
+
+
+@every_machine
+def test_only_the_identity_step_has_secrets_and_it_has_nothing_else(machine: View) -> None:
+    for step in machine.plan.steps:
+        assert step.secret == (step.name == "identity")
+        text = "".join(file.content for file in step.files) + str(dict(step.settings))
+        assert not re.search(r"PRIVATE KEY|client-key-data|(?i:password|token):\s*\S", text)
+    identity = machine.plan.step("identity")
+    assert (identity.files, identity.units, identity.artifacts) == ((), (), ())
+
+
+@every_machine
+def test_no_machine_holds_what_bypasses_authorization(machine: View) -> None:
+    rows = held_by(machine.spec, machine.plan.node)
+    assert all(row.organization != "system:masters" for row in rows)
+
+
+# -- ports -----------------------------------------------------------------------------------------
+
+
+@every_machine
+def test_each_port_is_used_once(machine: View) -> None:
+    taken = Counter(_ports(machine))
+    assert [port for port, count in taken.items() if count > 1] == []
+    if "kube-apiserver" in machine.units:
+        assert ("tcp", 6443) in taken
+
+
+def _ports(machine: View) -> Iterator[tuple[str, int]]:
+    """Protocol and port of everything that listens, by the programs' flags and defaults."""
+    units = machine.units
+    if "etcd" in units:
+        flags = units["etcd"].flags
+        listeners = ("listen-client-urls", "listen-peer-urls", "listen-metrics-urls")
+        for name in listeners:
+            ports = {url.rpartition(":")[2] for url in flags[name].split(",")}
+            yield from (("tcp", int(port)) for port in ports)
+    for name, default in (
+        *(("kube-apiserver", 6443), ("kube-controller-manager", 10257)),
+        ("kube-scheduler", 10259),
+    ):
+        if name in units:
+            yield "tcp", int(units[name].flags.get("secure-port", default))
+    if "kubelet" in units:
+        config = machine.config("kubelet")
+        yield "tcp", config.get("port", 10250)
+        yield "tcp", config.get("healthzPort", 10248)
+    if "kube-proxy" in units:
+        config = machine.config("kube-proxy")
+        yield "tcp", int(config.get("metricsBindAddress", ":10249").rpartition(":")[2])
+        yield "tcp", int(config.get("healthzBindAddress", ":10256").rpartition(":")[2])
+    if "flanneld" in units:
+        yield "tcp", int(units["flanneld"].flags["healthz-port"])
+        if machine.spec.flannel.backend == "vxlan":
+            yield "udp", machine.spec.flannel.port
+    for name, unit in units.items():
+        if "haproxy" in name:
+            for path in unit.needs:
+                text = machine.text(path) if path in machine.entries else ""
+                for port in re.findall(r"^\s*bind\s+\S+:(\d+)", text, flags=re.MULTILINE):
+                    yield "tcp", int(port)
+
+
+# -- independence ----------------------------------------------------------------------------------
+
+
+def _with(spec: Cluster, machines: dict[str, Any]) -> Cluster:
+    value = spec.model_dump(mode="json", exclude={"machines"}, exclude_unset=True)
+    return parse({**value, "machines": machines}, name=spec.name)
+
+
+def _machines(spec: Cluster) -> dict[str, Any]:
+    dumped: dict[str, Any] = spec.model_dump(mode="json", exclude_unset=True)["machines"]
+    return dumped
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_machines_changes_nothing(name: str) -> None:
+    spec = golden_spec(name)
+    turned = _with(spec, dict(reversed(_machines(spec).items())))
+    assert cluster_plan(turned) == golden_plan(name)
+
+
+def _minions(spec: Cluster) -> list[str]:
+    return [n for n in spec.nodes if n not in (*spec.control_planes, *spec.etcd_members)]
+
+
+ADDABLE = [name for name in NAMES if golden_spec(name).hypervisor is None]
+
+
+@pytest.mark.parametrize("name", ADDABLE)
+def test_another_minion_changes_no_other_machine(name: str) -> None:
+    spec = golden_spec(name)
+    address = str(spec.networks.machines[100])
+    more = _with(spec, {**_machines(spec), "another": {"address": address, "roles": ["minion"]}})
+    for node, plan in golden_plan(name).nodes.items():
+        assert node_plan(more, node) == plan
+
+
+@pytest.mark.parametrize("name", [name for name in ADDABLE if _minions(golden_spec(name))])
+def test_another_name_of_a_minion_changes_no_other_machine(name: str) -> None:
+    spec = golden_spec(name)
+    minions = _minions(spec)
+    renamed = {
+        ("renamed" if node == minions[0] else node): value
+        for node, value in _machines(spec).items()
+    }
+    other = _with(spec, renamed)
+    for node, plan in golden_plan(name).nodes.items():
+        if node != minions[0]:
+            assert node_plan(other, node) == plan
+
+
+# -- as text ---------------------------------------------------------------------------------------
+
+
+def _placeholder(source: Source) -> str:
+    return f"{source}\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_step_is_valid_shell(name: str) -> None:
+    plan = golden_plan(name)
+    steps = [*(step for one in plan.nodes.values() for step in one.steps), *plan.add_ons]
+    texts = {render.text(step, _placeholder) for step in steps}
+    for text in texts:
+        done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_setting_is_read_by_its_script(name: str) -> None:
+    plan = golden_plan(name)
+    for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
+        text = render.script(step.script) if step.script else ""
+        # The digest of what is applied is there so that the text changes with it.
+        for variable in step.settings.keys() - {"digest"}:
+            assert re.search(rf"\b{variable}\b", text), f"{step.name}: {variable}"

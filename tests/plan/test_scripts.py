@@ -1,0 +1,254 @@
+"""Every step of the default stack's master, run for real, cut off and run again.
+
+What a container cannot do is taken from it. It has the host's kernel: modules and kernel settings
+are only noted, and the kubelet and kube-proxy, which want to set some, are left to real machines.
+It has no network: packages that the base image does not have are empty ones.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lab.artifacts import Store
+from lab.cache import Cache
+from lab.manifest import artifacts
+from lab.progress import Silence
+from plan import layout, render
+from plan.cluster import cluster_plan, node_plan
+from plan.model import STORE, NodePlan, Step
+from spec.cluster import Cluster
+from tests.plan.container import Container, Memory, quiet
+from tests.plan.golden import golden_spec
+from tests.plan.running import Keys
+
+pytestmark = pytest.mark.container
+
+# -- the first step ------------------------------------------------------------------------------
+
+
+def first_boot(user_data: str) -> Callable[[Path], None]:
+    """A machine with a seed, as its seed disk gives it one."""
+
+    def prepare(root: Path) -> None:
+        quiet(root)
+        (root / "etc/cloud/cloud-init.disabled").unlink()
+        (root / "etc/systemd/system-generators/cloud-init-generator").unlink()
+        seed = root / "var/lib/cloud/seed/nocloud"
+        seed.mkdir(parents=True)
+        (seed / "meta-data").write_text("instance-id: one\n")
+        (seed / "user-data").write_text(f"#cloud-config\n{user_data}")
+
+    return prepare
+
+
+READY = Step(name="ready", script="ready")
+
+
+def test_a_machine_is_ready_when_its_first_boot_is_done_and_that_is_the_last(
+    new_machine: Callable[..., Container],
+) -> None:
+    machine = new_machine(prepare=first_boot("runcmd: [touch /srv/booted]\n"))
+    for _ in range(2):
+        done = machine.run(render.text(READY))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert machine.path("/srv/booted").exists()
+        assert machine.path("/etc/cloud/cloud-init.disabled").exists()
+
+
+def test_a_first_boot_that_failed_is_told(new_machine: Callable[..., Container]) -> None:
+    machine = new_machine(prepare=first_boot("runcmd: [exit 5]\n"))
+    done = machine.run(render.text(READY))
+    assert done.returncode == 1
+    assert "cloud-init failed" in done.stderr
+    assert not machine.path("/etc/cloud/cloud-init.disabled").exists()
+
+
+def test_a_machine_without_a_first_boot_is_ready(new_machine: Callable[..., Container]) -> None:
+    done = new_machine().run(render.text(READY))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# -- all others ----------------------------------------------------------------------------------
+
+NODE = "master"
+LEFT_OUT = {"kubelet.service", "kube-proxy.service"}
+LARGE = 20_000_000
+
+
+def of_the_store() -> tuple[Cluster, dict[str, Path]]:
+    """The default stack with the digests of the artifact store, and their files."""
+    spec = golden_spec("default")
+    store = Store(Cache(), Silence(), Path("/nonexistent"))
+    found = {
+        f"{one.name}-{one.version}": store.find(one)
+        for one in artifacts(spec.versions, store.architecture, spec.runtime)
+    }
+    lacking = sorted(name for name, one in found.items() if one is None)
+    if lacking or store.architecture != spec.architecture:
+        pytest.skip(f"the artifact store has no {', '.join(lacking)}: ./hardway artifacts fetch")
+    there = {name: one for name, one in found.items() if one}
+    sources = {"digests": {name: one.digest for name, one in there.items()}}
+    spec = Cluster.model_validate(spec.model_dump() | {"artifacts": sources})
+    return spec, {one.digest: one.path for one in there.values()}
+
+
+@pytest.fixture(scope="module")
+def stored() -> Iterator[tuple[Cluster, Path]]:
+    """The spec, and a layer with a machine's artifact store as the base image has it."""
+    spec, files = of_the_store()
+    with Cache().work() as scratch:
+        folder = scratch / "layer" / STORE[1:] / "sha256"
+        folder.mkdir(parents=True)
+        marks = folder.parent / "verified"
+        marks.mkdir()
+        for digest, path in files.items():
+            os.link(path, folder / digest)
+            found = path.stat()
+            if found.st_size > LARGE:  # to read hundreds of megabytes takes seconds
+                time = f"{found.st_mtime_ns // 10**9}.{found.st_mtime_ns % 10**9:09}"
+                (marks / digest).write_text(f"{found.st_size} {time}\n")
+        yield spec, scratch / "layer"
+
+
+class Machine:
+    """A machine and what was done on it."""
+
+    def __init__(self, container: Container, spec: Cluster) -> None:
+        self.container, self.spec = container, spec
+        self.plan: NodePlan = node_plan(spec, NODE)
+        self.keys = Keys(spec)
+        self.pairs = self.keys.of(NODE) | self.keys.of_people()
+        self.done: list[Step] = []
+
+    def text(self, step: Step) -> str:
+        return render.text(step, lambda source: self.keys.content(source, self.pairs))
+
+    def bring(self, step: Step, cuts: int = 0) -> None:
+        """Do a step, cut off at random commands first; it says nothing then."""
+        text, chance = self.text(step), random.Random(step.name)
+        # A word has more commands than these, and the prelude's beginning has some.
+        commands = 20 + 5 * text.count("<<'END") + 5 * len(step.artifacts)
+        for _ in range(cuts):
+            cut = self.container.run(text, command=chance.randint(1, commands))
+            assert cut.returncode < 0, f"{step.name} was not cut off"
+        done = self.container.run(text)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), step.name
+        if step not in self.done:
+            self.done.append(step)
+
+    def until(self, name: str) -> Step:
+        """Do what comes before a step, and return the step."""
+        names = [step.name for step in self.done]
+        for step in self.steps:
+            if step.name == name:
+                return step
+            if step.name not in names:
+                self.bring(step)
+        raise KeyError(name)
+
+    @property
+    def steps(self) -> Iterator[Step]:
+        for step in (*self.plan.steps, *cluster_plan(self.spec).add_ons):
+            if step.name == "node":
+                units = tuple(unit for unit in step.units if unit.name not in LEFT_OUT)
+                yield replace(step, units=units, script=None)
+            elif step.name != "ready":
+                yield step
+
+    def started(self) -> dict[str, str]:
+        """The services of all steps so far to a number that changes with every start."""
+        names = [unit.name for step in self.done for unit in step.units]
+        return self.container.settled(*names) if names else {}
+
+    def state(self) -> dict[str, str]:
+        return self.container.snapshot("/etc", "/usr/local", "/var/lib/hardway")
+
+
+# Programs that would change the host's kernel, and note what they are asked instead.
+STAND_IN = """#!/bin/sh
+echo "${0##*/} $*" >>/run/asked
+"""
+
+
+def furnish(root: Path) -> None:
+    quiet(root)
+    for name in ("modprobe", "sysctl"):
+        path = root / "usr/local/sbin" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(STAND_IN)
+        path.chmod(0o755)
+
+
+ARRANGED = """
+ip link add machine type dummy 2>/dev/null || ip link add machine type veth peer name other
+ip address add {address}/24 dev machine
+ip link set machine up
+# containerd's snapshots are overlays, and those need something else than an overlay below them.
+mkdir /var/lib/containerd; mount -t tmpfs tmpfs /var/lib/containerd
+mkdir -p /srv/package/DEBIAN
+for name in {packages}; do
+    if dpkg-query --show "$name" >/dev/null 2>&1; then continue; fi
+    printf '%s\\n' "Package: $name" 'Version: 1' 'Architecture: all' 'Description: stands in' \\
+        'Maintainer: nobody <nobody@example.com>' >/srv/package/DEBIAN/control
+    dpkg-deb --build /srv/package /srv/package.deb; dpkg --install /srv/package.deb
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(memory: Memory, stored: tuple[Cluster, Path]) -> Iterator[Machine]:
+    spec, layer = stored
+    with Container(memory, layer, prepare=furnish) as container:
+        found = Machine(container, spec)
+        packages = " ".join(name for step in found.plan.steps for name in step.packages)
+        text = ARRANGED.format(address=spec.machines[NODE].address, packages=packages)
+        done = container.run(text)
+        assert done.returncode == 0, done.stderr
+        yield found
+
+
+STEPS = ("artifacts", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_is_done_after_cuts_and_then_changes_nothing(machine: Machine, name: str) -> None:
+    step = machine.until(name)
+    machine.bring(step, cuts=2)
+    before = machine.started(), machine.state()
+    machine.bring(step)
+    assert (machine.started(), machine.state()) == before
+
+
+def test_the_cluster_gets_its_objects_and_the_machine_keeps_no_key_to_them(
+    machine: Machine,
+) -> None:
+    step = machine.until("add-ons-apply")
+    as_kubelet = ("kubectl", "--kubeconfig", layout.kubeconfig("kubelet"))
+    node = f"{{apiVersion: v1, kind: Node, metadata: {{name: {NODE}}}}}\n"
+    machine.container.write("/srv/node.yaml", node)
+    machine.container.call(*as_kubelet, "create", "--filename", "/srv/node.yaml")
+    for _ in range(2):
+        machine.bring(step)
+        assert not machine.container.path("/run/hardway/super-admin.conf").exists()
+    labels = machine.container.call(*as_kubelet, "get", "node", NODE, "--show-labels")
+    assert "node-role.kubernetes.io/control-plane=" in labels
+
+
+def test_renewed_certificates_restart_exactly_who_holds_them(machine: Machine) -> None:
+    machine.until("add-ons")
+    before, renewed = machine.started(), machine.keys.of(NODE)
+    for certificate in ("scheduler", "etcd-server"):
+        machine.pairs[certificate] = renewed[certificate]
+    machine.bring(machine.until("identity"))
+    after = machine.started()
+    assert {name for name in before if after[name] != before[name]} == {
+        "kube-scheduler.service",
+        "etcd.service",
+    }
+    for name in ("etcd", "control-plane", "node"):
+        machine.bring(machine.until(name))
+    assert machine.started() == after

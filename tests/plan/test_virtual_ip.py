@@ -1,0 +1,154 @@
+"""The virtual IP and the minions' balancers: who stands behind them, on every machine."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from plan import balancer, layout, virtual_ip
+from plan.program import program
+from spec.cluster import Cluster, VirtualIp
+from tests.certs.clusters import APART, BALANCED, SINGLE, cluster
+from tests.plan.container import Container
+from tests.plan.golden import NAMES, golden_plan, golden_spec
+
+LONELY = cluster(
+    {"c1": ("192.168.1.31", "a"), "m1": ("192.168.1.41", "i")},
+    endpoint={"kind": "virtual-ip", "address": "192.168.1.100"},
+)
+CLUSTERS = [APART, BALANCED, SINGLE, LONELY, *map(golden_spec, NAMES)]
+EVERY = pytest.mark.parametrize("spec", CLUSTERS, ids=lambda spec: f"{spec.name}")
+MOVING = pytest.mark.parametrize(
+    "spec", [spec for spec in CLUSTERS if isinstance(spec.endpoint, VirtualIp)]
+)
+
+
+def _configuration(spec: Cluster, node: str) -> str:
+    files = virtual_ip.files(spec, node)
+    return next(file.content for file in files if file.path == virtual_ip.CONFIG)
+
+
+def _word(text: str, word: str) -> str:
+    found = re.findall(rf"^\s*{word} (.+)$", text, re.MULTILINE)
+    assert len(found) == 1, f"{word}: {found}"
+    return str(found[0])
+
+
+def _block(text: str, word: str) -> list[str]:
+    found = re.search(rf"^( *){word} \{{\n(.*?)^\1\}}$", text, re.MULTILINE | re.DOTALL)
+    return found[2].split() if found else []
+
+
+@MOVING
+def test_control_planes_agree_on_the_address_and_on_who_is_next(spec: Cluster) -> None:
+    texts = {node: _configuration(spec, node) for node in spec.control_planes}
+    assert len({_word(text, "virtual_router_id") for text in texts.values()}) == 1
+    assert 1 <= int(_word(texts[spec.control_planes[0]], "virtual_router_id")) <= 255
+    priorities = [int(_word(text, "priority")) for text in texts.values()]
+    assert len(set(priorities)) == len(priorities)
+    assert all(1 <= priority <= 254 for priority in priorities)
+    for node, text in texts.items():
+        assert isinstance(spec.endpoint, VirtualIp)
+        assert f"{spec.endpoint.address}/32" in _block(text, "virtual_ipaddress")
+        if len(texts) == 1:
+            assert "unicast" not in text
+            continue
+        own = _word(text, "unicast_src_ip")
+        assert own == str(spec.machines[node].address)
+        others = {_word(other, "unicast_src_ip") for other in texts.values()} - {own}
+        assert set(_block(text, "unicast_peer")) == others
+
+
+@MOVING
+def test_the_address_is_only_where_the_api_server_is_ready(spec: Cluster) -> None:
+    for node in spec.control_planes:
+        text = _configuration(spec, node)
+        assert "https://127.0.0.1:6443/readyz" in _word(text, "script")
+        assert _block(text, "track_script") == ["api"]
+        assert "init_fail" in _block(text, "vrrp_script api")
+        limit = int(_word(text, "timeout"))
+        found = re.search(r"--max-time (\d+)", text)
+        assert found
+        assert int(found[1]) < limit, "curl must end before keepalived ends it"
+
+
+@MOVING
+def test_nothing_secret_is_in_a_configuration_that_would_send_it_in_the_clear(
+    spec: Cluster,
+) -> None:
+    for node in spec.control_planes:
+        assert "auth" not in _configuration(spec, node)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keepalived_runs_on_control_planes_with_a_virtual_ip_only(name: str) -> None:
+    spec = golden_spec(name)
+    for node, one in golden_plan(name).nodes.items():
+        runs = any(unit.name == virtual_ip.UNIT for unit in one.units)
+        wanted = isinstance(spec.endpoint, VirtualIp) and node in spec.control_planes
+        assert runs is wanted
+
+
+def test_two_clusters_beside_each_other_do_not_mix() -> None:
+    ids = {
+        virtual_ip.router_id(VirtualIp(kind="virtual-ip", address=f"192.168.1.{last}"))  # type: ignore[arg-type]
+        for last in range(1, 255)
+    }
+    assert len(ids) == 254
+
+
+@EVERY
+def test_a_balancer_is_where_components_ask_it_and_knows_all_control_planes(
+    spec: Cluster,
+) -> None:
+    for node in spec.machines:
+        packages, files, units = balancer.parts(spec, node)
+        url = layout.local_api_url(spec, node)
+        asked = url == "https://127.0.0.1:7443"
+        assert bool(packages) is bool(files) is bool(units) is asked
+        if asked:
+            (file,) = files
+            assert _word(file.content, "bind") == url.removeprefix("https://")
+            servers = re.findall(r"^\s+server \S+ (\S+)$", file.content, re.MULTILINE)
+            assert servers == [f"{spec.machines[n].address}:6443" for n in spec.control_planes]
+            assert units[0].needs == (file.path,)
+
+
+def test_the_interface_of_an_address_is_found_and_one_of_none_is_told(tmp_path: Path) -> None:
+    found = tmp_path / "interface"
+    text = program("interface-of").content
+
+    def ask(address: str) -> subprocess.CompletedProcess[str]:
+        words = ["sh", "-c", text, "-", address, str(found)]
+        return subprocess.run(words, capture_output=True, text=True)
+
+    assert ask("127.0.0.1").returncode == 0
+    assert found.read_text() == "$INTERFACE=lo\n"
+    found.unlink()
+    done = ask("203.0.113.1")
+    assert done.returncode != 0
+    assert "203.0.113.1" in done.stderr
+    assert not found.exists()
+
+
+# -- the programs of the base image ----------------------------------------------------------------
+
+
+@pytest.mark.container
+def test_haproxy_takes_its_configuration(machine: Container) -> None:
+    (file,) = balancer.parts(APART, "m1")[1]
+    machine.write("/tmp/haproxy", file.content)
+    assert "WARNING" not in machine.call("/usr/sbin/haproxy", "-c", "-f", "/tmp/haproxy")
+
+
+@pytest.mark.container
+@pytest.mark.parametrize("spec", [APART, LONELY])
+def test_keepalived_takes_its_configuration(machine: Container, spec: Cluster) -> None:
+    machine.call("sh", "-c", "ip link show vrrp0 || ip link add vrrp0 type bridge")
+    machine.write("/tmp/interface", "$INTERFACE=vrrp0\n")
+    text = _configuration(spec, "c1").replace("/run/virtual-ip/interface", "/tmp/interface")
+    machine.write("/tmp/keepalived", text)
+    machine.call(
+        *("/usr/sbin/keepalived", "--config-test", "--log-console", "--use-file=/tmp/keepalived")
+    )
