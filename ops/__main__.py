@@ -34,11 +34,12 @@ Every change of a stack goes through Pulumi: edit `Pulumi.dev.yaml`, look at
 
 
 def _register() -> None:
-    from ops import artifacts, doctor, lifecycle, tests
+    from ops import artifacts, bench, doctor, lifecycle, tests
 
     app.add_typer(artifacts.app, name="artifacts", rich_help_panel="Offline and mirrors")
     lifecycle.register(app)
     doctor.register(app)
+    bench.register(app)
     tests.register(app)
 
 

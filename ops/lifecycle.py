@@ -22,7 +22,7 @@ from spec.cluster import Cluster, SpecError, parse
 
 StackOption = Annotated[
     str,
-    typer.Option("--stack", "-s", envvar="PULUMI_STACK", help="The stack, Pulumi.<stack>.yaml."),
+    typer.Option("--stack", "-s", envvar="PULUMI_STACK", help="The stack, Pulumi.STACK.yaml."),
 ]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lab import gobuild, packages
+from lab import artifacts, gobuild, image, packages, toolchain
 from lab.cache import Cache
 from lab.host import PACKAGES_FOR_TESTS, packages_for_machines
 from lab.paths import PROJECT, lab_paths
@@ -17,8 +17,12 @@ from lab.problem import Problem
 from lab.process import output, run
 from lab.recipe import recipes
 from ops.display import progress
+from spec.versions import versions_for
 
 BIN = Path(sys.executable).parent
+
+SIDE_BY_SIDE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+"""The machine tier waits for a machine most of its time: everything else runs beside it."""
 
 
 def register(app: typer.Typer) -> None:
@@ -44,8 +48,9 @@ def test(
     if not arguments:
         static_checks()
         go_checks()
+        prepare_parts()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *(arguments or [])],
+        [sys.executable, "-m", "pytest", *(arguments or SIDE_BY_SIDE)],
         cwd=PROJECT,
         check=False,
         env={**os.environ, "PULUMI_ERROR_OUTPUT_STRING": "true"},
@@ -62,6 +67,15 @@ def prepare_host() -> None:
     if not had_sshd and Path("/run/systemd/system").is_dir():
         # Only its program is wanted: nobody asked for a server on this host's port 22.
         output(["systemctl", "disable", "--now", "ssh.service", "ssh.socket"])
+
+
+def prepare_parts() -> None:
+    """Build or fetch what tests need before they start, so that the person sees it."""
+    cache, paths = Cache(), lab_paths()
+    toolchain.prepare(cache, paths, progress())
+    stored = artifacts.Store(cache, progress(), paths.logs).fetch(versions_for())
+    if os.geteuid() == 0:
+        image.base_image(cache, image.node_store(stored), progress(), logs=paths.logs)
 
 
 def static_checks() -> None:

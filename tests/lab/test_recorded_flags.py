@@ -1,6 +1,7 @@
 """The recorded flags are those of the real programs, as far as the artifact store has them."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from spec.artifacts import artifact_row, needed
 from spec.flags import UnrecordedProgram, deprecated_flags, known_flags, minor_of
 from spec.versions import catalogue, versions_for
 
+told_by = cache(help_of)
+
 
 def _agrees(program: StoredProgram) -> None:
-    told = help_of(program.path)
+    told = told_by(program.path)
     assert known_flags(program.name, program.version) == told.known
     assert deprecated_flags(program.name, program.version) == told.deprecated
 
