@@ -20,6 +20,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         **_pod_networks(spec),
         "cluster-name": spec.name,
         "profiling": "false",
+        "flex-volume-plugin-dir": layout.VOLUME_PLUGINS,
         # CIS 1.3.1: Kubernetes' own value is 12500 dead pods, each an object in etcd.
         "terminated-pod-gc-threshold": "1000",
     }

@@ -65,6 +65,7 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
         "clusterDomain": spec.dns_domain,
         "clusterDNS": [str(spec.networks.dns_service)],
         "resolvConf": host.RESOLVER,
+        "volumePluginDir": layout.VOLUME_PLUGINS,
         "registerWithTaints": taints(machine),
         "systemReserved": {"cpu": "100m", "memory": _reserved(machine, "system")},
         "kubeReserved": {

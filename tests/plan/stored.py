@@ -1,10 +1,7 @@
 """What the real programs of the default stack say and hold."""
 
 import os
-import re
-import subprocess
 import tarfile
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,7 +13,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="not root: no namespaces"
 
 
 def stored(name: str) -> Path:
-    """A program or an image archive of the default stack; without it, skip."""
+    """A program or an image archive of the default stack."""
     return stored_program(name, catalogue()[0])
 
 
@@ -29,15 +26,3 @@ def inside(archive: Path, program: str, folder: Path) -> Path:
         with tarfile.open(fileobj=layer) as files:
             files.extract(program, folder, filter="data")
     return folder / program
-
-
-@cache
-def flags_of(name: str) -> frozenset[str]:
-    """The flags, without dashes, that a program's ``--help`` knows and does not call deprecated."""
-    done = subprocess.run([stored(name), "--help"], capture_output=True, text=True)
-    found = set()
-    for line in (done.stdout + done.stderr).splitlines():
-        match = re.match(r"\s+(?:-\w, )?--?([a-z0-9][a-z0-9_-]*)", line)
-        if match and "DEPRECATED" not in line:
-            found.add(match[1])
-    return frozenset(found)

@@ -15,7 +15,7 @@ from plan import balancer, cni, flannel, host, kubelet, layout, node, proxy
 from plan.model import Unit
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in
-from tests.plan.stored import flags_of, stored
+from tests.plan.stored import stored
 
 APART = {
     "e1": {"address": "192.168.1.21", "roles": "e"},
@@ -49,14 +49,6 @@ def _unit(spec: Cluster, name: str, of: str) -> Unit:
 
 
 # -- flags -----------------------------------------------------------------------------------------
-
-
-@every_node
-def test_each_program_knows_its_flags(spec: Cluster, name: str) -> None:
-    for unit in node.step(spec, name).units:
-        program = unit.name.removesuffix(".service")
-        if program != "haproxy":
-            assert unit.flags.keys() <= flags_of(program), program
 
 
 @every_node
