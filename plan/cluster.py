@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 from plan import addons, control_plane, etcd, identity, node, runtime
+from plan.artifact import missing_digests
 from plan.conditions import Condition, conditions
 from plan.model import NodePlan, Step
-from spec.cluster import Cluster
+from spec.cluster import Cluster, SpecError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,12 @@ class ClusterPlan:
 
 
 def cluster_plan(spec: Cluster) -> ClusterPlan:
-    """The plan of a cluster, machine by machine by name."""
+    """The plan of a cluster, machine by machine by name.
+
+    Raises SpecError with a line for each artifact whose bytes nobody knows.
+    """
+    if unknown := missing_digests(spec):
+        raise SpecError("\n".join(unknown))
     return ClusterPlan(
         nodes={name: node_plan(spec, name) for name in sorted(spec.machines)},
         add_ons=(addons.step(spec), addons.apply(spec)),

@@ -34,11 +34,13 @@ exec sleep infinity
 """
 
 # The launcher joins its own control groups, mounts the overlay where only it sees it, and becomes
-# systemd-nspawn.
+# systemd-nspawn. It is the first process of a namespace, which is killed as a whole with it:
+# nspawn's own children outlive an nspawn that is killed.
 _LAUNCHER = """
 name=$1 folder=$2 lower=$3
 shift 3
 for group; do echo $$ >"$group/cgroup.procs"; done
+mount -t tmpfs tmpfs /run
 mount -t overlay overlay "$folder/root" \
     -o "lowerdir=$lower,upperdir=$folder/upper,workdir=$folder/work"
 exec systemd-nspawn --quiet --directory "$folder/root" --machine "$name" --boot --console=pipe \
@@ -151,14 +153,21 @@ class Container:
         address = f"\0{self.name}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
             notified.bind(address)
-            notified.settimeout(60)
+            notified.settimeout(1)
             inside = self._memory.folder
             lower = ":".join(str(path) for path in (*self._above, inside / "debian"))
             words = [self.name, inside / self.name, lower, *self._groups]
             with (self._folder / "console").open("wb") as console:
                 self._nspawn = subprocess.Popen(
-                    [*self._memory.enter, "unshare", "--mount", "sh", "-euc"]
-                    + [_LAUNCHER, "sh", *(str(word) for word in words)],
+                    [*self._memory.enter, "unshare", "--mount", "--pid", "--fork", "--mount-proc"]
+                    + [
+                        "--kill-child",
+                        "sh",
+                        "-euc",
+                        _LAUNCHER,
+                        "sh",
+                        *(str(word) for word in words),
+                    ],
                     env={
                         **os.environ,
                         "NOTIFY_SOCKET": address.replace("\0", "@"),
@@ -170,17 +179,16 @@ class Container:
                     stderr=console,
                     start_new_session=True,
                 )
-            ready = False
-            while not ready:
+            said, end = "", time.monotonic() + 120
+            while "READY=1" not in said.splitlines():
                 try:
-                    lines = notified.recv(4096).decode().splitlines()
+                    said = notified.recv(4096).decode()
                 except TimeoutError:
-                    raise RuntimeError(f"the container did not boot:\n{self.console}") from None
-                for line in lines:
-                    key, _, value = line.partition("=")
-                    if key == "X_NSPAWN_LEADER_PID":
-                        self.leader = int(value)
-                    ready = ready or line == "READY=1"
+                    if self._nspawn.poll() is not None or time.monotonic() > end:
+                        raise RuntimeError(f"the container does not boot: {self.console}") from None
+        # What nspawn tells is the number in its own namespace.
+        (nspawn,) = _children(self._nspawn.pid)
+        (self.leader,) = _children(nspawn)
 
     def _end(self) -> None:
         if self.leader:
@@ -397,6 +405,10 @@ def _described(path: Path) -> str:
     if path.is_file():
         return f"{about} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return about
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _signal(pid: int, number: int) -> None:

@@ -215,7 +215,7 @@ rm -rf /srv/apt /srv/package; mkdir -p /srv/apt /srv/package/DEBIAN /srv/package
 cd /srv/package
 printf '%s\\n' 'Package: sample' 'Version: 1' 'Architecture: all' 'Description: sample' \
     'Maintainer: nobody <nobody@example.com>' >DEBIAN/control
-printf '%s\\n' '#!/bin/sh' 'test ! -e /srv/slow || { : >/srv/begun; sleep 3; }' >DEBIAN/postinst
+printf '%s\\n' '#!/bin/sh' 'test ! -e /srv/slow || { : >/srv/begun; sleep 2; }' >DEBIAN/postinst
 chmod 755 DEBIAN/postinst
 dpkg-deb --build . /srv/apt/sample.deb >/dev/null
 cd /srv/apt
@@ -427,7 +427,7 @@ def test_programs_come_out_of_an_archive(machine: Container, server: Mirror) -> 
 
 
 def test_of_two_runs_one_waits_for_the_other(machine: Container) -> None:
-    first = machine.begin(words("echo begun >/srv/first; sleep 1; echo ended >/srv/first"))
+    first = machine.begin(words("echo begun >/srv/first; sleep 0.5; echo ended >/srv/first"))
     until(lambda: machine.path("/srv/first").exists())
     done = machine.run(words("cat /srv/first"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
@@ -435,6 +435,7 @@ def test_of_two_runs_one_waits_for_the_other(machine: Container) -> None:
 
 
 def test_a_run_that_waits_too_long_says_why(machine: Container) -> None:
+    run(machine, Step(name="nothing"))
     with machine.held(f"{STATE}/lock"):
         done = machine.run(words("echo ran").replace("--timeout 300", "--timeout 0.2"))
     assert done.returncode == 1
@@ -458,7 +459,7 @@ def test_runs_of_one_step_at_once_do_not_disturb_each_other(machine: Container) 
 # -- services ------------------------------------------------------------------------------------
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -679,7 +680,7 @@ def test_who_waits_in_vain_is_shown_the_units_last_lines(machine: Container) -> 
     done = machine.run(
         words("await 2 'the crasher is up' crasher.service systemctl is-active crasher.service")
     )
-    assert 1 < time.monotonic() - begun < 6
+    assert 1 < time.monotonic() - begun < 20
     assert done.returncode == 1
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -720,14 +721,13 @@ def text_of(version: int, server: Mirror) -> tuple[str, str]:
         ),
         links=(artifact.command,),
         units=(replace(LEFT_UNIT, description=f"Version {version}"),),
-        masked=("fstrim.service",),
     )
     return render.text(KEYS, lambda _: f"key {version}\n"), render.text(step)
 
 
 NOTHING = f"""
 systemctl stop left; userdel cutter; cd /etc/systemd/system
-rm -rf {STATE} /etc/pair /usr/local/bin/left {{.,*.wants}}/left.service fstrim.service
+rm -rf {STATE} /etc/pair /usr/local/bin/left {{.,*.wants}}/left.service
 systemctl daemon-reload
 """
 
@@ -752,16 +752,24 @@ def whole(machine: Container, texts: tuple[str, ...]) -> None:
 def test_who_changes_their_mind_after_a_cut_gets_what_they_want(pair: Container) -> None:
     keys(pair, 1)
     run(pair, PAIR)
-    for text, restart in (
-        (render.text(with_file(PAIR, "left", "left 2\n")), 'restart "${start[@]}"\n'),
-        (render.text(KEYS, lambda _: "key 2\n"), 'restart "${again[@]}"\n'),
-    ):
+    ways: tuple[tuple[str, str, Callable[[], None]], ...] = (
+        (
+            render.text(with_file(PAIR, "left", "left 2\n")),
+            'restart "${start[@]}"\n',
+            lambda: run(pair, PAIR),
+        ),
+        (
+            render.text(KEYS, lambda _: "key 2\n"),
+            'restart "${again[@]}"\n',
+            lambda: keys(pair, 1),
+        ),
+    )
+    for text, restart, back in ways:
         assert restart in text
-        # New things run, and nobody has noted it yet.
+        # What is new runs, and nobody has noted it yet.
         assert pair.run(text.replace(restart, f"{restart}kill -KILL 0\n")).returncode < 0
         pair.settled("left.service")
-        keys(pair, 1)
-        run(pair, PAIR)
+        back()
         pair.settled("left.service")
         assert pair.read("/run/left.seen") == "left 1\nboth 1\nkey 1\n"
 
@@ -798,4 +806,4 @@ def test_a_step_that_was_cut_off_anywhere_is_done_by_the_next_run(
                 now, which = before, 0
             whole(machine, texts[now][which:])
             assert state_of(machine) == expected[now], f"point {point}: step {which} {at}"
-    assert killed > POINTS / 2
+    assert killed >= POINTS / 2
