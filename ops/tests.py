@@ -104,15 +104,15 @@ def go_checks() -> None:
     cache, logs = Cache(), lab_paths().logs
     go = gobuild.find_go(cache, progress(), logs)
     modules = sorted({recipe.path for recipe in recipes() if any(recipe.path.glob("*.go"))})
-    with cache.work() as scratch:
-        environment = dict(gobuild.go_environment(cache, scratch))
-        for module in modules:
-            name = module.relative_to(PROJECT)
-            unformatted = output([go.parent / "gofmt", "-l", module])
-            if unformatted is None or unformatted.strip():
-                raise Problem(f"gofmt would change {unformatted}", f"run gofmt -w {name}")
-            _check(f"go vet {name}", [str(go), "vet", "./..."], module, environment)
-            _check(f"go test {name}", [str(go), "test", "./..."], module, environment)
+    environment = dict(gobuild.go_environment(cache, cache.root))
+    del environment["GOTMPDIR"]  # Go keeps a test's result only for the same environment
+    for module in modules:
+        name = module.relative_to(PROJECT)
+        unformatted = output([go.parent / "gofmt", "-l", module])
+        if unformatted is None or unformatted.strip():
+            raise Problem(f"gofmt would change {unformatted}", f"run gofmt -w {name}")
+        _check(f"go vet {name}", [str(go), "vet", "./..."], module, environment)
+        _check(f"go test {name}", [str(go), "test", "./..."], module, environment)
 
 
 def _check(

@@ -312,7 +312,7 @@ restart_affected() {
 
 # await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
 await() {
-    local limit=$1 title=$2 unit=$3 end said pause=0.1
+    local limit=$1 title=$2 unit=$3 end said tenths=1
     shift 3
     end=$((SECONDS + limit))
     until said=$("$@" 2>&1 </dev/null); do
@@ -325,7 +325,7 @@ await() {
             } >&2
             exit 1
         fi
-        sleep "$pause"
-        pause=0.5 # the first time it is often a moment only
+        sleep "0.$tenths"
+        [ "$tenths" -eq 5 ] || tenths=$((tenths + 1))
     done
 }

@@ -19,6 +19,7 @@ from lab.manifest import artifacts
 from lab.progress import Silence
 from plan import layout, render
 from plan.cluster import cluster_plan, node_plan
+from plan.layout import STATE
 from plan.model import STORE, NodePlan, Step
 from spec.cluster import Cluster
 from tests.plan.container import Container, Memory, quiet
@@ -165,7 +166,7 @@ class Machine:
         return self.container.settled(*names) if names else {}
 
     def state(self) -> dict[str, str]:
-        return self.container.snapshot("/etc", "/usr/local", "/var/lib/hardway")
+        return self.container.snapshot("/etc", "/usr/local", f"{STATE}/steps", f"{STATE}/running")
 
 
 # Programs that would change the host's kernel, and note what they are asked instead.
