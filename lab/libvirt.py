@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from lab import namespace
@@ -143,6 +144,7 @@ def start(paths: LabPaths, progress: Progress) -> Libvirt:
     was started is ended again where it does not come up.
     """
     with locked(_lock(paths), lambda: progress.say("another run starts or stops it; waiting")):
+        _refuse_another_state(paths)
         libvirt = find(paths)
         if libvirt is None or (libvirt.private and not _running(paths, "virtlogd")):
             libvirt = _start_private(paths, progress)
@@ -173,6 +175,22 @@ def stop(paths: LabPaths, progress: Progress) -> None:
 
 def _lock(paths: LabPaths) -> Path:
     return paths.state / "libvirt.lock"
+
+
+def _owner(paths: LabPaths) -> Path:
+    return paths.run / "state"
+
+
+def _refuse_another_state(paths: LabPaths) -> None:
+    """Raise a Problem if the lab of this name runs with the state of somebody else."""
+    with suppress(OSError):
+        state = _owner(paths).read_text().strip()
+        if state != str(paths.state) and _ours(paths):
+            raise Problem(
+                f"the lab '{paths.name}' runs already, with its state in {state}",
+                "choose another name with HARDWAY_LAB, or end that one with ./hardway down and "
+                "the same XDG_STATE_HOME",
+            )
 
 
 def _ours(paths: LabPaths) -> list[Process]:
@@ -212,6 +230,7 @@ def _start_private(paths: LabPaths, progress: Progress) -> Libvirt:
     with progress.task("starting a private libvirt") as task:
         # One that lives and does not answer is of no use; its machines survive it.
         namespace.end(paths, _running(paths, "libvirtd"), patience=5)
+        _forget_what_ended(paths)
         namespace.make(paths)
         try:
             _directories(paths)
@@ -228,8 +247,20 @@ def _start_private(paths: LabPaths, progress: Progress) -> Libvirt:
     return libvirt
 
 
+def _forget_what_ended(paths: LabPaths) -> None:
+    """Without a process of the lab, what libvirt wrote about running things is about none.
+
+    It would believe it, and with it networks and disks of a lab that was killed.
+    """
+    if not _ours(paths):
+        shutil.rmtree(paths.run, ignore_errors=True)
+    if not processes(paths):
+        namespace.remove(paths)  # with the bridges in it
+
+
 def _directories(paths: LabPaths) -> None:
     (paths.run / "libvirt").mkdir(parents=True, exist_ok=True)
+    _owner(paths).write_text(f"{paths.state}\n")
     for name in ("etc", "lib", "cache", "log", "run"):
         (paths.state / "libvirt" / name).mkdir(parents=True, exist_ok=True)
     paths.pool.mkdir(parents=True, exist_ok=True)

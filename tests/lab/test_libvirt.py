@@ -267,6 +267,24 @@ def test_what_a_reboot_left_is_no_obstacle(own: LabPaths) -> None:
 
 
 @pytest.mark.machine
+def test_a_lab_that_was_killed_is_not_believed_by_one_of_another_state(
+    own: LabPaths, tmp_path: Path
+) -> None:
+    host = libvirt.start(own, Notebook())
+    _network(host, tmp_path)
+    other = dataclasses.replace(own, state=tmp_path / "another" / own.name)
+    with pytest.raises(Problem, match=f"runs already, with its state in {own.state}"):
+        libvirt.start(other, Notebook())
+    for process in libvirt.processes(own):
+        os.kill(process.pid, signal.SIGKILL)
+    assert (own.run / "libvirt" / "network" / "dev.xml").exists()
+    host = libvirt.start(other, Notebook())
+    assert libvirt.virsh(host, "net-list", "--all", "--name").split() == []
+    assert str(other.pool) in libvirt.virsh(host, "pool-dumpxml", host.pool)
+    _network(host, tmp_path)
+
+
+@pytest.mark.machine
 def test_a_namespace_without_a_libvirt_is_used(own: LabPaths) -> None:
     namespace.make(own)
     assert libvirt.find(own) is None

@@ -27,7 +27,7 @@ class Lab:
         self.environment = {
             **os.environ,
             "XDG_STATE_HOME": str(folder / "state"),
-            "HARDWAY_LAB": "mtest",
+            "HARDWAY_LAB": f"m{os.getpid() % 10**6}",
         }
         for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"):
             self.environment.pop(name, None)
