@@ -1,8 +1,30 @@
-"""Keys that are made once and then live in Pulumi's state."""
+"""Keys that are made once and then live in Pulumi's state: the only module here that knows Pulumi.
+
+Authorities and bundles are decided when the engine *checks* their inputs, which a preview does as
+well: the provider is given what was kept, and answers with inputs that keep it, byte for byte, or
+have what must be new. So the engine itself shows what becomes of which certificate and why, a
+second preview is empty, and a due certificate is an ordinary change. A preview's new keys are
+thrown away with it.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import pulumi
+from pulumi import dynamic
+from pulumi.runtime import rpc
 
+from certs.bundle import Authorities, Bundle, BundleError
+from certs.register import register, row_from_state, row_state
+from certs.renewal import decided, decided_authorities, renewed, renewed_authorities
 from certs.ssh import SshKeyPair, new_key_pair
+from certs.table import Row
+
+Properties = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class TrackedSshKey:
@@ -24,4 +46,115 @@ class TrackedSshKey:
         self.private: pulumi.Output[str] = stash.output.apply(lambda kept: str(kept["private"]))
         self.public: pulumi.Output[str] = pulumi.Output.unsecret(
             stash.output.apply(lambda kept: str(kept["public"]))
+        )
+
+
+class _Kept(dynamic.ResourceProvider):
+    """Outputs are the checked inputs; nothing is made beyond them."""
+
+    serialize_as_secret_always = False
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
+        """The changed ones of the new inputs. Raises BundleError."""
+        raise NotImplementedError
+
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
+        try:
+            return dynamic.CheckResult({**news, **self.decide(olds, news)}, [])
+        except BundleError as error:
+            return dynamic.CheckResult(news, [dynamic.CheckFailure("kept", str(error))])
+
+    def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
+        old, new = ({k: v for k, v in one.items() if k != "__provider"} for one in (olds, news))
+        return dynamic.DiffResult(changes=old != new)
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        return dynamic.CreateResult(id_=str(uuid.uuid4()), outs=dict(props))
+
+    def update(
+        self, id_: str, olds: dict[str, Any], news: dict[str, Any]
+    ) -> dynamic.UpdateResult:
+        return dynamic.UpdateResult(outs=dict(news))
+
+
+class AuthoritiesProvider(_Kept):
+    """Keeps the cluster's authorities and its other common keys."""
+
+    def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
+        held = _read(olds, Authorities.from_state)
+        now = self.now()
+        decisions = decided_authorities(held, now)
+        return {
+            "kept": _write(renewed_authorities(held, decisions, now)),
+            "register": register(olds.get("register") or {}, decisions),
+        }
+
+
+class BundleProvider(_Kept):
+    """Keeps the certificates of one machine, or those for people."""
+
+    def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
+        if news["authorities"] == rpc.UNKNOWN:  # they are new, or will change: so may all of this
+            pending = dict.fromkeys(news["rows"], "to be signed once the authorities are known")
+            return {"kept": rpc.UNKNOWN, "register": olds.get("register") or pending}
+        authorities = Authorities.from_state(json.loads(news["authorities"]))
+        held = _read(olds, Bundle.from_state) or Bundle()
+        rows = [row_from_state(name, state) for name, state in news["rows"].items()]
+        now = self.now()
+        decisions = decided(rows, held, authorities, now)
+        return {
+            "kept": _write(renewed(held, decisions, authorities, now)),
+            "register": register(olds.get("register") or {}, decisions),
+        }
+
+
+def _write(keys: Authorities | Bundle) -> str:
+    # Mappings come back from the engine in any order, and an unchanged text must be the same.
+    return json.dumps(keys.state(), sort_keys=True)
+
+
+def _read(olds: Properties, parse: Callable[[Any], T]) -> T | None:
+    kept = olds.get("kept")
+    return parse(json.loads(kept)) if kept and kept != rpc.UNKNOWN else None
+
+
+class TrackedAuthorities(dynamic.Resource, module="hardway", name="Authorities"):
+    """The cluster's authorities, service account key pair and encryption key."""
+
+    kept: pulumi.Output[str]
+    """Secret: ``Authorities.state()`` as JSON."""
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
+        # The engine hides a checked input if the one of the same name that it was given is secret.
+        super().__init__(
+            AuthoritiesProvider(), name, {"kept": pulumi.Output.secret(""), "register": {}}, opts
+        )
+
+
+class TrackedBundle(dynamic.Resource, module="hardway", name="Certificates"):
+    """The certificates and private keys of some rows of the table."""
+
+    kept: pulumi.Output[str]
+    """Secret: ``Bundle.state()`` as JSON."""
+
+    def __init__(
+        self,
+        name: str,
+        rows: Iterable[Row],
+        authorities: TrackedAuthorities,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        super().__init__(
+            BundleProvider(),
+            name,
+            {
+                "rows": {row.name: row_state(row) for row in rows},
+                "authorities": authorities.kept,
+                "kept": pulumi.Output.secret(""),
+                "register": {},
+            },
+            opts,
         )

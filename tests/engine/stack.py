@@ -85,7 +85,7 @@ class Stack:
 
     def write(self, program: str, **connections: object) -> None:
         """Set the program; ``to("name")`` in it is the connection given by that name."""
-        if connections:
+        if connections or not (self.directory / "connections.json").exists():
             (self.directory / "connections.json").write_text(json.dumps(connections))
         (self.directory / "__main__.py").write_text(PRELUDE + dedent(program))
 
@@ -98,11 +98,28 @@ class Stack:
             capture_output=True,
         )
 
-    def up(self, *words: str, fails: bool = False) -> Run:
-        return self._run("up", "--yes", "--skip-preview", *words, fails=fails)
+    def up(
+        self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
+    ) -> Run:
+        words = ("up", "--yes", "--skip-preview", *words)
+        return self._run(*words, fails=fails, environment=environment)
 
-    def preview(self, *words: str) -> Run:
-        return self._run("preview", *words)
+    def preview(
+        self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
+    ) -> Run:
+        return self._run("preview", *words, fails=fails, environment=environment)
+
+    def export(self) -> str:
+        """The state with its secrets in the clear."""
+        done = subprocess.run(
+            [self._pulumi, "stack", "export", "--show-secrets", "--stack", "test"],
+            cwd=self.directory,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
 
     def destroy(self) -> Run:
         return self._run("destroy", "--yes", "--skip-preview")
@@ -135,14 +152,16 @@ class Stack:
         latest = json.loads(self.state())["checkpoint"]["latest"]
         return latest.get("pending_operations") or []
 
-    def _start(self, *words: str) -> subprocess.Popen[str]:
+    def _start(
+        self, *words: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         log = self.directory / "events"
         log.unlink(missing_ok=True)
         self._process = subprocess.Popen(
             [str(self._pulumi), *words, "--stack", "test", "--event-log", str(log)]
             + ["--non-interactive", "--color", "never"],
             cwd=self.directory,
-            env=self._environment,
+            env={**self._environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -157,8 +176,10 @@ class Stack:
             self._process.kill()
             self._process.wait()
 
-    def _run(self, *words: str, fails: bool = False) -> Run:
-        run = self.finish(self._start(*words))
+    def _run(
+        self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
+    ) -> Run:
+        run = self.finish(self._start(*words, environment=environment))
         assert (run.status != 0) == fails, run.text
         return run
 

@@ -1,0 +1,189 @@
+"""How a verb comes to a cluster that is up: what it should be, what opens it, where it is."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab import libvirt, toolchain
+from lab.cache import Cache
+from lab.offer import stack_in_lab
+from lab.paths import LabPaths, lab_paths
+from lab.problem import Problem
+from lab.stack import Stack
+from ops.display import progress
+from ops.lifecycle import read_cluster
+from probe.access import Access, MachineAccess
+from spec.cluster import Cluster
+
+INSIDE = "HARDWAY_INSIDE"
+"""Names the namespace for which this process was started again: once is enough."""
+
+OWN_NAMESPACE = Path("/proc/self/ns/net")
+
+USER_KEY, HOST_KEY = "ssh-key", "-host-key"
+"""The resources that keep the keys (components.stack and components.machine name them so)."""
+
+SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105
+"""The key by which an exported state marks what is secret (Pulumi: ``resource.SigKey``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """A cluster that can be spoken to."""
+
+    spec: Cluster
+    access: Access
+    stack: Stack
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    """What the stack's outputs have that nobody may see."""
+
+
+def reach(stack: str) -> Reached:
+    """A stack's cluster, from a process that is where the cluster's machines answer.
+
+    With a private libvirt that is the lab's network namespace: if this process is not in it, the
+    same command is started again there and this call does not return. Raises a Problem where the
+    stack is not up or its lab does not run.
+    """
+    spec, paths = read_cluster(stack), lab_paths()
+    if spec.hypervisor is None:
+        _come_inside(stack, paths)
+    return _opened(stack, spec, paths)
+
+
+def opened(stack: str) -> Reached:
+    """``reach`` for a verb that asks no machine: the process stays where it is."""
+    return _opened(stack, read_cluster(stack), lab_paths())
+
+
+# -- where ---------------------------------------------------------------------------------------
+
+
+def _come_inside(stack: str, paths: LabPaths) -> None:
+    """Be in the lab's network namespace, if it has one; may start the process again."""
+    found = libvirt.find(paths)
+    if found is None:
+        raise Problem(
+            f"no libvirt of the lab '{paths.name}' answers, so the machines of the stack "
+            f"'{stack}' cannot be reached",
+            f"start the lab and the cluster with ./hardway up --stack {stack}",
+        )
+    if found.namespace is None or _inside(found.namespace):
+        return
+    if os.environ.get(INSIDE) == str(found.namespace):
+        raise Problem(
+            f"the network namespace {found.namespace} cannot be entered",
+            "look at ./hardway status, then start the lab again with ./hardway up",
+        )
+    if os.geteuid() != 0:
+        raise Problem(
+            "only root enters the network namespace of the lab", "run the same command with sudo"
+        )
+    os.environ[INSIDE] = str(found.namespace)
+    words = [*libvirt.enter(found), sys.executable, "-m", "ops", *sys.argv[1:]]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execvp(words[0], words)  # noqa: S606  # a list of words, no shell
+
+
+def _inside(namespace: Path) -> bool:
+    try:
+        return namespace.samefile(OWN_NAMESPACE)
+    except OSError:
+        return False
+
+
+# -- what opens it -------------------------------------------------------------------------------
+
+
+def _opened(name: str, spec: Cluster, paths: LabPaths) -> Reached:
+    if "PULUMI_BACKEND_URL" not in os.environ and not paths.backend.is_dir():
+        raise _not_up(name)
+    stack = stack_in_lab(name, paths, toolchain.prepare(Cache(), paths, progress()))
+    outputs = _told(stack, "output", "--json", "--show-secrets")
+    if "nodes" in outputs:
+        access = Access.from_outputs(outputs)
+    else:
+        # Outputs come with the first update that succeeds; the keys are there from its beginning.
+        access = kept_access(spec, _told(stack, "export", "--show-secrets"))
+    if not access.machines:
+        raise _not_up(name)
+    return Reached(spec=spec, access=access, stack=stack)
+
+
+def _not_up(name: str) -> Problem:
+    return Problem(f"the stack '{name}' is not up", f"bring it up with ./hardway up --stack {name}")
+
+
+def _told(stack: Stack, *words: str) -> dict[str, Any]:
+    """What ``pulumi stack`` says in JSON. Raises a Problem with its last words where it fails."""
+    done = stack.pulumi("stack", *words, capture=True)
+    if done.returncode == 0:
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+    said = " ".join(done.stderr.split())
+    if "no stack" in said:
+        raise _not_up(stack.name)
+    raise Problem(f"pulumi stack {words[0]} failed ({said})", "mend that and run it again")
+
+
+def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
+    """From an exported state with secrets shown, for a stack that has no outputs yet.
+
+    It has those machines of the spec whose host keys are made; whether they run is not known.
+    """
+    kept = {
+        name: revealed(resource.get("outputs", {})).get("output", {})
+        for name, resource in resources(state)
+        if resource["type"] == "pulumi:index:Stash"
+    }
+    machines = {
+        name: MachineAccess(
+            address=str(machine.address), host_key=kept[f"{name}{HOST_KEY}"]["public"]
+        )
+        for name, machine in spec.machines.items()
+        if f"{name}{HOST_KEY}" in kept
+    }
+    if USER_KEY not in kept:
+        return Access(machines={}, ssh_key="")
+    return Access(machines=machines, ssh_key=kept[USER_KEY]["private"])
+
+
+def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each resource of an exported state, with its name."""
+    for resource in state.get("deployment", {}).get("resources") or ():
+        yield resource["urn"].rpartition("::")[2], resource
+
+
+def revealed(value: Any) -> Any:
+    """A value of an exported state without the marks of what is secret."""
+    if isinstance(value, Mapping):
+        if SECRET in value:
+            return revealed(json.loads(value["plaintext"])) if "plaintext" in value else None
+        return {key: revealed(each) for key, each in value.items()}
+    return [revealed(each) for each in value] if isinstance(value, list) else value
+
+
+def secrets_of(state: Mapping[str, Any]) -> Iterator[str]:
+    """Every secret text of an exported state with secrets shown."""
+    for _, resource in resources(state):
+        yield from _secrets(resource.get("inputs"), hidden=False)
+        yield from _secrets(resource.get("outputs"), hidden=False)
+
+
+def _secrets(value: Any, *, hidden: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if SECRET in value:
+            yield from _secrets(json.loads(value.get("plaintext", "null")), hidden=True)
+            return
+        for each in value.values():
+            yield from _secrets(each, hidden=hidden)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _secrets(each, hidden=hidden)
+    elif hidden and isinstance(value, str):
+        yield value

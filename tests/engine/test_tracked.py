@@ -1,0 +1,102 @@
+"""Keys and certificates through the real engine: kept, renewed, shown, and never in the clear."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.engine.stack import Stack
+
+pytestmark = pytest.mark.engine
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+PROGRAM = """
+from certs.table import held_by
+from certs.tracked import TrackedAuthorities, TrackedBundle
+from spec.cluster import parse
+
+spec = parse({spec!r}, name="test")
+authorities = TrackedAuthorities("authorities", ResourceOptions())
+for machine in sorted(spec.machines):
+    TrackedBundle(f"{{machine}}-keys", held_by(spec, machine), authorities, ResourceOptions())
+"""
+PRIVATE = re.compile(r"PRIVATE KEY")
+
+
+# Providers are found by their module's name, which in the project itself is at hand.
+HERE = {"PYTHONPATH": str(PROJECT)}
+
+
+def program(domain: str = "cluster.local", minions: int = 1) -> str:
+    spec = {
+        "dns_domain": domain,
+        "networks": {"machines": "192.168.1.0/24"},
+        "machines": {
+            "master": {"address": "192.168.1.10", "roles": "ai"},
+            **{f"m{n}": {"address": f"192.168.1.{20 + n}"} for n in range(minions)},
+        },
+    }
+    return PROGRAM.format(spec=spec)
+
+
+def revealed(stack: Stack, name: str) -> dict[str, dict[str, str]]:
+    told = json.loads(stack.export())["deployment"]["resources"]
+    (found,) = (one for one in told if one["urn"].endswith(f"::{name}"))
+    kept: dict[str, dict[str, str]] = json.loads(json.loads(found["outputs"]["kept"]["plaintext"]))
+    return kept
+
+
+def test_they_are_made_once_and_each_change_says_why(stack: Stack) -> None:
+    stack.write(program())
+    preview = stack.preview("--diff", environment=HERE)
+    up = stack.up("--diff", environment=HERE)
+    assert set(up.steps()) == {"authorities", "master-keys", "m0-keys"}
+    authorities, master = revealed(stack, "authorities"), revealed(stack, "master-keys")
+    assert "BEGIN PRIVATE KEY" in master["apiserver"]["key"]
+    stack.preview("--expect-no-changes", environment=HERE)
+    again = stack.up(environment=HERE)
+    assert again.steps() == {}
+    assert revealed(stack, "authorities") == authorities
+
+    stack.write(program(domain="other.test"))
+    changed = stack.preview("--diff", environment=HERE)
+    assert changed.steps() == {"master-keys": ["update"]}, "names of one machine's certificate"
+    assert re.search(r"apiserver *: .*reissue: its names changed: .*other\.test", changed.text)
+    assert "other.test" not in str(revealed(stack, "master-keys"))
+    up_again = stack.up("--diff", environment=HERE)
+    after = revealed(stack, "master-keys")
+    assert {name for name in master if master[name] != after[name]} == {"apiserver"}
+    stack.preview("--expect-no-changes", environment=HERE)
+
+    stack.write(program(domain="other.test", minions=2))
+    grown = stack.preview("--diff", environment=HERE)
+    assert grown.steps() == {"m1-keys": ["create"]}
+    runs = (preview, up, again, changed, up_again, grown)
+    for text in [stack.state(), *(run.text + json.dumps(run.events) for run in runs)]:
+        assert not PRIVATE.search(text)
+        assert authorities["encryption"]["secretbox"] not in text
+
+
+def test_a_due_certificate_is_a_change_that_says_when_it_ends(stack: Stack) -> None:
+    stack.write(program(minions=0))
+    stack.up(environment=HERE)
+    first = revealed(stack, "authorities"), revealed(stack, "master-keys")
+    later = """
+from datetime import timedelta
+real = certs.tracked._Kept.now
+certs.tracked._Kept.now = lambda self: real(self) + timedelta(days={days})
+"""
+    # The provider runs in a process of its own, which imports this before the provider's module.
+    then = {"PYTHONPATH": f"{stack.directory}:{PROJECT}"}
+    site = stack.directory / "sitecustomize.py"
+    for days, due in ((200, set()), (300, {"master-keys"})):
+        site.write_text("import certs.tracked\n" + later.format(days=days))
+        preview = stack.preview("--diff", environment=then)
+        assert set(preview.steps()) == due, days
+    assert re.search(r"kubelet-client *: .*renew: it expires on \d{4}-\d\d-\d\d", preview.text)
+    stack.up(environment=then)
+    authorities, master = revealed(stack, "authorities"), revealed(stack, "master-keys")
+    assert authorities == first[0]
+    assert all(master[name] != first[1][name] for name in first[1])
