@@ -49,11 +49,23 @@ class TrackedSshKey:
         )
 
 
-class _Kept(dynamic.ResourceProvider):
+class Checked(dynamic.ResourceProvider):
     """Outputs are the checked inputs; nothing is made beyond them."""
 
     serialize_as_secret_always = False
 
+    def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
+        old, new = ({k: v for k, v in one.items() if k != "__provider"} for one in (olds, news))
+        return dynamic.DiffResult(changes=old != new)
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        return dynamic.CreateResult(id_=str(uuid.uuid4()), outs=dict(props))
+
+    def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
+        return dynamic.UpdateResult(outs=dict(news))
+
+
+class _Kept(Checked):
     def now(self) -> datetime:
         return datetime.now(UTC)
 
@@ -66,18 +78,6 @@ class _Kept(dynamic.ResourceProvider):
             return dynamic.CheckResult({**news, **self.decide(olds, news)}, [])
         except BundleError as error:
             return dynamic.CheckResult(news, [dynamic.CheckFailure("kept", str(error))])
-
-    def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
-        old, new = ({k: v for k, v in one.items() if k != "__provider"} for one in (olds, news))
-        return dynamic.DiffResult(changes=old != new)
-
-    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        return dynamic.CreateResult(id_=str(uuid.uuid4()), outs=dict(props))
-
-    def update(
-        self, id_: str, olds: dict[str, Any], news: dict[str, Any]
-    ) -> dynamic.UpdateResult:
-        return dynamic.UpdateResult(outs=dict(news))
 
 
 class AuthoritiesProvider(_Kept):
@@ -139,6 +139,8 @@ class TrackedBundle(dynamic.Resource, module="hardway", name="Certificates"):
 
     kept: pulumi.Output[str]
     """Secret: ``Bundle.state()`` as JSON."""
+    register: pulumi.Output[dict[str, str]]
+    """What was last done for each of them and why."""
 
     def __init__(
         self,

@@ -1,47 +1,77 @@
-"""A machine that answers."""
+"""A machine that answers, has its programs and knows who it is."""
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 import pulumi
 import yaml
 
-from certs.tracked import TrackedSshKey
-from components.remote import BOOT_DIALS, Login, remote_command
+from certs.bundle import Authorities, Bundle
+from certs.table import Row
+from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
+from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
 from hypervisors.port import Hypervisor, Seed
-from plan.render import script
+from plan import render
+from plan.material import material
+from plan.model import NodePlan, Step
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineArgs:
-    """A machine's spec and what it shares with the others of its cluster."""
+    """A machine's spec and plan, and what it shares with the others of its cluster."""
 
     cluster: str
     spec: MachineSpec
+    plan: NodePlan
+    certificates: Sequence[Row]
     network: pulumi.Input[str]
     addresses: IPv4Network
     hypervisor: Hypervisor
     user_key: TrackedSshKey
+    authorities: TrackedAuthorities
 
 
 class Machine(pulumi.ComponentResource):
-    """A machine at its fixed address, configured by cloud-init, that shows its own host key."""
+    """A machine at its fixed address that shows its own host key.
+
+    It holds the artifacts and the identity that its plan names, and runs nothing of Kubernetes yet.
+    """
 
     host_key: pulumi.Output[str]
-    ready: pulumi.Resource
-    login: Login
+    identified: pulumi.Resource
+    """The last of its own steps: what the others come after."""
 
     def __init__(
         self, name: str, args: MachineArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("hardway:index:Machine", name, None, opts)
+        self.args = args
+        child = pulumi.ResourceOptions(parent=self)
+        key = TrackedSshKey(f"{name}-host-key", child)
+        self.host_key = key.public
+        self._login = Login(
+            address=args.spec.address,
+            private_key=args.user_key.private,
+            host_key=self.host_key,
+        )
+        self.resource = self._made(name, key)
+        self.certificates = TrackedBundle(
+            f"{name}-keys", args.certificates, args.authorities, child
+        )
+        ready = self.step("ready", dials=BOOT_DIALS)
+        stocked = self.step("artifacts", after=[ready])
+        self.identified = self.step("identity", bundle=self.certificates, after=[stocked])
+        self.register_outputs({"host_key": self.host_key})
+
+    def _made(self, name: str, key: TrackedSshKey) -> pulumi.Resource:
+        args = self.args
         domain = f"{args.cluster}-{name}"
         mac = mac_address(args.cluster, args.spec.address)
-        key = TrackedSshKey(f"{name}-host-key", pulumi.ResourceOptions(parent=self))
-        self.host_key = key.public
-        machine = args.hypervisor.machine(
+        return args.hypervisor.machine(
             name,
             args.spec,
             domain=domain,
@@ -58,20 +88,58 @@ class Machine(pulumi.ComponentResource):
             ),
             parent=self,
         )
-        self.login = Login(
-            address=args.spec.address,
-            private_key=args.user_key.private,
-            host_key=self.host_key,
+
+    def step(
+        self,
+        name: str,
+        *,
+        parent: pulumi.Resource | None = None,
+        after: Sequence[pulumi.Resource] = (),
+        bundle: TrackedBundle | None = None,
+        dials: int = LATER_DIALS,
+    ) -> pulumi.Resource:
+        """Carry out a step of the machine's plan; raises KeyError for one that it does not have."""
+        step = self.args.plan.step(name)
+        return self.run(step, parent=parent, after=after, bundle=bundle, dials=dials)
+
+    def run(
+        self,
+        step: Step,
+        *,
+        parent: pulumi.Resource | None = None,
+        after: Sequence[pulumi.Resource] = (),
+        bundle: TrackedBundle | None = None,
+        dials: int = LATER_DIALS,
+    ) -> pulumi.Resource:
+        """Carry out a step here; one with secrets is made of the bundle's certificates."""
+        return remote_command(
+            f"{self.args.plan.node}-{step.name}",
+            self._with_secrets(step, bundle) if bundle else render.text(step),
+            login=self._login,
+            machine=self.resource,
+            parent=parent or self,
+            after=after,
+            dials=dials,
+            secret=step.secret,
         )
-        self.ready = remote_command(
-            f"{name}-ready",
-            script("ready"),
-            login=self.login,
-            machine=machine,
-            parent=self,
-            dials=BOOT_DIALS,
-        )
-        self.register_outputs({"host_key": self.host_key})
+
+    def _with_secrets(self, step: Step, bundle: TrackedBundle) -> pulumi.Output[str]:
+        def text(authorities: str, kept: str) -> str:
+            made = material(
+                self.args.cluster,
+                Authorities.from_state(json.loads(authorities)),
+                Bundle.from_state(json.loads(kept)),
+            )
+            return render.text(step, made)
+
+        return together(text, self.args.authorities.kept, bundle.kept)
+
+
+def together(
+    function: Callable[[str, str], str], one: pulumi.Output[str], other: pulumi.Output[str]
+) -> pulumi.Output[str]:
+    """A text made of two that are known later."""
+    return pulumi.Output.all(one, other).apply(lambda texts: function(*texts))
 
 
 def user_data(name: str, host_private: str, host_public: str, user_public: str) -> str:

@@ -1,16 +1,23 @@
 """The one place that makes a ``remote.Command``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 import pulumi
 import pulumi_command as command
 
-SHELL = "timeout -k 10 {seconds} bash -euo pipefail -s"
+SECONDS = 1800
+"""The net under a step, whose own waits have shorter limits and say what was waited for."""
+
+SHELL = f"timeout -k 10 {SECONDS} bash -euo pipefail -s"
 """``create`` is constant, the script goes in by ``stdin``: a preview shows its changed lines."""
 
 BOOT_DIALS = 240
 """Dial attempts while a machine boots: about 20 minutes, since the back-off is capped at 5 s."""
+
+LATER_DIALS = 30
+"""Where the machine has answered before: two minutes, which a restart takes at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,19 +31,21 @@ class Login:
 
 def remote_command(
     name: str,
-    script: str,
+    script: pulumi.Input[str],
     *,
     login: Login,
     machine: pulumi.Resource,
     parent: pulumi.Resource,
-    seconds: int = 600,
-    dials: int = 10,
+    after: Sequence[pulumi.Resource] = (),
+    dials: int = LATER_DIALS,
+    secret: bool = False,
 ) -> command.remote.Command:
-    """Run a script on a machine, again whenever it changes; it ends after ``seconds``.
+    """Run a script on a machine, again whenever it changes.
 
-    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``).
+    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``). Of a
+    secret script neither its text nor what it prints is logged or kept in the clear.
     """
-    limit = f"{seconds + dials * 6 + 60}s"
+    limit = f"{SECONDS + dials * 6 + 60}s"
     return command.remote.Command(
         name,
         connection=command.remote.ConnectionArgs(
@@ -47,13 +56,15 @@ def remote_command(
             dial_error_limit=dials,
             per_dial_timeout=15,
         ),
-        create=SHELL.format(seconds=seconds),
-        stdin=script,
+        create=SHELL,
+        stdin=pulumi.Output.secret(script) if secret else script,
+        logging=command.remote.Logging.NONE if secret else None,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(
             parent=parent,
             deleted_with=machine,
-            depends_on=[machine],
+            depends_on=[machine, *after],
+            additional_secret_outputs=["stdout", "stderr"] if secret else None,
             custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete="1m"),
         ),
     )

@@ -17,12 +17,14 @@ GIB = 2**30
 class LibvirtHypervisor:
     """Networks and machines of one libvirt connection."""
 
-    def __init__(self, spec: Libvirt, parent: pulumi.Resource) -> None:
+    def __init__(self, spec: Libvirt, parent: pulumi.Resource, after: pulumi.Resource) -> None:
         self._spec = spec
         # An explicit provider: the default one of old versions ignored its configuration
         # (pulumi-libvirt#168).
         self._provider = libvirt.Provider(
-            "libvirt", uri=spec.uri, opts=pulumi.ResourceOptions(parent=parent)
+            "libvirt",
+            uri=spec.uri,
+            opts=pulumi.ResourceOptions(parent=parent, depends_on=[after]),
         )
 
     def network(

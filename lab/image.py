@@ -29,6 +29,7 @@ from lab.libvirt import Libvirt, virsh
 from lab.problem import Problem, full_disk_told
 from lab.process import run
 from lab.progress import Progress, Task
+from spec.artifacts import artifact_row, image_reference
 
 SUITE = "trixie"
 PACKAGES = (
@@ -42,8 +43,11 @@ PACKAGES = (
 EXCLUDED = ("doc", "info", "locale", "man")
 """Folders of /usr/share that no machine reads."""
 
-FORMAT = 2
+FORMAT = 3
 """To be raised with every change of this module that changes an image."""
+
+ROOT_FORMAT = 2
+"""To be raised with every change of this module that changes the Debian root."""
 
 SIZE = "4G"
 """The least disk a machine can have; overlays are larger and grow at the first boot."""
@@ -78,6 +82,8 @@ MASKED_UNITS = (
     # Done when the image was built.
     *("ldconfig.service", "systemd-hwdb-update.service", "systemd-journal-catalog-update.service"),
     *("systemd-firstboot.service", "systemd-sysusers.service", "systemd-update-done.service"),
+    # A node must not swap; its own plan would mask it.
+    "swap.target",
     # Interfaces that nobody calls.
     *("systemd-creds.socket", "systemd-sysext.socket", "systemd-initctl.socket"),
     *("systemd-hostnamed.socket",),
@@ -112,6 +118,11 @@ class NodeArtifact:
     path: Path
     """Where its bytes are on this host."""
     executable: bool
+
+    @property
+    def image(self) -> bool:
+        """Whether it is a container image's archive."""
+        return artifact_row(self.name).image is not None
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,7 @@ def _record(cache: Cache, receipt: Receipt) -> Receipt:
 
 
 def _root_key() -> str:
-    return digest_of(["debian-root", FORMAT, SUITE, PACKAGES, EXCLUDED, architecture()])
+    return digest_of(["debian-root", ROOT_FORMAT, SUITE, PACKAGES, EXCLUDED, architecture()])
 
 
 def _debian_root(cache: Cache, progress: Progress, logs: Path) -> Path:
@@ -271,6 +282,7 @@ def _build(
         initrd = _initrd(root, scratch)
         task.note(f"putting {len(artifacts)} artifacts in")
         _fill_store(root / STORE, artifacts)
+        _load_images(root, scratch, artifacts, log)
         task.note("making the disk")
         for words in (
             ["mkfs.ext4", "-q", "-F", "-L", "hardway", "-E", "lazy_itable_init=0", "-d", root]
@@ -367,6 +379,33 @@ def _fill_store(store: Path, artifacts: list[NodeArtifact]) -> None:
         (verified / item.digest).write_text(f"{found.st_size} {second}.000000000\n")
     rows = [{"name": a.name, "version": a.version, "digest": a.digest} for a in artifacts]
     (store / "index.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _load_images(root: Path, scratch: Path, artifacts: list[NodeArtifact], log: Path) -> None:
+    """Unpack the container images: an emulated machine takes half a minute for what costs a second.
+
+    Where the machines run Docker this has no effect; they load the archives themselves.
+    """
+    programs = {item.name: item.path for item in artifacts if item.executable}
+    images = [item for item in artifacts if item.image]
+    if not ({"containerd", "ctr"} <= programs.keys() and images):
+        return
+    place = scratch / "containerd"
+    place.mkdir()
+    (place / "images").write_text(
+        "".join(
+            f"{image_reference(one.name, one.version)} {one.digest} {one.path}\n" for one in images
+        )
+    )
+    alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
+    run(
+        [*alone, "--kill-child", "--mount-proc", "sh", str(OWN / "load-images.sh"), str(root)]
+        + [str(place), str(programs["containerd"]), str(programs["ctr"])]
+        + [f"linux/{architecture()}"],
+        log=log,
+        timeout=300,
+        failure="the container images could not be unpacked",
+    )
 
 
 # -- kernel and initrd ---------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from lab.paths import LabPaths
 from lab.progress import Progress
 from lab.stack import Stack
 from lab.toolchain import Toolchain
-from spec.cluster import Cluster
-from spec.hypervisor import OFFER_VARIABLE, Libvirt
+from spec.cluster import ArtifactSource, Cluster
+from spec.hypervisor import Libvirt
+from spec.offer import OFFER_VARIABLE, Offer
 
 
 @dataclass
@@ -34,9 +35,9 @@ class Phases:
             self.seconds[name] = self.seconds.get(name, 0.0) + monotonic() - started
 
 
-def offer_path(paths: LabPaths) -> Path:
-    """Where the lab says what it offers to the program."""
-    return paths.state / "offer.json"
+def offer_path(paths: LabPaths, stack: str) -> Path:
+    """Where the lab says what it offers to the program of a stack."""
+    return paths.state / "offers" / f"{stack}.json"
 
 
 def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
@@ -47,12 +48,20 @@ def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
         paths=paths,
         toolchain=tools,
         enter=libvirt.enter(found) if found else (),
-        extra={OFFER_VARIABLE: str(offer_path(paths))},
+        extra={
+            OFFER_VARIABLE: str(offer_path(paths, name)),
+            "PULUMI_DEBUG_COMMANDS": "true",  # makes --event-log known
+        },
     )
 
 
 def prepare_lab(
-    cluster: Cluster, paths: LabPaths, cache: Cache, progress: Progress, phases: Phases
+    stack: str,
+    cluster: Cluster,
+    paths: LabPaths,
+    cache: Cache,
+    progress: Progress,
+    phases: Phases,
 ) -> libvirt.Libvirt:
     """Bring the lab up to the point where machines can be made; a second call only checks.
 
@@ -77,8 +86,9 @@ def prepare_lab(
         placed = image.place(host, base)
         consoles = paths.state / "console"
         consoles.mkdir(parents=True, exist_ok=True)
-        mirror.start(paths, str(cluster.networks.gateway), mirror.PORT, libvirt.enter(host))
-    offer = Libvirt(
+        gateway = str(cluster.networks.gateway)
+        served = mirror.start(paths, gateway, mirror.PORT, libvirt.enter(host))
+    where = Libvirt(
         uri=host.uri,
         domain_type="kvm" if host.domain_type == "kvm" else "qemu",
         pool=host.pool,
@@ -87,6 +97,11 @@ def prepare_lab(
         initrd=str(placed.initrd) if placed.initrd else None,
         console_logs=str(consoles),
     )
-    text = json.dumps(offer.model_dump(mode="json"), indent=1)
-    write_atomically(offer_path(paths), text.encode())
+    known = ArtifactSource(
+        mirror=served.url, digests={f"{one.name}-{one.version}": one.digest for one in stored}
+    )
+    offer = Offer(hypervisor=where, artifacts=known)
+    place = offer_path(paths, stack)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(place, json.dumps(offer.model_dump(mode="json"), indent=1).encode())
     return host

@@ -34,10 +34,23 @@ Every change of a stack goes through Pulumi: edit `Pulumi.dev.yaml`, look at
 
 
 def _register() -> None:
-    from ops import artifacts, bench, doctor, lifecycle, tests
+    from ops import (
+        artifacts,
+        bench,
+        diagnose,
+        doctor,
+        kubeconfig,
+        kubectl,
+        lifecycle,
+        ssh,
+        tests,
+        validate,
+    )
 
     app.add_typer(artifacts.app, name="artifacts", rich_help_panel="Offline and mirrors")
     lifecycle.register(app)
+    for verb in (validate, kubectl, kubeconfig, ssh, diagnose):
+        verb.register(app)
     doctor.register(app)
     bench.register(app)
     tests.register(app)

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -17,7 +19,9 @@ from lab.problem import Problem
 from lab.process import output
 from lab.stack import Stack, stack_names
 from lab.watch import FirstBootWatch
+from ops import critical_path
 from ops.display import progress, stdout
+from ops.recovery import recover
 from spec.cluster import Cluster, SpecError, parse
 
 StackOption = Annotated[
@@ -75,11 +79,15 @@ def up(stack: StackOption = "dev") -> None:
         progress().say(f"{choice.tool} {choice.version}: {choice.origin} ({choice.reason})")
     host = None
     if cluster.hypervisor is None:
-        host = prepare_lab(cluster, paths, cache, progress(), phases)
+        host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
     ready = stack_in_lab(stack, paths, tools)
     with phases.phase("pulumi up"):
         ready.create()
+        recover(ready, host, progress().say)
+        events = paths.logs / f"events-{stack}.json"
+        events.unlink(missing_ok=True)
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
+        words += ["--event-log", str(events)]
         if host is None:
             done = ready.pulumi(*words)
         else:
@@ -90,29 +98,63 @@ def up(stack: StackOption = "dev") -> None:
             f"pulumi up ended with exit status {done.returncode}",
             "read its message above; the next ./hardway up goes on from there",
         )
-    _summary(ready, phases)
+    _summary(ready, phases, events)
 
 
 def _domains(cluster: Cluster) -> dict[str, str]:
     return {f"{cluster.name}-{name}": str(m.address) for name, m in cluster.machines.items()}
 
 
-def _summary(stack: Stack, phases: Phases) -> None:
+def _summary(stack: Stack, phases: Phases, events: Path) -> None:
+    """The machines, whether the cluster is well, what took how long, and what to do next."""
     nodes = _outputs(stack).get("nodes", {})
-    table = Table("machine", "address", "host key", title=None)
+    table = Table("machine", "address", "roles")
     for name, node in nodes.items():
-        table.add_row(name, node["address"], node["host_key"].split()[0])
+        table.add_row(name, node["address"], ", ".join(node["roles"]))
     stdout.print(table)
+    subprocess.run(
+        [*stack.enter, sys.executable, "-m", "ops", "validate", "--stack", stack.name],
+        cwd=PROJECT,
+        check=False,
+    )
+    _print_critical_path(stack, events)
     stdout.print(
         "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.seconds.items())
     )
+    option = "" if stack.name == "dev" else f" --stack {stack.name}"
+    stdout.print(f"Look around:     ./hardway kubectl{option} get nodes", highlight=False)
+    stdout.print(
+        f"Your kubeconfig: ./hardway kubeconfig{option} --merge puts the context "
+        f"hardway-{stack.name} into it",
+        highlight=False,
+    )
+    if stack.enter:
+        stdout.print(
+            f"The machines' network is only in the lab: {' '.join(stack.enter)} kubectl "
+            f"--context hardway-{stack.name} get nodes",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
-def _outputs(stack: Stack) -> dict[str, dict[str, dict[str, str]]]:
+def _print_critical_path(stack: Stack, events: Path) -> None:
+    """What the update waited for, if it changed anything."""
+    found = critical_path.spans(critical_path.read_events(events)) if events.is_file() else {}
+    exported = stack.pulumi("stack", "export", capture=True)
+    if not found or exported.returncode != 0:
+        return
+    after = critical_path.dependencies(json.loads(exported.stdout))
+    table = Table("waited for", "seconds", "from", "to", title="what the update waited for")
+    for span in critical_path.critical_path(found, after):
+        table.add_row(span.name, f"{span.seconds:.0f}", f"{span.start:.0f}", f"{span.end:.0f}")
+    stdout.print(table)
+
+
+def _outputs(stack: Stack) -> dict[str, Any]:
     done = stack.pulumi("stack", "output", "--json", capture=True)
     if done.returncode != 0:
         return {}
-    value: dict[str, dict[str, dict[str, str]]] = json.loads(done.stdout)
+    value: dict[str, Any] = json.loads(done.stdout)
     return value
 
 
@@ -130,6 +172,7 @@ def down(
     if _has_state(paths):
         ready = _ready(stack, paths)
         if ready.exists():
+            recover(ready, libvirt.find(paths), progress().say)
             done = ready.pulumi("destroy", "--yes", "--skip-preview")
             if done.returncode != 0:
                 raise Problem(
@@ -148,7 +191,7 @@ def down(
 def _ready(stack: str, paths: LabPaths) -> Stack:
     """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot)."""
     tools = toolchain.prepare(Cache(), paths, progress())
-    stopped = offer_path(paths).exists() and libvirt.find(paths) is None
+    stopped = offer_path(paths, stack).exists() and libvirt.find(paths) is None
     if stopped and read_cluster(stack).hypervisor is None:
         libvirt.start(paths, progress())
     return stack_in_lab(stack, paths, tools)

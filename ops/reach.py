@@ -4,28 +4,36 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from certs.bundle import Authorities, Bundle
 from lab import libvirt, toolchain
 from lab.cache import Cache
-from lab.offer import stack_in_lab
+from lab.namespace import exists, namespace_path
+from lab.offer import offer_path, stack_in_lab
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
 from lab.stack import Stack
 from ops.display import progress
 from ops.lifecycle import read_cluster
+from plan.material import material
+from plan.model import Kubeconfig
 from probe.access import Access, MachineAccess
 from spec.cluster import Cluster
+from spec.offer import Offer, with_offer
 
 INSIDE = "HARDWAY_INSIDE"
 """Names the namespace for which this process was started again: once is enough."""
 
 OWN_NAMESPACE = Path("/proc/self/ns/net")
 
-USER_KEY, HOST_KEY = "ssh-key", "-host-key"
-"""The resources that keep the keys (components.stack and components.machine name them so)."""
+USER_KEY, HOST_KEY, AUTHORITIES, PEOPLE = "ssh-key", "-host-key", "authorities", "people-keys"
+"""The resources that keep the keys (components.cluster and components.machine name them so)."""
+
+ADMIN = "admin"
+"""Of ``certs.table``: whose kubeconfig people get."""
 
 SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105
 """The key by which an exported state marks what is secret (Pulumi: ``resource.SigKey``)."""
@@ -36,10 +44,9 @@ class Reached:
     """A cluster that can be spoken to."""
 
     spec: Cluster
+    """What the stack's file says, and what the lab offers where it leaves that open."""
     access: Access
     stack: Stack
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)
-    """What the stack's outputs have that nobody may see."""
 
 
 def reach(stack: str) -> Reached:
@@ -66,27 +73,29 @@ def opened(stack: str) -> Reached:
 def _come_inside(stack: str, paths: LabPaths) -> None:
     """Be in the lab's network namespace, if it has one; may start the process again."""
     found = libvirt.find(paths)
-    if found is None:
+    # Machines outlive a private libvirt that died, and the namespace is how they are reached.
+    place = found.namespace if found else namespace_path(paths) if exists(paths) else None
+    if found is None and place is None:
         raise Problem(
-            f"no libvirt of the lab '{paths.name}' answers, so the machines of the stack "
-            f"'{stack}' cannot be reached",
+            f"the lab '{paths.name}' does not run, so the machines of the stack '{stack}' cannot "
+            "be reached",
             f"start the lab and the cluster with ./hardway up --stack {stack}",
         )
-    if found.namespace is None or _inside(found.namespace):
+    if place is None or _inside(place):
         return
-    if os.environ.get(INSIDE) == str(found.namespace):
+    if os.environ.get(INSIDE) == str(place):
         raise Problem(
-            f"the network namespace {found.namespace} cannot be entered",
+            f"the network namespace {place} cannot be entered",
             "look at ./hardway status, then start the lab again with ./hardway up",
         )
     if os.geteuid() != 0:
         raise Problem(
             "only root enters the network namespace of the lab", "run the same command with sudo"
         )
-    os.environ[INSIDE] = str(found.namespace)
-    words = [*libvirt.enter(found), sys.executable, "-m", "ops", *sys.argv[1:]]
+    os.environ[INSIDE] = str(place)
     sys.stdout.flush()
     sys.stderr.flush()
+    words = ["nsenter", f"--net={place}", sys.executable, "-m", "ops", *sys.argv[1:]]
     os.execvp(words[0], words)  # noqa: S606  # a list of words, no shell
 
 
@@ -100,7 +109,11 @@ def _inside(namespace: Path) -> bool:
 # -- what opens it -------------------------------------------------------------------------------
 
 
-def _opened(name: str, spec: Cluster, paths: LabPaths) -> Reached:
+def _opened(name: str, own: Cluster, paths: LabPaths) -> Reached:
+    offer = offer_path(paths, name)
+    spec = with_offer(
+        own, Offer.model_validate_json(offer.read_text()) if offer.is_file() else None
+    )
     if "PULUMI_BACKEND_URL" not in os.environ and not paths.backend.is_dir():
         raise _not_up(name)
     stack = stack_in_lab(name, paths, toolchain.prepare(Cache(), paths, progress()))
@@ -109,7 +122,7 @@ def _opened(name: str, spec: Cluster, paths: LabPaths) -> Reached:
         access = Access.from_outputs(outputs)
     else:
         # Outputs come with the first update that succeeds; the keys are there from its beginning.
-        access = kept_access(spec, _told(stack, "export", "--show-secrets"))
+        access = kept_access(spec, state_of(stack))
     if not access.machines:
         raise _not_up(name)
     return Reached(spec=spec, access=access, stack=stack)
@@ -129,6 +142,11 @@ def _told(stack: Stack, *words: str) -> dict[str, Any]:
     if "no stack" in said:
         raise _not_up(stack.name)
     raise Problem(f"pulumi stack {words[0]} failed ({said})", "mend that and run it again")
+
+
+def state_of(stack: Stack) -> dict[str, Any]:
+    """The state of a stack as ``pulumi stack export`` gives it, with its secrets shown."""
+    return _told(stack, "export", "--show-secrets")
 
 
 def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
@@ -153,6 +171,20 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
     return Access(machines=machines, ssh_key=kept[USER_KEY]["private"])
 
 
+def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:
+    """The admin's, from an exported state with secrets shown, before the cluster was ever ready."""
+    kept = {
+        name: revealed(resource.get("outputs", {})).get("kept")
+        for name, resource in resources(state)
+        if name in (AUTHORITIES, PEOPLE)
+    }
+    if not (kept.get(AUTHORITIES) and kept.get(PEOPLE)):
+        return None
+    authorities = Authorities.from_state(json.loads(kept[AUTHORITIES]))
+    people = Bundle.from_state(json.loads(kept[PEOPLE]))
+    return material(spec.name, authorities, people)(Kubeconfig(ADMIN, spec.api_url))
+
+
 def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each resource of an exported state, with its name."""
     for resource in state.get("deployment", {}).get("resources") or ():
@@ -168,22 +200,26 @@ def revealed(value: Any) -> Any:
     return [revealed(each) for each in value] if isinstance(value, list) else value
 
 
-def secrets_of(state: Mapping[str, Any]) -> Iterator[str]:
-    """Every secret text of an exported state with secrets shown."""
+def secrets_of(state: Mapping[str, Any]) -> frozenset[str]:
+    """The secret texts of an exported state with secrets shown.
+
+    What the same state has in plain elsewhere is none: an address is also part of a connection,
+    which is hidden as a whole.
+    """
+    found: dict[bool, set[str]] = {True: set(), False: set()}
     for _, resource in resources(state):
-        yield from _secrets(resource.get("inputs"), hidden=False)
-        yield from _secrets(resource.get("outputs"), hidden=False)
+        for part in ("inputs", "outputs"):
+            for hidden, text in _texts(resource.get(part), hidden=False):
+                found[hidden].add(text)
+    return frozenset(found[True] - found[False])
 
 
-def _secrets(value: Any, *, hidden: bool) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if SECRET in value:
-            yield from _secrets(json.loads(value.get("plaintext", "null")), hidden=True)
-            return
-        for each in value.values():
-            yield from _secrets(each, hidden=hidden)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _secrets(each, hidden=hidden)
-    elif hidden and isinstance(value, str):
-        yield value
+def _texts(value: Any, *, hidden: bool) -> Iterator[tuple[bool, str]]:
+    """Each text in a value, after whether it is secret."""
+    if isinstance(value, str):
+        yield hidden, value
+    elif isinstance(value, Mapping) and SECRET in value:
+        yield from _texts(json.loads(value.get("plaintext", "null")), hidden=True)
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(each, hidden=hidden)

@@ -40,6 +40,8 @@ def step(spec: Cluster) -> Step:
 def apply(spec: Cluster) -> Step:
     """Bring the cluster's objects to what the files of ``step`` say, with the right to do anything.
 
+    Nodes that the spec no longer names are drained and removed: this runs before their machines go.
+
     It needs the API only, and waits for control planes to be registered: no step of a node may
     wait for it. Its text changes with the manifests, so that changed ones are applied.
     """
@@ -60,6 +62,7 @@ def apply(spec: Cluster) -> Step:
             "absent": ABSENT if absent else "",
             "digest": hashlib.sha256(text.encode()).hexdigest(),
             "control_planes": " ".join(spec.control_planes),
+            "nodes": " ".join(spec.nodes),
         },
     )
 

@@ -104,7 +104,7 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
         name="members",
         waits_for="etcd has exactly the members of the spec and all are healthy",
         check=Members(members=dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))),
-        deadline=180,
+        deadline=600,
     )
     yield Condition(
         name="api",
@@ -116,13 +116,13 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
             },
             version=version,
         ),
-        deadline=300,
+        deadline=900,
     )
     yield Condition(
         name="nodes",
         waits_for=f"the nodes are those of the spec, all Ready, with kubelets {version}",
         check=Nodes(nodes=spec.nodes, version=version),
-        deadline=300,
+        deadline=900,
     )
 
 
@@ -133,20 +133,20 @@ def _of_pods(spec: Cluster) -> Iterator[Condition]:
         name="dns-runs",
         waits_for=f"{count} of CoreDNS' pods are Ready",
         check=pods,
-        deadline=300,
+        deadline=900,
     )
     if count > 1:
         yield Condition(
             name="pods-reach",
             waits_for="a pod reaches a pod of another machine",
             check=PodsReach(pods=pods, port=coredns.READY_PORT, path=coredns.READY_PATH),
-            deadline=120,
+            deadline=300,
         )
     yield Condition(
         name="service",
         waits_for="the Service of the API answers pods",
         check=ServiceAnswers(inside=pods, address=str(spec.networks.api_service), port=443),
-        deadline=60,
+        deadline=300,
     )
     yield Condition(
         name="dns",
@@ -157,5 +157,5 @@ def _of_pods(spec: Cluster) -> Iterator[Condition]:
             name=f"kubernetes.default.svc.{spec.dns_domain}",
             address=str(spec.networks.api_service),
         ),
-        deadline=60,
+        deadline=300,
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from plan import host, layout, runtime, tls
+from plan import host, layout, readyz, runtime, tls
 from plan.artifact import artifact
 from plan.model import File, Unit
 from spec.cluster import Cluster, Machine, Role
@@ -99,7 +99,11 @@ def files(spec: Cluster, node: str) -> tuple[File, ...]:
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon. What it reads from its configuration, it reads at its start only."""
+    """The daemon. What it reads from its configuration, it reads at its start only.
+
+    A kubelet that cannot register tries it ten times a second and logs each failure, which an
+    emulated machine feels: it starts once the API is ready, since only that tells it of pods.
+    """
     machine = spec.machines[node]
     kubeconfig = layout.kubeconfig("kubelet")
     return Unit(
@@ -114,6 +118,7 @@ def unit(spec: Cluster, node: str) -> Unit:
             "node-ip": str(machine.address),
             **({"node-labels": labels(machine)} if machine.labels else {}),
         },
+        before_start=(readyz.wait(spec, node),),
         after=("network-online.target", runtime.UNITS[spec.runtime]),
         wants=("network-online.target", runtime.UNITS[spec.runtime]),
         needs=(

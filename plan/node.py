@@ -39,6 +39,8 @@ def step(spec: Cluster, node: str) -> Step:
         settings={
             "node": node,
             "kubeconfig": layout.kubeconfig("kubelet"),
+            "api": layout.local_api_url(spec, node),
+            "authority": layout.AUTHORITY,
             "labels": kubelet.labels(spec.machines[node]),
             "kubelet_port": str(kubelet.HEALTH_PORT),
             "proxy_port": str(proxy.HEALTH_PORT),

@@ -7,9 +7,6 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from spec.part import Address, Expected, Part, Port, Text
 
-OFFER_VARIABLE = "HARDWAY_OFFER"
-"""Names the file in which the lab of this host says where machines can run (a ``Libvirt``)."""
-
 User = Annotated[
     str,
     StringConstraints(strict=True, pattern=r"^[a-z_][a-z0-9_-]*$", max_length=32),

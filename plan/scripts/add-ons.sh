@@ -6,28 +6,55 @@
 exec 9<"$admin"
 rm "$admin"
 
-# From here on only the API is changed, and what it is waited for needs this machine's other steps.
-flock --unlock "${lock:?}"
+unlocked
 
 cluster() {
     kubectl --kubeconfig /dev/fd/9 "$@"
 }
 
-await 300 "the API server is ready" kube-apiserver.service cluster get --raw /readyz
+await 600 "the API server is ready" kube-apiserver.service cluster get --raw /readyz
 
 options=()
 for file in $manifests; do
     options+=(--filename "$file")
 done
-await 120 "the API server takes the add-ons" kube-apiserver.service \
+await 300 "the API server takes the add-ons" kube-apiserver.service \
     cluster apply --server-side --force-conflicts --field-manager hardway "${options[@]}"
 if [ -n "$absent" ]; then
-    await 120 "the add-ons that are not wanted are gone" kube-apiserver.service \
+    await 300 "the add-ons that are not wanted are gone" kube-apiserver.service \
         cluster delete --ignore-not-found --wait=false --filename "$absent"
 fi
 
 # A kubelet may not give itself this label, so each has to be registered.
 for node in $control_planes; do
-    await 300 "the control plane $node is registered and has its role" kubelet.service \
+    await 1200 "the control plane $node is registered and has its role" kubelet.service \
         cluster label --overwrite node "$node" node-role.kubernetes.io/control-plane=
+done
+
+# -- nodes that the spec no longer names -----------------------------------------------------------
+
+strangers() {
+    local all node
+    all=$(cluster get nodes --output 'jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}') || return
+    for node in $all; do
+        [[ " $nodes " == *" $node "* ]] || echo "$node"
+    done
+}
+
+ready() {
+    local said
+    said=$(cluster get node "$1" --output \
+        'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>&1) && [ "$said" = True ]
+}
+
+gone=$(strangers) || problem "the API server does not list the nodes"
+for node in $gone; do
+    echo "the node $node is no longer in the spec: its pods move, then it goes"
+    # Pods of a machine that is dead cannot be asked to leave; they go with their node.
+    said=$(cluster drain "$node" --ignore-daemonsets --delete-emptydir-data --force \
+        --timeout=180s 2>&1) || ! ready "$node" ||
+        problem "the pods of the node $node do not move within 180 s (${said##*$'\n'}): see" \
+            "kubectl get pods --all-namespaces --field-selector spec.nodeName=$node, then run this again"
+    await 60 "the node $node is gone" kube-apiserver.service \
+        cluster delete node "$node" --ignore-not-found --timeout=30s
 done

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Each part of the control plane says itself that it is well; what it says is not, is shown.
 
+unlocked
+
 # well URL: the answer to a question about health is yes
 well() {
     local said
@@ -11,10 +13,10 @@ well() {
     return 1
 }
 
-await 240 "the API server is ready" kube-apiserver.service well "${api:?}/readyz"
-await 120 "the controller manager is healthy" kube-controller-manager.service \
+await 600 "the API server is ready" kube-apiserver.service well "${api:?}/readyz"
+await 300 "the controller manager is healthy" kube-controller-manager.service \
     well "${controller_manager:?}/healthz"
-await 120 "the scheduler is healthy" kube-scheduler.service well "${scheduler:?}/healthz"
+await 300 "the scheduler is healthy" kube-scheduler.service well "${scheduler:?}/healthz"
 if [ -n "${virtual_ip?}" ]; then
-    await 60 "the virtual IP answers" keepalived.service well "$virtual_ip/readyz"
+    await 300 "the virtual IP answers" keepalived.service well "$virtual_ip/readyz"
 fi

@@ -2,10 +2,12 @@
 # The member answers with a quorum behind it; then, from any member and from all at once, flannel's
 # network and the users are there.
 
+unlocked
+
 export ETCDCTL_ENDPOINTS=${endpoint:?}
 export ETCDCTL_CACERT=${authority:?} ETCDCTL_CERT=${certificate:?} ETCDCTL_KEY=${private_key:?}
 
-await 300 "etcd's members ${members:?} answer together" etcd.service \
+await 900 "etcd's members ${members:?} answer together" etcd.service \
     etcdctl endpoint health --command-timeout=5s
 
 # written KEY VALUE: the key has this value
@@ -50,8 +52,8 @@ permitted() {
 }
 
 if [ -n "${users?}" ]; then
-    await 60 "flannel's network is written in etcd" etcd.service \
+    await 120 "flannel's network is written in etcd" etcd.service \
         written "${flannel_prefix:?}config" "${flannel_network:?}"
-    await 120 "etcd's users have their roles" etcd.service \
+    await 300 "etcd's users have their roles" etcd.service \
         permitted "$flannel_prefix"
 fi

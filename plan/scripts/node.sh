@@ -3,6 +3,8 @@
 # The kubelet, kube-proxy and flannel are healthy and the node is registered. Before the API can be
 # reached nothing of that happens, so the first wait is the long one.
 
+unlocked
+
 healthy() {
     curl --silent --show-error --fail-with-body --max-time 10 "http://127.0.0.1:$1/healthz"
 }
@@ -11,22 +13,30 @@ as_kubelet() {
     kubectl --kubeconfig "$kubeconfig" "$@"
 }
 
-await 120 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
+# Costs nothing while nobody listens: a node that waits leaves the processor to the others.
+api_answers() {
+    local host=${api#https://}
+    { true >"/dev/tcp/${host%:*}/${host##*:}"; } 2>&1 || return
+    curl --silent --show-error --fail --max-time 10 --cacert "$authority" --output /dev/null \
+        "$api/readyz"
+}
+await 1200 "the API server at $api is ready" kubelet.service api_answers
+await 300 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
 await 300 "the node $node is registered" kubelet.service \
     as_kubelet get --raw "/api/v1/nodes/$node"
 
 # The kubelet gives labels to a node that it registers, and leaves a registered one as it is.
 if [ -n "$labels" ]; then
     IFS=, read -r -a pairs <<<"$labels"
-    await 30 "the node $node has its labels" kubelet.service \
+    await 60 "the node $node has its labels" kubelet.service \
         as_kubelet label --overwrite node "$node" "${pairs[@]}"
 fi
 
-await 120 "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
+await 300 "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
 
 # Where Kubernetes keeps flannel's subnets, flannel waits for its role, which is an add-on.
 if [ "$flannel_store" = etcd ]; then
-    await 180 "flannel has a subnet and the CNI list is made" flanneld.service \
+    await 600 "flannel has a subnet and the CNI list is made" flanneld.service \
         systemctl is-active flanneld.service
     await 10 "the CNI list is there" flanneld.service test -s "$cni_list"
 fi

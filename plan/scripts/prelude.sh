@@ -9,7 +9,7 @@ umask 077
 state=/var/lib/hardway
 system=/etc/systemd/system
 units=()
-declare -A needs=()
+declare -A needs=() seen=()
 
 # Passed through by services of other users on their way to the store, and listed by nobody.
 install -d -m 0711 "$state"
@@ -18,8 +18,8 @@ install -d -m 0755 "$state/store" "$state/store/sha256" "$state/store/verified"
 
 # A run whose connection was lost may still be at work: two at once would undo each other.
 exec {lock}>"$state/lock"
-if ! flock --timeout 300 "$lock"; then
-    echo "another run has been at work on this machine for five minutes; try again later" >&2
+if ! flock --timeout 900 "$lock"; then
+    echo "another run has been at work on this machine for fifteen minutes; try again later" >&2
     exit 1
 fi
 
@@ -35,10 +35,10 @@ problem() {
 
 # packages NAME...
 packages() {
-    local name missing=()
+    local name there missing=()
+    there=$(dpkg-query --show --showformat '${db:Status-Status}:${Package}\n' "$@" 2>/dev/null) || true
     for name; do
-        [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$name" 2>&1)" = installed ] ||
-            missing+=("$name")
+        [[ $'\n'$there$'\n' == *$'\n'"installed:$name"$'\n'* ]] || missing+=("$name")
     done
     [ "${#missing[@]}" -eq 0 ] && return
     local said why end=$((SECONDS + 300))
@@ -111,12 +111,17 @@ link() {
 }
 
 # Whether a file of the store is one that was verified and not touched since: the bytes themselves
-# are read once, for they are hundreds of megabytes.
+# are read once, for they are hundreds of megabytes; sizes and times of all files in one go.
 verified() {
-    local mark seen
+    local mark path size second
+    if [ "${#seen[@]}" -eq 0 ]; then
+        seen[/]=
+        while read -r size second path; do
+            seen[$path]="$size $second"
+        done < <(stat -c '%s %.9Y %n' "$state"/store/sha256/* "$state"/store/archive/*/* 2>/dev/null)
+    fi
     read -r mark 2>/dev/null <"$state/store/verified/$2" || return 1
-    seen=$(stat -c '%s %.9Y' "$1" 2>/dev/null) || return 1
-    [ "$mark" = "$seen" ]
+    [ "$mark" = "${seen[$1]-}" ]
 }
 
 # mark PATH KEY: these bytes were verified
@@ -218,14 +223,16 @@ unit() {
 
 # masked NAME...: services of the distribution that must not run
 masked() {
-    local name said up
+    local name said up=()
+    mapfile -t up < <(systemctl is-active "$@")
     for name; do
-        up=$(systemctl is-active "$name") || true
-        case $up in
+        case ${up[0]-} in
         inactive | failed | unknown) ;;
         *) said=$(systemctl stop "$name" 2>&1) || problem "$name cannot be stopped: $said" ;;
         esac
-        [ "$(readlink "$system/$name")" = /dev/null ] || said=$(systemctl mask "$name" 2>&1) ||
+        up=("${up[@]:1}")
+        [ "$(readlink "$system/$name")" = /dev/null ] ||
+            said=$(systemctl mask "$name" 2>&1) ||
             problem "$name cannot be masked: $said"
     done
 }
@@ -270,7 +277,9 @@ settle() {
         true
     if [ "${#start[@]}" -gt 0 ] || [ -n "$said" ]; then
         said=$(systemctl --no-reload enable "${units[@]}" 2>&1) || problem "$said"
-        systemctl daemon-reload
+        # A unit that is new is read when it is started; reading all of them again takes seconds.
+        said=$(systemctl show --property NeedDaemonReload --value "${units[@]}")
+        [[ $said != *yes* ]] || systemctl daemon-reload
     fi
     if [ "${#start[@]}" -gt 0 ]; then
         systemctl reset-failed "${start[@]}" 2>/dev/null || true
@@ -304,15 +313,21 @@ restart_affected() {
         systemctl --no-block restart "${again[@]}"
     fi
     for name in "${again[@]}"; do
-        await 120 "$name runs again with its new files" "$name" systemctl is-active "$name"
+        await 300 "$name runs again with its new files" "$name" systemctl is-active "$name"
         mv "$state/running/.$name" "$state/running/$name"
     done
     rm -f "$state"/running/.[!.]* "$state"/running/..[!.]*
 }
 
+# unlocked: from here on nothing of this machine is changed, only waited for, and that may need what
+# other steps do here.
+unlocked() {
+    flock --unlock "$lock"
+}
+
 # await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
 await() {
-    local limit=$1 title=$2 unit=$3 end said tenths=1
+    local limit=$1 title=$2 unit=$3 end said told='' tenths=1
     shift 3
     end=$((SECONDS + limit))
     until said=$("$@" 2>&1 </dev/null); do
@@ -325,7 +340,13 @@ await() {
             } >&2
             exit 1
         fi
-        sleep "0.$tenths"
-        [ "$tenths" -eq 5 ] || tenths=$((tenths + 1))
+        if [ -z "$told" ] && [ "$tenths" -ge 8 ]; then
+            echo "waiting until $title"
+            told=yes
+        fi
+        # Ever rarer: a question costs seconds of an emulated processor that others need to answer.
+        sleep "$((tenths / 10)).$((tenths % 10))"
+        tenths=$((tenths + 1 + tenths / 3))
+        [ "$tenths" -le 40 ] || tenths=40
     done
 }

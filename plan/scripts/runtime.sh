@@ -21,8 +21,10 @@ fi
 # Where a time service runs, it gets half a minute to set the clock; in a network without a time
 # server the clock may be right without it.
 clock=systemd-timedated
-for service in systemd-timesyncd chrony chronyd ntpsec; do
-    ! systemctl --quiet is-active "$service" || clock=$service
+services=(systemd-timesyncd chrony chronyd ntpsec)
+mapfile -t up < <(systemctl is-active "${services[@]}")
+for number in "${!services[@]}"; do
+    [ "${up[$number]-}" != active ] || clock=${services[$number]}
 done
 if [ "$clock" != systemd-timedated ]; then
     end=$((SECONDS + 30))
@@ -92,13 +94,13 @@ after_other_docker() {
 
 case $runtime in
 containerd)
-    await 120 "containerd answers" containerd.service ctr version
+    await 300 "containerd answers" containerd.service ctr version
     containerd_images
     ;;
 docker)
-    await 120 "Docker answers" docker.service docker_api http://docker/_ping
+    await 300 "Docker answers" docker.service docker_api http://docker/_ping
     after_other_docker
     docker_images
-    await 60 "cri-dockerd runs" cri-dockerd.service systemctl is-active cri-dockerd.service
+    await 300 "cri-dockerd runs" cri-dockerd.service systemctl is-active cri-dockerd.service
     ;;
 esac

@@ -1,161 +1,324 @@
-"""What the program declares, for every resource of a stack, with its options."""
+"""What the program declares, for every golden cluster: every resource with its options."""
 
 import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from components.remote import SHELL
 from components.stack import declare
 from lab.paths import PROJECT
-from spec.hypervisor import OFFER_VARIABLE, Libvirt
+from spec.cluster import ArtifactSource, Cluster, parse
+from spec.hypervisor import Libvirt
+from spec.offer import OFFER_VARIABLE, Offer
 from tests.components.recording import Recorder, Registration, is_secret, record
+from tests.plan.golden import GOLDEN, MIRROR, NAMES, digests
+
+COMMAND = "command:remote:Command"
+MADE = [name for name in NAMES if name != "existing"]
+"""The golden clusters whose machines a libvirt makes."""
 
 TWO: dict[str, Any] = {
     "networks": {"machines": "192.168.1.0/24"},
     "machines": {
         "master": {"address": "192.168.1.10", "roles": "ai"},
-        "minion1": {"address": "192.168.1.11", "memory": 1024},
+        "minion1": {"address": "192.168.1.11"},
     },
 }
 
 
-@pytest.fixture
-def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libvirt:
-    value = Libvirt(uri="qemu:///system", image="base", kernel="/k", initrd="/i", console_logs="/c")
-    (tmp_path / "offer.json").write_text(value.model_dump_json())
-    monkeypatch.setenv(OFFER_VARIABLE, str(tmp_path / "offer.json"))
+def described(name: str) -> dict[str, Any]:
+    value: dict[str, Any] = yaml.safe_load((GOLDEN / name / "spec.yaml").read_text())
     return value
 
 
-@pytest.fixture
-def recorded(offer: Libvirt) -> Recorder:
-    return record(declare, config={"hardway:cluster": json.dumps(TWO)})
+def offer(kubernetes: str | None) -> Offer:
+    return Offer(
+        hypervisor=Libvirt(
+            uri="qemu:///system", image="base", kernel="/k", initrd="/i", console_logs="/c"
+        ),
+        artifacts=ArtifactSource(mirror=MIRROR, digests=digests(kubernetes)),
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("offers")
+
+
+@pytest.fixture(autouse=True)
+def _no_other_offer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(OFFER_VARIABLE, raising=False)
+
+
+def declared(place: Path, value: dict[str, Any], stack: str = "dev") -> Recorder:
+    """Everything that the program registers for this configuration."""
+    file = place / "offer.json"
+    file.write_text(offer(value.get("kubernetes")).model_dump_json())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(OFFER_VARIABLE, str(file))
+        return record(declare, stack=stack, config={"hardway:cluster": json.dumps(value)})
+
+
+@cache
+def _golden(place: Path, name: str) -> Recorder:
+    return declared(place, described(name), name)
+
+
+@pytest.fixture(params=MADE)
+def golden(request: pytest.FixtureRequest, place: Path) -> tuple[Cluster, Recorder]:
+    name = request.param
+    return parse(described(name), name=name), _golden(place, name)
 
 
 def of_kind(recorder: Recorder, kind: str) -> list[Registration]:
-    found = [r for r in recorder.seen if r.kind == kind]
+    found = [one for one in recorder.seen if one.kind == kind]
     assert found, kind
     return found
 
 
-def test_a_machine_costs_five_resources_and_the_cluster_three(recorded: Recorder) -> None:
-    custom = [r for r in recorded.seen if r.request.custom]
-    for name in TWO["machines"]:
-        assert sum(r.name.startswith(name) for r in custom) == 5
-    shared = {r.name for r in custom} - {
-        r.name for r in custom if r.name.startswith(("master", "minion1"))
-    }
-    assert shared == {"libvirt", "network", "ssh-key"}
+def commands(recorder: Recorder) -> dict[str, Registration]:
+    return {one.name: one for one in of_kind(recorder, COMMAND)}
 
 
-def test_every_command_dies_with_its_machine_has_a_time_limit_and_checks_the_host_key(
-    recorded: Recorder,
+def plain(value: Any) -> Iterator[str]:
+    """Every text of a wire value that is not in a secret's envelope."""
+    if is_secret(value):
+        return
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from plain(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from plain(item)
+    else:
+        yield str(value)
+
+
+def named(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+# -- how many --------------------------------------------------------------------------------------
+
+
+def test_a_machine_costs_ten_resources_or_twelve_and_the_cluster_a_dozen(
+    golden: tuple[Cluster, Recorder],
 ) -> None:
-    for command in of_kind(recorded, "command:remote:Command"):
+    spec, recorder = golden
+    custom = [one.name for one in recorder.seen if one.request.custom]
+    own: dict[str, list[str]] = {name: [] for name in spec.machines}
+    shared: list[str] = []
+    for name in custom:
+        machine = max(
+            (m for m in spec.machines if name == m or name.startswith(f"{m}-")), key=len, default=""
+        )
+        of_cluster = not machine or "add-ons" in name
+        (shared if of_cluster else own[machine]).append(name)
+    assert len(shared) <= 12, shared
+    for name, found in own.items():
+        only_minion = name in spec.nodes and name not in (*spec.control_planes, *spec.etcd_members)
+        assert len(found) <= (10 if only_minion else 12), found
+    assert len(custom) == len(set(custom))
+
+
+def test_names_begin_with_the_machine_and_never_with_a_position(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    spec, recorder = golden
+    for name in commands(recorder):
+        assert any(name.startswith(f"{machine}-") for machine in spec.machines), name
+
+
+# -- remote commands -------------------------------------------------------------------------------
+
+
+def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    spec, recorder = golden
+    for name, command in commands(recorder).items():
         request = command.request
+        machine = named(request.deletedWith)
         assert "libvirt:index/domain:Domain" in request.deletedWith
-        assert request.customTimeouts.create
-        assert request.customTimeouts.update
+        assert name.startswith(f"{machine}-")
+        assert re.fullmatch(r"\d+s", request.customTimeouts.create)
+        assert request.customTimeouts.update == request.customTimeouts.create
+        connection = command.inputs["connection"]["value"]
+        assert connection["hostKey"].startswith("ssh-ed25519 ")
+        assert connection["host"] == str(spec.machines[machine].address)
         assert "triggers" not in command.inputs
         assert "delete" not in command.inputs
+        assert command.inputs["create"] == SHELL
         assert command.inputs["addPreviousOutputInEnv"] is False
-        assert is_secret(command.inputs["connection"])
-        assert command.inputs["connection"]["value"]["hostKey"].startswith("ssh-ed25519 ")
 
 
-def test_no_private_key_is_outside_a_secret(recorded: Recorder) -> None:
-    def plain(value: Any) -> str:
-        if is_secret(value):
-            return ""
-        if isinstance(value, dict):
-            return "".join(plain(item) for item in value.values())
-        if isinstance(value, list):
-            return "".join(plain(item) for item in value)
-        return str(value)
+def test_only_what_holds_keys_is_hidden_and_it_is_neither_logged_nor_kept_readable(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    spec, recorder = golden
+    hidden = set()
+    for name, command in commands(recorder).items():
+        if is_secret(command.inputs["stdin"]):
+            hidden.add(name)
+            assert command.inputs["logging"] == "none"
+            assert {"stdout", "stderr"} <= set(command.request.additionalSecretOutputs)
+            assert (
+                "PRIVATE KEY" in command.inputs["stdin"]["value"]
+                or "client-key-data" in (command.inputs["stdin"]["value"])
+            )
+    first = spec.control_planes[0]
+    assert hidden == {f"{m}-identity" for m in spec.machines} | {f"{first}-add-ons-apply"}
 
-    for registration in recorded.seen:
-        assert "PRIVATE KEY" not in plain(registration.inputs), registration.name
-    kept = of_kind(recorded, "pulumi:index:Stash")
-    assert "PRIVATE KEY" in str([r.inputs for r in kept]), "the search above looks at something"
+
+def test_no_private_key_is_outside_a_secret(golden: tuple[Cluster, Recorder]) -> None:
+    _, recorder = golden
+    for one in recorder.seen:
+        text = "\n".join(plain(one.inputs))
+        assert "PRIVATE KEY" not in text, one.name
+        assert "client-key-data" not in text, one.name
+    keys = [str(one.inputs) for one in recorder.seen if "PRIVATE KEY" in str(one.inputs)]
+    assert len(keys) > 3, "the search above looks at something"
 
 
-def test_keys_are_kept_and_the_disk_survives_a_new_base_image(recorded: Recorder) -> None:
-    for stash in of_kind(recorded, "pulumi:index:Stash"):
+def test_steps_come_in_the_order_in_which_they_need_each_other(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    spec, recorder = golden
+    found = commands(recorder)
+
+    def before(name: str) -> set[str]:
+        direct = {named(urn) for urn in found[name].request.dependencies} & found.keys()
+        return direct.union(*map(before, direct)) if direct else set()
+
+    for machine in spec.machines:
+        assert before(f"{machine}-identity") == {f"{machine}-ready", f"{machine}-artifacts"}
+        if machine in spec.nodes:
+            assert f"{machine}-runtime" in before(f"{machine}-node")
+        if machine in spec.nodes and machine not in spec.control_planes:
+            others = {name for name in before(f"{machine}-node") if not name.startswith(machine)}
+            assert not others, "nodes join at once, each waiting for the API by itself"
+        if machine in spec.etcd_members:
+            assert all(name.startswith(machine) for name in before(f"{machine}-etcd")), "no member "
+            "is healthy alone"
+        if machine in spec.control_planes:
+            assert {f"{m}-etcd" for m in spec.etcd_members} <= before(f"{machine}-control-plane")
+    applied = f"{spec.control_planes[0]}-add-ons-apply"
+    assert not {name for name in before(applied) if name.endswith("-node")}, "it waits for them"
+    ready = next(one for one in recorder.seen if one.name == "ready")
+    waited = {named(urn) for urn in ready.request.dependencies} & found.keys()
+    assert found.keys() - waited.union(*map(before, waited)) == set()
+
+
+# -- machines --------------------------------------------------------------------------------------
+
+
+def test_keys_are_kept_and_a_disk_survives_a_new_base_image(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    _, recorder = golden
+    for stash in of_kind(recorder, "pulumi:index:Stash"):
         assert list(stash.request.ignoreChanges) == ["input"]
-    for volume in of_kind(recorded, "libvirt:index/volume:Volume"):
+    for volume in of_kind(recorder, "libvirt:index/volume:Volume"):
         assert "baseVolumeName" in volume.request.ignoreChanges
-    for domain in of_kind(recorded, "libvirt:index/domain:Domain"):
+    for domain in of_kind(recorder, "libvirt:index/domain:Domain"):
         assert set(domain.request.ignoreChanges) == {"kernel", "initrd"}
 
 
-def test_every_resource_has_an_explicit_provider_or_needs_none(recorded: Recorder) -> None:
-    for registration in recorded.seen:
-        if registration.kind.startswith("libvirt:"):
-            assert "pulumi:providers:libvirt::libvirt" in registration.request.provider
+def test_every_resource_of_libvirt_has_the_explicit_provider(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    _, recorder = golden
+    for one in recorder.seen:
+        if one.kind.startswith("libvirt:"):
+            assert "pulumi:providers:libvirt::libvirt" in one.request.provider
 
 
-def test_addresses_and_macs_are_fixed_and_differ(recorded: Recorder, offer: Libvirt) -> None:
-    macs = set()
-    for domain in of_kind(recorded, "libvirt:index/domain:Domain"):
-        macs.add(domain.inputs["networkInterfaces"][0]["mac"])
-    assert len(macs) == 2
-    again = record(declare, config={"hardway:cluster": json.dumps(TWO)})
-    assert macs == {
-        d.inputs["networkInterfaces"][0]["mac"]
-        for d in of_kind(again, "libvirt:index/domain:Domain")
-    }
-    for disk in of_kind(recorded, "libvirt:index/cloudInitDisk:CloudInitDisk"):
-        name = disk.name.removesuffix("-seed")
-        config = yaml.safe_load(disk.inputs["networkConfig"])
-        (interface,) = config["ethernets"].values()
-        address = TWO["machines"][name]["address"]
-        assert interface["addresses"] == [f"{address}/24"]
-        assert interface["match"]["macaddress"] in macs
+def test_addresses_are_static_and_macs_differ_and_stay(
+    golden: tuple[Cluster, Recorder], place: Path, request: pytest.FixtureRequest
+) -> None:
+    spec, recorder = golden
+    name = request.node.callspec.params["golden"]
+
+    def macs(of: Recorder) -> dict[str, str]:
+        return {
+            domain.name: domain.inputs["networkInterfaces"][0]["mac"]
+            for domain in of_kind(of, "libvirt:index/domain:Domain")
+        }
+
+    first = macs(recorder)
+    assert first.keys() == spec.machines.keys()
+    assert len(set(first.values())) == len(first)
+    assert macs(declared(place, described(name), name)) == first
+    for disk in of_kind(recorder, "libvirt:index/cloudInitDisk:CloudInitDisk"):
+        machine = disk.name.removesuffix("-seed")
+        (interface,) = yaml.safe_load(disk.inputs["networkConfig"])["ethernets"].values()
+        (address,) = interface["addresses"]
+        assert IPv4Address(address.split("/")[0]) == spec.machines[machine].address
+        assert interface["match"]["macaddress"] == first[machine]
+        assert interface["dhcp4"] is False
         assert is_secret(disk.inputs["userData"])
         user_data = yaml.safe_load(disk.inputs["userData"]["value"])
-        assert user_data["hostname"] == name
+        assert user_data["hostname"] == machine
         assert "ed25519_private" in user_data["ssh_keys"]
 
 
-def test_adding_a_machine_changes_no_other_machines_inputs(offer: Libvirt) -> None:
-    def inputs(machines: dict[str, Any]) -> dict[str, Any]:
-        recorder = record(
-            declare, config={"hardway:cluster": json.dumps({**TWO, "machines": machines})}
-        )
-        return {
-            r.name: {k: v for k, v in r.inputs.items() if not is_secret(v)}
-            for r in recorder.seen
-            if r.name.startswith("master")
-        }
-
-    machines: dict[str, Any] = dict(TWO["machines"])
-    first = inputs(machines)
-    assert inputs({"earlier": {"address": "192.168.1.9"}, **machines}) == first
+def test_children_are_registered_under_their_component(golden: tuple[Cluster, Recorder]) -> None:
+    spec, recorder = golden
+    for one in recorder.seen:
+        if one.kind != "pulumi:pulumi:Stack" and one.kind != "hardway:index:Cluster":
+            assert "hardway:index:" in one.request.parent, one.name
+    roles = {(one.kind.rpartition(":")[2], one.name) for one in recorder.seen}
+    assert ("Cluster", spec.name) in roles
+    assert {("EtcdMember", name) for name in spec.etcd_members} <= roles
+    assert {("ControlPlane", name) for name in spec.control_planes} <= roles
+    assert {("Minion", name) for name in spec.nodes} <= roles
 
 
-def test_a_spec_with_mistakes_ends_in_their_sentences(offer: Libvirt) -> None:
-    with pytest.raises(Exception, match="is outside"):
-        record(
-            declare,
-            config={
-                "hardway:cluster": json.dumps({**TWO, "machines": {"m": {"address": "10.0.0.1"}}})
-            },
-        )
+# -- the whole -------------------------------------------------------------------------------------
 
 
-def test_without_lab_and_hypervisor_the_person_is_told_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
+def readable(recorder: Recorder) -> dict[str, list[str]]:
+    return {one.name: list(plain(one.inputs)) for one in recorder.seen}
+
+
+def test_another_minion_changes_what_counts_nodes_and_nothing_of_other_machines(
+    place: Path,
 ) -> None:
-    monkeypatch.delenv(OFFER_VARIABLE, raising=False)
+    more = {
+        **TWO,
+        "machines": {"earlier": {"address": "192.168.1.9"}, **TWO["machines"]},
+    }
+    before, after = readable(declared(place, TWO)), readable(declared(place, more))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed <= {"specification", "ready", "master-add-ons"}, changed
+    assert all(name.startswith("earlier") for name in after.keys() - before.keys())
+
+
+def test_a_spec_with_mistakes_ends_in_their_sentences(place: Path) -> None:
+    with pytest.raises(Exception, match="is outside"):
+        declared(place, {**TWO, "machines": {"m": {"address": "10.0.0.1"}}})
+
+
+def test_without_lab_and_hypervisor_the_person_is_told_what_to_do() -> None:
+    known = {"artifacts": {"digests": digests(None)}}
     with pytest.raises(Exception, match=r"run this through ./hardway"):
-        record(declare, config={"hardway:cluster": json.dumps(TWO)})
+        record(declare, config={"hardway:cluster": json.dumps({**TWO, **known})})
 
 
 def test_the_entry_and_the_default_stack_are_what_they_promise() -> None:
     assert len((PROJECT / "__main__.py").read_text().splitlines()) < 20
     stack = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text())
     assert list(stack) == ["config"], "no salt of anybody's passphrase"
-    cluster = stack["config"]["hardway:cluster"]
-    assert cluster["machines"]["master"]["address"] == "192.168.1.10"
+    machines = stack["config"]["hardway:cluster"]["machines"]
+    assert {name: one["address"] for name, one in machines.items()} == {
+        "master": "192.168.1.10",
+        "minion1": "192.168.1.11",
+        "minion2": "192.168.1.12",
+    }

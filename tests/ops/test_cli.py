@@ -21,15 +21,29 @@ def hardway(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+VERBS = (
+    "up",
+    "down",
+    "status",
+    "validate",
+    "kubeconfig",
+    "ssh",
+    "diagnose",
+    "env",
+    "doctor",
+    "test",
+)
+
+
 def test_help_names_every_verb_and_where_to_start() -> None:
     said = hardway("--help").stdout
-    for verb in ("up", "down", "status", "doctor", "pulumi", "artifacts", "test"):
+    for verb in (*VERBS, "pulumi", "kubectl"):
         assert re.search(rf"^\W*{verb}\s", said, re.MULTILINE), verb
     assert "Start here" in said
     assert "--install-completion" in said
 
 
-@pytest.mark.parametrize("verb", ["up", "down", "status", "doctor", "test", "artifacts"])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb: str) -> None:
     done = hardway(verb, "--help")
     assert done.returncode == 0

@@ -1,0 +1,171 @@
+"""A whole cluster, from its network to the last condition."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pulumi
+
+from certs.bundle import Authorities, Bundle
+from certs.table import FOR_PEOPLE, held_by
+from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
+from components.machine import Machine, MachineArgs, together
+from components.network import Network, NetworkArgs
+from components.ready import Ready
+from components.roles import ControlPlane, EtcdMember, Minion, RoleArgs
+from components.specification import Specification
+from hypervisors.libvirt import LibvirtHypervisor
+from hypervisors.port import Hypervisor
+from plan import render
+from plan.cluster import ClusterPlan, cluster_plan
+from plan.material import material
+from plan.model import Kubeconfig
+from spec.cluster import Cluster as ClusterSpec
+from spec.cluster import SpecError
+from spec.hypervisor import Libvirt
+
+ADMIN = "admin"
+
+
+class Cluster(pulumi.ComponentResource):
+    """Machines on their network, etcd, control planes, nodes and add-ons, ready to be used."""
+
+    kubeconfig: pulumi.Output[str]
+    """Of the cluster's admin. Secret; there is none before the cluster is ready."""
+
+    def __init__(self, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("hardway:index:Cluster", spec.name, None, opts)
+        self.spec = spec
+        self.plan = cluster_plan(spec)
+        specification = Specification(spec, pulumi.ResourceOptions(parent=self))
+        self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
+        self._authorities = TrackedAuthorities("authorities", self._child)
+        self._people = TrackedBundle("people-keys", FOR_PEOPLE, self._authorities, self._child)
+        self._user_key = TrackedSshKey("ssh-key", self._child)
+        self.ssh_key = self._user_key.private
+        machines = self._machines(_hypervisor(spec, self, specification))
+        roles = self._roles(machines)
+        self.nodes: dict[str, Any] = {
+            name: {
+                "address": str(spec.machines[name].address),
+                "roles": sorted(spec.machines[name].roles),
+                "host_key": machine.host_key,
+            }
+            for name, machine in machines.items()
+        }
+        self.kubeconfig = self._ready(machines, roles).kubeconfig
+        self.register_outputs({"nodes": self.nodes})
+
+    def _machines(self, hypervisor: Hypervisor) -> dict[str, Machine]:
+        spec = self.spec
+        network = Network(
+            "machines",
+            NetworkArgs(name=spec.name, addresses=spec.networks.machines, hypervisor=hypervisor),
+            self._child,
+        )
+        return {
+            name: Machine(
+                name,
+                MachineArgs(
+                    cluster=spec.name,
+                    spec=machine,
+                    plan=self.plan.nodes[name],
+                    certificates=held_by(spec, name),
+                    network=network.identifier,
+                    addresses=spec.networks.machines,
+                    hypervisor=hypervisor,
+                    user_key=self._user_key,
+                    authorities=self._authorities,
+                ),
+                self._child,
+            )
+            for name, machine in spec.machines.items()
+        }
+
+    def _roles(self, machines: Mapping[str, Machine]) -> list[pulumi.Resource]:
+        """Give machines their roles; return what is done when all of them have them."""
+        spec = self.spec
+        members = [
+            EtcdMember(name, RoleArgs(machine=machines[name]), self._child).done
+            for name in spec.etcd_members
+        ]
+        planes = {
+            name: ControlPlane(
+                name, RoleArgs(machine=machines[name], after=members), self._child
+            ).done
+            for name in spec.control_planes
+        }
+        # On a control plane the API comes first: all other nodes wait for it.
+        nodes = [
+            Minion(
+                name,
+                RoleArgs(machine=machines[name], after=[planes[name]] if name in planes else []),
+                self._child,
+            ).done
+            for name in spec.nodes
+        ]
+        first = spec.control_planes[0]
+        files, apply = self.plan.add_ons
+        written = machines[first].run(files, parent=self, after=[planes[first]])
+        applied = machines[first].run(apply, parent=self, after=[written], bundle=self._people)
+        return [*members, *planes.values(), *nodes, applied]
+
+    def _ready(self, machines: Mapping[str, Machine], roles: list[pulumi.Resource]) -> Ready:
+        access = pulumi.Output.json_dumps(
+            {"nodes": self.nodes, "ssh_private_key": self.ssh_key, "kubeconfig": self._admin()}
+        )
+        registers = {name: machine.certificates.register for name, machine in machines.items()}
+        return Ready(
+            "ready",
+            conditions=self.plan.conditions,
+            changes={"steps": _digests(self.plan), "certificates": registers},
+            access=access,
+            kubeconfig=self._admin(),
+            opts=pulumi.ResourceOptions.merge(
+                self._child,
+                pulumi.ResourceOptions(
+                    depends_on=roles,
+                    custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m"),
+                ),
+            ),
+        )
+
+    def _admin(self) -> pulumi.Output[str]:
+        def text(authorities: str, people: str) -> str:
+            made = material(
+                self.spec.name,
+                Authorities.from_state(json.loads(authorities)),
+                Bundle.from_state(json.loads(people)),
+            )
+            return made(Kubeconfig(ADMIN, self.spec.api_url))
+
+        return together(text, self._authorities.kept, self._people.kept)
+
+
+def _digests(plan: ClusterPlan) -> dict[str, str]:
+    """A digest of each machine's readable steps, and of those of the cluster."""
+    parts = {name: node.steps for name, node in plan.nodes.items()} | {"add-ons": plan.add_ons}
+    return {
+        name: _digest(render.text(step) for step in steps if not step.secret)
+        for name, steps in parts.items()
+    }
+
+
+def _digest(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+
+
+def _hypervisor(spec: ClusterSpec, parent: pulumi.Resource, after: pulumi.Resource) -> Hypervisor:
+    """Where the machines are made. Raises SpecError where that cannot be done yet."""
+    where = spec.hypervisor
+    if where is None:
+        raise SpecError(
+            "hypervisor is not given and no lab offers one: run this through ./hardway, "
+            "or write hypervisor.uri and hypervisor.image into hardway:cluster"
+        )
+    if not isinstance(where, Libvirt):
+        raise SpecError(
+            f"hypervisor.kind {where.kind} cannot be used yet: write libvirt, or leave it out"
+        )
+    return LibvirtHypervisor(where, parent, after)

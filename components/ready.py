@@ -1,0 +1,84 @@
+"""The cluster is ready when it answers, and not before."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+from pulumi import dynamic
+from pydantic import TypeAdapter
+
+from certs.tracked import Checked
+from plan.conditions import Condition
+from probe.access import Access
+from probe.watch import Outcome, run_watch
+
+CONDITIONS = TypeAdapter(tuple[Condition, ...])
+
+
+class NotReady(Exception):
+    """Some conditions did not become true, a line for each."""
+
+
+class ReadyProvider(Checked):
+    """Waits for the conditions whenever something of the cluster is changed."""
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        _wait(props)
+        return super().create(props)
+
+    def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
+        _wait(news)
+        return super().update(id_, olds, news)
+
+    def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
+        # How the machines are reached is no reason to ask them again.
+        compared = ("conditions", "changes", "kubeconfig")
+        return dynamic.DiffResult(changes=any(olds.get(one) != news.get(one) for one in compared))
+
+
+def _wait(props: Mapping[str, Any]) -> None:
+    conditions = CONDITIONS.validate_json(props["conditions"])
+    access = Access.from_outputs(json.loads(props["access"]))
+    outcomes = run_watch(conditions, access, limit=None, say=_say)
+    if failed := [outcome for outcome in outcomes if not outcome.holds]:
+        raise NotReady(_told(failed))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _told(failed: Sequence[Outcome]) -> str:
+    lines = [f"{one.name}: {one.error}" for one in failed]
+    return "the cluster is not ready:\n" + "\n".join(lines)
+
+
+class Ready(dynamic.Resource, module="hardway", name="Ready"):
+    """All conditions of the cluster's plan are true."""
+
+    kubeconfig: pulumi.Output[str]
+    """Secret; known once the cluster is ready."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        conditions: Sequence[Condition],
+        changes: pulumi.Input[Mapping[str, Any]],
+        access: pulumi.Input[str],
+        kubeconfig: pulumi.Input[str],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """``changes`` differs when anything of the cluster does, and everything is asked again."""
+        super().__init__(
+            ReadyProvider(),
+            name,
+            {
+                "conditions": CONDITIONS.dump_json(tuple(conditions)).decode(),
+                "changes": changes,
+                "access": pulumi.Output.secret(access),
+                "kubeconfig": pulumi.Output.secret(kubeconfig),
+            },
+            opts,
+        )

@@ -1,0 +1,54 @@
+"""What a machine is in the cluster: a component for each of its roles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+
+from components.machine import Machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleArgs:
+    """The machine that takes the role."""
+
+    machine: Machine
+    after: Sequence[pulumi.Resource] = ()
+    """What must be done before, beside the machine's own identity."""
+
+
+class _Role(pulumi.ComponentResource):
+    """Steps of the machine's plan, one after the other, once the machine knows who it is."""
+
+    steps: tuple[str, ...]
+
+    done: pulumi.Resource
+    """The last of its steps: its component is healthy."""
+
+    def __init__(
+        self, name: str, args: RoleArgs, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__(f"hardway:index:{type(self).__name__}", name, None, opts)
+        last = [args.machine.identified, *args.after]
+        for step in self.steps:
+            self.done = args.machine.step(step, parent=self, after=last)
+            last = [self.done]
+        self.register_outputs({})
+
+
+class EtcdMember(_Role):
+    """A member of etcd. All first members start at once: none of them is healthy alone."""
+
+    steps = ("etcd",)
+
+
+class ControlPlane(_Role):
+    """API server, controller manager and scheduler."""
+
+    steps = ("control-plane",)
+
+
+class Minion(_Role):
+    """A node: container runtime, kubelet, kube-proxy and flannel; every control plane is one."""
+
+    steps = ("runtime", "node")

@@ -1,0 +1,71 @@
+"""What an update waited for: the chain of resources without which it would have ended earlier."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Span:
+    """A resource that was created, changed or deleted, in seconds since the update began."""
+
+    name: str
+    kind: str
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+def spans(events: Iterable[Mapping[str, Any]]) -> dict[str, Span]:
+    """By URN, from the engine's event log (``--event-log``), whose times are whole seconds."""
+    started: dict[str, tuple[float, str]] = {}
+    found: dict[str, Span] = {}
+    first: float | None = None
+    for event in events:
+        at = float(event["timestamp"])
+        first = at if first is None else first
+        before = event.get("resourcePreEvent", {}).get("metadata")
+        after = event.get("resOutputsEvent", {}).get("metadata")
+        # A component only groups others.
+        if before and before["op"] != "same" and not before["type"].startswith("hardway:"):
+            started[before["urn"]] = (at - first, before["type"])
+        if after and after["urn"] in started:
+            urn = after["urn"]
+            start, kind = started[urn]
+            found[urn] = Span(urn.rpartition("::")[2], kind, start, at - first)
+    return found
+
+
+def critical_path(
+    found: Mapping[str, Span], dependencies: Mapping[str, Iterable[str]]
+) -> tuple[Span, ...]:
+    """From the beginning to what ended last; each was started when the one before it had ended."""
+    path: list[Span] = []
+    urn = max(found, key=lambda one: found[one].end, default=None)
+    while urn is not None:
+        path.insert(0, found[urn])
+        before = [one for one in dependencies.get(urn, ()) if one in found]
+        urn = max(before, key=lambda one: found[one].end, default=None)
+    return tuple(path)
+
+
+def read_events(log: Path) -> list[dict[str, Any]]:
+    """The events of a log, which a run that was cut off may have ended within a line."""
+    events = []
+    for line in log.read_text().splitlines():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            break
+    return events
+
+
+def dependencies(state: Mapping[str, Any]) -> dict[str, list[str]]:
+    """URN to the URNs that it waited for, from ``pulumi stack export``."""
+    resources = state["deployment"].get("resources") or []
+    return {one["urn"]: one.get("dependencies", []) for one in resources}

@@ -1,0 +1,317 @@
+"""``./hardway diagnose``: what can be known of a cluster, in one file without secrets."""
+
+import asyncio
+import io
+import json
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from lab.paths import LabPaths, lab_paths
+from lab.problem import full_disk_told
+from lab.process import output as printed_by
+from ops.display import progress, stdout
+from ops.evidence import API, SECONDS, Question, logs, questions, without_values
+from ops.lifecycle import StackOption
+from ops.reach import kept_kubeconfig, reach, resources, secrets_of, state_of
+from ops.redaction import Redaction
+from plan.cluster import node_plan
+from plan.model import NodePlan
+from probe.access import Access
+from probe.api import Api, ApiError
+from probe.machines import Machines, Unreachable
+from spec.cluster import Cluster, SpecError
+
+LARGEST = 2 * 2**20
+"""Bytes of one answer or log: its end is kept."""
+
+LARGEST_OBJECTS = 8 * 2**20
+"""Bytes of one list of the API's objects: its beginning is kept."""
+
+MACHINE_SECONDS = 240
+"""For all the questions to a machine; one whose disk hangs would take this for each."""
+
+ASK = """\
+set +e +u +o pipefail
+export LC_ALL=C SYSTEMD_COLORS=0 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+{ timeout --kill-after=5 "$2" bash -c "$1" 2>&1 </dev/null; echo "# exit status $?"; } |
+    tail --bytes "$3"
+"""
+"""Bounds an answer in time and size where it is made; what came before the time was over counts."""
+
+TIMED_OUT = ("# exit status 124", "# exit status 137")
+
+Say = Callable[[str], None]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command(rich_help_panel="A cluster")(diagnose)
+
+
+def diagnose(
+    stack: StackOption = "dev",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where to write it; else hardway-STACK-TIME.tar.gz in this directory."),
+    ] = None,
+) -> None:
+    """Collect logs, unit states and events of every machine into one file to show to others.
+
+    Keys, tokens and the cluster's Secrets are not collected, and what looks like one is taken out.
+    A machine or an API that does not answer is noted and does not stop the rest. Look into it
+    before you give it away: addresses, names and your pods' arguments are in it.
+    """
+    reached = reach(stack)
+    state = state_of(reached.stack)
+    kubeconfig = reached.access.kubeconfig or kept_kubeconfig(reached.spec, state)
+    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    collected = collect(
+        reached.spec,
+        replace(reached.access, kubeconfig=kubeconfig),
+        output or Path(f"hardway-{stack}-{moment}.tar.gz"),
+        progress().say,
+        state=state,
+    )
+    for line in collected.missing:
+        stdout.print(f"not to be had: {line}", markup=False)
+    size = f"{collected.size / 2**20:.1f} MiB"
+    stdout.print(f"{collected.path} ({size}, {collected.files} files)", markup=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """What ``collect`` wrote."""
+
+    path: Path
+    size: int
+    """In bytes."""
+    files: int
+    missing: tuple[str, ...]
+    """What could not be had: a sentence each, without its full stop."""
+
+
+def collect(
+    spec: Cluster,
+    access: Access,
+    target: Path,
+    say: Say,
+    *,
+    state: Mapping[str, Any] | None = None,
+    paths: LabPaths | None = None,
+) -> Collected:
+    """Write what can be known of a cluster into a .tar.gz that only its owner reads.
+
+    ``say`` is told of each machine that is done. ``state`` is the stack's, exported with its
+    secrets shown: it says what to take out, and which resources there are. Raises a Problem or an
+    OSError where the file cannot be written; whatever else fails is in ``missing``.
+    """
+    secrets = {access.ssh_key, access.kubeconfig or "", *secrets_of(state or {})}
+    with _archive(target, Redaction(secrets)) as archive:
+        archive.add("spec.yaml", yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False))
+        if state is not None:
+            archive.add("resources.json", json.dumps(_listed(state), indent=1))
+        _add_lab(archive, spec, paths or lab_paths())
+        asyncio.run(_ask_all(archive, spec, access, say))
+        archive.add("missing.txt", "".join(f"{line}\n" for line in archive.missing))
+    return Collected(
+        path=target,
+        size=target.stat().st_size,
+        files=archive.files,
+        missing=tuple(archive.missing),
+    )
+
+
+# -- the file ------------------------------------------------------------------------------------
+
+
+class Archive:
+    """A .tar.gz under way; nothing goes in past the redaction."""
+
+    def __init__(self, tar: tarfile.TarFile, folder: str, redaction: Redaction) -> None:
+        self._tar = tar
+        self._folder = folder
+        self._redaction = redaction
+        self.files = 0
+        self.missing: list[str] = []
+
+    def add(self, name: str, text: str) -> None:
+        """Add a file, without the secrets in its text."""
+        content = self._redaction(text).encode()
+        member = tarfile.TarInfo(f"{self._folder}/{name}")
+        member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
+        self._tar.addfile(member, io.BytesIO(content))
+        self.files += 1
+
+    def lacks(self, what: str) -> None:
+        """Note what could not be had."""
+        self.missing.append(self._redaction(what))
+
+
+@contextmanager
+def _archive(target: Path, redaction: Redaction) -> Iterator[Archive]:
+    """An archive that is there whole once the context ends well, and else not at all."""
+    folder = target.name.removesuffix(".gz").removesuffix(".tar")
+    with full_disk_told(target):
+        # It makes the file readable by its owner alone.
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+                    yield Archive(tar, folder, redaction)
+            Path(name).rename(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _end(text: str) -> str:
+    """A text that was cut to its last ``LARGEST`` bytes, or one that is shorter, in whole lines."""
+    if len(text.encode()) < LARGEST:
+        return text
+    # A line that lost its beginning could be a secret that is not known for one any more.
+    return f"[the beginning is left out]\n{text.partition(chr(10))[2]}"
+
+
+# -- here ----------------------------------------------------------------------------------------
+
+
+def _listed(state: Mapping[str, Any]) -> Any:
+    """The resources of a state, without their inputs and outputs."""
+    told = ("urn", "type", "id", "parent", "created", "modified", "dependencies")
+    found = [{key: one[key] for key in told if key in one} for _, one in resources(state)]
+    pending = [
+        {"type": one.get("type"), "urn": one.get("resource", {}).get("urn")}
+        for one in state.get("deployment", {}).get("pending_operations") or ()
+    ]
+    return {"resources": found, "pending_operations": pending}
+
+
+def _add_lab(archive: Archive, spec: Cluster, paths: LabPaths) -> None:
+    for name, file in logs(spec, paths):
+        try:
+            archive.add(f"lab/{name}", _end(_last_bytes(file)))
+        except OSError as error:
+            archive.lacks(f"{file}: {error.strerror}")
+    for name, words in {
+        "memory": ["free", "--mebi"],
+        "disk": ["df", "--human-readable"],
+        "load": ["uptime"],
+        "system": ["uname", "-a"],
+    }.items():
+        archive.add(f"lab/host-{name}.txt", printed_by(words) or "no answer\n")
+    if isinstance(uri := getattr(spec.hypervisor, "uri", None), str):
+        told = printed_by(["virsh", "--connect", uri, "list", "--all"])
+        archive.add("lab/domains.txt", told or "no answer\n")
+
+
+def _last_bytes(file: Path) -> str:
+    with file.open("rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - LARGEST))
+        return stream.read(LARGEST).decode(errors="replace")
+
+
+# -- there ---------------------------------------------------------------------------------------
+
+
+async def _ask_all(archive: Archive, spec: Cluster, access: Access, say: Say) -> None:
+    for name in sorted(spec.machines.keys() - access.machines.keys()):
+        archive.lacks(f"machine {name}: the stack has no keys for it yet")
+    async with Machines(access) as machines:
+        await asyncio.gather(
+            _ask_api(archive, access, say),
+            *(
+                _ask_machine(archive, spec, machines, name, say)
+                for name in machines.names
+                if name in spec.machines
+            ),
+        )
+
+
+async def _ask_machine(
+    archive: Archive, spec: Cluster, machines: Machines, node: str, say: Say
+) -> None:
+    asked = list(questions(spec, _plan(archive, spec, node)))
+    begun, had = time.monotonic(), 0
+    try:
+        async with asyncio.timeout(MACHINE_SECONDS):
+            for question in asked:
+                if await _ask(archive, machines, node, question):
+                    had += 1
+    except Unreachable as error:
+        archive.lacks(f"machine {node}, after {had} of {len(asked)} answers: {error}")
+    except TimeoutError:
+        archive.lacks(
+            f"machine {node}, after {had} of {len(asked)} answers: {MACHINE_SECONDS} s were over"
+        )
+    say(f"{node}: {had} of {len(asked)} answers in {time.monotonic() - begun:.0f} s")
+
+
+def _plan(archive: Archive, spec: Cluster, node: str) -> NodePlan:
+    """A machine's plan, or nothing where the lab that knew its artifacts is gone."""
+    try:
+        return node_plan(spec, node)
+    except SpecError as error:
+        archive.lacks(f"machine {node}, its units and files: {error}")
+        return NodePlan(node=node, steps=())
+
+
+async def _ask(archive: Archive, machines: Machines, node: str, question: Question) -> bool:
+    """Ask a machine one thing; whether it gave a whole answer. Raises Unreachable."""
+    words = question.script, str(SECONDS), str(LARGEST)
+    done = await machines.run(node, ASK, *words, timeout=SECONDS + 10)
+    text = _end(done.stdout)
+    archive.add(f"machines/{node}/{question.name}.txt", f"# {question.script}\n{text}{done.stderr}")
+    if done.status or text.rstrip().endswith(TIMED_OUT):
+        archive.lacks(f"machine {node}, {question.name}: no whole answer in {SECONDS} s")
+        return False
+    return True
+
+
+async def _ask_api(archive: Archive, access: Access, say: Say) -> None:
+    if access.kubeconfig is None:
+        archive.lacks("the API: there is no kubeconfig for it yet")
+        return
+    try:
+        async with Api(access.kubeconfig) as api:
+            had = await asyncio.gather(
+                _ask_readiness(archive, api),
+                *(_ask_objects(archive, api, name, path) for name, path in API.items()),
+            )
+    except ApiError as error:
+        archive.lacks(f"the API: {error}")
+        return
+    say(f"API: {sum(had)} of {len(had)} answers")
+
+
+async def _ask_readiness(archive: Archive, api: Api) -> bool:
+    """Of the server behind the kubeconfig's address; each control plane is asked for its own."""
+    try:
+        archive.add("cluster/readyz.txt", await api.text("/readyz", verbose=""))
+    except ApiError as error:
+        archive.lacks(f"the API, readyz: {error}")
+        return False
+    return True
+
+
+async def _ask_objects(archive: Archive, api: Api, name: str, path: str) -> bool:
+    try:
+        text = json.dumps(without_values(await api.json(path)), indent=1)
+    except ApiError as error:
+        archive.lacks(f"the API, {name}: {error}")
+        return False
+    if len(text) > LARGEST_OBJECTS:
+        archive.lacks(f"the API, {name}: the end of {len(text) / 2**20:.0f} MiB")
+        text = text[: text.rindex("\n", 0, LARGEST_OBJECTS)]
+    archive.add(f"cluster/{name}.json", text)
+    return True

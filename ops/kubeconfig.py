@@ -1,0 +1,194 @@
+"""``./hardway kubeconfig``: print it, or keep it as a context of the person's own kubeconfig.
+
+Files are found and changed as kubectl does it (client-go, clientcmd): of several in
+``$KUBECONFIG`` an entry is changed where it is; a new one goes into the first file that exists.
+"""
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from lab.problem import Problem
+from ops.display import progress
+from ops.kubeconfig_file import SECTIONS, Document, locked
+from ops.lifecycle import StackOption
+from ops.reach import opened
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command(rich_help_panel="A cluster")(kubeconfig)
+
+
+def kubeconfig(
+    stack: StackOption = "dev",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Put it into your kubeconfig as a named context.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take that context, its cluster and user out again.")
+    ] = False,
+    context: Annotated[
+        str | None, typer.Option(help="The context's name; else hardway-STACK.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Your kubeconfig; else $KUBECONFIG or ~/.kube/config.")
+    ] = None,
+    keep_current: Annotated[
+        bool, typer.Option("--keep-current", help="Leave the current context as it is.")
+    ] = False,
+) -> None:
+    """Print the admin's kubeconfig, or keep it as a context of your own: `--merge`, `--remove`.
+
+    Everything else in your file stays, in its order; only its comments are lost when it is changed.
+    """
+    if merge and remove:
+        raise Problem("--merge and --remove undo each other", "give one of them")
+    name = context or f"hardway-{stack}"
+    if remove:
+        _say_removed(name, withdraw(places(os.environ, file)[0], name))
+        return
+    reached = opened(stack)
+    if reached.access.kubeconfig is None:
+        raise Problem(
+            f"the cluster of the stack '{stack}' was never ready, so it has no kubeconfig yet",
+            f"bring it up with ./hardway up --stack {stack}",
+        )
+    if not merge:
+        if context or file or keep_current:
+            raise Problem(
+                "--context, --file and --keep-current say how your own kubeconfig is changed",
+                "add --merge or --remove",
+            )
+        print(reached.access.kubeconfig, end="")
+        return
+    changed = merged(
+        *places(os.environ, file), name, reached.access.kubeconfig, keep_current=keep_current
+    )
+    line = shlex.join([*reached.stack.enter, "kubectl", "--context", name, "get", "nodes"])
+    done = f"is in {_listed(changed)}" if changed else "was there already, as it should be"
+    progress().say(f"the context {name} {done}; use it: {line}")
+
+
+def _say_removed(name: str, changed: Sequence[Path]) -> None:
+    if changed:
+        progress().say(f"the context {name} is out of {_listed(changed)}")
+    else:
+        progress().say(f"there is no context {name}, so nothing was changed")
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    return " and ".join(map(str, paths))
+
+
+# -- which files ---------------------------------------------------------------------------------
+
+
+def places(
+    environment: Mapping[str, str], explicit: Path | None = None
+) -> tuple[tuple[Path, ...], Path]:
+    """The files that kubectl reads, the strongest first, and the one that new entries go into."""
+    if explicit is not None:
+        return (explicit,), explicit
+    listed = environment.get("KUBECONFIG", "").split(os.pathsep)
+    files = tuple(dict.fromkeys(Path(each) for each in listed if each))
+    if not files:
+        files = (Path.home() / ".kube" / "config",)
+    return files, next((each for each in files if each.exists()), files[-1])
+
+
+# -- what is changed -----------------------------------------------------------------------------
+
+
+def merged(
+    files: Sequence[Path], default: Path, name: str, incoming: str, *, keep_current: bool = False
+) -> list[Path]:
+    """Keep the current context of ``incoming`` under ``name``; returns the files it changed.
+
+    Raises a Problem, and changes nothing, where a context, cluster or user of that name is somebody
+    else's.
+    """
+    parts = _parts(incoming)
+    with _documents([path for path in files if path.exists() or path == default]) as documents:
+        _refuse_foreign(documents.values(), name)
+        for section, value in parts.items():
+            document = _holder(documents.values(), section, name) or documents[default]
+            if section == "users":  # an older way to log in must not stay beside the new one
+                document.drop_fields(section, name, frozenset(value))
+            document.put(section, name, value)
+        document = _holder(documents.values(), "contexts", name) or documents[default]
+        document.put("contexts", name, {"cluster": name, "user": name})
+        if not keep_current:
+            documents[default].current = name
+        return [path for path, document in documents.items() if document.save()]
+
+
+def withdraw(files: Sequence[Path], name: str) -> list[Path]:
+    """Take out what ``merged`` put in; returns the files that it changed.
+
+    A cluster or user that another context has come to use stays. Raises a Problem where the context
+    is somebody else's.
+    """
+    with _documents([path for path in files if path.exists()]) as documents:
+        contexts = list(_contexts(documents.values()))
+        if all(key != name for key, _ in contexts):
+            return []
+        _refuse_foreign(documents.values(), name)
+        others = [parts for key, parts in contexts if key != name]
+        for document in documents.values():
+            document.drop("contexts", name)
+            for section in ("clusters", "users"):
+                if all(parts.get(SECTIONS[section]) != name for parts in others):
+                    document.drop(section, name)
+            if document.current == name:
+                document.current = ""
+        return [path for path, document in documents.items() if document.save()]
+
+
+@contextmanager
+def _documents(paths: Sequence[Path]) -> Iterator[dict[Path, Document]]:
+    """The files, locked and read."""
+    with ExitStack() as locks:
+        for path in sorted(paths):  # always in one order: two runs must not wait in a circle
+            locks.enter_context(locked(path))
+        yield {path: Document(path) for path in paths}
+
+
+def _parts(incoming: str) -> dict[str, dict[str, Any]]:
+    """The cluster and the user of a kubeconfig's current context, by their sections."""
+    whole = yaml.safe_load(incoming)
+    named = {
+        section: {each["name"]: each[inner] for each in whole[section]}
+        for section, inner in SECTIONS.items()
+    }
+    context = named["contexts"][whole["current-context"]]
+    return {
+        section: named[section][context[SECTIONS[section]]] for section in ("clusters", "users")
+    }
+
+
+def _holder(documents: Iterable[Document], section: str, name: str) -> Document | None:
+    return next((each for each in documents if each.has(section, name)), None)
+
+
+def _contexts(documents: Iterable[Document]) -> Iterator[tuple[str, dict[str, str]]]:
+    return (context for document in documents for context in document.contexts())
+
+
+def _refuse_foreign(documents: Iterable[Document], name: str) -> None:
+    """Raise a Problem where entries of this name are not those that ``merged`` makes."""
+    contexts = list(_contexts(documents))
+    own = [parts for key, parts in contexts if key == name]
+    if any(set(parts.values()) != {name} for parts in own):
+        what = f"your kubeconfig has a context {name} of another cluster or user"
+    elif not own and (users := [key for key, parts in contexts if name in parts.values()]):
+        what = f"the context {users[0]} of your kubeconfig uses a cluster or user named {name}"
+    else:
+        return
+    raise Problem(what, "choose another name with --context")

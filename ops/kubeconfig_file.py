@@ -1,0 +1,207 @@
+"""A kubeconfig file: found whole, changed in place, written back whole.
+
+It is edited as YAML nodes, so that every value, also of an unknown field, stays as it was written;
+comments are not kept. The lock is the one that kubectl uses (client-go, clientcmd/config.go).
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.problem import Problem
+
+SECTIONS = {"clusters": "cluster", "users": "user", "contexts": "context"}
+"""Each list of a kubeconfig, and where its entries have what they name."""
+
+LOCK_SECONDS = 10.0
+"""How long another program may have a file; kubectl needs a few milliseconds."""
+
+
+class Document:
+    """A kubeconfig as YAML nodes, to be changed and written back."""
+
+    def __init__(self, path: Path) -> None:
+        """Read it; a missing or empty file is an empty kubeconfig. Raises a Problem."""
+        self.path = path
+        content = path.read_bytes() if path.exists() else b""
+        try:
+            root = yaml.compose(content, Loader=yaml.SafeLoader)
+        except (yaml.YAMLError, RecursionError) as error:
+            said = " ".join(str(error).split())
+            raise self._refusal(f"is not YAML ({said})") from error
+        if root is None:
+            root = _nodes({"apiVersion": "v1", "kind": "Config"})
+        self.root = self._checked(root)
+        self._before = yaml.serialize(self.root)
+
+    def _refusal(self, what: str) -> Problem:
+        return Problem(f"{self.path} {what}, so it was left alone", "mend it, or choose --file")
+
+    def _checked(self, root: yaml.Node) -> yaml.MappingNode:
+        if not isinstance(root, yaml.MappingNode):
+            raise self._refusal("is no kubeconfig")
+        keys = [key.value for key, _ in root.value]
+        kind = _field(root, "kind")
+        if len(set(map(str, keys))) != len(keys) or (kind is not None and kind.value != "Config"):
+            raise self._refusal("is no kubeconfig")
+        for section in SECTIONS:
+            found = _field(root, section)
+            if found is not None and not _is_null(found) and not _is_list_of_named(found):
+                raise self._refusal(f"is no kubeconfig: its {section} are no list of names")
+        return root
+
+    def entries(self, section: str) -> list[yaml.MappingNode]:
+        """The entries of a section, in order."""
+        found = _field(self.root, section)
+        return list(found.value) if isinstance(found, yaml.SequenceNode) else []
+
+    def has(self, section: str, name: str) -> bool:
+        return any(_text(_field(each, "name")) == name for each in self.entries(section))
+
+    def put(self, section: str, name: str, value: Mapping[str, Any]) -> None:
+        """Set fields of an entry, which is made at the end of its section if it is not there."""
+        for each in self.entries(section):
+            if _text(_field(each, "name")) == name:
+                inner = _field(each, SECTIONS[section])
+                if not isinstance(inner, yaml.MappingNode):
+                    inner = yaml.MappingNode("tag:yaml.org,2002:map", [])
+                    _set(each, SECTIONS[section], inner)
+                for key, part in value.items():
+                    _set(inner, key, _nodes(part))
+                return
+        found = _field(self.root, section)
+        if not isinstance(found, yaml.SequenceNode):
+            found = yaml.SequenceNode("tag:yaml.org,2002:seq", [], flow_style=False)
+            _set(self.root, section, found)
+        if not found.value:
+            found.flow_style = self.root.flow_style  # an empty one was written []
+        found.value.append(_nodes({"name": name, SECTIONS[section]: dict(value)}))
+
+    def drop(self, section: str, name: str) -> None:
+        """Remove the entry of this name, if it is there."""
+        found = _field(self.root, section)
+        if isinstance(found, yaml.SequenceNode):
+            found.value = [e for e in found.value if _text(_field(e, "name")) != name]
+            if not found.value:
+                found.flow_style = True
+
+    def contexts(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Each context's name, and the names of its cluster and user."""
+        for each in self.entries("contexts"):
+            inner = _field(each, "context")
+            parts = {} if inner is None else {k: _text(_field(inner, k)) for k in NAMED}
+            yield _text(_field(each, "name")), parts
+
+    def drop_fields(self, section: str, name: str, keep: frozenset[str]) -> None:
+        """Remove the fields of an entry that are not to be kept."""
+        for each in self.entries(section):
+            inner = _field(each, SECTIONS[section])
+            if _text(_field(each, "name")) == name and isinstance(inner, yaml.MappingNode):
+                inner.value = [(k, v) for k, v in inner.value if k.value in keep]
+
+    @property
+    def current(self) -> str:
+        return _text(_field(self.root, "current-context"))
+
+    @current.setter
+    def current(self, name: str) -> None:
+        _set(self.root, "current-context", _nodes(name))
+
+    def save(self) -> bool:
+        """Replace the file by what is here now, if that is not the same; says whether it was."""
+        if yaml.serialize(self.root) == self._before:
+            return False
+        text = yaml.serialize(self.root, allow_unicode=True, width=2**20)
+        _replace(self.path, text.encode())
+        return True
+
+
+NAMED = ("cluster", "user")
+"""What a context names."""
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that has a key in it: whole or not at all, for its owner alone.
+
+    A symbolic link stays, and what it points to is replaced.
+    """
+    target = path.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+            if target.exists() and os.geteuid() == 0:  # with sudo it stays the person's own
+                owner = target.stat()
+                os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
+        Path(name).rename(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other runs and kubectl away, by the lock file that kubectl uses (clientcmd)."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = path.with_name(f"{path.name}.lock")
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o600))
+            break
+        except FileExistsError:
+            if time.monotonic() >= deadline:
+                raise Problem(
+                    f"another program is changing {path}, or died while it did",
+                    f"run it again; if nothing changes it any more, remove {lock}",
+                ) from None
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+# -- nodes ---------------------------------------------------------------------------------------
+
+
+def _nodes(value: Any) -> yaml.Node:
+    node = yaml.compose(yaml.safe_dump(value, sort_keys=False), Loader=yaml.SafeLoader)
+    assert node is not None
+    return node
+
+
+def _field(node: yaml.Node, name: str) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        return next((value for key, value in node.value if key.value == name), None)
+    return None
+
+
+def _set(node: yaml.MappingNode, name: str, value: yaml.Node) -> None:
+    """Set a field in its place, or as the last one."""
+    for index, (key, _) in enumerate(node.value):
+        if key.value == name:
+            node.value[index] = (key, value)
+            return
+    node.value.append((_nodes(name), value))
+
+
+def _text(node: yaml.Node | None) -> str:
+    return str(node.value) if isinstance(node, yaml.ScalarNode) and not _is_null(node) else ""
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return bool(node.tag == "tag:yaml.org,2002:null")
+
+
+def _is_list_of_named(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.SequenceNode) and all(_text(_field(e, "name")) for e in node.value)

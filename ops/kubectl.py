@@ -1,0 +1,87 @@
+"""``kubectl`` and ``env``: other programs, in the right place and with what they need."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab.artifacts import Store
+from lab.cache import Cache
+from lab.manifest import artifacts
+from lab.paths import lab_paths
+from lab.problem import Problem
+from ops.display import progress
+from ops.lifecycle import StackOption
+from ops.private import private_folder, write_private
+from ops.reach import opened, reach
+from spec.cluster import Cluster
+
+PASSED_ON = {
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,
+    "help_option_names": [],
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command(rich_help_panel="A cluster", context_settings=PASSED_ON)(kubectl)
+    app.command(rich_help_panel="A cluster")(env)
+
+
+def kubectl(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Passed on as they are.")] = None,
+    stack: StackOption = "dev",
+) -> None:
+    """Run `kubectl` as the stack's admin, where the API answers: `./hardway kubectl get nodes`.
+
+    It is the one on your PATH, or the one of the cluster's own version. Nothing is written into
+    your kubeconfig; for that see `./hardway kubeconfig --merge`.
+    """
+    reached = reach(stack)
+    if reached.access.kubeconfig is None:
+        raise Problem(
+            f"the cluster of the stack '{stack}' has not been ready yet",
+            f"bring it up with ./hardway up --stack {stack}",
+        )
+    paths = lab_paths()
+    with private_folder(paths, "kubectl") as folder:
+        write_private(folder / "kubeconfig", reached.access.kubeconfig)
+        words = [str(program(reached.spec)), *(arguments or [])]
+        environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
+        status = subprocess.run(words, env=environment, check=False).returncode
+    raise typer.Exit(status)
+
+
+def program(spec: Cluster) -> Path:
+    """The ``kubectl`` on PATH, or that of the store in the cluster's version."""
+    if found := shutil.which("kubectl"):
+        return Path(found)
+    store = Store(Cache(), progress(), lab_paths().logs)
+    wanted = artifacts(spec.versions, spec.architecture, spec.runtime)
+    stored = next((store.find(one) for one in wanted if one.name == "kubectl"), None)
+    if stored is None:
+        raise Problem(
+            "there is no kubectl on PATH, and the store has none of the cluster's version",
+            "install kubectl, or fetch it with ./hardway artifacts fetch",
+        )
+    return stored.path
+
+
+def env(stack: StackOption = "dev") -> None:
+    """Print what a plain `pulumi` needs to work on a stack: `eval "$(./hardway env)"`.
+
+    It names the lab's tools, state, passphrase file and offer; there is nothing secret in it. With
+    a private libvirt start the shell in its network namespace first, as the last line says.
+    """
+    ready = opened(stack).stack
+    ours = ready.environment()
+    for name, value in sorted(ours.items()):
+        if os.environ.get(name) != value:
+            print(f"export {name}={shlex.quote(value)}")
+    if ready.enter:
+        print(f"# the machines are reached from within: {shlex.join(ready.enter)} bash")

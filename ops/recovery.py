@@ -1,0 +1,93 @@
+"""What an update that was killed leaves behind, taken away before the next one begins.
+
+The engine notes what it is about to do. Where it never learned how that ended, the note stays in
+the state as a pending operation, the lock on the state stays locked, and libvirt may have a disk, a
+machine or a network that the state does not know, whose name would then be taken.
+"""
+
+import json
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.connection import Libvirt, ask
+from lab.problem import Problem
+from lab.stack import Stack
+
+Say = Callable[[str], None]
+
+REMOVALS: dict[str, tuple[tuple[str, ...], ...]] = {
+    # The first words may find nothing to end; the last ones take the name away.
+    "libvirt:index/domain:Domain": (("destroy",), ("undefine", "--nvram")),
+    "libvirt:index/network:Network": (("net-destroy",), ("net-undefine",)),
+    "libvirt:index/volume:Volume": (("vol-delete", "--pool", "{pool}"),),
+    "libvirt:index/cloudInitDisk:CloudInitDisk": (("vol-delete", "--pool", "{pool}"),),
+}
+"""Kind of resource to virsh's words that take it out of libvirt; its name comes after the first."""
+
+
+def recover(stack: Stack, host: Libvirt | None, say: Say) -> None:
+    """Unlock a state whose update has died, and clear what that was in the middle of creating."""
+    _unlock(stack, say)
+    told = stack.pulumi("stack", "export", capture=True)
+    if told.returncode != 0:
+        return
+    state = json.loads(told.stdout)
+    pending = state["deployment"].get("pending_operations") or []
+    if not pending:
+        return
+    for operation in pending:
+        if operation["type"] == "creating" and host is not None:
+            _remove(operation["resource"], host, say)
+    state["deployment"]["pending_operations"] = []
+    say(f"an earlier update was cut off in {len(pending)} operations; they are begun again")
+    with tempfile.TemporaryDirectory(dir=stack.paths.state) as folder:
+        file = Path(folder, "state.json")
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(state))
+        done = stack.pulumi("stack", "import", "--file", str(file), capture=True)
+    if done.returncode != 0:
+        raise Problem(
+            f"the pending operations of the stack '{stack.name}' cannot be cleared "
+            f"({' '.join(done.stderr.split())})",
+            "see ./hardway pulumi refresh --clear-pending-creates",
+        )
+
+
+def _unlock(stack: Stack, say: Say) -> None:
+    """Take away the locks of processes of this host that have ended, in the lab's own backend."""
+    for lock in (stack.paths.backend / ".pulumi" / "locks").rglob("*.json"):
+        if lock.parent.name != stack.name:
+            continue
+        try:
+            holder = json.loads(lock.read_text())
+        except (OSError, ValueError):
+            continue
+        if holder.get("hostname") == socket.gethostname() and not _runs(int(holder["pid"])):
+            say(f"the update with the process {holder['pid']} has died; its lock is taken away")
+            lock.unlink(missing_ok=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _remove(resource: Mapping[str, Any], host: Libvirt, say: Say) -> None:
+    kind, inputs = resource["type"], resource.get("inputs", {})
+    name = inputs.get("name")
+    if kind not in REMOVALS or not isinstance(name, str):
+        return
+    for verb, *options in REMOVALS[kind]:
+        words = [option.format(pool=inputs.get("pool", host.pool)) for option in options]
+        done = ask(host.uri, verb, name, *words, timeout=60)
+        if done is not None and done.returncode == 0:
+            say(f"{name} was left half-made by an earlier update: {verb}")

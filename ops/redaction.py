@@ -1,0 +1,122 @@
+"""Taking secrets out of text that goes to somebody else: those that are known, and their look."""
+
+import json
+import re
+import string
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+LEFT_OUT = "[secret left out]"
+
+SHORTEST = 8
+"""Characters; what is shorter also stands where it is no secret."""
+
+KEY = re.compile(
+    r"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----"
+    r"(.{0,16384}?-----END \1PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]*)",
+    re.DOTALL,
+)
+"""A private key in PEM, whatever stands between its lines; also one that lost its end."""
+
+END_OF_KEY = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY-----")
+IN_KEY = frozenset(string.ascii_letters + string.digits + "+/=\\ \t\r\n")
+"""What stands before the end of a key that lost its beginning."""
+
+ENCODED = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]+=*")
+"""PEM in base64, as kubeconfigs have it: it begins with ``-----BEGIN``."""
+
+LOOKS = (
+    # A token of a service account: JWT (RFC 7519), whose header is JSON.
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), LEFT_OUT),
+    (re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{8,}"), rf"\1\2{LEFT_OUT}"),
+    (
+        re.compile(
+            r"(?i)(\b(?:client-key-data|token|password|passwd)[\"']?\s*[:=]\s*[\"']?)[^\s\"',]{4,}"
+        ),
+        rf"\1{LEFT_OUT}",
+    ),
+)
+
+
+class Redaction:
+    """Takes a set of secrets out of texts, and whatever looks like a key or token."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        found = {part for secret in secrets for part in _parts(secret)}
+        # Whole ones first: a part that is gone would hide them.
+        self._known = sorted(found, key=lambda part: (-len(part), part))
+
+    def __call__(self, text: str) -> str:
+        """The text with ``LEFT_OUT`` in place of secrets."""
+        for part in self._known:
+            text = text.replace(part, LEFT_OUT)
+        text = KEY.sub(LEFT_OUT, text)
+        text = _without_rests(text)
+        text = ENCODED.sub(_unless_public, text)
+        for look, instead in LOOKS:
+            text = look.sub(instead, text)
+        return text
+
+
+def _without_rests(text: str) -> str:
+    # By hand: a pattern that begins with a long run of characters takes quadratic time.
+    while end := END_OF_KEY.search(text):
+        start = end.start()
+        while start > 0 and text[start - 1] in IN_KEY:
+            start -= 1
+        text = text[:start] + LEFT_OUT + text[end.end() :]
+    return text
+
+
+def _unless_public(match: re.Match[str]) -> str:
+    """Certificates are PEM as well, and useful; a decoded beginning tells them apart."""
+    whole = match[0].rstrip("=")
+    decoded = b64decode(whole[: len(whole) - len(whole) % 4])
+    return LEFT_OUT if b"PRIVATE KEY-----" in decoded[:60] else match[0]
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """What of a secret may stand in a text: itself, as JSON and base64 have it, and its pieces."""
+    for text in _leaves(secret):
+        stripped = text.strip()
+        if len(stripped) < SHORTEST:
+            continue
+        yield stripped
+        yield json.dumps(stripped)[1:-1]
+        # The last four characters depend on what follows, such as a newline.
+        yield b64encode(stripped.encode()).decode()[:-4]
+        for key in KEY.finditer(stripped):
+            yield from _lines(key[0])
+        for encoded in ENCODED.finditer(stripped):
+            if _unless_public(encoded) == LEFT_OUT:
+                yield encoded[0]
+                yield from _parts(b64decode(encoded[0] + "==").decode(errors="replace"))
+
+
+def _lines(key: str) -> Iterator[str]:
+    """The lines of a PEM text that only it has; a log may show each with something before it."""
+    for line in re.split(r"\n|\\n", key):
+        bare = line.strip()
+        if len(bare) >= 2 * SHORTEST and not bare.startswith("-----"):
+            yield bare
+
+
+def _leaves(secret: str) -> Iterator[str]:
+    """The texts in a secret that is JSON, else the secret itself."""
+    try:
+        value = json.loads(secret)
+    except ValueError:
+        value = None
+    if isinstance(value, dict | list):
+        yield from _texts(value)
+    else:
+        yield secret
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield from _leaves(value)
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)

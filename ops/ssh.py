@@ -1,0 +1,89 @@
+"""``./hardway ssh NODE``: OpenSSH, with the stack's key and the machine's expected host key."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from lab.paths import LabPaths, lab_paths
+from lab.problem import Problem
+from ops.lifecycle import StackOption
+from ops.private import private_folder, write_private
+from ops.reach import reach
+from probe.access import Access
+
+OPTIONS = {
+    "BatchMode": "yes",
+    "CheckHostIP": "no",
+    "ConnectTimeout": "30",
+    "GlobalKnownHostsFile": "none",
+    "IdentitiesOnly": "yes",
+    "IdentityAgent": "none",
+    "StrictHostKeyChecking": "yes",
+    "UpdateHostKeys": "no",
+}
+"""Nothing of the person's own settings, keys or known hosts counts (ssh_config(5))."""
+
+SIGNALLED = 128
+"""Added by shells to the number of the signal that ended a program."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command(rich_help_panel="A cluster")(ssh)
+
+
+def ssh(
+    node: Annotated[str, typer.Argument(help="The machine's name.")],
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(help="What to run there, after `--`; else you get a shell."),
+    ] = None,
+    stack: StackOption = "dev",
+) -> None:
+    """Log in to a machine as root: `./hardway ssh master`, or run a command there and come back.
+
+    As with ssh itself, the words of a command are joined by spaces and read by the machine's shell:
+    `./hardway ssh master -- journalctl -u kubelet`. The exit code is the command's. The cluster
+    need not be ready.
+    """
+    access = reach(stack).access
+    if node not in access.machines:
+        raise Problem(
+            f"the stack '{stack}' has no machine '{node}'",
+            f"name one of {', '.join(sorted(access.machines))}",
+        )
+    raise typer.Exit(session(access, node, command or (), lab_paths()))
+
+
+def session(access: Access, node: str, command: Sequence[str], paths: LabPaths) -> int:
+    """Run ssh with this process's terminal until it ends; returns the exit code for ours."""
+    program = shutil.which("ssh")
+    if program is None:
+        raise Problem("the program ssh is missing", "install the package openssh-client")
+    machine = access.machines[node]
+    with private_folder(paths, "ssh") as folder:
+        write_private(folder / "key", access.ssh_key)
+        write_private(folder / "known_hosts", f"{node} {machine.host_key}\n")
+        options = {
+            **OPTIONS,
+            "HostKeyAlias": node,
+            "IdentityFile": folder / "key",
+            "UserKnownHostsFile": folder / "known_hosts",
+        }
+        words = [program, "-F", "none", *(f"-o{key}={value}" for key, value in options.items())]
+        to = ["-p", str(machine.port), "-l", machine.user, "--", machine.address]
+        child = subprocess.Popen([*words, *to, *command])
+        try:
+            status = child.wait()
+        except BaseException:
+            child.terminate()  # which lets ssh give the terminal back as it was
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(5)
+            child.kill()
+            child.wait()
+            raise
+    return status if status >= 0 else SIGNALLED - status

@@ -1,0 +1,55 @@
+"""The content of secret files, from keys and certificates."""
+
+from certs.bundle import Authorities, Bundle
+from certs.encryption import encryption_configuration
+from certs.kubeconfig import kubeconfig
+from certs.table import Authority
+from plan.model import (
+    AuthorityCertificate,
+    AuthorityKey,
+    Certificate,
+    EncryptionConfiguration,
+    Kubeconfig,
+    PrivateKey,
+    ServiceAccountKey,
+    Source,
+)
+from plan.render import Material
+
+
+def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material:
+    """What secret files of whoever holds this bundle are made of.
+
+    The material raises KeyError for a certificate that the bundle does not have, and ValueError
+    for the key of an external authority.
+    """
+    signers, pairs = authorities.signers, bundle.pairs
+
+    def content(source: Source) -> str:
+        match source:
+            case Certificate(name=name):
+                return pairs[name].certificate
+            case PrivateKey(name=name):
+                return pairs[name].key
+            case AuthorityCertificate(authority=name):
+                return signers[Authority(name)].certificate
+            case AuthorityKey(authority=name):
+                if (key := signers[Authority(name)].key) is None:
+                    raise ValueError(f"the key of {name} is external")
+                return key
+            case ServiceAccountKey(half=half):
+                pair = authorities.service_account
+                return pair.public if half == "public" else pair.private
+            case EncryptionConfiguration():
+                return encryption_configuration(authorities.encryption_key)
+            case Kubeconfig(certificate=name, server=server):
+                return kubeconfig(
+                    cluster_name=cluster,
+                    server=server,
+                    authority_pem=signers[Authority.KUBERNETES].certificate,
+                    certificate_pem=pairs[name].certificate,
+                    key_pem=pairs[name].key,
+                    user=name,
+                )
+
+    return content

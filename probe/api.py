@@ -1,0 +1,132 @@
+"""The Kubernetes API, asked over HTTPS with the certificate of a kubeconfig."""
+
+import asyncio
+import json
+import os
+import ssl
+from base64 import b64decode
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import yaml
+
+CONNECT, ANSWER = 10, 30
+"""Seconds for a connection, and for a whole answer."""
+
+
+class ApiError(Exception):
+    """The API gave no usable answer; the text is one sentence without its full stop."""
+
+
+class Api:
+    """A client for the user of a kubeconfig's current context. An async context manager.
+
+    Raises ApiError for a kubeconfig without a server, an authority or a client certificate inside.
+    """
+
+    def __init__(self, kubeconfig: str) -> None:
+        try:
+            cluster, user = _current(yaml.safe_load(kubeconfig))
+            self.server = str(cluster["server"])
+            context = _tls(
+                authority=_decoded(cluster, "certificate-authority-data"),
+                pair=_decoded(user, "client-certificate-data") + _decoded(user, "client-key-data"),
+            )
+        except (KeyError, TypeError, ValueError, StopIteration, yaml.YAMLError, ssl.SSLError) as e:
+            # Its own words could quote a key.
+            raise ApiError(f"the stack's kubeconfig cannot be used ({type(e).__name__})") from None
+        # A proxy of this computer's does not lead to the machines.
+        self._client = httpx.AsyncClient(
+            verify=context, trust_env=False, timeout=httpx.Timeout(ANSWER, connect=CONNECT)
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._client.aclose()
+
+    async def text(self, path: str, *, at: str | None = None, **query: str) -> str:
+        """The answer to a GET, at the kubeconfig's server or at another's base URL.
+
+        Raises ApiError, also for an answer that is no success.
+        """
+        base = (at or self.server).rstrip("/")
+        try:
+            async with asyncio.timeout(ANSWER):
+                answer = await self._client.get(base + path, params=query or None)
+        except (httpx.TimeoutException, TimeoutError) as error:
+            raise ApiError(f"{base}{path} gives no answer in time") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ApiError(f"{base} cannot be reached ({_cause(error)})") from error
+        if not answer.is_success:
+            raise ApiError(f"{base}{path} answers {answer.status_code} ({_said(answer.text)})")
+        return answer.text
+
+    async def json(self, path: str, *, at: str | None = None, **query: str) -> dict[str, Any]:
+        """``text`` for an answer that is a JSON object."""
+        text = await self.text(path, at=at, **query)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise ApiError(f"{at or self.server}{path} answers, but not as a Kubernetes API does")
+        return value
+
+
+def _current(config: Any) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """The cluster and the user of the current context."""
+
+    def named(many: str, one: str, name: str) -> Any:
+        return next(entry[one] for entry in config[many] if entry["name"] == name)
+
+    context = named("contexts", "context", config["current-context"])
+    return named("clusters", "cluster", context["cluster"]), named("users", "user", context["user"])
+
+
+def _decoded(entry: Mapping[str, str], key: str) -> str:
+    return b64decode(entry[key], validate=True).decode()
+
+
+def _tls(*, authority: str, pair: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=authority)
+    # OpenSSL takes a key from a file only; it is there for as long as that takes.
+    with TemporaryDirectory(prefix="hardway-") as folder:
+        file = Path(folder) / "pair.pem"
+        file.touch(mode=0o600)
+        file.write_text(pair)
+        context.load_cert_chain(file)
+    return context
+
+
+def _cause(error: BaseException) -> str:
+    """The operating system's or TLS' own reason, which httpx wraps several times."""
+    reason = str(error)
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"its certificate is not good: {inner.verify_message}"
+        if isinstance(inner, OSError) and inner.errno and not isinstance(inner, ssl.SSLError):
+            reason = os.strerror(inner.errno)
+        inner = inner.__cause__ or inner.__context__
+    return reason or type(error).__name__
+
+
+def _said(text: str) -> str:
+    """The message of a Status object, the checks of /readyz that failed, or the first line."""
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+    failed = [line for line in lines if line.startswith("[-]")]
+    return "; ".join(failed or lines[:1]) or "no reason given"

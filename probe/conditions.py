@@ -1,0 +1,195 @@
+"""Whether a condition of ``plan.conditions`` holds: a question to the cluster for each kind."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from plan import layout
+from plan.conditions import (
+    ApiServers,
+    Check,
+    Members,
+    NameResolves,
+    Nodes,
+    Pods,
+    PodsReach,
+    ServiceAnswers,
+)
+from probe import pods
+from probe.access import Access
+from probe.api import Api, ApiError
+from probe.failure import Unmet, demand
+from probe.machines import Done, Machines, Unreachable
+
+MEMBERS_LIMIT = 40
+"""Seconds for two questions to etcd; an emulated machine needs many to start etcdctl."""
+
+
+@dataclass(frozen=True)
+class Doors:
+    """What a cluster is asked through."""
+
+    machines: Machines
+    kubernetes: Api | None
+    """None before the cluster has a kubeconfig."""
+
+    @property
+    def api(self) -> Api:
+        """The API. Raises Unmet where nothing opens it."""
+        if self.kubernetes is None:
+            raise Unmet(
+                "there is no kubeconfig yet, so the API cannot be asked; ./hardway up makes it",
+                wholly=True,
+            )
+        return self.kubernetes
+
+
+@asynccontextmanager
+async def doors(access: Access) -> AsyncIterator[Doors]:
+    """Ways into a cluster, closed at the end. Raises ApiError for a kubeconfig that is none."""
+    async with AsyncExitStack() as stack:
+        machines = await stack.enter_async_context(Machines(access))
+        api = Api(access.kubeconfig) if access.kubeconfig else None
+        if api is not None:
+            await stack.enter_async_context(api)
+        yield Doors(machines, api)
+
+
+async def ask(check: Check, through: Doors) -> Unmet | None:
+    """None where the check holds now, else what is not so. Takes about a minute at most."""
+    try:
+        await _demand(check, through)
+    except Unmet as unmet:
+        return unmet
+    except (ApiError, Unreachable) as error:
+        return Unmet(str(error), wholly=True)
+    return None
+
+
+async def _demand(check: Check, through: Doors) -> None:
+    """Raises Unmet, ApiError or Unreachable where it does not hold."""
+    match check:
+        case Members():
+            await _members(check, through.machines)
+        case ApiServers():
+            await _api_servers(check, through.api)
+        case Nodes():
+            await _nodes(check, through.api)
+        case Pods():
+            await pods.run(through.api, check)
+        case PodsReach():
+            await pods.reach_each_other(through.machines, through.api, check)
+        case ServiceAnswers():
+            await pods.reach_service(through.machines, through.api, check)
+        case NameResolves():
+            await pods.resolve(through.machines, through.api, check)
+        case _:
+            assert_never(check)
+
+
+# -- etcd ----------------------------------------------------------------------------------------
+
+
+async def _members(check: Members, machines: Machines) -> None:
+    node, done = await _first_answer(check, machines)
+    if done.status != 0:
+        raise Unmet(f"etcd cannot be asked on {node} ({done.said})")
+    try:
+        listed, health = map(json.loads, done.stdout.splitlines())
+    except ValueError as error:
+        raise Unmet(f"etcdctl on {node} does not say what it should ({done.said})") from error
+    if listed is not None:
+        # First, since a learner's health is that it tells none.
+        demand(_differences(check.members, listed["members"]))
+    names = {url: name for name, url in check.members.items()}
+    demand(
+        f"etcd's member {names.get(row['endpoint'], '?')} ({row['endpoint']}) is not healthy "
+        f"({row.get('error', 'no reason given')})"
+        for row in health or ()
+        if not row["health"]
+    )
+    if listed is None or health is None:
+        raise Unmet(f"etcd does not answer on {node} ({done.said})")
+
+
+async def _first_answer(check: Members, machines: Machines) -> tuple[str, Done]:
+    """The answer of the first member that can be asked. Raises Unmet where none can."""
+    failures = []
+    for name in check.members:
+        try:
+            return name, await machines.run(
+                name,
+                pods.script("members"),
+                layout.MEMBER_AUTHORITY,
+                layout.certificate("etcd-healthcheck-client"),
+                layout.private_key("etcd-healthcheck-client"),
+                ",".join(check.members.values()),
+                timeout=MEMBERS_LIMIT,
+            )
+        except Unreachable as error:
+            failures.append(str(error))
+    raise Unmet("; ".join(failures), wholly=True)
+
+
+def _differences(wanted: Mapping[str, str], listed: list[Mapping[str, Any]]) -> Iterator[str]:
+    # A member has no name before it was started for the first time.
+    found = {one.get("name") or f"at {one['peerURLs'][0]}": one for one in listed}
+    for name in wanted.keys() - found.keys():
+        yield f"etcd has no member {name}"
+    for name, one in sorted(found.items()):
+        urls = one.get("clientURLs", [])
+        if "name" not in one:
+            yield f"etcd's member {name} was never started"
+        elif name not in wanted:
+            yield f"etcd has a member {name}, which is none of this cluster's"
+        elif one.get("isLearner"):
+            yield f"etcd's member {name} is still a learner"
+        elif urls != [wanted[name]]:
+            yield f"etcd's member {name} says it is at {', '.join(urls)} and not {wanted[name]}"
+
+
+# -- the API -------------------------------------------------------------------------------------
+
+
+async def _api_servers(check: ApiServers, api: Api) -> None:
+    async def failure(name: str, url: str) -> str | None:
+        try:
+            await api.text("/readyz", at=url)
+            version = (await api.json("/version", at=url)).get("gitVersion")
+        except ApiError as error:
+            return f"the API server of {name} is not ready: {error}"
+        if version != check.version:
+            return f"the API server of {name} is {version} and not {check.version}"
+        return None
+
+    told = await asyncio.gather(*(failure(*server) for server in check.servers.items()))
+    failures = [one for one in told if one]
+    demand(failures, wholly=len(failures) == len(check.servers))
+
+
+async def _nodes(check: Nodes, api: Api) -> None:
+    listed = await api.json("/api/v1/nodes")
+    found = {item["metadata"]["name"]: item.get("status", {}) for item in listed["items"]}
+    unready = {name: why for name in check.nodes if (why := _unready(found.get(name)))}
+    failures = [f"{name} {why}" for name, why in unready.items()]
+    for name in sorted(found.keys() - set(check.nodes)):
+        failures.append(f"there is a Node {name}, which is no machine of this cluster")
+    for name in check.nodes:
+        version = found.get(name, {}).get("nodeInfo", {}).get("kubeletVersion")
+        if name not in unready and version != check.version:
+            failures.append(f"the kubelet of {name} is {version} and not {check.version}")
+    demand(failures, wholly=len(unready) == len(check.nodes))
+
+
+def _unready(status: Mapping[str, Any] | None) -> str | None:
+    """Why a node is not Ready; None where it is."""
+    if status is None:
+        return "has no Node object"
+    ready = pods.condition(status, "Ready")
+    if ready.get("status") == "True":
+        return None
+    why = ready.get("message") or ready.get("reason") or "its kubelet has not said why"
+    return f"is not Ready ({why})"

@@ -1,0 +1,68 @@
+"""Just enough of DNS (RFC 1035) to ask for the addresses of a name and read the answer."""
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+A, IN = 1, 1
+RECURSION_DESIRED, RESPONSE, CODE = 0x0100, 0x8000, 0x000F
+CODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")
+
+
+class NoDns(Exception):
+    """Bytes that are no answer to the question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a name server says."""
+
+    code: str
+    """Such as ``NOERROR`` or ``NXDOMAIN``."""
+    addresses: tuple[IPv4Address, ...]
+
+
+def query(name: str, identifier: int) -> bytes:
+    """A question for the IPv4 addresses of a name; ``identifier`` is of 16 bits."""
+    header = struct.pack("!6H", identifier, RECURSION_DESIRED, 1, 0, 0, 0)
+    return header + _labels(name) + struct.pack("!2H", A, IN)
+
+
+def read(message: bytes, identifier: int) -> Answer:
+    """The answer to the question of this identifier. Raises NoDns for anything else."""
+    try:
+        told, flags, questions, answers, _, _ = struct.unpack_from("!6H", message)
+        if told != identifier or not flags & RESPONSE:
+            raise NoDns("it is no answer to this question")
+        place = 12
+        for _ in range(questions):
+            place = _after_name(message, place) + 4
+        addresses = []
+        for _ in range(answers):
+            place = _after_name(message, place)
+            kind, family, _, length = struct.unpack_from("!2HIH", message, place)
+            place += 10
+            if (kind, family, length) == (A, IN, 4):
+                addresses.append(IPv4Address(message[place : place + 4]))
+            place += length
+    except (struct.error, IndexError, ValueError) as error:
+        raise NoDns("it is cut off or garbled") from error
+    code = flags & CODE
+    return Answer(
+        code=CODES[code] if code < len(CODES) else f"code {code}", addresses=tuple(addresses)
+    )
+
+
+def _labels(name: str) -> bytes:
+    """Each label after its length, and the root's, which is empty."""
+    labels = [label.encode("ascii") for label in name.rstrip(".").split(".")]
+    return b"".join(bytes([len(label)]) + label for label in (*labels, b""))
+
+
+def _after_name(message: bytes, place: int) -> int:
+    """Where the name that begins here ends; the second half may be elsewhere (4.1.4)."""
+    while length := message[place]:
+        if length >= 0xC0:
+            return place + 2
+        place += 1 + length
+    return place + 1

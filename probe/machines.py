@@ -1,0 +1,200 @@
+"""Commands on the cluster's machines, over SSH."""
+
+import asyncio
+import os
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import asyncssh
+
+from probe.access import Access, MachineAccess
+
+AT_ONCE = 50
+"""Commands under way at the same time, on all machines together."""
+
+SESSIONS = 8
+"""Commands under way on one machine: OpenSSH's server refuses the eleventh (MaxSessions)."""
+
+CONNECT = 10
+"""Seconds for the connection, and again for the login."""
+
+KEEPALIVE, MISSED = 5, 3
+"""Seconds between signs of life, and how many of them may stay unanswered."""
+
+CLOSE = 1
+"""Seconds for the goodbyes."""
+
+GRACE = 10
+"""Seconds that a command's answer may take beyond the time that the command has."""
+
+
+class Unreachable(Exception):
+    """A machine cannot be asked; the text is one sentence without its full stop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A command that ended."""
+
+    status: int
+    """124 where its time was over (as ``timeout`` has it), negative where a signal ended it."""
+    stdout: str
+    stderr: str
+
+    @property
+    def said(self) -> str:
+        """Why it failed, in its own words: the last line."""
+        if self.status == 124:
+            return "it did not end in its time"
+        lines = [line.strip() for line in f"{self.stdout}\n{self.stderr}".splitlines()]
+        return next((line for line in reversed(lines) if line), f"exit status {self.status}")
+
+
+@dataclass
+class _Line:
+    """What leads to one machine."""
+
+    connection: asyncssh.SSHClientConnection | None = None
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    sessions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SESSIONS))
+
+
+class Machines:
+    """The machines of a cluster, each with one connection that is made when it is first needed.
+
+    It is kept, and made again after it was lost. An async context manager.
+    """
+
+    def __init__(self, access: Access, *, at_once: int = AT_ONCE) -> None:
+        self._access = access
+        self._slots = asyncio.Semaphore(at_once)
+        self._lines = {name: _Line() for name in access.machines}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._lines)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        made = [line.connection for line in self._lines.values() if line.connection is not None]
+        for connection in made:
+            connection.close()
+        # A dead machine confirms nothing.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE):
+                await asyncio.gather(*(connection.wait_closed() for connection in made))
+
+    async def run(
+        self,
+        node: str,
+        script: str,
+        *words: str,
+        timeout: float,
+        input: str | None = None,  # noqa: A002  # as subprocess has it
+    ) -> Done:
+        """Run a script for bash on a machine, where it is ended after ``timeout`` seconds.
+
+        Everybody on the machine can see the script and its words (together below 100 kB) while it
+        runs: what is secret or large goes in by ``input``. Raises Unreachable where the machine is
+        not reached, or was lost before the script ended.
+        """
+        command = shlex.join(
+            ["timeout", "--kill-after=5", f"{timeout:g}"]
+            # Started by sshd, bash would read the person's settings first (bash(1), INVOCATION).
+            + ["bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *words]
+        )
+        if node not in self._lines:
+            raise Unreachable(f"{node} is no machine of this stack, so it cannot be asked")
+        line = self._lines[node]
+        async with line.sessions, self._slots:
+            connection = await self._connection(node, line)
+            try:
+                async with asyncio.timeout(timeout + GRACE):
+                    return await _done(connection, command, input)
+            except (OSError, asyncssh.Error) as error:
+                # Without an answer in its time the connection is as good as lost, too.
+                connection.abort()
+                raise Unreachable(_lost(node, error)) from error
+
+    async def _connection(self, node: str, line: _Line) -> asyncssh.SSHClientConnection:
+        async with line.opening:
+            if line.connection is None or line.connection.is_closed():
+                machine = self._access.machines[node]
+                try:
+                    line.connection = await _opened(machine, self._access.ssh_key)
+                except (OSError, asyncssh.Error, ValueError) as error:
+                    raise Unreachable(_refused(node, machine, error)) from error
+            return line.connection
+
+
+async def _opened(machine: MachineAccess, key: str) -> asyncssh.SSHClientConnection:
+    """A connection to exactly this machine; nothing of the person's own SSH settings counts."""
+    return await asyncssh.connect(
+        machine.address,
+        machine.port,
+        username=machine.user,
+        client_keys=[asyncssh.import_private_key(key)],
+        known_hosts=([asyncssh.import_public_key(machine.host_key)], [], []),
+        preferred_auth="publickey",
+        agent_path=None,
+        config=None,
+        gss_host=None,
+        connect_timeout=CONNECT,
+        login_timeout=CONNECT,
+        keepalive_interval=KEEPALIVE,
+        keepalive_count_max=MISSED,
+    )
+
+
+async def _done(connection: asyncssh.SSHClientConnection, command: str, given: str | None) -> Done:
+    result = await connection.run(
+        command,
+        input=given,
+        stdin=asyncssh.DEVNULL if given is None else asyncssh.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
+    if result.returncode is None:
+        raise asyncssh.ConnectionLost("the command's end was not told")
+    return Done(
+        status=result.returncode,
+        stdout=str(result.stdout or ""),
+        stderr=str(result.stderr or ""),
+    )
+
+
+def _refused(node: str, machine: MachineAccess, error: Exception) -> str:
+    place = f"{node} ({machine.address} port {machine.port})"
+    match error:
+        case TimeoutError():
+            return f"{place} does not answer over SSH within {CONNECT} s"
+        case asyncssh.HostKeyNotVerifiable():
+            return f"{place} shows another SSH host key than the stack's: it is another machine"
+        case asyncssh.PermissionDenied():
+            return f"{place} does not let {machine.user} in with the stack's SSH key"
+        case asyncssh.KeyImportError():
+            return f"the stack's SSH keys for {node} cannot be read ({error})"
+        case _:
+            return f"{place} cannot be reached over SSH ({_words(error)})"
+
+
+def _lost(node: str, error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"{node} gave no answer in time"
+    return f"the SSH connection to {node} broke off ({_words(error)})"
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # asyncio has its own words in their place
+    return str(error) or type(error).__name__

@@ -1,0 +1,155 @@
+"""A lab of the tests' own with a stack in it, used through the door as a person would."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab import libvirt
+from lab.paths import PROJECT, LabPaths, lab_paths
+from probe.access import Access
+
+STACK = "mt"
+
+
+class Lab:
+    """A lab with its state in a folder of its own; whatever is said through it is kept."""
+
+    def __init__(self, folder: Path, stack: str = STACK) -> None:
+        self.folder = folder
+        self.stack = stack
+        self.file = PROJECT / f"Pulumi.{stack}.yaml"
+        self.environment = {
+            **os.environ,
+            "XDG_STATE_HOME": str(folder / "state"),
+            "HARDWAY_LAB": f"m{os.getpid() % 10**6}",
+            "PULUMI_STACK": stack,
+        }
+        for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE", "KUBECONFIG"):
+            self.environment.pop(name, None)
+        self.transcript = ""
+
+    @property
+    def paths(self) -> LabPaths:
+        saved = {name: os.environ.get(name) for name in ("XDG_STATE_HOME", "HARDWAY_LAB")}
+        os.environ.update({name: self.environment[name] for name in saved})
+        try:
+            return lab_paths()
+        finally:
+            for name, value in saved.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+    # -- the stack's description ---------------------------------------------------------------
+
+    def describe(self, cluster: dict[str, Any]) -> None:
+        """Write the stack's file."""
+        text = yaml.safe_dump({"config": {"hardway:cluster": cluster}}, sort_keys=False)
+        self.file.write_text(text)
+
+    @property
+    def cluster(self) -> dict[str, Any]:
+        value: dict[str, Any] = yaml.safe_load(self.file.read_text())["config"]["hardway:cluster"]
+        return value
+
+    # -- the door ------------------------------------------------------------------------------
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start ``./hardway`` and come back at once."""
+        return subprocess.Popen(
+            [PROJECT / "hardway", *words],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def hardway(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [PROJECT / "hardway", *words],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        secret = "--show-secrets" in words or words == ("kubeconfig",)
+        printed = "(secrets)\n" if secret else done.stdout
+        self.transcript += f"$ hardway {' '.join(words)}\n{printed}{done.stderr}\n"
+        if ok:
+            assert done.returncode == 0, f"{words}:\n{printed[-4000:]}\n{done.stderr[-4000:]}"
+        return done
+
+    def pulumi(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.hardway("pulumi", *words, ok=ok)
+
+    def kubectl(self, *words: str, ok: bool = True) -> str:
+        return self.hardway("kubectl", *words, ok=ok).stdout
+
+    def objects(self, *words: str) -> Any:
+        return json.loads(self.kubectl("get", *words, "--output", "json"))
+
+    def on(self, node: str, command: str, *, ok: bool = True) -> str:
+        """What a command prints on a machine."""
+        return self.hardway("ssh", node, "--", command, ok=ok).stdout
+
+    def outputs(self) -> dict[str, Any]:
+        words = ("stack", "output", "--json", "--show-secrets")
+        found: dict[str, Any] = json.loads(self.pulumi(*words).stdout)
+        return found
+
+    def access(self) -> Access:
+        return Access.from_outputs(self.outputs())
+
+    def changes(self) -> dict[str, str]:
+        """Name to operation of what a preview would do."""
+        told = json.loads(self.pulumi("preview", "--json").stdout)
+        return {
+            step["urn"].rpartition("::")[2]: step["op"]
+            for step in told["steps"]
+            if step["op"] != "same"
+        }
+
+    # -- its libvirt ---------------------------------------------------------------------------
+
+    def libvirt(self) -> libvirt.Libvirt:
+        found = libvirt.find(self.paths)
+        assert found is not None
+        return found
+
+    def virsh(self, *words: str) -> str:
+        return libvirt.virsh(self.libvirt(), *words)
+
+    def inside(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a program where the machines' network is."""
+        return subprocess.run(
+            [*libvirt.enter(self.libvirt()), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **options,
+        )
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def close(self, *, failed: bool) -> None:
+        """End everything; of a failure keep what ``diagnose`` finds."""
+        if failed:
+            place = Path(os.environ.get("HARDWAY_DIAGNOSES", self.folder))
+            place.mkdir(parents=True, exist_ok=True)
+            self.hardway("diagnose", "--output", str(place / f"{self.stack}.tar.gz"), ok=False)
+            print(f"diagnosis: {place / self.stack}.tar.gz")
+        self.hardway("down", ok=False)
+        self.file.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
+        if failed:
+            print(self.transcript[-60000:])

@@ -1,0 +1,396 @@
+"""The default stack on real machines, from nothing to nothing, as a person would use it.
+
+The tests of this module tell one story and run in this order on the same cluster.
+"""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from certs.ssh import new_key_pair
+from lab import libvirt
+from lab.paths import PROJECT
+from plan import layout
+from tests.machine.lab import Lab
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
+
+MASTER, MINIONS = "master", ("minion1", "minion2")
+ADDRESS = "192.168.1.10"
+API = f"https://{ADDRESS}:6443"
+SECRET = "hardway-was-here"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    default = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text())
+    lab.describe(default["config"]["hardway:cluster"])
+    before = request.session.testsfailed
+    try:
+        _cut_off(lab)
+        lab.hardway("up")
+        yield lab
+    except BaseException:
+        before = -1
+        raise
+    finally:
+        lab.close(failed=request.session.testsfailed > before)
+
+
+def _cut_off(lab: Lab) -> None:
+    """Kill a first ``up`` in the middle: all that follows happens on what it left."""
+    process = lab.start("up")
+    assert process.stdout is not None
+    for line in process.stdout:
+        lab.transcript += line
+        if "-artifacts" in line and "creating" in line:
+            break
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    # The engine and its plugins lead groups of their own.
+    for pid in _below(str(lab.paths.state)):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _below(state: str) -> Iterator[int]:
+    """The processes of Pulumi that work on this state."""
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            command = (folder / "cmdline").read_bytes()
+            environment = (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"pulumi" in command and state.encode() in environment:
+            yield int(folder.name)
+
+
+def until(what: str, true: Callable[[], bool], seconds: float = 600) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(3)
+
+
+def started(lab: Lab, node: str, *units: str) -> str:
+    """When the services of a machine were started, and its boot."""
+    words = " ".join(units or ("containerd", "kubelet", "kube-proxy", "flanneld"))
+    return lab.on(
+        node,
+        f"cat /proc/sys/kernel/random/boot_id; systemctl show -p ExecMainStartTimestampMonotonic "
+        f"{words}",
+    )
+
+
+# -- up --------------------------------------------------------------------------------------------
+
+
+def test_up_went_on_from_where_it_was_cut_off_and_the_cluster_is_healthy(lab: Lab) -> None:
+    told = json.loads(lab.hardway("validate", "--json").stdout)
+    assert told["verdict"] == "healthy", told
+    assert {one["name"] for one in told["conditions"]} >= {"members", "api", "nodes", "dns"}
+    nodes = {one["metadata"]["name"]: one for one in lab.objects("nodes")["items"]}
+    assert nodes.keys() == {MASTER, *MINIONS}
+    versions = {one["status"]["nodeInfo"]["kubeletVersion"] for one in nodes.values()}
+    assert versions == {f"v{lab.outputs()['versions']['kubernetes']}"}
+
+
+def test_a_second_preview_is_empty_and_no_operation_is_pending(lab: Lab) -> None:
+    lab.pulumi("preview", "--expect-no-changes")
+    state = json.loads(lab.pulumi("stack", "export").stdout)
+    assert not state["deployment"].get("pending_operations")
+
+
+def test_the_outputs_name_everything_and_hide_the_kubeconfig(lab: Lab) -> None:
+    shown = json.loads(lab.pulumi("stack", "output", "--json").stdout)
+    assert shown["endpoint"] == API
+    assert shown["addresses"] == {
+        name: one["address"] for name, one in lab.cluster["machines"].items()
+    }
+    assert shown["kubeconfig"] == shown["ssh_private_key"] == "[secret]"
+    assert "client-key-data" in lab.outputs()["kubeconfig"]
+
+
+def test_the_machine_holds_the_artifacts_with_the_right_bytes(lab: Lab) -> None:
+    said = lab.on("minion1", "cd /var/lib/hardway/store/sha256 && sha256sum *")
+    rows = [line.split() for line in said.splitlines()]
+    assert len(rows) >= 20
+    assert all(digest == name for digest, name in rows)
+    served = json.loads(lab.hardway("status", "--json").stdout)["mirror"]
+    digest = rows[0][0]
+    told = lab.on("minion1", f"curl -fsS {served}/sha256/{digest} | sha256sum")
+    assert told.split()[0] == digest
+
+
+# -- what the cluster can do -----------------------------------------------------------------------
+
+
+def _workload(image: str, generation: int) -> dict[str, Any]:
+    corefile = ".:1053 {\n    health :8080\n    ready :8181\n    log\n    whoami\n}\n"
+    labels = {"app": "probe"}
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "probe"},
+                "data": {"Corefile": corefile},
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "probe"},
+                "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
+            },
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "probe"},
+                "spec": {
+                    "replicas": 2,
+                    "selector": {"matchLabels": labels},
+                    "template": {
+                        "metadata": {"labels": labels, "annotations": {"turn": str(generation)}},
+                        "spec": {
+                            "topologySpreadConstraints": [
+                                {
+                                    "maxSkew": 1,
+                                    "topologyKey": "kubernetes.io/hostname",
+                                    "whenUnsatisfiable": "DoNotSchedule",
+                                    "labelSelector": {"matchLabels": labels},
+                                }
+                            ],
+                            "containers": [
+                                {
+                                    "name": "probe",
+                                    "image": image,
+                                    "imagePullPolicy": "Never",
+                                    "args": ["-conf", "/etc/probe/Corefile"],
+                                    "volumeMounts": [{"name": "c", "mountPath": "/etc/probe"}],
+                                    "readinessProbe": {
+                                        "httpGet": {"path": "/ready", "port": 8181},
+                                        "periodSeconds": 3,
+                                    },
+                                }
+                            ],
+                            "volumes": [{"name": "c", "configMap": {"name": "probe"}}],
+                        },
+                    },
+                },
+            },
+        ],
+    }
+
+
+def _apply(lab: Lab, value: dict[str, Any]) -> None:
+    file = lab.folder / "manifest.json"
+    file.write_text(json.dumps(value))
+    lab.kubectl("apply", "--filename", str(file))
+
+
+def test_a_deployment_rolls_and_its_service_answers_by_name_from_every_machine(lab: Lab) -> None:
+    dns = lab.objects("deployment", "coredns", "--namespace", "kube-system")
+    image = dns["spec"]["template"]["spec"]["containers"][0]["image"]
+    for generation in (1, 2):
+        _apply(lab, _workload(image, generation))
+        lab.kubectl("rollout", "status", "deployment/probe", "--timeout=600s")
+    pods = lab.objects("pods", "--selector", "app=probe")["items"]
+    pods = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
+    assert len({one["spec"]["nodeName"] for one in pods}) == 2, "on two machines"
+    service = lab.objects("service", "probe")["spec"]["clusterIP"]
+    for node in (MASTER, *MINIONS):
+        for address in [one["status"]["podIP"] for one in pods]:
+            assert lab.on(node, f"curl -fsS -m 20 http://{address}:8080/health") == "OK"
+        assert lab.on(node, f"curl -fsS -m 20 http://{service}/health") == "OK"
+
+
+def test_logs_exec_and_port_forward_work(lab: Lab) -> None:
+    (pod, *_) = lab.kubectl("get", "pods", "--selector", "app=probe", "--output", "name").split()
+    assert "CoreDNS-" in lab.kubectl("logs", pod)
+    assert "CoreDNS-" in lab.kubectl("exec", pod, "--", "/coredns", "-version")
+    forward = lab.start("kubectl", "port-forward", pod, "18080:8080")
+    try:
+        assert forward.stdout is not None
+        assert "Forwarding from" in forward.stdout.readline()
+        told = lab.inside("curl", "-fsS", "-m", "20", "http://127.0.0.1:18080/health")
+        assert told.stdout == "OK", told.stderr
+    finally:
+        os.killpg(forward.pid, signal.SIGKILL)
+        forward.wait()
+
+
+# -- what must not be possible ---------------------------------------------------------------------
+
+
+def test_the_api_refuses_who_is_nobody_and_who_is_somebody_elses(lab: Lab) -> None:
+    code = ("curl", "-sk", "-m", "30", "-o", "/dev/null", "-w", "%{http_code}")
+    assert lab.inside(*code, f"{API}/api/v1/nodes").stdout == "401"
+    key, certificate = lab.folder / "foreign.key", lab.folder / "foreign.crt"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        + ["-nodes", "-subj", "/O=system:masters/CN=admin", "-days", "1"]
+        + ["-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    foreign = ("--cert", str(certificate), "--key", str(key))
+    assert lab.inside(*code, *foreign, f"{API}/api/v1/nodes").stdout in ("401", "000")
+
+
+def test_etcd_refuses_a_client_without_a_certificate(lab: Lab) -> None:
+    url = f"https://{ADDRESS}:{layout.ETCD_CLIENT_PORT}/version"
+    done = lab.inside("curl", "-sk", "-m", "30", url)
+    assert done.returncode != 0
+    assert done.stdout == ""
+
+
+def test_another_host_key_is_refused(lab: Lab) -> None:
+    key = lab.folder / "key"
+    key.touch(0o600)
+    key.write_text(lab.access().ssh_key)
+    known = lab.folder / "known_hosts"
+    known.write_text(f"{ADDRESS} {new_key_pair().public}\n")
+    done = lab.inside(
+        *("ssh", "-i", str(key), "-F", "none", "-o", f"UserKnownHostsFile={known}"),
+        *("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", f"root@{ADDRESS}", "true"),
+    )
+    assert done.returncode == 255
+    assert "HOST IDENTIFICATION HAS CHANGED" in done.stderr
+
+
+def test_secrets_are_encrypted_in_etcd_and_the_audit_log_tells_who_made_them(lab: Lab) -> None:
+    lab.kubectl("create", "secret", "generic", "proof", f"--from-literal=word={SECRET}")
+    client = " ".join(
+        [
+            f"--cacert={layout.MEMBER_AUTHORITY}",
+            f"--cert={layout.certificate('etcd-healthcheck-client')}",
+            f"--key={layout.private_key('etcd-healthcheck-client')}",
+        ]
+    )
+    stored = lab.on(
+        MASTER, f"etcdctl {client} get --write-out=json /registry/secrets/default/proof"
+    )
+    value = base64.b64decode(json.loads(stored)["kvs"][0]["value"])
+    assert value.startswith(b"k8s:enc:secretbox:v1:key1:")
+    assert SECRET.encode() not in value
+    told = lab.on(MASTER, 'grep \'"name":"proof"\' /var/log/kubernetes/audit.log | tail -1')
+    event = json.loads(told)
+    assert event["user"]["username"] == "kubernetes-admin"
+    assert SECRET not in told
+
+
+def test_nothing_secret_is_in_the_state_the_logs_or_the_checkout(lab: Lab) -> None:
+    outputs = lab.outputs()
+    key = "".join(outputs["ssh_private_key"].splitlines()[1:-1])[:60]
+    kubeconfig = yaml.safe_load(outputs["kubeconfig"])
+    client = kubeconfig["users"][0]["user"]["client-key-data"][40:100]
+    assert len(key) == len(client) == 60
+    files = [*lab.paths.backend.rglob("*.json*"), *lab.paths.logs.rglob("*"), lab.file]
+    for file in files:
+        text = file.read_text(errors="replace").replace("\\n", "") if file.is_file() else ""
+        for secret in (key, client, "PRIVATE KEY-----"):
+            assert secret not in text, file
+    for secret in (key, client):
+        assert secret not in lab.transcript
+    assert "encryptionsalt" not in lab.file.read_text()
+    assert (lab.paths.state / "passphrase").stat().st_mode & 0o777 == 0o600
+
+
+# -- what changes ----------------------------------------------------------------------------------
+
+
+def test_a_third_minion_costs_one_minion_and_touches_no_other_machine(lab: Lab) -> None:
+    before = {node: started(lab, node) for node in (MASTER, *MINIONS)}
+    cluster = lab.cluster
+    cluster["machines"]["minion3"] = {"address": "192.168.1.13"}
+    lab.describe(cluster)
+    planned = lab.changes()
+    others = {name: op for name, op in planned.items() if not name.startswith("minion3")}
+    assert others.keys() <= {"specification", "ready", "master-add-ons", "master-add-ons-apply"}
+    assert set(others.values()) == {"update"}
+    assert sum(op == "create" for op in planned.values()) <= 11, "ten and their component"
+    lab.hardway("up")
+    assert {node: started(lab, node) for node in before} == before
+    names = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    assert names == {MASTER, *MINIONS, "minion3"}
+
+
+def test_a_minion_that_goes_is_drained_first_and_its_node_and_machine_are_gone(lab: Lab) -> None:
+    before = {node: started(lab, node) for node in (MASTER, *MINIONS)}
+    cluster = lab.cluster
+    del cluster["machines"]["minion3"]
+    lab.describe(cluster)
+    lab.hardway("up")
+    assert {node: started(lab, node) for node in before} == before
+    names = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    assert names == {MASTER, *MINIONS}
+    assert "minion3" not in lab.virsh("list", "--all", "--name")
+    audit = lab.on(MASTER, "grep -h '\"minion3\"' /var/log/kubernetes/audit.log | tail -400")
+    verbs = [json.loads(line)["verb"] for line in audit.splitlines() if line.startswith("{")]
+    assert verbs.index("patch") < len(verbs) - 1 - verbs[::-1].index("delete"), "cordoned first"
+    lab.pulumi("preview", "--expect-no-changes")
+
+
+def test_a_change_that_a_living_cluster_cannot_take_is_refused_before_anything(lab: Lab) -> None:
+    good = lab.cluster
+    bad = {**good, "networks": {**good["networks"], "pods": "172.20.0.0/16"}}
+    lab.describe(bad)
+    try:
+        done = lab.hardway("up", ok=False)
+    finally:
+        lab.describe(good)
+    assert done.returncode == 1
+    assert re.search(r"networks\.pods is 172\.16\.0\.0/16 and cannot become", done.stdout)
+    lab.pulumi("preview", "--expect-no-changes")
+
+
+def test_after_a_reset_of_all_machines_the_cluster_comes_back_by_itself(lab: Lab) -> None:
+    domains = [f"{lab.stack}-{name}" for name in (MASTER, *MINIONS)]
+    before = lab.on(MASTER, "cat /proc/sys/kernel/random/boot_id")
+    for domain in domains:
+        lab.virsh("reset", domain)
+
+    def rebooted() -> bool:
+        done = lab.hardway("ssh", MASTER, "--", "cat /proc/sys/kernel/random/boot_id", ok=False)
+        return done.returncode == 0 and done.stdout != before
+
+    until("the master boots again", rebooted)
+    lab.hardway("validate", "--wait", "1200")
+    lab.kubectl("rollout", "status", "deployment/probe", "--timeout=600s")
+    lab.pulumi("preview", "--expect-no-changes")
+
+
+# -- down ------------------------------------------------------------------------------------------
+
+
+def test_down_works_with_a_machine_gone_and_one_hung_and_leaves_only_the_cache(lab: Lab) -> None:
+    lab.virsh("destroy", f"{lab.stack}-minion1")
+    lab.virsh("suspend", f"{lab.stack}-minion2")
+    paths = lab.paths
+    began = time.monotonic()
+    lab.hardway("down")
+    assert time.monotonic() - began < 300, "nobody waits for a dead machine"
+    assert libvirt.processes(paths) == []
+    assert not Path(f"/run/netns/{paths.namespace}").exists()
+    assert not paths.run.exists()
+    assert not paths.state.exists()
+    assert paths.namespace not in Path("/proc/self/mountinfo").read_text()
+    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert f"{lab.stack}-{MASTER}" not in left
+    assert str(paths.state) not in left
+    again = lab.hardway("down")
+    assert "Traceback" not in again.stderr

@@ -1,0 +1,54 @@
+"""What an update waited for, from events as the engine writes them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ops.critical_path import critical_path, dependencies, read_events, spans
+
+URN = "urn:pulumi:dev::hardway::command:remote:Command::"
+
+
+def event(kind: str, at: int, name: str, op: str = "create") -> dict[str, Any]:
+    metadata = {"op": op, "urn": URN + name, "type": "command:remote:Command"}
+    return {"timestamp": at, kind: {"metadata": metadata}}
+
+
+def test_it_follows_what_was_waited_for_last_and_leaves_out_what_was_ready_before() -> None:
+    events = [
+        event("resourcePreEvent", 1000, "boot-a"),
+        event("resourcePreEvent", 1000, "boot-b"),
+        event("resourcePreEvent", 1000, "kept", op="same"),
+        event("resOutputsEvent", 1000, "kept", op="same"),
+        event("resOutputsEvent", 1040, "boot-b"),
+        event("resOutputsEvent", 1090, "boot-a"),
+        event("resourcePreEvent", 1091, "join"),
+        event("resOutputsEvent", 1130, "join"),
+    ]
+    state = {
+        "deployment": {
+            "resources": [
+                {
+                    "urn": URN + "join",
+                    "dependencies": [URN + "boot-b", URN + "boot-a", URN + "kept"],
+                },
+                {"urn": URN + "boot-a"},
+                {"urn": URN + "boot-b"},
+            ]
+        }
+    }
+    path = critical_path(spans(events), dependencies(state))
+    assert [(one.name, one.start, one.seconds) for one in path] == [
+        ("boot-a", 0, 90),
+        ("join", 91, 39),
+    ]
+
+
+def test_an_update_that_changed_nothing_waited_for_nothing() -> None:
+    assert critical_path({}, {}) == ()
+
+
+def test_a_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    log = tmp_path / "events"
+    log.write_text(json.dumps(event("resourcePreEvent", 1, "a")) + '\n{"timest')
+    assert len(read_events(log)) == 1

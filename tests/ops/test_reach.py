@@ -1,0 +1,219 @@
+"""How verbs come to a cluster: through a real Pulumi's state, and into a real namespace."""
+
+import json
+import os
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
+
+from certs.ssh import SshKeyPair
+from lab import namespace
+from lab.paths import PROJECT, LabPaths
+from lab.problem import Problem
+from lab.stack import Stack
+from lab.toolchain import Toolchain
+from ops.reach import INSIDE, kept_kubeconfig, opened, reach, secrets_of, state_of
+
+CLUSTER = {
+    "hypervisor": {"uri": "qemu:///system", "image": "base"},
+    "networks": {"machines": "192.168.1.0/24"},
+    "machines": {"master": {"address": "192.168.1.10", "roles": "ai"}},
+}
+
+KEYS = """\
+import pulumi
+from certs.table import FOR_PEOPLE
+from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
+
+own = pulumi.ResourceOptions()
+user, host = TrackedSshKey("ssh-key", own), TrackedSshKey("master-host-key", own)
+authorities = TrackedAuthorities("authorities", own)
+people = TrackedBundle("people-keys", FOR_PEOPLE, authorities, own)
+"""
+
+BREAKS = (
+    KEYS
+    + """
+def broken(_):
+    raise pulumi.RunError("no machine")
+pulumi.export("nodes", people.kept.apply(broken))
+"""
+)
+
+ENDS = (
+    KEYS
+    + """
+pulumi.export("nodes", {"master": {"address": "192.168.1.10", "host_key": host.public}})
+pulumi.export("ssh_private_key", pulumi.Output.secret(user.private))
+pulumi.export("kubeconfig", pulumi.Output.secret("a kubeconfig"))
+"""
+)
+
+
+@pytest.fixture
+def stack(
+    toolchain: Toolchain, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stack:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "Pulumi.yaml").write_text("name: hardway\nruntime: python\n")
+    (project / "Pulumi.dev.yaml").write_text(
+        yaml.safe_dump({"config": {"hardway:cluster": CLUSTER}})
+    )
+    for room in ("certs", "spec"):
+        (project / room).symlink_to(PROJECT / room)
+    for module in ("lab.stack", "ops.lifecycle"):
+        monkeypatch.setattr(f"{module}.PROJECT", project)
+    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    return Stack("dev", paths, toolchain)
+
+
+def up(stack: Stack, program: str) -> int:
+    folder = stack.file.parent
+    (folder / "__main__.py").write_text(program)
+    return stack.pulumi("up", "--yes", "--skip-preview", capture=True, cwd=folder).returncode
+
+
+@pytest.mark.engine
+def test_a_stack_that_was_never_up_is_one_sentence(stack: Stack) -> None:
+    for _ in range(2):
+        with pytest.raises(Problem, match=r"'dev' is not up: bring it up with ./hardway up"):
+            opened("dev")
+        stack.paths.backend.mkdir(parents=True, exist_ok=True)
+    stack.create()
+    with pytest.raises(Problem, match="is not up"):
+        opened("dev")
+
+
+@pytest.mark.engine
+def test_keys_open_a_stack_whose_first_update_broke_and_outputs_one_that_ended(
+    stack: Stack,
+) -> None:
+    stack.create()
+    assert up(stack, BREAKS) != 0
+    before = reach("dev")
+    machine = before.access.machines["master"]
+    assert machine.address == "192.168.1.10"
+    load_ssh_private_key(before.access.ssh_key.encode(), None)
+    load_ssh_public_key(machine.host_key.encode())
+    assert before.access.kubeconfig is None
+
+    state = state_of(before.stack)
+    config = yaml.safe_load(kept_kubeconfig(before.spec, state) or "")
+    assert config["clusters"][0]["cluster"]["server"] == "https://192.168.1.10:6443"
+    certificate = x509.load_pem_x509_certificate(
+        b64decode(config["users"][0]["user"]["client-certificate-data"])
+    )
+    assert "kubernetes-admin" in certificate.subject.rfc4514_string()
+
+    secrets = secrets_of(state)
+    assert before.access.ssh_key in secrets
+    assert any("PRIVATE KEY" in s and "admin" in s for s in secrets)
+    assert "192.168.1.10" not in secrets
+
+    assert up(stack, ENDS) == 0
+    after = reach("dev")
+    assert after.access.kubeconfig == "a kubeconfig"
+    assert after.access.machines == before.access.machines
+    assert after.access.ssh_key == before.access.ssh_key
+
+
+def test_what_is_plain_elsewhere_in_the_state_is_no_secret() -> None:
+    def hidden(value: object) -> dict[str, str]:
+        from ops.reach import SECRET
+
+        return {SECRET: "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
+
+    key = SshKeyPair(private="private text", public="public text")
+    resource = {
+        "urn": "urn:pulumi:dev::hardway::x::y",
+        "type": "x",
+        "inputs": {"connection": hidden({"host": "10.0.0.1", "key": key.private})},
+        "outputs": {"address": "10.0.0.1", "list": [hidden(key.public)], "known": key.public},
+    }
+    state = {"deployment": {"resources": [resource]}}
+    assert secrets_of(state) == {"private text"}
+    assert secrets_of({"deployment": {"resources": None}}) == frozenset()
+
+
+def test_the_names_of_the_kept_keys_are_the_programs_own() -> None:
+    from ops.reach import AUTHORITIES, HOST_KEY, PEOPLE, USER_KEY
+
+    source = "".join(path.read_text() for path in (PROJECT / "components").glob("*.py"))
+    for name in (AUTHORITIES, PEOPLE, USER_KEY):
+        assert f'"{name}"' in source
+    assert f'f"{{name}}{HOST_KEY}"' in source
+
+
+# -- the namespace -------------------------------------------------------------------------------
+
+COME_INSIDE = f"""\
+import sys
+sys.path.insert(0, {str(PROJECT)!r})
+from lab.paths import lab_paths
+from ops import reach
+sys.path.pop(0)
+reach._come_inside("dev", lab_paths())
+print("stayed")
+"""
+
+SHOW = f"""\
+import json, os, sys
+print(json.dumps([sys.argv[1:], os.stat("/proc/self/ns/net").st_ino, os.environ[{INSIDE!r}]]))
+"""
+
+
+@pytest.fixture
+def lab(paths: LabPaths) -> Iterator[Path]:
+    namespace.make(paths)
+    yield namespace.namespace_path(paths)
+    namespace.remove(paths)
+
+
+def come_inside(folder: Path, *before: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Come inside in a process of its own, where ``-m ops`` says what became of it."""
+    (folder / "ops").mkdir(exist_ok=True)
+    (folder / "ops" / "__main__.py").write_text(SHOW)
+    (folder / "come.py").write_text(COME_INSIDE)
+    words = [*before, sys.executable, str(folder / "come.py"), "ssh", "m", "--", "ls", "-l a"]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | more
+    return subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.machine
+def test_the_same_command_is_started_again_in_the_labs_namespace(lab: Path, tmp_path: Path) -> None:
+    done = come_inside(tmp_path)
+    assert done.returncode == 0, done.stderr
+    words, inode, marker = json.loads(done.stdout)
+    assert words == ["ssh", "m", "--", "ls", "-l a"]
+    assert inode == lab.stat().st_ino
+    assert marker == str(lab)
+
+
+@pytest.mark.machine
+def test_inside_it_stays_and_where_it_cannot_come_in_it_does_not_try_for_ever(
+    lab: Path, tmp_path: Path
+) -> None:
+    done = come_inside(tmp_path, "nsenter", f"--net={lab}")
+    assert done.stdout == "stayed\n", done.stderr
+    done = come_inside(tmp_path, **{INSIDE: str(lab)})
+    assert "cannot be entered" in done.stderr
+    assert done.returncode == 1
+
+
+def test_without_a_lab_the_person_is_told_to_start_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.libvirt.SYSTEM_SOCKET", tmp_path / "none")
+    with pytest.raises(Problem, match=r"does not run.*\./hardway up --stack dev"):
+        reach("dev")

@@ -1,0 +1,113 @@
+"""``validate``: its verdict, and what a person and a program get to see."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from ops import validate as module
+from ops.validate import Verdict, verdict
+from plan.conditions import conditions
+from probe.access import Access, MachineAccess
+from probe.watch import Outcome
+from spec.cluster import Cluster
+from tests.certs.clusters import APART, SINGLE
+
+KINDS = {one.name: one.check.kind for one in conditions(APART)}
+
+
+def outcomes(*failing: str, wholly: bool = False) -> tuple[Outcome, ...]:
+    return tuple(
+        Outcome(name=name, holds=name not in failing, seconds=1, error=None, wholly=wholly)
+        for name in KINDS
+    )
+
+
+@pytest.mark.parametrize(
+    ("failing", "wholly", "expected"),
+    [
+        ((), False, Verdict.HEALTHY),
+        (("members",), False, Verdict.BROKEN),
+        (("api",), False, Verdict.BROKEN),
+        (("nodes",), True, Verdict.BROKEN),
+        (("nodes",), False, Verdict.USABLE_WITH_ERRORS),
+        (("dns",), True, Verdict.USABLE_WITH_ERRORS),
+        (("pods-reach", "dns-runs"), True, Verdict.USABLE_WITH_ERRORS),
+        (("dns", "api"), False, Verdict.BROKEN),
+    ],
+)
+def test_the_verdict_follows_what_a_cluster_cannot_do_without(
+    failing: tuple[str, ...], wholly: bool, expected: Verdict
+) -> None:
+    assert verdict(KINDS, outcomes(*failing, wholly=wholly)) is expected
+
+
+def test_every_failure_alone_is_noticed() -> None:
+    for name in KINDS:
+        assert verdict(KINDS, outcomes(name)) is not Verdict.HEALTHY
+
+
+@dataclass
+class Reached:
+    spec: Cluster
+    access: Access
+
+
+DOWN = MachineAccess(address="127.0.0.1", port=1, host_key="ssh-ed25519 none")
+
+
+def validated(monkeypatch: pytest.MonkeyPatch, *words: str, **access: Any) -> Result:
+    opened = Access(machines={"master": DOWN}, ssh_key="none", **access)
+    monkeypatch.setattr(module, "reach", lambda _: Reached(SINGLE, opened))
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    module.register(app)
+    return CliRunner().invoke(app, ["validate", *words], env={"COLUMNS": "200"})
+
+
+def test_a_cluster_that_is_not_there_is_broken_and_each_condition_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = validated(monkeypatch)
+    assert done.exit_code == 1
+    said = " ".join(done.stdout.split())
+    for condition in conditions(SINGLE):
+        assert condition.name in said
+    assert "master" in said
+    assert "no kubeconfig yet" in said
+    assert "The cluster is broken." in said
+
+
+def test_a_program_gets_json_and_nothing_else_on_its_standard_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = validated(monkeypatch, "--json")
+    told = json.loads(done.stdout)
+    assert told["verdict"] == "broken"
+    assert [one["name"] for one in told["conditions"]] == [one.name for one in conditions(SINGLE)]
+    assert not any(one["holds"] for one in told["conditions"])
+    assert all(one["error"] for one in told["conditions"])
+
+
+def test_a_kubeconfig_that_is_none_is_a_problem_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = validated(monkeypatch, "--stack", "other", kubeconfig="none: at all")
+    assert "./hardway up --stack other" in str(done.exception)
+
+
+@pytest.mark.parametrize("expected", list(Verdict))
+def test_the_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, expected: Verdict) -> None:
+    failing = {Verdict.HEALTHY: (), Verdict.BROKEN: ("api",), Verdict.USABLE_WITH_ERRORS: ("dns",)}
+    names = [one.name for one in conditions(SINGLE)]
+    told = tuple(
+        Outcome(name=name, holds=name not in failing[expected], seconds=0, error="[why]")
+        for name in names
+    )
+    monkeypatch.setattr(module, "run_watch", lambda *_, **__: told)
+    done = validated(monkeypatch)
+    assert done.exit_code == {"HEALTHY": 0, "BROKEN": 1}.get(expected.name, 2)
+    assert "[why]" in done.stdout

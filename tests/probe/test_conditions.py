@@ -1,0 +1,241 @@
+"""Each condition asked of real programs: whether it holds, and what it says where it does not."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from certs.authority import issued
+from certs.table import CLIENT, Authority, Row
+from plan.conditions import (
+    ApiServers,
+    NameResolves,
+    Nodes,
+    Pods,
+    PodsReach,
+    ServiceAnswers,
+)
+from plan.coredns import NAMESPACE, SELECTOR
+from probe.api import ApiError
+from tests.plan.running import Keys
+from tests.plan.stored import as_root
+from tests.probe.asking import Asking
+from tests.probe.cluster import VERSION, RunningCluster, running
+from tests.probe.network import ADDRESS, FOREIGN_PORT, NAME, ONE, TLS_PORT, TWO, PodNetwork
+
+pytestmark = [pytest.mark.engine, as_root]
+
+PODS = Pods(namespace=NAMESPACE, selector=SELECTOR, count=2)
+
+
+# -- the API servers -----------------------------------------------------------------------------
+
+
+def api_servers(url: str, version: str = VERSION) -> ApiServers:
+    return ApiServers(servers={"a1": url}, version=version)
+
+
+def test_an_api_server_is_ready_and_of_its_version(asked: Asking, cluster: RunningCluster) -> None:
+    assert asked(api_servers(cluster.url)) is None
+    said = asked.told(api_servers(cluster.url, "v1.2.3"))
+    assert said == f"the API server of a1 is {VERSION} and not v1.2.3"
+
+
+def test_each_api_server_is_asked_at_its_own_address(
+    asked: Asking, cluster: RunningCluster
+) -> None:
+    """And not at the kubeconfig's, where a balancer would answer for it."""
+    both = ApiServers(servers={"a1": cluster.url, "a2": "https://127.0.0.1:1"}, version=VERSION)
+    found = asked(both)
+    assert found is not None
+    assert str(found) == (
+        "the API server of a2 is not ready: https://127.0.0.1:1 cannot be reached "
+        "(Connection refused)"
+    )
+    assert not found.wholly
+
+
+def test_a_server_of_another_authority_is_not_believed(
+    asked: Asking, cluster: RunningCluster
+) -> None:
+    other = Keys(cluster.local.spec).signers[Authority.KUBERNETES].certificate
+    access = replace(cluster.access, kubeconfig=cluster.kubeconfig(authority=other))
+    assert "its certificate is not good" in asked.told(api_servers(cluster.url), access)
+
+
+def test_the_api_refuses_a_stranger_and_says_so(asked: Asking, cluster: RunningCluster) -> None:
+    stranger = Row(name="x", node=None, issuer=Authority.KUBERNETES, common_name="x", uses=CLIENT)
+    now = datetime.now(UTC)
+    known = issued(stranger, cluster.keys.signers[Authority.KUBERNETES], now)
+    access = replace(cluster.access, kubeconfig=cluster.kubeconfig(pair=known))
+    nodes = Nodes(nodes=("m1",), version=VERSION)
+    assert "answers 403" in asked.told(nodes, access)
+    assert 'User "x" cannot list resource "nodes"' in asked.told(nodes, access)
+    unknown = Keys(cluster.local.spec).of_people()["super-admin"]
+    access = replace(cluster.access, kubeconfig=cluster.kubeconfig(pair=unknown))
+    assert "answers 401 (Unauthorized)" in asked.told(nodes, access)
+
+
+def test_without_a_kubeconfig_the_way_to_one_is_told(
+    asked: Asking, cluster: RunningCluster
+) -> None:
+    access = replace(cluster.access, kubeconfig=None)
+    assert "./hardway up" in asked.told(api_servers(cluster.url), access)
+
+
+@pytest.mark.parametrize("text", ["", "- a", "current-context: x", "{"])
+def test_a_kubeconfig_that_is_none_is_refused(
+    asked: Asking, cluster: RunningCluster, text: str
+) -> None:
+    text = text or cluster.kubeconfig().replace("client-key-data: ", "client-key-data: AAAA")
+    with pytest.raises(ApiError, match="kubeconfig cannot be used") as caught:
+        asked(api_servers(cluster.url), replace(cluster.access, kubeconfig=text))
+    assert "AAAA" not in str(caught.value)
+
+
+# -- nodes ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def empty(cluster: RunningCluster) -> Iterator[RunningCluster]:
+    yield cluster
+    cluster.remove_all()
+
+
+def test_the_nodes_are_these_and_ready_and_of_their_version(
+    asked: Asking, empty: RunningCluster
+) -> None:
+    check = Nodes(nodes=("m1", "m2"), version=VERSION)
+    found = asked(check)
+    assert str(found) == "m1 has no Node object; m2 has no Node object"
+    assert found is not None
+    assert found.wholly
+
+    empty.node("m1", "True")
+    empty.node("m2", "False", message="container runtime network not ready")
+    found = asked(check)
+    assert str(found) == "m2 is not Ready (container runtime network not ready)"
+    assert found is not None
+    assert not found.wholly
+
+    empty.node("m2", "True", version="v1.36.3")
+    assert asked.told(check) == f"the kubelet of m2 is v1.36.3 and not {VERSION}"
+    empty.node("m2", "Unknown", message="Kubelet stopped posting node status.")
+    assert "m2 is not Ready (Kubelet stopped posting" in asked.told(check)
+    empty.node("m2", "True")
+    assert asked(check) is None
+    empty.node("old", "True")
+    assert "there is a Node old" in asked.told(check)
+
+
+# -- pods ----------------------------------------------------------------------------------------
+
+
+def test_so_many_pods_are_ready(asked: Asking, empty: RunningCluster) -> None:
+    assert asked.told(PODS) == "0 of 2 pods k8s-app=kube-dns are Ready"
+    empty.pod("one", "m1", running(ONE))
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    container = {"name": "coredns", "image": "x", "imageID": "", "ready": False}
+    status = {"phase": "Pending", "containerStatuses": [{**container, "restartCount": 0}]}
+    status["containerStatuses"][0]["state"] = waiting  # type: ignore[index]
+    empty.pod("two", "m2", status)
+    found = asked(PODS)
+    assert str(found) == (
+        "1 of 2 pods k8s-app=kube-dns are Ready; two on m2: ImagePullBackOff: no such image"
+    )
+    assert found is not None
+    assert not found.wholly
+    empty.pod("two", "m2", {**running(TWO), "containerStatuses": None})
+    assert asked(PODS) is None
+
+
+@pytest.fixture
+def pods(empty: RunningCluster, network: PodNetwork) -> RunningCluster:
+    """Two Ready pods on two machines, in networks that are there."""
+    empty.pod("one", "m1", running(ONE))
+    empty.pod("two", "m2", running(TWO))
+    return empty
+
+
+REACH = PodsReach(pods=PODS, port=8181, path="/ready")
+
+
+def test_pods_reach_each_other_and_the_pair_that_does_not_is_named(
+    asked: Asking, pods: RunningCluster, network: PodNetwork
+) -> None:
+    assert asked(REACH) is None
+    said = asked.told(replace(REACH, path="/nothing"))
+    assert f"one on m1 does not reach two on m2 at http://{TWO}:8181/nothing" in said
+    assert "404" in said
+    network.cut(True)
+    try:
+        said = asked.told(REACH)
+    finally:
+        network.cut(False)
+    assert f"one on m1 does not reach two on m2 at http://{TWO}:8181/ready" in said
+    assert f"two on m2 does not reach one on m1 at http://{ONE}:8181/ready" in said
+
+
+def test_pods_of_one_machine_prove_nothing_about_others(
+    asked: Asking, pods: RunningCluster
+) -> None:
+    pods.remove(f"/api/v1/namespaces/{NAMESPACE}/pods/two")
+    pods.pod("three", "m1", running(TWO))
+    assert "are on m1" in asked.told(REACH)
+
+
+def test_a_machine_that_cannot_be_asked_is_named(asked: Asking, pods: RunningCluster) -> None:
+    access = pods.access
+    machines = {**access.machines, "m2": replace(access.machines["m2"], port=1)}
+    said = asked.told(REACH, replace(access, machines=machines))
+    assert said.startswith("m2 (127.0.0.1 port 1) cannot be reached")
+
+
+def test_a_pod_whose_network_is_not_there_is_named(asked: Asking, pods: RunningCluster) -> None:
+    pods.pod("two", "m2", running("198.51.100.99"))
+    said = asked.told(REACH)
+    assert "two on m2 (no process here has the pod's address 198.51.100.99)" in said
+
+
+def test_a_service_answers_with_a_certificate_of_the_cluster(
+    asked: Asking, pods: RunningCluster
+) -> None:
+    """Also to a caller without one, whom the server tells nothing."""
+    check = ServiceAnswers(inside=PODS, address=TWO, port=TLS_PORT)
+    assert asked(check) is None
+    said = asked.told(replace(check, port=FOREIGN_PORT))
+    assert "does not answer one on m1" in said
+    assert "certificate" in said
+    said = asked.told(replace(check, port=1))
+    assert f"https://{TWO}:1/ does not answer two on m2" in said
+
+
+RESOLVES = NameResolves(inside=PODS, server=TWO, name=NAME, address=ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, None),
+        ({"address": "192.0.2.99"}, f"NOERROR with {ADDRESS} and not 192.0.2.99"),
+        ({"name": "nobody.test"}, "NXDOMAIN with no address"),
+        ({"server": "127.0.0.1", "name": NAME}, None),
+        ({"server": "198.51.100.99"}, "one on m1 ("),
+    ],
+)
+def test_a_name_resolves_inside_a_pod(
+    asked: Asking, pods: RunningCluster, changes: dict[str, str], why: str | None
+) -> None:
+    found = asked(replace(RESOLVES, **changes))  # type: ignore[arg-type]
+    if why is None:
+        assert found is None
+    else:
+        assert why in str(found)
+
+
+def test_without_a_ready_pod_nothing_is_asked_from_inside(
+    asked: Asking, empty: RunningCluster
+) -> None:
+    for check in (REACH, RESOLVES, ServiceAnswers(inside=PODS, address=TWO, port=1)):
+        assert "no pod k8s-app=kube-dns in kube-system is Ready" in asked.told(check)

@@ -1,0 +1,138 @@
+"""Waiting: what is asked how often, what is told to whom, and when it ends."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from plan.conditions import Check, Condition, Pods
+from probe import watch as module
+from probe.access import Access
+from probe.conditions import Doors
+from probe.failure import Unmet
+from probe.watch import Outcome, run_watch
+
+NOWHERE = Access(machines={}, ssh_key="")
+
+
+class Cluster:
+    """Answers each condition with what it has for it, the last for ever; counts the questions."""
+
+    def __init__(self, **answers: Sequence[str | None]) -> None:
+        self._answers = {name: iter(each) for name, each in answers.items()}
+        self._last: dict[str, str | None] = {}
+        self.asked: list[str] = []
+        self.said: list[str] = []
+
+    async def ask(self, check: Check, through: Doors) -> Unmet | None:
+        del through
+        assert isinstance(check, Pods)
+        name = check.namespace
+        self.asked.append(name)
+        if name in self._answers:
+            self._last[name] = next(self._answers[name], self._last.get(name))
+        answer = self._last.get(name)
+        if answer == "hangs":
+            await asyncio.sleep(60)
+        return None if answer is None else Unmet(answer)
+
+
+def condition(name: str, deadline: int = 60) -> Condition:
+    check = Pods(namespace=name, selector={}, count=1)
+    return Condition(name=name, waits_for=f"{name} is so", check=check, deadline=deadline)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds become hundredths."""
+    for name in ("FIRST_PAUSE", "LONGEST_PAUSE", "MOMENT", "REMINDER", "ANSWER"):
+        monkeypatch.setattr(module, name, getattr(module, name) / 100)
+
+
+def watched(
+    cluster: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    *conditions: Condition,
+    limit: float | None = None,
+) -> tuple[Outcome, ...]:
+    monkeypatch.setattr(module, "ask", cluster.ask)
+    return run_watch(conditions, NOWHERE, say=cluster.said.append, limit=limit)
+
+
+def test_what_holds_is_asked_once_and_told_with_its_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster()
+    (found,) = watched(cluster, monkeypatch, condition("a"))
+    assert (found.name, found.holds, found.error) == ("a", True, None)
+    assert cluster.asked == ["a"]
+    assert cluster.said == ["a: a is so (0.0 s)"]
+
+
+def test_what_is_waited_for_is_told_once_and_each_new_reason_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(a=[*["first"] * 12, *["second"] * 12, None])
+    (found,) = watched(cluster, monkeypatch, condition("a"))
+    assert found.holds
+    assert cluster.said[0] == "waiting until a is so"
+    assert cluster.said[1:-1] == ["a: not yet, first", "a: not yet, second"]
+    assert cluster.said[-1].startswith("a: a is so (0.")
+    assert found.seconds > 0.3
+
+
+def test_after_the_first_failure_the_others_are_asked_once_and_all_are_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(b=["no b"], d=["no d"])
+    found = watched(cluster, monkeypatch, *map(condition, "abcd"), limit=0.1)
+    assert [(one.name, one.holds, one.error) for one in found] == [
+        ("a", True, None),
+        ("b", False, "no b"),
+        ("c", True, None),
+        ("d", False, "no d"),
+    ]
+    assert cluster.asked.count("b") > 3
+    assert (cluster.asked.count("c"), cluster.asked.count("d")) == (1, 1)
+    assert cluster.said == ["a: a is so (0.0 s)", "waiting until b is so"]
+
+
+def test_each_condition_has_its_own_deadline_where_there_is_no_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(a=["no"] * 20 + [None], b=["never"])
+    found = watched(cluster, monkeypatch, condition("a", 60), condition("b", 1))
+    assert [one.holds for one in found] == [True, False]
+    assert 1 <= found[1].seconds < 10
+
+
+def test_a_limit_is_for_all_of_them_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(a=["no"] * 20 + [None], b=["never"])
+    a, b = watched(cluster, monkeypatch, condition("a"), condition("b"), limit=1)
+    assert (a.holds, b.holds) == (True, False)
+    assert a.seconds > 0.5
+    assert b.seconds < 0.9
+
+
+def test_without_patience_each_is_asked_exactly_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(a=["no", None])
+    found = watched(cluster, monkeypatch, *map(condition, "abc"), limit=0)
+    assert [one.holds for one in found] == [False, True, True]
+    assert sorted(cluster.asked) == ["a", "b", "c"]
+
+
+def test_a_question_that_hangs_is_given_up_and_announced_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(a=["hangs"])
+    (found,) = watched(cluster, monkeypatch, condition("a"), limit=0)
+    assert found.error is not None
+    assert "no answer within" in found.error
+    assert cluster.said == ["waiting until a is so"]
+
+
+def test_questions_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(a=["no"])
+    watched(cluster, monkeypatch, condition("a"), limit=0.6)
+    # Every 5 ms it would be 120, every 30 ms it is 20.
+    assert 3 <= len(cluster.asked) <= 30
