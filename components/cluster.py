@@ -96,19 +96,18 @@ class Cluster(pulumi.ComponentResource):
             ).done
             for name in spec.control_planes
         }
-        # On a control plane the API comes first: all other nodes wait for it.
-        nodes = [
-            Minion(
-                name,
-                RoleArgs(machine=machines[name], after=[planes[name]] if name in planes else []),
-                self._child,
-            ).done
-            for name in spec.nodes
-        ]
         first = spec.control_planes[0]
         files, apply = self.plan.add_ons
         written = machines[first].run(files, parent=self, after=[planes[first]])
         applied = machines[first].run(apply, parent=self, after=[written], bundle=self._people)
+        # On a control plane the API comes first: all other nodes wait for it.
+        before = {name: [plane] for name, plane in planes.items()} | {first: [written]}
+        nodes = [
+            Minion(
+                name, RoleArgs(machine=machines[name], after=before.get(name, [])), self._child
+            ).done
+            for name in spec.nodes
+        ]
         return [*members, *planes.values(), *nodes, applied]
 
     def _ready(self, machines: Mapping[str, Machine], roles: list[pulumi.Resource]) -> Ready:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from certs.tracked import Checked
 from plan.conditions import Condition
 from probe.access import Access
+from probe.api import ApiError
 from probe.watch import Outcome, run_watch
 
 CONDITIONS = TypeAdapter(tuple[Condition, ...])
@@ -40,7 +41,10 @@ class ReadyProvider(Checked):
 def _wait(props: Mapping[str, Any]) -> None:
     conditions = CONDITIONS.validate_json(props["conditions"])
     access = Access.from_outputs(json.loads(props["access"]))
-    outcomes = run_watch(conditions, access, limit=None, say=_say)
+    try:
+        outcomes = run_watch(conditions, access, limit=None, say=_say)
+    except ApiError as error:
+        raise NotReady(str(error)) from error
     if failed := [outcome for outcome in outcomes if not outcome.holds]:
         raise NotReady(_told(failed))
 

@@ -10,7 +10,7 @@ from hypervisors.port import Seed
 from spec.cluster import Machine
 from spec.hypervisor import Libvirt
 
-CONSOLE_LOG = (Path(__file__).parent / "console-log.xslt").read_text()
+DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
 GIB = 2**30
 
 
@@ -106,9 +106,11 @@ class LibvirtHypervisor:
             ],
             network_interfaces=[libvirt.DomainNetworkInterfaceArgs(network_id=network, mac=mac)],
             consoles=[libvirt.DomainConsoleArgs(type="pty", target_port="0", target_type="serial")],
-            xml=libvirt.DomainXmlArgs(xslt=CONSOLE_LOG.replace("@DIRECTORY@", where.console_logs))
-            if where.console_logs
-            else None,
+            xml=libvirt.DomainXmlArgs(
+                xslt=DOMAIN.replace("@CACHE@", where.disk_cache).replace(
+                    "@DIRECTORY@", where.console_logs or ""
+                )
+            ),
             autostart=True,
             running=True,
             opts=pulumi.ResourceOptions(

@@ -96,6 +96,8 @@ def prepare_lab(
         kernel=str(placed.kernel) if placed.kernel else None,
         initrd=str(placed.initrd) if placed.initrd else None,
         console_logs=str(consoles),
+        # An emulated machine is slow enough to starve etcd, and no machine to trust anything to.
+        disk_cache="default" if host.domain_type == "kvm" else "unsafe",
     )
     known = ArtifactSource(
         mirror=served.url, digests={f"{one.name}-{one.version}": one.digest for one in stored}

@@ -50,6 +50,7 @@ def apply(spec: Cluster) -> Step:
     text = "".join(file.content for file in (*manifests, *absent))
     return Step(
         name="add-ons-apply",
+        alone=False,
         secret_files=(
             SecretFile(
                 path=ADMIN, source=Kubeconfig("super-admin", f"https://127.0.0.1:{API_PORT}")

@@ -30,6 +30,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         program=artifact(spec, "kube-controller-manager").command.path,
         flags=flags,
         type="exec",
+        after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
         needs=files_named(flags),
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},

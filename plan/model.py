@@ -221,6 +221,8 @@ class Step:
     """The name of a file in ``plan/scripts`` that runs at the end: it waits for health."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What the script reads as variables."""
+    alone: bool = True
+    """Whether no other step may be at work on the machine; not so for what only asks the API."""
 
     @property
     def secret(self) -> bool:

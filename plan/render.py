@@ -43,6 +43,8 @@ def script(name: str) -> str:
 
 def _words(step: Step, material: Material | None) -> Iterator[str]:
     """The step's data, a word of the prelude each."""
+    if step.alone:
+        yield "alone"
     if step.packages:
         yield _line("packages", *step.packages)
     for name in step.users:

@@ -48,6 +48,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         program=artifact(spec, "kube-scheduler").command.path,
         flags=_FLAGS,
         type="exec",
+        after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
         needs=files_named(_FLAGS),
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},

@@ -6,8 +6,6 @@
 exec 9<"$admin"
 rm "$admin"
 
-unlocked
-
 cluster() {
     kubectl --kubeconfig /dev/fd/9 "$@"
 }

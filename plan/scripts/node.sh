@@ -13,14 +13,7 @@ as_kubelet() {
     kubectl --kubeconfig "$kubeconfig" "$@"
 }
 
-# Costs nothing while nobody listens: a node that waits leaves the processor to the others.
-api_answers() {
-    local host=${api#https://}
-    { true >"/dev/tcp/${host%:*}/${host##*:}"; } 2>&1 || return
-    curl --silent --show-error --fail --max-time 10 --cacert "$authority" --output /dev/null \
-        "$api/readyz"
-}
-await 1200 "the API server at $api is ready" kubelet.service api_answers
+await_api 1200 "$api" "$authority" kubelet.service
 await 300 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
 await 300 "the node $node is registered" kubelet.service \
     as_kubelet get --raw "/api/v1/nodes/$node"

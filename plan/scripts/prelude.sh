@@ -8,6 +8,7 @@ umask 077
 
 state=/var/lib/hardway
 system=/etc/systemd/system
+programs=/usr/local/lib/hardway
 units=()
 declare -A needs=() seen=()
 
@@ -16,21 +17,22 @@ install -d -m 0711 "$state"
 install -d -m 0700 "$state/running"
 install -d -m 0755 "$state/store" "$state/store/sha256" "$state/store/verified"
 
-# A run whose connection was lost may still be at work: two at once would undo each other.
-exec {lock}>"$state/lock"
-if ! flock --timeout 900 "$lock"; then
-    echo "another run has been at work on this machine for fifteen minutes; try again later" >&2
-    exit 1
-fi
-
-# What runs left that were cut off while they saved their text.
-for left in "$state"/steps/.*.*; do
-    [ -d "/proc/${left##*.}" ] || rm -f "$left"
-done
-
 problem() {
     echo "$*" >&2
     exit 1
+}
+
+# alone: nobody else changes this machine. A run whose connection was lost may still be at work: two
+# at once would undo each other.
+alone() {
+    exec {lock}>"$state/lock"
+    flock --timeout 900 "$lock" || problem \
+        "another run has been at work on this machine for fifteen minutes; try again later"
+    # What runs left that were cut off while they saved their text.
+    local left
+    for left in "$state"/steps/.*.*; do
+        [ -d "/proc/${left##*.}" ] || rm -f "$left"
+    done
 }
 
 # packages NAME...
@@ -349,4 +351,24 @@ await() {
         tenths=$((tenths + 1 + tenths / 3))
         [ "$tenths" -le 40 ] || tenths=40
     done
+}
+
+# await_api SECONDS URL AUTHORITY UNIT: until the API server there is ready
+await_api() {
+    local limit=$1 url=$2 authority=$3 unit=$4
+    if ! timeout 3 "$programs/wait-for-api" "$url" "$authority"; then
+        echo "waiting until the API server at $url is ready"
+        timeout "$limit" "$programs/wait-for-api" "$url" "$authority" || true
+    fi
+    await 10 "the API server at $url is ready" "$unit" well "$url/readyz" "$authority"
+}
+
+# well URL AUTHORITY: the answer to a question about health is yes
+well() {
+    local said
+    said=$(curl --silent --show-error --fail-with-body --max-time 10 --cacert "$2" \
+        "$1?verbose" 2>&1) && return
+    # Of the many checks, those that failed.
+    grep '^\[-\]' <<<"$said" || echo "$said"
+    return 1
 }

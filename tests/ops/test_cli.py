@@ -112,3 +112,15 @@ def test_status_of_an_empty_lab_says_so(tmp_path: Path) -> None:
     done = hardway("status", XDG_STATE_HOME=str(tmp_path), HARDWAY_LAB="empty")
     assert done.returncode == 0, done.stderr
     assert "none runs" in done.stdout
+
+
+def test_every_command_that_the_documents_name_is_there() -> None:
+    text = "\n".join((PROJECT / name).read_text() for name in ("README.md", "docs/architecture.md"))
+    told = hardway("--help").stdout
+    verbs = set(re.findall(r"\./hardway ([a-z]+)", text))
+    assert len(verbs) > 10
+    for verb in verbs:
+        assert re.search(rf"^\W*{verb}\s", told, re.MULTILINE), verb
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE))
+    assert {"up", "down", "test"} <= named <= targets
