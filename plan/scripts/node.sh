@@ -31,5 +31,5 @@ await 300 "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
 if [ "$flannel_store" = etcd ]; then
     await 600 "flannel has a subnet and the CNI list is made" flanneld.service \
         systemctl is-active flanneld.service
-    await 10 "the CNI list is there" flanneld.service test -s "$cni_list"
+    await 60 "the CNI list is there" flanneld.service test -s "$cni_list"
 fi

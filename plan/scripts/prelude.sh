@@ -324,7 +324,7 @@ restart_affected() {
 # unlocked: from here on nothing of this machine is changed, only waited for, and that may need what
 # other steps do here.
 unlocked() {
-    flock --unlock "$lock"
+    [ -z "${lock-}" ] || flock --unlock "$lock"
 }
 
 # await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
@@ -360,7 +360,7 @@ await_api() {
         echo "waiting until the API server at $url is ready"
         timeout "$limit" "$programs/wait-for-api" "$url" "$authority" || true
     fi
-    await 10 "the API server at $url is ready" "$unit" well "$url/readyz" "$authority"
+    await 120 "the API server at $url is ready" "$unit" well "$url/readyz" "$authority"
 }
 
 # well URL AUTHORITY: the answer to a question about health is yes

@@ -193,7 +193,12 @@ class LocalMachine:
         """The end of a step: its settings and its script, with programs from ``path``."""
         prelude = self.here(render.script("prelude"))
         ending = self.here("\n".join(render._ending(step)))
-        return f"{prelude}\nPATH={path}:$PATH\n{ending}\n"
+        own = self.root / "programs"
+        own.mkdir(exist_ok=True)
+        for file in (Path(render.__file__).parent / "files").iterdir():
+            (own / file.name).write_text(file.read_text())
+            (own / file.name).chmod(0o755)
+        return f"{prelude}\nPATH={path}:$PATH\nprograms={own}\n{ending}\n"
 
     def certificate(self, name: str) -> tuple[Path, Path]:
         """The files of a certificate and its key."""

@@ -62,6 +62,9 @@ class StandIn:
             ]
         )
         body = body.replace("/var/lib/hardway", str(self.folder / "state"))
+        body = body.replace(
+            "programs=/usr/local/lib/hardway", f"programs={self.folder / 'programs'}"
+        )
         body = body.replace("PATH=", f"PATH={self._programs()}:", 1)
         # No test waits out a deadline.
         body = re.sub(r"\bawait \d+ ", "await 0 ", body).replace("SECONDS + 30", "SECONDS + 1")
@@ -88,4 +91,5 @@ class StandIn:
 
 def stand_in(folder: Path, **programs: str) -> StandIn:
     """A machine on which the programs that change a kernel do nothing."""
-    return StandIn(folder, {**dict.fromkeys(HARMLESS, "exit 0"), "sleep": "exit 0", **programs})
+    harmless = dict.fromkeys((*HARMLESS, "wait-for-api"), "exit 0")
+    return StandIn(folder, {**harmless, **programs})

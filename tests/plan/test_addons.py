@@ -266,7 +266,7 @@ def test_the_number_of_replicas_follows_the_nodes() -> None:
 
 def test_another_minion_seldom_changes_the_add_ons() -> None:
     sizes = (*range(2, 6), *range(31, 35))
-    plans = [(addons.step(many(nodes)), addons.apply(many(nodes))) for nodes in sizes]
+    plans = [addons.step(many(nodes)) for nodes in sizes]
     changes = sum(before != after for before, after in pairwise(plans))
     assert changes == 1
 
@@ -323,7 +323,7 @@ def test_nothing_is_said_when_all_is_well(machine_with_api: StandIn) -> None:
     said = _apply(machine_with_api)
     assert (said.code, said.output, said.errors) == (0, "", "")
     verbs = [call.split()[3] for call in said.of("kubectl")]
-    assert verbs == ["get", "apply", "delete", "label"]
+    assert verbs == ["get", "apply", "delete", "label", "get"]
 
 
 def test_the_credential_is_gone_before_it_is_used(machine_with_api: StandIn) -> None:
@@ -355,6 +355,52 @@ def test_other_steps_of_the_machine_need_not_wait(machine_with_api: StandIn) -> 
     said = _apply(machine_with_api)
     free = (machine_with_api.folder / "lock").read_text().split()
     assert free == ["free"] * len(said.of("kubectl"))
+
+
+# -- nodes that the spec no longer names -----------------------------------------------------------
+
+ASKED = """case "$*" in
+*"get nodes "*) printf '%%s\\n' n0 old-1 old-2 ;;
+*"get node old-1 "*) echo %(ready)s ;;
+*"drain old-1 "*) echo "cannot evict pod as it would violate the budget"; exit %(drain)s ;;
+esac
+"""
+
+
+def _verbs(said: Any) -> list[str]:
+    return [" ".join(call.split()[3:6]) for call in said.of("kubectl")]
+
+
+@pytest.mark.parametrize(("drain", "ready"), [(0, True), (1, False)])
+def test_a_node_that_the_spec_does_not_name_is_drained_and_deleted(
+    machine_with_api: StandIn, drain: int, ready: bool
+) -> None:
+    asked = ASKED % {"ready": ready, "drain": drain}
+    said = _apply(machine_with_api.with_programs(kubectl=asked), many(1))
+    assert said.code == 0, said.errors
+    assert "n0" in many(1).nodes
+    verbs = _verbs(said)
+    for node in ("old-1", "old-2"):
+        drained = verbs.index(f"drain {node} --ignore-daemonsets")
+        assert drained < verbs.index(f"delete node {node}")
+    assert not any("node n0" in verb or "drain n0" in verb for verb in verbs)
+
+
+def test_a_node_whose_pods_may_not_move_stays_and_the_person_is_told(
+    machine_with_api: StandIn,
+) -> None:
+    asked = ASKED % {"ready": True, "drain": 1}
+    said = _apply(machine_with_api.with_programs(kubectl=asked), many(1))
+    assert said.code == 1
+    assert "pods of the node old-1 do not move" in said.errors
+    assert "violate the budget" in said.errors
+    assert not any(verb.startswith("delete node") for verb in _verbs(said))
+
+
+def test_nodes_that_cannot_be_listed_are_not_taken_for_none(machine_with_api: StandIn) -> None:
+    said = _apply(machine_with_api.with_programs(kubectl=FAILS % "get nodes"))
+    assert said.code == 1
+    assert "does not list the nodes" in said.errors
 
 
 def test_the_real_kubectl_reads_a_credential_that_has_no_name(machine_with_api: StandIn) -> None:
@@ -413,7 +459,7 @@ def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
     for every in _all_conditions():
         assert len({one.name for one in every}) == len(every)
         for one in every:
-            assert 0 < one.deadline <= 300
+            assert 0 < one.deadline <= 900
             assert not one.waits_for.endswith(".")
             assert dataclasses.asdict(one)["check"]["kind"]
 

@@ -171,7 +171,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
             for line in unit.before_start:
                 program, *words = machine.here(line).split()
                 file = next(f for f in made.step.files if f.path == program)
-                subprocess.run(["sh", "-c", file.content, "-", *words], check=True, timeout=60)
+                subprocess.run(["bash", "-c", file.content, "-", *words], check=True, timeout=60)
             stack.enter_context(machine.running(unit))
         done = run(machine.script(made.step, made.path))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -287,7 +287,7 @@ class TestRunning:
     ) -> None:
         text = running.machine.script(running.step, running.path)
         text = re.sub(r"scheduler=\S+", f"scheduler={running.url(6443)}/nothing", text)
-        done = run(re.sub(r"await \d+", "await 1", text))
+        done = run(re.sub(r"\b(await|await_api) \d+", r"\1 1", text))
         assert done.returncode != 0
         assert "the scheduler is healthy" in done.stderr
         assert "kube-scheduler.service" in done.stderr

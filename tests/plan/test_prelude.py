@@ -437,7 +437,7 @@ def test_of_two_runs_one_waits_for_the_other(machine: Container) -> None:
 def test_a_run_that_waits_too_long_says_why(machine: Container) -> None:
     run(machine, Step(name="nothing"))
     with machine.held(f"{STATE}/lock"):
-        done = machine.run(words("echo ran").replace("--timeout 300", "--timeout 0.2"))
+        done = machine.run(words("echo ran").replace("--timeout 900", "--timeout 0.2"))
     assert done.returncode == 1
     assert done.stdout == ""
     assert "another run" in done.stderr
@@ -630,7 +630,7 @@ def test_a_service_that_dies_of_its_new_key_is_told(pair: Container) -> None:
     choosy = replace(LEFT_UNIT, before_start=(refuses, *LEFT_UNIT.before_start))
     run(pair, replace(PAIR, units=(choosy, RIGHT_UNIT)))
     pair.settled("left.service")
-    text = render.text(KEYS, lambda _: "key 2\n").replace("await 120 ", "await 1 ")
+    text = render.text(KEYS, lambda _: "key 2\n").replace("await 300 ", "await 1 ")
     done = pair.run(text)
     assert done.returncode == 1
     assert done.stdout == ""
