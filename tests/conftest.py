@@ -34,13 +34,8 @@ def _no_containers() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tiers first; a tier that this computer cannot run is skipped with the reason.
-
-    Where two processes share the work, one begins with the machine, which is waited for most.
-    """
+    """Quick tiers first; a tier that this computer cannot run is skipped with the reason."""
     items.sort(key=_tier)
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=lambda item: not item.nodeid.startswith("tests/machine/"))
     reasons = {
         "engine": None if shutil.which("sshd", path="/usr/sbin:/sbin") else "no /usr/sbin/sshd",
         "container": _no_containers(),
