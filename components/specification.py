@@ -32,7 +32,20 @@ def _refused(before: str, after: str) -> tuple[str, ...]:
         old = parse(yaml.safe_load(before), name="")
     except SpecError:  # of an older program, which allowed what this one refuses
         return ()
-    return refused_changes(old, parse(yaml.safe_load(after), name=""))
+    new = parse(yaml.safe_load(after), name="")
+    return (*refused_changes(old, new), *_members(old, new))
+
+
+def _members(old: Cluster, new: Cluster) -> tuple[str, ...]:
+    """Nothing here brings a member into a living etcd yet, or takes one out of it."""
+    if old.etcd_members == new.etcd_members:
+        return ()
+    sentence = (
+        f"machines: etcd's members are {', '.join(old.etcd_members)} and cannot become "
+        f"{', '.join(new.etcd_members)} in a living cluster yet, since etcd itself would not know "
+        "of it; write them as they were"
+    )
+    return (sentence,)
 
 
 class Specification(dynamic.Resource, module="hardway", name="Specification"):

@@ -1,0 +1,52 @@
+"""What a spec leaves open comes from the offer, and what it says itself wins."""
+
+from pathlib import Path
+
+import pytest
+
+from spec.cluster import ArtifactSource, parse
+from spec.hypervisor import Libvirt
+from spec.offer import OFFER_VARIABLE, Offer, offered, with_offer
+
+OURS, THEIRS = "1" * 64, "2" * 64
+OFFER = Offer(
+    hypervisor=Libvirt(uri="qemu:///system", image="base"),
+    artifacts=ArtifactSource(
+        mirror="http://192.0.2.1", digests={"kubelet-1.37.1": THEIRS, "etcd-3.7.1": THEIRS}
+    ),
+)
+VALUE = {
+    "networks": {"machines": "192.168.1.0/24"},
+    "machines": {"master": {"address": "192.168.1.10"}},
+}
+
+
+def test_what_is_left_open_is_taken_from_it() -> None:
+    spec = with_offer(parse(VALUE, name="dev"), OFFER)
+    assert spec.hypervisor == OFFER.hypervisor
+    assert spec.artifacts == OFFER.artifacts
+
+
+def test_what_the_spec_says_wins() -> None:
+    own = {
+        "hypervisor": {"uri": "qemu+ssh://there/system", "image": "mine"},
+        "artifacts": {"mirror": "http://mirror.test", "digests": {"kubelet-1.37.1": OURS}},
+    }
+    spec = with_offer(parse({**VALUE, **own}, name="dev"), OFFER)
+    assert isinstance(spec.hypervisor, Libvirt)
+    assert spec.hypervisor.image == "mine"
+    assert spec.artifacts.mirror == "http://mirror.test"
+    assert spec.artifacts.digests == {"kubelet-1.37.1": OURS, "etcd-3.7.1": THEIRS}
+
+
+def test_it_is_found_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(OFFER_VARIABLE, raising=False)
+    assert offered() is None
+    monkeypatch.setenv(OFFER_VARIABLE, str(tmp_path / "none"))
+    assert offered() is None
+    (tmp_path / "offer").write_text(OFFER.model_dump_json())
+    monkeypatch.setenv(OFFER_VARIABLE, str(tmp_path / "offer"))
+    assert offered() == OFFER
+    assert with_offer(parse(VALUE, name="dev"), None).hypervisor is None
