@@ -1,6 +1,6 @@
 # The short ways in. Everything they need is set up by ./hardway itself.
 
-.PHONY: up down test golden bench
+.PHONY: up down test test-all golden bench
 
 up:
 	./hardway up
@@ -10,6 +10,10 @@ down:
 
 test:
 	./hardway test
+
+# Also what takes a third machine: the whole default stack, minions that come and go.
+test-all:
+	HARDWAY_TEST_ALL=true ./hardway test
 
 # Rewrite the golden clusters, to be reviewed as a diff.
 golden:

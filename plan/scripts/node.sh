@@ -6,7 +6,7 @@
 unlocked
 
 healthy() {
-    curl --silent --show-error --fail-with-body --max-time 10 "http://127.0.0.1:$1/healthz"
+    curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/healthz"
 }
 
 as_kubelet() {

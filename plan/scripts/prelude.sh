@@ -366,7 +366,7 @@ await_api() {
 # well URL AUTHORITY: the answer to a question about health is yes
 well() {
     local said
-    said=$(curl --silent --show-error --fail-with-body --max-time 10 --cacert "$2" \
+    said=$(curl --silent --show-error --fail-with-body --max-time 60 --cacert "$2" \
         "$1?verbose" 2>&1) && return
     # Of the many checks, those that failed.
     grep '^\[-\]' <<<"$said" || echo "$said"
