@@ -427,9 +427,9 @@ def test_programs_come_out_of_an_archive(machine: Container, server: Mirror) -> 
 
 
 def test_of_two_runs_one_waits_for_the_other(machine: Container) -> None:
-    first = machine.begin(words("echo begun >/srv/first; sleep 0.5; echo ended >/srv/first"))
+    first = machine.begin(words("alone; echo begun >/srv/first; sleep 0.5; echo ended >/srv/first"))
     until(lambda: machine.path("/srv/first").exists())
-    done = machine.run(words("cat /srv/first"))
+    done = machine.run(words("alone; cat /srv/first"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
     assert machine.finish(first).returncode == 0
 
@@ -437,7 +437,7 @@ def test_of_two_runs_one_waits_for_the_other(machine: Container) -> None:
 def test_a_run_that_waits_too_long_says_why(machine: Container) -> None:
     run(machine, Step(name="nothing"))
     with machine.held(f"{STATE}/lock"):
-        done = machine.run(words("echo ran").replace("--timeout 900", "--timeout 0.2"))
+        done = machine.run(words("alone; echo ran").replace("--timeout 900", "--timeout 0.2"))
     assert done.returncode == 1
     assert done.stdout == ""
     assert "another run" in done.stderr
