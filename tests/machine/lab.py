@@ -143,13 +143,15 @@ class Lab:
 
     def close(self, *, failed: bool) -> None:
         """End everything; of a failure keep what ``diagnose`` finds."""
-        if failed:
-            place = Path(os.environ.get("HARDWAY_DIAGNOSES", self.folder))
-            place.mkdir(parents=True, exist_ok=True)
-            self.hardway("diagnose", "--output", str(place / f"{self.stack}.tar.gz"), ok=False)
-            print(f"diagnosis: {place / self.stack}.tar.gz")
-        self.hardway("down", ok=False)
-        self.file.unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "state", ignore_errors=True)
+        try:
+            if failed:
+                place = Path(os.environ.get("HARDWAY_DIAGNOSES", self.folder))
+                place.mkdir(parents=True, exist_ok=True)
+                self.hardway("diagnose", "--output", str(place / f"{self.stack}.tar.gz"), ok=False)
+                print(f"diagnosis: {place / self.stack}.tar.gz")
+        finally:
+            self.hardway("down", ok=False)
+            self.file.unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "state", ignore_errors=True)
         if failed:
             print(self.transcript[-60000:])
