@@ -27,7 +27,7 @@ SIDE_BY_SIDE = (
 )
 """Everything but whole clusters, in two processes."""
 MACHINES = ("-p", "no:xdist", "-v", "tests/machine")
-"""Whole clusters, afterwards and alone: an API server that gets half a processor gives up."""
+"""Real machines, afterwards and alone: an API server that gets half a processor gives up."""
 
 
 def register(app: typer.Typer) -> None:
