@@ -11,6 +11,7 @@ from typing import Any
 
 from certs.renewal import Action, Decision
 from certs.table import Authority, Row, Use
+from spec.names import is_address
 
 RowState = dict[str, Any]
 Register = dict[str, str]
@@ -33,7 +34,7 @@ def row_state(row: Row) -> RowState:
 def row_from_state(name: str, state: Mapping[str, Any]) -> Row:
     """The reverse of ``row_state``."""
     names = [str(one) for one in state["names"]]
-    addresses = [one for one in names if _is_address(one)]
+    addresses = [one for one in names if is_address(one)]
     return Row(
         name=name,
         node=state["node"] or None,
@@ -45,14 +46,6 @@ def row_from_state(name: str, state: Mapping[str, Any]) -> Row:
         addresses=tuple(map(IPv4Address, addresses)),
         lifetime=timedelta(days=int(state["days"])),
     )
-
-
-def _is_address(name: str) -> bool:
-    try:
-        IPv4Address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def register(previous: Mapping[str, str], decisions: Iterable[Decision]) -> Register:

@@ -203,20 +203,13 @@ def _of_supplied(
     """Raises BundleError where the supplied certificate could not do the row's work."""
     where = f"the supplied certificate {row.name}" + (f" of {row.node}" if row.node else "")
     certificate = _read(candidate.certificate, where)
-    end = certificate.not_valid_after_utc
     if not _belongs(certificate, candidate.key):
         raise BundleError(f"{where} has another key than the one supplied with it")
     if not _signed_by(certificate, authority):
         raise BundleError(f"{where} is not signed by the authority {row.issuer}")
     if changed := difference(row, certificate):
         raise BundleError(f"{where} has other names than it must have: {changed}")
-    if end <= now:
-        raise BundleError(f"{where} expired on {_day(end)}; supply another")
-    if candidate != kept:
-        return Action.TAKE, f"it is supplied and valid until {_day(end)}"
-    if _due(certificate, now):
-        return Action.WARN, f"it expires on {_day(end)} and is supplied: supply another"
-    return Action.KEEP, f"it is valid until {_day(end)}"
+    return _taken(where, certificate, now, known=candidate == kept)
 
 
 # -- authorities and the cluster's other keys ----------------------------------------------------
@@ -295,14 +288,21 @@ def _of_supplied_authority(
     """Raises BundleError where the supplied certificate could not be an authority's."""
     where = f"the supplied authority {authority}"
     certificate = _read(candidate.certificate, where)
-    end = certificate.not_valid_after_utc
     if not _may_sign(certificate):
         raise BundleError(f"{where} may not sign certificates (CA:TRUE, keyCertSign)")
     if candidate.key is not None and not _belongs(certificate, candidate.key):
         raise BundleError(f"{where} has another key than the one supplied with it")
+    return _taken(where, certificate, now, known=candidate == kept)
+
+
+def _taken(
+    where: str, certificate: x509.Certificate, now: datetime, *, known: bool
+) -> tuple[Action, str]:
+    """Of a supplied certificate that fits; raises BundleError where it has expired."""
+    end = certificate.not_valid_after_utc
     if end <= now:
         raise BundleError(f"{where} expired on {_day(end)}; supply another")
-    if candidate != kept:
+    if not known:
         return Action.TAKE, f"it is supplied and valid until {_day(end)}"
     if _due(certificate, now):
         return Action.WARN, f"it expires on {_day(end)} and is supplied: supply another"

@@ -1,13 +1,11 @@
 """A whole cluster, from its network to the last condition."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pulumi
 
-from certs.bundle import Authorities, Bundle
 from certs.table import FOR_PEOPLE, held_by
 from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
 from components.machine import Machine, MachineArgs, together
@@ -19,13 +17,10 @@ from hypervisors.libvirt import LibvirtHypervisor
 from hypervisors.port import Hypervisor
 from plan import render
 from plan.cluster import ClusterPlan, cluster_plan
-from plan.material import material
-from plan.model import Kubeconfig
+from plan.material import admin_kubeconfig
 from spec.cluster import Cluster as ClusterSpec
 from spec.cluster import SpecError
 from spec.hypervisor import Libvirt
-
-ADMIN = "admin"
 
 
 class Cluster(pulumi.ComponentResource):
@@ -111,8 +106,9 @@ class Cluster(pulumi.ComponentResource):
         return [*members, *planes.values(), *nodes, applied]
 
     def _ready(self, machines: Mapping[str, Machine], roles: list[pulumi.Resource]) -> Ready:
+        kubeconfig = self._admin()
         access = pulumi.Output.json_dumps(
-            {"nodes": self.nodes, "ssh_private_key": self.ssh_key, "kubeconfig": self._admin()}
+            {"nodes": self.nodes, "ssh_private_key": self.ssh_key, "kubeconfig": kubeconfig}
         )
         registers = {name: machine.certificates.register for name, machine in machines.items()}
         return Ready(
@@ -120,7 +116,7 @@ class Cluster(pulumi.ComponentResource):
             conditions=self.plan.conditions,
             changes={"steps": _digests(self.plan), "certificates": registers},
             access=access,
-            kubeconfig=self._admin(),
+            kubeconfig=kubeconfig,
             opts=pulumi.ResourceOptions.merge(
                 self._child,
                 pulumi.ResourceOptions(
@@ -132,12 +128,7 @@ class Cluster(pulumi.ComponentResource):
 
     def _admin(self) -> pulumi.Output[str]:
         def text(authorities: str, people: str) -> str:
-            made = material(
-                self.spec.name,
-                Authorities.from_state(json.loads(authorities)),
-                Bundle.from_state(json.loads(people)),
-            )
-            return made(Kubeconfig(ADMIN, self.spec.api_url))
+            return admin_kubeconfig(self.spec, authorities, people)
 
         return together(text, self._authorities.kept, self._people.kept)
 

@@ -1,6 +1,5 @@
 """A machine that answers, has its programs and knows who it is."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -8,13 +7,12 @@ from ipaddress import IPv4Network
 import pulumi
 import yaml
 
-from certs.bundle import Authorities, Bundle
 from certs.table import Row
 from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
 from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
 from hypervisors.port import Hypervisor, Seed
 from plan import render
-from plan.material import material
+from plan.material import kept_material
 from plan.model import NodePlan, Step
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
@@ -125,12 +123,7 @@ class Machine(pulumi.ComponentResource):
 
     def _with_secrets(self, step: Step, bundle: TrackedBundle) -> pulumi.Output[str]:
         def text(authorities: str, kept: str) -> str:
-            made = material(
-                self.args.cluster,
-                Authorities.from_state(json.loads(authorities)),
-                Bundle.from_state(json.loads(kept)),
-            )
-            return render.text(step, made)
+            return render.text(step, kept_material(self.args.cluster, authorities, kept))
 
         return together(text, self.args.authorities.kept, bundle.kept)
 

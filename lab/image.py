@@ -52,6 +52,12 @@ ROOT_FORMAT = 2
 SIZE = "4G"
 """The least disk a machine can have; overlays are larger and grow at the first boot."""
 
+ALONE = (
+    *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"),
+    *("--kill-child", "--mount-proc"),
+)
+"""Before a program: mounts and processes of its own, which end with this one, killed or not."""
+
 OWN = Path(__file__).with_name("machine")
 STORE = Path("var/lib/hardway/store")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -250,10 +256,8 @@ def _debian_root(cache: Cache, progress: Progress, logs: Path) -> Path:
 def _mmdebstrap(scratch: Path, archive: Path, task: Task, log: Path) -> None:
     packages = [*PACKAGES, f"linux-image-cloud-{architecture()}"]
     keyring = [f"--keyring={KEYRING}"] if KEYRING.is_file() else []
-    # Its own mounts and processes, which end with this one also where it is killed.
-    alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
     run(
-        [*alone, "--kill-child", "--mount-proc", "mmdebstrap", "--variant=minbase", "--mode=root"]
+        [*ALONE, "mmdebstrap", "--variant=minbase", "--mode=root"]
         + ["--dpkgopt=force-unsafe-io"]
         + [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in EXCLUDED]
         + [*keyring, f"--include={','.join(packages)}", SUITE, str(archive)],
@@ -397,9 +401,8 @@ def _load_images(root: Path, scratch: Path, artifacts: list[NodeArtifact], log: 
             f"{image_reference(one.name, one.version)} {one.digest} {one.path}\n" for one in images
         )
     )
-    alone = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"]
     run(
-        [*alone, "--kill-child", "--mount-proc", "sh", str(OWN / "load-images.sh"), str(root)]
+        [*ALONE, "sh", str(OWN / "load-images.sh"), str(root)]
         + [str(place), str(programs["containerd"]), str(programs["ctr"])]
         + [f"linux/{architecture()}"],
         log=log,

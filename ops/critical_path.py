@@ -12,7 +12,6 @@ class Span:
     """A resource that was created, changed or deleted, in seconds since the update began."""
 
     name: str
-    kind: str
     start: float
     end: float
 
@@ -23,7 +22,7 @@ class Span:
 
 def spans(events: Iterable[Mapping[str, Any]]) -> dict[str, Span]:
     """By URN, from the engine's event log (``--event-log``), whose times are whole seconds."""
-    started: dict[str, tuple[float, str]] = {}
+    started: dict[str, float] = {}
     found: dict[str, Span] = {}
     first: float | None = None
     for event in events:
@@ -33,11 +32,10 @@ def spans(events: Iterable[Mapping[str, Any]]) -> dict[str, Span]:
         after = event.get("resOutputsEvent", {}).get("metadata")
         # A component only groups others.
         if before and before["op"] != "same" and not before["type"].startswith("hardway:"):
-            started[before["urn"]] = (at - first, before["type"])
+            started[before["urn"]] = at - first
         if after and after["urn"] in started:
             urn = after["urn"]
-            start, kind = started[urn]
-            found[urn] = Span(urn.rpartition("::")[2], kind, start, at - first)
+            found[urn] = Span(urn.rpartition("::")[2], started[urn], at - first)
     return found
 
 

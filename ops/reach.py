@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from certs.bundle import Authorities, Bundle
 from lab import libvirt, toolchain
 from lab.cache import Cache
 from lab.namespace import exists, namespace_path
@@ -18,8 +17,7 @@ from lab.problem import Problem
 from lab.stack import Stack
 from ops.display import progress
 from ops.lifecycle import read_cluster
-from plan.material import material
-from plan.model import Kubeconfig
+from plan.material import admin_kubeconfig
 from probe.access import Access, MachineAccess
 from spec.cluster import Cluster
 from spec.offer import Offer, with_offer
@@ -31,9 +29,6 @@ OWN_NAMESPACE = Path("/proc/self/ns/net")
 
 USER_KEY, HOST_KEY, AUTHORITIES, PEOPLE = "ssh-key", "-host-key", "authorities", "people-keys"
 """The resources that keep the keys (components.cluster and components.machine name them so)."""
-
-ADMIN = "admin"
-"""Of ``certs.table``: whose kubeconfig people get."""
 
 SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105
 """The key by which an exported state marks what is secret (Pulumi: ``resource.SigKey``)."""
@@ -180,9 +175,7 @@ def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:
     }
     if not (kept.get(AUTHORITIES) and kept.get(PEOPLE)):
         return None
-    authorities = Authorities.from_state(json.loads(kept[AUTHORITIES]))
-    people = Bundle.from_state(json.loads(kept[PEOPLE]))
-    return material(spec.name, authorities, people)(Kubeconfig(ADMIN, spec.api_url))
+    return admin_kubeconfig(spec, kept[AUTHORITIES], kept[PEOPLE])
 
 
 def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

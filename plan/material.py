@@ -1,5 +1,7 @@
 """The content of secret files, from keys and certificates."""
 
+import json
+
 from certs.bundle import Authorities, Bundle
 from certs.encryption import encryption_configuration
 from certs.kubeconfig import kubeconfig
@@ -15,6 +17,7 @@ from plan.model import (
     Source,
 )
 from plan.render import Material
+from spec.cluster import Cluster
 
 
 def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material:
@@ -53,3 +56,20 @@ def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material
                 )
 
     return content
+
+
+def kept_material(cluster: str, authorities: str, bundle: str) -> Material:
+    """``material`` from what a state keeps (``certs.tracked``): both are JSON.
+
+    Raises BundleError where the state is damaged.
+    """
+    return material(
+        cluster,
+        Authorities.from_state(json.loads(authorities)),
+        Bundle.from_state(json.loads(bundle)),
+    )
+
+
+def admin_kubeconfig(spec: Cluster, authorities: str, people: str) -> str:
+    """The kubeconfig that people get, at the endpoint; the keys are what a state keeps."""
+    return kept_material(spec.name, authorities, people)(Kubeconfig("admin", spec.api_url))

@@ -12,7 +12,6 @@ from lab.cache import Cache
 from lab.offer import Phases, prepare_lab
 from lab.progress import PlainProgress
 from plan import layout
-from probe.access import Access
 from spec.cluster import parse
 from tests.machine.lab import Lab
 
@@ -41,10 +40,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.close(failed=False)
 
 
-def access(lab: Lab) -> Access:
-    return lab.access()
-
-
 def test_the_machine_answers_with_the_host_key_that_it_was_given(lab: Lab) -> None:
     said = lab.on("master", "hostname; ip -4 -brief address show scope global; cat /etc/machine-id")
     name, interface, machine_id = said.splitlines()
@@ -53,7 +48,7 @@ def test_the_machine_answers_with_the_host_key_that_it_was_given(lab: Lab) -> No
     assert len(machine_id) == 32, "made at the first boot, not part of the image"
     key, known = lab.folder / "key", lab.folder / "known_hosts"
     key.touch(0o600)
-    key.write_text(access(lab).ssh_key)
+    key.write_text(lab.access().ssh_key)
     known.write_text(f"192.168.1.10 {new_key_pair().public}\n")
     done = lab.inside(
         *("ssh", "-i", str(key), "-F", "none", "-o", f"UserKnownHostsFile={known}"),
@@ -82,7 +77,7 @@ def test_etcd_is_healthy_and_refuses_who_has_no_certificate(lab: Lab) -> None:
 
 
 def test_nothing_secret_is_in_the_plain_state_and_a_second_preview_is_empty(lab: Lab) -> None:
-    body = "".join(access(lab).ssh_key.splitlines()[1:-1])[:60]
+    body = "".join(lab.access().ssh_key.splitlines()[1:-1])[:60]
     assert len(body) == 60
     for file in lab.paths.backend.rglob("*.json*"):
         text = file.read_text().replace("\\n", "")

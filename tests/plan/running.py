@@ -15,27 +15,15 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from certs.authority import issued, new_authority, new_encryption_key, new_service_account_pair
-from certs.bundle import Pair, Signer
-from certs.encryption import encryption_configuration
-from certs.kubeconfig import kubeconfig
+from certs.bundle import Authorities, Bundle, Pair, Signer
 from certs.table import FOR_PEOPLE, Authority, held_by
 from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import PlainProgress
 from plan import controller_manager, identity, layout, render, scheduler
-from plan.model import (
-    AuthorityCertificate,
-    AuthorityKey,
-    Certificate,
-    EncryptionConfiguration,
-    Kubeconfig,
-    PrivateKey,
-    ServiceAccountKey,
-    Source,
-    Step,
-    Unit,
-)
+from plan.material import material
+from plan.model import Source, Step, Unit
 from spec.cluster import API_PORT, Cluster
 from spec.versions import Versions
 
@@ -67,8 +55,11 @@ class Keys:
         self.signers: dict[Authority, Signer] = {
             authority: new_authority(authority, self._now) for authority in Authority
         }
-        self._service_account = new_service_account_pair()
-        self._encryption = new_encryption_key()
+        self._authorities = Authorities(
+            signers=self.signers,
+            service_account=new_service_account_pair(),
+            encryption_key=new_encryption_key(),
+        )
         self._spec = spec
 
     def of_people(self) -> dict[str, Pair]:
@@ -79,29 +70,7 @@ class Keys:
         return {row.name: issued(row, self.signers[row.issuer], self._now) for row in rows}
 
     def content(self, source: Source, pairs: dict[str, Pair]) -> str:
-        match source:
-            case Certificate(name):
-                return pairs[name].certificate
-            case PrivateKey(name):
-                return pairs[name].key
-            case AuthorityCertificate(authority):
-                return self.signers[Authority(authority)].certificate
-            case AuthorityKey(authority):
-                return self.signers[Authority(authority)].key or ""
-            case ServiceAccountKey(half):
-                pair = self._service_account
-                return pair.private if half == "private" else pair.public
-            case Kubeconfig(name, server):
-                return kubeconfig(
-                    cluster_name="test",
-                    server=server,
-                    authority_pem=self.signers[Authority.KUBERNETES].certificate,
-                    certificate_pem=pairs[name].certificate,
-                    key_pem=pairs[name].key,
-                    user=name,
-                )
-            case EncryptionConfiguration():
-                return encryption_configuration(self._encryption)
+        return material("test", self._authorities, Bundle(pairs))(source)
 
 
 @dataclass
