@@ -1,14 +1,13 @@
 """``validate``: whether a cluster is well, condition by condition."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import IntEnum
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from lab.problem import Problem
 from ops.display import progress, stdout
@@ -65,7 +64,7 @@ def validate(
         told = {"verdict": found.name.lower(), "conditions": [asdict(one) for one in outcomes]}
         print(json.dumps(told, indent=1))
     else:
-        stdout.print(_table(asked, outcomes))
+        stdout.print("\n".join(_lines(asked, outcomes)))
         stdout.print(SENTENCES[found])
     raise typer.Exit(int(found))
 
@@ -78,11 +77,10 @@ def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Verdict:
     return Verdict.USABLE_WITH_ERRORS if failed else Verdict.HEALTHY
 
 
-def _table(asked: Sequence[Condition], outcomes: Sequence[Outcome]) -> Table:
-    table = Table("condition", "", "what must be so", "what is not so")
+def _lines(asked: Sequence[Condition], outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """A line for each condition, and its last error below: readable at any width."""
     for condition, outcome in zip(asked, outcomes, strict=True):
         mark = "[green]holds[/]" if outcome.holds else "[bold red]fails[/]"
-        table.add_row(
-            condition.name, mark, escape(condition.waits_for), escape(outcome.error or "")
-        )
-    return table
+        yield f"{mark}  [bold]{condition.name}[/]: {escape(condition.waits_for)}"
+        if outcome.error:
+            yield f"       {escape(outcome.error)}"

@@ -65,7 +65,7 @@ def validated(monkeypatch: pytest.MonkeyPatch, *words: str, **access: Any) -> Re
     app = typer.Typer()
     app.callback()(lambda: None)
     module.register(app)
-    return CliRunner().invoke(app, ["validate", *words], env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["validate", *words])
 
 
 def test_a_cluster_that_is_not_there_is_broken_and_each_condition_says_why(
