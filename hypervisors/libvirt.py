@@ -94,10 +94,7 @@ class LibvirtHypervisor:
             memory=spec.memory,
             kernel=where.kernel,
             initrd=where.initrd,
-            # Words without a value are an element of their own: the provider reads them back so.
-            cmdlines=[{"root": "/dev/vda", "console": "ttyS0"}, {"_": "rw quiet"}]
-            if where.kernel
-            else None,
+            cmdlines=_kernel_arguments(where) if where.kernel else None,
             disks=[
                 libvirt.DomainDiskArgs(volume_id=root.id),
                 # Not the cloudinit argument: it attaches a SATA CD-ROM, which Debian's cloud kernel
@@ -117,7 +114,21 @@ class LibvirtHypervisor:
                 parent=parent,
                 provider=self._provider,
                 delete_before_replace=True,
-                ignore_changes=["kernel", "initrd"],
+                # As with the image: what boots a machine is settled when it is made.
+                ignore_changes=["kernel", "initrd", "cmdlines"],
                 custom_timeouts=pulumi.CustomTimeouts(create="5m", update="5m", delete="5m"),
             ),
         )
+
+
+def _kernel_arguments(where: Libvirt) -> list[dict[str, str]]:
+    """Words without a value are an element of their own: the provider reads them back so."""
+    pairs = {"root": "/dev/vda", "console": "ttyS0"}
+    words = ["rw", "quiet"]
+    for argument in where.kernel_arguments:
+        name, equals, value = argument.partition("=")
+        if equals:
+            pairs[name] = value
+        else:
+            words.append(name)
+    return [pairs, {"_": " ".join(words)}]

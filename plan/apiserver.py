@@ -4,10 +4,10 @@ from typing import Any
 
 import yaml
 
-from plan import audit, layout, tls
+from plan import audit, layout, tls, turn
 from plan.artifact import artifact
 from plan.flags import files_named
-from plan.model import Directory, File, Unit
+from plan.model import Directory, File, Turn, Unit
 from spec.cluster import API_PORT, Cluster
 
 UNIT = "kube-apiserver.service"
@@ -59,6 +59,15 @@ def files() -> tuple[File, ...]:
 def directories() -> tuple[Directory, ...]:
     """Where its audit log goes."""
     return (Directory(path=audit.FOLDER, mode=0o700),)
+
+
+def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
+    """One API server at a time is restarted, while all others are ready."""
+
+    def ready(name: str) -> str:
+        return f"https://{spec.machines[name].address}:{API_PORT}/readyz"
+
+    return turn.turns(spec, node, UNIT, spec.control_planes, ready, (layout.AUTHORITY,))
 
 
 def unit(spec: Cluster, node: str) -> Unit:

@@ -1,6 +1,6 @@
 """A control plane: the API server, the controller manager, the scheduler, the virtual IP."""
 
-from plan import apiserver, controller_manager, layout, readyz, scheduler, virtual_ip
+from plan import apiserver, controller_manager, layout, readyz, scheduler, turn, virtual_ip
 from plan.artifact import artifacts
 from plan.model import Step
 from spec.cluster import API_PORT, Cluster
@@ -10,7 +10,8 @@ PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube
 
 def step(spec: Cluster, node: str) -> Step:
     """All that a control plane runs, started together; it is done when each of them is healthy."""
-    programs = artifacts(spec, PROGRAMS)
+    turns = apiserver.turns(spec, node)
+    programs = artifacts(spec, (*PROGRAMS, *((turn.LOCK_PROGRAM,) if turns else ())))
     moves = virtual_ip.wanted(spec)
     return Step(
         name="control-plane",
@@ -30,6 +31,7 @@ def step(spec: Cluster, node: str) -> Step:
             scheduler.unit(spec, node),
             *((virtual_ip.unit(spec, node),) if moves else ()),
         ),
+        turns=turns,
         script="control-plane",
         settings={
             "authority": layout.AUTHORITY,

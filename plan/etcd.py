@@ -3,10 +3,10 @@
 import json
 
 from certs.table import PEER
-from plan import flannel, layout, tls
+from plan import flannel, layout, tls, turn
 from plan.artifact import artifacts
 from plan.flags import files_named
-from plan.model import Directory, Step, Unit
+from plan.model import Directory, Step, Turn, Unit
 from spec.cluster import Cluster
 
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
@@ -23,6 +23,13 @@ ROLES = {
     "flannel": "flannel",
 }
 """User, the common name of a client certificate, to its role."""
+
+OPERATOR = (
+    layout.MEMBER_AUTHORITY,
+    layout.certificate("etcd-healthcheck-client"),
+    layout.private_key("etcd-healthcheck-client"),
+)
+"""With which a member's machine asks etcd: authority, certificate, key."""
 
 # etcd's own values are 100 and 1000; an emulated machine does not keep up with them.
 HEARTBEAT, ELECTION = 250, 2500
@@ -41,16 +48,26 @@ def step(spec: Cluster, node: str) -> Step:
         directories=(Directory(path=layout.ETCD_DATA, mode=0o700, owner=f"{USER}:{USER}"),),
         links=tuple(program.command for program in programs),
         units=(unit(spec, node),),
+        turns=turns(spec, node),
         script="etcd",
         settings={
             "endpoint": f"https://127.0.0.1:{layout.ETCD_CLIENT_PORT}",
-            "authority": layout.MEMBER_AUTHORITY,
-            "certificate": layout.certificate("etcd-healthcheck-client"),
-            "private_key": layout.private_key("etcd-healthcheck-client"),
+            "authority": OPERATOR[0],
+            "certificate": OPERATOR[1],
+            "private_key": OPERATOR[2],
             "members": " ".join(spec.etcd_members),
             **_flannel(spec),
         },
     )
+
+
+def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
+    """One member at a time is restarted, while all others are well."""
+
+    def health(member: str) -> str:
+        return f"{layout.etcd_url(spec, member)}/health"
+
+    return turn.turns(spec, node, UNIT, spec.etcd_members, health, OPERATOR)
 
 
 def unit(spec: Cluster, node: str) -> Unit:

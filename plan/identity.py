@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from certs.table import held_by
-from plan import layout
+from plan import apiserver, etcd, layout
 from plan.model import (
     AuthorityCertificate,
     AuthorityKey,
@@ -27,6 +27,7 @@ def step(spec: Cluster, node: str) -> Step:
         name="identity",
         users=("etcd",) if member else (),
         secret_files=tuple(_files(spec, node)),
+        turns=(*etcd.turns(spec, node), *apiserver.turns(spec, node)),
         script="identity",
     )
 

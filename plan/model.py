@@ -196,6 +196,23 @@ class Unit:
         return f"/etc/systemd/system/{self.name}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """A service that other machines run as well, of which one at a time is restarted."""
+
+    unit: str
+    own: str
+    """The URL at which it says that it is well."""
+    others: tuple[str, ...]
+    """The URLs at which those of other machines do."""
+    trust: tuple[str, ...]
+    """Files with which these are asked: the authority and, if needed, a certificate and its key."""
+    lock: tuple[str, ...]
+    """The URLs of the etcd that has the lock."""
+    lock_trust: tuple[str, str, str]
+    """Files with which it is asked: the authority, a certificate and its key."""
+
+
 # -- steps and plans -----------------------------------------------------------------------------
 
 
@@ -215,6 +232,8 @@ class Step:
     links: tuple[Link, ...] = ()
     units: tuple[Unit, ...] = ()
     """Enabled and running when the step is done, in this order."""
+    turns: tuple[Turn, ...] = ()
+    """Which services wait for their turn before the step restarts them."""
     masked: tuple[str, ...] = ()
     """Units of the distribution that must not run."""
     script: str | None = None

@@ -24,7 +24,7 @@ def text(step: Step, material: Material | None = None) -> str:
     step without secrets leaves its text on the machine. ``material`` is asked for the content of
     secret files. Raises ValueError where a step has such files and no material is given.
     """
-    body = "\n".join([script("prelude"), *_words(step, material), *_ending(step)]) + "\n"
+    body = "\n".join([*_said_first(step), *_words(step, material), *_ending(step)]) + "\n"
     if step.secret:
         return f"{{\n{body}exit\n}}\n"
     # Two runs may be here at once, before the prelude's lock: each writes a file of its own.
@@ -39,6 +39,16 @@ def text(step: Step, material: Material | None = None) -> str:
 def script(name: str) -> str:
     """The text of a file in ``plan/scripts``."""
     return (SCRIPTS / f"{name}.sh").read_text()
+
+
+def _said_first(step: Step) -> Iterator[str]:
+    """The words of every step and, where it needs them, those that let machines take turns."""
+    yield script("prelude")
+    if step.turns:
+        yield script("turn")
+    for turn in step.turns:
+        yield _line("lock_at", ",".join(turn.lock), *turn.lock_trust)
+        yield _line("shared", turn.unit, " ".join(turn.trust), turn.own, *turn.others)
 
 
 def _words(step: Step, material: Material | None) -> Iterator[str]:

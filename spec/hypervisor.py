@@ -14,6 +14,13 @@ User = Annotated[
 ]
 
 
+KernelArgument = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^[^\s=\"']+(=[^\s\"']+)?$"),
+    Expected("one word of a kernel's command line, such as quiet or mitigations=off"),
+]
+
+
 class Libvirt(Part):
     """A libvirt, and the base image that lies in one of its storage pools."""
 
@@ -32,6 +39,8 @@ class Libvirt(Part):
     kernel: Text | None = None
     """Kernel and initrd for direct boot; without them the image boots by its own loader."""
     initrd: Text | None = None
+    kernel_arguments: tuple[KernelArgument, ...] = ()
+    """More words for the kernel of a direct boot, such as ``mitigations=off``."""
     disk_cache: Literal["default", "none", "writeback", "directsync", "unsafe"] = "default"
     """Of the machines' disks, in libvirt's words. ``unsafe`` does not wait for the host's disk:
     etcd is then many times faster, and a power failure of the host may cost a machine."""

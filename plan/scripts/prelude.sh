@@ -11,6 +11,8 @@ system=/etc/systemd/system
 programs=/usr/local/lib/hardway
 units=()
 declare -A needs=() seen=()
+# Of services that other machines run as well: where they say that they are well. See turn.sh.
+declare -A own=()
 
 # Passed through by services of other users on their way to the store, and listed by nobody.
 install -d -m 0711 "$state"
@@ -284,6 +286,7 @@ settle() {
         [[ $said != *yes* ]] || systemctl daemon-reload
     fi
     if [ "${#start[@]}" -gt 0 ]; then
+        [ "${#own[@]}" -eq 0 ] || in_turn "${start[@]}"
         systemctl reset-failed "${start[@]}" 2>/dev/null || true
         for name in "${start[@]}"; do
             stale "$name"
@@ -306,6 +309,7 @@ restart_affected() {
         cmp --quiet "$stamp" "$state/running/.$name" || again+=("$name")
     done
     if [ "${#again[@]}" -gt 0 ]; then
+        [ "${#own[@]}" -eq 0 ] || in_turn "${again[@]}"
         # Also a unit may be new: of a run that was cut off before it came to this.
         systemctl daemon-reload
         systemctl reset-failed "${again[@]}" 2>/dev/null || true
@@ -316,6 +320,7 @@ restart_affected() {
     fi
     for name in "${again[@]}"; do
         await 300 "$name runs again with its new files" "$name" systemctl is-active "$name"
+        [ "${#own[@]}" -eq 0 ] || back "$name"
         mv "$state/running/.$name" "$state/running/$name"
     done
     rm -f "$state"/running/.[!.]* "$state"/running/..[!.]*

@@ -63,8 +63,17 @@ def machine_libvirt_boots_as_it_says(spec: Description, name: str) -> Iterator[R
 
 
 def _boots(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
-    """Kernel and initrd are given together or not at all."""
-    if not isinstance(where, Libvirt) or bool(where.kernel) == bool(where.initrd):
+    """Kernel and initrd are given together or not at all, and arguments only to a kernel."""
+    if not isinstance(where, Libvirt):
+        return
+    if where.kernel_arguments and not where.kernel:
+        yield Refusal(
+            f"{field}.kernel_arguments",
+            "are given without kernel",
+            "the image boots by its own loader and would not hear of them",
+            f"write {field}.kernel and {field}.initrd as well, or leave them out",
+        )
+    if bool(where.kernel) == bool(where.initrd):
         return
     given, missing = ("kernel", "initrd") if where.kernel else ("initrd", "kernel")
     yield Refusal(

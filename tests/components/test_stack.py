@@ -228,7 +228,7 @@ def test_keys_are_kept_and_a_disk_survives_a_new_base_image(
     for volume in of_kind(recorder, "libvirt:index/volume:Volume"):
         assert "baseVolumeName" in volume.request.ignoreChanges
     for domain in of_kind(recorder, "libvirt:index/domain:Domain"):
-        assert set(domain.request.ignoreChanges) == {"kernel", "initrd"}
+        assert set(domain.request.ignoreChanges) == {"kernel", "initrd", "cmdlines"}
 
 
 def test_every_resource_of_libvirt_has_the_explicit_provider(

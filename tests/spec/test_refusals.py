@@ -246,6 +246,16 @@ ONE = [
     ({"hypervisor": {**LIBVIRT, "kernel": "/k"}}, "hypervisor.kernel", "without initrd"),
     ({"hypervisor": {**LIBVIRT, "initrd": "/i"}}, "hypervisor.initrd", "without kernel"),
     (
+        {"hypervisor": {**LIBVIRT, "kernel_arguments": ["quiet"]}},
+        "hypervisor.kernel_arguments",
+        "without kernel",
+    ),
+    (
+        {"hypervisor": {**LIBVIRT, "kernel": "/k", "initrd": "/i", "kernel_arguments": ["a b"]}},
+        "hypervisor.kernel_arguments.0",
+        "one word of a kernel's command line",
+    ),
+    (
         {"machines m1 hypervisor": {**LIBVIRT, "kernel": "/k"}},
         "machines.m1.hypervisor.kernel",
         "in",

@@ -1,0 +1,203 @@
+"""One at a time: real members of etcd that several runs want to restart at once."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from plan import etcd, render
+from plan.model import Step
+from tests.certs.clusters import APART, SINGLE
+from tests.plan.golden import NAMES, golden_plan, golden_spec
+from tests.plan.running import LocalCluster, LocalMachine, programs
+
+MEMBERS = ("e1", "e2", "e3")
+
+
+class Member:
+    """A member that runs until it is told to start again, and what a step does to it."""
+
+    def __init__(self, cluster: LocalCluster, name: str, path: Path) -> None:
+        self.machine = LocalMachine(cluster, name)
+        self.path = path
+        self.step = etcd.step(APART, name)
+        self.machine.furnish(self.step)
+        unit = etcd.unit(APART, name)
+        quick = {"heartbeat-interval": "50", "election-timeout": "500"}
+        self.unit = replace(unit, flags={**unit.flags, **quick})
+        self.wanted = self.machine.root / "restart"
+        self.ended = False
+        self.running = self._start()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.machine.log.open("ab") as log:
+            return subprocess.Popen(
+                self.machine.words(self.unit), stdout=log, stderr=log, cwd=self.machine.root
+            )
+
+    def _serve(self) -> None:
+        while not self.ended:
+            if self.wanted.exists():
+                self.stop()
+                self.running = self._start()
+                self.wanted.unlink()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self.running.kill()
+        self.running.wait()
+
+    def start(self) -> None:
+        self.running = self._start()
+
+    def script(self, work: str = "", others_wait: int = 300) -> str:
+        """The words of the step up to its turn, the restart, and what else is done in the turn."""
+        said = "\n".join(render._said_first(self.step)).replace("await 300", f"await {others_wait}")
+        # Every run takes a second longer than it needs: who does not wait runs into it.
+        restart = (
+            f"in_turn {etcd.UNIT}\necho began $EPOCHREALTIME\n{work}\n"
+            f"touch {self.wanted}\nwhile [ -e {self.wanted} ]; do sleep 0.05; done\n"
+            f"back {etcd.UNIT}\nsleep 1\necho ended $EPOCHREALTIME\n"
+        )
+        text = self.machine.here(f"{said}\n{restart}")
+        return text.replace("export LC_ALL=C PATH=", f"export LC_ALL=C PATH={self.path}:")
+
+    def run(self, **more: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-s"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(self.script(**more))  # type: ignore[arg-type]
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def well(self, seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        text = f"{self.script().partition('in_turn ' + etcd.UNIT)[0]}\nanswers {etcd.UNIT} "
+        text += f'"${{own[{etcd.UNIT}]}}"'
+        while subprocess.run(["bash", "-c", text], capture_output=True).returncode:
+            assert time.monotonic() < end, self.machine.log.read_text()[-2000:]
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
+    cluster = LocalCluster(APART, tmp_path)
+    path = programs(tmp_path / "bin", APART, ("etcdctl",))
+    made = {name: Member(cluster, name, path) for name in MEMBERS}
+    try:
+        for one in made.values():
+            one.well()
+        yield made
+    finally:
+        for one in made.values():
+            one.ended = True
+            one.stop()
+
+
+def between(said: str) -> tuple[float, float]:
+    times = dict(
+        line.split() for line in said.splitlines() if line.split()[0] in ("began", "ended")
+    )
+    return float(times["began"]), float(times["ended"])
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, ""), out + err
+    return out
+
+
+def test_members_that_are_well_restart_one_after_the_other(members: dict[str, Member]) -> None:
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(finished, [one.run() for one in members.values()]))
+    spans = sorted(map(between, said))
+    for (_, ended), (began, _) in pairwise(spans):
+        assert ended <= began, spans
+    assert sum("waiting until other machines" in one for one in said) >= 1
+
+
+def test_who_is_not_well_disturbs_nobody_and_waits_for_nobody(members: dict[str, Member]) -> None:
+    holder = members["e2"].run(work="sleep 30")
+    assert holder.stdout is not None
+    assert holder.stdout.readline().startswith("began")
+    members["e1"].stop()
+    finished(members["e1"].run())
+    assert holder.poll() is None
+    os.killpg(holder.pid, signal.SIGKILL)
+    holder.communicate()
+
+
+def test_a_run_that_is_killed_gives_its_turn_back(members: dict[str, Member]) -> None:
+    holder = members["e2"].run(work="sleep 600")
+    assert holder.stdout is not None
+    assert holder.stdout.readline().startswith("began")
+    waiting = members["e3"].run()
+    time.sleep(5)
+    assert waiting.poll() is None
+    holder.kill()
+    holder.wait()
+    finished(waiting)
+    os.killpg(holder.pid, signal.SIGKILL)
+
+
+def test_nobody_restarts_while_another_member_is_ill(members: dict[str, Member]) -> None:
+    members["e3"].stop()
+    process = members["e1"].run(others_wait=4)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "began" not in out
+    assert f"{etcd.UNIT} of the other machines is well" in err
+    assert "/health" in err
+    members["e3"].start()
+    members["e3"].well()
+    finished(members["e1"].run(others_wait=4))
+
+
+# -- who takes turns -------------------------------------------------------------------------------
+
+
+def steps_with_turns(name: str) -> dict[str, set[str]]:
+    """Machine to the steps that take turns."""
+    nodes = golden_plan(name).nodes.items()
+    return {node: {step.name for step in plan.steps if step.turns} for node, plan in nodes}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_turns_are_taken_exactly_where_several_run_the_same(name: str) -> None:
+    spec = golden_spec(name)
+    for node, found in steps_with_turns(name).items():
+        member = node in spec.etcd_members and len(spec.etcd_members) > 1
+        plane = node in spec.control_planes and len(spec.control_planes) > 1
+        expected = ({"etcd"} if member else set()) | ({"control-plane"} if plane else set())
+        assert found == (expected | {"identity"} if expected else set())
+
+
+def test_a_step_without_turns_has_none_of_their_words() -> None:
+    step: Step = etcd.step(SINGLE, "master")
+    assert "in_turn()" not in render.text(step)
+    assert "in_turn()" in render.text(etcd.step(APART, "e1"))
+
+
+def test_whoever_takes_turns_has_the_program_for_it() -> None:
+    for name in NAMES:
+        for plan in golden_plan(name).nodes.values():
+            if any(step.turns for step in plan.steps):
+                assert "etcdctl" in {
+                    link.path.rpartition("/")[2] for s in plan.steps for link in s.links
+                }
