@@ -71,6 +71,10 @@ ENABLED = {
 MASKED_UNITS = (
     # Jobs for a machine that lives for years.
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
+    *("e2scrub_all.timer", "e2scrub_reap.service"),
+    # It compiles a hundred profiles of programs that are not here, a quarter of an emulated boot;
+    # containerd loads its own profile by itself.
+    "apparmor.service",
     # Nobody sits at a machine, and cloud-init gives the host keys.
     *("getty.target", "systemd-ask-password-console.path", "systemd-ask-password-wall.path"),
     *("cloud-init-hotplugd.socket", "sshd-keygen.service"),

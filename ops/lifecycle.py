@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from lab.watch import FirstBootWatch
 from ops import critical_path
 from ops.display import progress, stdout
 from ops.recovery import recover
+from plan.conditions import conditions
 from spec.cluster import Cluster, SpecError, parse
 
 StackOption = Annotated[
@@ -98,26 +100,32 @@ def up(stack: StackOption = "dev") -> None:
             f"pulumi up ended with exit status {done.returncode}",
             "read its message above; the next ./hardway up goes on from there",
         )
-    _summary(ready, phases, events)
+    _summary(ready, cluster, phases, events)
 
 
 def _domains(cluster: Cluster) -> dict[str, str]:
     return {f"{cluster.name}-{name}": str(m.address) for name, m in cluster.machines.items()}
 
 
-def _summary(stack: Stack, phases: Phases, events: Path) -> None:
+def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> None:
     """The machines, whether the cluster is well, what took how long, and what to do next."""
-    nodes = _outputs(stack).get("nodes", {})
     table = Table("machine", "address", "roles")
-    for name, node in nodes.items():
+    for name, node in _outputs(stack).get("nodes", {}).items():
         table.add_row(name, node["address"], ", ".join(node["roles"]))
     stdout.print(table)
-    subprocess.run(
-        [*stack.enter, sys.executable, "-m", "ops", "validate", "--stack", stack.name],
-        cwd=PROJECT,
-        check=False,
-    )
-    _print_critical_path(stack, events)
+    changed = critical_path.spans(critical_path.read_events(events)) if events.is_file() else {}
+    if any(span.name == "ready" for span in changed.values()):
+        # Pulumi has just waited for them.
+        for condition in conditions(cluster):
+            stdout.print(f"[green]holds[/]  [bold]{condition.name}[/]: {condition.waits_for}")
+        stdout.print("[bold green]The cluster is healthy.[/]")
+    else:
+        subprocess.run(
+            [*stack.enter, sys.executable, "-m", "ops", "validate", "--stack", stack.name],
+            cwd=PROJECT,
+            check=False,
+        )
+    _print_critical_path(stack, changed)
     stdout.print(
         "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.seconds.items())
     )
@@ -137,15 +145,14 @@ def _summary(stack: Stack, phases: Phases, events: Path) -> None:
         )
 
 
-def _print_critical_path(stack: Stack, events: Path) -> None:
+def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]) -> None:
     """What the update waited for, if it changed anything."""
-    found = critical_path.spans(critical_path.read_events(events)) if events.is_file() else {}
-    exported = stack.pulumi("stack", "export", capture=True)
-    if not found or exported.returncode != 0:
+    exported = stack.pulumi("stack", "export", capture=True) if changed else None
+    if exported is None or exported.returncode != 0:
         return
     after = critical_path.dependencies(json.loads(exported.stdout))
     table = Table("waited for", "seconds", "from", "to", title="what the update waited for")
-    for span in critical_path.critical_path(found, after):
+    for span in critical_path.critical_path(changed, after):
         table.add_row(span.name, f"{span.seconds:.0f}", f"{span.start:.0f}", f"{span.end:.0f}")
     stdout.print(table)
 

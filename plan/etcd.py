@@ -139,7 +139,10 @@ _STORAGE = {
     "auto-compaction-mode": "periodic",
     "auto-compaction-retention": "8h",
     "feature-gates": "InitialCorruptCheck=true",
-    "watch-progress-notify-interval": "5s",
+    # Keeps the revisions of silent watches from being compacted away. An API server that must know
+    # how far a watch is asks by itself (KEP-2340); five seconds for its 67 watches were three
+    # quarters of all that an idle member sent.
+    "watch-progress-notify-interval": "1m",
 }
 
 
