@@ -22,10 +22,16 @@ from spec.offer import OFFER_VARIABLE, Offer
 EMULATED: dict[str, Any] = {
     # Slow enough to starve etcd, and no machine to trust anything to.
     "disk_cache": "unsafe",
-    # QEMU translates code for each address that it runs at: with every program at another place
-    # at every start, a fork and an exec cost 58 ms, and 12 ms without (QEMU 7.2). The others are
-    # work against attacks on a real processor and on what freed memory held.
-    "kernel_arguments": ("norandmaps", "mitigations=off", "init_on_alloc=0"),
+    "kernel_arguments": (
+        # QEMU translates code for each address that it runs at: with every program at another
+        # place at every start a fork and an exec cost 58 ms, and 12 ms without (QEMU 7.2).
+        "norandmaps",
+        # Work against attacks on a real processor, and on what freed memory held.
+        *("mitigations=off", "init_on_alloc=0"),
+        # Clocks and timers are devices, and each access to one leaves the translated code: with two
+        # processors a third of the kernel's time was reading the HPET and setting timers.
+        *("tsc=reliable", "clocksource=tsc", "highres=off", "nohz=off"),
+    ),
 }
 """How machines are made where a processor is emulated."""
 

@@ -1,6 +1,7 @@
 """``up``, ``down``, ``status`` and ``pulumi``: the short ways around the Pulumi program."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -189,8 +190,8 @@ def down(
             ready.remove()
     if not lab:
         return
-    if remaining := stacks_with_state(paths):
-        progress().say(f"the lab stays for the other stacks in it: {', '.join(remaining)}")
+    if remaining := stacks_with_state(paths) or _machines_of_others(paths):
+        progress().say(f"the lab stays for what else is in it: {', '.join(remaining)}")
         return
     stop_lab(paths)
 
@@ -205,12 +206,19 @@ def _ready(stack: str, paths: LabPaths) -> Stack:
 
 
 def _has_state(paths: LabPaths) -> bool:
-    return (paths.state / "passphrase").is_file()
+    """Whether there may be a stack: where this lab never made one, no tools are built to look."""
+    return bool(stacks_with_state(paths)) or "PULUMI_BACKEND_URL" in os.environ
 
 
 def stacks_with_state(paths: LabPaths) -> list[str]:
     """The stacks in the lab's own backend."""
     return sorted(path.stem for path in (paths.backend / ".pulumi" / "stacks").glob("*/*.json"))
+
+
+def _machines_of_others(paths: LabPaths) -> list[str]:
+    """What still runs in the lab for stacks of a backend that is not the lab's own."""
+    found = libvirt.find(paths) if "PULUMI_BACKEND_URL" in os.environ else None
+    return libvirt.virsh(found, "list", "--all", "--name").split() if found else []
 
 
 def stop_lab(paths: LabPaths) -> None:

@@ -1,0 +1,113 @@
+"""Several control planes on real machines: three members of etcd, and one of two planes is lost."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from plan import layout
+from tests.machine.lab import Lab
+
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.timeout(5400),
+    pytest.mark.skipif(
+        os.environ.get("HARDWAY_TEST_ALL") != "true", reason="a whole cluster: make test-all"
+    ),
+]
+
+CLUSTER = {
+    "networks": {"machines": "192.168.1.0/24"},
+    "endpoint": {"kind": "virtual-ip", "address": "192.168.1.5"},
+    "machines": {
+        "control1": {"address": "192.168.1.21", "roles": "ea"},
+        "control2": {"address": "192.168.1.22", "roles": "ea"},
+        "minion1": {"address": "192.168.1.31", "roles": "ei"},
+    },
+}
+API = "https://192.168.1.5:6443"
+STARTED = "systemctl show --property ExecMainStartTimestampMonotonic --value"
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("lab"), stack="mtha")
+    lab.describe(CLUSTER)
+    before = request.session.testsfailed
+    try:
+        lab.hardway("up")
+        yield lab
+    except BaseException:
+        before = -1
+        raise
+    finally:
+        lab.close(failed=request.session.testsfailed > before)
+
+
+def verdict(lab: Lab) -> str:
+    told = json.loads(lab.hardway("validate", "--json", ok=False).stdout)
+    return str(told["verdict"])
+
+
+def test_three_members_and_two_planes_are_healthy_behind_the_virtual_ip(lab: Lab) -> None:
+    assert lab.outputs()["endpoint"] == API
+    assert verdict(lab) == "healthy"
+    nodes = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    assert nodes == {"control1", "control2", "minion1"}
+    endpoints = lab.objects("endpointslices", "--selector", "kubernetes.io/service-name=kubernetes")
+    addresses = [one for s in endpoints["items"] for e in s["endpoints"] for one in e["addresses"]]
+    assert sorted(addresses) == ["192.168.1.21", "192.168.1.22"]
+    lab.pulumi("preview", "--expect-no-changes")
+
+
+def test_members_whose_files_changed_restart_one_at_a_time(lab: Lab) -> None:
+    """As a new unit file does it: the step finds that the service runs with another one."""
+    members = ("control1", "control2", "minion1")
+    runs = []
+    for name in members:
+        lab.on(name, "sed -i 's/^[^ ]*/stale/' /var/lib/hardway/running/etcd.service")
+        step = "/var/lib/hardway/steps/etcd"
+        before = lab.on(name, f"{STARTED} etcd.service").strip()
+        runs.append((name, before, lab.start("ssh", name, "--", f"bash -euo pipefail {step}")))
+    spans = []
+    for name, before, process in runs:
+        said, _ = process.communicate(timeout=1500)
+        assert process.returncode == 0, said
+        after = lab.on(name, f"{STARTED} etcd.service; date +%s; cat /proc/uptime").splitlines()
+        assert after[0] != before, "restarted with its right file"
+        booted = float(after[1]) - float(after[2].split()[0])
+        spans.append(booted + float(after[0]) / 1e6)
+    spans.sort()
+    assert min(b - a for a, b in pairwise(spans)) > 2, spans
+    assert verdict(lab) == "healthy"
+
+
+def test_the_cluster_lives_on_without_one_control_plane(lab: Lab) -> None:
+    holder = next(
+        name
+        for name in ("control1", "control2")
+        if "192.168.1.5/" in lab.on(name, "ip -4 -brief address")
+    )
+    lab.virsh("destroy", f"{lab.stack}-{holder}")
+    end = time.monotonic() + 300
+    while True:
+        done = lab.hardway("kubectl", "create", "configmap", "after-loss", ok=False)
+        if done.returncode == 0 or "already exists" in done.stderr:
+            break
+        assert time.monotonic() < end, done.stderr
+        time.sleep(5)
+    assert lab.objects("configmap", "after-loss")["metadata"]["name"] == "after-loss"
+    other = {"control1": "control2", "control2": "control1"}[holder]
+    client = (
+        f"--cacert={layout.MEMBER_AUTHORITY} "
+        f"--cert={layout.certificate('etcd-healthcheck-client')} "
+        f"--key={layout.private_key('etcd-healthcheck-client')}"
+    )
+    assert "is healthy" in lab.on(other, f"etcdctl {client} endpoint health 2>&1")
+    assert verdict(lab) != "healthy"
+    lab.virsh("start", f"{lab.stack}-{holder}")
+    lab.hardway("validate", "--wait", "1200")
+    lab.pulumi("preview", "--expect-no-changes")
