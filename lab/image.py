@@ -35,7 +35,7 @@ SUITE = "trixie"
 PACKAGES = (
     # systemd-networkd reads what cloud-init writes; netplan would only stand between them.
     *("systemd", "systemd-sysv", "systemd-resolved", "dbus", "udev", "cloud-init"),
-    *("openssh-server", "ca-certificates", "curl", "procps", "sudo", "kmod"),
+    *("openssh-server", "ca-certificates", "curl", "openssl", "procps", "sudo", "kmod"),
     "e2fsprogs",  # grows the file system to the disk's size
     *("iproute2", "iptables", "nftables", "conntrack", "ethtool", "socat", "apparmor"),
     *("haproxy", "keepalived"),  # for several control planes
@@ -88,7 +88,7 @@ MASKED_UNITS = (
     *("modprobe@configfs.service", "modprobe@drm.service", "modprobe@efi_pstore.service"),
     *("modprobe@fuse.service",),
     # Enabled by their packages; a machine that has use for them has units of its own (plan).
-    *("haproxy.service", "keepalived.service"),
+    *("haproxy.service", "keepalived.service", "docker.service", "docker.socket"),
     # Done when the image was built.
     *("ldconfig.service", "systemd-hwdb-update.service", "systemd-journal-catalog-update.service"),
     *("systemd-firstboot.service", "systemd-sysusers.service", "systemd-update-done.service"),
@@ -175,17 +175,25 @@ def node_store(stored: Iterable[Stored]) -> tuple[NodeArtifact, ...]:
 
 
 def base_image(
-    cache: Cache, artifacts: Iterable[NodeArtifact], progress: Progress, *, logs: Path
+    cache: Cache,
+    artifacts: Iterable[NodeArtifact],
+    progress: Progress,
+    *,
+    logs: Path,
+    packages: Iterable[str] = (),
 ) -> BaseImage:
     """The built image with these artifacts inside, from the cache if it is there and intact.
+
+    ``packages`` are Debian's that machines need beside those that every image has.
 
     Safe when several runs ask at once and when one is killed. Raises a Problem where this is not
     root, the disk is full, an artifact has other bytes than its digest, or a program fails.
     """
     wanted = sorted(artifacts, key=lambda item: (item.name, item.version, item.digest))
+    more = tuple(sorted(set(packages) - set(PACKAGES)))
     key = digest_of(
         [
-            *("image", FORMAT, _root_key(), SIZE, ENABLED, MASKED_UNITS, MASKED_GENERATORS),
+            *("image", FORMAT, _root_key(more), SIZE, ENABLED, MASKED_UNITS, MASKED_GENERATORS),
             [
                 (str(path.relative_to(OWN)), sha256_of(path))
                 for path in sorted(OWN.rglob("*"))
@@ -197,7 +205,7 @@ def base_image(
     with cache.lock(f"image-{key}", lambda: progress.say("another run builds the image; waiting")):
         receipt = _intact(cache, key, "the base image", progress)
         if receipt is None:
-            root = _debian_root(cache, progress, logs)
+            root = _debian_root(cache, progress, logs, more)
             cache.room(5000, "the base image")
             with progress.task("building the base image") as task, full_disk_told(cache.root):
                 receipt = _build(cache, key, root, wanted, task, logs / "image.log")
@@ -235,30 +243,32 @@ def _record(cache: Cache, receipt: Receipt) -> Receipt:
     return stamped
 
 
-def _root_key() -> str:
-    return digest_of(["debian-root", ROOT_FORMAT, SUITE, PACKAGES, EXCLUDED, architecture()])
+def _root_key(more: tuple[str, ...]) -> str:
+    return digest_of(
+        ["debian-root", ROOT_FORMAT, SUITE, (*PACKAGES, *more), EXCLUDED, architecture()]
+    )
 
 
-def _debian_root(cache: Cache, progress: Progress, logs: Path) -> Path:
+def _debian_root(cache: Cache, progress: Progress, logs: Path, more: tuple[str, ...] = ()) -> Path:
     """The archive of a Debian root, by mmdebstrap from its own choice of mirror."""
     if os.geteuid() != 0:
         raise Problem("building the base image needs root", "run the same command with sudo")
-    key, name = _root_key(), "root.tar"
+    key, name = _root_key(more), "root.tar"
     with cache.lock(f"root-{key}", lambda: progress.say("another run fetches Debian; waiting")):
         receipt = _intact(cache, key, "the Debian root", progress)
         if receipt is None:
             cache.room(2500, "the Debian root")
             with cache.work() as scratch, full_disk_told(cache.root):
                 with progress.task(f"making a Debian {SUITE} root (mmdebstrap)") as task:
-                    _mmdebstrap(scratch, scratch / name, task, logs / "debian-root.log")
+                    _mmdebstrap(more, scratch, scratch / name, task, logs / "debian-root.log")
                 digest = cache.add(scratch / name)
-            source = f"Debian {SUITE}, {len(PACKAGES) + 1} packages and what they need"
+            source = f"Debian {SUITE}, {len(PACKAGES) + len(more) + 1} packages and what they need"
             receipt = _record(cache, Receipt(key, {name: digest}, "built", source))
     return cache.blob(receipt.files[name])
 
 
-def _mmdebstrap(scratch: Path, archive: Path, task: Task, log: Path) -> None:
-    packages = [*PACKAGES, f"linux-image-cloud-{architecture()}"]
+def _mmdebstrap(more: tuple[str, ...], scratch: Path, archive: Path, task: Task, log: Path) -> None:
+    packages = [*PACKAGES, *more, f"linux-image-cloud-{architecture()}"]
     keyring = [f"--keyring={KEYRING}"] if KEYRING.is_file() else []
     run(
         [*ALONE, "mmdebstrap", "--variant=minbase", "--mode=root"]

@@ -15,6 +15,7 @@ from lab.paths import LabPaths
 from lab.progress import Progress
 from lab.stack import Stack
 from lab.toolchain import Toolchain
+from plan import runtime
 from spec.cluster import ArtifactSource, Cluster
 from spec.hypervisor import Libvirt
 from spec.offer import OFFER_VARIABLE, Offer
@@ -96,7 +97,13 @@ def prepare_lab(
                 cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
             )
         else:
-            base = image.base_image(cache, image.node_store(stored), progress, logs=paths.logs)
+            base = image.base_image(
+                cache,
+                image.node_store(stored),
+                progress,
+                logs=paths.logs,
+                packages=runtime.packages(cluster),
+            )
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
         libvirt.check_network(cluster.networks.machines, cluster.name, host)

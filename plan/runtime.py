@@ -16,6 +16,11 @@ def images(spec: Cluster) -> tuple[Artifact, ...]:
     return artifacts(spec, names)
 
 
+def packages(spec: Cluster) -> tuple[str, ...]:
+    """The Debian packages that every node has."""
+    return (*host.PACKAGES, *(docker.PACKAGES if spec.runtime == "docker" else ()))
+
+
 def step(spec: Cluster, node: str) -> Step:
     """The host settings and the container runtime of a node; the same for all of a cluster."""
     del node  # every step is asked in the same way
@@ -31,7 +36,7 @@ def step(spec: Cluster, node: str) -> Step:
         programs = docker.programs(spec)
         return Step(
             name="runtime",
-            packages=(*host.PACKAGES, *docker.PACKAGES),
+            packages=packages(spec),
             artifacts=(*programs, *archives),
             files=(*host.files(spec), *docker.files()),
             links=tuple(one.command for one in programs),
@@ -46,7 +51,7 @@ def step(spec: Cluster, node: str) -> Step:
     }
     return Step(
         name="runtime",
-        packages=host.PACKAGES,
+        packages=packages(spec),
         artifacts=(*programs, *archives),
         files=(*host.files(spec), *containerd.files(pinned)),
         links=tuple(one.command for one in programs),
