@@ -88,6 +88,20 @@ class Lab:
             assert done.returncode == 0, f"{words}:\n{printed[-4000:]}\n{done.stderr[-4000:]}"
         return done
 
+    def make(self, target: str) -> None:
+        """``make up`` and ``make down``, as the README has them."""
+        done = subprocess.run(
+            ["make", "--no-print-directory", target],
+            cwd=PROJECT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        self.transcript += f"$ make {target}\n{done.stdout}{done.stderr}\n"
+        assert done.returncode == 0, f"{target}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
     def pulumi(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         return self.hardway("pulumi", *words, ok=ok)
 

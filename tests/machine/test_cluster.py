@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -21,8 +22,10 @@ import yaml
 
 from certs.ssh import new_key_pair
 from lab import libvirt
+from lab.cache import Cache
 from lab.paths import PROJECT
 from plan import layout
+from tests import readme
 from tests.machine.lab import Lab
 
 pytestmark = [
@@ -50,7 +53,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     before = request.session.testsfailed
     try:
         _cut_off(lab)
-        lab.hardway("up")
+        lab.make("up")
         yield lab
     except BaseException:
         before = -1
@@ -143,6 +146,25 @@ def test_the_machine_holds_the_artifacts_with_the_right_bytes(lab: Lab) -> None:
     digest = rows[0][0]
     told = lab.on(LAST, f"curl -fsS {served}/sha256/{digest} | sha256sum")
     assert told.split()[0] == digest
+
+
+@pytest.mark.parametrize("command", readme.ON_A_CLUSTER)
+def test_a_command_of_the_readme_works_on_it(lab: Lab, command: str) -> None:
+    place = lab.folder / "readme"
+    place.mkdir(exist_ok=True)
+    (place / "hardway").unlink(missing_ok=True)
+    (place / "hardway").symlink_to(PROJECT / "hardway")
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=place,
+        env={**lab.environment, "KUBECONFIG": str(place / "kubeconfig")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    lab.transcript += f"$ {command}\n{done.stdout}{done.stderr}\n"
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout or done.stderr or command.startswith("eval")
 
 
 # -- what the cluster can do -----------------------------------------------------------------------
@@ -396,7 +418,7 @@ def test_down_works_with_a_machine_gone_and_one_hung_and_leaves_only_the_cache(l
     lab.virsh("suspend", f"{lab.stack}-{LAST}")
     paths = lab.paths
     began = time.monotonic()
-    lab.hardway("down")
+    lab.make("down")
     assert time.monotonic() - began < 300, "nobody waits for a dead machine"
     assert libvirt.processes(paths) == []
     assert not Path(f"/run/netns/{paths.namespace}").exists()
@@ -408,3 +430,29 @@ def test_down_works_with_a_machine_gone_and_one_hung_and_leaves_only_the_cache(l
     assert str(paths.state) not in left
     again = lab.hardway("down")
     assert "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("command", readme.GIGABYTES)
+def test_all_artifacts_go_through_one_file_to_a_machine_without_network(
+    command: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = tmp_path_factory.getbasetemp() / "bundle"
+    place.mkdir(exist_ok=True)
+    (place / "hardway").unlink(missing_ok=True)
+    (place / "hardway").symlink_to(PROJECT / "hardway")
+    environment = {**os.environ, "XDG_STATE_HOME": str(place / "state")}
+    if "import" in command:
+        empty = place / "cache" / "hardway"
+        empty.mkdir(parents=True)
+        (empty / "venvs").symlink_to(Cache().root / "venvs")
+        environment["XDG_CACHE_HOME"] = str(empty.parent)
+    done = subprocess.run(
+        ["bash", "-euc", command], cwd=place, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "import" in command:
+        (place / "parts.tar").unlink()
+        verify = [str(PROJECT / "hardway"), "artifacts", "verify"]
+        done = subprocess.run(verify, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shutil.rmtree(place)

@@ -1,0 +1,57 @@
+"""The commands that the README shows: each is run by a test, as it stands there."""
+
+import re
+
+from lab.paths import PROJECT
+
+ON_A_CLUSTER = (
+    "./hardway status",
+    "./hardway validate --wait 300",
+    "./hardway kubectl get nodes",
+    "./hardway kubeconfig --merge",
+    "./hardway kubeconfig --remove",
+    "./hardway ssh master -- uptime",
+    "./hardway diagnose",
+    "./hardway pulumi preview --diff",
+    'eval "$(./hardway env)"',
+)
+"""Run by ``tests/machine/test_cluster.py`` on the default stack."""
+
+IN_THE_STORY = ("make up", "./hardway up", "./hardway down", "make down")
+"""What makes and ends that cluster."""
+
+ALONE = (
+    "./hardway --help",
+    "./hardway doctor",
+    "./hardway artifacts list",
+    "./hardway --install-completion",
+    "./hardway test tests/lab -k cache",
+    "make golden",
+    "make bench",
+)
+"""Run by ``tests/ops/test_readme.py`` without a cluster."""
+
+GIGABYTES = (
+    "./hardway artifacts fetch && ./hardway artifacts export parts.tar",
+    "./hardway artifacts import parts.tar",
+)
+"""Run by ``tests/machine/test_cluster.py``: they write all artifacts twice."""
+
+THE_TESTS_THEMSELVES = ("make test", "make test-all")
+"""What runs all of this."""
+
+SECOND_STACK = ("./hardway up --stack lab2",)
+"""Every machine test brings up a stack of its own with ``up`` and that option's variable."""
+
+WITH_MORE_WORDS = ("./hardway ssh", "./hardway ssh master", "./hardway kubectl")
+"""Named in a sentence; commands that begin so are among those above."""
+
+
+def commands() -> tuple[str, ...]:
+    """Each once: in code blocks and in the text, without the comments behind them."""
+    found: list[str] = []
+    for line in (PROJECT / "README.md").read_text().splitlines():
+        if line.startswith("    ") and re.match(r"(make|\./hardway|eval)\b", line.strip()):
+            found.append(line.partition("  #")[0].strip())
+        found += re.findall(r"`((?:make|\./hardway|eval)\b[^`]*)`", line)
+    return tuple(dict.fromkeys(found))
