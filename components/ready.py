@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import dynamic
@@ -10,9 +10,9 @@ from pydantic import TypeAdapter
 
 from certs.tracked import Checked
 from plan.conditions import Condition
-from probe.access import Access
-from probe.api import ApiError
-from probe.watch import Outcome, run_watch
+
+if TYPE_CHECKING:
+    from probe.watch import Outcome
 
 CONDITIONS = TypeAdapter(tuple[Condition, ...])
 
@@ -39,6 +39,11 @@ class ReadyProvider(Checked):
 
 
 def _wait(props: Mapping[str, Any]) -> None:
+    # SSH and HTTP libraries are a third of what a preview would import, and it asks nothing.
+    from probe.access import Access
+    from probe.api import ApiError
+    from probe.watch import run_watch
+
     conditions = CONDITIONS.validate_json(props["conditions"])
     access = Access.from_outputs(json.loads(props["access"]))
     try:
@@ -53,7 +58,7 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _told(failed: Sequence[Outcome]) -> str:
+def _told(failed: "Sequence[Outcome]") -> str:
     lines = [f"{one.name}: {one.error}" for one in failed]
     return "the cluster is not ready:\n" + "\n".join(lines)
 

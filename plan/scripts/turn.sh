@@ -49,8 +49,8 @@ take_turn() {
     local said why='it ended'
     [ -z "${holder-}" ] || return 0
     exec {turn}< <(
-        # tail ends with this run, and the lock is freed.
-        exec "${lock_words[@]}" lock --ttl 60 /hardway/turn -- \
+        # tail ends with this run, and the lock is freed; without etcd that would be tried for ever.
+        exec timeout --kill-after=10 2000 "${lock_words[@]}" lock --ttl 60 /hardway/turn -- \
             sh -c "echo mine; exec tail --pid=$$ --follow /dev/null" 2>&1
     )
     holder=$!

@@ -95,6 +95,10 @@ class Member:
             time.sleep(0.2)
 
 
+def pgrep(text: str) -> bool:
+    return subprocess.run(["pgrep", "--full", text], capture_output=True).returncode == 0
+
+
 @pytest.fixture
 def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
     cluster = LocalCluster(APART, tmp_path)
@@ -105,6 +109,9 @@ def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
             one.well()
         yield made
     finally:
+        end = time.monotonic() + 10
+        while time.monotonic() < end and pgrep(f"etcdctl.*{tmp_path}"):
+            time.sleep(0.2)  # the last run gives its turn back
         for one in made.values():
             one.ended = True
             one.stop()
