@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from lab.stack import Stack, stack_names
 from lab.watch import FirstBootWatch
 from ops import critical_path
 from ops.display import progress, stdout
+from ops.events import kept_events
 from ops.recovery import recover
 from plan.conditions import conditions
 from spec.cluster import Cluster, SpecError, parse
@@ -90,12 +92,12 @@ def up(stack: StackOption = "dev") -> None:
         events = paths.logs / f"events-{stack}.json"
         events.unlink(missing_ok=True)
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
-        words += ["--event-log", str(events)]
-        if host is None:
+        with ExitStack() as during:
+            if host is not None:
+                watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())
+                during.enter_context(watch)
+            words += ["--event-log", str(during.enter_context(kept_events(events)))]
             done = ready.pulumi(*words)
-        else:
-            with FirstBootWatch.running(paths, host, _domains(cluster), progress()):
-                done = ready.pulumi(*words)
     if done.returncode != 0:
         raise Problem(
             f"pulumi up ended with exit status {done.returncode}",

@@ -1,0 +1,84 @@
+"""One machine for everything, with the other choice wherever there is one.
+
+Docker through cri-dockerd, flannel's subnets in the Kubernetes API, kube-proxy with iptables.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machine.lab import Lab
+
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(
+        os.environ.get("HARDWAY_TEST_ALL") != "true", reason="a whole cluster: make test-all"
+    ),
+]
+
+CLUSTER = {
+    "networks": {"machines": "192.168.1.0/24"},
+    "machines": {"solo": {"address": "192.168.1.10", "cpus": 2}},
+    "runtime": "docker",
+    "flannel": {"store": "kubernetes"},
+    "proxy_mode": "iptables",
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    lab = Lab(tmp_path_factory.mktemp("lab"), stack="mtsolo")
+    lab.describe(CLUSTER)
+    before = request.session.testsfailed
+    try:
+        lab.hardway("up")
+        yield lab
+    except BaseException:
+        before = -1
+        raise
+    finally:
+        lab.close(failed=request.session.testsfailed > before)
+
+
+def test_one_machine_is_the_whole_cluster(lab: Lab) -> None:
+    assert json.loads(lab.hardway("validate", "--json").stdout)["verdict"] == "healthy"
+    (node,) = lab.objects("nodes")["items"]
+    assert node["metadata"]["name"] == "solo"
+    assert not node["spec"].get("taints"), "the only machine takes pods"
+    lab.pulumi("preview", "--expect-no-changes")
+
+
+def test_its_pods_are_dockers(lab: Lab) -> None:
+    (node,) = lab.objects("nodes")["items"]
+    assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("docker://")
+    running = lab.on("solo", "docker ps --format '{{.Names}}'")
+    assert "k8s_coredns_" in running
+    assert "k8s_POD_" in running
+
+
+def test_its_pods_live_in_the_subnet_that_kubernetes_gave_the_node(lab: Lab) -> None:
+    (node,) = lab.objects("nodes")["items"]
+    subnet = node["spec"]["podCIDR"]
+    assert f"FLANNEL_SUBNET={subnet.replace('.0/24', '.1/24')}" in lab.on(
+        "solo", "cat /run/flannel/subnet.env"
+    )
+    pods = lab.objects("pods", "--namespace", "kube-system")["items"]
+    assert pods
+    for pod in pods:
+        assert pod["status"]["podIP"].startswith(subnet.rpartition(".")[0])
+
+
+def test_its_services_are_rules_of_iptables(lab: Lab) -> None:
+    rules = lab.on("solo", "iptables-save --table nat")
+    assert "KUBE-SERVICES" in rules
+    assert "192.168.3.10/32" in rules
+    assert "table ip kube-proxy" not in lab.on("solo", "nft list tables")
+
+
+def test_logs_come_through_cri_dockerd(lab: Lab) -> None:
+    (pod, *_) = lab.objects("pods", "--namespace", "kube-system")["items"]
+    said = lab.kubectl("logs", "--namespace", "kube-system", pod["metadata"]["name"])
+    assert "CoreDNS-" in said
