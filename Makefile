@@ -11,7 +11,7 @@ down:
 test:
 	./hardway test
 
-# Also what takes a third machine: the whole default stack, minions that come and go.
+# Also what takes long: minions that come and go, several control planes, Docker.
 test-all:
 	HARDWAY_TEST_ALL=true ./hardway test
 

@@ -37,8 +37,8 @@ GIGABYTES = (
 )
 """Run by ``tests/machine/test_cluster.py``: they write all artifacts twice."""
 
-THE_TESTS_THEMSELVES = ("make test", "make test-all")
-"""What runs all of this."""
+THE_TESTS_THEMSELVES = ("make test", "make test-all", "./hardway bench --machines")
+"""What runs all of this, and what takes as long."""
 
 SECOND_STACK = ("./hardway up --stack lab2",)
 """Every machine test brings up a stack of its own with ``up`` and that option's variable."""

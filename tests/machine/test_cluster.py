@@ -1,8 +1,7 @@
 """A cluster on real machines, from nothing to nothing, as a person would use it.
 
 The tests of this module tell one story and run in this order on the same cluster, the default
-stack's. They are part of `make test-all`: where machines are emulated on two cores, that is too
-little for three machines to become ready in bounded time.
+stack's. `make test` tells its chief parts, `make test-all` the whole of it.
 """
 
 import base64
@@ -28,13 +27,10 @@ from plan import layout
 from tests import readme
 from tests.machine.lab import Lab
 
-pytestmark = [
-    pytest.mark.machine,
-    pytest.mark.timeout(3600),
-    pytest.mark.skipif(
-        os.environ.get("HARDWAY_TEST_ALL") != "true", reason="a whole cluster: make test-all"
-    ),
-]
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
+at_length = pytest.mark.skipif(
+    os.environ.get("HARDWAY_TEST_ALL") != "true", reason="the whole story: make test-all"
+)
 
 MASTER = "master"
 MINIONS = ("minion1", "minion2")
@@ -137,6 +133,7 @@ def test_the_outputs_name_everything_and_hide_the_kubeconfig(lab: Lab) -> None:
     assert "client-key-data" in lab.outputs()["kubeconfig"]
 
 
+@at_length
 def test_the_machine_holds_the_artifacts_with_the_right_bytes(lab: Lab) -> None:
     said = lab.on(LAST, "cd /var/lib/hardway/store/sha256 && sha256sum *")
     rows = [line.split() for line in said.splitlines()]
@@ -148,7 +145,16 @@ def test_the_machine_holds_the_artifacts_with_the_right_bytes(lab: Lab) -> None:
     assert told.split()[0] == digest
 
 
-@pytest.mark.parametrize("command", readme.ON_A_CLUSTER)
+SLOW = ("./hardway diagnose",)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=[at_length] if command in SLOW else [])
+        for command in readme.ON_A_CLUSTER
+    ],
+)
 def test_a_command_of_the_readme_works_on_it(lab: Lab, command: str) -> None:
     place = lab.folder / "readme"
     place.mkdir(exist_ok=True)
@@ -350,6 +356,7 @@ def test_nothing_secret_is_in_the_state_the_logs_or_the_checkout(lab: Lab) -> No
 # -- what changes ----------------------------------------------------------------------------------
 
 
+@at_length
 def test_a_third_minion_costs_one_minion_and_touches_no_other_machine(lab: Lab) -> None:
     before = {node: started(lab, node) for node in (MASTER, *MINIONS)}
     cluster = lab.cluster
@@ -366,6 +373,7 @@ def test_a_third_minion_costs_one_minion_and_touches_no_other_machine(lab: Lab) 
     assert names == {MASTER, *MINIONS, "minion3"}
 
 
+@at_length
 def test_a_minion_that_goes_is_drained_first_and_its_node_and_machine_are_gone(lab: Lab) -> None:
     before = {node: started(lab, node) for node in (MASTER, *MINIONS)}
     cluster = lab.cluster
@@ -395,6 +403,7 @@ def test_a_change_that_a_living_cluster_cannot_take_is_refused_before_anything(l
     lab.pulumi("preview", "--expect-no-changes")
 
 
+@at_length
 def test_after_a_reset_of_all_machines_the_cluster_comes_back_by_itself(lab: Lab) -> None:
     domains = [f"{lab.stack}-{name}" for name in (MASTER, *MINIONS)]
     before = lab.on(MASTER, "cat /proc/sys/kernel/random/boot_id")
@@ -433,6 +442,7 @@ def test_down_works_with_a_machine_gone_and_one_hung_and_leaves_only_the_cache(l
     assert "Traceback" not in again.stderr
 
 
+@at_length
 @pytest.mark.parametrize("command", readme.GIGABYTES)
 def test_all_artifacts_go_through_one_file_to_a_machine_without_network(
     command: str, tmp_path_factory: pytest.TempPathFactory
