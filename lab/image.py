@@ -243,7 +243,7 @@ def _record(cache: Cache, receipt: Receipt) -> Receipt:
     return stamped
 
 
-def _root_key(more: tuple[str, ...]) -> str:
+def _root_key(more: tuple[str, ...] = ()) -> str:
     return digest_of(
         ["debian-root", ROOT_FORMAT, SUITE, (*PACKAGES, *more), EXCLUDED, architecture()]
     )
