@@ -16,7 +16,7 @@ _INTERFACE_FILE = f"/run/{RUNTIME}/interface"
 
 _INSTANCE = "api"
 _READY = (
-    "/usr/bin/curl --silent --fail --max-time 4 --output /dev/null"
+    "/usr/bin/curl --silent --fail --max-time 12 --output /dev/null"
     f" --cacert {layout.AUTHORITY} https://127.0.0.1:{API_PORT}/readyz"
 )
 
@@ -53,8 +53,11 @@ def configuration(spec: Cluster, node: str) -> Block:
         },
         f"vrrp_script {_INSTANCE}": {
             "script": f'"{_READY}"',
-            "interval": "2",
-            "timeout": "5",
+            # A machine that dies is missed by VRRP itself, and an API server that died refuses at
+            # once: only one that hangs is noticed later. Asked every 2 s with 4 s to answer, two
+            # emulated machines could not keep the address.
+            "interval": "5",
+            "timeout": "15",
             "fall": "2",
             "rise": "1",
             "init_fail": "",
