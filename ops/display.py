@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
@@ -14,6 +15,15 @@ from lab.progress import PlainProgress, Progress, Task
 
 stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 stderr = Console(stderr=True, highlight=False)
+
+
+HEALTHY = "[bold green]The cluster is healthy.[/]"
+
+
+def condition_line(name: str, waits_for: str, *, holds: bool) -> str:
+    """One condition of a cluster, in a form that is readable at any width."""
+    mark = "[green]holds[/]" if holds else "[bold red]fails[/]"
+    return f"{mark}  [bold]{name}[/]: {escape(waits_for)}"
 
 
 class _LiveTask:

@@ -23,7 +23,7 @@ from lab.process import output
 from lab.stack import Stack, stack_names
 from lab.watch import FirstBootWatch
 from ops import critical_path
-from ops.display import progress, stdout
+from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.events import kept_events
 from ops.recovery import recover
 from plan.conditions import conditions
@@ -120,8 +120,8 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
     if any(span.name == "ready" for span in changed.values()):
         # Pulumi has just waited for them.
         for condition in conditions(cluster):
-            stdout.print(f"[green]holds[/]  [bold]{condition.name}[/]: {condition.waits_for}")
-        stdout.print("[bold green]The cluster is healthy.[/]")
+            stdout.print(condition_line(condition.name, condition.waits_for, holds=True))
+        stdout.print(HEALTHY)
     else:
         subprocess.run(
             [*stack.enter, sys.executable, "-m", "ops", "validate", "--stack", stack.name],

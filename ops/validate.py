@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from lab.problem import Problem
-from ops.display import progress, stdout
+from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.lifecycle import StackOption
 from ops.reach import reach
 from plan.conditions import Condition, conditions
@@ -30,7 +30,7 @@ ESSENTIAL = ("members", "api-servers")
 """Kinds of checks without which a cluster cannot be used at all."""
 
 SENTENCES = {
-    Verdict.HEALTHY: "[bold green]The cluster is healthy.[/]",
+    Verdict.HEALTHY: HEALTHY,
     Verdict.BROKEN: "[bold red]The cluster is broken.[/]",
     Verdict.USABLE_WITH_ERRORS: "[bold yellow]The cluster can be used, with errors.[/]",
 }
@@ -78,9 +78,8 @@ def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Verdict:
 
 
 def _lines(asked: Sequence[Condition], outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """A line for each condition, and its last error below: readable at any width."""
+    """A line for each condition, and its last error below."""
     for condition, outcome in zip(asked, outcomes, strict=True):
-        mark = "[green]holds[/]" if outcome.holds else "[bold red]fails[/]"
-        yield f"{mark}  [bold]{condition.name}[/]: {escape(condition.waits_for)}"
+        yield condition_line(condition.name, condition.waits_for, holds=outcome.holds)
         if outcome.error:
             yield f"       {escape(outcome.error)}"
