@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from lab import libvirt
@@ -14,6 +16,10 @@ from lab.paths import PROJECT, LabPaths, lab_paths
 from probe.access import Access
 
 STACK = "mt"
+
+at_length = pytest.mark.skipif(
+    os.environ.get("HARDWAY_TEST_ALL") != "true", reason="the whole story: make test-all"
+)
 
 
 class Lab:
@@ -73,34 +79,29 @@ class Lab:
         )
 
     def hardway(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [PROJECT / "hardway", *words],
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
         secret = "--show-secrets" in words or words == ("kubeconfig",)
-        printed = "(secrets)\n" if secret else done.stdout
-        self.transcript += f"$ hardway {' '.join(words)}\n{printed}{done.stderr}\n"
-        if ok:
-            assert done.returncode == 0, f"{words}:\n{printed[-4000:]}\n{done.stderr[-4000:]}"
-        return done
+        return self._run([str(PROJECT / "hardway"), *words], ok=ok, secret=secret)
 
     def make(self, target: str) -> None:
         """``make up`` and ``make down``, as the README has them."""
+        self._run(["make", "--no-print-directory", "--directory", str(PROJECT), target])
+
+    def _run(
+        self, words: list[str], *, ok: bool = True, secret: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            ["make", "--no-print-directory", target],
-            cwd=PROJECT,
+            words,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
-        self.transcript += f"$ make {target}\n{done.stdout}{done.stderr}\n"
-        assert done.returncode == 0, f"{target}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        printed = "(secrets)\n" if secret else done.stdout
+        self.transcript += f"$ {' '.join(words)}\n{printed}{done.stderr}\n"
+        if ok:
+            assert done.returncode == 0, f"{words}:\n{printed[-4000:]}\n{done.stderr[-4000:]}"
+        return done
 
     def pulumi(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         return self.hardway("pulumi", *words, ok=ok)
@@ -169,3 +170,24 @@ class Lab:
             shutil.rmtree(self.folder / "state", ignore_errors=True)
         if failed:
             print(self.transcript[-60000:])
+
+
+def brought_up(
+    stack: str,
+    cluster: dict[str, Any],
+    factory: pytest.TempPathFactory,
+    session: pytest.Session,
+    up: Callable[[Lab], object],
+) -> Iterator[Lab]:
+    """The lab of a module's tests: brought up by ``up``, ended with them; failures are kept."""
+    lab = Lab(factory.mktemp("lab"), stack)
+    lab.describe(cluster)
+    before = session.testsfailed
+    try:
+        up(lab)
+        yield lab
+    except BaseException:
+        before = -1
+        raise
+    finally:
+        lab.close(failed=session.testsfailed > before)

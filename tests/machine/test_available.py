@@ -1,7 +1,6 @@
 """Several control planes on real machines: three members of etcd, and one of two planes is lost."""
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -9,14 +8,12 @@ from itertools import pairwise
 import pytest
 
 from plan import layout
-from tests.machine.lab import Lab
+from tests.machine.lab import Lab, at_length, brought_up
 
 pytestmark = [
     pytest.mark.machine,
     pytest.mark.timeout(5400),
-    pytest.mark.skipif(
-        os.environ.get("HARDWAY_TEST_ALL") != "true", reason="a whole cluster: make test-all"
-    ),
+    at_length,
 ]
 
 CLUSTER = {
@@ -34,17 +31,9 @@ STARTED = "systemctl show --property ExecMainStartTimestampMonotonic --value"
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("lab"), stack="mtha")
-    lab.describe(CLUSTER)
-    before = request.session.testsfailed
-    try:
-        lab.hardway("up")
-        yield lab
-    except BaseException:
-        before = -1
-        raise
-    finally:
-        lab.close(failed=request.session.testsfailed > before)
+    yield from brought_up(
+        "mtha", CLUSTER, tmp_path_factory, request.session, lambda lab: lab.hardway("up")
+    )
 
 
 def verdict(lab: Lab) -> str:

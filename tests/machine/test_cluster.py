@@ -25,12 +25,9 @@ from lab.cache import Cache
 from lab.paths import PROJECT
 from plan import layout
 from tests import readme
-from tests.machine.lab import Lab
+from tests.machine.lab import STACK, Lab, at_length, brought_up
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
-at_length = pytest.mark.skipif(
-    os.environ.get("HARDWAY_TEST_ALL") != "true", reason="the whole story: make test-all"
-)
 
 MASTER = "master"
 MINIONS = ("minion1", "minion2")
@@ -42,20 +39,15 @@ SECRET = "hardway-was-here"
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("lab"))
     cluster = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text())["config"]["hardway:cluster"]
     machines = {name: cluster["machines"][name] for name in (MASTER, *MINIONS)}
-    lab.describe({**cluster, "machines": machines})
-    before = request.session.testsfailed
-    try:
+
+    def up(lab: Lab) -> None:
         _cut_off(lab)
         lab.make("up")
-        yield lab
-    except BaseException:
-        before = -1
-        raise
-    finally:
-        lab.close(failed=request.session.testsfailed > before)
+
+    cluster = {**cluster, "machines": machines}
+    yield from brought_up(STACK, cluster, tmp_path_factory, request.session, up)
 
 
 def _cut_off(lab: Lab) -> None:

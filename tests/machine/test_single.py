@@ -4,19 +4,16 @@ Docker through cri-dockerd, flannel's subnets in the Kubernetes API, kube-proxy 
 """
 
 import json
-import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.machine.lab import Lab
+from tests.machine.lab import Lab, at_length, brought_up
 
 pytestmark = [
     pytest.mark.machine,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(
-        os.environ.get("HARDWAY_TEST_ALL") != "true", reason="a whole cluster: make test-all"
-    ),
+    at_length,
 ]
 
 CLUSTER = {
@@ -30,17 +27,9 @@ CLUSTER = {
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    lab = Lab(tmp_path_factory.mktemp("lab"), stack="mtsolo")
-    lab.describe(CLUSTER)
-    before = request.session.testsfailed
-    try:
-        lab.hardway("up")
-        yield lab
-    except BaseException:
-        before = -1
-        raise
-    finally:
-        lab.close(failed=request.session.testsfailed > before)
+    yield from brought_up(
+        "mtsolo", CLUSTER, tmp_path_factory, request.session, lambda lab: lab.hardway("up")
+    )
 
 
 def test_one_machine_is_the_whole_cluster(lab: Lab) -> None:
