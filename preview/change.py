@@ -1,0 +1,43 @@
+"""What becomes of each resource."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from preview.registration import Registration
+
+
+class Verb(StrEnum):
+    """What is done with a resource, a machine, a step or a file."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    REPLACE = "replace"
+    """Made anew, and the old one deleted: of a machine, what is on its disk is lost."""
+    DELETE = "delete"
+    SAME = "same"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceChange:
+    """A resource before and after; ``before`` is None for a new one, ``after`` for a deleted one."""
+
+    verb: Verb
+    before: Registration | None
+    after: Registration | None
+    keys: tuple[str, ...] = ()
+    """The top-level inputs that differ, sorted; where it is replaced, first those that force it."""
+
+    @property
+    def declared(self) -> Registration:
+        """As it will be, or as it last was."""
+        found = self.after or self.before
+        assert found is not None
+        return found
+
+    @property
+    def name(self) -> str:
+        return self.declared.name
+
+    @property
+    def kind(self) -> str:
+        return self.declared.kind
