@@ -1,6 +1,6 @@
 """From the catalogue to a machine's store: which bytes a program is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from plan.model import Archive, Artifact
@@ -42,15 +42,22 @@ def artifacts(spec: Cluster, names: Iterable[str]) -> tuple[Artifact, ...]:
 
 def missing_digests(spec: Cluster) -> list[str]:
     """A sentence for each artifact that the cluster's machines need and whose bytes are unknown."""
-    sentences = []
+    return [str(_no_digest(row, row.version(spec.versions))) for row in _unknown(spec)]
+
+
+def unknown_digests(spec: Cluster) -> tuple[str, ...]:
+    """The same artifacts as ``artifacts.digests`` would name them: ``<name>-<version>``."""
+    return tuple(f"{row.name}-{row.version(spec.versions)}" for row in _unknown(spec))
+
+
+def _unknown(spec: Cluster) -> Iterator[ArtifactRow]:
     for name in needed(spec.runtime):
         if name == "coredns" and not spec.addons.coredns:
             continue
         try:
             artifact(spec, name)
-        except SpecError as error:
-            sentences.append(str(error))
-    return sentences
+        except SpecError:
+            yield artifact_row(name)
 
 
 def _own_digest(row: ArtifactRow, official: Download | None) -> str | None:

@@ -94,7 +94,7 @@ def _word(line: str, lines: Iterator[str]) -> tuple[list[str], str]:
 
 def _ending(lines: list[str]) -> tuple[dict[str, str], str]:
     """The settings and the script after them."""
-    settings = {}
+    settings: dict[str, str] = {}
     rest = 0
     while rest < len(lines) and SETTING.match(lines[rest]):
         # A quoted value may have several lines.

@@ -19,7 +19,7 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceChange:
-    """A resource before and after; ``before`` is None for a new one, ``after`` for a deleted one."""
+    """A resource before and after: a new one has no ``before``, a deleted one no ``after``."""
 
     verb: Verb
     before: Registration | None

@@ -28,6 +28,9 @@ class Registration:
     dependencies: tuple[str, ...] = ()
     """Names of the resources that it comes after, sorted."""
     provider: str = ""
+    """Name of the explicit provider; empty where it is the default one or nobody says it."""
+    version: str = ""
+    """Of the plugin that is asked for."""
     deleted_with: str | None = None
     """Name of the resource with which it dies."""
     protect: bool = False

@@ -1,0 +1,86 @@
+"""What the engine would do with each resource, from what was and what is declared."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hypervisors.libvirt import REPLACED_FOR
+from preview.change import ResourceChange, Verb
+from preview.registration import Registration
+
+Key = tuple[str, str]
+
+
+def changes(
+    before: Sequence[Registration], after: Sequence[Registration]
+) -> tuple[ResourceChange, ...]:
+    """Each resource of either side, in the order in which they are declared, deleted ones last.
+
+    What is replaced takes with it whatever dies with it, what its provider makes, and what was made
+    from it in a way that cannot be changed afterwards.
+    """
+    old = {_key(one): one for one in before}
+    replaced = _replaced(old, after)
+    found = [_change(old.get(_key(one)), one, replaced) for one in after]
+    kept = {_key(one) for one in after}
+    found += [
+        ResourceChange(verb=Verb.DELETE, before=one, after=None)
+        for one in before
+        if _key(one) not in kept
+    ]
+    return tuple(found)
+
+
+def differing(before: Any, after: Any) -> tuple[str, ...]:
+    """The keys at which two mappings differ, sorted."""
+    keys = before.keys() | after.keys()
+    return tuple(sorted(key for key in keys if before.get(key) != after.get(key)))
+
+
+def _key(one: Registration) -> Key:
+    return one.kind, one.name
+
+
+def _change(
+    before: Registration | None, after: Registration, replaced: Mapping[Key, tuple[str, ...]]
+) -> ResourceChange:
+    if before is None:
+        return ResourceChange(verb=Verb.CREATE, before=None, after=after)
+    keys = differing(before.inputs, after.inputs)
+    if (forcing := replaced.get(_key(after))) is not None:
+        keys = (*forcing, *(key for key in keys if key not in forcing))
+        return ResourceChange(verb=Verb.REPLACE, before=before, after=after, keys=keys)
+    verb = Verb.UPDATE if keys else Verb.SAME
+    return ResourceChange(verb=verb, before=before, after=after, keys=keys)
+
+
+def _replaced(
+    old: Mapping[Key, Registration], after: Iterable[Registration]
+) -> dict[Key, tuple[str, ...]]:
+    """What is replaced, with the inputs that force it.
+
+    A resource comes after those that it depends on, so one walk is enough.
+    """
+    found: dict[Key, tuple[str, ...]] = {}
+    names: set[str] = set()
+    for one in after:
+        if (before := old.get(_key(one))) is None:
+            continue
+        fixed = REPLACED_FOR.get(one.kind, frozenset()) | {
+            path.partition("[")[0] for path in one.replace_on_changes
+        }
+        forcing = [key for key in differing(before.inputs, one.inputs) if key in fixed]
+        forcing += [key for key in sorted(fixed) if _made_of(one.inputs.get(key), names)]
+        if forcing or one.deleted_with in names or (one.provider and one.provider in names):
+            found[_key(one)] = tuple(dict.fromkeys(forcing))
+            if one.custom:
+                names.add(one.name)
+    return found
+
+
+def _made_of(value: Any, names: set[str]) -> bool:
+    """Whether a recorder's identifier of one of these resources is in a value."""
+    if isinstance(value, str):
+        return value.removesuffix("-id") in names and value.endswith("-id")
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    return isinstance(value, list) and any(_made_of(one, names) for one in value)

@@ -1,0 +1,201 @@
+"""A monitor that keeps every registration with its options, in place of the engine.
+
+``python -P recorder.py`` runs the program of the folder that it is started in, which may be another
+revision's: so nothing of this project is imported but that program. It reads a ``Request`` as JSON
+from standard input and writes an ``Answer`` to standard output. Secrets stay in their envelopes;
+whoever asks keeps both to itself.
+"""
+
+import base64
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict, cast
+
+import dill  # type: ignore[import-untyped]
+import pulumi
+from google.protobuf import json_format
+from pulumi.runtime import mocks, rpc
+from pulumi.runtime.proto import resource_pb2
+
+PROVIDER = "__provider"
+STASH = "pulumi:index:Stash"
+
+
+class Registered(TypedDict):
+    """The fields of ``preview.registration.Registration``."""
+
+    kind: str
+    name: str
+    custom: bool
+    inputs: dict[str, Any]
+    parent: str
+    dependencies: list[str]
+    provider: str
+    version: str
+    deleted_with: str | None
+    protect: bool
+    ignore_changes: list[str]
+    replace_on_changes: list[str]
+    additional_secret_outputs: list[str]
+    delete_before_replace: bool
+    timeouts: dict[str, str]
+
+
+class Request(TypedDict):
+    """What to declare, and what was declared before."""
+
+    stack: str
+    config: dict[str, str]
+    held: list[Registered]
+
+
+class Answer(TypedDict):
+    """What was declared; ``error`` says why it is not all."""
+
+    registered: list[Registered]
+    refused: dict[str, list[str]]
+    """Resource to the sentences with which its provider refuses it."""
+    error: str | None
+
+
+class Recorder(mocks.MockMonitor):
+    """Answers as the engine would in a first update, or in one after ``held``.
+
+    Providers of the program's own are asked to check their inputs as the engine does it, with what
+    they checked before; none of them touches anything in that.
+    """
+
+    def __init__(self, held: Iterable[Registered] = ()) -> None:
+        super().__init__(cast("mocks.Mocks", None))
+        self.held = {(one["kind"], one["name"]): one for one in held}
+        self.seen: list[Registered] = []
+        self.requests: dict[tuple[str, str], Any] = {}
+        self.refused: dict[str, list[str]] = {}
+
+    def Invoke(self, request: Any) -> Any:  # noqa: N802
+        raise RuntimeError(f"the program calls {request.tok}, which a preview cannot answer")
+
+    def RegisterResource(self, request: Any) -> Any:  # noqa: N802
+        urn = self.make_urn(request.parent, request.type, request.name)
+        if request.type == "pulumi:pulumi:Stack":
+            return resource_pb2.RegisterResourceResponse(urn=urn)
+        inputs = json_format.MessageToDict(request.object)  # type: ignore[no-untyped-call]
+        before = self.held.get((request.type, request.name))
+        for key in request.ignoreChanges:
+            if before and key in before["inputs"]:
+                inputs[key] = before["inputs"][key]
+        if serialized := inputs.pop(PROVIDER, None):
+            inputs = self._checked(request.name, serialized, inputs, before)
+        self.seen.append(_registered(request, inputs))
+        self.requests[request.type, request.name] = request
+        outputs = dict(inputs)
+        if request.type == STASH:
+            outputs["output"] = inputs["input"]
+        given = resource_pb2.RegisterResourceResponse().object
+        json_format.ParseDict(outputs, given)  # type: ignore[no-untyped-call]
+        identifier = f"{request.name}-id" if request.custom else ""
+        return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=given)
+
+    def _checked(
+        self, name: str, serialized: Any, news: dict[str, Any], before: Registered | None
+    ) -> dict[str, Any]:
+        """Inputs after the provider's check; what was a secret stays one, by name."""
+        provider = dill.loads(base64.b64decode(_opened(serialized)))  # noqa: S301  # just pickled
+        olds = _opened(before["inputs"]) if before else {}
+        result = provider.check(olds, _opened(news))
+        if result.failures:
+            self.refused[name] = [failure.reason for failure in result.failures]
+        return {
+            key: _envelope(value) if rpc.is_rpc_secret(news.get(key)) else value
+            for key, value in result.inputs.items()
+        }
+
+
+def _envelope(value: Any) -> dict[str, Any]:
+    return dict(rpc.wrap_rpc_secret(value))
+
+
+def _opened(value: Any) -> Any:
+    """A wire value without its envelopes, as a dynamic provider gets it."""
+    if rpc.is_rpc_secret(value):
+        return _opened(rpc.unwrap_rpc_secret(value))
+    if isinstance(value, Mapping):
+        return {key: _opened(one) for key, one in value.items()}
+    return [_opened(one) for one in value] if isinstance(value, list) else value
+
+
+def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
+    limits = request.customTimeouts
+    return {
+        "kind": request.type,
+        "name": request.name,
+        "custom": bool(request.custom),
+        "inputs": inputs,
+        "parent": _name(request.parent),
+        "dependencies": sorted({_name(urn) for urn in request.dependencies}),
+        "provider": _name(request.provider.rpartition("::")[0]),
+        "version": request.version,
+        "deleted_with": _name(request.deletedWith) or None,
+        "protect": bool(request.protect),
+        "ignore_changes": list(request.ignoreChanges),
+        "replace_on_changes": list(request.replaceOnChanges),
+        "additional_secret_outputs": list(request.additionalSecretOutputs),
+        "delete_before_replace": bool(request.deleteBeforeReplace),
+        "timeouts": {
+            key: getattr(limits, key)
+            for key in ("create", "update", "delete")
+            if getattr(limits, key)
+        },
+    }
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def record(
+    program: Callable[[], object],
+    *,
+    stack: str = "dev",
+    config: Mapping[str, str] | None = None,
+    held: Iterable[Registered] = (),
+) -> Recorder:
+    """Run a program under a recorder and return it once everything is registered.
+
+    Raises what the program raises.
+    """
+    recorder = Recorder(held)
+    pulumi.runtime.set_mocks(
+        cast("mocks.Mocks", None), project="hardway", stack=stack, monitor=recorder
+    )
+    pulumi.runtime.set_all_config(dict(config or {}))
+
+    async def wrapped() -> None:
+        program()
+
+    pulumi.runtime.test(wrapped)()  # type: ignore[no-untyped-call]
+    return recorder
+
+
+def main() -> None:
+    """Answer one request about the program of the current folder."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # a program's own prints are no answer
+    request: Request = json.load(sys.stdin)
+    sys.path.insert(0, ".")
+    from components.stack import declare
+
+    answer: Answer = {"registered": [], "refused": {}, "error": None}
+    try:
+        recorder = record(
+            declare, stack=request["stack"], config=request["config"], held=request["held"]
+        )
+    except pulumi.RunError as error:
+        answer["error"] = str(error)
+    else:
+        answer["registered"], answer["refused"] = recorder.seen, recorder.refused
+    json.dump(answer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What the program of a folder declares, with neither engine nor state nor machines."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plan.artifact import unknown_digests
+from preview.registration import Registration
+from spec.cluster import ArtifactSource, SpecError, parse
+from spec.hypervisor import Libvirt
+from spec.offer import OFFER_VARIABLE, Offer
+
+RECORDER = Path(__file__).with_name("recorder.py")
+
+HYPERVISOR = Libvirt(uri="qemu:///system", image="hardway-base")
+"""Stands for the one that a lab would offer."""
+
+
+class NotDeclared(Exception):
+    """The program of a folder cannot be declared; says why in sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What was declared. Its secrets are keys made for it alone, which open nothing."""
+
+    registrations: tuple[Registration, ...] = ()
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    """Resource to why a living cluster as in ``held`` cannot take it."""
+    unknown: tuple[str, ...] = ()
+    """Artifacts, such as ``containerd-2.3.7``, whose bytes nobody knows before they are built."""
+
+
+def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Recording:
+    """Declare the stack of a checkout as an update after ``held`` would.
+
+    A checkout without the stack's file declares nothing. Raises NotDeclared.
+    """
+    file = folder / f"Pulumi.{stack}.yaml"
+    if not file.is_file():
+        return Recording()
+    config = _configuration(file)
+    offer, unknown = _offer(config.get("hardway:cluster"), stack)
+    request = {
+        "stack": stack,
+        "config": {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in config.items()
+        },
+        "held": [asdict(one) for one in held],
+    }
+    answer = _asked(folder, request, offer)
+    if answer["error"]:
+        raise NotDeclared(answer["error"])
+    registrations = tuple(_registration(one) for one in answer["registered"])
+    return Recording(registrations=registrations, refused=answer["refused"], unknown=unknown)
+
+
+def _configuration(file: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise NotDeclared(f"{file.name} is not YAML: {error}") from error
+    config = value.get("config") if isinstance(value, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
+    """A lab's offer in which each unknown digest is one of its artifact's name."""
+    try:
+        unknown = unknown_digests(parse(cluster, name=stack))
+    except SpecError:  # the program itself says so
+        unknown = ()
+    digests = {one: hashlib.sha256(one.encode()).hexdigest() for one in unknown}
+    return Offer(hypervisor=HYPERVISOR, artifacts=ArtifactSource(digests=digests)), unknown
+
+
+def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as place:
+        offered = Path(place) / "offer.json"
+        offered.write_text(offer.model_dump_json())
+        done = subprocess.run(
+            [sys.executable, "-P", RECORDER],
+            cwd=folder,
+            env=os.environ | {OFFER_VARIABLE: str(offered), "PYTHONDONTWRITEBYTECODE": "1"},
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise NotDeclared(f"the program cannot be declared: {last}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _registration(said: dict[str, Any]) -> Registration:
+    lists = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
+    return Registration(**{**said, **lists})
