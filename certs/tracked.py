@@ -10,6 +10,7 @@ thrown away with it.
 import json
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -20,33 +21,61 @@ from pulumi.runtime import rpc
 from certs.bundle import Authorities, Bundle, BundleError
 from certs.register import register, row_from_state, row_state
 from certs.renewal import decided, decided_authorities, renewed, renewed_authorities
-from certs.ssh import SshKeyPair, new_key_pair
+from certs.ssh import SshKeyPair, derived_key_pair, new_key_pair, new_seed
 from certs.table import Row
 
 Properties = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class TrackedSshKey:
-    """An SSH key pair kept by a ``Stash``.
+class TrackedSshKeys:
+    """The key of whoever logs in and the seed of all machines' host keys, kept by a ``Stash``.
 
-    Every run of the program makes a candidate; the engine takes it when the resource is created and
-    ignores it ever after (``ignore_changes``), so a second preview is empty.
+    Every run of the program makes candidates; the engine takes them when the resource is created
+    and ignores them ever after (``ignore_changes``), so a second preview is empty.
     """
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
-        candidate: SshKeyPair = new_key_pair()
+        user: SshKeyPair = new_key_pair()
+        made = {"private": user.private, "public": user.public, "seed": new_seed()}
         stash = pulumi.Stash(
             name,
-            input=pulumi.Output.secret({"private": candidate.private, "public": candidate.public}),
+            input=pulumi.Output.secret(made),
             opts=pulumi.ResourceOptions.merge(
                 opts, pulumi.ResourceOptions(ignore_changes=["input"])
             ),
         )
+        self._kept = stash.output
         self.private: pulumi.Output[str] = stash.output.apply(lambda kept: str(kept["private"]))
         self.public: pulumi.Output[str] = pulumi.Output.unsecret(
             stash.output.apply(lambda kept: str(kept["public"]))
         )
+
+    def host(self, machine: str) -> "HostKey":
+        """The host key of a machine: one more machine changes nobody else's."""
+        pair = self._kept.apply(lambda kept: _derived(kept, machine))
+        return HostKey(
+            private=pair.apply(lambda one: one["private"]),
+            public=pulumi.Output.unsecret(pair.apply(lambda one: one["public"])),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostKey:
+    """A machine's SSH host key; the private one is secret."""
+
+    private: pulumi.Output[str]
+    public: pulumi.Output[str]
+
+
+def _derived(kept: Mapping[str, str], machine: str) -> dict[str, str]:
+    if "seed" not in kept:
+        raise pulumi.RunError(
+            "this stack was made when each machine kept a host key of its own: remove it with "
+            "./hardway down and make it again with ./hardway up"
+        )
+    pair = derived_key_pair(kept["seed"], machine)
+    return {"private": pair.private, "public": pair.public}
 
 
 class Checked(dynamic.ResourceProvider):

@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 
 from certs.table import FOR_PEOPLE, held_by
-from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
+from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKeys
 from components.machine import Machine, MachineArgs, together
 from components.network import Network, NetworkArgs
 from components.ready import Ready
@@ -37,8 +37,8 @@ class Cluster(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
         self._authorities = TrackedAuthorities("authorities", self._child)
         self._people = TrackedBundle("people-keys", FOR_PEOPLE, self._authorities, self._child)
-        self._user_key = TrackedSshKey("ssh-key", self._child)
-        self.ssh_key = self._user_key.private
+        self._ssh_keys = TrackedSshKeys("ssh-key", self._child)
+        self.ssh_key = self._ssh_keys.private
         machines = self._machines(_hypervisor(spec, self, specification))
         roles = self._roles(machines)
         self.nodes: dict[str, Any] = {
@@ -70,7 +70,7 @@ class Cluster(pulumi.ComponentResource):
                     network=network.identifier,
                     addresses=spec.networks.machines,
                     hypervisor=hypervisor,
-                    user_key=self._user_key,
+                    ssh_keys=self._ssh_keys,
                     authorities=self._authorities,
                 ),
                 self._child,

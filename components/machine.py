@@ -8,7 +8,7 @@ import pulumi
 import yaml
 
 from certs.table import Row
-from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
+from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
 from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
 from hypervisors.port import Hypervisor, Seed
 from plan import render
@@ -29,7 +29,7 @@ class MachineArgs:
     network: pulumi.Input[str]
     addresses: IPv4Network
     hypervisor: Hypervisor
-    user_key: TrackedSshKey
+    ssh_keys: TrackedSshKeys
     authorities: TrackedAuthorities
 
 
@@ -49,11 +49,11 @@ class Machine(pulumi.ComponentResource):
         super().__init__("hardway:index:Machine", name, None, opts)
         self.args = args
         child = pulumi.ResourceOptions(parent=self)
-        key = TrackedSshKey(f"{name}-host-key", child)
+        key = args.ssh_keys.host(name)
         self.host_key = key.public
         self._login = Login(
             address=args.spec.address,
-            private_key=args.user_key.private,
+            private_key=args.ssh_keys.private,
             host_key=self.host_key,
         )
         self.resource = self._made(name, key)
@@ -65,7 +65,7 @@ class Machine(pulumi.ComponentResource):
         self.identified = self.step("identity", bundle=self.certificates, after=[stocked])
         self.register_outputs({"host_key": self.host_key})
 
-    def _made(self, name: str, key: TrackedSshKey) -> pulumi.Resource:
+    def _made(self, name: str, key: HostKey) -> pulumi.Resource:
         args = self.args
         domain = f"{args.cluster}-{name}"
         mac = mac_address(args.cluster, args.spec.address)
@@ -77,7 +77,7 @@ class Machine(pulumi.ComponentResource):
             mac=mac,
             seed=Seed(
                 user_data=pulumi.Output.secret(
-                    pulumi.Output.all(key.private, key.public, args.user_key.public).apply(
+                    pulumi.Output.all(key.private, key.public, args.ssh_keys.public).apply(
                         lambda keys: user_data(name, *keys)
                     )
                 ),

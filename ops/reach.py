@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from certs.ssh import derived_key_pair
 from lab import libvirt, toolchain
 from lab.cache import Cache
 from lab.namespace import exists, namespace_path
@@ -27,8 +28,8 @@ INSIDE = "HARDWAY_INSIDE"
 
 OWN_NAMESPACE = Path("/proc/self/ns/net")
 
-USER_KEY, HOST_KEY, AUTHORITIES, PEOPLE = "ssh-key", "-host-key", "authorities", "people-keys"
-"""The resources that keep the keys (components.cluster and components.machine name them so)."""
+SSH_KEYS, AUTHORITIES, PEOPLE = "ssh-key", "authorities", "people-keys"
+"""The resources that keep the keys (components.cluster names them so)."""
 
 SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105
 """The key by which an exported state marks what is secret (Pulumi: ``resource.SigKey``)."""
@@ -147,23 +148,26 @@ def state_of(stack: Stack) -> dict[str, Any]:
 def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
     """From an exported state with secrets shown, for a stack that has no outputs yet.
 
-    It has those machines of the spec whose host keys are made; whether they run is not known.
+    It has every machine of the spec, once there are keys; whether they run is not known.
     """
-    kept = {
-        name: revealed(resource.get("outputs", {})).get("output", {})
-        for name, resource in resources(state)
-        if resource["type"] == "pulumi:index:Stash"
-    }
+    kept: Mapping[str, str] = next(
+        (
+            revealed(resource.get("outputs", {})).get("output", {})
+            for name, resource in resources(state)
+            if name == SSH_KEYS and resource["type"] == "pulumi:index:Stash"
+        ),
+        {},
+    )
+    if "seed" not in kept:
+        return Access(machines={}, ssh_key="")
     machines = {
         name: MachineAccess(
-            address=str(machine.address), host_key=kept[f"{name}{HOST_KEY}"]["public"]
+            address=str(machine.address),
+            host_key=derived_key_pair(kept["seed"], name).public,
         )
         for name, machine in spec.machines.items()
-        if f"{name}{HOST_KEY}" in kept
     }
-    if USER_KEY not in kept:
-        return Access(machines={}, ssh_key="")
-    return Access(machines=machines, ssh_key=kept[USER_KEY]["private"])
+    return Access(machines=machines, ssh_key=kept["private"])
 
 
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:

@@ -30,10 +30,10 @@ CLUSTER = {
 KEYS = """\
 import pulumi
 from certs.table import FOR_PEOPLE
-from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKey
+from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKeys
 
 own = pulumi.ResourceOptions()
-user, host = TrackedSshKey("ssh-key", own), TrackedSshKey("master-host-key", own)
+keys = TrackedSshKeys("ssh-key", own)
 authorities = TrackedAuthorities("authorities", own)
 people = TrackedBundle("people-keys", FOR_PEOPLE, authorities, own)
 """
@@ -50,8 +50,9 @@ pulumi.export("nodes", people.kept.apply(broken))
 ENDS = (
     KEYS
     + """
-pulumi.export("nodes", {"master": {"address": "192.168.1.10", "host_key": host.public}})
-pulumi.export("ssh_private_key", pulumi.Output.secret(user.private))
+host_key = keys.host("master").public
+pulumi.export("nodes", {"master": {"address": "192.168.1.10", "host_key": host_key}})
+pulumi.export("ssh_private_key", pulumi.Output.secret(keys.private))
 pulumi.export("kubeconfig", pulumi.Output.secret("a kubeconfig"))
 """
 )
@@ -145,12 +146,11 @@ def test_what_is_plain_elsewhere_in_the_state_is_no_secret() -> None:
 
 
 def test_the_names_of_the_kept_keys_are_the_programs_own() -> None:
-    from ops.reach import AUTHORITIES, HOST_KEY, PEOPLE, USER_KEY
+    from ops.reach import AUTHORITIES, PEOPLE, SSH_KEYS
 
     source = "".join(path.read_text() for path in (PROJECT / "components").glob("*.py"))
-    for name in (AUTHORITIES, PEOPLE, USER_KEY):
+    for name in (AUTHORITIES, PEOPLE, SSH_KEYS):
         assert f'"{name}"' in source
-    assert f'f"{{name}}{HOST_KEY}"' in source
 
 
 # -- the namespace -------------------------------------------------------------------------------
