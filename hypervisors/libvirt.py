@@ -13,25 +13,6 @@ from spec.hypervisor import Libvirt
 DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
 GIB = 2**30
 
-REPLACED_FOR: dict[str, frozenset[str]] = {
-    "libvirt:index/network:Network": frozenset(
-        {"name", "mode", "addresses", "bridge", "domain", "dhcp", "routes", "xml"}
-    ),
-    "libvirt:index/volume:Volume": frozenset(
-        {"name", "pool", "format", "size", "source", "baseVolumeId", "xml"}
-        | {"baseVolumeName", "baseVolumePool"}
-    ),
-    "libvirt:index/cloudInitDisk:CloudInitDisk": frozenset(
-        {"name", "pool", "userData", "metaData", "networkConfig"}
-    ),
-    "libvirt:index/domain:Domain": frozenset(
-        {"name", "description", "type", "vcpu", "memory", "firmware", "nvram", "cpu", "disks"}
-        | {"filesystems", "graphics", "consoles", "cmdlines", "xml"}
-    ),
-}
-"""Type to the inputs that cannot be changed afterwards (the plugin's schema says so, for ``xml`` at
-the field below)."""
-
 
 class LibvirtHypervisor:
     """Networks and machines of one libvirt connection."""

@@ -42,6 +42,7 @@ def _register() -> None:
         kubeconfig,
         kubectl,
         lifecycle,
+        preview,
         ssh,
         tests,
         validate,
@@ -49,7 +50,7 @@ def _register() -> None:
 
     app.add_typer(artifacts.app, name="artifacts", rich_help_panel="Offline and mirrors")
     lifecycle.register(app)
-    for verb in (validate, kubectl, kubeconfig, ssh, diagnose):
+    for verb in (preview, validate, kubectl, kubeconfig, ssh, diagnose):
         verb.register(app)
     doctor.register(app)
     bench.register(app)

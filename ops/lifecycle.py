@@ -180,7 +180,7 @@ def down(
     """
     paths = lab_paths()
     if _has_state(paths):
-        ready = _ready(stack, paths)
+        ready = ready_stack(stack, paths)
         if ready.exists():
             recover(ready, libvirt.find(paths), progress().say)
             done = ready.pulumi("destroy", "--yes", "--skip-preview")
@@ -198,7 +198,7 @@ def down(
     stop_lab(paths)
 
 
-def _ready(stack: str, paths: LabPaths) -> Stack:
+def ready_stack(stack: str, paths: LabPaths) -> Stack:
     """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot)."""
     tools = toolchain.prepare(Cache(), paths, progress())
     stopped = offer_path(paths, stack).exists() and libvirt.find(paths) is None
@@ -282,7 +282,7 @@ def pulumi(
 ) -> None:
     """Run `pulumi` with the lab's tools, state and network: `./hardway pulumi preview --diff`."""
     paths = lab_paths()
-    ready = _ready(stack, paths)
+    ready = ready_stack(stack, paths)
     if arguments and arguments[0] not in ("stack", "version", "plugin", "help"):
         ready.create()
     raise typer.Exit(ready.pulumi(*(arguments or [])).returncode)

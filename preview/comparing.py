@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hypervisors.libvirt import REPLACED_FOR
+from hypervisors.replacement import REPLACED_FOR
 from preview.change import ResourceChange, Verb
 from preview.registration import Registration
 

@@ -1,0 +1,174 @@
+"""``preview``: what a change does to which machine, before anybody does it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab.cache import write_atomically
+from lab.paths import PROJECT, lab_paths
+from lab.problem import Problem
+from ops.display import stdout
+from ops.lifecycle import StackOption, read_cluster, ready_stack
+from policy.rules import judge
+from preview.change import ResourceChange
+from preview.comparing import changes
+from preview.engine import NotPreviewed, told
+from preview.markdown import markdown
+from preview.recording import NotDeclared, Recording, recorded
+from preview.registration import Registration
+from preview.review import Finding, Review
+from preview.reviewing import NoSpecification, reviewed
+from preview.revision import NoRevision, checked_out, compared_with, named
+from preview.terminal import shown
+
+REFUSED = "refused-change"
+"""The rule of a finding that a provider itself made."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command(rich_help_panel="A cluster")(preview)
+
+
+def preview(
+    stack: StackOption = "dev",
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION",
+            help="What to compare with; left out, where the checkout left the main branch.",
+        ),
+    ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Compare with the stack's state, as `pulumi preview` does."),
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="With `--live`: ask the machines for drift first.")
+    ] = False,
+    to_markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", metavar="FILE", help="For a comment on a pull request."),
+    ] = None,
+    to_page: Annotated[
+        Path | None,
+        typer.Option("--page", metavar="FILE", help="One HTML file with everything in it."),
+    ] = None,
+) -> None:
+    """Show what a change does: machines, files line by line, certificates, restarts.
+
+    Without `--live` nothing but the checkout is needed: no state, no secret, no machine. Exit code
+    0: it can be done. 1: a rule of the policy is broken, or a living cluster cannot take it.
+    """
+    if refresh and not live:
+        raise Problem(
+            "--refresh asks the machines, which a comparison of revisions does not know",
+            "add --live",
+        )
+    if base and live:
+        raise Problem("--base and --live are two things to compare with", "give one of them")
+    started = time.monotonic()
+    review = _live(stack, refresh=refresh) if live else _of_revisions(stack, base)
+    for place, text in ((to_markdown, markdown), (to_page, _page)):
+        if place:
+            write_atomically(place, text(review).encode())
+    for line in shown(review):
+        stdout.print(line)
+    stdout.print(f"[dim]{time.monotonic() - started:.1f} s[/]")
+    if review.findings:
+        raise typer.Exit(1)
+
+
+def _page(review: Review) -> str:
+    from preview.page import page  # its parts are read from files
+
+    return page(review)
+
+
+# -- two revisions ---------------------------------------------------------------------------------
+
+
+def _of_revisions(stack: str, base: str | None) -> Review:
+    try:
+        revision = base or compared_with(PROJECT)
+        name = named(PROJECT, revision)
+        with checked_out(PROJECT, revision) as folder:
+            before = _recorded(folder, stack, name, ())
+        after = _recorded(PROJECT, stack, "this checkout", before.registrations)
+    except NoRevision as error:
+        sentence, _, step = str(error).partition(": ")
+        raise Problem(sentence, step or "name another one with --base") from error
+    found = changes(before.registrations, after.registrations)
+    return _meaning(
+        found,
+        before=name,
+        after="this checkout",
+        refused=[
+            Finding(rule=REFUSED, resource=name, sentence=sentence)
+            for name, sentences in after.refused.items()
+            for sentence in sentences
+        ],
+        notes=_notes(after),
+        stack=stack,
+    )
+
+
+def _recorded(folder: Path, stack: str, name: str, held: Sequence[Registration]) -> Recording:
+    try:
+        return recorded(folder, stack, held)
+    except NotDeclared as error:
+        raise Problem(
+            f"Pulumi.{stack}.yaml of {name} cannot be declared: {error}",
+            "mend that, or compare with another revision (--base)",
+        ) from error
+
+
+def _notes(after: Recording) -> list[str]:
+    names = ", ".join(after.unknown)
+    said = f"What is known only once it is built has a digest of its name here: {names}."
+    return [said] if names else []
+
+
+# -- the real stack --------------------------------------------------------------------------------
+
+
+def _live(stack: str, *, refresh: bool) -> Review:
+    read_cluster(stack)
+    place = ready_stack(stack, lab_paths())
+    place.create()
+    words = ["preview", "--json", *(["--refresh"] if refresh else [])]
+    done = place.pulumi(*words, capture=True)
+    try:
+        found = told(done.stdout)
+    except NotPreviewed as error:
+        raise Problem(
+            f"pulumi preview cannot say what would be done: {error} {done.stderr.strip()}".strip(),
+            "mend that and run it again",
+        ) from error
+    return _meaning(
+        found, before="the stack's state", after="this checkout", refused=(), notes=(), stack=stack
+    )
+
+
+def _meaning(
+    found: Sequence[ResourceChange],
+    *,
+    before: str,
+    after: str,
+    refused: Sequence[Finding],
+    notes: Sequence[str],
+    stack: str,
+) -> Review:
+    broken = [one for one in judge(found) if one.sentence not in {f.sentence for f in refused}]
+    try:
+        return reviewed(
+            found, before=before, after=after, findings=(*refused, *broken), notes=notes
+        )
+    except NoSpecification as error:
+        raise Problem(
+            f"the stack '{stack}' has no Pulumi.{stack}.yaml, neither here nor in {before}",
+            "write one, or name another stack with --stack",
+        ) from error

@@ -1,0 +1,101 @@
+"""What becomes of each resource, as the engine itself says it: ``pulumi preview --json``."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from preview.change import ResourceChange, Verb
+from preview.comparing import differing
+from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration
+
+VERBS = {
+    "same": Verb.SAME,
+    "create": Verb.CREATE,
+    "update": Verb.UPDATE,
+    "replace": Verb.REPLACE,
+    "create-replacement": Verb.REPLACE,
+    "delete": Verb.DELETE,
+    "refresh": Verb.SAME,
+    "read": Verb.SAME,
+}
+"""A replacement has further steps, which say the same again: they are left out."""
+
+UNSHOWN = ("pulumi:pulumi:Stack",)
+PROVIDER = "__provider"
+
+
+class NotPreviewed(Exception):
+    """The engine could not say what would be done: its own words."""
+
+
+def told(text: str) -> tuple[ResourceChange, ...]:
+    """Each resource of a preview in JSON, in the engine's order. Raises NotPreviewed."""
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise NotPreviewed(text.strip()[-2000:] or "pulumi preview said nothing") from error
+    if said := list(_errors(document)):
+        raise NotPreviewed("\n".join(said))
+    return tuple(
+        _change(step, VERBS[step["op"]])
+        for step in document.get("steps") or ()
+        if step["op"] in VERBS and _kind(step["urn"]) not in UNSHOWN
+    )
+
+
+def _errors(document: Mapping[str, Any]) -> Iterator[str]:
+    for one in document.get("diagnostics") or ():
+        if one.get("severity") == "error":
+            yield one.get("message", "").strip()
+
+
+def _change(step: Mapping[str, Any], verb: Verb) -> ResourceChange:
+    before, after = step.get("oldState"), step.get("newState")
+    old = _registration(before) if before and verb is not Verb.CREATE else None
+    new = _registration(after) if after and verb is not Verb.DELETE else None
+    keys: tuple[str, ...] = ()
+    if old and new and verb is not Verb.SAME:
+        reasons = [_top(path) for path in step.get("replaceReasons") or ()]
+        shown = [_top(path) for path in step.get("diffReasons") or step.get("detailedDiff") or ()]
+        keys = tuple(dict.fromkeys((*reasons, *sorted(shown), *differing(old.inputs, new.inputs))))
+        keys = tuple(key for key in keys if key != PROVIDER)
+    return ResourceChange(verb=verb, before=old, after=new, keys=keys)
+
+
+def _top(path: str) -> str:
+    return path.partition(".")[0].partition("[")[0]
+
+
+def _registration(state: Mapping[str, Any]) -> Registration:
+    inputs = {
+        key: _enveloped(one) for key, one in (state.get("inputs") or {}).items() if key != PROVIDER
+    }
+    return Registration(
+        kind=state["type"],
+        name=_name(state["urn"]),
+        custom=bool(state.get("custom")),
+        inputs=inputs,
+        parent=_name(state.get("parent", "")),
+        dependencies=tuple(sorted({_name(urn) for urn in state.get("dependencies") or ()})),
+        provider=_name(state.get("provider", "").rpartition("::")[0]),
+        deleted_with=_name(state.get("deletedWith", "")) or None,
+        protect=bool(state.get("protect")),
+        additional_secret_outputs=tuple(state.get("additionalSecretOutputs") or ()),
+    )
+
+
+def _kind(urn: str) -> str:
+    return urn.split("::")[2].rpartition("$")[2]
+
+
+def _name(urn: str) -> str:
+    return urn.rpartition("::")[2]
+
+
+def _enveloped(value: Any) -> Any:
+    """A value of the document with each secret in an envelope, as a recorder has it."""
+    if value == HIDDEN:
+        return {SIGNATURE: SECRET, "value": HIDDEN}
+    if isinstance(value, Mapping):
+        return {key: _enveloped(one) for key, one in value.items()}
+    return [_enveloped(one) for one in value] if isinstance(value, list) else value

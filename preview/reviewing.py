@@ -1,0 +1,295 @@
+"""From what becomes of each resource to what it means: the one maker of a ``Review``."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from plan import layout
+from preview.change import ResourceChange, Verb
+from preview.comparing import differing
+from preview.consequences import consequences, disturbances
+from preview.registration import Registration, hidden
+from preview.review import (
+    CertificateChange,
+    Finding,
+    LineChange,
+    MachineReview,
+    ResourceLine,
+    Review,
+    StepChange,
+)
+from preview.steps import COMMAND, Carried, carried, changed_lines, stepped
+from spec.artifacts import artifact_row
+from spec.cluster import Cluster, SpecError, parse
+
+SPECIFICATION, AUTHORITIES, CERTIFICATES, READY = (
+    f"pulumi-python:dynamic/hardway:{name}"
+    for name in ("Specification", "Authorities", "Certificates", "Ready")
+)
+DOMAIN = "libvirt:index/domain:Domain"
+PEOPLE, CLUSTER = "people", "cluster"
+
+ISSUED = {"keep": Verb.SAME, "issue": Verb.CREATE, "take": Verb.CREATE, "drop": Verb.DELETE}
+"""How a register's line begins, where that is no change of something kept."""
+
+
+class NoSpecification(Exception):
+    """The resources are not those of a cluster."""
+
+
+def reviewed(
+    changes: Sequence[ResourceChange],
+    *,
+    before: str = "",
+    after: str = "",
+    findings: Iterable[Finding] = (),
+    notes: Iterable[str] = (),
+) -> Review:
+    """The whole meaning of these changes. Raises NoSpecification."""
+    old, new = _specs(changes)
+    spec = new or old
+    if spec is None:
+        raise NoSpecification("the program declares no cluster")
+    parts = _Parts(changes, [*(old.machines if old else ()), *(new.machines if new else ())])
+    machines = tuple(_machine(name, old, new, parts) for name in _drawn(old, new))
+    shared = {name: parts.shared(name) for name in parts.machines}
+    disturbed = tuple(disturbances(machines, shared))
+    return Review(
+        cluster=spec.name,
+        kubernetes=(old.kubernetes if old else "", new.kubernetes if new else ""),
+        endpoint=spec.api_url,
+        networks=(
+            ("machines", str(spec.networks.machines)),
+            ("pods", str(spec.networks.pods)),
+            ("services", str(spec.networks.services)),
+        ),
+        before=before,
+        after=after,
+        machines=machines,
+        resources=tuple(_resources(parts.of(None))),
+        steps=tuple(
+            stepped(_of_cluster(one, parts), {}, frozenset())
+            for one in parts.of(None)
+            if one.kind == COMMAND and one.verb is not Verb.SAME
+        ),
+        certificates=tuple(_certificates(parts.of(None))),
+        artifacts=tuple(_artifacts(old, new, parts)),
+        disturbances=disturbed,
+        consequences=tuple(consequences(old, machines, disturbed)),
+        findings=tuple(findings),
+        unchanged=sum(one.verb is Verb.SAME and one.declared.custom for one in changes),
+        notes=tuple(notes),
+        counts=dict(Counter(one.verb for one in changes if one.declared.custom)),
+    )
+
+
+# -- what there is ---------------------------------------------------------------------------------
+
+
+def _specs(changes: Sequence[ResourceChange]) -> tuple[Cluster | None, Cluster | None]:
+    for one in changes:
+        if one.kind == SPECIFICATION:
+            return _spec(one.before), _spec(one.after)
+    return None, None
+
+
+def _spec(declared: Registration | None) -> Cluster | None:
+    if declared is None:
+        return None
+    try:
+        return parse(yaml.safe_load(declared.inputs["spec"]), name="")
+    except SpecError:  # of an older program, which allowed what this one refuses
+        return None
+
+
+class _Parts:
+    """The changes by the machine that they are for; those of the cluster as a whole by None."""
+
+    def __init__(self, changes: Sequence[ResourceChange], machines: Iterable[str]) -> None:
+        self.machines = tuple(dict.fromkeys(machines))
+        self._parts: dict[str | None, list[ResourceChange]] = {}
+        for one in changes:
+            if one.declared.custom:
+                self._parts.setdefault(self._owner(one), []).append(one)
+
+    def _owner(self, one: ResourceChange) -> str | None:
+        """By parent: a step that a machine runs for the cluster is the cluster's."""
+        parent, name = one.declared.parent, one.name
+        owned = parent in self.machines and (name == parent or name.startswith(f"{parent}-"))
+        return parent if owned else None
+
+    def of(self, machine: str | None) -> list[ResourceChange]:
+        return self._parts.get(machine, [])
+
+    def steps(self, machine: str) -> list[Carried]:
+        return [carried(one, machine) for one in self.of(machine) if one.kind == COMMAND]
+
+    def shared(self, machine: str) -> frozenset[str]:
+        return frozenset(unit for one in self.steps(machine) for unit in one.after.shared)
+
+
+def _drawn(old: Cluster | None, new: Cluster | None) -> list[str]:
+    """Every machine's name in the order in which a cluster is drawn."""
+    known = {**(old.machines if old else {}), **(new.machines if new else {})}
+
+    def place(name: str) -> tuple[bool, bool, Any]:
+        roles = known[name].roles
+        return ("control-plane" not in roles, "etcd" not in roles, known[name].address)
+
+    return sorted(known, key=place)
+
+
+def _machine(name: str, old: Cluster | None, new: Cluster | None, parts: _Parts) -> MachineReview:
+    spec = new if new and name in new.machines else old
+    assert spec is not None
+    machine = spec.machines[name]
+    roles = {
+        "etcd": name in spec.etcd_members,
+        "control-plane": name in spec.control_planes,
+        "node": name in spec.nodes,
+    }
+    certificates = tuple(_certificates(parts.of(name)))
+    carried_out = parts.steps(name)
+    needs = {unit: paths for one in carried_out for unit, paths in one.after.needs.items()}
+    rewritten = frozenset(
+        path for one in certificates for path in _paths(one) if one.verb is not Verb.SAME
+    )
+    steps = tuple(
+        stepped(one, needs, rewritten if one.hidden else frozenset())
+        for one in carried_out
+        if one.verb not in (Verb.SAME, Verb.DELETE)
+    )
+    return MachineReview(
+        name=name,
+        address=str(machine.address),
+        roles=tuple(role for role, has in roles.items() if has),
+        verb=_verb(parts.of(name)),
+        memory=machine.memory,
+        cpus=machine.cpus,
+        disk=machine.disk,
+        resources=tuple(_resources(parts.of(name))),
+        steps=tuple(_explained(one, certificates) for one in steps),
+        certificates=certificates,
+    )
+
+
+def _verb(changes: Sequence[ResourceChange]) -> Verb:
+    """What becomes of a machine: its domain's fate, or a change of what is on it."""
+    (domain,) = {one.verb for one in changes if one.kind == DOMAIN} or {Verb.SAME}
+    if domain in (Verb.CREATE, Verb.REPLACE, Verb.DELETE):
+        return domain
+    return Verb.SAME if all(one.verb is Verb.SAME for one in changes) else Verb.UPDATE
+
+
+def _paths(one: CertificateChange) -> Iterator[str]:
+    """Where a machine has a certificate: in files of its own, or inside a kubeconfig."""
+    yield layout.certificate(one.name)
+    yield layout.private_key(one.name)
+    for component, name in layout.KUBECONFIGS.items():
+        if name == one.name:
+            yield layout.kubeconfig(component)
+
+
+def _explained(step: StepChange, certificates: Sequence[CertificateChange]) -> StepChange:
+    if not step.hidden or step.verb is not Verb.UPDATE or step.why:
+        return step
+    names = [one.name for one in certificates if one.verb is not Verb.SAME]
+    why = f"these change: {', '.join(names)}" if names else "its script changes, and no key"
+    return replace(step, why=why)
+
+
+def _of_cluster(one: ResourceChange, parts: _Parts) -> Carried:
+    machine = next((m for m in parts.machines if one.name.startswith(f"{m}-add-ons")), "")
+    return carried(one, machine)
+
+
+# -- resources and certificates --------------------------------------------------------------------
+
+
+def _resources(changes: Iterable[ResourceChange]) -> Iterator[ResourceLine]:
+    for one in changes:
+        if one.verb is Verb.SAME or one.kind in (COMMAND, AUTHORITIES, CERTIFICATES):
+            continue
+        kind = one.kind.rpartition(":")[2]
+        yield ResourceLine(name=one.name, kind=kind, verb=one.verb, why="\n".join(_why(one)))
+
+
+def _why(one: ResourceChange) -> Iterator[str]:
+    if one.kind == READY and one.verb is not Verb.CREATE:
+        yield "all conditions are asked again"
+        return
+    if one.before is None or one.after is None:
+        return
+    for key in one.keys:
+        before, after = (hidden(side.inputs.get(key)) for side in (one.before, one.after))
+        yield from _difference(key, before, after)
+
+
+def _difference(key: str, before: Any, after: Any) -> Iterator[str]:
+    if isinstance(before, str) and isinstance(after, str) and "\n" in before + after:
+        yield from changed_lines(before, after)
+    elif isinstance(before, Mapping) and isinstance(after, Mapping):
+        for inner in differing(before, after):
+            yield from _difference(f"{key}.{inner}", before.get(inner), after.get(inner))
+    elif before == after:
+        yield f"{key}: changes, and is secret" if before == "[secret]" else f"{key}: is made anew"
+    else:
+        yield f"{key}: {_plain(before)} -> {_plain(after)}"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return yaml.safe_dump(value, default_flow_style=True, width=10**6).strip().removesuffix("\n...")
+
+
+def _certificates(changes: Iterable[ResourceChange]) -> Iterator[CertificateChange]:
+    for one in changes:
+        if one.kind not in (AUTHORITIES, CERTIFICATES) or one.verb is Verb.SAME:
+            continue
+        holder = one.name.removesuffix("-keys") if one.kind == CERTIFICATES else CLUSTER
+        before, after = (
+            (side.inputs.get("register") or {}) if side else {} for side in (one.before, one.after)
+        )
+        for name in differing(before, after):
+            if name not in after:
+                gone = "the machine goes" if one.verb is Verb.DELETE else "nobody needs it any more"
+                yield CertificateChange(name=name, holder=holder, verb=Verb.DELETE, why=gone)
+                continue
+            action, _, why = str(after[name]).partition(": ")
+            fallback = Verb.UPDATE if name in before else Verb.CREATE
+            verb = ISSUED.get(action, fallback)
+            yield CertificateChange(name=name, holder=holder, verb=verb, why=why or action)
+
+
+# -- artifacts -------------------------------------------------------------------------------------
+
+
+def _artifacts(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterator[LineChange]:
+    """The programs and images that the cluster has not had before, or has no longer."""
+    steps = [step for machine in parts.machines for step in parts.steps(machine)]
+    before = {name: one for step in steps for name, one in step.before.artifacts.items()}
+    after = {name: one for step in steps for name, one in step.after.artifacts.items()}
+    for name in differing(before, after):
+        yield LineChange(
+            what="artifact",
+            before=_versioned(name, before.get(name), old or new),
+            after=_versioned(name, after.get(name), new or old),
+        )
+
+
+def _versioned(name: str, digest: str | None, spec: Cluster | None) -> str | None:
+    """Such as ``etcd 3.7.1 (sha256 0cc58d2b1903)``."""
+    if digest is None or spec is None:
+        return None
+    algorithm, _, digits = digest.partition(":")
+    try:
+        version = f" {artifact_row(name).version(spec.versions)}"
+    except KeyError:  # of another revision's catalogue
+        version = ""
+    return f"{name}{version} ({algorithm} {digits[:12]})"

@@ -1,0 +1,164 @@
+"""What is different in a step, and which services that restarts."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from plan.reading import Text, Told, read
+from preview.change import ResourceChange, Verb
+from preview.registration import HIDDEN, Registration
+from preview.review import FileChange, LineChange, StepChange
+
+COMMAND = "command:remote:Command"
+SYSTEM = "/etc/systemd/system"
+SCRIPT, WORDS = "the step's script", "the words of every step"
+"""Stand for a path where a text on the machine is no file of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A step's resource with what its two texts say; of a hidden text nothing is known."""
+
+    change: ResourceChange
+    name: str
+    before: Told = field(default_factory=Told)
+    after: Told = field(default_factory=Told)
+
+    @property
+    def verb(self) -> Verb:
+        return self.change.verb
+
+    @property
+    def hidden(self) -> bool:
+        return not isinstance(_text(self.change.declared), str)
+
+
+def _text(declared: Registration | None) -> str | None:
+    """Its text; None where that is secret."""
+    value = declared.inputs.get("stdin") if declared else ""
+    return value if isinstance(value, str) and value != HIDDEN else None
+
+
+def carried(change: ResourceChange, machine: str) -> Carried:
+    """A remote command as the step of a machine that it is."""
+    return Carried(
+        change=change,
+        name=change.name.removeprefix(f"{machine}-"),
+        before=read(_text(change.before) or ""),
+        after=read(_text(change.after) or ""),
+    )
+
+
+def stepped(
+    one: Carried, needs: Mapping[str, tuple[str, ...]], rewritten: frozenset[str]
+) -> StepChange:
+    """The change of a step.
+
+    ``needs`` are the machine's services with the paths that each depends on; ``rewritten`` are the
+    paths that this very step writes anew without showing how: those of certificates.
+    """
+    anew = one.verb in (Verb.CREATE, Verb.REPLACE)
+    files = (*_files(one.before, one.after), *_scripts(one.before, one.after))
+    touched = {file.path for file in files} | rewritten
+    touched |= _differing(one.before.links, one.after.links).keys()
+    started = tuple(one.after.units)
+    restarts = started if anew else tuple(n for n, paths in needs.items() if touched & {*paths})
+    return StepChange(
+        resource=one.change.name,
+        name=one.name,
+        verb=one.verb,
+        files=tuple(replace(file, restarts=_restarted(file, needs, anew)) for file in files),
+        lines=tuple(_lines(one.before, one.after)),
+        hidden=one.hidden,
+        restarts=restarts,
+        why=_why(one, files),
+    )
+
+
+def _restarted(
+    file: FileChange, needs: Mapping[str, tuple[str, ...]], anew: bool
+) -> tuple[str, ...]:
+    return () if anew else tuple(name for name, paths in needs.items() if file.path in paths)
+
+
+def _why(one: Carried, files: tuple[FileChange, ...]) -> str:
+    if one.verb is not Verb.UPDATE or files or one.change.keys == ("stdin",):
+        return ""
+    keys = ", ".join(key for key in one.change.keys if key != "stdin")
+    return f"how it is run changes: {keys}" if keys else ""
+
+
+# -- what differs ----------------------------------------------------------------------------------
+
+
+def _files(before: Told, after: Told) -> Iterator[FileChange]:
+    old, new = _placed(before), _placed(after)
+    for path in sorted(old.keys() | new.keys()):
+        was, will = old.get(path), new.get(path)
+        if was != will:
+            yield FileChange(
+                path=path,
+                before=was.content if was else None,
+                after=will.content if will else None,
+                before_mode=was.mode if was else "",
+                after_mode=will.mode if will else "",
+            )
+
+
+def _placed(told: Told) -> dict[str, Text]:
+    """Files and units by path."""
+    units = {
+        f"{SYSTEM}/{name}": Text(one.content, "0600 root:root") for name, one in told.units.items()
+    }
+    return told.files | units
+
+
+def _scripts(before: Told, after: Told) -> Iterator[FileChange]:
+    """A changed script is a text like another; a new one is the program's own and shown nowhere."""
+    for path, was, will in (
+        (SCRIPT, before.script, after.script),
+        (WORDS, before.words, after.words),
+    ):
+        if was and will and was != will:
+            yield FileChange(path=path, before=f"{was}\n", after=f"{will}\n")
+
+
+def _lines(before: Told, after: Told) -> Iterator[LineChange]:
+    mappings = {
+        "link": (before.links, after.links),
+        "directory": (before.directories, after.directories),
+        "artifact": (before.artifacts, after.artifacts),
+        "setting": (before.settings, after.settings),
+        "package": (_names(before.packages), _names(after.packages)),
+        "user": (_names(before.users), _names(after.users)),
+        "masked service": (_names(before.masked), _names(after.masked)),
+        "takes turns": (_names(before.turns), _names(after.turns)),
+    }
+    for what, (old, new) in mappings.items():
+        for name, (was, will) in sorted(_differing(old, new).items()):
+            yield LineChange(what=what, before=_said(name, was), after=_said(name, will))
+
+
+def _names(names: Iterable[str]) -> dict[str, str]:
+    return dict.fromkeys(names, "")
+
+
+def _said(name: str, value: str | None) -> str | None:
+    return None if value is None else f"{name} {value}".rstrip()
+
+
+def _differing(
+    old: Mapping[str, str], new: Mapping[str, str]
+) -> dict[str, tuple[str | None, str | None]]:
+    return {
+        name: (old.get(name), new.get(name))
+        for name in old.keys() | new.keys()
+        if old.get(name) != new.get(name)
+    }
+
+
+def changed_lines(before: str, after: str) -> Iterator[str]:
+    """The lines that differ, with ``- `` or ``+ `` before them."""
+    for line in difflib.ndiff(before.splitlines(), after.splitlines()):
+        if line[:2] in ("- ", "+ "):
+            yield line

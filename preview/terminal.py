@@ -1,0 +1,118 @@
+"""A review as lines for a terminal: what happens to whom, then every changed line."""
+
+from collections.abc import Iterable, Iterator
+
+from rich.markup import escape
+
+from preview import words
+from preview.change import Verb
+from preview.difference import unified
+from preview.review import (
+    CertificateChange,
+    FileChange,
+    LineChange,
+    MachineReview,
+    ResourceLine,
+    Review,
+    Severity,
+    StepChange,
+)
+from preview.visible import flat, visible
+
+COLOUR = {
+    Verb.CREATE: "green",
+    Verb.UPDATE: "yellow",
+    Verb.REPLACE: "bold red",
+    Verb.DELETE: "red",
+    Verb.SAME: "dim",
+}
+LOUD = {Severity.DANGER: "bold red", Severity.NOTICE: "yellow", Severity.FINE: "green"}
+
+
+def shown(review: Review) -> Iterator[str]:
+    """Lines with rich's markup."""
+    if words.silent(review):
+        kept = words.number(review.unchanged, "resource")
+        yield f"[green]Nothing changes[/]: {kept} as before."
+        return
+    for machine in review.changed:
+        yield from _machine(machine)
+    for step in review.steps:
+        yield from _step(step)
+    for line in review.resources:
+        yield from _resource(line)
+    yield from _certificates(review.certificates)
+    yield ""
+    yield f"[bold]{escape(flat(words.headline(review)))}[/]"
+    for one in review.disturbances:
+        services = ", ".join(one.services)
+        yield f"  restarts on {escape(one.machine)}: {escape(services)} ({one.how})"
+    for consequence in review.consequences:
+        colour = LOUD[consequence.severity]
+        yield f"  [{colour}]{consequence.severity}[/]: {escape(flat(consequence.sentence))}"
+    for finding in review.findings:
+        where = f" ({escape(finding.resource)})" if finding.resource else ""
+        yield f"  [bold red]{escape(finding.rule)}[/]{where}: {escape(flat(finding.sentence))}"
+    for note in review.notes:
+        yield f"  [dim]{escape(flat(note))}[/]"
+
+
+def _signed(verb: Verb, text: str, indent: int = 0) -> str:
+    return f"{' ' * indent}[{COLOUR[verb]}]{words.SIGN[verb]}[/] {text}"
+
+
+def _machine(machine: MachineReview) -> Iterator[str]:
+    what = f"[bold]{escape(machine.name)}[/] {machine.address} ({words.roles(machine.roles)})"
+    yield _signed(machine.verb, f"{what} {words.STATE[machine.verb]}")
+    for line in machine.resources:
+        yield from _resource(line, 2)
+    yield from _certificates(machine.certificates, 2)
+    for step in machine.steps:
+        yield from _step(step, 2)
+
+
+def _resource(line: ResourceLine, indent: int = 0) -> Iterator[str]:
+    yield _signed(line.verb, f"{escape(line.kind)} {escape(line.name)}", indent)
+    for why in line.why.splitlines():
+        yield f"{' ' * indent}    {_coloured(why)}"
+
+
+def _certificates(found: Iterable[CertificateChange], indent: int = 0) -> Iterator[str]:
+    for one in found:
+        said = f"certificate {escape(one.name)} of {escape(one.holder)}: {escape(flat(one.why))}"
+        yield _signed(one.verb, said, indent)
+
+
+def _step(step: StepChange, indent: int = 0) -> Iterator[str]:
+    restarts = f", restarts {', '.join(step.restarts)}" if step.restarts else ""
+    if step.verb in (Verb.CREATE, Verb.REPLACE):
+        restarts = f", starts {', '.join(step.restarts)}" if step.restarts else ""
+    why = f": {flat(step.why)}" if step.why else ""
+    yield _signed(step.verb, escape(f"step {step.resource}{restarts}{why}"), indent)
+    for file in step.files:
+        yield from _file(file, indent + 2)
+    if step.verb is Verb.UPDATE:
+        for line in step.lines:
+            yield from _line(line, indent + 2)
+
+
+def _file(file: FileChange, indent: int) -> Iterator[str]:
+    mode = ""
+    if file.verb is Verb.UPDATE and file.before_mode != file.after_mode:
+        mode = f" ({file.before_mode} -> {file.after_mode})"
+    yield _signed(file.verb, escape(flat(file.path) + mode), indent)
+    if file.verb is Verb.UPDATE:
+        for line in unified(file.before, file.after):
+            yield f"{' ' * indent}    {_coloured(line)}"
+
+
+def _line(line: LineChange, indent: int) -> Iterator[str]:
+    for sign, said in (("-", line.before), ("+", line.after)):
+        if said is not None:
+            yield f"{' ' * indent}{_coloured(f'{sign} {line.what} {said}')}"
+
+
+def _coloured(line: str) -> str:
+    colour = {"-": "red", "+": "green", "@": "dim"}.get(line[:1])
+    text = escape(visible(line))
+    return f"[{colour}]{text}[/]" if colour else text
