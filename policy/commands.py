@@ -1,0 +1,151 @@
+"""How a script comes to a machine."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from plan.reading import read
+from policy.rule import UNKNOWN, Changes, Violations, inside
+from preview.registration import Registration, is_secret
+
+COMMAND = "command:remote:Command"
+MACHINES = ("libvirt:index/domain:Domain",)
+"""What a machine is to a hypervisor."""
+
+SHELL = re.compile(r"timeout -k \d+ \d+ bash -euo pipefail -s")
+LIMIT = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+OWN = ("pulumi:index:", "pulumi:pulumi:", "pulumi-python:")
+"""Resources of the engine and of its SDK, whose versions requirements.txt and lab/ pin."""
+
+
+def each(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], Violations]:
+    """A rule of all commands from one of a single command."""
+
+    def of_all(changes: Changes) -> Violations:
+        for change in changes:
+            if change.after is not None and change.kind == COMMAND:
+                yield from ((change.name, sentence) for sentence in judge(change.after))
+
+    return of_all
+
+
+def dies_with_its_machine(changes: Changes) -> Violations:
+    """``deleted_with`` names the machine on which the script runs."""
+    there = [change.after for change in changes if change.after is not None]
+    machines = {one.name for one in there if one.kind in MACHINES}
+    for command in there:
+        if command.kind == COMMAND and command.deleted_with not in machines:
+            sentence = (
+                f"{command.name} is not deleted with its machine, so a destroy would log in to a "
+                "machine that is gone; give it the machine's resource as deleted_with"
+            )
+            yield command.name, sentence
+
+
+@each
+def has_limits(command: Registration) -> Iterator[str]:
+    """A time-out for each operation."""
+    missing = [
+        name
+        for name in ("create", "update", "delete")
+        if not LIMIT.fullmatch(limit := command.timeouts.get(name, ""))
+        or float(re.split("[a-z]", limit)[0]) == 0
+    ]
+    if missing:
+        yield (
+            f"{command.name} has no limit for {', '.join(missing)}, so a machine that does not "
+            "answer would hold up the update for ever; give it custom_timeouts"
+        )
+
+
+@each
+def knows_its_host(command: Registration) -> Iterator[str]:
+    """The connection has a host key, whatever it is."""
+    connection = inside(command.inputs.get("connection", {}))
+    if connection == UNKNOWN:
+        return
+    if not (isinstance(connection, Mapping) and inside(connection.get("hostKey"))):
+        yield (
+            f"{command.name} knows no host key, so it would give its script to whoever answers at "
+            "the address; give its connection a host_key"
+        )
+
+
+@each
+def is_only_updated(command: Registration) -> Iterator[str]:
+    """Nothing replaces it and nothing is run when it goes."""
+    if command.inputs.get("triggers"):
+        yield (
+            f"{command.name} has triggers, which replace it whenever they change; leave them out: "
+            "a changed script is run again"
+        )
+    if command.inputs.get("delete"):
+        yield (
+            f"{command.name} runs a command when it is deleted, on a machine that is perhaps gone "
+            "or already has the successor's files; leave delete out: what it made dies with the "
+            "machine"
+        )
+
+
+@each
+def is_the_shell(command: Registration) -> Iterator[str]:
+    """What is run is constant and what it does comes by standard input."""
+    create = inside(command.inputs.get("create", ""))
+    update = inside(command.inputs.get("update", create))
+    if not SHELL.fullmatch(create) or update != create:
+        yield (
+            f"{command.name} runs something else than the shell with its time limit, so the whole "
+            "script would be printed when it fails; give the script as stdin and let "
+            "components/remote.py make the command"
+        )
+    elif not inside(command.inputs.get("stdin")):
+        yield f"{command.name} has no script; give it one as stdin"
+
+
+@each
+def hides_its_secrets(command: Registration) -> Iterator[str]:
+    """Where the script is secret, so is all that it prints."""
+    if not is_secret(command.inputs.get("stdin")):
+        return
+    if inside(command.inputs.get("logging")) != "none":
+        yield (f"{command.name} has a secret script and logs what it prints; give it logging none")
+    if not {"stdout", "stderr"} <= set(command.additional_secret_outputs):
+        yield (
+            f"{command.name} has a secret script and keeps what it prints in the clear; give it "
+            "stdout and stderr as additional_secret_outputs"
+        )
+
+
+@each
+def names_digests(command: Registration) -> Iterator[str]:
+    """Each artifact of its step is known by its bytes."""
+    script = inside(command.inputs.get("stdin", ""))
+    if script == UNKNOWN:
+        return
+    try:
+        artifacts = read(script).artifacts
+    except ValueError:
+        yield f"{command.name} has a step whose words cannot be read; see plan/render.py"
+        return
+    for name in sorted(name for name, digest in artifacts.items() if not DIGEST.fullmatch(digest)):
+        yield (
+            f"{command.name} takes {name} without a digest, so the machine would run whatever it "
+            f"is sent; write its sha256 into artifacts.digests"
+        )
+
+
+def plugins_have_versions(changes: Changes) -> Violations:
+    """Each plugin is asked for in one version."""
+    for change in changes:
+        one = change.after
+        if one is None or not one.custom or one.kind.startswith(OWN):
+            continue
+        if not VERSION.match(one.version):
+            plugin = one.kind.removeprefix("pulumi:providers:").partition(":")[0]
+            sentence = (
+                f"{one.name} takes any version of the plugin {plugin}, so the same program would "
+                "do something else tomorrow; pin its package in requirements.txt"
+            )
+            yield one.name, sentence

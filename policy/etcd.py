@@ -1,0 +1,107 @@
+"""What a change does to etcd, which holds all that a cluster knows."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+
+from policy.commands import MACHINES
+from policy.rule import Changes, Violations
+from preview.change import Verb
+from spec.change import refused_changes
+from spec.cluster import Cluster, SpecError, parse
+from spec.refusal import listed
+
+SPECIFICATION = "pulumi-python:dynamic/hardway:Specification"
+DISKS = ("libvirt:index/volume:Volume",)
+DISK = "-disk"
+"""What a machine's disk is called after the machine (hypervisors/libvirt.py)."""
+
+GONE = (Verb.REPLACE, Verb.DELETE)
+
+
+@dataclass(frozen=True)
+class Living:
+    """A cluster that is there before and after the change."""
+
+    before: Cluster
+    after: Cluster
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Members that stay members."""
+        return tuple(n for n in self.before.etcd_members if n in self.after.etcd_members)
+
+
+def keeps_disks(changes: Changes) -> Violations:
+    """What a member holds that the cluster keeps: its disk stays, and its machine beside it.
+
+    Not of one that leaves the spec, nor where the whole cluster goes: ``down`` is one command. A
+    machine that is made anew has its disk again.
+    """
+    for living in _living(changes):
+        for change in changes:
+            lost = change.kind in DISKS and change.verb in GONE
+            lost |= change.kind in MACHINES and change.verb is Verb.DELETE
+            member = change.name.removesuffix(DISK)
+            if lost and member in living.kept:
+                sentence = (
+                    f"{change.name} would be lost, and with it what the etcd member {member} "
+                    "holds; undo what takes it away, or leave the member out of the spec first"
+                )
+                yield change.name, sentence
+
+
+def keeps_quorum(changes: Changes) -> Violations:
+    """While machines of members are made anew, a majority stays: of the old members and of the new.
+
+    A member alone is left out. It has no majority to lose: the API is away while its machine is
+    made anew, and back with its disk.
+    """
+    for living in _living(changes):
+        before, after = set(living.before.etcd_members), set(living.after.etcd_members)
+        down = _disturbed(changes) & set(living.kept)
+        if not down or (before == after == down and len(before) == 1):
+            continue
+        for members, up in ((before, before - down), (after, set(living.kept) - down)):
+            if len(up) <= len(members) // 2:
+                sentence = (
+                    f"etcd would lose its quorum: {listed(sorted(down), 'and')} would be made anew "
+                    f"at once, and of {len(members)} members only {len(up)} would be left with all "
+                    "data; change one member's machine at a time, and the membership before or "
+                    "after"
+                )
+                yield "", sentence
+                break
+
+
+def goes_on_living(changes: Changes) -> Violations:
+    """Nothing that a living cluster cannot take: downgrades and the like (spec/change.py)."""
+    for living in _living(changes):
+        for sentence in refused_changes(living.before, living.after):
+            yield "specification", sentence
+
+
+def _living(changes: Changes) -> Iterator[Living]:
+    """The cluster before and after; none where it is new, goes as a whole, or cannot be read."""
+    for change in changes:
+        if change.kind != SPECIFICATION or change.before is None or change.after is None:
+            continue
+        if change.verb is Verb.DELETE:
+            continue
+        try:
+            yield Living(*(_cluster(one.inputs["spec"]) for one in (change.before, change.after)))
+        except SpecError:  # of an older program, which allowed what this one refuses
+            continue
+
+
+def _cluster(written: str) -> Cluster:
+    return parse(yaml.safe_load(written), name="")
+
+
+def _disturbed(changes: Changes) -> set[str]:
+    """Names of machines that are made anew or deleted, or whose disk is."""
+    gone = [change for change in changes if change.verb in GONE]
+    return {one.name for one in gone if one.kind in MACHINES} | {
+        one.name.removesuffix(DISK) for one in gone if one.kind in DISKS
+    }

@@ -1,0 +1,55 @@
+"""What a rule is, and what it may be told of a change."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from preview.change import ResourceChange
+from preview.registration import is_secret
+
+Changes = Sequence[ResourceChange]
+
+Violations = Iterable[tuple[str, str]]
+"""Name of a resource, or empty where it is about the whole, and a sentence."""
+
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+"""Stands for a value that only the update will know (Pulumi: ``UnknownStringValue``)."""
+
+
+class Fact(StrEnum):
+    """What not everybody who shows a change can tell of it.
+
+    A rule is asked where all it needs is known: what is not told must not look like what is not
+    there.
+    """
+
+    SECRECY = "which values are secret"
+    DELETED_WITH = "with which resource another dies"
+    LIMITS = "how long an operation may take"
+    HIDDEN_OUTPUTS = "which outputs are made secret"
+    VERSIONS = "the version of each plugin"
+    BEFORE = "what was there before"
+
+
+DECLARED = frozenset(Fact)
+"""Known where the program ran under a recorder."""
+
+PREVIEWED = DECLARED - {Fact.VERSIONS}
+"""Known from ``pulumi preview --json``, which says versions of plugins at their providers only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Something that is true of every change."""
+
+    name: str
+    why: str
+    """One sentence: what it keeps from happening."""
+    judge: Callable[[Changes], Violations]
+    needs: frozenset[Fact] = frozenset()
+
+
+def inside(value: Any) -> Any:
+    """A wire value without a secret's envelope; ``UNKNOWN`` where nobody says what is in it."""
+    return value.get("value", UNKNOWN) if is_secret(value) else value

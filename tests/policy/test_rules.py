@@ -1,0 +1,375 @@
+"""Every golden cluster keeps every rule, and each rule is broken by one spoiled thing."""
+
+import base64
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from policy.rule import DECLARED, PREVIEWED, Fact
+from policy.rules import RULES, judge, of
+from preview.change import ResourceChange, Verb
+from preview.registration import SECRET, SIGNATURE, Registration, is_secret
+from preview.review import Finding
+from tests.policy.declared import (
+    MADE,
+    MEMBERS,
+    gone,
+    kept,
+    made,
+    registered,
+    spoiled,
+    with_inputs,
+    with_options,
+)
+
+Changes = tuple[ResourceChange, ...]
+
+READABLE, IDENTITY, DOMAIN, DISK = (
+    "master-control-plane",
+    "master-identity",
+    "libvirt:index/domain:Domain",
+    "libvirt:index/volume:Volume",
+)
+
+
+def secret(value: Any) -> dict[str, Any]:
+    return {SIGNATURE: SECRET, "value": value}
+
+
+def rules_of(findings: tuple[Finding, ...]) -> set[str]:
+    return {one.rule for one in findings}
+
+
+def declared(name: str, cluster: str = "default") -> Registration:
+    (found,) = [one for one in registered(cluster) if one.name == name and one.custom]
+    return found
+
+
+# -- what the program declares ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_golden_clusters_break_no_rule(name: str) -> None:
+    assert judge(made(name)) == ()
+    assert judge(kept(name)) == ()
+
+
+def test_rules_have_names_of_their_own_and_a_sentence() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    for rule in RULES:
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)+", rule.name)
+        assert rule.why.endswith(".")
+        assert rule.why.count(".") == 1
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def connection(**changed: Any) -> dict[str, Any]:
+    return secret({**declared(READABLE).inputs["connection"]["value"], **changed})
+
+
+def script(line: str, instead: str) -> str:
+    text: str = declared("master-artifacts").inputs["stdin"]
+    changed, count = re.subn(line, instead, text, count=1, flags=re.MULTILINE)
+    assert count == 1
+    return changed
+
+
+BROKEN: dict[str, list[tuple[str, Callable[[], Callable[[Registration], Registration]]]]] = {
+    "command-dies-with-its-machine": [
+        (READABLE, lambda: with_options(deleted_with=None)),
+        (READABLE, lambda: with_options(deleted_with="master-disk")),
+    ],
+    "command-has-limits": [
+        (READABLE, lambda: with_options(timeouts={})),
+        (READABLE, lambda: with_options(timeouts={"create": "60s", "update": "60s"})),
+        (
+            READABLE,
+            lambda: with_options(timeouts={"create": "60s", "update": "0s", "delete": "1m"}),
+        ),
+    ],
+    "command-knows-its-host": [
+        (READABLE, lambda: with_inputs(connection=connection(hostKey=""))),
+        (READABLE, lambda: with_inputs(connection=connection(hostKey=None))),
+        (READABLE, lambda: with_inputs(connection=secret({"host": "192.168.1.10"}))),
+    ],
+    "command-is-only-updated": [
+        (READABLE, lambda: with_inputs(triggers=["a digest"])),
+        (READABLE, lambda: with_inputs(delete="rm -rf /etc/kubernetes")),
+    ],
+    "command-is-the-shell": [
+        (READABLE, lambda: with_inputs(create="apt-get install etcd")),
+        (READABLE, lambda: with_inputs(create="bash -euo pipefail -s")),
+        (READABLE, lambda: with_inputs(update="true")),
+        (READABLE, lambda: with_inputs(stdin=None)),
+    ],
+    "secret-script-stays-hidden": [
+        (IDENTITY, lambda: with_inputs(logging=None)),
+        (IDENTITY, lambda: with_inputs(logging="stdout")),
+        (IDENTITY, lambda: with_options(additional_secret_outputs=("stdout",))),
+    ],
+    "artifact-has-a-digest": [
+        (
+            "master-artifacts",
+            lambda: with_inputs(stdin=script(r"^artifact (\S+) [0-9a-f]{64} ", r"artifact \1 '' ")),
+        ),
+        (
+            "master-artifacts",
+            lambda: with_inputs(
+                stdin=script(r"^artifact (\S+) [0-9a-f]{64} ", r"archived \1 md5:00 a/b ")
+            ),
+        ),
+    ],
+    "plugin-has-a-version": [
+        (READABLE, lambda: with_options(version="")),
+        ("libvirt", lambda: with_options(version="latest")),
+        ("master", lambda: with_options(version="")),
+    ],
+    "no-private-key-in-the-clear": [
+        (IDENTITY, lambda: with_inputs(stdin=declared(IDENTITY).inputs["stdin"]["value"])),
+        (
+            READABLE,
+            lambda: with_inputs(connection=declared(READABLE).inputs["connection"]["value"]),
+        ),
+        ("ready", lambda: with_inputs(access=declared("ready").inputs["access"]["value"])),
+        ("people-keys", lambda: with_inputs(kept=declared("people-keys").inputs["kept"]["value"])),
+        (
+            "authorities",
+            lambda: with_inputs(kept=declared("authorities").inputs["kept"]["value"]),
+        ),
+        (
+            "master-seed",
+            lambda: with_inputs(userData=declared("master-seed").inputs["userData"]["value"]),
+        ),
+        ("ssh-key", lambda: with_inputs(input=declared("ssh-key").inputs["input"]["value"])),
+    ],
+}
+"""Rule to the resource that is spoiled and how."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "resource", "how"),
+    [(rule, name, how) for rule, cases in BROKEN.items() for name, how in cases],
+)
+def test_a_rule_finds_the_one_thing_that_is_spoiled(
+    rule: str, resource: str, how: Callable[[], Callable[[Registration], Registration]]
+) -> None:
+    changes = spoiled(made("default"), resource, how())
+    assert changes != made("default")
+    found = judge(changes)
+    assert {(one.rule, one.resource) for one in found} == {(rule, resource)}
+    for one in found:
+        assert resource in one.sentence
+
+
+def test_each_rule_is_broken_by_some_test_here() -> None:
+    others = {"etcd-disk-is-kept", "etcd-keeps-its-quorum", "living-cluster-can-take-it"}
+    assert BROKEN.keys() | others == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_what_is_not_told_is_no_violation(rule: Any) -> None:
+    """Resources of which all options and secrets are hidden, as from whoever does not see them."""
+    blind = tuple(
+        replace(
+            change,
+            after=replace(
+                change.declared,
+                deleted_with=None,
+                timeouts={},
+                additional_secret_outputs=(),
+                version="",
+                inputs={
+                    key: {SIGNATURE: SECRET} if is_secret(value) else value
+                    for key, value in change.declared.inputs.items()
+                },
+            ),
+        )
+        for change in made("default")
+    )
+    if not rule.needs - {Fact.SECRECY, Fact.BEFORE}:
+        assert list(of(rule, blind)) == []
+    assert judge(blind, known=frozenset({Fact.SECRECY})) == ()
+
+
+def test_versions_are_not_asked_of_a_preview_that_does_not_say_them() -> None:
+    unversioned = spoiled(made("default"), READABLE, with_options(version=""))
+    assert judge(unversioned, known=PREVIEWED) == ()
+    assert rules_of(judge(unversioned, known=DECLARED)) == {"plugin-has-a-version"}
+
+
+# -- private keys ----------------------------------------------------------------------------------
+
+
+def pem() -> str:
+    return (
+        ec.generate_private_key(ec.SECP256R1())
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        .decode()
+    )
+
+
+def openssh() -> str:
+    return (
+        ed25519.Ed25519PrivateKey.generate()
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        .decode()
+    )
+
+
+def in_base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def service_account_token() -> str:
+    part = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", "typ": "JWT"}).encode()).decode()
+    return f"{part.rstrip('=')}.{part.rstrip('=')}.{'c2lnbmF0dXJl' * 3}"
+
+
+def kubeconfig(user: dict[str, str]) -> str:
+    return yaml.safe_dump({"users": [{"name": "admin", "user": user}]})
+
+
+PRIVATE: dict[str, Callable[[], str]] = {
+    "pkcs8": pem,
+    "openssh": openssh,
+    "rsa": lambda: "-----BEGIN RSA PRIVATE KEY-----\n",
+    "encrypted": lambda: "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+    "pkcs8 in base64": lambda: in_base64(pem()),
+    "openssh in base64": lambda: in_base64(openssh()),
+    "openssh in base64 of the other alphabet": lambda: base64.urlsafe_b64encode(
+        openssh().encode()
+    ).decode(),
+    "base64 behind a path": lambda: f"data/{in_base64(pem())}",
+    "wrapped base64": lambda: base64.encodebytes(pem().encode()).decode(),
+    "kubeconfig": lambda: kubeconfig({"client-key-data": in_base64(pem())}),
+    "kubeconfig in base64": lambda: in_base64(kubeconfig({"client-key-data": in_base64(pem())})),
+    "kubeconfig as json": lambda: json.dumps({"client-key-data": "QUJD"}),
+    "kubeconfig with a token": lambda: kubeconfig({"token": "0123456789abcdef0123"}),
+    "service account's token": service_account_token,
+    "bootstrap token": lambda: "kubeadm join --token 07401b.f395accd246ae52d",
+    "encryption key": lambda: f"secret: {in_base64('k' * 32)}",
+}
+
+
+@pytest.mark.parametrize("kind", PRIVATE)
+def test_what_is_private_is_found_in_every_dress_and_is_not_repeated(kind: str) -> None:
+    text = PRIVATE[kind]()
+    before = declared(READABLE).inputs["stdin"]
+    for where in (
+        with_inputs(stdin=before.replace("\nunit ", f"\n# {text}\nunit ", 1)),
+        with_inputs(environment={"deep": [{"deeper": text}]}),
+    ):
+        (found,) = judge(spoiled(made("default"), READABLE, where))
+        assert found.rule == "no-private-key-in-the-clear"
+        assert not any(line in found.sentence for line in text.splitlines() if len(line) > 9)
+    hidden = with_inputs(environment=secret({"deep": [{"deeper": text}]}))
+    assert judge(spoiled(made("default"), READABLE, hidden)) == ()
+
+
+# -- etcd ------------------------------------------------------------------------------------------
+
+
+def members() -> list[str]:
+    spec = yaml.safe_load(declared("specification", MEMBERS).inputs["spec"])
+    return [name for name, one in spec["machines"].items() if "etcd" in one["roles"]]
+
+
+def respecified(cluster: str, change: Callable[[dict[str, Any]], None]) -> Changes:
+    """The cluster's change with another spec than before."""
+    spec = yaml.safe_load(declared("specification", cluster).inputs["spec"])
+    change(spec)
+    return spoiled(kept(cluster), "specification", with_inputs(spec=yaml.safe_dump(spec)))
+
+
+@pytest.mark.parametrize("verb", [Verb.REPLACE, Verb.DELETE])
+def test_a_kept_members_disk_must_stay(verb: Verb) -> None:
+    (found,) = judge(gone(kept("default"), DISK, verb, "master-disk"))
+    assert (found.rule, found.resource) == ("etcd-disk-is-kept", "master-disk")
+    assert judge(gone(kept("default"), DISK, verb, "minion1-disk")) == ()
+
+
+def test_a_kept_members_machine_is_not_deleted_beside_its_disk() -> None:
+    found = judge(gone(kept("default"), DOMAIN, Verb.DELETE, "master"))
+    assert ("etcd-disk-is-kept", "master") in {(one.rule, one.resource) for one in found}
+
+
+def test_a_member_alone_may_get_more_memory() -> None:
+    assert judge(gone(kept("default"), DOMAIN, Verb.REPLACE, "master")) == ()
+
+
+def test_one_machine_of_several_members_may_be_made_anew() -> None:
+    for member in members():
+        assert judge(gone(kept(MEMBERS), DOMAIN, Verb.REPLACE, member)) == ()
+
+
+def test_machines_of_a_majority_may_not() -> None:
+    first, second, third = members()
+    for names in [(first, second), (second, third), (first, second, third)]:
+        (found,) = judge(gone(kept(MEMBERS), DOMAIN, Verb.REPLACE, *names))
+        assert found.rule == "etcd-keeps-its-quorum"
+        assert all(name in found.sentence for name in names)
+
+
+def test_disks_count_like_machines() -> None:
+    first, second, _ = members()
+    changes = gone(kept(MEMBERS), DOMAIN, Verb.REPLACE, first)
+    found = judge(gone(changes, DISK, Verb.REPLACE, f"{second}-disk"))
+    assert rules_of(found) == {"etcd-keeps-its-quorum", "etcd-disk-is-kept"}
+
+
+def test_a_new_member_has_no_data_to_count_on() -> None:
+    first, _, third = members()
+
+    def another(spec: dict[str, Any]) -> None:
+        old = spec["machines"][third]["roles"]
+        spec["machines"][third]["roles"] = ["minion"]
+        spec["machines"]["minion-1"]["roles"] = old
+
+    changes = respecified(MEMBERS, another)
+    assert judge(changes) == ()
+    assert rules_of(judge(gone(changes, DOMAIN, Verb.REPLACE, first))) == {"etcd-keeps-its-quorum"}
+    assert judge(gone(changes, DOMAIN, Verb.REPLACE, third)) == ()
+    assert judge(gone(changes, DISK, Verb.REPLACE, f"{third}-disk")) == ()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_whole_cluster_may_go(name: str) -> None:
+    assert judge([replace(one, verb=Verb.DELETE, after=None) for one in kept(name)]) == ()
+
+
+def test_what_a_living_cluster_cannot_take_is_said_as_by_the_spec() -> None:
+    def older(spec: dict[str, Any]) -> None:
+        spec["kubernetes"] = "1.36.3"
+
+    found = judge(respecified("default", older))
+    assert {(one.rule, one.resource) for one in found} == {
+        ("living-cluster-can-take-it", "specification")
+    }
+    assert any("older minor version" in one.sentence for one in found)
+
+
+def test_a_spec_of_an_older_program_is_no_obstacle() -> None:
+    changes = tuple(
+        replace(one, before=with_inputs(spec="machines: {}")(one.declared))
+        if one.name == "specification"
+        else one
+        for one in kept("default")
+    )
+    assert judge(changes) == ()
