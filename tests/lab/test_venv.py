@@ -15,7 +15,10 @@ from lab.progress import Silence
 
 def test_this_environment_holds_exactly_what_is_pinned() -> None:
     told = subprocess.run(
-        [sys.executable, "-m", "pip", "freeze"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "pip", "freeze", "--all", "--exclude", "pip"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     pinned = {
         line.lower().replace("_", "-")
