@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
     answer = _asked(folder, request, offer)
     if answer["error"]:
         raise NotDeclared(answer["error"])
-    registrations = tuple(_registration(one) for one in answer["registered"])
+    registrations = tuple(registration(one) for one in answer["registered"])
     return Recording(registrations=registrations, refused=answer["refused"], unknown=unknown)
 
 
@@ -104,6 +104,7 @@ def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any
     return answer
 
 
-def _registration(said: dict[str, Any]) -> Registration:
+def registration(said: Mapping[str, Any]) -> Registration:
+    """What a recorder kept, as a value."""
     lists = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
     return Registration(**{**said, **lists})

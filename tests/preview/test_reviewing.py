@@ -1,0 +1,239 @@
+"""What a change means, judged from outside: by what was written into the spec."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preview.change import ResourceChange, Verb
+from preview.markdown import markdown
+from preview.registration import is_secret
+from preview.review import FileChange, MachineReview, Review, Severity
+from preview.reviewing import reviewed
+from preview.terminal import shown
+from tests.preview.recorded import DEFAULT, MADE, changed, described
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("offers")
+
+
+def after(place: Path, **fields: Any) -> Review:
+    """The review of the default cluster with other fields."""
+    return review(place, DEFAULT, {**DEFAULT, **fields})
+
+
+def review(place: Path, before: dict[str, Any], new: dict[str, Any]) -> Review:
+    found, refused = changed(place, before, new)
+    assert not refused
+    return reviewed(found)
+
+
+def machines(**more: Any) -> dict[str, Any]:
+    return {**DEFAULT["machines"], **more}
+
+
+def named(found: Review) -> dict[str, MachineReview]:
+    return {one.name: one for one in found.machines}
+
+
+def files(machine: MachineReview) -> dict[str, FileChange]:
+    return {file.path: file for step in machine.steps for file in step.files}
+
+
+def worst(found: Review) -> list[str]:
+    return [one.sentence for one in found.consequences if one.severity is Severity.DANGER]
+
+
+# -- nothing, and everything -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_without_a_change_nothing_is_told(name: str, place: Path) -> None:
+    found = review(place, described(name), described(name))
+    assert found.empty
+    assert {one.verb for one in found.machines} == {Verb.SAME}
+    assert found.unchanged > 20
+    assert (found.resources, found.steps, found.certificates, found.artifacts) == ((), (), (), ())
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_of_a_new_cluster_every_machine_is_new_and_nobody_is_disturbed(
+    name: str, place: Path
+) -> None:
+    from preview.comparing import changes
+    from tests.preview.recorded import registrations, run
+
+    found = reviewed(changes((), registrations(run(place, described(name)))))
+    assert {one.verb for one in found.machines} == {Verb.CREATE}
+    assert {one.name for one in found.machines} == set(described(name)["machines"])
+    assert not found.disturbances
+    assert not found.consequences
+    assert all(one.certificates for one in found.machines)
+
+
+# -- one thing each --------------------------------------------------------------------------------
+
+
+def test_another_minion_touches_no_other_machine(place: Path) -> None:
+    found = after(place, machines=machines(**{"minion-3": {"address": "192.168.1.13"}}))
+    assert {name: one.verb for name, one in named(found).items()} == {
+        "master": Verb.SAME,
+        "minion-1": Verb.SAME,
+        "minion-2": Verb.SAME,
+        "minion-3": Verb.CREATE,
+    }
+    assert not found.disturbances
+    assert not worst(found)
+    assert not found.artifacts, "the others have the same programs"
+
+
+def test_a_minion_that_goes_is_drained_and_said_to_be_lost(place: Path) -> None:
+    rest = machines()
+    del rest["minion-2"]
+    found = after(place, machines=rest)
+    assert named(found)["minion-2"].verb is Verb.DELETE
+    assert any("minion-2" in one.sentence for one in found.consequences)
+    assert not worst(found)
+
+
+def test_a_changed_file_is_shown_line_by_line_with_the_service_that_it_restarts(
+    place: Path,
+) -> None:
+    found = after(place, proxy_mode="iptables")
+    for one in found.machines:
+        assert one.verb is Verb.UPDATE
+        changed_file = files(one)["/etc/kubernetes/kube-proxy.yaml"]
+        assert "mode: nftables\n" in (changed_file.before or "")
+        assert "mode: iptables\n" in (changed_file.after or "")
+        assert changed_file.restarts == ("kube-proxy.service",)
+        assert {step.name for step in one.steps} <= {"node", "etcd"}
+    assert {one.machine for one in found.disturbances} == set(DEFAULT["machines"])
+    assert "-mode: nftables" in markdown(found)
+    assert any("mode: nftables" in line and "-" in line for line in shown(found))
+
+
+def test_more_memory_makes_a_machine_anew_with_everything_that_was_on_it(place: Path) -> None:
+    found = after(
+        place, machines=machines(**{"minion-1": {"address": "192.168.1.11", "memory": 4096}})
+    )
+    one = named(found)["minion-1"]
+    assert one.verb is Verb.REPLACE
+    assert any("memory" in line.why and "4096" in line.why for line in one.resources)
+    assert {step.verb for step in one.steps} == {Verb.REPLACE}
+    assert named(found)["minion-2"].verb is Verb.SAME
+    assert any("minion-1" in sentence for sentence in worst(found))
+
+
+def test_the_only_member_of_etcd_is_not_made_anew_unnoticed(place: Path) -> None:
+    master = {**DEFAULT["machines"]["master"], "disk": 20}
+    found = after(place, machines=machines(master=master))
+    assert named(found)["master"].verb is Verb.REPLACE
+    assert any("etcd loses all" in sentence for sentence in worst(found))
+    assert any("API" in sentence for sentence in worst(found))
+
+
+def test_two_of_three_members_are_a_quorum_and_one_is_none(place: Path) -> None:
+    spec = described("available")
+
+    def larger(*names: str) -> Review:
+        grown = {
+            name: {**one, "disk": 20} if name in names else one
+            for name, one in spec["machines"].items()
+        }
+        return review(place, spec, {**spec, "machines": grown})
+
+    one, two = larger("etcd-1"), larger("etcd-1", "etcd-2")
+    assert any("keeps its quorum with 2 of 3" in sentence for sentence in worst(one))
+    assert any("loses its quorum" in sentence for sentence in worst(two))
+
+
+def test_a_new_version_names_programs_and_restarts_what_runs_them(place: Path) -> None:
+    spec = described("v1.35")
+    found = review(place, spec, {**spec, "kubernetes": "1.36.4"})
+    assert found.kubernetes == ("1.35.1", "1.36.4")
+    lines = {(one.before or "", one.after or "") for one in found.artifacts}
+    assert any(
+        a.startswith("kubelet 1.35.1 ") and b.startswith("kubelet 1.36.4 ") for a, b in lines
+    )
+    master = named(found)["master"]
+    restarted = {unit for step in master.steps for unit in step.restarts}
+    assert {"kube-apiserver.service", "kubelet.service", "kube-proxy.service"} <= restarted
+    assert any("API is away" in one.sentence for one in found.consequences)
+
+
+def test_members_and_planes_that_are_several_restart_one_at_a_time(place: Path) -> None:
+    spec = described("available")
+    old = {**spec, "kubernetes": "1.36.4"}
+    found = review(place, old, spec)
+    how = {unit: one.how for one in found.disturbances for unit in one.services}
+    assert how["kube-apiserver.service"] == "one machine at a time"
+    assert how["kubelet.service"] == "beside the others"
+    assert any("API stays up" in one.sentence for one in found.consequences)
+    assert not worst(found)
+
+
+def test_a_certificate_with_another_name_says_why_and_restarts_who_has_it(place: Path) -> None:
+    spec = described("available")
+    endpoint = {"kind": "virtual-ip", "address": "192.168.50.6"}
+    found = review(place, spec, {**spec, "endpoint": endpoint})
+    control = named(found)["control-1"]
+    (one,) = (c for c in control.certificates if c.name == "apiserver")
+    assert one.verb is Verb.UPDATE
+    assert "192.168.50.6" in one.why or "name" in one.why
+    identity = next(step for step in control.steps if step.name == "identity")
+    assert identity.hidden
+    assert not identity.files
+    assert "kube-apiserver.service" in identity.restarts
+
+
+# -- what must never be in it ----------------------------------------------------------------------
+
+
+def secrets(found: tuple[ResourceChange, ...]) -> set[str]:
+    """Every secret text of both sides, and the lines of those that have several."""
+
+    def texts(value: Any, hidden: bool) -> Iterator[tuple[bool, str]]:
+        if is_secret(value):
+            yield from texts(value["value"], True)
+        elif isinstance(value, dict):
+            for one in value.values():
+                yield from texts(one, hidden)
+        elif isinstance(value, list):
+            for one in value:
+                yield from texts(one, hidden)
+        elif isinstance(value, str):
+            yield hidden, value
+
+    all_texts = [
+        pair
+        for change in found
+        for side in (change.before, change.after)
+        if side
+        for pair in texts(dict(side.inputs), False)
+    ]
+    plain = {line for hidden, text in all_texts if not hidden for line in text.splitlines()}
+    lines = {line for hidden, text in all_texts if hidden for line in text.splitlines()}
+    return {line for line in lines - plain if len(line) > 24}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_no_report_has_a_secret(name: str, place: Path) -> None:
+    spec = described(name)
+    spec_after = {**spec, "addons": {"name_servers": ["192.0.2.53"]}}
+    found, _ = changed(place, spec, spec_after)
+    told = reviewed(found)
+    assert not told.empty
+    hidden = {line for line in secrets(found) if "PRIVATE KEY" in line or len(line) > 40}
+    assert len(hidden) > 10, "the search below looks for something"
+    for text in (
+        json.dumps(asdict(told), default=str),
+        markdown(told),
+        "\n".join(shown(told)),
+    ):
+        assert not [line for line in hidden if line in text]
+        assert "PRIVATE KEY" not in text
