@@ -103,6 +103,10 @@ class Cluster(pulumi.ComponentResource):
             ).done
             for name in spec.nodes
         ]
+        self._guards = {
+            name: machine.guard(*([files] if name == first else []))
+            for name, machine in machines.items()
+        }
         return [*members, *planes.values(), *nodes, applied]
 
     def _ready(self, machines: Mapping[str, Machine], roles: list[pulumi.Resource]) -> Ready:
@@ -111,10 +115,15 @@ class Cluster(pulumi.ComponentResource):
             {"nodes": self.nodes, "ssh_private_key": self.ssh_key, "kubeconfig": kubeconfig}
         )
         registers = {name: machine.certificates.register for name, machine in machines.items()}
+        repairs = {name: guard.repairs for name, guard in self._guards.items()}
         return Ready(
             "ready",
             conditions=self.plan.conditions,
-            changes={"steps": _digests(self.plan), "certificates": registers},
+            changes={
+                "steps": _digests(self.plan),
+                "certificates": registers,
+                "repairs": repairs,
+            },
             access=access,
             kubeconfig=kubeconfig,
             opts=pulumi.ResourceOptions.merge(

@@ -1,7 +1,7 @@
 """A machine that answers, has its programs and knows who it is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
 
 import pulumi
@@ -9,11 +9,14 @@ import yaml
 
 from certs.table import Row
 from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
+from components.guard import Guard, contents, login, packed, secrets
 from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
 from hypervisors.port import Hypervisor, Seed
 from plan import render
+from plan.held import held
 from plan.material import kept_material
 from plan.model import NodePlan, Step
+from plan.render import Material
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
 
@@ -48,6 +51,7 @@ class Machine(pulumi.ComponentResource):
     ) -> None:
         super().__init__("hardway:index:Machine", name, None, opts)
         self.args = args
+        self._done: dict[str, pulumi.Resource] = {}
         child = pulumi.ResourceOptions(parent=self)
         key = args.ssh_keys.host(name)
         self.host_key = key.public
@@ -110,7 +114,7 @@ class Machine(pulumi.ComponentResource):
         dials: int = LATER_DIALS,
     ) -> pulumi.Resource:
         """Carry out a step here; one with secrets is made of the bundle's certificates."""
-        return remote_command(
+        done = self._done[step.name] = remote_command(
             f"{self.args.plan.node}-{step.name}",
             self._with_secrets(step, bundle) if bundle else render.text(step),
             login=self._login,
@@ -120,12 +124,44 @@ class Machine(pulumi.ComponentResource):
             dials=dials,
             secret=step.secret,
         )
+        return done
+
+    def guard(self, *more: Step) -> Guard:
+        """Compare the machine with its whole plan, and with further steps that are done on it."""
+        args = self.args
+        plan = replace(args.plan, steps=(*args.plan.steps, *more))
+        return Guard(
+            f"{plan.node}-guard",
+            held={item.key: item.wanted for item in held(plan)},
+            login=together(
+                lambda ssh_key, host_key: login(
+                    plan.node, {"address": str(args.spec.address), "host_key": host_key}, ssh_key
+                ),
+                args.ssh_keys.private,
+                self.host_key,
+            ),
+            plan=self._made_of(self.certificates, lambda made: packed(contents(plan, made))),
+            secrets=self._made_of(self.certificates, lambda made: secrets(plan, made)),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                deleted_with=self.resource,
+                depends_on=[self._done[step.name] for step in plan.steps],
+                custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m"),
+            ),
+        )
 
     def _with_secrets(self, step: Step, bundle: TrackedBundle) -> pulumi.Output[str]:
-        def text(authorities: str, kept: str) -> str:
-            return render.text(step, kept_material(self.args.cluster, authorities, kept))
+        return self._made_of(bundle, lambda made: render.text(step, made))
 
-        return together(text, self.args.authorities.kept, bundle.kept)
+    def _made_of(
+        self, bundle: TrackedBundle, text: Callable[[Material], str]
+    ) -> pulumi.Output[str]:
+        """What is made of the keys in a bundle, once they are known."""
+
+        def made(authorities: str, kept: str) -> str:
+            return text(kept_material(self.args.cluster, authorities, kept))
+
+        return together(made, self.args.authorities.kept, bundle.kept)
 
 
 def together(

@@ -1,0 +1,244 @@
+"""Whether a machine still holds what its plan says, and what makes it so again."""
+
+import asyncio
+import json
+import lzma
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pulumi
+from pulumi import dynamic
+from pydantic import TypeAdapter
+
+from certs.tracked import Checked
+from plan import render
+from plan.held import Difference, Item, held, mending, secret_digests
+from plan.model import NodePlan
+from plan.render import Material
+
+if TYPE_CHECKING:
+    from probe.machines import Done, Machines
+
+T = TypeVar("T")
+
+ROUNDS = 3
+"""Mending may show more: whoever runs an artifact that is not its own runs it still once that is
+right again."""
+
+STEP = "exec bash -euo pipefail -s"
+RELOAD = "systemctl daemon-reload"
+SHORT = 120
+"""Seconds for what is quick."""
+REPAIRS = "repairs"
+
+
+class Drifted(Exception):
+    """A machine is not as it must be, or cannot be made so; a line for each reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What is compared on a machine, and the texts of the steps that bring it about."""
+
+    items: tuple[Item, ...]
+    texts: Mapping[str, str]
+    """In the plan's order."""
+    secret: frozenset[str]
+    """Steps of which nothing is said, since their texts have keys in them."""
+
+
+CONTENTS = TypeAdapter(Contents)
+
+
+def contents(plan: NodePlan, material: Material) -> Contents:
+    """Those of a machine's plan."""
+    items = held(plan)
+    mends = {item.step for item in items}
+    steps = [step for step in plan.steps if step.name in mends]
+    return Contents(
+        items=items,
+        texts={step.name: render.text(step, material) for step in steps},
+        secret=frozenset(step.name for step in steps if step.secret),
+    )
+
+
+def packed(contents: Contents) -> str:
+    """As one line, as short as it gets."""
+    # Texts begin with the same words, further apart than zlib looks back.
+    return b64encode(lzma.compress(CONTENTS.dump_json(contents), preset=1)).decode()
+
+
+def unpacked(text: str) -> Contents:
+    """The contents that were packed."""
+    return CONTENTS.validate_json(lzma.decompress(b64decode(text)))
+
+
+class GuardProvider(Checked):
+    """Its state is what was seen on the machine, which is what must be there or is a change.
+
+    A refresh asks the machine, a preview without one asks nobody. Whatever differs is brought about
+    by the steps that do so, and by no other.
+    """
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        made = super().create(props)
+        return dynamic.CreateResult(made.id, {**props, REPAIRS: _made_so(props)})
+
+    def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
+        del id_
+        repairs = int(olds.get(REPAIRS, 0)) + _made_so(news)
+        return dynamic.UpdateResult({**news, REPAIRS: repairs})
+
+    def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
+        own = {key: value for key, value in olds.items() if key != REPAIRS}
+        return super().diff(id_, own, news)
+
+    def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
+        from probe.machines import Unreachable
+
+        try:
+            told = _seen(props)
+        except Unreachable as error:
+            # No drift, and no reason to stop: who refreshes may want to mend just this machine.
+            print(f"warning: {error}, so nobody knows what it holds now", flush=True)
+            return dynamic.ReadResult(id_, props)
+        if told == props["held"]:
+            return dynamic.ReadResult(id_, props)
+        # As inputs as well: the engine shows in which of these the program differs from the state.
+        inputs = {key: value for key, value in props.items() if key != REPAIRS}
+        return dynamic.ReadResult(id_, {**props, "held": told}, {**inputs, "held": told})
+
+
+# -- a machine -----------------------------------------------------------------------------------
+
+
+def _seen(props: Mapping[str, Any]) -> dict[str, str]:
+    """How each thing is. Raises Unreachable."""
+    items = unpacked(props["plan"]).items
+
+    async def look(machines: "Machines", node: str) -> dict[str, str]:
+        from probe.observation import observed
+
+        return await observed(machines, node, items, json.loads(props["secrets"]))
+
+    return _with_machine(props["login"], look)
+
+
+def _made_so(props: Mapping[str, Any]) -> int:
+    """Mend what differs; 1 if something did, else 0. Raises Drifted."""
+    from probe.machines import Unreachable
+
+    contents = unpacked(props["plan"])
+    items = contents.items
+
+    async def mend(machines: "Machines", node: str) -> int:
+        from probe.observation import drifted
+
+        secrets = json.loads(props["secrets"])
+        for done in range(ROUNDS):
+            found = await drifted(machines, node, items, secrets)
+            if not found:
+                return min(done, 1)
+            for one in found:
+                print(f"{node}: {one.sentence}", flush=True)
+            await _mended(machines, node, found, contents)
+        found = await drifted(machines, node, items, secrets)
+        if found:
+            lines = [f"{node}: {one.sentence}, after all of it was done again" for one in found]
+            raise Drifted("\n".join(lines))
+        return 1
+
+    try:
+        return _with_machine(props["login"], mend)
+    except Unreachable as error:
+        raise Drifted(f"{error}, so it cannot be compared with its plan") from error
+
+
+async def _mended(
+    machines: "Machines", node: str, found: Sequence[Difference], contents: Contents
+) -> None:
+    """Run exactly the steps that bring about what differs."""
+    from components.remote import SECONDS
+
+    plan = mending(found, contents.texts)
+    if plan.restarts or plan.marks:
+        words = (*plan.restarts, "--", *plan.marks)
+        done = await machines.run(node, render.script("mend"), *words, timeout=SHORT)
+        _demand(done, f"{node}: what was put beside its plan cannot be taken away")
+    for name in plan.steps:
+        print(f"{node}: the step {name} runs again", flush=True)
+        done = await machines.run(node, STEP, timeout=SECONDS, input=contents.texts[name])
+        _demand(done, f"{node}: the step {name} fails", hidden=name in contents.secret)
+    if plan.reload:
+        done = await machines.run(node, RELOAD, timeout=SHORT)
+        _demand(done, f"{node}: systemd does not read its units again")
+
+
+def _demand(done: "Done", sentence: str, *, hidden: bool = False) -> None:
+    """Raises Drifted where a command failed."""
+    if done.status != 0:
+        why = "what it said is not told, since it has keys" if hidden else done.said
+        raise Drifted(f"{sentence} ({why}); ./hardway diagnose collects the rest")
+
+
+def _with_machine(login: str, act: "Callable[[Machines, str], Awaitable[T]]") -> T:
+    """Do something with the one machine that a login leads to."""
+    # SSH is a quarter of what a preview would import, and it asks nobody.
+    from probe.access import Access, MachineAccess
+    from probe.machines import Machines
+
+    told = json.loads(login)
+    node, machine = told["node"], MachineAccess(**told["access"])
+    access = Access(machines={node: machine}, ssh_key=told["ssh_key"])
+
+    async def whole() -> T:
+        async with Machines(access) as machines:
+            return await act(machines, node)
+
+    return asyncio.run(whole())
+
+
+# -- what it is given ----------------------------------------------------------------------------
+
+
+def secrets(plan: NodePlan, material: Material) -> str:
+    """The digests of secret files."""
+    return json.dumps(secret_digests(plan, material), sort_keys=True)
+
+
+def login(node: str, access: Mapping[str, Any], ssh_key: str) -> str:
+    """How a machine is reached: ``access`` has the fields of ``probe.access.MachineAccess``."""
+    return json.dumps({"node": node, "access": dict(access), "ssh_key": ssh_key})
+
+
+class Guard(dynamic.Resource, module="hardway", name="Guard"):
+    """A machine is compared with its plan: at each refresh, and after each change of the plan."""
+
+    repairs: pulumi.Output[int]
+    """How often something was mended: whoever waits for health has to wait again."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        held: Mapping[str, str],
+        login: pulumi.Input[str],
+        plan: pulumi.Input[str],
+        secrets: pulumi.Input[str],
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """``held`` is what ``packed`` compares, to be read in previews; all else is secret."""
+        super().__init__(
+            GuardProvider(),
+            name,
+            {
+                "held": dict(held),
+                "login": pulumi.Output.secret(login),
+                "plan": pulumi.Output.secret(plan),
+                "secrets": pulumi.Output.secret(secrets),
+                REPAIRS: None,
+            },
+            opts,
+        )
