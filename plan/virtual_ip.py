@@ -50,6 +50,10 @@ def configuration(spec: Cluster, node: str) -> Block:
             "router_id": node,
             "enable_script_security": "",
             "script_user": "nobody nogroup",
+            # Three advertisements that come late cost the address, and an API server at its start
+            # takes all of a machine's time.
+            "vrrp_rt_priority": "50",
+            "vrrp_no_swap": "",
         },
         f"vrrp_script {_INSTANCE}": {
             "script": f'"{_READY}"',
