@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from plan.reading import read
-from policy.rule import UNKNOWN, Changes, Violations, inside
+from policy.rule import Changes, Violations, inside, is_unknown
 from preview.registration import Registration, is_secret
 
 COMMAND = "command:remote:Command"
@@ -64,7 +64,7 @@ def has_limits(command: Registration) -> Iterator[str]:
 def knows_its_host(command: Registration) -> Iterator[str]:
     """The connection has a host key, whatever it is."""
     connection = inside(command.inputs.get("connection", {}))
-    if connection == UNKNOWN:
+    if is_unknown(connection):
         return
     if not (isinstance(connection, Mapping) and inside(connection.get("hostKey"))):
         yield (
@@ -122,7 +122,7 @@ def hides_its_secrets(command: Registration) -> Iterator[str]:
 def names_digests(command: Registration) -> Iterator[str]:
     """Each artifact of its step is known by its bytes."""
     script = inside(command.inputs.get("stdin", ""))
-    if script == UNKNOWN:
+    if is_unknown(script):
         return
     try:
         artifacts = read(script).artifacts

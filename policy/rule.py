@@ -16,6 +16,17 @@ Violations = Iterable[tuple[str, str]]
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 """Stands for a value that only the update will know (Pulumi: ``UnknownStringValue``)."""
 
+_UNKNOWNS = frozenset(
+    {
+        UNKNOWN,
+        "1c4a061d-8072-4f0a-a4cb-0ff528b18fe7",
+        "3eeb2bf0-c639-47a8-9e75-3b44932eb421",
+        "6a19a0b0-7e62-4c92-b797-7f8e31da9cc2",
+        "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
+    }
+)
+"""The same of texts, booleans, numbers, lists and mappings."""
+
 
 class Fact(StrEnum):
     """What not everybody who shows a change can tell of it.
@@ -53,3 +64,8 @@ class Rule:
 def inside(value: Any) -> Any:
     """A wire value without a secret's envelope; ``UNKNOWN`` where nobody says what is in it."""
     return value.get("value", UNKNOWN) if is_secret(value) else value
+
+
+def is_unknown(value: Any) -> bool:
+    """Whether only the update will know this value, or nobody says what is in it."""
+    return isinstance(value, str) and value in _UNKNOWNS

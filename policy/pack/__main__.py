@@ -1,0 +1,11 @@
+"""The rules of ``policy/rules.py`` for Pulumi: ``pulumi preview --policy-pack policy/pack``."""
+
+import sys
+from pathlib import Path
+
+# A pack is started with its own folder alone on the path.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from policy.analyzer import serve
+
+serve()
