@@ -1,0 +1,347 @@
+"""A review as Markdown for a comment on a pull request: short first, the rest folded.
+
+Whatever files, names and sentences hold stays inside its fence or cell. Where all of it is longer
+than the limit, names come before contents, and short differences before long ones.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from html import escape
+from itertools import groupby
+
+from preview import words
+from preview.change import Verb
+from preview.difference import unified
+from preview.outline import Fold, Leaf, fitted
+from preview.review import (
+    CertificateChange,
+    FileChange,
+    LineChange,
+    MachineReview,
+    ResourceLine,
+    Review,
+    Severity,
+    StepChange,
+)
+from preview.visible import flat, visible
+from preview.words import SIGN, STATE, number
+
+LIMIT = 65_536
+"""Characters of a comment on GitHub."""
+_SPARE = 64
+"""One part in so many is left to whoever puts a line of its own around it."""
+
+_ROWS = 24
+"""As many rows has a table or list of the summary; further ones are counted."""
+_SOME = 3
+"""As many names of alike machines are said."""
+_WIDE = 800
+"""Characters of a line or sentence that are shown; the page has all of them."""
+
+_SEVERITY = {Severity.DANGER: "Danger", Severity.NOTICE: "Notice", Severity.FINE: "Fine"}
+
+_Shown = dict[tuple[object, ...], str]
+"""All that is shown of a file, or a step's other lines, to the first machine where it is so."""
+
+_SUMMARY, _NAMES = 0, 1
+"""Ranks: what comes first where not all finds room. Contents come after both, by length."""
+
+
+def markdown(review: Review, limit: int = LIMIT) -> str:
+    """The review in at most ``limit`` characters, with whole tables, fences and folds only."""
+    budget = limit - limit // _SPARE
+    if words.silent(review):
+        whole = Fold("", "", (Leaf(_SUMMARY, (_nothing(review),)),))
+    else:
+        whole = Fold("", "", (*_summary(review), *_details(review)))
+    return fitted(whole, budget, _left_out)
+
+
+def _left_out(files: int, machines: int, others: int, contents: int) -> str:
+    """The line that says what a limit has cost; see ``preview.outline``."""
+    left = []
+    if files:
+        left.append(f"{number(files, 'more file')} on {number(machines, 'machine')}")
+    if others:
+        left.append(number(others, "more line"))
+    if contents:
+        left.append(f"the contents of {number(contents, 'file')}")
+    return f"\n... and {words.listed(left)}; see the page.\n"
+
+
+# -- the summary ---------------------------------------------------------------------------------
+
+
+def _nothing(review: Review) -> str:
+    stay = f"{number(review.unchanged, 'resource')} {'stays' if review.unchanged == 1 else 'stay'}"
+    said = [f"{stay} as {'it is' if review.unchanged == 1 else 'they are'}.", *review.notes]
+    return f"### {_code(review.cluster)}: nothing changes\n{' '.join(map(_text, said))}\n"
+
+
+def _summary(review: Review) -> Iterator[Leaf | Fold]:
+    yield Leaf(_SUMMARY, (f"### {_code(review.cluster)}: what this change does\n\n",))
+    yield Leaf(_SUMMARY, (f"{_text(words.headline(review))}\n\n",))
+    said = [f"Kubernetes {_text(words.versions(review))}"]
+    if compared := words.compared(review):
+        said.append(f"compared: {_text(compared)}")
+    yield Leaf(_SUMMARY, (f"{' · '.join(said)}\n\n",))
+    yield from _dangers(review)
+    yield from _machine_table(review)
+    yield _list(
+        "Restarts, in this order:",
+        (
+            f"{_some(one.machine for one in alike)}: {_codes(services)}, {_text(how)}"
+            for (services, how), alike in groupby(
+                review.disturbances, key=lambda one: (one.services, one.how)
+            )
+        ),
+    )
+    yield _list("About this preview:", map(_text, review.notes))
+
+
+def _dangers(review: Review) -> Iterator[Fold]:
+    yield _list(
+        "**Rules that this change breaks:**",
+        (
+            f"**{_text(one.rule)}** {_code(one.resource) + ': ' if one.resource else ''}"
+            f"{_text(one.sentence)}"
+            for one in review.findings
+        ),
+    )
+    yield _list(
+        "What it means:",
+        (
+            f"**{_SEVERITY[one.severity]}:** {_text(one.sentence)}"
+            for severity in words.BY_SEVERITY
+            for one in review.consequences
+            if one.severity is severity
+        ),
+    )
+
+
+def _list(title: str, items: Iterable[str]) -> Fold:
+    """A bounded list under a line of its own."""
+    every = list(items)
+    rows = [f"- {one}\n" for one in every[:_ROWS]]
+    if len(every) > _ROWS:
+        rows.append(f"- and {len(every) - _ROWS} more\n")
+    return Fold(f"{title}\n\n", "\n", tuple(Leaf(_SUMMARY, (row,)) for row in rows))
+
+
+def _machine_table(review: Review) -> Iterator[Fold]:
+    """A row for each machine that something happens to; alike ones share a row where many are."""
+    rows: dict[tuple[str, ...], list[MachineReview]] = {}
+    many = len(review.changed) > _ROWS // 2
+    for one in review.changed:
+        own = () if many else (one.name,)
+        rows.setdefault((one.verb, words.roles(one.roles), _happens(one), *own), []).append(one)
+    found = [_machine_row(alike) for alike in rows.values()]
+    if len(found) > _ROWS:
+        found[_ROWS:] = [f"| | and {len(found) - _ROWS} rows more | | | |\n"]
+    same = len(review.machines) - len(review.changed)
+    if found and same:
+        found.append(
+            f"| = | {number(same, 'other machine')} | | | {'stays' if same == 1 else 'stay'} |\n"
+        )
+    head = "| | machine | address | roles | what happens |\n|---|---|---|---|---|\n"
+    yield Fold(head, "\n", tuple(Leaf(_SUMMARY, (row,)) for row in found))
+
+
+def _machine_row(alike: list[MachineReview]) -> str:
+    first = alike[0]
+    addresses = ", ".join(_text(one.address) for one in alike)
+    if len(alike) > _SOME:
+        addresses = f"{_text(first.address)} to {_text(alike[-1].address)}"
+    what = _happens(first)
+    cells = (
+        SIGN[first.verb],
+        _some(one.name for one in alike),
+        addresses,
+        _text(words.roles(first.roles)),
+        STATE[first.verb] + (f": {_text(what)}" if what else ""),
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _happens(machine: MachineReview) -> str:
+    """What is done on a machine, in few words."""
+    files = sum(len(step.files) for step in machine.steps)
+    counts = [
+        number(count, name)
+        for count, name in (
+            (len(machine.resources), "resource"),
+            (len(machine.steps), "step"),
+            (files, "file"),
+            (len(machine.certificates), "certificate"),
+        )
+        if count
+    ]
+    restarts = dict.fromkeys(name for step in machine.steps for name in step.restarts)
+    if restarts and machine.verb is Verb.UPDATE:
+        counts.append("restarts " + words.listed(restarts))
+    return ", ".join(counts)
+
+
+# -- the details ---------------------------------------------------------------------------------
+
+
+def _details(review: Review) -> Iterator[Fold]:
+    shown: _Shown = {}
+    for machine in review.machines:
+        inside: tuple[Leaf | Fold, ...] = (
+            *_resource_lines(machine.resources),
+            *(_step(step, machine.name, shown) for step in machine.steps),
+            _certificates(machine.certificates),
+        )
+        title = f"<b>{_html(machine.name)}</b> {_html(machine.address)}, {STATE[machine.verb]}"
+        if what := _happens(machine):
+            title += f": {_html(what)}"
+        yield _fold(f"{SIGN[machine.verb]} {title}", inside)
+    yield _fold(
+        "<b>The cluster as a whole</b>",
+        (
+            *_resource_lines(review.resources),
+            *(_step(step, "the cluster", shown) for step in review.steps),
+            _certificates(review.certificates),
+        ),
+    )
+    yield _fold(
+        f"<b>Programs and images</b>: {len(review.artifacts)}",
+        tuple(Leaf(_NAMES, (f"- {_line(one)}\n",)) for one in review.artifacts),
+    )
+
+
+def _fold(title: str, inside: tuple[Leaf | Fold, ...]) -> Fold:
+    return Fold(f"<details><summary>{title}</summary>\n\n", "\n</details>\n\n", inside)
+
+
+def _resource_lines(resources: Iterable[ResourceLine]) -> Iterator[Leaf]:
+    for one in resources:
+        why = f": {_text('; '.join(one.why.splitlines()))}" if one.why else ""
+        said = f"{_text(one.kind)} {_code(one.name)} {STATE[one.verb]}{why}"
+        yield Leaf(_NAMES, (f"{_code(SIGN[one.verb])} {said}\n\n",))
+
+
+def _certificates(certificates: Iterable[CertificateChange]) -> Fold:
+    head = "| | certificate | of | why |\n|---|---|---|---|\n"
+    rows = []
+    for one in certificates:
+        why = STATE[one.verb] + (f": {_text(one.why)}" if one.why else "")
+        cells = (SIGN[one.verb], _code(one.name), _text(one.holder), why)
+        rows.append(Leaf(_NAMES, (f"| {' | '.join(cells)} |\n",)))
+    return _fold(f"Certificates: {len(rows)}", (Fold(head, "\n", tuple(rows)),))
+
+
+def _step(step: StepChange, machine: str, shown: _Shown) -> Fold:
+    bare = not (step.files or step.lines)
+    shown_as = _text if bare else _html
+    said = [f"step <b>{shown_as(step.name)}</b>"]
+    if step.files:
+        said.append(number(len(step.files), "file"))
+    if step.restarts:
+        said.append("restarts " + shown_as(words.listed(step.restarts)))
+    if step.why:
+        said.append(shown_as(step.why))
+    if step.hidden:
+        said.append("its text has keys in it and is not shown")
+    title = ", ".join(said)
+    if bare:
+        return Fold("", "", (Leaf(_NAMES, (f"{_code(SIGN[step.verb])} {title}\n\n",)),))
+    lines = Fold("", "\n", tuple(_lines(step, machine, shown)))
+    return _fold(f"{SIGN[step.verb]} {title}", (lines, *_files(step, machine, shown)))
+
+
+def _lines(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
+    first = shown.setdefault(step.lines, machine)
+    if first != machine and len(step.lines) > 1:
+        yield Leaf(_NAMES, (f"- {len(step.lines)} lines as on {_code(first)}\n",))
+    else:
+        yield from (Leaf(_NAMES, (f"- {_line(one)}\n",)) for one in step.lines)
+
+
+def _line(one: LineChange) -> str:
+    if one.before is None or one.after is None:
+        verb = Verb.CREATE if one.before is None else Verb.DELETE
+        return f"{_code(SIGN[verb])} {_text(one.what)} {_code(one.after or one.before or '')}"
+    return f"{_code('~')} {_text(one.what)} {_code(one.before)} to {_code(one.after)}"
+
+
+def _files(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
+    """Each difference once: on further machines its file is only named."""
+    again: dict[str, list[str]] = {}
+    for file in step.files:
+        same = (*_titled(file), tuple(unified(file.before, file.after)))
+        if (first := shown.setdefault(same, machine)) != machine:
+            again.setdefault(first, []).append(_code(f"{SIGN[file.verb]} {file.path}"))
+            continue
+        name, modes, found = same
+        title = f"{_code(name)} {modes}"
+        plus, minus = (sum(line[0] == sign for line in found) for sign in "+-")
+        short = f"{title}, {plus} lines more, {minus} less: see the page\n\n"
+        yield Leaf(_NAMES, (short, f"{title}\n\n{_fence(file, found)}\n"), 1, machine)
+    for first, names in again.items():
+        text = f"As on {_code(first)}: {', '.join(names)}\n\n"
+        yield Leaf(_NAMES, (text,), len(names), machine)
+
+
+def _titled(file: FileChange) -> tuple[str, str]:
+    """Sign and path, and what else is to say in a sentence's part."""
+    modes = [mode for mode in dict.fromkeys((file.before_mode, file.after_mode)) if mode]
+    said = [" to ".join(map(_text, modes))] if modes else []
+    if file.restarts:
+        said.append(f"restarts {_codes(file.restarts)}")
+    return f"{SIGN[file.verb]} {file.path}", ", ".join(said)
+
+
+def _fence(file: FileChange, difference: Iterable[str]) -> str:
+    """The difference in a fence that is longer than any that its text could close."""
+    found = [_short(line) for line in visible("\n".join(difference)).split("\n")]
+    if found == [""]:
+        return "The content stays as it is.\n" if file.verb is Verb.UPDATE else "It is empty.\n"
+    longest = max((len(run) for line in found for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}diff", *found, fence]) + "\n"
+
+
+# -- texts in their places -----------------------------------------------------------------------
+
+
+def _short(text: str) -> str:
+    more = len(text) - _WIDE
+    return text if more <= 0 else f"{text[:_WIDE]}⟨{number(more, 'more character')}⟩"
+
+
+@lru_cache(maxsize=4096)
+def _html(text: str) -> str:
+    """In a tag's line, where no Markdown is read."""
+    found = escape(_short(flat(text)), quote=False)
+    # A word joiner is not seen and ends what would be a person's name or an address.
+    return re.sub(r"(@|:(?=//)|\bwww(?=\.))", "\\1\u2060", found, flags=re.IGNORECASE)
+
+
+@lru_cache(maxsize=4096)
+def _text(text: str) -> str:
+    """In a sentence or a table's cell: nothing in it is Markdown, HTML, a link or a mention."""
+    found = re.sub(r"([\\`*_\[\]~#$])", r"\\\1", _html(text)).replace("|", "&#124;")
+    return re.sub(r"^(\d*)([-+.)=]+)(?=\s|$)", r"\1\\\2", found)
+
+
+def _code(text: str) -> str:
+    """In the type of code, where sentences are."""
+    plain = flat(text)
+    if re.fullmatch(r"[A-Za-z0-9 ./:_@+~=,()'!-]{1,200}", plain):
+        return f"`{plain}`"
+    return f"<code>{_text(plain)}</code>"
+
+
+def _some(names: Iterable[str]) -> str:
+    """A few of many names."""
+    every = list(names)
+    if len(every) <= _SOME:
+        return _codes(every)
+    return f"{', '.join(map(_code, every[:_SOME]))} and {len(every) - _SOME} more"
+
+
+def _codes(names: Iterable[str]) -> str:
+    return words.listed(_code(name) for name in names)

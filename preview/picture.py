@@ -1,0 +1,316 @@
+"""A cluster as a drawing: networks, endpoint, machines with their roles, and what changes.
+
+Plain SVG without scripts, fonts or references; the same review gives the same bytes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+from preview import palette, words
+from preview.change import Verb
+from preview.review import MachineReview, Review
+from preview.visible import flat
+from preview.words import SIGN, STATE, number
+
+WIDTH = 960
+_EDGE, _PAD, _GAP = 24, 16, 12
+"""Around all, within a frame, between cards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How machines of a group are drawn."""
+
+    most: int
+    """As many machines at most are drawn so."""
+    columns: int
+    height: int
+
+
+CARD = Size(most=12, columns=4, height=104)
+BRIEF = Size(most=60, columns=5, height=44)
+TILE = Size(most=100_000, columns=40, height=18)
+"""A square that says its machine's name when pointed at."""
+
+RULES = (files("preview") / "page" / "picture.css").read_text()
+
+GROUPS = (
+    ("Control planes with etcd", lambda roles: {"etcd", "control-plane"} <= roles),
+    ("Control planes", lambda roles: "control-plane" in roles),
+    ("etcd members", lambda roles: "etcd" in roles),
+    ("Minions", lambda _: True),
+)
+"""Titles of groups, and to which one a machine belongs: the first that takes it."""
+
+
+def picture(review: Review) -> str:
+    """The drawing as a file of its own; it follows its reader's light or dark surroundings."""
+    return drawing(review, f"<style>{palette.fixed(RULES)}</style>", linked=False)
+
+
+def drawing(review: Review, style: str = "", *, linked: bool = True) -> str:
+    """The drawing inside a page that has the rules; machines that change link to ``#m<number>``."""
+    parts = [*_head(review)]
+    top = 96
+    places = {id(one): place for place, one in enumerate(review.machines)}
+    frame_top, body = top, []
+    for row in _rows(list(_groups(review.machines))):
+        groups = [_group(one, top + 34, places if linked else {}) for one in row]
+        body += [text for text, _ in groups]
+        top = max(bottom for _, bottom in groups) - 34
+    top += 34
+    parts += [_frame(frame_top, top, dict(review.networks).get("machines", ""), _wired(review))]
+    parts += body
+    drawn, top = _bands(review, top + _GAP)
+    parts += [drawn]
+    if review.changed:
+        parts.append(_legend(review, top + 6))
+        top += 30
+    height = top + 10
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
+        f'width="{WIDTH}" height="{height}" role="{"group" if linked else "img"}" '
+        f'aria-labelledby="picture-title picture-text">\n'
+        f'<title id="picture-title">The cluster {_text(review.cluster)}</title>\n'
+        f'<desc id="picture-text">{_text(described(review))}</desc>\n{style}'
+        f'<rect class="paper" width="{WIDTH}" height="{height}" rx="12"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
+    )
+
+
+def described(review: Review) -> str:
+    """The picture in sentences, for whoever does not see it."""
+    groups = [
+        f"{title}: {words.listed(one.name for one in found[:8])}"
+        + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        for title, found in _groups(review.machines)
+    ]
+    networks = words.listed(f"{name} {cidr}" for name, cidr in review.networks)
+    changes = "" if words.silent(review) else " " + words.headline(review)
+    return (
+        f"Kubernetes {words.versions(review)}, its API at {review.endpoint}. {'. '.join(groups)}. "
+        f"Networks: {networks}.{changes}"
+    )
+
+
+def _groups(machines: Sequence[MachineReview]) -> Iterator[tuple[str, list[MachineReview]]]:
+    left = list(machines)
+    for title, takes in GROUPS:
+        found = [one for one in left if takes(set(one.roles))]
+        left = [one for one in left if not takes(set(one.roles))]
+        if found:
+            yield title, found
+
+
+# -- the parts -----------------------------------------------------------------------------------
+
+
+def _head(review: Review) -> Iterator[str]:
+    yield _label(_EDGE, 40, review.cluster, "title", 400)
+    yield _label(_EDGE, 62, f"Kubernetes {words.versions(review)}", "quiet", 400)
+    right = WIDTH - _EDGE
+    yield f'<rect class="band" x="{right - 350}" y="20" width="350" height="50" rx="8"/>'
+    yield _label(right - 334, 41, "API", "name", 60)
+    yield _label(right - 16, 41, review.endpoint, "mono end", 270)
+    yield _label(right - 16, 59, _where(review), "quiet small end", 320)
+
+
+def _where(review: Review) -> str:
+    """Who answers at the endpoint."""
+    host = review.endpoint.partition("://")[2].rpartition(":")[0]
+    for one in review.machines:
+        if one.address == host:
+            return f"on {one.name}"
+    return "in front of the control planes"
+
+
+def _wired(review: Review) -> bool:
+    return any("control-plane" in one.roles for one in review.machines)
+
+
+def _frame(top: int, bottom: int, cidr: str, wired: bool) -> str:
+    wide = WIDTH - 2 * _EDGE
+    wire = f'<path class="wire" d="M{WIDTH - _EDGE - 175} 70V{top}"/>' if wired else ""
+    return (
+        f'{wire}<rect class="frame" x="{_EDGE}" y="{top}" width="{wide}" height="{bottom - top}" '
+        f'rx="12"/>'
+        + _label(_EDGE + _PAD, top + 22, "machines", "quiet", 120)
+        + _label(WIDTH - _EDGE - _PAD, top + 22, cidr, "mono end quiet", 300)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Machines under a title, and where they begin."""
+
+    title: str
+    machines: list[MachineReview]
+    size: Size
+    column: int = 0
+
+
+def _rows(groups: list[tuple[str, list[MachineReview]]]) -> Iterator[list[Group]]:
+    """Groups of few machines stand beside each other."""
+    row: list[Group] = []
+    used = 0
+    for title, machines in groups:
+        size = next(one for one in (CARD, BRIEF, TILE) if len(machines) <= one.most)
+        if row and (size is not CARD or used + len(machines) > CARD.columns):
+            yield row
+            row, used = [], 0
+        row.append(Group(title=title, machines=machines, size=size, column=used))
+        used += len(machines) if size is CARD else CARD.columns
+    if row:
+        yield row
+
+
+def _group(group: Group, top: int, places: dict[int, int]) -> tuple[str, int]:
+    """A group's drawing, and where the next one begins."""
+    size, machines = group.size, group.machines
+    wide = WIDTH - 2 * (_EDGE + _PAD)
+    gap = _GAP if size is not TILE else 4
+    each = (wide - gap * (size.columns - 1)) / size.columns
+    left = _EDGE + _PAD + group.column * (each + gap)
+    parts = [_label(left, top + 14, _counted(group.title, machines), "name", 700)]
+    top += 24
+    for place, one in enumerate(machines):
+        row, column = divmod(place, size.columns)
+        x, y = left + column * (each + gap), top + row * (size.height + gap)
+        drawn = f'<g class="{one.verb}">{_DRAWN[size](one, x, y, each)}</g>'
+        parts.append(_link(drawn, one, places, size))
+    rows = -(-len(machines) // size.columns)
+    return "\n".join(parts), top + rows * (size.height + gap) - gap + _PAD
+
+
+def _counted(title: str, machines: Sequence[MachineReview]) -> str:
+    """A group's title, with what happens in it where nobody counts the cards."""
+    if len(machines) <= CARD.most:
+        return title
+    counts = Counter(one.verb for one in machines)
+    said = ", ".join(f"{counts[verb]} {SIGN[verb]}" for verb in Verb if counts[verb])
+    changes = "" if set(counts) == {Verb.SAME} else f" ({said})"
+    return f"{title}: {len(machines)}{changes}"
+
+
+def _link(drawn: str, one: MachineReview, places: dict[int, int], size: Size) -> str:
+    """Machines that change are links; among tiles the tree is the way for the keyboard."""
+    if id(one) not in places or one.verb is Verb.SAME:
+        return drawn
+    skipped = ' tabindex="-1"' if size is TILE else ""
+    label = f"{one.name}, {one.address}: {STATE[one.verb]}"
+    return f'<a href="#m{places[id(one)]}" aria-label="{_text(label)}"{skipped}>{drawn}</a>'
+
+
+def _card(one: MachineReview, x: float, y: float, wide: float) -> str:
+    size = f"{one.cpus} CPU · {words.mebibytes(one.memory)} · {one.disk} GiB disk"
+    return (
+        _box("card", x, y, wide, CARD.height)
+        + _label(x + 14, y + 26, one.name, "name", wide - (50 if one.verb is not Verb.SAME else 28))
+        + _label(x + 14, y + 46, one.address, "mono", wide - 28)
+        + _label(x + 14, y + 65, size, "quiet small", wide - 28)
+        + _pills(one, x + 14, y + 76)
+        + _badge(one.verb, x + wide - 18, y + 20)
+    )
+
+
+def _brief(one: MachineReview, x: float, y: float, wide: float) -> str:
+    return (
+        _box("card", x, y, wide, BRIEF.height)
+        + _label(x + 10, y + 18, one.name, "name", wide - (42 if one.verb is not Verb.SAME else 20))
+        + _label(x + 10, y + 35, one.address, "mono", wide - 20)
+        + _badge(one.verb, x + wide - 16, y + 16)
+    )
+
+
+def _tile(one: MachineReview, x: float, y: float, wide: float) -> str:
+    sign = "" if one.verb is Verb.SAME else _sign(one.verb, x + wide / 2, y + 13.5)
+    title = f"<title>{_text(f'{one.name} {one.address}: {STATE[one.verb]}')}</title>"
+    return title + _box("tile", x, y, wide, TILE.height, 4) + sign
+
+
+_DRAWN = {CARD: _card, BRIEF: _brief, TILE: _tile}
+
+
+def _pills(one: MachineReview, x: float, y: float) -> str:
+    drawn = []
+    for role in one.roles:
+        name = words.ROLE.get(role, role)[:14]
+        wide = len(name) * 6.3 + 14
+        drawn.append(
+            f'<rect class="role" x="{x:g}" y="{y:g}" width="{wide:g}" height="19" rx="9.5"/>'
+            + _label(x + wide / 2, y + 13.5, name, "small middle", wide)
+        )
+        x += wide + 5
+    return "".join(drawn)
+
+
+def _badge(verb: Verb, x: float, y: float) -> str:
+    if verb is Verb.SAME:
+        return ""
+    return f'<circle class="badge" cx="{x:g}" cy="{y:g}" r="9.5"/>{_sign(verb, x, y + 5)}'
+
+
+def _sign(verb: Verb, x: float, y: float) -> str:
+    return f'<text class="sign" x="{x:g}" y="{y:g}">{SIGN[verb].replace("-", "−")}</text>'
+
+
+def _bands(review: Review, top: int) -> tuple[str, int]:
+    """The networks that lie over the machines."""
+    said = {
+        "pods": "pods, a part for each node",
+        "services": "Services, virtual on every node",
+    }
+    found = [(name, cidr) for name, cidr in review.networks if name != "machines"]
+    if not found:
+        return "", top
+    each = (WIDTH - 2 * _EDGE - _GAP * (len(found) - 1)) / len(found)
+    parts = []
+    for place, (name, cidr) in enumerate(found):
+        x = _EDGE + place * (each + _GAP)
+        parts += [
+            f'<rect class="band" x="{x:g}" y="{top}" width="{each:g}" height="36" rx="8"/>',
+            _label(x + 16, top + 23, said.get(name, name), "", each - 170),
+            _label(x + each - 16, top + 23, cidr, "mono end", 140),
+        ]
+    return "\n".join(parts), top + 36 + _GAP
+
+
+def _legend(review: Review, top: int) -> str:
+    """The signs that occur."""
+    parts, x = [], float(_EDGE)
+    counts = Counter(one.verb for one in review.changed)
+    for verb in (verb for verb in Verb if counts[verb]):
+        said = f"{number(counts[verb], 'machine')}: {STATE[verb]}"
+        parts.append(
+            f'<g class="{verb}">{_badge(verb, x + 10, top + 8)}</g>'
+            + _label(x + 26, top + 13, said, "", 200)
+        )
+        x += 44 + len(said) * 7
+    return "".join(parts)
+
+
+# -- shapes --------------------------------------------------------------------------------------
+
+
+def _box(kind: str, x: float, y: float, wide: float, high: float, round_: int = 8) -> str:
+    return (
+        f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high:g}" '
+        f'rx="{round_}"/>'
+    )
+
+
+def _label(x: float, y: float, text: str, kind: str, room: float) -> str:
+    """A text that is cut where it finds no room; no font is measured, so room is not used up."""
+    each = 10.5 if "title" in kind else 7.4 if "mono" in kind else 6.4 if "small" in kind else 7.6
+    most, plain = max(3, int(room / each)), flat(text)
+    shown = plain if len(plain) <= most else plain[: most - 1] + "…"
+    of = f' class="{kind}"' if kind else ""
+    return f'<text{of} x="{x:g}" y="{y:g}">{_text(shown)}</text>'
+
+
+def _text(text: str) -> str:
+    return escape(flat(text))
