@@ -130,30 +130,37 @@ def _made_so(props: Mapping[str, Any]) -> int:
     """Mend what differs; 1 if something did, else 0. Raises Drifted."""
     from probe.machines import Unreachable
 
-    contents = unpacked(props["plan"])
-    items = contents.items
+    contents, secrets = unpacked(props["plan"]), json.loads(props["secrets"])
 
     async def mend(machines: "Machines", node: str) -> int:
-        from probe.observation import drifted
-
-        secrets = json.loads(props["secrets"])
-        for done in range(ROUNDS):
-            found = await drifted(machines, node, items, secrets)
-            if not found:
-                return min(done, 1)
-            for one in found:
-                print(f"{node}: {one.sentence}", flush=True)
-            await _mended(machines, node, found, contents)
-        found = await drifted(machines, node, items, secrets)
-        if found:
-            lines = [f"{node}: {one.sentence}, after all of it was done again" for one in found]
-            raise Drifted("\n".join(lines))
-        return 1
+        return int(bool(await mended(machines, node, contents, secrets)))
 
     try:
         return _with_machine(props["login"], mend)
     except Unreachable as error:
         raise Drifted(f"{error}, so it cannot be compared with its plan") from error
+
+
+async def mended(
+    machines: "Machines", node: str, contents: Contents, secrets: Mapping[str, str]
+) -> tuple[Difference, ...]:
+    """Mend what differs, and return what did. Raises Drifted where it differs still."""
+    from probe.observation import drifted
+
+    every: tuple[Difference, ...] = ()
+    for _ in range(ROUNDS):
+        found = await drifted(machines, node, contents.items, secrets)
+        if not found:
+            return every
+        for one in found:
+            print(f"{node}: {one.sentence}", flush=True)
+        await _mended(machines, node, found, contents)
+        every += found
+    found = await drifted(machines, node, contents.items, secrets)
+    if found:
+        lines = [f"{node}: {one.sentence}, after its step ran again" for one in found]
+        raise Drifted("\n".join(lines))
+    return every
 
 
 async def _mended(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from plan.held import (
     AS_KEPT,
@@ -223,12 +224,20 @@ def _started_with_others(
     for item in items:
         if item.kind is not Kind.SERVICE or units[item.key]["ActiveState"] not in RUNNING:
             continue
-        started = units[item.key]["ExecMainStartTimestamp"].lstrip("@")
-        # systemd tells whole seconds.
-        since = int(started) if started.isdigit() else 0
-        read = [path for path in item.needs if path in changed and int(changed[path]) <= since]
+        since = _started(units[item.key]["ExecMainStartTimestamp"])
+        read = [path for path in item.needs if path in changed and changed[path] <= since]
         if read:
             yield item.key, f"{told[item.key]}, started with this {' and '.join(read)}"
+
+
+def _started(told: str) -> float:
+    """A time of systemd's in seconds; of a service that was never started, the very first."""
+    try:
+        # Such as: Sat 2026-11-21 23:55:06.123456 UTC
+        day, time = told.split()[1:3]
+        return datetime.fromisoformat(f"{day} {time}+00:00").timestamp()
+    except ValueError:
+        return 0.0
 
 
 async def drifted(

@@ -67,7 +67,7 @@ if [ "${#units[@]}" -gt 0 ]; then
         MainPID=0) ;;
         MainPID=*) programs+=("/proc/${line#*=}/exe") ;;
         esac
-    done < <(systemctl show --timestamp=unix --property="$names" "${units[@]}")
+    done < <(systemctl show --timestamp=us+utc --property="$names" "${units[@]}")
     [ "${#programs[@]}" -eq 0 ] ||
         find "${programs[@]}" -maxdepth 0 -printf 'program\t%p\t%l\n' 2>/dev/null || true
 fi

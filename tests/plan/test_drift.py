@@ -1,0 +1,349 @@
+"""Kinds of drift on a machine with its own systemd: each is seen, named and mended, alone."""
+
+import asyncio
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from components.guard import Contents, contents, mended
+from plan.held import OTHERS, Difference, secret_digests
+from plan.model import (
+    STORE,
+    Artifact,
+    Directory,
+    File,
+    Link,
+    NodePlan,
+    PrivateKey,
+    SecretFile,
+    Source,
+    Step,
+    Unit,
+)
+from probe.machines import Done
+from probe.observation import drifted
+from tests.plan.container import Container, Memory, quiet
+
+pytestmark = pytest.mark.container
+
+NODE = "m"
+SERVICES = ("one.service", "two.service")
+KEY = "a private key\n"
+PROGRAM = Path("/usr/bin/sleep").read_bytes()
+OLDER = PROGRAM + b"\0"
+"""Runs just as well."""
+
+CONFIGURATION, SECRET, DATA = "/etc/sleeper/config", "/etc/sleeper/key", "/var/lib/sleeper"
+LOUDLY = hashlib.sha256(b"quietly\nloudly\n").hexdigest()
+SETTINGS = "/etc/sysctl.d/90-hardway.conf"
+FORWARD = "net.ipv4.ip_forward"
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def stored(content: bytes) -> str:
+    return f"{STORE}/sha256/{digest(content)}"
+
+
+SLEEPER = Artifact(name="sleeper", version="2", kind="binary", sha256=digest(PROGRAM))
+
+
+def _unit(name: str, need: str) -> Unit:
+    return Unit(
+        name=name,
+        description="sleeps",
+        program="/usr/local/bin/sleeper",
+        arguments=("infinity",),
+        type="exec",
+        needs=(need,),
+    )
+
+
+PLAN = NodePlan(
+    node=NODE,
+    steps=(
+        Step(name="artifacts", artifacts=(SLEEPER,)),
+        Step(
+            name="identity",
+            users=("sleeper",),
+            secret_files=(
+                SecretFile(path=SECRET, source=PrivateKey("m"), owner="sleeper:sleeper"),
+            ),
+            script="identity",
+        ),
+        Step(
+            name="runtime",
+            packages=("openssl",),
+            files=(File(path=SETTINGS, content=f"{FORWARD} = 1\n", mode=0o644),),
+            masked=("swap.target",),
+            settings={"sysctls": SETTINGS},
+        ),
+        Step(
+            name="sleepers",
+            directories=(Directory(path=DATA, mode=0o700, owner="sleeper:sleeper"),),
+            files=(File(path=CONFIGURATION, content="quietly\n"),),
+            links=(SLEEPER.command, Link(path="/opt/sleeper", target=DATA)),
+            units=(_unit("one.service", CONFIGURATION), _unit("two.service", SECRET)),
+        ),
+    ),
+)
+ONE, TWO = "/etc/systemd/system/one.service", "/etc/systemd/system/two.service"
+
+
+def material(source: Source) -> str:
+    assert source == PrivateKey("m")
+    return KEY
+
+
+def _contents() -> Contents:
+    found = contents(PLAN, material)
+    # What the real step's script does with its settings.
+    host = f"(\n{found.texts['runtime']})\nsysctl --quiet --load={SETTINGS}\n"
+    return replace(found, texts={**found.texts, "runtime": host})
+
+
+class Machine:
+    """A container in the place of a machine behind SSH."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.contents = _contents()
+        self.secrets = secret_digests(PLAN, material)
+        self.steps: list[str] = []
+        """Those that ran since ``mend`` began."""
+
+    async def run(
+        self,
+        node: str,
+        script: str,
+        *words: str,
+        timeout: float,
+        input: str | None = None,  # noqa: A002  # as the real one has it
+    ) -> Done:
+        del node
+        self.steps += [name for name, text in self.contents.texts.items() if text == input]
+        program = ("bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *words)
+        child = self.container.start("timeout", f"{timeout:g}", *program)
+        said, errors = child.communicate(input or "")
+        return Done(status=child.returncode, stdout=said, stderr=errors)
+
+    def drift(self) -> dict[str, Difference]:
+        found = drifted(self, NODE, self.contents.items, self.secrets)  # type: ignore[arg-type]
+        return {one.item.key: one for one in asyncio.run(found)}
+
+    def mend(self) -> None:
+        self.steps.clear()
+        asyncio.run(mended(self, NODE, self.contents, self.secrets))  # type: ignore[arg-type]
+
+    def shell(self, text: str) -> None:
+        done = self.container.run(text)
+        assert done.returncode == 0, done.stderr
+
+    def running(self) -> Mapping[str, str]:
+        """Service to a number that changes with every start."""
+        return {one["Id"]: one["InvocationID"] for one in self.container.shown(*SERVICES)}
+
+    def started(self) -> Mapping[str, str]:
+        return self.container.settled(*SERVICES)
+
+    def state(self) -> Mapping[str, str]:
+        return self.container.snapshot("/etc", "/usr/local", "/var/lib/hardway", "/var/lib/sleeper")
+
+
+@pytest.fixture(scope="module")
+def machine(memory: Memory) -> Iterator[Machine]:
+    def furnish(root: Path) -> None:
+        quiet(root)
+        for content in (PROGRAM, OLDER):
+            file = root / stored(content)[1:]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            file.chmod(0o555)
+
+    with Container(memory, prepare=furnish) as container:
+        found = Machine(container)
+        found.mend()
+        yield found
+
+
+def test_everything_is_brought_about_and_a_clean_machine_has_no_drift(machine: Machine) -> None:
+    before = machine.state(), machine.started()
+    assert machine.drift() == {}
+    machine.mend()
+    assert machine.steps == []
+    assert (machine.state(), machine.started()) == before, "whoever looks changes nothing"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """What somebody does to a machine, and what is told of it."""
+
+    done: str
+    told: Mapping[str, str]
+    """Key to what is observed, or to words of it."""
+    steps: tuple[str, ...]
+    """What mends it."""
+    restarts: tuple[str, ...] = ()
+
+
+RESTART = "systemctl restart one.service"
+
+DRIFTS = {
+    "a changed file": Drift(
+        done=f"echo loudly >>{CONFIGURATION}",
+        told={f"file {CONFIGURATION}": f"sha256:{LOUDLY} 0600 root:root"},
+        steps=("sleepers",),
+    ),
+    "a changed file that a service was started with": Drift(
+        done=f"echo loudly >>{CONFIGURATION}; {RESTART}",
+        told={
+            f"file {CONFIGURATION}": "sha256:",
+            "service one.service": f"started with this {CONFIGURATION}",
+        },
+        steps=("sleepers",),
+        restarts=("one.service",),
+    ),
+    "a removed file": Drift(
+        done=f"rm {CONFIGURATION}",
+        told={f"file {CONFIGURATION}": "missing"},
+        steps=("sleepers",),
+    ),
+    "a wrong mode": Drift(
+        done=f"chmod 0644 {CONFIGURATION}; chmod 0755 {DATA}",
+        told={f"file {CONFIGURATION}": "0644 root:root", f"directory {DATA}": "0755 sleeper"},
+        steps=("sleepers",),
+    ),
+    "a wrong owner": Drift(
+        done=f"chown daemon:daemon {SECRET}",
+        told={f"file {SECRET}": "as kept in the state 0600 daemon:daemon"},
+        steps=("identity",),
+    ),
+    "a changed secret file": Drift(
+        done=f"echo another >{SECRET}",
+        told={f"file {SECRET}": "other content 0600 sleeper:sleeper"},
+        steps=("identity",),
+    ),
+    "a stopped service": Drift(
+        done="systemctl stop one.service",
+        told={"service one.service": "enabled, stopped"},
+        steps=("sleepers",),
+        restarts=("one.service",),
+    ),
+    "a disabled service": Drift(
+        done="systemctl disable one.service 2>/dev/null",
+        told={"service one.service": f"disabled, runs {stored(PROGRAM)}"},
+        steps=("sleepers",),
+    ),
+    "settings beside a unit": Drift(
+        done="mkdir /etc/systemd/system/one.service.d; cd /etc/systemd/system/one.service.d; "
+        f"printf '[Service]\\nNice=5\\n' >nice.conf; systemctl daemon-reload; {RESTART}",
+        told={"service one.service": f"with settings of {ONE}.d/nice.conf"},
+        steps=("sleepers",),
+        restarts=("one.service",),
+    ),
+    "a changed unit file": Drift(
+        done=f"echo '# by hand' >>{ONE}",
+        told={f"file {ONE}": "sha256:", "service one.service": "systemd has not read"},
+        steps=("sleepers",),
+    ),
+    "a changed unit file that its service was started with": Drift(
+        done=f"sed -i 's/^Description.*/Description=other/' {ONE}; systemctl daemon-reload; "
+        f"{RESTART}",
+        told={f"file {ONE}": "sha256:", "service one.service": f"started with this {ONE}"},
+        steps=("sleepers",),
+        restarts=("one.service",),
+    ),
+    "a masked service": Drift(
+        done=f"ln -sf /dev/null {ONE}; systemctl daemon-reload",
+        told={f"file {ONE}": "-> /dev/null", "service one.service": "masked, runs"},
+        steps=("sleepers",),
+    ),
+    "a replaced artifact": Drift(
+        # What is fetched else is here what an earlier run left of it.
+        done=f"cp {stored(PROGRAM)} {STORE}/sleeper.{digest(PROGRAM)}.part; "
+        f"cp {stored(OLDER)} /srv/new; chmod 0555 /srv/new; mv /srv/new {stored(PROGRAM)}",
+        told={
+            "artifact sleeper 2": f"sha256:{digest(OLDER)} 0555 root:root",
+            "service one.service": "(deleted)",
+            "service two.service": "(deleted)",
+        },
+        steps=("artifacts", "sleepers"),
+        restarts=("one.service", "two.service"),
+    ),
+    "an artifact that nobody may run": Drift(
+        done=f"chmod 0400 {stored(PROGRAM)}",
+        told={"artifact sleeper 2": f"sha256:{digest(PROGRAM)} 0400 root:root"},
+        steps=("artifacts",),
+    ),
+    "a link to another version": Drift(
+        done=f"ln -sfn {stored(OLDER)} /usr/local/bin/sleeper",
+        told={"link /usr/local/bin/sleeper": f"-> {stored(OLDER)}"},
+        steps=("sleepers",),
+    ),
+    "an older program that still runs": Drift(
+        done=f"ln -sfn {stored(OLDER)} /usr/local/bin/sleeper; {RESTART}; "
+        f"ln -sfn {stored(PROGRAM)} /usr/local/bin/sleeper",
+        told={"service one.service": f"enabled, runs {stored(OLDER)}"},
+        steps=("sleepers",),
+        restarts=("one.service",),
+    ),
+    "a kernel setting": Drift(
+        done=f"sysctl --quiet --write {FORWARD}=0",
+        told={f"kernel setting {FORWARD}": "0"},
+        steps=("runtime",),
+    ),
+    "a unit that is no longer masked": Drift(
+        done="systemctl unmask swap.target 2>/dev/null",
+        told={"masked unit swap.target": "not masked"},
+        steps=("runtime",),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_a_drift_is_told_and_exactly_it_is_mended(machine: Machine, name: str) -> None:
+    drift = DRIFTS[name]
+    machine.started()
+    before = machine.state()
+    machine.shell(drift.done)
+    told = machine.drift()
+    assert told.keys() == drift.told.keys(), [one.sentence for one in told.values()]
+    for key, words in drift.told.items():
+        assert words in told[key].observed
+    running = machine.running()
+    machine.mend()
+    assert tuple(dict.fromkeys(machine.steps)) == drift.steps
+    assert machine.drift() == {}
+    after = machine.started()
+    assert {unit for unit in after if after[unit] != running[unit]} == set(drift.restarts)
+    after_all = {path for path, what in machine.state().items() if before.get(path) != what}
+    own = ("/var/lib/hardway/store/verified/", "/var/lib/hardway/steps/")
+    assert not {path for path in after_all if not path.startswith(own)}
+
+
+def test_what_somebody_else_writes_is_no_drift(machine: Machine) -> None:
+    for other in OTHERS:
+        path = other.paths.replace("*", "somebodys")
+        machine.shell(f"mkdir -p {Path(path).parent}; echo other >>{path}")
+    assert machine.drift() == {}
+
+
+def test_an_artifact_that_was_not_touched_is_not_read(machine: Machine) -> None:
+    path = stored(PROGRAM)
+    mark = machine.container.read(f"{STORE}/verified/{digest(PROGRAM)}")
+    assert mark.split()[0] == str(len(PROGRAM))
+    # Other bytes of the same size and time are not seen, which is the price and the proof.
+    machine.shell(
+        f"cp --preserve {path} /srv/kept; systemctl stop one.service two.service\n"
+        f"printf x | dd of={path} bs=1 seek=100 conv=notrunc status=none\n"
+        f"touch --reference /srv/kept {path}"
+    )
+    told = machine.drift()
+    machine.shell(f"cp --preserve /srv/kept {path}.new; mv {path}.new {path}")
+    assert "artifact sleeper 2" not in told
+    machine.mend()
