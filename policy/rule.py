@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from preview.change import ResourceChange
-from preview.registration import is_secret
+from preview.registration import HIDDEN, is_secret
 
 Changes = Sequence[ResourceChange]
 
@@ -43,11 +43,18 @@ class Fact(StrEnum):
     BEFORE = "what was there before"
 
 
-DECLARED = frozenset(Fact)
-"""Known where the program ran under a recorder."""
-
-PREVIEWED = DECLARED - {Fact.VERSIONS}
-"""Known from ``pulumi preview --json``, which says versions of plugins at their providers only."""
+def told(changes: Changes) -> frozenset[Fact]:
+    """What whoever shows these changes can tell: of a fact that none of them has, nothing."""
+    there = [change.after for change in changes if change.after is not None]
+    said = {
+        Fact.SECRECY: any(is_secret(value) for one in there for value in one.inputs.values()),
+        Fact.DELETED_WITH: any(one.deleted_with for one in there),
+        Fact.LIMITS: any(one.timeouts for one in there),
+        Fact.HIDDEN_OUTPUTS: any(one.additional_secret_outputs for one in there),
+        Fact.VERSIONS: any(one.version for one in there),
+        Fact.BEFORE: True,
+    }
+    return frozenset(fact for fact, is_there in said.items() if is_there)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,8 @@ class Rule:
 
 def inside(value: Any) -> Any:
     """A wire value without a secret's envelope; ``UNKNOWN`` where nobody says what is in it."""
-    return value.get("value", UNKNOWN) if is_secret(value) else value
+    within = value.get("value", UNKNOWN) if is_secret(value) else value
+    return UNKNOWN if within == HIDDEN else within
 
 
 def is_unknown(value: Any) -> bool:

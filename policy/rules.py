@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from policy import commands, etcd, private
-from policy.rule import DECLARED, Changes, Fact, Rule
+from policy.rule import Changes, Fact, Rule, told
 from preview.review import Finding
 
 RULES: tuple[Rule, ...] = (
@@ -78,9 +78,10 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def judge(changes: Changes, known: frozenset[Fact] = DECLARED) -> tuple[Finding, ...]:
-    """Where a change breaks a rule; a rule that needs more than is known is not asked."""
-    return tuple(finding for rule in RULES if rule.needs <= known for finding in of(rule, changes))
+def judge(changes: Changes, known: frozenset[Fact] | None = None) -> tuple[Finding, ...]:
+    """Where a change breaks a rule; a rule that needs more than is known or told is not asked."""
+    facts = told(changes) if known is None else known
+    return tuple(finding for rule in RULES if rule.needs <= facts for finding in of(rule, changes))
 
 
 def of(rule: Rule, changes: Changes) -> Iterator[Finding]:

@@ -12,10 +12,10 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from policy.rule import DECLARED, PREVIEWED, Fact
-from policy.rules import RULES, judge, of
+from policy.rule import UNKNOWN, Fact, told
+from policy.rules import RULES, judge
 from preview.change import ResourceChange, Verb
-from preview.registration import SECRET, SIGNATURE, Registration, is_secret
+from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration, is_secret
 from preview.review import Finding
 from tests.policy.declared import (
     MADE,
@@ -175,10 +175,11 @@ def test_each_rule_is_broken_by_some_test_here() -> None:
     assert BROKEN.keys() | others == {rule.name for rule in RULES}
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_what_is_not_told_is_no_violation(rule: Any) -> None:
-    """Resources of which all options and secrets are hidden, as from whoever does not see them."""
-    blind = tuple(
+def as_if_untold(
+    changes: Changes, secrets: Callable[[Any], Any] = lambda _: {SIGNATURE: SECRET}
+) -> Changes:
+    """Without any option and with nothing of a secret, as from whoever does not see them."""
+    return tuple(
         replace(
             change,
             after=replace(
@@ -188,22 +189,32 @@ def test_what_is_not_told_is_no_violation(rule: Any) -> None:
                 additional_secret_outputs=(),
                 version="",
                 inputs={
-                    key: {SIGNATURE: SECRET} if is_secret(value) else value
+                    key: secrets(value) if is_secret(value) else value
                     for key, value in change.declared.inputs.items()
                 },
             ),
         )
-        for change in made("default")
+        for change in changes
     )
-    if not rule.needs - {Fact.SECRECY, Fact.BEFORE}:
-        assert list(of(rule, blind)) == []
-    assert judge(blind, known=frozenset({Fact.SECRECY})) == ()
 
 
-def test_versions_are_not_asked_of_a_preview_that_does_not_say_them() -> None:
-    unversioned = spoiled(made("default"), READABLE, with_options(version=""))
-    assert judge(unversioned, known=PREVIEWED) == ()
-    assert rules_of(judge(unversioned, known=DECLARED)) == {"plugin-has-a-version"}
+@pytest.mark.parametrize(
+    "secrets",
+    [
+        lambda _: {SIGNATURE: SECRET},
+        lambda _: {SIGNATURE: SECRET, "value": HIDDEN},
+        lambda _: {SIGNATURE: SECRET, "value": UNKNOWN},
+        lambda _: UNKNOWN,
+    ],
+)
+def test_what_is_not_told_is_no_violation(secrets: Callable[[Any], Any]) -> None:
+    assert judge(as_if_untold(made("default"), secrets)) == ()
+
+
+def test_a_recorder_tells_everything_and_another_what_it_has() -> None:
+    assert told(made("default")) == frozenset(Fact)
+    assert told(as_if_untold(made("default"))) == {Fact.SECRECY, Fact.BEFORE}
+    assert told(as_if_untold(made("default"), lambda _: UNKNOWN)) == {Fact.BEFORE}
 
 
 # -- private keys ----------------------------------------------------------------------------------
