@@ -139,7 +139,7 @@ def _live(stack: str, *, refresh: bool) -> Review:
     read_cluster(stack)
     place = ready_stack(stack, lab_paths())
     place.create()
-    words = ["preview", "--json", *(["--refresh"] if refresh else [])]
+    words = ["preview", "--json", "--show-sames", *(["--refresh"] if refresh else [])]
     done = place.pulumi(*words, capture=True)
     try:
         found = told(done.stdout)

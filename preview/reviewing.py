@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import yaml
@@ -22,12 +23,13 @@ from preview.review import (
     StepChange,
 )
 from preview.steps import COMMAND, Carried, carried, changed_lines, stepped
+from preview.still import drawn, in_order
 from spec.artifacts import artifact_row
 from spec.cluster import Cluster, SpecError, parse
 
-SPECIFICATION, AUTHORITIES, CERTIFICATES, READY = (
+SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
-    for name in ("Specification", "Authorities", "Certificates", "Ready")
+    for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")
 )
 DOMAIN = "libvirt:index/domain:Domain"
 PEOPLE, CLUSTER = "people", "cluster"
@@ -54,7 +56,7 @@ def reviewed(
     if spec is None:
         raise NoSpecification("the program declares no cluster")
     parts = _Parts(changes, [*(old.machines if old else ()), *(new.machines if new else ())])
-    machines = tuple(_machine(name, old, new, parts) for name in _drawn(old, new))
+    machines = tuple(_machines(old, new, parts))
     shared = {name: parts.shared(name) for name in parts.machines}
     disturbed = tuple(disturbances(machines, shared))
     return Review(
@@ -131,26 +133,19 @@ class _Parts:
         return frozenset(unit for one in self.steps(machine) for unit in one.after.shared)
 
 
-def _drawn(old: Cluster | None, new: Cluster | None) -> list[str]:
-    """Every machine's name in the order in which a cluster is drawn."""
-    known = {**(old.machines if old else {}), **(new.machines if new else {})}
+def _machines(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterator[MachineReview]:
+    """Those of both, as a cluster is drawn; one that goes stands where it was."""
+    found: dict[str, MachineReview] = {}
+    for spec in (new, old):
+        if spec is not None:
+            left = [name for name in in_order(spec) if name not in found]
+            found |= {name: _machine(spec, name, parts) for name in left}
+    yield from sorted(
+        found.values(), key=lambda one: (one.roles == ("node",), IPv4Address(one.address))
+    )
 
-    def place(name: str) -> tuple[bool, bool, Any]:
-        roles = known[name].roles
-        return ("control-plane" not in roles, "etcd" not in roles, known[name].address)
 
-    return sorted(known, key=place)
-
-
-def _machine(name: str, old: Cluster | None, new: Cluster | None, parts: _Parts) -> MachineReview:
-    spec = new if new and name in new.machines else old
-    assert spec is not None
-    machine = spec.machines[name]
-    roles = {
-        "etcd": name in spec.etcd_members,
-        "control-plane": name in spec.control_planes,
-        "node": name in spec.nodes,
-    }
+def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
     certificates = tuple(_certificates(parts.of(name)))
     carried_out = parts.steps(name)
     needs = {unit: paths for one in carried_out for unit, paths in one.after.needs.items()}
@@ -162,14 +157,9 @@ def _machine(name: str, old: Cluster | None, new: Cluster | None, parts: _Parts)
         for one in carried_out
         if one.verb not in (Verb.SAME, Verb.DELETE)
     )
-    return MachineReview(
-        name=name,
-        address=str(machine.address),
-        roles=tuple(role for role, has in roles.items() if has),
+    return replace(
+        drawn(spec, name),
         verb=_verb(parts.of(name)),
-        memory=machine.memory,
-        cpus=machine.cpus,
-        disk=machine.disk,
         resources=tuple(_resources(parts.of(name))),
         steps=tuple(_explained(one, certificates) for one in steps),
         certificates=certificates,
@@ -222,6 +212,11 @@ def _why(one: ResourceChange) -> Iterator[str]:
         yield "all conditions are asked again"
         return
     if one.before is None or one.after is None:
+        return
+    if (
+        one.kind == GUARD and "plan" in one.keys
+    ):  # without a new plan it is the machine that differs
+        yield "the machine is compared with its new plan"
         return
     for key in one.keys:
         before, after = (hidden(side.inputs.get(key)) for side in (one.before, one.after))

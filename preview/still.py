@@ -16,7 +16,7 @@ def still(spec: Cluster) -> Review:
             ("pods", str(spec.networks.pods)),
             ("services", str(spec.networks.services)),
         ),
-        machines=tuple(_machine(spec, name) for name in in_order(spec)),
+        machines=tuple(drawn(spec, name) for name in in_order(spec)),
     )
 
 
@@ -26,7 +26,8 @@ def in_order(spec: Cluster) -> list[str]:
     return sorted(spec.machines, key=lambda name: (name not in first, spec.machines[name].address))
 
 
-def _machine(spec: Cluster, name: str) -> MachineReview:
+def drawn(spec: Cluster, name: str) -> MachineReview:
+    """A machine to which nothing happens."""
     machine = spec.machines[name]
     roles = (
         ("etcd", spec.etcd_members),
