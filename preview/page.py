@@ -1,0 +1,271 @@
+"""A review as one HTML page that needs nothing else: no server, no network, no second file.
+
+The text of each file is in it once, as ranges of a table of lines, however many machines have it.
+All texts are data: they are read as JSON and set as text, and a policy in the page's head lets no
+script, style, picture or request in but what the page was made with.
+"""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from itertools import groupby
+from string import Template
+from typing import Any
+
+from preview import palette, words
+from preview.change import Verb
+from preview.difference import hunks, lines
+from preview.picture import RULES, drawing
+from preview.review import (
+    CertificateChange,
+    FileChange,
+    LineChange,
+    MachineReview,
+    ResourceLine,
+    Review,
+    Severity,
+    StepChange,
+)
+from preview.visible import flat, visible
+
+_PARTS = files("preview") / "page"
+_SEVERITY = {Severity.DANGER: "Danger", Severity.NOTICE: "Notice", Severity.FINE: "Fine"}
+
+
+def page(review: Review) -> str:
+    """The page as the text of one file."""
+    style = palette.variables() + _part("page.css") + _scoped(RULES)
+    script = _part("page.js")
+    return Template(_part("page.html")).substitute(
+        policy=_policy(style, script),
+        title=_text(f"{review.cluster}: {words.headline(review)}"),
+        cluster=_text(review.cluster),
+        headline=_text(words.headline(review)),
+        facts=" · ".join(_facts(review)),
+        said=_said(review),
+        picture=drawing(review),
+        data=_embedded(data(review)),
+        style=style,
+        script=script,
+    )
+
+
+def _part(name: str) -> str:
+    return (_PARTS / name).read_text()
+
+
+def _policy(style: str, script: str) -> str:
+    """What a browser may load and run: the page's own style and script, known by their digests."""
+    return (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _scoped(rules: str) -> str:
+    """The picture's rules for the picture alone."""
+    return f".picture svg {{\n{rules}}}\n"
+
+
+def _embedded(value: Any) -> str:
+    """JSON that no HTML parser ends early."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _text(text: str) -> str:
+    return escape(flat(text))
+
+
+# -- what is read without a script ---------------------------------------------------------------
+
+
+def _facts(review: Review) -> Iterator[str]:
+    yield f"Kubernetes {_text(words.versions(review))}"
+    if compared := words.compared(review):
+        yield f"compared: {_text(compared)}"
+    yield f"{words.number(review.unchanged, 'resource')} unchanged"
+
+
+def _said(review: Review) -> str:
+    """Findings, consequences, restarts and notes, the worst first."""
+    rows = [("danger", one.rule, _finding(one.resource, one.sentence)) for one in review.findings]
+    rows += [
+        (one.severity, _SEVERITY[one.severity], one.sentence)
+        for severity in words.BY_SEVERITY
+        for one in review.consequences
+        if one.severity is severity
+    ]
+    for (services, how), alike in groupby(
+        review.disturbances, key=lambda one: (one.services, one.how)
+    ):
+        names = [one.machine for one in alike]
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        where = ", ".join(names[:8]) + more
+        rows.append(("note", "Restarts", f"{words.listed(services)} on {where}, {how}"))
+    rows += [("note", "Note", note) for note in review.notes]
+    items = (
+        f'<li class="{kind}"><b>{_text(title)}</b><span>{_text(sentence)}</span></li>'
+        for kind, title, sentence in rows
+    )
+    return f'<ul class="said">{"".join(items)}</ul>' if rows else ""
+
+
+def _finding(resource: str, sentence: str) -> str:
+    return f"{resource}: {sentence}" if resource else sentence
+
+
+# -- what the script reads -----------------------------------------------------------------------
+
+
+def data(review: Review) -> dict[str, Any]:
+    """The review as plain values for ``page.js``, each text, file and step once."""
+    found = _Interned()
+    whole = MachineReview(
+        name="The cluster as a whole",
+        address="",
+        roles=(),
+        verb=Verb.UPDATE,
+        memory=0,
+        cpus=0,
+        disk=0,
+        resources=review.resources,
+        steps=review.steps,
+        certificates=review.certificates,
+    )
+    return {
+        "machines": [found.machine(one) for one in review.machines],
+        "cluster": found.machine(whole),
+        "artifacts": [_line(one) for one in review.artifacts],
+        "steps": found.steps.values,
+        "files": found.files.values,
+        "diffs": found.diffs.values,
+        "texts": found.texts.values,
+        "lines": list(found.lines),
+        "silent": words.silent(review),
+    }
+
+
+@dataclass
+class _Table:
+    """Values that are there once; all others name them by their place."""
+
+    values: list[Any] = field(default_factory=list)
+    _places: dict[Hashable, int] = field(default_factory=dict)
+
+    def place(self, key: Hashable, make: Callable[[], Any]) -> int:
+        if key not in self._places:
+            value = make()
+            self._places[key] = len(self.values)
+            self.values.append(value)
+        return self._places[key]
+
+
+@dataclass
+class _Interned:
+    """What machines have in common."""
+
+    lines: dict[str, int] = field(default_factory=dict)
+    texts: _Table = field(default_factory=_Table)
+    """Ranges of lines: first, count, first, count."""
+    diffs: _Table = field(default_factory=_Table)
+    """Hunks: four places each."""
+    files: _Table = field(default_factory=_Table)
+    steps: _Table = field(default_factory=_Table)
+
+    def machine(self, one: MachineReview) -> dict[str, Any]:
+        size = f"{one.cpus} CPU, {words.mebibytes(one.memory)}, {one.disk} GiB disk"
+        return {
+            "name": flat(one.name),
+            "address": flat(one.address),
+            "roles": flat(words.roles(one.roles)),
+            "verb": one.verb,
+            "size": size if one.cpus else "",
+            "steps": [self.step(step) for step in one.steps],
+            "resources": [_resource(line) for line in one.resources],
+            "certificates": [_certificate(row) for row in one.certificates],
+        }
+
+    def step(self, one: StepChange) -> int:
+        # The resource's name has the machine's in it: without it, equal steps are one.
+        return self.steps.place(
+            replace(one, resource=""),
+            lambda: {
+                "name": flat(one.name),
+                "verb": one.verb,
+                "files": [self.file(file) for file in one.files],
+                "lines": [_line(line) for line in one.lines],
+                "hidden": one.hidden,
+                "restarts": _names(one.restarts),
+                "why": flat(one.why),
+            },
+        )
+
+    def file(self, one: FileChange) -> int:
+        return self.files.place(
+            one,
+            lambda: {
+                "path": flat(one.path),
+                "verb": one.verb,
+                "before": self.text(one.before),
+                "after": self.text(one.after),
+                "modes": [flat(one.before_mode), flat(one.after_mode)],
+                "restarts": _names(one.restarts),
+                "diff": self.diff(one.before, one.after),
+            },
+        )
+
+    def text(self, text: str | None) -> int | None:
+        if text is None:
+            return None
+        return self.texts.place(
+            text,
+            lambda: list(
+                _ranges([self.lines.setdefault(one, len(self.lines)) for one in _shown(text)])
+            ),
+        )
+
+    def diff(self, before: str | None, after: str | None) -> int:
+        return self.diffs.place(
+            (before, after),
+            lambda: [place for one in hunks(_shown(before), _shown(after)) for place in one],
+        )
+
+
+def _shown(text: str | None) -> list[str]:
+    return lines(visible(text)) if text else []
+
+
+def _ranges(numbers: Iterable[int]) -> Iterator[int]:
+    """Runs of following numbers as first and count."""
+    for _, run in groupby(enumerate(numbers), key=lambda one: one[1] - one[0]):
+        found = [number for _, number in run]
+        yield found[0]
+        yield len(found)
+
+
+def _line(one: LineChange) -> list[str | None]:
+    return [
+        flat(one.what),
+        *(None if text is None else flat(text) for text in (one.before, one.after)),
+    ]
+
+
+def _resource(one: ResourceLine) -> list[str]:
+    return [one.verb, flat(one.name), flat(one.kind), visible(one.why)]
+
+
+def _certificate(one: CertificateChange) -> list[str]:
+    return [one.verb, flat(one.name), flat(one.holder), flat(one.why)]
+
+
+def _names(names: Iterable[str]) -> str:
+    return flat(words.listed(names))
