@@ -17,6 +17,7 @@ from hypervisors.libvirt import LibvirtHypervisor
 from hypervisors.port import Hypervisor
 from plan import render
 from plan.cluster import ClusterPlan, cluster_plan
+from plan.held import compared
 from plan.material import admin_kubeconfig
 from spec.cluster import Cluster as ClusterSpec
 from spec.cluster import SpecError
@@ -104,7 +105,7 @@ class Cluster(pulumi.ComponentResource):
             for name in spec.nodes
         ]
         self._guards = {
-            name: machine.guard(*([files] if name == first else []))
+            name: machine.guard(compared(spec, self.plan, name))
             for name, machine in machines.items()
         }
         return [*members, *planes.values(), *nodes, applied]

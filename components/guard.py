@@ -148,19 +148,20 @@ async def mended(
     from probe.observation import drifted
 
     every: tuple[Difference, ...] = ()
+    found = await drifted(machines, node, contents.items, secrets)
     for _ in range(ROUNDS):
-        found = await drifted(machines, node, contents.items, secrets)
         if not found:
             return every
         for one in found:
             print(f"{node}: {one.sentence}", flush=True)
         await _mended(machines, node, found, contents)
-        every += found
-    found = await drifted(machines, node, contents.items, secrets)
-    if found:
-        lines = [f"{node}: {one.sentence}, after its step ran again" for one in found]
-        raise Drifted("\n".join(lines))
-    return every
+        every, before = every + found, found
+        found = await drifted(machines, node, contents.items, secrets)
+        if found == before:  # the same again would not help
+            break
+    if not found:
+        return every
+    raise Drifted("\n".join(f"{node}: {one.sentence}, after its step ran again" for one in found))
 
 
 async def _mended(

@@ -1,7 +1,7 @@
 """A machine that answers, has its programs and knows who it is."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 import pulumi
@@ -126,10 +126,9 @@ class Machine(pulumi.ComponentResource):
         )
         return done
 
-    def guard(self, *more: Step) -> Guard:
-        """Compare the machine with its whole plan, and with further steps that are done on it."""
+    def guard(self, plan: NodePlan) -> Guard:
+        """Compare the machine with a plan whose steps are all carried out on it."""
         args = self.args
-        plan = replace(args.plan, steps=(*args.plan.steps, *more))
         return Guard(
             f"{plan.node}-guard",
             held={item.key: item.wanted for item in held(plan)},

@@ -39,6 +39,7 @@ def _register() -> None:
         bench,
         diagnose,
         doctor,
+        drift,
         kubeconfig,
         kubectl,
         lifecycle,
@@ -50,7 +51,7 @@ def _register() -> None:
 
     app.add_typer(artifacts.app, name="artifacts", rich_help_panel="Offline and mirrors")
     lifecycle.register(app)
-    for verb in (preview, validate, kubectl, kubeconfig, ssh, diagnose):
+    for verb in (preview, validate, drift, kubectl, kubeconfig, ssh, diagnose):
         verb.register(app)
     doctor.register(app)
     bench.register(app)

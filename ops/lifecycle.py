@@ -70,7 +70,12 @@ def read_cluster(stack: str) -> Cluster:
         ) from error
 
 
-def up(stack: StackOption = "dev") -> None:
+def up(
+    stack: StackOption = "dev",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="First ask the machines, and mend what drifted.")
+    ] = False,
+) -> None:
     """Bring a stack up: prepare this machine, then run `pulumi up`.
 
     Safe to run again at any time; what is there is kept and only what differs is changed. What it
@@ -92,6 +97,7 @@ def up(stack: StackOption = "dev") -> None:
         events = paths.logs / f"events-{stack}.json"
         events.unlink(missing_ok=True)
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
+        words += ["--refresh"] if refresh else []
         with ExitStack() as during:
             if host is not None:
                 watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())

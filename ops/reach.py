@@ -28,8 +28,8 @@ INSIDE = "HARDWAY_INSIDE"
 
 OWN_NAMESPACE = Path("/proc/self/ns/net")
 
-SSH_KEYS, AUTHORITIES, PEOPLE = "ssh-key", "authorities", "people-keys"
-"""The resources that keep the keys (components.cluster names them so)."""
+SSH_KEYS, AUTHORITIES, PEOPLE, KEYS = "ssh-key", "authorities", "people-keys", "-keys"
+"""The resources that keep the keys; KEYS follows a machine's name (components names them so)."""
 
 SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105
 """The key by which an exported state marks what is secret (Pulumi: ``resource.SigKey``)."""

@@ -5,13 +5,15 @@ Values only: ``probe.observation`` asks a machine, ``components.guard`` and ``op
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from plan import unit
+from plan.cluster import ClusterPlan
 from plan.model import Artifact, NodePlan, Step, Unit
 from plan.render import Material, started_with
+from spec.cluster import Cluster
 
 
 class Kind(StrEnum):
@@ -94,6 +96,13 @@ OTHERS = (
 def somebody_elses(path: str) -> bool:
     """Whether what becomes of a path is no drift."""
     return any(fnmatchcase(path, other.paths) for other in OTHERS)
+
+
+def compared(spec: Cluster, plan: ClusterPlan, node: str) -> NodePlan:
+    """A machine's steps with the cluster's own that leave files on it."""
+    files, _ = plan.add_ons
+    more = (files,) if node == spec.control_planes[0] else ()
+    return replace(plan.nodes[node], steps=(*plan.nodes[node].steps, *more))
 
 
 def held(plan: NodePlan) -> tuple[Item, ...]:

@@ -1,5 +1,6 @@
 """What a machine really has of the things that it must hold, in one command that only reads."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,7 @@ from plan.held import (
     described,
     differences,
 )
+from probe.access import Access
 from probe.machines import Machines, Unreachable
 from probe.pods import script
 
@@ -245,3 +247,27 @@ async def drifted(
 ) -> tuple[Difference, ...]:
     """What of a machine is not as it must be. Raises Unreachable."""
     return differences(items, await observed(machines, node, items, secrets))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What one machine must hold."""
+
+    items: tuple[Item, ...]
+    secrets: Mapping[str, str]
+    """The sha256 of each secret file by its path."""
+
+
+async def everywhere(
+    access: Access, wanted: Mapping[str, Wanted]
+) -> dict[str, tuple[Difference, ...] | Unreachable]:
+    """What differs on each machine, or why it cannot be asked; all are asked at the same time."""
+    async with Machines(access) as machines:
+
+        async def one(node: str) -> tuple[Difference, ...] | Unreachable:
+            try:
+                return await drifted(machines, node, wanted[node].items, wanted[node].secrets)
+            except Unreachable as error:
+                return error
+
+        return dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))

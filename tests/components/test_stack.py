@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.guard import unpacked
 from components.remote import SHELL
 from components.stack import declare
 from lab.paths import PROJECT
@@ -214,6 +215,45 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
     ready = next(one for one in recorder.seen if one.name == "ready")
     waited = {named(urn) for urn in ready.request.dependencies} & found.keys()
     assert found.keys() - waited.union(*map(before, waited)) == set()
+
+
+def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_hidden(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    spec, recorder = golden
+    guards = {one.name: one for one in of_kind(recorder, "pulumi-python:dynamic/hardway:Guard")}
+    assert guards.keys() == {f"{machine}-guard" for machine in spec.machines}
+    found = commands(recorder).keys()
+    for machine in spec.machines:
+        guard = guards[f"{machine}-guard"]
+        assert named(guard.request.deletedWith) == machine
+        steps = {name for name in found if name.startswith(f"{machine}-")}
+        # What needs a credential of people's is no part of a machine.
+        steps -= {f"{machine}-add-ons-apply"}
+        assert {named(urn) for urn in guard.request.dependencies} >= steps
+        for hidden in ("login", "plan", "secrets"):
+            assert is_secret(guard.inputs[hidden])
+        contents = unpacked(guard.inputs["plan"]["value"])
+        assert {item.key: item.wanted for item in contents.items} == guard.inputs["held"]
+        assert {f"{machine}-{item.step}" for item in contents.items} <= steps
+        digests = json.loads(guard.inputs["secrets"]["value"])
+        told = "\n".join(plain(guard.inputs))
+        assert not [one for one in digests.values() if one in told]
+        # What a repair runs is what was run.
+        for step in contents.texts.keys() - contents.secret:
+            command = commands(recorder)[f"{machine}-{step}"]
+            assert contents.texts[step] == command.inputs["stdin"]
+        assert contents.secret == {"identity"}
+
+
+def test_a_machine_that_was_mended_has_its_cluster_asked_again(
+    golden: tuple[Cluster, Recorder],
+) -> None:
+    spec, recorder = golden
+    ready = next(one for one in recorder.seen if one.name == "ready")
+    assert ready.inputs["changes"]["repairs"].keys() == spec.machines.keys()
+    waited = {named(urn) for urn in ready.request.dependencies}
+    assert {f"{machine}-guard" for machine in spec.machines} <= waited
 
 
 # -- machines --------------------------------------------------------------------------------------

@@ -1,0 +1,224 @@
+"""``drift``: what a person and a program see, and that no machine waits for another."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner, Result
+
+from certs.bundle import Bundle
+from certs.ssh import new_key_pair
+from ops import drift as module
+from ops.drift import Verdict, verdict, wanted_of
+from ops.reach import SECRET
+from plan.cluster import cluster_plan
+from plan.held import AS_KEPT, Difference, Item, Kind, compared
+from probe import observation
+from probe.access import Access, MachineAccess
+from probe.machines import Unreachable
+from probe.observation import Wanted, everywhere
+from spec.cluster import Cluster
+from tests.engine.sshd import Sshd, make_sshd, privilege_separation_directory, sshd
+from tests.plan.golden import golden_spec
+from tests.plan.running import Keys
+from tests.probe.machine import machine
+
+__all__ = ["make_sshd", "privilege_separation_directory", "sshd"]
+
+DIGESTS = "a" * 64, "b" * 64
+ITEM = Item(
+    kind=Kind.FILE,
+    name="/etc/kubernetes/kubelet.yaml",
+    wanted=f"sha256:{DIGESTS[0]} 0600 root:root",
+    step="node",
+)
+DIFFERENCE = Difference(item=ITEM, observed=f"sha256:{DIGESTS[1]} 0600 root:root")
+AWAY = Unreachable("minion-2 (192.168.1.12 port 22) does not answer over SSH within 10 s")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ({"m": ()}, Verdict.CLEAN),
+        ({"m": (), "n": (DIFFERENCE,)}, Verdict.DRIFTED),
+        ({"m": (), "n": AWAY}, Verdict.UNKNOWN),
+        ({"m": (DIFFERENCE,), "n": AWAY}, Verdict.UNKNOWN),
+    ],
+)
+def test_the_verdict_is_the_worst_that_was_heard(found: Any, expected: Verdict) -> None:
+    assert verdict(found) is expected
+
+
+@dataclass
+class Reached:
+    spec: Cluster
+    access: Access
+    stack: None = None
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    spec = golden_spec("default")
+
+    def run(found: Mapping[str, Any], *words: str) -> Result:
+        machines = {n: MachineAccess(address="127.0.0.1", host_key="none") for n in found}
+        reached = Reached(spec, Access(machines=machines, ssh_key="none"))
+
+        async def asked(access: Access, wanted: Mapping[str, Wanted]) -> Any:
+            del access
+            return {name: found[name] for name in wanted}
+
+        monkeypatch.setattr(module, "reach", lambda _: reached)
+        monkeypatch.setattr(module, "state_of", lambda _: {})
+        monkeypatch.setattr(module, "everywhere", asked)
+        app = typer.Typer()
+        module.register(app)
+        return CliRunner().invoke(app, list(words))
+
+    return run
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> Any:
+    monkeypatch.setenv("TERM", "dumb")
+    told = Console(width=width, highlight=False, soft_wrap=False, color_system=None)
+    monkeypatch.setattr(module, "stdout", told)
+    return told
+
+
+NAMES = ("master", "minion-1", "minion-2")
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_person_reads_machine_thing_and_both_states_at_any_width(
+    run: Any, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    printed(monkeypatch, width)
+    done = run({"master": (), "minion-1": (DIFFERENCE,), "minion-2": AWAY})
+    told = " ".join(done.stdout.split())
+    assert done.exit_code == 2
+    assert "holds master: all of" in told
+    assert "differs minion-1: file /etc/kubernetes/kubelet.yaml is sha256:bbbbbbbbbbbb" in told
+    assert "and should be sha256:aaaaaaaaaaaa 0600 root:root" in told
+    assert "unknown minion-2: minion-2 (192.168.1.12 port 22) does not answer" in told
+    assert "./hardway up --refresh" in told
+    assert all(len(line) <= width for line in done.stdout.splitlines())
+
+
+def test_a_program_reads_whole_digests_and_which_step_mends(run: Any) -> None:
+    done = run({"master": (), "minion-1": (DIFFERENCE,), "minion-2": ()}, "--json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert told["verdict"] == "drifted"
+    assert told["machines"]["master"] == {"asked": True, "differences": []}
+    (one,) = told["machines"]["minion-1"]["differences"]
+    assert one["kind"] == "file"
+    assert one["is"].split(":")[1].startswith(DIGESTS[1])
+    assert one["should_be"] == ITEM.wanted
+    assert one["step"] == "node"
+
+
+def test_a_cluster_as_planned_says_so(run: Any) -> None:
+    done = run(dict.fromkeys(NAMES, ()))
+    assert done.exit_code == 0
+    assert "No machine has drifted." in done.stdout
+
+
+def test_a_machine_that_is_not_up_is_told(run: Any) -> None:
+    done = run({"master": (), "minion-1": ()}, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["machines"]["minion-2"]["error"] == "it is not up yet"
+
+
+# -- what is compared ----------------------------------------------------------------------------
+
+
+def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() -> None:
+    spec = golden_spec("default")
+    keys = Keys(spec)
+    pairs = {node: keys.of(node) for node in spec.machines}
+
+    def resource(name: str, value: Any) -> dict[str, Any]:
+        hidden = {SECRET: "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
+        return {"urn": f"urn:pulumi:dev::hardway::x::{name}", "outputs": {"kept": hidden}}
+
+    kept = {f"{node}-keys": Bundle(pairs[node]).state() for node in pairs}
+    kept["authorities"] = keys._authorities.state()
+    state = {"deployment": {"resources": [resource(n, json.dumps(v)) for n, v in kept.items()]}}
+    for node, wanted in wanted_of(spec, state).items():
+        plan = compared(spec, cluster_plan(spec), node)
+        for file in plan.secret_files:
+            content = keys.content(file.source, pairs[node])
+            if not file.path.endswith(".conf"):  # the cluster's name is in a kubeconfig
+                assert wanted.secrets[file.path] == hashlib.sha256(content.encode()).hexdigest()
+        hidden = [one for one in wanted.items if one.wanted.startswith(AS_KEPT)]
+        assert {one.name for one in hidden} == set(wanted.secrets)
+
+
+# -- all at once ---------------------------------------------------------------------------------
+
+
+def test_fifty_machines_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"m{number}" for number in range(50)]
+    here, all_here = 0, asyncio.Event()
+
+    async def drifted(machines: Any, node: str, items: Any, secrets: Any) -> Any:
+        nonlocal here
+        del machines, items, secrets
+        here += 1
+        if here == len(names):
+            all_here.set()
+        # Nobody is answered before everybody is asked.
+        await all_here.wait()
+        if node == "m7":
+            raise Unreachable("m7 is away")
+        return (DIFFERENCE,) if node == "m8" else ()
+
+    monkeypatch.setattr(observation, "drifted", drifted)
+    wanted = dict.fromkeys(names, Wanted(items=(), secrets={}))
+    found = asyncio.run(everywhere(Access(machines={}, ssh_key=""), wanted))
+    assert list(found) == names
+    assert isinstance(found["m7"], Unreachable)
+    assert [name for name, one in found.items() if one == (DIFFERENCE,)] == ["m8"]
+
+
+@pytest.mark.engine
+def test_fifty_connections_are_open_at_once_and_each_answers_for_itself(
+    sshd: Sshd, tmp_path: Path
+) -> None:
+    names = [f"m{number}" for number in range(50)]
+    one = machine(sshd)
+    access = Access(
+        machines=dict.fromkeys(names, one),
+        ssh_key=(sshd.directory / "client_key").read_text(),
+    )
+    owner = f"{tmp_path.owner()}:{tmp_path.group()}"
+    wanted = {}
+    for number, name in enumerate(names):
+        folder = tmp_path / name
+        folder.mkdir()
+        folder.chmod(0o700 if number % 5 else 0o750)
+        item = Item(kind=Kind.DIRECTORY, name=str(folder), wanted=f"0700 {owner}", step="one")
+        wanted[name] = Wanted(items=(item,), secrets={})
+    found = asyncio.run(everywhere(access, wanted))
+    assert [name for name in names if found[name]] == names[::5]
+    log = sshd.log()
+    assert log.count("Accepted publickey") == 50
+    assert "drop connection" not in log
+
+
+@pytest.mark.engine
+def test_a_machine_with_another_key_is_not_asked(sshd: Sshd) -> None:
+    one = machine(sshd)
+    other = MachineAccess(
+        address=one.address, port=one.port, user=one.user, host_key=new_key_pair().public
+    )
+    access = Access(machines={"m": other}, ssh_key=(sshd.directory / "client_key").read_text())
+    found = asyncio.run(everywhere(access, {"m": Wanted(items=(), secrets={})}))
+    assert "it is another machine" in str(found["m"])

@@ -1,0 +1,184 @@
+"""What is compared with a machine, for every golden cluster, and what is not."""
+
+from fnmatch import fnmatchcase
+
+import pytest
+
+from plan import unit
+from plan.held import (
+    OTHERS,
+    UNREAD,
+    Difference,
+    Item,
+    Kind,
+    Other,
+    compared,
+    differences,
+    held,
+    mending,
+    secret_digests,
+    somebody_elses,
+)
+from plan.model import Directory, File, NodePlan, Source, Step
+from tests.plan.golden import NAMES, golden_plan, golden_spec
+
+
+@pytest.fixture(params=NAMES)
+def plans(request: pytest.FixtureRequest) -> list[NodePlan]:
+    spec, plan = golden_spec(request.param), golden_plan(request.param)
+    return [compared(spec, plan, name) for name in plan.nodes]
+
+
+def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan]) -> None:
+    for plan in plans:
+        items = held(plan)
+        names: dict[Kind, set[str]] = {kind: set() for kind in Kind}
+        for item in items:
+            names[item.kind].add(item.name)
+        assert len(items) == len({item.key for item in items})
+        files = {file.path for file in (*plan.files, *plan.secret_files)}
+        files |= {one.path for one in plan.units}
+        links = {link.path for step in plan.steps for link in step.links}
+        assert names[Kind.FILE] | {one for one in files if somebody_elses(one)} == files
+        assert names[Kind.DIRECTORY] == {one.path for one in plan.directories}
+        assert names[Kind.LINK] == links
+        assert names[Kind.SERVICE] == {one.name for one in plan.units}
+        assert {item.path for item in items if item.path} == {a.store_path for a in plan.artifacts}
+        assert names[Kind.MASKED] == {name for step in plan.steps for name in step.masked}
+        assert names[Kind.PACKAGE] == {name for step in plan.steps for name in step.packages}
+        assert {item.step for item in items} <= {step.name for step in plan.steps}
+
+
+def test_nothing_of_ours_is_taken_for_somebody_elses(plans: list[NodePlan]) -> None:
+    for plan in plans:
+        paths = {file.path for file in (*plan.files, *plan.secret_files)}
+        paths |= {one.path for one in plan.units} | {one.path for one in plan.directories}
+        assert not [path for path in paths if somebody_elses(path)]
+
+
+def test_a_service_must_run_the_very_file_that_the_plan_names(plans: list[NodePlan]) -> None:
+    for plan in plans:
+        stored = {artifact.store_path for artifact in plan.artifacts}
+        units = {one.name: one for one in plan.units}
+        for item in held(plan):
+            if item.kind is Kind.SERVICE:
+                program = item.wanted.rpartition(" ")[2]
+                assert program in stored or "/" not in program
+                assert units[item.name].path in item.needs
+                assert item.wanted.startswith("enabled, runs ")
+
+
+def test_kernel_settings_and_modules_are_those_of_the_files(plans: list[NodePlan]) -> None:
+    for plan in plans:
+        items = {item.key: item.wanted for item in held(plan)}
+        text = {file.path: file.content for file in plan.files}
+        for path, kind in (
+            ("/etc/sysctl.d/90-hardway.conf", Kind.SETTING),
+            ("/etc/modules-load.d/hardway.conf", Kind.MODULE),
+        ):
+            listed = [line.split(" = ") for line in text.get(path, "").splitlines()]
+            found = {key for key in items if key.startswith(f"{kind} ")}
+            assert found == {f"{kind} {words[0]}" for words in listed}
+            for words in listed:
+                assert items[f"{kind} {words[0]}"] == (words[1] if words[1:] else "loaded")
+
+
+def test_no_secret_and_no_digest_of_one_is_readable(plans: list[NodePlan]) -> None:
+    def material(source: Source) -> str:
+        return f"{source}\n"
+
+    for plan in plans:
+        digests = secret_digests(plan, material)
+        assert digests.keys() == {one.path for one in plan.secret_files}
+        told = "\n".join(item.wanted for item in held(plan))
+        assert not [one for one in digests.values() if one in told]
+
+
+# -- what others own -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: str(other.paths))
+def test_what_somebody_else_owns_is_not_compared_and_says_why(other: Other) -> None:
+    path = other.paths.replace("*", "some/thing")
+    plan = NodePlan(
+        node="m",
+        steps=(
+            Step(name="one", files=(File(path=path, content="\n"),)),
+            Step(name="two", directories=(Directory(path=path),)),
+        ),
+    )
+    assert held(plan) == ()
+    assert other.owner
+    assert len(other.reason.split()) > 3
+    assert [one for one in OTHERS if fnmatchcase(path, one.paths)] == [other]
+
+
+def test_what_was_asked_for_by_name_is_in_the_table() -> None:
+    for path in (
+        "/var/lib/kubelet/pki/kubelet-client-current.pem",
+        "/run/flannel/subnet.env",
+        "/etc/cni/net.d/10-hardway.conflist",
+        "/var/lib/etcd/member/wal/0.wal",
+        "/var/lib/containerd/io.containerd.content.v1.content/blobs",
+    ):
+        assert somebody_elses(path)
+    for path in ("/var/lib/etcd", "/etc/cni/net.d", "/var/log/kubernetes"):
+        assert not somebody_elses(path), "its mode and owner are the plan's"
+
+
+# -- how it is mended ----------------------------------------------------------------------------
+
+
+def service(observed: str) -> Difference:
+    item = Item(
+        kind=Kind.SERVICE, name="one.service", wanted="enabled, runs /store/new", step="node"
+    )
+    return Difference(item=item, observed=observed)
+
+
+@pytest.mark.parametrize(
+    ("observed", "restarted", "reloaded"),
+    [
+        ("enabled, stopped", False, False),
+        ("enabled, failed", False, False),
+        ("disabled, runs /store/new", False, False),
+        ("masked, runs /store/new", False, False),
+        ("enabled, runs /store/old", True, False),
+        ("enabled, runs /store/new (deleted)", True, False),
+        (f"enabled, runs /store/new, {UNREAD}", False, True),
+        ("enabled, runs /store/new, with settings of /etc/x.conf", True, False),
+        ("enabled, stopped, with settings of /etc/x.conf", True, False),
+        (f"enabled, runs /store/new, {UNREAD}, started with this /etc/x", True, True),
+    ],
+)
+def test_a_service_is_restarted_only_for_what_it_runs_with(
+    observed: str, restarted: bool, reloaded: bool
+) -> None:
+    found = mending([service(observed)], ["runtime", "node"])
+    assert found.steps == ("node",)
+    assert bool(found.restarts) == restarted
+    assert found.reload == reloaded
+
+
+def test_exactly_the_steps_of_what_differs_run_in_the_plans_order(plans: list[NodePlan]) -> None:
+    for plan in plans:
+        order = [step.name for step in plan.steps]
+        items = held(plan)
+        for some in (items[:1], items[-1:], items[::7], items):
+            observed = {item.key: "missing" if item in some else item.wanted for item in items}
+            found = differences(items, observed)
+            assert {one.item.key for one in found} == {item.key for item in some}
+            services = [one for one in found if one.item.kind is not Kind.SERVICE]
+            steps = mending(services, order).steps
+            assert set(steps) == {one.item.step for one in services}
+            assert list(steps) == sorted(steps, key=order.index)
+
+
+def test_the_observation_says_of_each_kind_what_the_plan_wants(plans: list[NodePlan]) -> None:
+    kinds = {item.kind for plan in plans for item in held(plan)}
+    assert kinds >= {Kind.FILE, Kind.SERVICE, Kind.ARTIFACT, Kind.LINK}
+    for plan in plans:
+        for one in plan.units:
+            (file,) = [item for item in held(plan) if item.name == one.path]
+            (golden,) = [item for item in plan.units if item.path == file.name]
+            assert unit.text(golden) == unit.text(one)
