@@ -1,0 +1,368 @@
+"""The GitHub workflows: what they may do, that their lines work, and what they make of a report."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from lab import toolchain
+from lab.cache import Cache
+from lab.paths import PROJECT
+from tests import workflows
+from tests.workflows import Job
+
+PINNED = re.compile(r"\s*- uses: ([\w./-]+)@([0-9a-f]{40}) # v(\d+\.\d+\.\d+)$")
+JOBS = list(workflows.jobs())
+
+node = pytest.mark.skipif(shutil.which("node") is None, reason="no node: scripts are not run")
+
+
+def named(job: Job) -> str:
+    return f"{job.file.stem}-{job.name}"
+
+
+# -- what they may do ------------------------------------------------------------------------------
+
+
+def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
+    found: dict[str, set[tuple[str, str]]] = {}
+    for file in workflows.files():
+        for line in file.read_text().splitlines():
+            if "uses:" in line:
+                pinned = PINNED.fullmatch(line)
+                assert pinned, line
+                found.setdefault(pinned[1], set()).add((pinned[2], pinned[3]))
+    assert len(found) > 5
+    assert all(len(versions) == 1 for versions in found.values()), "one version of each"
+
+
+@pytest.mark.parametrize("file", workflows.files(), ids=lambda file: file.stem)
+def test_a_token_can_do_nothing_that_a_job_does_not_ask_for(file: Path) -> None:
+    workflow = workflows.parsed(file)
+    assert workflow["permissions"] == {}
+    assert "pull_request_target" not in workflow["on"]
+    for job in workflow["jobs"].values():
+        writes = {name for name, level in job["permissions"].items() if level == "write"}
+        assert writes <= {"pull-requests", "issues"}
+        if writes:
+            assert not [one for one in job["steps"] if "run" in one or "checkout" in one["uses"]]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=named)
+def test_a_job_ends_and_keeps_no_credentials(job: Job) -> None:
+    assert 0 < job.said["timeout-minutes"] <= 180
+    for step in job.steps:
+        if "actions/checkout" in step.get("uses", ""):
+            assert step["with"]["persist-credentials"] is False
+        told = step.get("run", "") + step.get("with", {}).get("script", "")
+        assert "${{" not in told, "an expression in a script is code of whoever filled it"
+        assert "secrets." not in json.dumps(step)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=named)
+def test_the_teams_runner_runs_no_code_of_forks(job: Job) -> None:
+    events = workflows.parsed(job.file)["on"]
+    condition = job.said.get("if", "")
+    if job.elsewhere:
+        assert "vars.HARDWAY_STACK != ''" in condition, "nothing before it is set up"
+        if "pull_request" in events:
+            assert (
+                "github.event.pull_request.head.repo.full_name == github.repository" in condition
+                or "github.event_name == 'push'" in condition
+            )
+    elif "pull_request" in events:
+        assert all(level == "read" for level in job.said["permissions"].values())
+
+
+def test_an_update_waits_for_approval_and_is_never_cut_off() -> None:
+    (up,) = [job for job in JOBS if any("hardway up" in s.get("run", "") for s in job.steps)]
+    assert up.said["environment"] == "cluster"
+    assert up.said["concurrency"]["cancel-in-progress"] is False
+    assert workflows.parsed(up.file)["on"]["push"] == {"branches": ["main"]}
+
+
+def test_the_pulumi_that_is_installed_is_the_one_that_the_lab_knows() -> None:
+    steps = [step for job in JOBS for step in job.steps if "pulumi/actions" in step.get("uses", "")]
+    assert steps
+    for step in steps:
+        assert step["with"] == {"pulumi-version": toolchain.DOWNLOADED}
+
+
+def test_zizmor_finds_nothing() -> None:
+    done = subprocess.run(
+        [
+            "zizmor",
+            "--offline",
+            "--pedantic",
+            "--no-progress",
+            "--color=never",
+            PROJECT / ".github",
+        ],
+        env={**os.environ, "PATH": f"{PROJECT / '.venv/bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "No findings to report" in done.stdout
+
+
+# -- their shell lines -----------------------------------------------------------------------------
+
+
+def test_every_line_is_one_that_a_test_runs() -> None:
+    assert set(workflows.lines()) == {*workflows.HERE, *workflows.ON_MACHINES}
+
+
+@pytest.mark.parametrize("line", [*workflows.HERE, *workflows.ON_MACHINES])
+def test_the_verb_of_a_line_takes_its_words(line: str) -> None:
+    from ops.__main__ import _register, app
+
+    if not app.registered_commands:
+        _register()
+    command = typer.main.get_command(app)
+    program, verb, *words = shlex.split(line)
+    assert program == "./hardway"
+    found = command.commands[verb]  # type: ignore[attr-defined]
+    with found.make_context(verb, list(words), resilient_parsing=True) as context:
+        options, rest, _ = found.make_parser(context).parse_args(list(words))
+    if verb != "test":
+        assert not rest
+        assert len(options) == len([word for word in words if word.startswith("--")])
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As a runner has it: this checkout's files on top of its history."""
+    place = tmp_path_factory.mktemp("runner") / "hardway"
+    subprocess.run(["git", "clone", "--quiet", PROJECT, place], check=True)
+    shutil.copytree(
+        PROJECT,
+        place,
+        ignore=shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis"),
+        dirs_exist_ok=True,
+    )
+    return place
+
+
+def run(line: str, checkout: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """A line as the runner runs it."""
+    home = checkout.parent / "home"
+    home.mkdir(exist_ok=True)
+    return subprocess.run(
+        ["bash", "-e", "-c", line],
+        cwd=checkout,
+        env={
+            **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
+            "HOME": str(home),
+            "XDG_CACHE_HOME": str(Cache().root.parent),
+            "XDG_STATE_HOME": str(home / "state"),
+            **more,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_preview_of_a_request_needs_the_checkout_alone(checkout: Path) -> None:
+    stack = checkout / "Pulumi.dev.yaml"
+    stack.write_text(stack.read_text().replace("minion2", "minion3"))
+    (line,) = [one for one in workflows.HERE if "preview" in one]
+    done = run(line, checkout, STACK="dev", BASE="HEAD")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = (checkout / "preview.md").read_text()
+    assert "minion3" in report
+    assert len(report) < 64000, "whole in a comment"
+    assert "minion3" in (checkout / "preview.html").read_text()
+
+
+def test_the_unit_tests_are_those_without_marks(checkout: Path) -> None:
+    (line,) = [one for one in workflows.HERE if "test" in one]
+    done = run(f"{line} --collect-only -q tests/spec tests/engine", checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tests/spec/" in done.stdout
+    assert "tests/engine/" not in done.stdout
+
+
+# -- what becomes of a report ----------------------------------------------------------------------
+
+CALLED = """
+const paginate = async (of, words) => {
+  calls.push([of.called, words])
+  return answers[of.called]
+}
+const github = { rest: {}, paginate }
+for (const [part, verb] of Object.keys(answers).map((one) => one.split('.'))) {
+  const call = async (words) => { calls.push([`${part}.${verb}`, words]); return {} }
+  call.called = `${part}.${verb}`
+  github.rest[part] = { ...github.rest[part], [verb]: call }
+}
+"""
+
+
+def played(file: str, job: str, given: dict[str, Any], **environment: str) -> list[Any]:
+    """What a script asks of GitHub, whose answers are given."""
+    program = (
+        f"const answers = {json.dumps(given['answers'])}\n"
+        f"const context = {json.dumps(given['context'])}\n"
+        f"const calls = []\n{CALLED}\n"
+        f"const script = {json.dumps(workflows.script(file, job))}\n"
+        "const known = ['github', 'context', 'require']\n"
+        "const AsyncFunction = (async () => {}).constructor\n"
+        "await new AsyncFunction(...known, script)(github, context, require)\n"
+        "console.log(JSON.stringify(calls))"
+    )
+    done = subprocess.run(
+        ["node", "--eval", f"(async () => {{\n{program}\n}})()"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    calls: list[Any] = json.loads(done.stdout)
+    return calls
+
+
+HEAD = "a" * 40
+OURS = "team/clusters"
+BOT = "github-actions[bot]"
+
+
+def commented(
+    folder: Path,
+    report: str | None,
+    *,
+    comments: list[dict[str, Any]] | None = None,
+    path: str = ".github/workflows/pull-request.yml",
+    fork: bool = False,
+    head: str = HEAD,
+) -> list[tuple[str, dict[str, Any]]]:
+    """The comments that are written for a report."""
+    (folder / "report").mkdir(exist_ok=True)
+    if report is not None:
+        (folder / "report" / "preview.md").write_text(report)
+    owner, name = OURS.split("/")
+    whose = "stranger" if fork else owner
+    given = {
+        "context": {
+            "repo": {"owner": owner, "repo": name},
+            "payload": {
+                "workflow_run": {
+                    "path": path,
+                    "head_sha": HEAD,
+                    "head_branch": "change",
+                    "head_repository": {
+                        "full_name": f"{whose}/{name}",
+                        "owner": {"login": whose},
+                    },
+                    "html_url": "https://github.example/run",
+                }
+            },
+        },
+        "answers": {
+            "pulls.list": [{"number": 7, "head": {"sha": head}}],
+            "issues.listComments": comments or [],
+            "issues.createComment": {},
+            "issues.updateComment": {},
+        },
+    }
+    calls = played("comment.yml", "comment", given, RUNNER_TEMP=str(folder))
+    for verb, words in calls:
+        if verb == "pulls.list":
+            assert words["head"] == f"{whose}:change", "it is asked whose it is, not read"
+    return [(verb, words) for verb, words in calls if "Comment" in verb and "list" not in verb]
+
+
+@node
+def test_one_comment_is_made_and_then_kept_up_to_date(tmp_path: Path) -> None:
+    ((verb, words),) = commented(tmp_path, "One file changes.")
+    assert verb == "issues.createComment"
+    assert words["issue_number"] == 7
+    assert "One file changes." in words["body"]
+    others = [
+        {"id": 1, "user": {"login": "stranger"}, "body": words["body"]},
+        {"id": 2, "user": {"login": BOT}, "body": "of another workflow"},
+        {"id": 3, "user": None, "body": None},
+    ]
+    mine = {"id": 4, "user": {"login": BOT}, "body": words["body"]}
+    ((verb, again),) = commented(tmp_path, "Two files change.", comments=[*others, mine])
+    assert (verb, again["comment_id"]) == ("issues.updateComment", 4)
+    assert "Two files change." in again["body"]
+    ((verb, _),) = commented(tmp_path, "Two files change.", comments=others)
+    assert verb == "issues.createComment"
+
+
+@node
+def test_the_real_stacks_comment_is_another_one_and_never_of_a_fork(tmp_path: Path) -> None:
+    ((_, mock),) = commented(tmp_path, "text")
+    ((_, real),) = commented(tmp_path, "text", path=".github/workflows/cluster.yml")
+    assert real["body"].splitlines()[0] != mock["body"].splitlines()[0]
+    assert commented(tmp_path, "text", path=".github/workflows/cluster.yml", fork=True) == []
+    assert commented(tmp_path, "text", path=".github/workflows/other.yml") == []
+    ((_, of_fork),) = commented(tmp_path, "text", fork=True)
+    assert "nobody has reviewed" in of_fork["body"]
+    assert "nobody has reviewed" not in mock["body"]
+
+
+@node
+def test_a_report_is_a_text_whatever_is_in_it(tmp_path: Path) -> None:
+    evil = "@team \u202egnp.exe \x1b[31m ${{ secrets.GITHUB_TOKEN }} `require('fs')` \x00"
+    ((_, words),) = commented(tmp_path, evil)
+    assert "@team" not in words["body"]
+    assert not re.search("[\u202e\x1b\x00]", words["body"])
+    assert "${{ secrets.GITHUB_TOKEN }}" in words["body"], "nobody evaluates it"
+    ((_, words),) = commented(tmp_path, "line\n" * 20000)
+    assert len(words["body"]) < 65536
+    assert "cut here" in words["body"]
+    assert commented(tmp_path, "x" * 1_000_001) == []
+
+
+@node
+def test_without_a_report_or_after_another_push_nothing_is_said(tmp_path: Path) -> None:
+    assert commented(tmp_path, None) == []
+    assert commented(tmp_path, "text", head="b" * 40) == []
+    (tmp_path / "report" / "preview.md").unlink()
+    (tmp_path / "report" / "preview.md").symlink_to("/etc/hostname")
+    assert commented(tmp_path, None) == []
+
+
+def said_of_drift(result: str, issues: list[dict[str, Any]]) -> list[Any]:
+    given = {
+        "context": {
+            "repo": {"owner": "team", "repo": "clusters"},
+            "serverUrl": "https://github.example",
+            "runId": 5,
+        },
+        "answers": {
+            "issues.listForRepo": issues,
+            "issues.createComment": {},
+            "issues.create": {},
+            "issues.update": {},
+        },
+    }
+    calls = played("drift.yml", "issue", given, RESULT=result)
+    return [(verb, words) for verb, words in calls if "list" not in verb]
+
+
+@node
+def test_drift_is_one_issue_that_is_closed_when_it_is_gone() -> None:
+    ((verb, made),) = said_of_drift("failure", [])
+    assert verb == "issues.create"
+    assert "runs/5" in made["body"]
+    mine = [{"number": 3, "title": made["title"]}]
+    ((verb, words),) = said_of_drift("failure", mine)
+    assert (verb, words["issue_number"]) == ("issues.update", 3)
+    assert "state" not in words
+    assert said_of_drift("success", []) == []
+    closing = said_of_drift("success", mine)
+    assert [verb for verb, _ in closing] == ["issues.createComment", "issues.update"]
+    assert closing[-1][1]["state"] == "closed"
+    request = [{"number": 4, "title": made["title"], "pull_request": {}}]
+    assert said_of_drift("success", request) == []
