@@ -14,7 +14,7 @@ Material = Callable[[Source], str]
 """Gives the content of a secret file."""
 
 KEPT = "/var/lib/hardway/steps"
-"""Where a step's own text is kept on the machine, for the drift check to run again."""
+"""Where a step's own text is kept on the machine, for people to look at."""
 
 
 def text(step: Step, material: Material | None = None) -> str:

@@ -7,6 +7,8 @@ from lab.paths import PROJECT
 ON_A_CLUSTER = (
     "./hardway status",
     "./hardway validate --wait 300",
+    "./hardway drift",
+    "./hardway pulumi preview --refresh --diff",
     "./hardway kubectl get nodes",
     "./hardway kubeconfig --merge",
     "./hardway kubeconfig --remove",
@@ -17,7 +19,7 @@ ON_A_CLUSTER = (
 )
 """Run by ``tests/machine/test_cluster.py`` on the default stack."""
 
-IN_THE_STORY = ("make up", "./hardway up", "./hardway down", "make down")
+IN_THE_STORY = ("make up", "./hardway up", "./hardway up --refresh", "./hardway down", "make down")
 """What makes and ends that cluster."""
 
 ALONE = (

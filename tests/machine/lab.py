@@ -124,9 +124,9 @@ class Lab:
     def access(self) -> Access:
         return Access.from_outputs(self.outputs())
 
-    def changes(self) -> dict[str, str]:
+    def changes(self, *words: str) -> dict[str, str]:
         """Name to operation of what a preview would do."""
-        told = json.loads(self.pulumi("preview", "--json").stdout)
+        told = json.loads(self.pulumi("preview", "--json", *words).stdout)
         return {
             step["urn"].rpartition("::")[2]: step["op"]
             for step in told["steps"]

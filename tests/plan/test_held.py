@@ -36,7 +36,7 @@ def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan
         for item in items:
             names[item.kind].add(item.name)
         assert len(items) == len({item.key for item in items})
-        files = {file.path for file in (*plan.files, *plan.secret_files)}
+        files = {one.path for one in plan.files} | {one.path for one in plan.secret_files}
         files |= {one.path for one in plan.units}
         links = {link.path for step in plan.steps for link in step.links}
         assert names[Kind.FILE] | {one for one in files if somebody_elses(one)} == files
@@ -51,7 +51,7 @@ def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan
 
 def test_nothing_of_ours_is_taken_for_somebody_elses(plans: list[NodePlan]) -> None:
     for plan in plans:
-        paths = {file.path for file in (*plan.files, *plan.secret_files)}
+        paths = {one.path for one in plan.files} | {one.path for one in plan.secret_files}
         paths |= {one.path for one in plan.units} | {one.path for one in plan.directories}
         assert not [path for path in paths if somebody_elses(path)]
 

@@ -1,0 +1,143 @@
+"""Drift on a real machine: what somebody does by hand, what is told of it, and that it is mended.
+
+The story of a cluster calls these in their order. Every drift is of another thing, so that all of
+them are there at once when they are mended: by one update, which waits for the cluster once.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.machine.lab import Lab
+
+STORE = "/var/lib/hardway/store/sha256"
+UNITS = "/etc/systemd/system"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """What is done on a node by hand, and what is told of it."""
+
+    done: str
+    told: Mapping[str, str]
+    """Key of the thing to words of how it is."""
+
+
+DRIFTS = {
+    "a changed file": Drift(
+        done="echo '# by hand' >>/etc/kubernetes/kube-proxy.yaml",
+        told={"file /etc/kubernetes/kube-proxy.yaml": "sha256:"},
+    ),
+    "a removed file": Drift(
+        done="rm /usr/local/lib/hardway/render-cni",
+        told={"file /usr/local/lib/hardway/render-cni": "missing"},
+    ),
+    "a wrong mode": Drift(
+        done="chmod 0644 /etc/kubernetes/kubelet.conf",
+        told={"file /etc/kubernetes/kubelet.conf": "as kept in the state 0644 root:root"},
+    ),
+    "a wrong owner": Drift(
+        done="chown daemon:daemon /etc/kubernetes/kubelet.yaml",
+        told={"file /etc/kubernetes/kubelet.yaml": "0600 daemon:daemon"},
+    ),
+    "a changed secret file": Drift(
+        done="echo >>/etc/kubernetes/pki/kubelet-server.key",
+        told={"file /etc/kubernetes/pki/kubelet-server.key": "other content 0600 root:root"},
+    ),
+    "a stopped service": Drift(
+        done="systemctl stop kube-proxy",
+        told={"service kube-proxy.service": "enabled, stopped"},
+    ),
+    "a disabled service": Drift(
+        done="systemctl --no-reload disable containerd",
+        told={"service containerd.service": "disabled, runs"},
+    ),
+    "settings beside a unit": Drift(
+        done=f"mkdir {UNITS}/kubelet.service.d && cd {UNITS}/kubelet.service.d && "
+        "printf '[Service]\\nNice=5\\n' >nice.conf && systemctl daemon-reload",
+        told={"service kubelet.service": f"with settings of {UNITS}/kubelet.service.d/nice.conf"},
+    ),
+    "a changed artifact": Drift(
+        done="printf x >>$(readlink /opt/cni/bin/portmap)",
+        told={"artifact portmap": "sha256:"},
+    ),
+    "a link to another version": Drift(
+        done="ln -sfn /usr/bin/true /usr/local/bin/ctr",
+        told={"link /usr/local/bin/ctr": "-> /usr/bin/true"},
+    ),
+    "an older program that still runs": Drift(
+        done="cp /usr/local/bin/flanneld /srv/flanneld && new=$(readlink /usr/local/bin/flanneld) && "
+        "ln -sfn /srv/flanneld /usr/local/bin/flanneld && systemctl restart flanneld && "
+        "ln -sfn $new /usr/local/bin/flanneld",
+        told={"service flanneld.service": "enabled, runs /srv/flanneld"},
+    ),
+    "a kernel setting": Drift(
+        done="sysctl --quiet --write vm.overcommit_memory=0",
+        told={"kernel setting vm.overcommit_memory": "0"},
+    ),
+}
+
+MENDED_BY = {"artifacts", "identity", "runtime", "node"}
+RESTARTED = {"kubelet.service", "kube-proxy.service", "flanneld.service"}
+"""And no other service: containerd was only disabled, its files are its own."""
+
+
+def found(lab: Lab, node: str) -> dict[str, Any]:
+    """Key to difference of a machine; of any other there is none."""
+    told = json.loads(lab.hardway("drift", "--json", ok=False).stdout)
+    differing = {name for name, one in told["machines"].items() if one.get("differences")}
+    assert all(one["asked"] for one in told["machines"].values()), told
+    assert told["verdict"] == ("drifted" if differing else "clean")
+    assert differing <= {node}
+    return {f"{one['kind']} {one['name']}": one for one in told["machines"][node]["differences"]}
+
+
+def is_seen(lab: Lab, node: str, name: str) -> None:
+    """A drift, done now, is told; whatever drifted before is told still, and nothing else."""
+    before = found(lab, node)
+    lab.on(node, DRIFTS[name].done)
+    after = found(lab, node)
+    told = {key: one for key, one in after.items() if before.get(key) != one}
+    expected = DRIFTS[name].told
+    assert len(told) == len(expected), told
+    for key, words in expected.items():
+        # An artifact's key ends with its version.
+        (one,) = [value for thing, value in told.items() if thing.startswith(key)]
+        assert words in one["is"]
+
+
+def is_told_in_a_preview(lab: Lab, node: str) -> None:
+    """``preview --refresh`` names the machine and what differs, and changes nothing."""
+    before = found(lab, node)
+    assert len(before) >= len(DRIFTS)
+    told = lab.pulumi("preview", "--refresh", "--diff").stdout
+    changed = set(re.findall(r"::([\w.-]+)\]\n", told.partition("Previewing update")[2]))
+    assert f"{node}-guard" in changed
+    for key, one in before.items():
+        assert f'{key}: "{one["is"]}" => "{one["should_be"]}"' in told
+    assert "PRIVATE KEY" not in told
+    assert found(lab, node) == before
+    planned = lab.changes("--refresh")
+    assert planned == {f"{node}-guard": "update", "ready": "update"}
+
+
+def is_mended(lab: Lab, node: str, services: tuple[str, ...]) -> None:
+    """``up --refresh`` runs exactly the steps that bring about what differs."""
+    before = starts(lab, node, services)
+    told = lab.hardway("up", "--refresh").stdout
+    steps = set(re.findall(rf"{node}: the step ([\w-]+) runs again", told))
+    assert steps == MENDED_BY
+    assert found(lab, node) == {}
+    after = starts(lab, node, services)
+    assert {name for name in before if before[name] != after[name]} == RESTARTED & set(services)
+    assert not lab.on(node, f"ls -d {UNITS}/kubelet.service.d 2>/dev/null || true").strip()
+    assert not lab.changes("--refresh")
+
+
+def starts(lab: Lab, node: str, services: tuple[str, ...]) -> dict[str, str]:
+    """Service to a number that changes with every start."""
+    said = lab.on(node, f"systemctl show --property=Id,InvocationID {' '.join(services)}")
+    blocks = [dict(line.split("=", 1) for line in one.split()) for one in said.split("\n\n")]
+    return {one["Id"]: one["InvocationID"] for one in blocks if one}
