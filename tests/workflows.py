@@ -19,7 +19,7 @@ HERE = (
 
 ON_MACHINES = (
     './hardway preview --live --refresh --stack "$STACK" --markdown preview.md --page preview.html',
-    './hardway up --stack "$STACK"',
+    './hardway up --refresh --stack "$STACK"',
     './hardway drift --stack "$STACK"',
 )
 """Need a stack's real machines: there the verbs are run by ``tests/machine``, here it is asked
