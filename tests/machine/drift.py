@@ -68,7 +68,7 @@ DRIFTS = {
         told={"link /usr/local/bin/ctr": "-> /usr/bin/true"},
     ),
     "an older program that still runs": Drift(
-        done="cp /usr/local/bin/flanneld /srv/flanneld && new=$(readlink /usr/local/bin/flanneld) && "
+        done="new=$(readlink /usr/local/bin/flanneld) && cp $new /srv/flanneld && "
         "ln -sfn /srv/flanneld /usr/local/bin/flanneld && systemctl restart flanneld && "
         "ln -sfn $new /usr/local/bin/flanneld",
         told={"service flanneld.service": "enabled, runs /srv/flanneld"},
