@@ -25,6 +25,7 @@ from lab.cache import Cache
 from lab.paths import PROJECT
 from plan import layout
 from tests import readme
+from tests.machine import drift
 from tests.machine.lab import STACK, Lab, at_length, brought_up
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
@@ -343,6 +344,29 @@ def test_nothing_secret_is_in_the_state_the_logs_or_the_checkout(lab: Lab) -> No
         assert secret not in lab.transcript
     assert "encryptionsalt" not in lab.file.read_text()
     assert (lab.paths.state / "passphrase").stat().st_mode & 0o777 == 0o600
+
+
+# -- drift -----------------------------------------------------------------------------------------
+
+SERVICES = [f"{name}.service" for name in ("containerd", "kubelet", "kube-proxy", "flanneld")]
+
+
+def test_machines_that_nobody_touched_have_not_drifted(lab: Lab) -> None:
+    assert drift.found(lab, LAST) == {}
+    assert lab.changes("--refresh") == {}
+
+
+@pytest.mark.parametrize("name", drift.DRIFTS)
+def test_a_drift_is_told(lab: Lab, name: str) -> None:
+    drift.is_seen(lab, LAST, name)
+
+
+def test_a_preview_names_the_machine_and_what_drifted(lab: Lab) -> None:
+    drift.is_told_in_a_preview(lab, LAST)
+
+
+def test_up_mends_exactly_what_drifted(lab: Lab) -> None:
+    drift.is_mended(lab, LAST, SERVICES)
 
 
 # -- what changes ----------------------------------------------------------------------------------
