@@ -12,6 +12,7 @@ from lab.paths import PROJECT, lab_paths
 from lab.problem import Problem
 from ops.display import stdout
 from ops.lifecycle import StackOption, read_cluster, ready_stack
+from policy.rule import told as facts
 from policy.rules import judge
 from preview.change import ResourceChange
 from preview.comparing import changes
@@ -162,7 +163,7 @@ def _meaning(
     notes: Sequence[str],
     stack: str,
 ) -> Review:
-    broken = [one for one in judge(found) if one.sentence not in {f.sentence for f in refused}]
+    broken = [one for one in judge(found, facts(found)) if one.sentence not in {f.sentence for f in refused}]
     try:
         return reviewed(
             found, before=before, after=after, findings=(*refused, *broken), notes=notes

@@ -6,7 +6,7 @@ from typing import Any
 
 from preview.change import ResourceChange, Verb
 from preview.comparing import differing
-from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration
+from preview.registration import HIDDEN, SECRET, SIGNATURE, UNKNOWN, Registration
 
 VERBS = {
     "same": Verb.SAME,
@@ -81,6 +81,9 @@ def _registration(state: Mapping[str, Any]) -> Registration:
         deleted_with=_name(state.get("deletedWith", "")) or None,
         protect=bool(state.get("protect")),
         additional_secret_outputs=tuple(state.get("additionalSecretOutputs") or ()),
+        timeouts={
+            key: f"{seconds:g}s" for key, seconds in (state.get("customTimeouts") or {}).items()
+        },
     )
 
 
@@ -95,7 +98,7 @@ def _name(urn: str) -> str:
 def _enveloped(value: Any) -> Any:
     """A value of the document with each secret in an envelope, as a recorder has it."""
     if value == HIDDEN:
-        return {SIGNATURE: SECRET, "value": HIDDEN}
+        return {SIGNATURE: SECRET, "value": UNKNOWN}
     if isinstance(value, Mapping):
         return {key: _enveloped(one) for key, one in value.items()}
     return [_enveloped(one) for one in value] if isinstance(value, list) else value
