@@ -163,7 +163,8 @@ def _meaning(
     notes: Sequence[str],
     stack: str,
 ) -> Review:
-    broken = [one for one in judge(found, facts(found)) if one.sentence not in {f.sentence for f in refused}]
+    known = {one.sentence for one in refused}
+    broken = [one for one in judge(found, facts(found)) if one.sentence not in known]
     try:
         return reviewed(
             found, before=before, after=after, findings=(*refused, *broken), notes=notes
