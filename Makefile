@@ -1,6 +1,6 @@
 # The short ways in. Everything they need is set up by ./hardway itself.
 
-.PHONY: up down test test-all golden bench
+.PHONY: up down test test-all golden picture bench
 
 up:
 	./hardway up
@@ -18,6 +18,10 @@ test-all:
 # Rewrite the golden clusters, to be reviewed as a diff.
 golden:
 	./hardway test tests/plan/test_golden.py --golden
+
+# Draw the default stack anew, for the README.
+picture:
+	./hardway picture
 
 bench:
 	./hardway bench

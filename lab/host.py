@@ -34,3 +34,9 @@ PACKAGES_FOR_TESTS: Mapping[str, str] = {
     "gcc": "builds for Go's race detector and cgo",
     "libc6-dev": "builds with cgo",
 }
+
+PACKAGES_FOR_THE_BROWSER: Mapping[str, str] = {
+    "chromium": "is the browser that opens a preview's page",
+    "chromium-driver": "drives that browser",
+}
+"""Debian's; Ubuntu has the browser as a snap, which opens no page of a test's own folder."""

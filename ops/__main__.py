@@ -43,6 +43,7 @@ def _register() -> None:
         kubeconfig,
         kubectl,
         lifecycle,
+        picture,
         preview,
         ssh,
         tests,
@@ -55,6 +56,7 @@ def _register() -> None:
         verb.register(app)
     doctor.register(app)
     bench.register(app)
+    picture.register(app)
     tests.register(app)
 
 

@@ -11,7 +11,11 @@ import typer
 
 from lab import artifacts, gobuild, image, packages, toolchain
 from lab.cache import Cache
-from lab.host import PACKAGES_FOR_TESTS, packages_for_machines
+from lab.host import (
+    PACKAGES_FOR_TESTS,
+    PACKAGES_FOR_THE_BROWSER,
+    packages_for_machines,
+)
 from lab.paths import PROJECT, lab_paths
 from lab.problem import Problem
 from lab.process import output, run
@@ -70,7 +74,10 @@ def prepare_host() -> None:
     if not packages.supported_system() or os.geteuid() != 0:
         return
     had_sshd = not packages.missing(["openssh-server"])
-    packages.install({**packages_for_machines(), **PACKAGES_FOR_TESTS}, lab_paths(), progress())
+    wanted = {**packages_for_machines(), **PACKAGES_FOR_TESTS}
+    if packages.operating_system().startswith("debian"):
+        wanted.update(PACKAGES_FOR_THE_BROWSER)
+    packages.install(wanted, lab_paths(), progress())
     if not had_sshd and Path("/run/systemd/system").is_dir():
         # Only its program is wanted: nobody asked for a server on this host's port 22.
         output(["systemctl", "disable", "--now", "ssh.service", "ssh.socket"])

@@ -44,7 +44,7 @@ def page(review: Review) -> str:
         policy=_policy(style, script),
         title=_text(f"{review.cluster}: {words.headline(review)}"),
         cluster=_text(review.cluster),
-        headline=_text(words.headline(review)),
+        headline=_text("Nothing changes" if words.silent(review) else words.machines(review)),
         facts=" · ".join(_facts(review)),
         said=_said(review),
         picture=drawing(review),
@@ -92,7 +92,8 @@ def _facts(review: Review) -> Iterator[str]:
     yield f"Kubernetes {_text(words.versions(review))}"
     if compared := words.compared(review):
         yield f"compared: {_text(compared)}"
-    yield f"{words.number(review.unchanged, 'resource')} unchanged"
+    if counts := words.resources(review):
+        yield f"resources: {counts}"
 
 
 def _said(review: Review) -> str:

@@ -69,7 +69,25 @@ def headline(review: Review) -> str:
     """What happens, in one sentence."""
     if silent(review):
         return "Nothing changes."
-    return f"{_machines(review)}{_resources(review)}."
+    counts = f" (resources: {resources(review)})" if resources(review) else ""
+    return f"{machines(review)}{counts}."
+
+
+def machines(review: Review) -> str:
+    """What happens to machines: a sentence without its full stop."""
+    count = Counter(one.verb for one in review.changed)
+    if not count:
+        return "No machine is touched"
+    first, *others = (verb for verb in Verb if count[verb])
+    verbs = [f"{number(count[first], 'machine')} {_is(count[first])} {PASSIVE[first]}"]
+    verbs += [f"{count[verb]} {_is(count[verb])} {PASSIVE[verb]}" for verb in others]
+    return listed(verbs)
+
+
+def resources(review: Review) -> str:
+    """How many resources by what is done with them, such as ``3 changed, 39 left alone``."""
+    counts = {**review.counts, Verb.SAME: review.unchanged}
+    return ", ".join(f"{counts[verb]} {PASSIVE[verb]}" for verb in Verb if counts.get(verb))
 
 
 def versions(review: Review) -> str:
@@ -83,22 +101,6 @@ def compared(review: Review) -> str:
     if review.before and review.after:
         return f"{review.before} to {review.after}"
     return review.before or review.after
-
-
-def _machines(review: Review) -> str:
-    count = Counter(one.verb for one in review.changed)
-    if not count:
-        return "No machine is touched"
-    first, *others = (verb for verb in Verb if count[verb])
-    verbs = [f"{number(count[first], 'machine')} {_is(count[first])} {PASSIVE[first]}"]
-    verbs += [f"{count[verb]} {_is(count[verb])} {PASSIVE[verb]}" for verb in others]
-    return listed(verbs)
-
-
-def _resources(review: Review) -> str:
-    counts = {**review.counts, Verb.SAME: review.unchanged}
-    said = [f"{counts[verb]} {PASSIVE[verb]}" for verb in Verb if counts.get(verb)]
-    return f" (resources: {', '.join(said)})" if said else ""
 
 
 def _is(count: int) -> str:

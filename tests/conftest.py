@@ -15,7 +15,7 @@ from lab.progress import PlainProgress, Silence
 if TYPE_CHECKING:
     from lab.toolchain import Toolchain
 
-TIERS = ("engine", "container", "machine")
+TIERS = ("browser", "engine", "container", "machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,10 +44,16 @@ def _no_containers() -> str | None:
     return None if shutil.which("systemd-nspawn") else "no systemd-nspawn (systemd-container)"
 
 
+def _no_browser() -> str | None:
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"no {' and no '.join(missing)} (chromium, chromium-driver)" if missing else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tiers first; a tier that this computer cannot run is skipped with the reason."""
     items.sort(key=_tier)
     reasons = {
+        "browser": _no_browser(),
         "engine": None if shutil.which("sshd", path="/usr/sbin:/sbin") else "no /usr/sbin/sshd",
         "container": _no_containers(),
         "machine": None if os.geteuid() == 0 else "not root: no network namespaces",

@@ -28,6 +28,7 @@ ALONE = (
     "./hardway artifacts list",
     "./hardway --install-completion",
     "./hardway test tests/lab -k cache",
+    "make picture",
     "make golden",
     "make bench",
 )

@@ -240,7 +240,9 @@
     const above = [];
     for (let at = one.parent; at; at = at.parent) above.unshift(at.label);
     const title = make("h2", "", sign(one.verb), make("span", "", ...marked(one.label)));
-    pane.replaceChildren(make("p", "crumbs", above.join(" › ") || WORDS[one.verb]), title, ...one.show());
+    const head = [make("p", "crumbs", above.join(" › ") || WORDS[one.verb])];
+    if (!one.file) head.push(title);
+    pane.replaceChildren(...head, ...one.show());
     pane.setAttribute("aria-label", one.label);
   }
   function marked(text) {
@@ -276,9 +278,7 @@
     for (const kid of kids) {
       const link = make("a", "", kid.label);
       link.href = `#${kid.id}`;
-      const step = kid.id.includes(".s") ? review.steps[machine.steps[Number(kid.id.split(".s")[1])]] : null;
-      parts.push(make("h3", "", sign(kid.verb), " ", link), make("p", "quiet", step ? about(step) : counted(kid.meta, "entry").replace("entrys", "entries")));
-      if (!step) parts.push(...kid.show());
+      parts.push(make("h3", "", sign(kid.verb), " ", link), ...kid.show());
     }
     return parts;
   }
@@ -305,7 +305,7 @@
     }
   }, { rootMargin: "600px" });
   function lazily(file) {
-    const one = make("section", "file", make("header", "", make("span", "path", file.path)), make("p", "empty", "…"));
+    const one = make("section", "file", make("header", "", make("h2", "path", file.path)), make("p", "empty", "…"));
     one.dataset.file = review.files.indexOf(file);
     coming.observe(one);
     return one;
@@ -318,7 +318,7 @@
       before && after && before !== after ? `${before} → ${after}` : after || before,
       file.restarts ? `restarts ${file.restarts}` : "",
     ].filter(Boolean).join(" · ");
-    const head = make("header", "", sign(file.verb), make("span", "path", ...marked(file.path)), make("span", "how", how));
+    const head = make("header", "", sign(file.verb), make("h2", "path", ...marked(file.path)), make("span", "how", how));
     const one = make("section", "file", head);
     one.setAttribute("aria-label", file.path);
     if (!plus && !minus) one.append(make("p", "empty", file.verb === "update" ? "The content stays as it is." : "The file is empty."));
