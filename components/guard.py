@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-import lzma
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pulumi
@@ -65,14 +66,35 @@ def contents(plan: NodePlan, material: Material) -> Contents:
 
 
 def packed(contents: Contents) -> str:
-    """As one line, as short as it gets."""
-    # Texts begin with the same words, further apart than zlib looks back.
-    return b64encode(lzma.compress(CONTENTS.dump_json(contents), preset=1)).decode()
+    """As one text, as short as it gets."""
+    told = CONTENTS.dump_python(contents, mode="json")
+    # Each by itself: zlib does not look back far enough to see that they begin with the same words.
+    texts = {name: _shortened(text) for name, text in contents.texts.items()}
+    return json.dumps({**told, "items": _shortened(json.dumps(told["items"])), "texts": texts})
 
 
 def unpacked(text: str) -> Contents:
-    """The contents that were packed."""
-    return CONTENTS.validate_json(lzma.decompress(b64decode(text)))
+    """The contents that were packed, by a program with the same scripts."""
+    told = json.loads(text)
+    texts = {name: _whole(each) for name, each in told["texts"].items()}
+    return CONTENTS.validate_python(
+        {**told, "items": json.loads(_whole(told["items"])), "texts": texts}
+    )
+
+
+def _shortened(text: str) -> str:
+    compressor = zlib.compressobj(zdict=_words())
+    return b64encode(compressor.compress(text.encode()) + compressor.flush()).decode()
+
+
+def _whole(text: str) -> str:
+    return zlib.decompressobj(zdict=_words()).decompress(b64decode(text)).decode()
+
+
+@cache
+def _words() -> bytes:
+    """What steps begin with."""
+    return (render.script("turn") + render.script("prelude")).encode()
 
 
 class GuardProvider(Checked):
