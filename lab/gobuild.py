@@ -16,7 +16,7 @@ from lab.paths import lab_paths
 from lab.problem import Problem
 from lab.process import output, run
 from lab.progress import Progress, Task
-from lab.recipe import Recipe
+from lab.recipe import Edit, ModuleFile, Recipe
 
 OLDEST_GO = (1, 26)
 """What the modules of Kubernetes 1.37 and of Pulumi 3.259 ask for."""
@@ -86,7 +86,7 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
     target = str(out / next(iter(recipe.programs))) if alone else f"{out}/"
     run(
         [go, "build", "-o", target, *flags, *recipe.programs.values()],
-        directory=recipe.path,
+        directory=_edited(recipe, recipe.edit, go, cache, scratch) if recipe.edit else recipe.path,
         environment=go_environment(cache, scratch, cgo=recipe.cgo),
         log=log,
         task=task,
@@ -97,10 +97,7 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
         for name, package in recipe.programs.items():
             (out / _default_name(package)).rename(out / name)
     for name, wanted in recipe.files.items():
-        told = output_of_go(
-            go, ["mod", "download", "-json", f"{wanted.module}@{wanted.version}"], recipe, cache
-        )
-        shutil.copyfile(Path(json.loads(told)["Dir"]) / wanted.path, out / name)
+        shutil.copyfile(_module(wanted, go, recipe, cache) / wanted.path, out / name)
     for name, switch in recipe.version_check.items():
         said = _both_outputs([out / name, *switch.split()])
         if recipe.version not in said:
@@ -108,6 +105,38 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
                 f"the built {name} does not say {recipe.version} ({said.strip()[:200]})",
                 f"correct the recipe of {recipe.family} in lab/recipes/recipes.yaml",
             )
+
+
+def _module(wanted: ModuleFile | Edit, go: Path, recipe: Recipe, cache: Cache) -> Path:
+    """Where a module lies, once it is there."""
+    words = ["mod", "download", "-json", f"{wanted.module}@{wanted.version}"]
+    return Path(json.loads(output_of_go(go, words, recipe, cache))["Dir"])
+
+
+def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -> Path:
+    """A directory to build in that takes a module from a copy with the recipe's edit.
+
+    Raises Problem where the text to be replaced is not there once.
+    """
+    place = scratch / "module"
+    copy = place / "edited"
+    # The cache's own files are read-only: contents alone are copied.
+    shutil.copytree(_module(edit, go, recipe, cache), copy, copy_function=shutil.copyfile)
+    file = copy / edit.path
+    text = file.read_text()
+    if text.count(edit.before) != 1:
+        raise Problem(
+            f"{edit.path} of {edit.module} {edit.version} is not what the recipe changes",
+            f"correct the edit of {recipe.family} in lab/recipes/recipes.yaml",
+        )
+    file.write_text(text.replace(edit.before, edit.after))
+    for source in sorted((recipe.path / "added").glob("*.go")):
+        shutil.copyfile(source, file.with_name(source.name))
+    shutil.copyfile(recipe.path / "go.sum", place / "go.sum")
+    # A relative path: the program records it, and must be the same wherever it is built.
+    said = (recipe.path / "go.mod").read_text()
+    (place / "go.mod").write_text(f"{said}\nreplace {edit.module} => ./edited\n")
+    return place
 
 
 def _both_outputs(command: list[object]) -> str:

@@ -23,6 +23,20 @@ class ModuleFile(BaseModel):
     path: str
 
 
+class Edit(BaseModel):
+    """A place in a module's source that is built in another way than it was published."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    module: str
+    version: str
+    path: str
+    """The file; Go files in ``added`` of the recipe's directory are put beside it."""
+    before: str
+    """A text that is in the file exactly once."""
+    after: str
+
+
 class Recipe(BaseModel):
     """One family of programs that is built together, at one version."""
 
@@ -42,6 +56,7 @@ class Recipe(BaseModel):
     version_check: Mapping[str, str] = {}
     """Program name to the arguments that make it print its version."""
     files: Mapping[str, ModuleFile] = {}
+    edit: Edit | None = None
 
     @property
     def path(self) -> Path:
@@ -62,7 +77,8 @@ class Recipe(BaseModel):
     def key(self, architecture: str) -> str:
         """The identity of what this recipe gives: changes with anything that goes in."""
         sources = {str(f.relative_to(self.path)): sha256_of(f) for f in self.sources()}
-        return digest_of(["go", architecture, self.model_dump(mode="json"), sources])
+        said = self.model_dump(mode="json", exclude=None if self.edit else {"edit"})
+        return digest_of(["go", architecture, said, sources])
 
 
 @cache

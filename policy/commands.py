@@ -16,8 +16,8 @@ LIMIT = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
-OWN = ("pulumi:index:", "pulumi:pulumi:", "pulumi-python:")
-"""Resources of the engine and of its SDK, whose versions requirements.txt and lab/ pin."""
+OWN = frozenset({"pulumi", "pulumi-python"})
+"""What the engine and its SDK bring themselves, whose versions requirements.txt and lab/ pin."""
 
 
 def each(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], Violations]:
@@ -140,10 +140,10 @@ def plugins_have_versions(changes: Changes) -> Violations:
     """Each plugin is asked for in one version."""
     for change in changes:
         one = change.after
-        if one is None or not one.custom or one.kind.startswith(OWN):
+        if one is None or not one.custom:
             continue
-        if not VERSION.match(one.version):
-            plugin = one.kind.removeprefix("pulumi:providers:").partition(":")[0]
+        plugin = one.kind.removeprefix("pulumi:providers:").partition(":")[0]
+        if plugin not in OWN and not VERSION.match(one.version):
             sentence = (
                 f"{one.name} takes any version of the plugin {plugin}, so the same program would "
                 "do something else tomorrow; pin its package in requirements.txt"

@@ -1,0 +1,86 @@
+"""The policy pack in previews of the real CLI: a clean program passes, a spoiled one is stopped."""
+
+from pathlib import Path
+
+import pytest
+
+from preview.registration import HIDDEN
+from tests.engine.stack import Run, Stack
+
+pytestmark = pytest.mark.engine
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACK = ("--policy-pack", str(PROJECT / "policy" / "pack"))
+
+# The program's own modules are at hand, as in the project itself.
+HERE = {"PYTHONPATH": str(PROJECT)}
+
+CLEAN = """
+from ipaddress import IPv4Address
+
+from components.remote import Login, remote_command
+
+key = "-----BEGIN OPENSSH PRIVATE KEY-----\\nhunter2hunter2\\n-----END OPENSSH PRIVATE KEY-----\\n"
+login = Login(
+    address=IPv4Address("127.0.0.1"),
+    private_key=Output.secret(key),
+    host_key="ssh-ed25519 AAAA",
+)
+machine = pulumi.Stash("machine", input="a machine")
+
+
+def step(name, script, **words):
+    return remote_command(name, script, login=login, machine=machine, parent=machine, **words)
+
+
+step("machine-etcd", "artifact etcd %s 0555\\n" % ("0" * 64))
+step("machine-identity", key, secret=True)
+"""
+
+
+def said(run: Run, name: str) -> str:
+    """What the pack says of a resource."""
+    found = (event.get("policyEvent", {}) for event in run.events)
+    return "\n".join(
+        f"{each['policyName']}: {each['message']}"
+        for each in found
+        if each and each.get("resourceUrn", "").endswith(f"::{name}")
+    )
+
+
+def test_a_clean_program_passes(stack: Stack) -> None:
+    stack.write(CLEAN)
+    run = stack.preview(*PACK, environment=HERE)
+    assert "hardway@v1.0.0" in run.text
+    assert run.steps().keys() == {"machine-etcd", "machine-identity"}
+    assert not [event for event in run.events if "policyEvent" in event]
+
+
+@pytest.mark.parametrize(
+    ("rule", "spoiled"),
+    [
+        ("no-private-key-in-the-clear", 'step("spoiled", key)'),
+        ("artifact-has-a-digest", 'step("spoiled", "artifact etcd latest 0555\\n")'),
+        (
+            "command-is-only-updated",
+            'remote.Command("spoiled", connection=to("a"), triggers=["a"])',
+        ),
+        ("command-knows-its-host", 'remote.Command("spoiled", connection=to("a"))'),
+        (
+            "secret-script-stays-hidden",
+            'remote.Command("spoiled", connection=to("a"), stdin=Output.secret(key))',
+        ),
+    ],
+)
+def test_a_spoiled_one_is_stopped_in_the_rules_words_without_a_secret(
+    rule: str, spoiled: str, stack: Stack
+) -> None:
+    stack.write(f"{CLEAN}\n{spoiled}\n", a={"host": "127.0.0.1", "user": "root"})
+    run = stack.preview(*PACK, fails=True, environment=HERE)
+    assert f"{rule}: " in said(run, "spoiled")
+    assert "mandatory" in run.text
+    assert said(run, "machine-etcd") == said(run, "machine-identity") == ""
+    assert "hunter2" not in run.text
+    assert "hunter2" not in run.logged()
+    assert HIDDEN not in said(run, "spoiled")
+    stack.preview(environment=HERE)
