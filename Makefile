@@ -1,12 +1,16 @@
 # The short ways in. Everything they need is set up by ./hardway itself.
 
-.PHONY: up down test test-all golden picture bench
+.PHONY: up down preview test test-all golden picture bench
 
 up:
 	./hardway up
 
 down:
 	./hardway down
+
+# What this checkout would change of the main branch's cluster; needs no machine and no state.
+preview:
+	./hardway preview
 
 test:
 	./hardway test

@@ -1,7 +1,9 @@
 """``preview``: what a change does to which machine, before anybody does it."""
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +60,7 @@ def preview(
         Path | None,
         typer.Option("--page", metavar="FILE", help="One HTML file with everything in it."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show what a change does: machines, files line by line, certificates, restarts.
 
@@ -76,9 +79,12 @@ def preview(
     for place, text in ((to_markdown, markdown), (to_page, _page)):
         if place:
             write_atomically(place, text(review).encode())
-    for line in shown(review):
-        stdout.print(line)
-    stdout.print(f"[dim]{time.monotonic() - started:.1f} s[/]")
+    if as_json:
+        print(json.dumps(asdict(review), indent=1))
+    else:
+        for line in shown(review):
+            stdout.print(line)
+        stdout.print(f"[dim]{time.monotonic() - started:.1f} s[/]")
     if review.findings:
         raise typer.Exit(1)
 

@@ -14,6 +14,7 @@ ON_A_CLUSTER = (
     "./hardway kubeconfig --remove",
     "./hardway ssh master -- uptime",
     "./hardway diagnose",
+    "./hardway preview --live",
     "./hardway pulumi preview --diff",
     'eval "$(./hardway env)"',
 )
@@ -28,6 +29,8 @@ ALONE = (
     "./hardway artifacts list",
     "./hardway --install-completion",
     "./hardway test tests/lab -k cache",
+    "make preview",
+    "./hardway preview --base HEAD~1",
     "make picture",
     "make golden",
     "make bench",

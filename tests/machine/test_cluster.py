@@ -25,7 +25,7 @@ from lab.cache import Cache
 from lab.paths import PROJECT
 from plan import layout
 from tests import readme
-from tests.machine import drift
+from tests.machine import drift, previews
 from tests.machine.lab import STACK, Lab, at_length, brought_up
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
@@ -344,6 +344,26 @@ def test_nothing_secret_is_in_the_state_the_logs_or_the_checkout(lab: Lab) -> No
         assert secret not in lab.transcript
     assert "encryptionsalt" not in lab.file.read_text()
     assert (lab.paths.state / "passphrase").stat().st_mode & 0o777 == 0o600
+
+
+# -- previews --------------------------------------------------------------------------------------
+
+
+def test_a_preview_with_a_host_and_one_without_tell_the_same(lab: Lab) -> None:
+    previews.with_a_host_and_without_one_they_are_the_same(lab)
+
+
+def test_a_preview_changes_nothing(lab: Lab) -> None:
+    previews.it_changes_nothing(lab)
+
+
+def test_a_preview_tells_no_secret_and_nothing_else_does(lab: Lab) -> None:
+    previews.no_secret_is_told(lab)
+
+
+@at_length
+def test_a_preview_needs_no_running_cluster(lab: Lab) -> None:
+    previews.it_needs_no_running_cluster(lab)
 
 
 # -- drift -----------------------------------------------------------------------------------------

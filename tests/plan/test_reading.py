@@ -28,9 +28,8 @@ def test_all_of_a_step_is_read_back(name: str) -> None:
         assert told.needs == {one.name: started_with(one) for one in step.units}
         assert told.links == {link.path: link.target for link in step.links}
         assert told.artifacts == {
-            one.name: f"sha256:{one.sha256}" if one.sha256 else one.archive.digest
+            one.name: one.archive.digest if one.archive else f"sha256:{one.sha256}"
             for one in step.artifacts
-            if one.sha256 or one.archive
         }
         assert told.directories.keys() == {one.path for one in step.directories}
         assert told.packages == step.packages
