@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pulumi
@@ -27,6 +28,10 @@ T = TypeVar("T")
 ROUNDS = 3
 """Mending may show more: whoever runs an artifact that is not its own runs it still once that is
 right again."""
+
+ATTEMPTS, PAUSE = 12, 5
+"""How often a machine is asked after a change, and the seconds in between: one that has just been
+given work may not answer at once. A refresh asks once, since its machine may well be gone."""
 
 STEP = "exec bash -euo pipefail -s"
 RELOAD = "systemctl daemon-reload"
@@ -157,10 +162,14 @@ def _made_so(props: Mapping[str, Any]) -> int:
     async def mend(machines: "Machines", node: str) -> int:
         return int(bool(await mended(machines, node, contents, secrets)))
 
-    try:
-        return _with_machine(props["login"], mend)
-    except Unreachable as error:
-        raise Drifted(f"{error}, so it cannot be compared with its plan") from error
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return _with_machine(props["login"], mend)
+        except Unreachable as error:
+            if not left:
+                raise Drifted(f"{error}, so it cannot be compared with its plan") from error
+            sleep(PAUSE)
+    raise AssertionError
 
 
 async def mended(
