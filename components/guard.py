@@ -162,14 +162,15 @@ def _made_so(props: Mapping[str, Any]) -> int:
     async def mend(machines: "Machines", node: str) -> int:
         return int(bool(await mended(machines, node, contents, secrets)))
 
-    for left in reversed(range(ATTEMPTS)):
+    left = ATTEMPTS
+    while True:
         try:
             return _with_machine(props["login"], mend)
         except Unreachable as error:
+            left -= 1
             if not left:
                 raise Drifted(f"{error}, so it cannot be compared with its plan") from error
-            sleep(PAUSE)
-    raise AssertionError
+        sleep(PAUSE)
 
 
 async def mended(
