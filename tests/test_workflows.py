@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 import typer.main
 
-from lab import toolchain
+from lab import gobuild, toolchain
 from lab.cache import Cache
-from lab.paths import PROJECT
+from lab.paths import PROJECT, LabPaths
+from lab.problem import Problem
+from lab.progress import Silence
+from lab.recipe import recipe
 from tests import workflows
 from tests.workflows import Job
 
@@ -111,6 +114,17 @@ def test_zizmor_finds_nothing() -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "No findings to report" in done.stdout
+
+
+@pytest.mark.engine
+def test_actionlint_finds_nothing(paths: LabPaths) -> None:
+    try:
+        built = gobuild.build(recipe("actionlint", "1.7.12"), Cache(), Silence(), paths.logs)
+    except Problem as problem:
+        pytest.skip(f"actionlint cannot be had: {problem}")
+    program = Cache().blob(built.files["actionlint"])
+    done = subprocess.run([program, "-no-color"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # -- their shell lines -----------------------------------------------------------------------------

@@ -109,6 +109,18 @@ class Stack:
     ) -> Run:
         return self._run("preview", *words, fails=fails, environment=environment)
 
+    def preview_as_json(self, *, environment: Mapping[str, str] | None = None) -> str:
+        """The preview as one document."""
+        done = subprocess.run(
+            [self._pulumi, "preview", "--json", "--stack", "test"],
+            cwd=self.directory,
+            env={**self._environment, **(environment or {})},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout
+
     def export(self) -> str:
         """The state with its secrets in the clear."""
         done = subprocess.run(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from policy.rules import judge
+from preview.engine import told
 from preview.registration import HIDDEN
 from tests.engine.stack import Run, Stack
 
@@ -84,3 +86,21 @@ def test_a_spoiled_one_is_stopped_in_the_rules_words_without_a_secret(
     assert "hunter2" not in run.logged()
     assert HIDDEN not in said(run, "spoiled")
     stack.preview(environment=HERE)
+
+
+def test_the_rules_say_the_same_of_what_the_engine_tells(stack: Stack) -> None:
+    spoiled = 'remote.Command("spoiled", connection=to("a"), triggers=["a"], stdin=key)'
+    stack.write(f"{CLEAN}\n{spoiled}\n", a={"host": "127.0.0.1", "user": "root"})
+    changes = told(stack.preview_as_json(environment=HERE))
+    broken = {
+        (one.resource, one.rule)
+        for one in judge(changes)
+        # The machine here is none that a hypervisor made.
+        if one.rule != "command-dies-with-its-machine"
+    }
+    assert broken == {
+        ("spoiled", "no-private-key-in-the-clear"),
+        ("spoiled", "command-has-limits"),
+        ("spoiled", "command-is-only-updated"),
+        ("spoiled", "command-is-the-shell"),
+    }

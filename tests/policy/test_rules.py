@@ -267,6 +267,7 @@ PRIVATE: dict[str, Callable[[], str]] = {
     "openssh in base64 of the other alphabet": lambda: base64.urlsafe_b64encode(
         openssh().encode()
     ).decode(),
+    "base64 of base64": lambda: in_base64(in_base64(pem())),
     "base64 behind a path": lambda: f"data/{in_base64(pem())}",
     "wrapped base64": lambda: base64.encodebytes(pem().encode()).decode(),
     "kubeconfig": lambda: kubeconfig({"client-key-data": in_base64(pem())}),
@@ -292,6 +293,12 @@ def test_what_is_private_is_found_in_every_dress_and_is_not_repeated(kind: str) 
         assert not any(line in found.sentence for line in text.splitlines() if len(line) > 9)
     hidden = with_inputs(environment=secret({"deep": [{"deeper": text}]}))
     assert judge(spoiled(made("default"), READABLE, hidden)) == ()
+
+
+def test_the_key_above_a_value_tells_what_it_is() -> None:
+    structured = with_inputs(environment={"client-key-data": in_base64("a key"), "token": "short"})
+    (found,) = judge(spoiled(made("default"), READABLE, structured))
+    assert "a kubeconfig's private key in its input environment" in found.sentence
 
 
 # -- etcd ------------------------------------------------------------------------------------------
