@@ -104,7 +104,7 @@ def _dangers(review: Review) -> Iterator[Fold]:
     yield _list(
         "**Rules that this change breaks:**",
         (
-            f"**{_text(one.rule)}** {_code(one.resource) + ': ' if one.resource else ''}"
+            f"**{_code(one.rule)}** {_code(one.resource) + ': ' if one.resource else ''}"
             f"{_text(one.sentence)}"
             for one in review.findings
         ),

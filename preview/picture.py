@@ -305,7 +305,7 @@ def _box(kind: str, x: float, y: float, wide: float, high: float, round_: int = 
 
 def _label(x: float, y: float, text: str, kind: str, room: float) -> str:
     """A text that is cut where it finds no room; no font is measured, so room is not used up."""
-    each = 10.5 if "title" in kind else 7.4 if "mono" in kind else 6.4 if "small" in kind else 7.6
+    each = 10.5 if "title" in kind else 7.4 if "mono" in kind else 5.9 if "small" in kind else 7.6
     most, plain = max(3, int(room / each)), flat(text)
     shown = plain if len(plain) <= most else plain[: most - 1] + "…"
     of = f' class="{kind}"' if kind else ""

@@ -289,7 +289,7 @@
       step.restarts ? `restarts ${step.restarts}` : "",
       step.why,
       step.hidden ? "its text has keys in it and is never shown" : "",
-    ].filter(Boolean).join(" · ") || "is carried out again";
+    ].filter(Boolean).join(" · ") || (step.verb === "create" ? "is carried out" : "is carried out again");
   }
   function stepView(step) {
     const parts = [make("p", "quiet", about(step))];

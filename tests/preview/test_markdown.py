@@ -164,5 +164,5 @@ def test_contents_are_shown_as_they_are() -> None:
 
 def test_dangers_come_before_machines() -> None:
     text = markdown(SAMPLES["dangerous"]())
-    assert text.index("**quorum**") < text.index("**Danger:**") < text.index("| machine |")
+    assert text.index("**`quorum`**") < text.index("**Danger:**") < text.index("| machine |")
     assert text.index("**Danger:**") < text.index("**Notice:**")
