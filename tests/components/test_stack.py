@@ -15,13 +15,19 @@ from components.guard import unpacked
 from components.remote import SHELL
 from components.stack import declare
 from lab.paths import PROJECT
+from preview.recorder import record
+from preview.recording import registration
+from preview.registration import Registration, is_secret
 from spec.cluster import ArtifactSource, Cluster, parse
 from spec.hypervisor import Libvirt
 from spec.offer import OFFER_VARIABLE, Offer
-from tests.components.recording import Recorder, Registration, is_secret, record
 from tests.plan.golden import GOLDEN, MIRROR, NAMES, digests
 
 COMMAND = "command:remote:Command"
+DOMAIN = "libvirt:index/domain:Domain"
+
+Declared = tuple[Registration, ...]
+
 MADE = [name for name in NAMES if name != "existing"]
 """The golden clusters whose machines a libvirt makes."""
 
@@ -58,33 +64,34 @@ def _no_other_offer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OFFER_VARIABLE, raising=False)
 
 
-def declared(place: Path, value: dict[str, Any], stack: str = "dev") -> Recorder:
+def declared(place: Path, value: dict[str, Any], stack: str = "dev") -> Declared:
     """Everything that the program registers for this configuration."""
     file = place / "offer.json"
     file.write_text(offer(value.get("kubernetes")).model_dump_json())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(OFFER_VARIABLE, str(file))
-        return record(declare, stack=stack, config={"hardway:cluster": json.dumps(value)})
+        recorder = record(declare, stack=stack, config={"hardway:cluster": json.dumps(value)})
+    return tuple(registration(one) for one in recorder.seen)
 
 
 @cache
-def _golden(place: Path, name: str) -> Recorder:
+def _golden(place: Path, name: str) -> Declared:
     return declared(place, described(name), name)
 
 
 @pytest.fixture(params=MADE)
-def golden(request: pytest.FixtureRequest, place: Path) -> tuple[Cluster, Recorder]:
+def golden(request: pytest.FixtureRequest, place: Path) -> tuple[Cluster, Declared]:
     name = request.param
     return parse(described(name), name=name), _golden(place, name)
 
 
-def of_kind(recorder: Recorder, kind: str) -> list[Registration]:
-    found = [one for one in recorder.seen if one.kind == kind]
+def of_kind(recorder: Declared, kind: str) -> list[Registration]:
+    found = [one for one in recorder if one.kind == kind]
     assert found, kind
     return found
 
 
-def commands(recorder: Recorder) -> dict[str, Registration]:
+def commands(recorder: Declared) -> dict[str, Registration]:
     return {one.name: one for one in of_kind(recorder, COMMAND)}
 
 
@@ -102,18 +109,14 @@ def plain(value: Any) -> Iterator[str]:
         yield str(value)
 
 
-def named(urn: str) -> str:
-    return urn.rpartition("::")[2]
-
-
 # -- how many --------------------------------------------------------------------------------------
 
 
 def test_a_machine_costs_ten_resources_or_twelve_and_the_cluster_a_dozen(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    custom = [one.name for one in recorder.seen if one.request.custom]
+    custom = [one.name for one in recorder if one.custom]
     own: dict[str, list[str]] = {name: [] for name in spec.machines}
     shared: list[str] = []
     for name in custom:
@@ -130,7 +133,7 @@ def test_a_machine_costs_ten_resources_or_twelve_and_the_cluster_a_dozen(
 
 
 def test_names_begin_with_the_machine_and_never_with_a_position(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
     for name in commands(recorder):
@@ -141,16 +144,15 @@ def test_names_begin_with_the_machine_and_never_with_a_position(
 
 
 def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
     for name, command in commands(recorder).items():
-        request = command.request
-        machine = named(request.deletedWith)
-        assert "libvirt:index/domain:Domain" in request.deletedWith
+        machine = command.deleted_with
+        assert machine in {one.name for one in of_kind(recorder, DOMAIN)}
         assert name.startswith(f"{machine}-")
-        assert re.fullmatch(r"\d+s", request.customTimeouts.create)
-        assert request.customTimeouts.update == request.customTimeouts.create
+        assert re.fullmatch(r"\d+s", command.timeouts["create"])
+        assert command.timeouts["update"] == command.timeouts["create"]
         connection = command.inputs["connection"]["value"]
         assert connection["hostKey"].startswith("ssh-ed25519 ")
         assert connection["host"] == str(spec.machines[machine].address)
@@ -161,7 +163,7 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
 
 
 def test_only_what_holds_keys_is_hidden_and_it_is_neither_logged_nor_kept_readable(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
     hidden = set()
@@ -169,7 +171,7 @@ def test_only_what_holds_keys_is_hidden_and_it_is_neither_logged_nor_kept_readab
         if is_secret(command.inputs["stdin"]):
             hidden.add(name)
             assert command.inputs["logging"] == "none"
-            assert {"stdout", "stderr"} <= set(command.request.additionalSecretOutputs)
+            assert {"stdout", "stderr"} <= set(command.additional_secret_outputs)
             assert (
                 "PRIVATE KEY" in command.inputs["stdin"]["value"]
                 or "client-key-data" in (command.inputs["stdin"]["value"])
@@ -178,24 +180,24 @@ def test_only_what_holds_keys_is_hidden_and_it_is_neither_logged_nor_kept_readab
     assert hidden == {f"{m}-identity" for m in spec.machines} | {f"{first}-add-ons-apply"}
 
 
-def test_no_private_key_is_outside_a_secret(golden: tuple[Cluster, Recorder]) -> None:
+def test_no_private_key_is_outside_a_secret(golden: tuple[Cluster, Declared]) -> None:
     _, recorder = golden
-    for one in recorder.seen:
+    for one in recorder:
         text = "\n".join(plain(one.inputs))
         assert "PRIVATE KEY" not in text, one.name
         assert "client-key-data" not in text, one.name
-    keys = [str(one.inputs) for one in recorder.seen if "PRIVATE KEY" in str(one.inputs)]
+    keys = [str(one.inputs) for one in recorder if "PRIVATE KEY" in str(one.inputs)]
     assert len(keys) > 3, "the search above looks at something"
 
 
 def test_steps_come_in_the_order_in_which_they_need_each_other(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
     found = commands(recorder)
 
     def before(name: str) -> set[str]:
-        direct = {named(urn) for urn in found[name].request.dependencies} & found.keys()
+        direct = set(found[name].dependencies) & found.keys()
         return direct.union(*map(before, direct)) if direct else set()
 
     for machine in spec.machines:
@@ -212,13 +214,13 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
             assert {f"{m}-etcd" for m in spec.etcd_members} <= before(f"{machine}-control-plane")
     applied = f"{spec.control_planes[0]}-add-ons-apply"
     assert not {name for name in before(applied) if name.endswith("-node")}, "it waits for them"
-    ready = next(one for one in recorder.seen if one.name == "ready")
-    waited = {named(urn) for urn in ready.request.dependencies} & found.keys()
+    ready = next(one for one in recorder if one.name == "ready")
+    waited = set(ready.dependencies) & found.keys()
     assert found.keys() - waited.union(*map(before, waited)) == set()
 
 
 def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_hidden(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
     guards = {one.name: one for one in of_kind(recorder, "pulumi-python:dynamic/hardway:Guard")}
@@ -226,11 +228,11 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
     found = commands(recorder).keys()
     for machine in spec.machines:
         guard = guards[f"{machine}-guard"]
-        assert named(guard.request.deletedWith) == machine
+        assert guard.deleted_with == machine
         steps = {name for name in found if name.startswith(f"{machine}-")}
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply"}
-        assert {named(urn) for urn in guard.request.dependencies} >= steps
+        assert set(guard.dependencies) >= steps
         for hidden in ("login", "plan", "secrets"):
             assert is_secret(guard.inputs[hidden])
         contents = unpacked(guard.inputs["plan"]["value"])
@@ -247,12 +249,12 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
 
 
 def test_a_machine_that_was_mended_has_its_cluster_asked_again(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    ready = next(one for one in recorder.seen if one.name == "ready")
+    ready = next(one for one in recorder if one.name == "ready")
     assert ready.inputs["changes"]["repairs"].keys() == spec.machines.keys()
-    waited = {named(urn) for urn in ready.request.dependencies}
+    waited = set(ready.dependencies)
     assert {f"{machine}-guard" for machine in spec.machines} <= waited
 
 
@@ -260,36 +262,36 @@ def test_a_machine_that_was_mended_has_its_cluster_asked_again(
 
 
 def test_keys_are_kept_and_a_disk_survives_a_new_base_image(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     _, recorder = golden
     for stash in of_kind(recorder, "pulumi:index:Stash"):
-        assert list(stash.request.ignoreChanges) == ["input"]
+        assert list(stash.ignore_changes) == ["input"]
     for volume in of_kind(recorder, "libvirt:index/volume:Volume"):
-        assert "baseVolumeName" in volume.request.ignoreChanges
-    for domain in of_kind(recorder, "libvirt:index/domain:Domain"):
-        assert set(domain.request.ignoreChanges) == {"kernel", "initrd", "cmdlines"}
+        assert "baseVolumeName" in volume.ignore_changes
+    for domain in of_kind(recorder, DOMAIN):
+        assert set(domain.ignore_changes) == {"kernel", "initrd", "cmdlines"}
 
 
 def test_every_resource_of_libvirt_has_the_explicit_provider(
-    golden: tuple[Cluster, Recorder],
+    golden: tuple[Cluster, Declared],
 ) -> None:
     _, recorder = golden
-    for one in recorder.seen:
+    for one in recorder:
         if one.kind.startswith("libvirt:"):
-            assert "pulumi:providers:libvirt::libvirt" in one.request.provider
+            assert one.provider == "libvirt"
 
 
 def test_addresses_are_static_and_macs_differ_and_stay(
-    golden: tuple[Cluster, Recorder], place: Path, request: pytest.FixtureRequest
+    golden: tuple[Cluster, Declared], place: Path, request: pytest.FixtureRequest
 ) -> None:
     spec, recorder = golden
     name = request.node.callspec.params["golden"]
 
-    def macs(of: Recorder) -> dict[str, str]:
+    def macs(of: Declared) -> dict[str, str]:
         return {
             domain.name: domain.inputs["networkInterfaces"][0]["mac"]
-            for domain in of_kind(of, "libvirt:index/domain:Domain")
+            for domain in of_kind(of, DOMAIN)
         }
 
     first = macs(recorder)
@@ -309,12 +311,13 @@ def test_addresses_are_static_and_macs_differ_and_stay(
         assert "ed25519_private" in user_data["ssh_keys"]
 
 
-def test_children_are_registered_under_their_component(golden: tuple[Cluster, Recorder]) -> None:
+def test_children_are_registered_under_their_component(golden: tuple[Cluster, Declared]) -> None:
     spec, recorder = golden
-    for one in recorder.seen:
+    components = {one.name for one in recorder if one.kind.startswith("hardway:index:")}
+    for one in recorder:
         if one.kind != "pulumi:pulumi:Stack" and one.kind != "hardway:index:Cluster":
-            assert "hardway:index:" in one.request.parent, one.name
-    roles = {(one.kind.rpartition(":")[2], one.name) for one in recorder.seen}
+            assert one.parent in components, one.name
+    roles = {(one.kind.rpartition(":")[2], one.name) for one in recorder}
     assert ("Cluster", spec.name) in roles
     assert {("EtcdMember", name) for name in spec.etcd_members} <= roles
     assert {("ControlPlane", name) for name in spec.control_planes} <= roles
@@ -324,8 +327,8 @@ def test_children_are_registered_under_their_component(golden: tuple[Cluster, Re
 # -- the whole -------------------------------------------------------------------------------------
 
 
-def readable(recorder: Recorder) -> dict[str, list[str]]:
-    return {one.name: list(plain(one.inputs)) for one in recorder.seen}
+def readable(recorder: Declared) -> dict[str, list[str]]:
+    return {one.name: list(plain(one.inputs)) for one in recorder}
 
 
 def test_another_minion_changes_what_counts_nodes_and_nothing_of_other_machines(
