@@ -18,7 +18,7 @@ pytestmark = [
 
 CLUSTER = {
     "networks": {"machines": "192.168.1.0/24"},
-    "machines": {"solo": {"address": "192.168.1.10", "cpus": 2}},
+    "machines": {"solo": {"address": "192.168.1.10", "cpus": 2, "memory": 3072}},
     "runtime": "docker",
     "flannel": {"store": "kubernetes"},
     "proxy_mode": "iptables",
