@@ -36,8 +36,8 @@ class Browser:
         self.media(("prefers-color-scheme", scheme))
         self.wide(width)
         self.driver.get("about:blank")
-        self.driver.get_log("browser")
-        self.driver.get_log("performance")
+        self._log("browser")
+        self._log("performance")
         self.driver.get(f"{page.as_uri()}{query}")
         if self.run("return localStorage.length"):
             self.run("localStorage.clear()")
@@ -82,13 +82,17 @@ class Browser:
             time.sleep(0.05)
         return found
 
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        """What was written to a log since it was last read."""
+        return list(self.driver.execute("getLog", {"type": kind})["value"])
+
     def complaints(self) -> list[str]:
         """What the console has said since the page was opened."""
-        return [str(one["message"]) for one in self.driver.get_log("browser")]
+        return [str(one["message"]) for one in self._log("browser")]
 
     def requests(self) -> list[str]:
         """Addresses that were asked for since the page was opened."""
-        messages = [one["message"] for one in self.driver.get_log("performance")]
+        messages = [one["message"] for one in self._log("performance")]
         return [
             message.partition('"url":"')[2].partition('"')[0]
             for message in messages
