@@ -17,7 +17,7 @@ from plan.held import (
     differences,
 )
 from probe.access import Access
-from probe.machines import Machines, Unreachable
+from probe.machines import Done, Machines, Unreachable
 from probe.pods import script
 
 SECONDS = 120
@@ -71,9 +71,9 @@ async def observed(
     """How each thing is, by its key: in the words of ``wanted`` where it is as it must be.
 
     ``secrets`` is the sha256 of each secret file by its path. Raises Unreachable where the machine
-    cannot be asked or does not answer all of it.
+    cannot be asked, also a second time, or does not answer all of it.
     """
-    done = await machines.run(node, script("observe"), timeout=SECONDS, input=question(items))
+    done = await _answer(machines, node, question(items))
     if done.status != 0 or not done.stdout.endswith(f"{ALL}\n"):
         raise Unreachable(f"{node} does not say what it holds ({done.said})")
     facts = read(done.stdout)
@@ -83,6 +83,14 @@ async def observed(
     units = {item.key: unit for item, unit in zip(services, facts.units, strict=True)}
     told = {item.key: _told(item, facts, units, secrets) for item in items}
     return told | dict(_started_with_others(items, facts, units, told))
+
+
+async def _answer(machines: Machines, node: str, given: str) -> Done:
+    try:
+        return await machines.run(node, script("observe"), timeout=SECONDS, input=given)
+    except Unreachable:
+        # One that is busy, above all an emulated one, may take longer to let somebody in.
+        return await machines.run(node, script("observe"), timeout=SECONDS, input=given)
 
 
 def question(items: Iterable[Item]) -> str:

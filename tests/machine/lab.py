@@ -130,7 +130,7 @@ class Lab:
         return {
             step["urn"].rpartition("::")[2]: step["op"]
             for step in told["steps"]
-            if step["op"] != "same"
+            if step["op"] not in ("same", "refresh")
         }
 
     # -- its libvirt ---------------------------------------------------------------------------
