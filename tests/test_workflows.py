@@ -19,6 +19,7 @@ from lab.problem import Problem
 from lab.progress import Silence
 from lab.recipe import recipe
 from tests import workflows
+from tests.checkout import Checkout
 from tests.workflows import Job
 
 PINNED = re.compile(r"\s*- uses: ([\w./-]+)@([0-9a-f]{40}) # v(\d+\.\d+\.\d+)$")
@@ -152,54 +153,24 @@ def test_the_verb_of_a_line_takes_its_words(line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As a runner has it: this checkout's files on top of its history."""
-    place = tmp_path_factory.mktemp("runner") / "hardway"
-    subprocess.run(["git", "clone", "--quiet", PROJECT, place], check=True)
-    shutil.copytree(
-        PROJECT,
-        place,
-        ignore=shutil.ignore_patterns(".git", ".venv*", ".*_cache", ".hypothesis"),
-        dirs_exist_ok=True,
-    )
-    return place
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("runner"))
 
 
-def run(line: str, checkout: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """A line as the runner runs it."""
-    home = checkout.parent / "home"
-    home.mkdir(exist_ok=True)
-    return subprocess.run(
-        ["bash", "-e", "-c", line],
-        cwd=checkout,
-        env={
-            **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
-            "HOME": str(home),
-            "XDG_CACHE_HOME": str(Cache().root.parent),
-            "XDG_STATE_HOME": str(home / "state"),
-            **more,
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_the_preview_of_a_request_needs_the_checkout_alone(checkout: Path) -> None:
-    stack = checkout / "Pulumi.dev.yaml"
-    stack.write_text(stack.read_text().replace("minion2", "minion3"))
+def test_the_preview_of_a_request_needs_the_checkout_alone(checkout: Checkout) -> None:
+    checkout.change(machines={"master": {"address": "192.168.1.10", "roles": "ai"}})
     (line,) = [one for one in workflows.HERE if "preview" in one]
-    done = run(line, checkout, STACK="dev", BASE="HEAD")
+    done = checkout.run("env", "STACK=dev", "BASE=HEAD", "bash", "-e", "-c", line)
     assert done.returncode == 0, done.stdout + done.stderr
-    report = (checkout / "preview.md").read_text()
-    assert "minion3" in report
+    report = (checkout.folder / "preview.md").read_text()
+    assert "minion2" in report
     assert len(report) < 64000, "whole in a comment"
-    assert "minion3" in (checkout / "preview.html").read_text()
+    assert "minion2" in (checkout.folder / "preview.html").read_text()
 
 
-def test_the_unit_tests_are_those_without_marks(checkout: Path) -> None:
+def test_the_unit_tests_are_those_without_marks(checkout: Checkout) -> None:
     (line,) = [one for one in workflows.HERE if "test" in one]
-    done = run(f"{line} --collect-only -q tests/spec tests/engine", checkout)
+    done = checkout.run("bash", "-e", "-c", f"{line} --collect-only -q tests/spec tests/engine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tests/spec/" in done.stdout
     assert "tests/engine/" not in done.stdout
