@@ -4,6 +4,9 @@ from base64 import b64encode
 
 import yaml
 
+# libyaml's, which PyYAML's wheels have inside: its own looks at each character of the long lines.
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 
 def kubeconfig(
     *,
@@ -19,7 +22,7 @@ def kubeconfig(
     ``server`` is the API server's URL. The text has a private key in it.
     """
     context = f"{user}@{cluster_name}"
-    return yaml.safe_dump(
+    text: str = yaml.dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
@@ -44,8 +47,10 @@ def kubeconfig(
             "contexts": [{"name": context, "context": {"cluster": cluster_name, "user": user}}],
             "current-context": context,
         },
+        Dumper=_DUMPER,
         sort_keys=False,
     )
+    return text
 
 
 def _base64(text: str) -> str:
