@@ -1,19 +1,25 @@
 """``bench``: figures as ratios within one run, since no two computers are alike."""
 
+import json
+import tempfile
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Network
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from lab.paths import PROJECT
 from ops.bench_machines import bench_machines
 from ops.display import stdout
 from plan import render
 from plan.cluster import cluster_plan
 from plan.model import Source
+from preview.recording import recorded
 from spec.artifacts import artifact_rows
-from spec.cluster import Cluster, parse
+from spec.cluster import parse
 from spec.versions import versions_for
 
 SIZES = (5, 50, 500)
@@ -34,38 +40,56 @@ def bench(
     Planning clusters of 5, 50 and 500 machines; with `--machines` also an update, compared with
     what the same machines need just to boot, an empty preview, and one minion more.
     """
-    _planning()
+    _table("spec, certificates and plan", _planned, "MiB of text")
+    _table("the program, declared to a recorder in the engine's place", _declared, "resources")
     if machines:
         bench_machines(stdout)
 
 
-def _planning() -> None:
-    table = Table(title="spec, certificates and plan")
-    for title in ("machines", "seconds", "ms a machine", "to the smallest", "MiB of text"):
-        table.add_column(title, justify="right")
-    _measure(SIZES[0])  # fills the caches of the data files
+Measure = Callable[[int], tuple[float, float]]
+"""Number of machines to the seconds that it takes, and how much comes of it."""
+
+
+def _table(title: str, measure: Measure, amount: str) -> None:
+    table = Table(title=title)
+    for column in ("machines", "seconds", "ms a machine", "to the smallest", amount):
+        table.add_column(column, justify="right")
+    measure(SIZES[0])  # fills the caches of the data files
     smallest = None
     for size in SIZES:
-        seconds, text = _measure(size)
+        seconds, much = measure(size)
         each = seconds / size
         smallest = smallest or each
         table.add_row(
             *(str(size), f"{seconds:.2f}", f"{each * 1000:.1f}", f"{each / smallest:.2f}"),
-            f"{text / 2**20:.1f}",
+            f"{much:.1f}".removesuffix(".0"),
         )
     stdout.print(table)
 
 
-def _measure(size: int) -> tuple[float, int]:
-    """Seconds and bytes of text of a cluster of this size, everything rendered."""
+def _planned(size: int) -> tuple[float, float]:
+    """Everything rendered, in MiB."""
     started = time.perf_counter()
-    plan = cluster_plan(cluster(size))
+    plan = cluster_plan(parse(description(size), name="bench"))
     steps = [step for one in plan.nodes.values() for step in one.steps]
     text = sum(len(render.text(step, _placeholder)) for step in steps)
-    return time.perf_counter() - started, text
+    return time.perf_counter() - started, text / 2**20
 
 
-def cluster(size: int) -> Cluster:
+def _declared(size: int) -> tuple[float, float]:
+    """What a preview without a host does once, and how many resources there are."""
+    with tempfile.TemporaryDirectory() as place:
+        for entry in PROJECT.iterdir():
+            if not entry.name.startswith((".", "Pulumi.bench")):
+                (Path(place) / entry.name).symlink_to(entry)
+        config = {"config": {"hardway:cluster": description(size)}}
+        (Path(place) / "Pulumi.bench.yaml").write_text(json.dumps(config))
+        started = time.perf_counter()
+        found = recorded(Path(place), "bench").registrations
+        return time.perf_counter() - started, sum(one.custom for one in found)
+
+
+def description(size: int) -> dict[str, Any]:
     """A cluster with three control planes behind a virtual IP and minions up to ``size``."""
     network = IPv4Network("10.0.0.0/20")
     machines = {
@@ -78,13 +102,12 @@ def cluster(size: int) -> Cluster:
     }
     versions = versions_for()
     digests = {f"{row.name}-{row.version(versions)}": "0" * 64 for row in artifact_rows()}
-    value = {
+    return {
         "networks": {"machines": str(network), "pods": "10.128.0.0/12", "services": "10.96.0.0/16"},
         "endpoint": {"kind": "virtual-ip", "address": str(network[5])},
         "machines": machines,
         "artifacts": {"digests": digests},
     }
-    return parse(value, name="bench")
 
 
 def _placeholder(source: Source) -> str:
