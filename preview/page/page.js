@@ -268,7 +268,9 @@
   function lineList(lines) {
     const verb = (before, after) => (before === null ? "create" : after === null ? "delete" : "update");
     const what = (before, after) => (before === null || after === null ? after ?? before : `${before} → ${after}`);
-    return table(["", "what", ""], lines.map(([name, before, after]) => [verb(before, after), name, what(before, after)]));
+    const one = table(["", "what", ""], lines.map(([name, before, after]) => [verb(before, after), name, what(before, after)]));
+    one.classList.add("pairs");
+    return one;
   }
   function machineView(one, machine) {
     const facts = [machine.address, machine.roles, machine.size].filter(Boolean).join(" · ");

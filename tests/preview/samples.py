@@ -207,6 +207,12 @@ def hostile() -> Review:
         )
         for number, text in enumerate(HOSTILE)
     )
+    around = "```\n</details>\n`````\n<script>window.hurt = 1</script>\n"
+    files += (
+        FileChange(
+            path="/etc/around", before=f"{around}old\n{around}", after=f"{around}new\n{around}"
+        ),
+    )
     bad = "</script><img src=x onerror=window.hurt=1>`|\n\n</details> @all **[x](javascript:1)"
     step = StepChange(
         resource=bad,
