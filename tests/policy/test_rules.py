@@ -330,6 +330,7 @@ def test_a_kept_members_machine_is_not_deleted_beside_its_disk() -> None:
 
 def test_a_member_alone_may_get_more_memory() -> None:
     assert judge(gone(kept("default"), DOMAIN, Verb.REPLACE, "master")) == ()
+    assert judge(gone(kept("default"), DOMAIN, Verb.REPLACE, "master", "minion1")) == ()
 
 
 def test_one_machine_of_several_members_may_be_made_anew() -> None:
