@@ -32,8 +32,8 @@ DRIFTS = {
         told={"file /etc/containerd/config.toml": "sha256:"},
     ),
     "a removed file": Drift(
-        done="rm /usr/local/lib/hardway/render-cni",
-        told={"file /usr/local/lib/hardway/render-cni": "missing"},
+        done="rm /etc/modules-load.d/hardway.conf",
+        told={"file /etc/modules-load.d/hardway.conf": "missing"},
     ),
     "a wrong mode": Drift(
         done="chmod 0644 /etc/kubernetes/kubelet.conf",
