@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -77,9 +77,10 @@ def spoiled(
 
 
 def gone(
-    changes: Iterable[ResourceChange], kind: str, verb: Verb, *names: str
+    changes: Sequence[ResourceChange], kind: str, verb: Verb, *names: str
 ) -> tuple[ResourceChange, ...]:
     """The change in which resources of a kind are replaced or deleted as well."""
+    assert set(names) <= {change.name for change in changes if change.kind.endswith(kind)}
     found = []
     for change in changes:
         if change.kind.endswith(kind) and change.name in names:

@@ -320,7 +320,7 @@ def respecified(cluster: str, change: Callable[[dict[str, Any]], None]) -> Chang
 def test_a_kept_members_disk_must_stay(verb: Verb) -> None:
     (found,) = judge(gone(kept("default"), DISK, verb, "master-disk"))
     assert (found.rule, found.resource) == ("etcd-disk-is-kept", "master-disk")
-    assert judge(gone(kept("default"), DISK, verb, "minion1-disk")) == ()
+    assert judge(gone(kept("default"), DISK, verb, "minion-1-disk")) == ()
 
 
 def test_a_kept_members_machine_is_not_deleted_beside_its_disk() -> None:
@@ -330,7 +330,7 @@ def test_a_kept_members_machine_is_not_deleted_beside_its_disk() -> None:
 
 def test_a_member_alone_may_get_more_memory() -> None:
     assert judge(gone(kept("default"), DOMAIN, Verb.REPLACE, "master")) == ()
-    assert judge(gone(kept("default"), DOMAIN, Verb.REPLACE, "master", "minion1")) == ()
+    assert judge(gone(kept("default"), DOMAIN, Verb.REPLACE, "master", "minion-1")) == ()
 
 
 def test_one_machine_of_several_members_may_be_made_anew() -> None:
