@@ -32,6 +32,7 @@ from tests.plan.golden import digests, golden_spec
 HOSTILE = (
     "```\n</details>\n\n# out\n`````\n",
     "</script><script>window.hurt = 1</script><!-- ]]> <![CDATA[\n",
+    "<!-- <script a\n</script a b\n",
     "<img src=x onerror='window.hurt = 1'>\n--><style>*{display:none}</style>\n",
     "safe = 1 # \u202e } on eb ot \u2066// \u200bhidden\x1b[31m\x00\n",
     "one\r\ntwo\r\n",
