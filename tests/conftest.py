@@ -45,7 +45,9 @@ def _no_containers() -> str | None:
 
 
 def _no_browser() -> str | None:
-    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    missing = [
+        name for name in ("chromium", "chromedriver") if shutil.which(name, path="/usr/bin") is None
+    ]
     return f"no {' and no '.join(missing)} (chromium, chromium-driver)" if missing else None
 
 
