@@ -34,6 +34,8 @@ ATTEMPTS, PAUSE = 12, 5
 given work may not answer at once. A refresh asks once, since its machine may well be gone."""
 
 STEP = "exec bash -euo pipefail -s"
+BACK = "cd /var/lib/hardway && find aside -type f -exec mv -t running {} + && rmdir aside"
+"""What ``scripts/mend.sh`` put aside. If it is lost, the services are restarted once more."""
 RELOAD = "systemctl daemon-reload"
 SHORT = 120
 """Seconds for what is quick."""
@@ -202,15 +204,18 @@ async def _mended(
     """Run exactly the steps that bring about what differs."""
     from components.remote import SECONDS
 
-    plan = mending(found, contents.texts)
-    if plan.restarts or plan.marks:
-        words = (*plan.restarts, "--", *plan.marks)
+    plan = mending(found, contents.items, contents.texts)
+    if plan.restarts or plan.marks or plan.aside:
+        words = (*plan.restarts, "--", *plan.marks, "--", *plan.aside)
         done = await machines.run(node, render.script("mend"), *words, timeout=SHORT)
         _demand(done, f"{node}: what was put beside its plan cannot be taken away")
     for name in plan.steps:
         print(f"{node}: the step {name} runs again", flush=True)
         done = await machines.run(node, STEP, timeout=SECONDS, input=contents.texts[name])
         _demand(done, f"{node}: the step {name} fails", hidden=name in contents.secret)
+        if plan.aside and name in contents.secret:
+            done = await machines.run(node, BACK, timeout=SHORT)
+            _demand(done, f"{node}: what its services run with is not noted again")
     if plan.reload:
         done = await machines.run(node, RELOAD, timeout=SHORT)
         _demand(done, f"{node}: systemd does not read its units again")

@@ -240,20 +240,29 @@ class Mending:
     """Exactly those that bring about what differs, in the plan's order."""
     restarts: tuple[str, ...]
     """Services that run with something else than they must: a step starts them again."""
+    aside: tuple[str, ...]
+    """Services that the step with the keys leaves alone, since a later one of them starts these:
+    until then they might be started with something else that is not right yet."""
     marks: tuple[str, ...]
     """Of artifacts that are not what they were verified to be: the step reads them again."""
     reload: bool
     """Whether systemd must read its units again in the end."""
 
 
-def mending(found: Iterable[Difference], steps: Iterable[str]) -> Mending:
-    """How differences are mended on a machine whose plan has these steps."""
+def mending(found: Iterable[Difference], items: Iterable[Item], steps: Iterable[str]) -> Mending:
+    """How differences are mended on a machine with these things and steps."""
     found = tuple(found)
     needed = {one.item.step for one in found}
+    with_keys = {one.item.step for one in found if one.item.wanted.startswith(AS_KEPT)}
     services = [one for one in found if one.item.kind is Kind.SERVICE]
     return Mending(
         steps=tuple(name for name in steps if name in needed),
         restarts=tuple(one.item.name for one in services if _runs_with_another(one)),
+        aside=tuple(
+            item.name
+            for item in items
+            if with_keys and item.kind is Kind.SERVICE and item.step in needed
+        ),
         marks=tuple(one.item.mark for one in found if one.item.kind is Kind.ARTIFACT),
         reload=any(UNREAD in one.observed for one in services)
         or any(one.item.name.startswith(UNITS) for one in found),

@@ -292,6 +292,19 @@ DRIFTS = {
         steps=("sleepers",),
         restarts=("one.service",),
     ),
+    "keys and what is started with them": Drift(
+        # The service cannot start before both are right again.
+        done=f"echo another >{SECRET}; rm /usr/local/bin/sleeper; echo loudly >>{CONFIGURATION}; "
+        "systemctl stop two.service",
+        told={
+            f"file {SECRET}": "other content",
+            f"file {CONFIGURATION}": f"sha256:{LOUDLY}",
+            "link /usr/local/bin/sleeper": "missing",
+            "service two.service": "enabled, stopped",
+        },
+        steps=("identity", "sleepers"),
+        restarts=("two.service",),
+    ),
     "a kernel setting": Drift(
         done=f"sysctl --quiet --write {FORWARD}=0",
         told={f"kernel setting {FORWARD}": "0"},

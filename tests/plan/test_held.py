@@ -6,6 +6,7 @@ import pytest
 
 from plan import unit
 from plan.held import (
+    AS_KEPT,
     OTHERS,
     UNREAD,
     Difference,
@@ -159,7 +160,7 @@ def service(observed: str) -> Difference:
 def test_a_service_is_restarted_only_for_what_it_runs_with(
     observed: str, restarted: bool, reloaded: bool
 ) -> None:
-    found = mending([service(observed)], ["runtime", "node"])
+    found = mending([service(observed)], [], ["runtime", "node"])
     assert found.steps == ("node",)
     assert bool(found.restarts) == restarted
     assert found.reload == reloaded
@@ -174,9 +175,24 @@ def test_exactly_the_steps_of_what_differs_run_in_the_plans_order(plans: list[No
             found = differences(items, observed)
             assert {one.item.key for one in found} == {item.key for item in some}
             services = [one for one in found if one.item.kind is not Kind.SERVICE]
-            steps = mending(services, order).steps
+            steps = mending(services, items, order).steps
             assert set(steps) == {one.item.step for one in services}
             assert list(steps) == sorted(steps, key=order.index)
+
+
+def test_the_step_with_the_keys_leaves_alone_whom_a_later_step_starts(
+    plans: list[NodePlan],
+) -> None:
+    for plan in plans:
+        items, order = held(plan), [step.name for step in plan.steps]
+        secret = next(item for item in items if item.wanted.startswith(AS_KEPT))
+        observed = {item.key: item.wanted for item in items} | {secret.key: "missing"}
+        assert mending(differences(items, observed), items, order).aside == ()
+        other = next(item for item in items if item.kind is Kind.SERVICE)
+        observed[other.key] = "enabled, stopped"
+        found = mending(differences(items, observed), items, order)
+        assert set(found.aside) == {unit.name for unit in plan.step(other.step).units}
+        assert found.steps[0] == secret.step
 
 
 def test_the_observation_says_of_each_kind_what_the_plan_wants(plans: list[NodePlan]) -> None:
