@@ -30,8 +30,9 @@ def spans(events: Iterable[Mapping[str, Any]]) -> dict[str, Span]:
         first = at if first is None else first
         before = event.get("resourcePreEvent", {}).get("metadata")
         after = event.get("resOutputsEvent", {}).get("metadata")
-        # A component only groups others.
-        if before and before["op"] != "same" and not before["type"].startswith("hardway:"):
+        # A component only groups others, and what was only asked was not changed.
+        asked = before and before["op"] in ("same", "refresh")
+        if before and not asked and not before["type"].startswith("hardway:"):
             started[before["urn"]] = at - first
         if after and after["urn"] in started:
             urn = after["urn"]

@@ -48,6 +48,20 @@ def test_an_update_that_changed_nothing_waited_for_nothing() -> None:
     assert critical_path({}, {}) == ()
 
 
+def test_what_a_refresh_only_asked_was_not_changed() -> None:
+    events = [
+        event("resourcePreEvent", 1000, "ready", op="refresh"),
+        event("resourcePreEvent", 1000, "guard", op="refresh"),
+        event("resOutputsEvent", 1009, "guard", op="refresh"),
+        event("resourcePreEvent", 1010, "ready", op="same"),
+        event("resOutputsEvent", 1010, "ready", op="same"),
+        event("resourcePreEvent", 1010, "guard", op="update"),
+        event("resOutputsEvent", 1030, "guard", op="update"),
+    ]
+    (changed,) = spans(events).values()
+    assert (changed.name, changed.seconds) == ("guard", 20)
+
+
 def test_a_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     log = tmp_path / "events"
     log.write_text(json.dumps(event("resourcePreEvent", 1, "a")) + '\n{"timest')
