@@ -6,6 +6,7 @@ from standard input and writes an ``Answer`` to standard output. Secrets stay in
 whoever asks keeps both to itself.
 """
 
+import asyncio
 import base64
 import json
 import sys
@@ -166,6 +167,8 @@ def record(
     Raises what the program raises.
     """
     recorder = Recorder(held)
+    # Pulumi asks for the thread's loop, and ``asyncio.run`` leaves none behind.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(
         cast("mocks.Mocks", None), project="hardway", stack=stack, monitor=recorder
     )
