@@ -138,7 +138,12 @@ def test_the_machine_holds_the_artifacts_with_the_right_bytes(lab: Lab) -> None:
     assert told.split()[0] == digest
 
 
-SLOW = ("./hardway diagnose",)
+SLOW = (
+    "./hardway diagnose",
+    "./hardway preview --live",
+    "./hardway pulumi preview --refresh --diff",
+)
+"""Their parts are tried by themselves as well."""
 
 
 @pytest.mark.parametrize(
@@ -381,15 +386,18 @@ def drifted(lab: Lab) -> dict[str, Any]:
     return drift.all_done(lab, LAST)
 
 
+@at_length
 @pytest.mark.parametrize("name", drift.DRIFTS)
 def test_a_drift_is_told(drifted: dict[str, Any], name: str) -> None:
     drift.is_told(drifted, name)
 
 
+@at_length
 def test_a_preview_names_the_machine_and_what_drifted(lab: Lab) -> None:
     drift.is_told_in_a_preview(lab, LAST)
 
 
+@at_length
 def test_up_mends_exactly_what_drifted(lab: Lab) -> None:
     drift.is_mended(lab, LAST, SERVICES)
 
