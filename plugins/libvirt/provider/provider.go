@@ -24,7 +24,7 @@ const (
 // Info returns the bridged provider: its resources, its functions and its one setting, the URI.
 func Info() tfbridge.ProviderInfo {
 	info := tfbridge.ProviderInfo{
-		P:              sdkv2.NewProvider(readAgain(libvirt.Provider())),
+		P:              sdkv2.NewProvider(readByLookup(libvirt.Provider())),
 		Name:           Name,
 		Version:        Version,
 		ResourcePrefix: Name,
