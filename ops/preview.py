@@ -14,7 +14,6 @@ from lab.paths import PROJECT, lab_paths
 from lab.problem import Problem
 from ops.display import stdout
 from ops.lifecycle import StackOption, read_cluster, ready_stack
-from policy.rule import told as facts
 from policy.rules import judge
 from preview.change import ResourceChange
 from preview.comparing import changes
@@ -170,7 +169,7 @@ def _meaning(
     stack: str,
 ) -> Review:
     known = {one.sentence for one in refused}
-    broken = [one for one in judge(found, facts(found)) if one.sentence not in known]
+    broken = [one for one in judge(found) if one.sentence not in known]
     try:
         return reviewed(
             found, before=before, after=after, findings=(*refused, *broken), notes=notes

@@ -19,6 +19,7 @@ from lab.stack import Stack
 from ops.display import progress
 from ops.lifecycle import read_cluster
 from plan.material import admin_kubeconfig
+from preview.registration import SIGNATURE
 from probe.access import Access, MachineAccess
 from spec.cluster import Cluster
 from spec.offer import Offer, with_offer
@@ -30,9 +31,6 @@ OWN_NAMESPACE = Path("/proc/self/ns/net")
 
 SSH_KEYS, AUTHORITIES, PEOPLE, KEYS = "ssh-key", "authorities", "people-keys", "-keys"
 """The resources that keep the keys; KEYS follows a machine's name (components names them so)."""
-
-SECRET = "4dabf18193072939515e22adb298388d"  # noqa: S105
-"""The key by which an exported state marks what is secret (Pulumi: ``resource.SigKey``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +189,7 @@ def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
 def revealed(value: Any) -> Any:
     """A value of an exported state without the marks of what is secret."""
     if isinstance(value, Mapping):
-        if SECRET in value:
+        if SIGNATURE in value:
             return revealed(json.loads(value["plaintext"])) if "plaintext" in value else None
         return {key: revealed(each) for key, each in value.items()}
     return [revealed(each) for each in value] if isinstance(value, list) else value
@@ -215,7 +213,7 @@ def _texts(value: Any, *, hidden: bool) -> Iterator[tuple[bool, str]]:
     """Each text in a value, after whether it is secret."""
     if isinstance(value, str):
         yield hidden, value
-    elif isinstance(value, Mapping) and SECRET in value:
+    elif isinstance(value, Mapping) and SIGNATURE in value:
         yield from _texts(json.loads(value.get("plaintext", "null")), hidden=True)
     elif isinstance(value, Mapping | list):
         for each in value.values() if isinstance(value, Mapping) else value:

@@ -5,11 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from plan.reading import read
 from policy.rule import Changes, Violations, inside, is_unknown
+from preview.kinds import COMMAND, DOMAIN
 from preview.registration import Registration, is_secret
-
-COMMAND = "command:remote:Command"
-MACHINES = ("libvirt:index/domain:Domain",)
-"""What a machine is to a hypervisor."""
 
 SHELL = re.compile(r"timeout -k \d+ \d+ bash -euo pipefail -s")
 LIMIT = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
@@ -34,7 +31,7 @@ def each(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], 
 def dies_with_its_machine(changes: Changes) -> Violations:
     """``deleted_with`` names the machine on which the script runs."""
     there = [change.after for change in changes if change.after is not None]
-    machines = {one.name for one in there if one.kind in MACHINES}
+    machines = {one.name for one in there if one.kind == DOMAIN}
     for command in there:
         if command.kind == COMMAND and command.deleted_with not in machines:
             sentence = (

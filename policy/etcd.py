@@ -3,19 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import yaml
-
-from policy.commands import MACHINES
 from policy.rule import Changes, Violations
 from preview.change import Verb
+from preview.kinds import DISK, DOMAIN, VOLUME, clusters
 from spec.change import refused_changes
-from spec.cluster import Cluster, SpecError, parse
+from spec.cluster import Cluster
 from spec.refusal import listed
-
-SPECIFICATION = "pulumi-python:dynamic/hardway:Specification"
-DISKS = ("libvirt:index/volume:Volume",)
-DISK = "-disk"
-"""What a machine's disk is called after the machine (hypervisors/libvirt.py)."""
 
 GONE = (Verb.REPLACE, Verb.DELETE)
 
@@ -41,8 +34,8 @@ def keeps_disks(changes: Changes) -> Violations:
     """
     for living in _living(changes):
         for change in changes:
-            lost = change.kind in DISKS and change.verb in GONE
-            lost |= change.kind in MACHINES and change.verb is Verb.DELETE
+            lost = change.kind == VOLUME and change.verb in GONE
+            lost |= change.kind == DOMAIN and change.verb is Verb.DELETE
             member = change.name.removesuffix(DISK)
             if lost and member in living.kept:
                 sentence = (
@@ -84,24 +77,14 @@ def goes_on_living(changes: Changes) -> Violations:
 
 def _living(changes: Changes) -> Iterator[Living]:
     """The cluster before and after; none where it is new, goes as a whole, or cannot be read."""
-    for change in changes:
-        if change.kind != SPECIFICATION or change.before is None or change.after is None:
-            continue
-        if change.verb is Verb.DELETE:
-            continue
-        try:
-            yield Living(*(_cluster(one.inputs["spec"]) for one in (change.before, change.after)))
-        except SpecError:  # of an older program, which allowed what this one refuses
-            continue
-
-
-def _cluster(written: str) -> Cluster:
-    return parse(yaml.safe_load(written), name="")
+    before, after = clusters(changes)
+    if before and after:
+        yield Living(before, after)
 
 
 def _disturbed(changes: Changes) -> set[str]:
     """Names of machines that are made anew or deleted, or whose disk is."""
     gone = [change for change in changes if change.verb in GONE]
-    return {one.name for one in gone if one.kind in MACHINES} | {
-        one.name.removesuffix(DISK) for one in gone if one.kind in DISKS
+    return {one.name for one in gone if one.kind == DOMAIN} | {
+        one.name.removesuffix(DISK) for one in gone if one.kind == VOLUME
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 from preview.change import ResourceChange, Verb
 from preview.comparing import differing
-from preview.registration import HIDDEN, SECRET, SIGNATURE, UNKNOWN, Registration
+from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration
 
 VERBS = {
     "same": Verb.SAME,
@@ -98,7 +98,7 @@ def _name(urn: str) -> str:
 def _enveloped(value: Any) -> Any:
     """A value of the document with each secret in an envelope, as a recorder has it."""
     if value == HIDDEN:
-        return {SIGNATURE: SECRET, "value": UNKNOWN}
+        return {SIGNATURE: SECRET, "value": HIDDEN}
     if isinstance(value, Mapping):
         return {key: _enveloped(one) for key, one in value.items()}
     return [_enveloped(one) for one in value] if isinstance(value, list) else value

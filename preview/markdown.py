@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from html import escape
-from itertools import groupby
 
 from preview import words
 from preview.change import Verb
@@ -21,7 +20,6 @@ from preview.review import (
     MachineReview,
     ResourceLine,
     Review,
-    Severity,
     StepChange,
 )
 from preview.visible import flat, visible
@@ -38,8 +36,6 @@ _SOME = 3
 """As many names of alike machines are said."""
 _WIDE = 800
 """Characters of a line or sentence that are shown; the page has all of them."""
-
-_SEVERITY = {Severity.DANGER: "Danger", Severity.NOTICE: "Notice", Severity.FINE: "Fine"}
 
 _Shown = dict[tuple[object, ...], str]
 """All that is shown of a file, or a step's other lines, to the first machine where it is so."""
@@ -91,10 +87,8 @@ def _summary(review: Review) -> Iterator[Leaf | Fold]:
     yield _list(
         "Restarts, in this order:",
         (
-            f"{_some(one.machine for one in alike)}: {_codes(services)}, {_text(how)}"
-            for (services, how), alike in groupby(
-                review.disturbances, key=lambda one: (one.services, one.how)
-            )
+            f"{_some(names)}: {_codes(services)}, {_text(how)}"
+            for services, how, names in words.restarts(review)
         ),
     )
     yield _list("About this preview:", map(_text, review.notes))
@@ -112,10 +106,8 @@ def _dangers(review: Review) -> Iterator[Fold]:
     yield _list(
         "What it means:",
         (
-            f"**{_SEVERITY[one.severity]}:** {_text(one.sentence)}"
-            for severity in words.BY_SEVERITY
-            for one in review.consequences
-            if one.severity is severity
+            f"**{words.SEVERITY[one.severity]}:** {_text(one.sentence)}"
+            for one in words.consequences(review)
         ),
     )
 

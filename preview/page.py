@@ -27,13 +27,11 @@ from preview.review import (
     MachineReview,
     ResourceLine,
     Review,
-    Severity,
     StepChange,
 )
 from preview.visible import flat, visible
 
 _PARTS = files("preview") / "page"
-_SEVERITY = {Severity.DANGER: "Danger", Severity.NOTICE: "Notice", Severity.FINE: "Fine"}
 
 
 def page(review: Review) -> str:
@@ -100,15 +98,10 @@ def _said(review: Review) -> str:
     """Findings, consequences, restarts and notes, the worst first."""
     rows = [("danger", one.rule, _finding(one.resource, one.sentence)) for one in review.findings]
     rows += [
-        (one.severity, _SEVERITY[one.severity], one.sentence)
-        for severity in words.BY_SEVERITY
-        for one in review.consequences
-        if one.severity is severity
+        (one.severity, words.SEVERITY[one.severity], one.sentence)
+        for one in words.consequences(review)
     ]
-    for (services, how), alike in groupby(
-        review.disturbances, key=lambda one: (one.services, one.how)
-    ):
-        names = [one.machine for one in alike]
+    for services, how, names in words.restarts(review):
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         where = ", ".join(names[:8]) + more
         rows.append(("note", "Restarts", f"{words.listed(services)} on {where}, {how}"))

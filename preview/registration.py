@@ -8,9 +8,6 @@ SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105
 """The value under the signature key of a secret's envelope (Pulumi: ``resource.SecretSig``)."""
 
-UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-"""Stands for a text that is not told (Pulumi: ``UnknownStringValue``)."""
-
 HIDDEN = "[secret]"
 """Stands for every secret in what is shown, as in Pulumi's own previews."""
 

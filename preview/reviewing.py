@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 from typing import Any
 
 import yaml
@@ -12,7 +11,16 @@ from plan import layout
 from preview.change import ResourceChange, Verb
 from preview.comparing import differing
 from preview.consequences import consequences, disturbances
-from preview.registration import Registration, hidden
+from preview.kinds import (
+    AUTHORITIES,
+    CERTIFICATES,
+    COMMAND,
+    DOMAIN,
+    GUARD,
+    READY,
+    clusters,
+)
+from preview.registration import hidden
 from preview.review import (
     CertificateChange,
     Finding,
@@ -22,17 +30,12 @@ from preview.review import (
     Review,
     StepChange,
 )
-from preview.steps import COMMAND, Carried, carried, changed_lines, stepped
-from preview.still import drawn, in_order
+from preview.steps import Carried, carried, changed_lines, stepped
+from preview.still import drawn, place
 from spec.artifacts import artifact_row
-from spec.cluster import Cluster, SpecError, parse
+from spec.cluster import Cluster
 
-SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
-    f"pulumi-python:dynamic/hardway:{name}"
-    for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")
-)
-DOMAIN = "libvirt:index/domain:Domain"
-PEOPLE, CLUSTER = "people", "cluster"
+CLUSTER = "cluster"
 
 ISSUED = {"keep": Verb.SAME, "issue": Verb.CREATE, "take": Verb.CREATE, "drop": Verb.DELETE}
 """How a register's line begins, where that is no change of something kept."""
@@ -51,7 +54,7 @@ def reviewed(
     notes: Iterable[str] = (),
 ) -> Review:
     """The whole meaning of these changes. Raises NoSpecification."""
-    old, new = _specs(changes)
+    old, new = clusters(changes)
     spec = new or old
     if spec is None:
         raise NoSpecification("the program declares no cluster")
@@ -91,22 +94,6 @@ def reviewed(
 # -- what there is ---------------------------------------------------------------------------------
 
 
-def _specs(changes: Sequence[ResourceChange]) -> tuple[Cluster | None, Cluster | None]:
-    for one in changes:
-        if one.kind == SPECIFICATION:
-            return _spec(one.before), _spec(one.after)
-    return None, None
-
-
-def _spec(declared: Registration | None) -> Cluster | None:
-    if declared is None:
-        return None
-    try:
-        return parse(yaml.safe_load(declared.inputs["spec"]), name="")
-    except SpecError:  # of an older program, which allowed what this one refuses
-        return None
-
-
 class _Parts:
     """The changes by the machine that they are for; those of the cluster as a whole by None."""
 
@@ -138,11 +125,9 @@ def _machines(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterat
     found: dict[str, MachineReview] = {}
     for spec in (new, old):
         if spec is not None:
-            left = [name for name in in_order(spec) if name not in found]
+            left = [name for name in spec.machines if name not in found]
             found |= {name: _machine(spec, name, parts) for name in left}
-    yield from sorted(
-        found.values(), key=lambda one: (one.roles == ("node",), IPv4Address(one.address))
-    )
+    yield from sorted(found.values(), key=place)
 
 
 def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:

@@ -1,15 +1,15 @@
 """What is different in a step, and which services that restarts."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from plan.reading import Text, Told, read
 from preview.change import ResourceChange, Verb
+from preview.comparing import differing
+from preview.difference import unified
 from preview.registration import HIDDEN, Registration
 from preview.review import FileChange, LineChange, StepChange
 
-COMMAND = "command:remote:Command"
 SYSTEM = "/etc/systemd/system"
 SCRIPT, WORDS = "the step's script", "the words of every step"
 """Stand for a path where a text on the machine is no file of its own."""
@@ -135,7 +135,7 @@ def _lines(before: Told, after: Told) -> Iterator[LineChange]:
         "takes turns": (_names(before.turns), _names(after.turns)),
     }
     for what, (old, new) in mappings.items():
-        for name, (was, will) in sorted(_differing(old, new).items()):
+        for name, (was, will) in _differing(old, new).items():
             yield LineChange(what=what, before=_said(name, was), after=_said(name, will))
 
 
@@ -150,15 +150,11 @@ def _said(name: str, value: str | None) -> str | None:
 def _differing(
     old: Mapping[str, str], new: Mapping[str, str]
 ) -> dict[str, tuple[str | None, str | None]]:
-    return {
-        name: (old.get(name), new.get(name))
-        for name in old.keys() | new.keys()
-        if old.get(name) != new.get(name)
-    }
+    return {name: (old.get(name), new.get(name)) for name in differing(old, new)}
 
 
 def changed_lines(before: str, after: str) -> Iterator[str]:
     """The lines that differ, with ``- `` or ``+ `` before them."""
-    for line in difflib.ndiff(before.splitlines(), after.splitlines()):
-        if line[:2] in ("- ", "+ "):
-            yield line
+    for line in unified(before, after):
+        if line[0] in "-+":
+            yield f"{line[0]} {line[1:]}"

@@ -1,5 +1,7 @@
 """A cluster that nothing happens to, from what a person wrote alone: for its picture."""
 
+from ipaddress import IPv4Address
+
 from preview.change import Verb
 from preview.review import MachineReview, Review
 from spec.cluster import Cluster
@@ -16,14 +18,13 @@ def still(spec: Cluster) -> Review:
             ("pods", str(spec.networks.pods)),
             ("services", str(spec.networks.services)),
         ),
-        machines=tuple(drawn(spec, name) for name in in_order(spec)),
+        machines=tuple(sorted((drawn(spec, name) for name in spec.machines), key=place)),
     )
 
 
-def in_order(spec: Cluster) -> list[str]:
-    """Names of machines as a cluster is drawn: members and control planes first, by address."""
-    first = {*spec.etcd_members, *spec.control_planes}
-    return sorted(spec.machines, key=lambda name: (name not in first, spec.machines[name].address))
+def place(machine: MachineReview) -> tuple[bool, IPv4Address]:
+    """Sorts machines as a cluster is drawn: members and control planes first, by address."""
+    return machine.roles == ("node",), IPv4Address(machine.address)
 
 
 def drawn(spec: Cluster, name: str) -> MachineReview:

@@ -1,10 +1,11 @@
 """The words and signs with which every report says what happens."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from preview.change import Verb
-from preview.review import Review, Severity
+from preview.review import Consequence, Review, Severity
 
 SIGN = {
     Verb.CREATE: "+",
@@ -35,7 +36,7 @@ PASSIVE = {
 
 ROLE = {"etcd": "etcd", "control-plane": "control plane", "node": "node"}
 
-BY_SEVERITY = (Severity.DANGER, Severity.NOTICE, Severity.FINE)
+SEVERITY = {Severity.DANGER: "Danger", Severity.NOTICE: "Notice", Severity.FINE: "Fine"}
 """The worst first."""
 
 
@@ -94,6 +95,20 @@ def versions(review: Review) -> str:
     """Kubernetes' version, or both where it changes."""
     before, after = review.kubernetes
     return f"{before} to {after}" if before and before != after else after
+
+
+def consequences(review: Review) -> Iterator[Consequence]:
+    """The worst first."""
+    for severity in SEVERITY:
+        yield from (one for one in review.consequences if one.severity is severity)
+
+
+def restarts(review: Review) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
+    """Services, how they are restarted, and the machines on which that comes next."""
+    for (services, how), alike in groupby(
+        review.disturbances, key=lambda one: (one.services, one.how)
+    ):
+        yield services, how, [one.machine for one in alike]
 
 
 def compared(review: Review) -> str:

@@ -3,9 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
-from functools import cache
 from ipaddress import IPv4Address
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,20 +14,17 @@ from components.remote import SHELL
 from components.stack import declare
 from lab.paths import PROJECT
 from preview.recorder import record
-from preview.recording import registration
 from preview.registration import Registration, is_secret
-from spec.cluster import ArtifactSource, Cluster, parse
-from spec.hypervisor import Libvirt
-from spec.offer import OFFER_VARIABLE, Offer
-from tests.plan.golden import GOLDEN, MIRROR, NAMES, digests
+from spec.cluster import Cluster, parse
+from spec.offer import OFFER_VARIABLE
+from tests import declared as programs
+from tests.declared import MADE, described
+from tests.plan.golden import digests
 
 COMMAND = "command:remote:Command"
 DOMAIN = "libvirt:index/domain:Domain"
 
 Declared = tuple[Registration, ...]
-
-MADE = [name for name in NAMES if name != "existing"]
-"""The golden clusters whose machines a libvirt makes."""
 
 TWO: dict[str, Any] = {
     "networks": {"machines": "192.168.1.0/24"},
@@ -40,49 +35,20 @@ TWO: dict[str, Any] = {
 }
 
 
-def described(name: str) -> dict[str, Any]:
-    value: dict[str, Any] = yaml.safe_load((GOLDEN / name / "spec.yaml").read_text())
-    return value
-
-
-def offer(kubernetes: str | None) -> Offer:
-    return Offer(
-        hypervisor=Libvirt(
-            uri="qemu:///system", image="base", kernel="/k", initrd="/i", console_logs="/c"
-        ),
-        artifacts=ArtifactSource(mirror=MIRROR, digests=digests(kubernetes)),
-    )
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("offers")
-
-
 @pytest.fixture(autouse=True)
 def _no_other_offer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OFFER_VARIABLE, raising=False)
 
 
-def declared(place: Path, value: dict[str, Any], stack: str = "dev") -> Declared:
+def declared(value: dict[str, Any], stack: str = "dev") -> Declared:
     """Everything that the program registers for this configuration."""
-    file = place / "offer.json"
-    file.write_text(offer(value.get("kubernetes")).model_dump_json())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(OFFER_VARIABLE, str(file))
-        recorder = record(declare, stack=stack, config={"hardway:cluster": json.dumps(value)})
-    return tuple(registration(one) for one in recorder.seen)
-
-
-@cache
-def _golden(place: Path, name: str) -> Declared:
-    return declared(place, described(name), name)
+    return programs.registrations(programs.declared(value, stack))
 
 
 @pytest.fixture(params=MADE)
-def golden(request: pytest.FixtureRequest, place: Path) -> tuple[Cluster, Declared]:
+def golden(request: pytest.FixtureRequest) -> tuple[Cluster, Declared]:
     name = request.param
-    return parse(described(name), name=name), _golden(place, name)
+    return parse(described(name), name=name), programs.golden(name)
 
 
 def of_kind(recorder: Declared, kind: str) -> list[Registration]:
@@ -283,7 +249,7 @@ def test_every_resource_of_libvirt_has_the_explicit_provider(
 
 
 def test_addresses_are_static_and_macs_differ_and_stay(
-    golden: tuple[Cluster, Declared], place: Path, request: pytest.FixtureRequest
+    golden: tuple[Cluster, Declared], request: pytest.FixtureRequest
 ) -> None:
     spec, recorder = golden
     name = request.node.callspec.params["golden"]
@@ -297,7 +263,7 @@ def test_addresses_are_static_and_macs_differ_and_stay(
     first = macs(recorder)
     assert first.keys() == spec.machines.keys()
     assert len(set(first.values())) == len(first)
-    assert macs(declared(place, described(name), name)) == first
+    assert macs(declared(described(name), name)) == first
     for disk in of_kind(recorder, "libvirt:index/cloudInitDisk:CloudInitDisk"):
         machine = disk.name.removesuffix("-seed")
         (interface,) = yaml.safe_load(disk.inputs["networkConfig"])["ethernets"].values()
@@ -331,22 +297,20 @@ def readable(recorder: Declared) -> dict[str, list[str]]:
     return {one.name: list(plain(one.inputs)) for one in recorder}
 
 
-def test_another_minion_changes_what_counts_nodes_and_nothing_of_other_machines(
-    place: Path,
-) -> None:
+def test_another_minion_changes_what_counts_nodes_and_nothing_of_other_machines() -> None:
     more = {
         **TWO,
         "machines": {"earlier": {"address": "192.168.1.9"}, **TWO["machines"]},
     }
-    before, after = readable(declared(place, TWO)), readable(declared(place, more))
+    before, after = readable(declared(TWO)), readable(declared(more))
     changed = {name for name in before if before[name] != after[name]}
     assert changed <= {"specification", "ready", "master-add-ons"}, changed
     assert all(name.startswith("earlier") for name in after.keys() - before.keys())
 
 
-def test_a_spec_with_mistakes_ends_in_their_sentences(place: Path) -> None:
+def test_a_spec_with_mistakes_ends_in_their_sentences() -> None:
     with pytest.raises(Exception, match="is outside"):
-        declared(place, {**TWO, "machines": {"m": {"address": "10.0.0.1"}}})
+        declared({**TWO, "machines": {"m": {"address": "10.0.0.1"}}})
 
 
 def test_without_lab_and_hypervisor_the_person_is_told_what_to_do() -> None:

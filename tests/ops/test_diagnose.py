@@ -21,8 +21,8 @@ from lab.paths import LabPaths
 from ops import diagnose
 from ops.diagnose import Collected, collect
 from ops.evidence import LAST_APPLIED, Question, questions, without_values
-from ops.reach import SECRET
 from plan.cluster import node_plan
+from preview.registration import SECRET, SIGNATURE
 from probe.access import Access, MachineAccess
 from spec.cluster import Cluster
 from tests.certs.clusters import SINGLE, cluster
@@ -148,7 +148,7 @@ def case(running: RunningCluster, folder: Path) -> Case:
 
 
 def state() -> dict[str, object]:
-    envelope = {SECRET: "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(OF_STATE)}
+    envelope = {SIGNATURE: SECRET, "plaintext": json.dumps(OF_STATE)}
     resource = {
         "urn": "urn:pulumi:dev::hardway::x::m1-vm",
         "type": "x",

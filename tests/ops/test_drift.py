@@ -17,9 +17,9 @@ from certs.bundle import Bundle
 from certs.ssh import new_key_pair
 from ops import drift as module
 from ops.drift import Verdict, verdict, wanted_of
-from ops.reach import SECRET
 from plan.cluster import cluster_plan
 from plan.held import AS_KEPT, Difference, Item, Kind, compared
+from preview.registration import SECRET, SIGNATURE
 from probe import observation
 from probe.access import Access, MachineAccess
 from probe.machines import Unreachable
@@ -145,7 +145,7 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
     pairs = {node: keys.of(node) for node in spec.machines}
 
     def resource(name: str, value: Any) -> dict[str, Any]:
-        hidden = {SECRET: "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
+        hidden = {SIGNATURE: SECRET, "plaintext": json.dumps(value)}
         return {"urn": f"urn:pulumi:dev::hardway::x::{name}", "outputs": {"kept": hidden}}
 
     kept = {f"{node}-keys": Bundle(pairs[node]).state() for node in pairs}

@@ -20,6 +20,7 @@ from lab.problem import Problem
 from lab.stack import Stack
 from lab.toolchain import Toolchain
 from ops.reach import INSIDE, kept_kubeconfig, opened, reach, secrets_of, state_of
+from preview.registration import SECRET, SIGNATURE
 
 CLUSTER = {
     "hypervisor": {"uri": "qemu:///system", "image": "base"},
@@ -129,9 +130,7 @@ def test_keys_open_a_stack_whose_first_update_broke_and_outputs_one_that_ended(
 
 def test_what_is_plain_elsewhere_in_the_state_is_no_secret() -> None:
     def hidden(value: object) -> dict[str, str]:
-        from ops.reach import SECRET
-
-        return {SECRET: "1b47061264138c4ac30d75fd1eb44270", "plaintext": json.dumps(value)}
+        return {SIGNATURE: SECRET, "plaintext": json.dumps(value)}
 
     key = SshKeyPair(private="private text", public="public text")
     resource = {

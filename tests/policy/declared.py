@@ -1,64 +1,25 @@
 """What the program of each golden cluster declares, as a change that makes it."""
 
-import json
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import pytest
-import yaml
-
-from components.stack import declare
 from preview.change import ResourceChange, Verb
-from preview.recorder import record
 from preview.registration import Registration
-from spec.cluster import ArtifactSource
-from spec.hypervisor import Libvirt
-from spec.offer import OFFER_VARIABLE, Offer
-from tests.plan.golden import GOLDEN, MIRROR, NAMES, digests
-
-MADE = tuple(name for name in NAMES if name != "existing")
-"""The golden clusters whose machines a libvirt makes."""
+from tests.declared import golden
 
 MEMBERS = "available"
 """The one with several etcd members, apart from its control planes."""
 
 
-@cache
-def registered(name: str) -> tuple[Registration, ...]:
-    """Everything that the program of a golden cluster registers."""
-    value = yaml.safe_load((GOLDEN / name / "spec.yaml").read_text())
-    offer = Offer(
-        hypervisor=Libvirt(uri="qemu:///system", image="base", kernel="/k", initrd="/i"),
-        artifacts=ArtifactSource(mirror=MIRROR, digests=digests(value.get("kubernetes"))),
-    )
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        file = Path(folder) / "offer.json"
-        file.write_text(offer.model_dump_json())
-        patch.setenv(OFFER_VARIABLE, os.fspath(file))
-        found = record(declare, stack=name, config={"hardway:cluster": json.dumps(value)})
-    return tuple(_registration(one) for one in found.seen)
-
-
-def _registration(said: Mapping[str, Any]) -> Registration:
-    lists = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
-    return Registration(**{**said, **lists})
-
-
 def made(name: str) -> tuple[ResourceChange, ...]:
     """The change that makes the cluster."""
-    return tuple(
-        ResourceChange(verb=Verb.CREATE, before=None, after=one) for one in registered(name)
-    )
+    return tuple(ResourceChange(verb=Verb.CREATE, before=None, after=one) for one in golden(name))
 
 
 def kept(name: str) -> tuple[ResourceChange, ...]:
     """The change that leaves it as it is."""
-    return tuple(ResourceChange(verb=Verb.SAME, before=one, after=one) for one in registered(name))
+    return tuple(ResourceChange(verb=Verb.SAME, before=one, after=one) for one in golden(name))
 
 
 Spoil = Callable[[Registration], Registration]

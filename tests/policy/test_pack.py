@@ -12,8 +12,9 @@ from policy.analyzer import SHOWN, judge
 from policy.rule import Changes, Rule, Violations
 from policy.rules import RULES
 from preview.registration import Registration, is_secret
+from tests.declared import golden
 from tests.policy.analyzer import analyzed, analyzed_stack, started
-from tests.policy.declared import MEMBERS, made, registered, spoiled
+from tests.policy.declared import MEMBERS, made, spoiled
 from tests.policy.test_rules import BROKEN
 
 SEEN = {rule.name for rule in RULES if rule.needs <= SHOWN}
@@ -52,7 +53,7 @@ def test_it_has_a_policy_of_each_rule_and_all_stop_a_preview(pack: AnalyzerStub)
 
 @pytest.mark.parametrize("name", ["default", MEMBERS])
 def test_a_clean_program_passes(name: str, pack: AnalyzerStub) -> None:
-    for one in registered(name):
+    for one in golden(name):
         answer = analyzed(pack, one)
         assert not answer.diagnostics, one.name
         assert not answer.not_applicable, one.name
@@ -77,13 +78,13 @@ def test_what_is_spoiled_is_said_in_the_rules_sentence_and_without_a_secret(
     assert said.policyName == rule
     assert said.enforcementLevel == analyzer_pb2.MANDATORY
     assert resource in said.message
-    private = {line for each in registered("default") for line in secrets(each.inputs)}
+    private = {line for each in golden("default") for line in secrets(each.inputs)}
     assert len(private) > 100, "the search below looks for something"
     assert not [line for line in private if len(line) > 12 and line in said.message]
 
 
 def test_what_it_is_not_told_does_not_apply(pack: AnalyzerStub) -> None:
-    answer = analyzed_stack(pack, registered("default"))
+    answer = analyzed_stack(pack, golden("default"))
     assert not answer.diagnostics
     found = {one.policy_name: one.reason for one in answer.not_applicable}
     assert found.keys() == {rule.name for rule in RULES} - SEEN

@@ -17,13 +17,12 @@ from policy.rules import RULES, judge
 from preview.change import ResourceChange, Verb
 from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration, is_secret
 from preview.review import Finding
+from tests.declared import MADE, golden
 from tests.policy.declared import (
-    MADE,
     MEMBERS,
     gone,
     kept,
     made,
-    registered,
     spoiled,
     with_inputs,
     with_options,
@@ -48,7 +47,7 @@ def rules_of(findings: tuple[Finding, ...]) -> set[str]:
 
 
 def declared(name: str, cluster: str = "default") -> Registration:
-    (found,) = [one for one in registered(cluster) if one.name == name and one.custom]
+    (found,) = [one for one in golden(cluster) if one.name == name and one.custom]
     return found
 
 

@@ -3,32 +3,28 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from preview.change import ResourceChange, Verb
+from preview.comparing import changes
 from preview.markdown import markdown
 from preview.registration import is_secret
 from preview.review import FileChange, MachineReview, Review, Severity
 from preview.reviewing import reviewed
 from preview.terminal import shown
-from tests.preview.recorded import DEFAULT, MADE, changed, described
+from tests.declared import MADE, described, golden
+from tests.preview.recorded import DEFAULT, changed
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("offers")
-
-
-def after(place: Path, **fields: Any) -> Review:
+def after(**fields: Any) -> Review:
     """The review of the default cluster with other fields."""
-    return review(place, DEFAULT, {**DEFAULT, **fields})
+    return review(DEFAULT, {**DEFAULT, **fields})
 
 
-def review(place: Path, before: dict[str, Any], new: dict[str, Any]) -> Review:
-    found, refused = changed(place, before, new)
+def review(before: dict[str, Any], new: dict[str, Any]) -> Review:
+    found, refused = changed(before, new)
     assert not refused
     return reviewed(found)
 
@@ -53,8 +49,8 @@ def worst(found: Review) -> list[str]:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_without_a_change_nothing_is_told(name: str, place: Path) -> None:
-    found = review(place, described(name), described(name))
+def test_without_a_change_nothing_is_told(name: str) -> None:
+    found = review(described(name), described(name))
     assert found.empty
     assert {one.verb for one in found.machines} == {Verb.SAME}
     assert found.unchanged > 20
@@ -62,13 +58,8 @@ def test_without_a_change_nothing_is_told(name: str, place: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_of_a_new_cluster_every_machine_is_new_and_nobody_is_disturbed(
-    name: str, place: Path
-) -> None:
-    from preview.comparing import changes
-    from tests.preview.recorded import registrations, run
-
-    found = reviewed(changes((), registrations(run(place, described(name)))))
+def test_of_a_new_cluster_every_machine_is_new_and_nobody_is_disturbed(name: str) -> None:
+    found = reviewed(changes((), golden(name)))
     assert {one.verb for one in found.machines} == {Verb.CREATE}
     assert {one.name for one in found.machines} == set(described(name)["machines"])
     assert not found.disturbances
@@ -79,8 +70,8 @@ def test_of_a_new_cluster_every_machine_is_new_and_nobody_is_disturbed(
 # -- one thing each --------------------------------------------------------------------------------
 
 
-def test_another_minion_touches_no_other_machine(place: Path) -> None:
-    found = after(place, machines=machines(**{"minion-3": {"address": "192.168.1.13"}}))
+def test_another_minion_touches_no_other_machine() -> None:
+    found = after(machines=machines(**{"minion-3": {"address": "192.168.1.13"}}))
     assert {name: one.verb for name, one in named(found).items()} == {
         "master": Verb.SAME,
         "minion-1": Verb.SAME,
@@ -92,19 +83,17 @@ def test_another_minion_touches_no_other_machine(place: Path) -> None:
     assert not found.artifacts, "the others have the same programs"
 
 
-def test_a_minion_that_goes_is_drained_and_said_to_be_lost(place: Path) -> None:
+def test_a_minion_that_goes_is_drained_and_said_to_be_lost() -> None:
     rest = machines()
     del rest["minion-2"]
-    found = after(place, machines=rest)
+    found = after(machines=rest)
     assert named(found)["minion-2"].verb is Verb.DELETE
     assert any("minion-2" in one.sentence for one in found.consequences)
     assert not worst(found)
 
 
-def test_a_changed_file_is_shown_line_by_line_with_the_service_that_it_restarts(
-    place: Path,
-) -> None:
-    found = after(place, proxy_mode="iptables")
+def test_a_changed_file_is_shown_line_by_line_with_the_service_that_it_restarts() -> None:
+    found = after(proxy_mode="iptables")
     for one in found.machines:
         assert one.verb is Verb.UPDATE
         changed_file = files(one)["/etc/kubernetes/kube-proxy.yaml"]
@@ -117,10 +106,8 @@ def test_a_changed_file_is_shown_line_by_line_with_the_service_that_it_restarts(
     assert any("mode: nftables" in line and "-" in line for line in shown(found))
 
 
-def test_more_memory_makes_a_machine_anew_with_everything_that_was_on_it(place: Path) -> None:
-    found = after(
-        place, machines=machines(**{"minion-1": {"address": "192.168.1.11", "memory": 4096}})
-    )
+def test_more_memory_makes_a_machine_anew_with_everything_that_was_on_it() -> None:
+    found = after(machines=machines(**{"minion-1": {"address": "192.168.1.11", "memory": 4096}}))
     one = named(found)["minion-1"]
     assert one.verb is Verb.REPLACE
     assert any("memory" in line.why and "4096" in line.why for line in one.resources)
@@ -129,15 +116,15 @@ def test_more_memory_makes_a_machine_anew_with_everything_that_was_on_it(place: 
     assert any("minion-1" in sentence for sentence in worst(found))
 
 
-def test_the_only_member_of_etcd_is_not_made_anew_unnoticed(place: Path) -> None:
+def test_the_only_member_of_etcd_is_not_made_anew_unnoticed() -> None:
     master = {**DEFAULT["machines"]["master"], "disk": 20}
-    found = after(place, machines=machines(master=master))
+    found = after(machines=machines(master=master))
     assert named(found)["master"].verb is Verb.REPLACE
     assert any("etcd loses all" in sentence for sentence in worst(found))
     assert any("API" in sentence for sentence in worst(found))
 
 
-def test_two_of_three_members_are_a_quorum_and_one_is_none(place: Path) -> None:
+def test_two_of_three_members_are_a_quorum_and_one_is_none() -> None:
     spec = described("available")
 
     def larger(*names: str) -> Review:
@@ -145,16 +132,16 @@ def test_two_of_three_members_are_a_quorum_and_one_is_none(place: Path) -> None:
             name: {**one, "disk": 20} if name in names else one
             for name, one in spec["machines"].items()
         }
-        return review(place, spec, {**spec, "machines": grown})
+        return review(spec, {**spec, "machines": grown})
 
     one, two = larger("etcd-1"), larger("etcd-1", "etcd-2")
     assert any("keeps its quorum with 2 of 3" in sentence for sentence in worst(one))
     assert any("loses its quorum" in sentence for sentence in worst(two))
 
 
-def test_a_new_version_names_programs_and_restarts_what_runs_them(place: Path) -> None:
+def test_a_new_version_names_programs_and_restarts_what_runs_them() -> None:
     spec = described("v1.35")
-    found = review(place, spec, {**spec, "kubernetes": "1.36.4"})
+    found = review(spec, {**spec, "kubernetes": "1.36.4"})
     assert found.kubernetes == ("1.35.1", "1.36.4")
     lines = {(one.before or "", one.after or "") for one in found.artifacts}
     assert any(
@@ -166,10 +153,10 @@ def test_a_new_version_names_programs_and_restarts_what_runs_them(place: Path) -
     assert any("API is away" in one.sentence for one in found.consequences)
 
 
-def test_members_and_planes_that_are_several_restart_one_at_a_time(place: Path) -> None:
+def test_members_and_planes_that_are_several_restart_one_at_a_time() -> None:
     spec = described("available")
     old = {**spec, "kubernetes": "1.36.4"}
-    found = review(place, old, spec)
+    found = review(old, spec)
     how = {unit: one.how for one in found.disturbances for unit in one.services}
     assert how["kube-apiserver.service"] == "one machine at a time"
     assert how["kubelet.service"] == "beside the others"
@@ -177,10 +164,10 @@ def test_members_and_planes_that_are_several_restart_one_at_a_time(place: Path) 
     assert not worst(found)
 
 
-def test_a_certificate_with_another_name_says_why_and_restarts_who_has_it(place: Path) -> None:
+def test_a_certificate_with_another_name_says_why_and_restarts_who_has_it() -> None:
     spec = described("available")
     endpoint = {"kind": "virtual-ip", "address": "192.168.50.6"}
-    found = review(place, spec, {**spec, "endpoint": endpoint})
+    found = review(spec, {**spec, "endpoint": endpoint})
     control = named(found)["control-1"]
     (one,) = (c for c in control.certificates if c.name == "apiserver")
     assert one.verb is Verb.UPDATE
@@ -222,10 +209,10 @@ def secrets(found: tuple[ResourceChange, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_no_report_has_a_secret(name: str, place: Path) -> None:
+def test_no_report_has_a_secret(name: str) -> None:
     spec = described(name)
     spec_after = {**spec, "addons": {"name_servers": ["192.0.2.53"]}}
-    found, _ = changed(place, spec, spec_after)
+    found, _ = changed(spec, spec_after)
     told = reviewed(found)
     assert not told.empty
     hidden = {line for line in secrets(found) if "PRIVATE KEY" in line or len(line) > 40}
