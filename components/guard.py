@@ -31,7 +31,7 @@ right again."""
 
 ATTEMPTS, PAUSE = 12, 5
 """How often a machine is asked after a change, and the seconds in between: one that has just been
-given work may not answer at once. A refresh asks once, since its machine may well be gone."""
+given work may not answer at once. A refresh does not wait: its machine may well be gone."""
 
 STEP = "exec bash -euo pipefail -s"
 BACK = "cd /var/lib/hardway && find aside -type f -exec mv -t running {} + && rmdir aside"

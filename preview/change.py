@@ -12,7 +12,7 @@ class Verb(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     REPLACE = "replace"
-    """Made anew, and the old one deleted: of a machine, what is on its disk is lost."""
+    """Made anew, and the old one deleted. A machine's disk is a resource of its own."""
     DELETE = "delete"
     SAME = "same"
 

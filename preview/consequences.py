@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from preview.change import Verb
+from preview.kinds import DISK
 from preview.review import Consequence, Disturbance, MachineReview, Severity
 from spec.cluster import Cluster
 
@@ -12,6 +13,10 @@ PHASES = ("ready", "artifacts", "identity", "runtime", "etcd", "control-plane", 
 ONE_AT_A_TIME, BESIDE = "one machine at a time", "beside the others"
 
 ETCD, API = "etcd.service", "kube-apiserver.service"
+
+WORST_FIRST = (Severity.DANGER, Severity.NOTICE, Severity.FINE)
+
+GOING = (Verb.REPLACE, Verb.DELETE)
 
 POD_RUNTIMES = {
     "docker.service": "its containers stop until it is back",
@@ -54,42 +59,43 @@ def consequences(
         *_api(before, disturbed),
         *_runtimes(disturbed),
     ]
-    order = (Severity.DANGER, Severity.NOTICE, Severity.FINE)
-    yield from sorted(found, key=lambda one: order.index(one.severity))
-
-
-def _lost(machines: Sequence[MachineReview], among: Sequence[str]) -> list[str]:
-    return [
-        one.name
-        for one in machines
-        if one.name in among and one.verb in (Verb.REPLACE, Verb.DELETE)
-    ]
+    yield from sorted(found, key=lambda one: WORST_FIRST.index(one.severity))
 
 
 def _members(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     members = before.etcd_members
-    if not (lost := _lost(machines, members)):
-        return
-    left, quorum = len(members) - len(lost), len(members) // 2 + 1
-    names = ", ".join(lost)
-    if left == 0:
-        sentence = f"etcd loses all that it holds: every member goes ({names})"
-    elif left < quorum:
-        sentence = (
+    going = [one for one in machines if one.name in members and one.verb in GOING]
+    lost = [one.name for one in going if _emptied(one)]
+    away = [one.name for one in going if not _emptied(one)]
+    if lost:
+        yield Consequence(severity=Severity.DANGER, sentence=_bereft(members, lost))
+    if (up := len(members) - len(going)) > len(members) // 2:
+        sentence = f"etcd keeps its quorum with {up} of {len(members)} members until all are back"
+    else:
+        sentence = f"etcd takes no writes until it is back, with its disk, on {', '.join(away)}"
+    if away:
+        yield Consequence(severity=Severity.NOTICE, sentence=sentence)
+
+
+def _bereft(members: Sequence[str], lost: Sequence[str]) -> str:
+    """What it means that the disks of some members are lost."""
+    names, left, quorum = ", ".join(lost), len(members) - len(lost), len(members) // 2 + 1
+    if not left:
+        return f"etcd loses all that it holds: every member goes ({names})"
+    if left < quorum:
+        return (
             f"etcd loses its quorum: {left} of {len(members)} members stay and {quorum} are needed "
             f"(lost: {names})"
         )
-    else:
-        sentence = (
-            f"etcd keeps its quorum with {left} of {len(members)} members, and does not know that "
-            f"{names} begins with an empty disk"
-        )
-    yield Consequence(severity=Severity.DANGER, sentence=sentence)
+    return (
+        f"etcd keeps its quorum with {left} of {len(members)} members, and does not know that "
+        f"{names} begins with an empty disk"
+    )
 
 
 def _planes(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     planes = before.control_planes
-    lost = _lost(machines, planes)
+    lost = [one.name for one in machines if one.name in planes and one.verb in GOING]
     if lost and len(lost) == len(planes):
         yield Consequence(
             severity=Severity.DANGER,
@@ -103,13 +109,22 @@ def _planes(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Cons
 
 
 def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
-    for verb, severity, said in (
-        (Verb.REPLACE, Severity.DANGER, "made anew: what is on its disk is lost"),
-        (Verb.DELETE, Severity.NOTICE, "drained and removed, with what is on its disk"),
-    ):
-        for one in machines:
-            if one.verb is verb and one.name in before.machines:
-                yield Consequence(severity=severity, sentence=f"{one.name} is {said}")
+    for one in machines:
+        if one.name not in before.machines or one.verb not in GOING:
+            continue
+        if one.verb is Verb.DELETE:
+            severity, said = Severity.NOTICE, "drained and removed, with what is on its disk"
+        elif _emptied(one):
+            severity, said = Severity.DANGER, "made anew: what is on its disk is lost"
+        else:
+            severity, said = Severity.NOTICE, "made anew with its disk, and away until it is up"
+        yield Consequence(severity=severity, sentence=f"{one.name} is {said}")
+
+
+def _emptied(machine: MachineReview) -> bool:
+    """Whether what is on its disk is lost, as it is not where only the machine is made anew."""
+    disk = f"{machine.name}{DISK}"
+    return any(one.name == disk and one.verb in GOING for one in machine.resources)
 
 
 def _etcd(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:

@@ -45,6 +45,10 @@ def worst(found: Review) -> list[str]:
     return [one.sentence for one in found.consequences if one.severity is Severity.DANGER]
 
 
+def sentences(found: Review) -> list[str]:
+    return [one.sentence for one in found.consequences]
+
+
 # -- nothing, and everything -----------------------------------------------------------------------
 
 
@@ -106,14 +110,27 @@ def test_a_changed_file_is_shown_line_by_line_with_the_service_that_it_restarts(
     assert any("mode: nftables" in line and "-" in line for line in shown(found))
 
 
-def test_more_memory_makes_a_machine_anew_with_everything_that_was_on_it() -> None:
+def test_more_memory_makes_a_machine_anew_around_its_disk() -> None:
     found = after(machines=machines(**{"minion-1": {"address": "192.168.1.11", "memory": 4096}}))
     one = named(found)["minion-1"]
     assert one.verb is Verb.REPLACE
     assert any("memory" in line.why and "4096" in line.why for line in one.resources)
     assert {step.verb for step in one.steps} == {Verb.REPLACE}
     assert named(found)["minion-2"].verb is Verb.SAME
-    assert any("minion-1" in sentence for sentence in worst(found))
+    assert any("minion-1" in one and "with its disk" in one for one in sentences(found))
+    assert not any("lost" in one for one in sentences(found))
+    assert not worst(found)
+
+
+def test_etcd_whose_machine_is_made_anew_has_its_disk_again() -> None:
+    master = {**DEFAULT["machines"]["master"], "memory": 4096}
+    alone = sentences(after(machines=machines(master=master)))
+    assert any("etcd takes no writes" in one and "with its disk" in one for one in alone)
+    spec = described("available")
+    grown = {**spec["machines"], "etcd-1": {**spec["machines"]["etcd-1"], "memory": 4096}}
+    of_three = sentences(review(spec, {**spec, "machines": grown}))
+    assert any("keeps its quorum with 2 of 3" in one for one in of_three)
+    assert not any("lost" in one or "empty disk" in one for one in alone + of_three)
 
 
 def test_the_only_member_of_etcd_is_not_made_anew_unnoticed() -> None:
