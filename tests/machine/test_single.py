@@ -43,9 +43,10 @@ def test_one_machine_is_the_whole_cluster(lab: Lab) -> None:
 def test_its_pods_are_dockers(lab: Lab) -> None:
     (node,) = lab.objects("nodes")["items"]
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("docker://")
-    running = lab.on("solo", "docker ps --format '{{.Names}}'")
-    assert "k8s_coredns_" in running
-    assert "k8s_POD_" in running
+    asked = "curl -fsS --unix-socket /run/docker.sock http://docker/containers/json"
+    running = [name for one in json.loads(lab.on("solo", asked)) for name in one["Names"]]
+    assert any(name.startswith("/k8s_coredns_") for name in running)
+    assert any(name.startswith("/k8s_POD_") for name in running)
 
 
 def test_its_pods_live_in_the_subnet_that_kubernetes_gave_the_node(lab: Lab) -> None:
