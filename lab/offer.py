@@ -60,8 +60,11 @@ def offer_path(paths: LabPaths, stack: str) -> Path:
 
 
 def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
-    """A stack that ``pulumi`` can be run on, inside the lab's network if a lab runs."""
-    found = libvirt.find(paths)
+    """A stack that ``pulumi`` can be run on, inside the lab's network if its machines are there.
+
+    They are where the lab made it an offer: a stack with a hypervisor of its own gets none.
+    """
+    found = libvirt.find(paths) if offer_path(paths, name).is_file() else None
     return Stack(
         name=name,
         paths=paths,

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 
 from certs.ssh import SshKeyPair
 from lab import namespace
+from lab.offer import offer_path, stack_in_lab
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.stack import Stack
@@ -208,6 +209,20 @@ def test_inside_it_stays_and_where_it_cannot_come_in_it_does_not_try_for_ever(
     done = come_inside(tmp_path, **{INSIDE: str(lab)})
     assert "cannot be entered" in done.stderr
     assert done.returncode == 1
+
+
+@pytest.mark.machine
+@pytest.mark.usefixtures("lab")
+def test_pulumi_runs_in_the_lab_for_the_stacks_whose_machines_are_there(
+    paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.libvirt._answers", lambda *_: True)
+    tools = Toolchain(pulumi=tmp_path, programs=tmp_path, home=tmp_path, choices=())
+    offer = offer_path(paths, "inside")
+    offer.parent.mkdir(parents=True)
+    offer.touch()
+    assert "nsenter" in stack_in_lab("inside", paths, tools).enter
+    assert not stack_in_lab("outside", paths, tools).enter
 
 
 def test_without_a_lab_the_person_is_told_to_start_it(
