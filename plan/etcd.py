@@ -32,7 +32,7 @@ OPERATOR = (
 """With which a member's machine asks etcd: authority, certificate, key."""
 
 # etcd's own values are 100 and 1000; an emulated machine does not keep up with them.
-HEARTBEAT, ELECTION = 250, 2500
+HEARTBEAT, ELECTION = 500, 5000
 """Milliseconds."""
 QUOTA = 2 * 1024**3
 """Bytes of the database, after which it can only be read: the smallest disk has room for them."""
@@ -85,6 +85,8 @@ def unit(spec: Cluster, node: str) -> Unit:
             "TimeoutStopSec": "15",
             "LimitNOFILE": "65536",
             "OOMScoreAdjust": "-999",
+            # Before whatever else the machine does: a heartbeat that comes late is an election.
+            "CPUWeight": "1000",
             "NoNewPrivileges": "yes",
             "ProtectSystem": "full",
             "ProtectHome": "yes",

@@ -17,8 +17,11 @@ _INTERFACE_FILE = f"/run/{RUNTIME}/interface"
 _INSTANCE = "api"
 _READY = (
     "/usr/bin/curl --silent --fail --max-time 12 --output /dev/null"
-    f" --cacert {layout.AUTHORITY} https://127.0.0.1:{API_PORT}/readyz"
+    f" --cacert {layout.AUTHORITY}"
+    f" https://127.0.0.1:{API_PORT}/readyz?exclude=etcd&exclude=etcd-readiness"
 )
+"""Without etcd, which all API servers ask: where it is slow none of them would be ready, and whoever
+has the address would lose it together with every connection, to have them all made anew."""
 
 Block = dict[str, "str | Block"]
 """A keyword to the words after it, or to what is between its braces."""
@@ -53,6 +56,9 @@ def configuration(spec: Cluster, node: str) -> Block:
             # Three advertisements that come late cost the address, and an API server at its start
             # takes all of a machine's time.
             "vrrp_rt_priority": "50",
+            # Microseconds without waiting, after which the kernel kills it: 10000 otherwise, which
+            # an emulated machine needs to read the configuration.
+            "vrrp_rlimit_rttime": "1000000",
             "vrrp_no_swap": "",
         },
         f"vrrp_script {_INSTANCE}": {
@@ -94,7 +100,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         description="keepalived",
         program="/usr/sbin/keepalived",
         flags={"use-file": CONFIG},
-        arguments=("--dont-fork", "--log-console"),
+        arguments=("--dont-fork", "--log-console", "--no-syslog"),
         before_start=(f"{_INTERFACE_OF.path} {spec.machines[node].address} {_INTERFACE_FILE}",),
         needs=(CONFIG, _INTERFACE_OF.path),
         service={"RuntimeDirectory": RUNTIME},

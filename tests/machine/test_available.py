@@ -20,8 +20,8 @@ CLUSTER = {
     "networks": {"machines": "192.168.1.0/24"},
     "endpoint": {"kind": "virtual-ip", "address": "192.168.1.5"},
     "machines": {
-        "control1": {"address": "192.168.1.21", "roles": "ea"},
-        "control2": {"address": "192.168.1.22", "roles": "ea"},
+        "control1": {"address": "192.168.1.21", "roles": "ea", "cpus": 2},
+        "control2": {"address": "192.168.1.22", "roles": "ea", "cpus": 2},
         "minion1": {"address": "192.168.1.31", "roles": "ei"},
     },
 }

@@ -439,6 +439,40 @@ def test_a_minion_that_goes_is_drained_first_and_its_node_and_machine_are_gone(l
     lab.pulumi("preview", "--expect-no-changes")
 
 
+def _anew(lab: Lab, **fields: int) -> dict[str, str]:
+    """Write other fields for the last minion and bring that about; what was planned."""
+    before = {node: started(lab, node) for node in (MASTER, MINIONS[0])}
+    lab.on(LAST, "touch /var/lib/kubelet/was-here")
+    cluster = lab.cluster
+    cluster["machines"][LAST].update(fields)
+    lab.describe(cluster)
+    planned = lab.changes()
+    lab.hardway("up")
+    assert {node: started(lab, node) for node in before} == before
+    nodes = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    assert nodes == {MASTER, *MINIONS}
+    lab.pulumi("preview", "--expect-no-changes")
+    return planned
+
+
+@at_length
+def test_a_minion_with_more_memory_is_made_anew_around_its_disk(lab: Lab) -> None:
+    planned = _anew(lab, memory=2304)
+    assert planned[LAST] == "replace"
+    assert f"{LAST}-disk" not in planned
+    assert not {name for name in planned if name.startswith((MASTER, MINIONS[0]))}
+    assert int(lab.on(LAST, "awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 2100 * 1024
+    lab.on(LAST, "test -e /var/lib/kubelet/was-here")
+
+
+@at_length
+def test_a_minion_with_a_larger_disk_is_made_anew_from_nothing(lab: Lab) -> None:
+    planned = _anew(lab, disk=12)
+    assert planned[f"{LAST}-disk"] == "replace"
+    lab.on(LAST, "test ! -e /var/lib/kubelet/was-here")
+    assert int(lab.on(LAST, "df --output=size -BG / | tail -1").strip(" G\n")) >= 11
+
+
 def test_a_change_that_a_living_cluster_cannot_take_is_refused_before_anything(lab: Lab) -> None:
     good = lab.cluster
     bad = {**good, "networks": {**good["networks"], "pods": "172.20.0.0/16"}}
