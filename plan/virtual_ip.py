@@ -20,8 +20,8 @@ _READY = (
     f" --cacert {layout.AUTHORITY}"
     f" https://127.0.0.1:{API_PORT}/readyz?exclude=etcd&exclude=etcd-readiness"
 )
-"""Without etcd, which all API servers ask: where it is slow none of them would be ready, and whoever
-has the address would lose it together with every connection, to have them all made anew."""
+"""Without etcd, which all API servers ask: where it is slow none of them would be ready, and the
+address would go, and with it every connection, all to be made anew."""
 
 Block = dict[str, "str | Block"]
 """A keyword to the words after it, or to what is between its braces."""
