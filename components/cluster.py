@@ -121,6 +121,11 @@ class Cluster(pulumi.ComponentResource):
             "ready",
             conditions=self.plan.conditions,
             changes={
+                # Another size makes a machine anew.
+                "sizes": {
+                    name: f"{one.cpus} CPU, {one.memory} MiB, {one.disk} GiB"
+                    for name, one in self.spec.machines.items()
+                },
                 "steps": _digests(self.plan),
                 "certificates": registers,
                 "repairs": repairs,

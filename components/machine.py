@@ -144,6 +144,7 @@ class Machine(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 deleted_with=self.resource,
+                replace_with=[self.resource],
                 depends_on=[self._done[step.name] for step in plan.steps],
                 custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m"),
             ),

@@ -42,8 +42,10 @@ def remote_command(
 ) -> command.remote.Command:
     """Run a script on a machine, again whenever it changes.
 
-    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``). Of a
-    secret script neither its text nor what it prints is logged or kept in the clear.
+    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``). On a
+    machine that is made anew it is run anew (``replace_with``: to come after it is not enough for
+    the engine). Of a secret script neither its text nor what it prints is logged or kept in the
+    clear.
     """
     limit = f"{SECONDS + dials * 6 + 60}s"
     return command.remote.Command(
@@ -63,6 +65,7 @@ def remote_command(
         opts=pulumi.ResourceOptions(
             parent=parent,
             deleted_with=machine,
+            replace_with=[machine],
             depends_on=[machine, *after],
             additional_secret_outputs=["stdout", "stderr"] if secret else None,
             custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete="1m"),

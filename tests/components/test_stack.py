@@ -117,6 +117,7 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         machine = command.deleted_with
         assert machine in {one.name for one in of_kind(recorder, DOMAIN)}
         assert name.startswith(f"{machine}-")
+        assert command.replace_with == (machine,), "a machine made anew gets everything again"
         assert re.fullmatch(r"\d+s", command.timeouts["create"])
         assert command.timeouts["update"] == command.timeouts["create"]
         connection = command.inputs["connection"]["value"]
@@ -195,6 +196,7 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
     for machine in spec.machines:
         guard = guards[f"{machine}-guard"]
         assert guard.deleted_with == machine
+        assert guard.replace_with == (machine,)
         steps = {name for name in found if name.startswith(f"{machine}-")}
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply"}

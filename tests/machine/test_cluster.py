@@ -458,7 +458,7 @@ def _anew(lab: Lab, **fields: int) -> dict[str, str]:
 @at_length
 def test_a_minion_with_more_memory_is_made_anew_around_its_disk(lab: Lab) -> None:
     planned = _anew(lab, memory=2304)
-    assert planned[LAST] == "replace"
+    assert "replace" in planned[LAST]
     assert f"{LAST}-disk" not in planned
     assert not {name for name in planned if name.startswith((MASTER, MINIONS[0]))}
     assert int(lab.on(LAST, "awk '/MemTotal/ { print $2 }' /proc/meminfo")) > 2100 * 1024
@@ -468,7 +468,7 @@ def test_a_minion_with_more_memory_is_made_anew_around_its_disk(lab: Lab) -> Non
 @at_length
 def test_a_minion_with_a_larger_disk_is_made_anew_from_nothing(lab: Lab) -> None:
     planned = _anew(lab, disk=12)
-    assert planned[f"{LAST}-disk"] == "replace"
+    assert "replace" in planned[f"{LAST}-disk"]
     lab.on(LAST, "test ! -e /var/lib/kubelet/was-here")
     assert int(lab.on(LAST, "df --output=size -BG / | tail -1").strip(" G\n")) >= 11
 

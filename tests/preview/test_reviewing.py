@@ -116,6 +116,7 @@ def test_more_memory_makes_a_machine_anew_around_its_disk() -> None:
     assert one.verb is Verb.REPLACE
     assert any("memory" in line.why and "4096" in line.why for line in one.resources)
     assert {step.verb for step in one.steps} == {Verb.REPLACE}
+    assert {line.name: line.verb for line in found.resources}["ready"] is Verb.UPDATE
     assert named(found)["minion-2"].verb is Verb.SAME
     assert any("minion-1" in one and "with its disk" in one for one in sentences(found))
     assert not any("lost" in one for one in sentences(found))
