@@ -1,6 +1,6 @@
 # The short ways in. Everything they need is set up by ./hardway itself.
 
-.PHONY: up down preview test test-all golden picture bench
+.PHONY: up down preview test test-all test-topologies golden picture bench
 
 up:
 	./hardway up
@@ -18,6 +18,10 @@ test:
 # Also what takes long: minions that come and go, several control planes, Docker.
 test-all:
 	HARDWAY_TEST_ALL=true ./hardway test
+
+# Of what takes long, the clusters that are not the default one.
+test-topologies:
+	HARDWAY_TEST_ALL=true ./hardway test -v tests/machine/test_single.py tests/machine/test_available.py
 
 # Rewrite the golden clusters, to be reviewed as a diff.
 golden:

@@ -40,7 +40,7 @@ class Cluster(pulumi.ComponentResource):
         self._people = TrackedBundle("people-keys", FOR_PEOPLE, self._authorities, self._child)
         self._ssh_keys = TrackedSshKeys("ssh-key", self._child)
         self.ssh_key = self._ssh_keys.private
-        machines = self._machines(_hypervisor(spec, self, specification))
+        machines = self._machines(_hypervisor(spec, self))
         roles = self._roles(machines)
         self.nodes: dict[str, Any] = {
             name: {
@@ -86,17 +86,19 @@ class Cluster(pulumi.ComponentResource):
             EtcdMember(name, RoleArgs(machine=machines[name]), self._child).done
             for name in spec.etcd_members
         ]
-        planes = {
-            name: ControlPlane(
-                name, RoleArgs(machine=machines[name], after=members), self._child
-            ).done
-            for name in spec.control_planes
-        }
         first = spec.control_planes[0]
+        planes: dict[str, pulumi.Resource] = {}
+        for name in spec.control_planes:
+            # The first API server makes the cluster's first objects; several that do it at once get
+            # into each other's way.
+            after = [planes[first]] if planes else members
+            planes[name] = ControlPlane(
+                name, RoleArgs(machine=machines[name], after=after), self._child
+            ).done
         files, apply = self.plan.add_ons
         written = machines[first].run(files, parent=self, after=[planes[first]])
         applied = machines[first].run(apply, parent=self, after=[written], bundle=self._people)
-        # On a control plane the API comes first: all other nodes wait for it.
+        # On a control plane its API comes before its kubelet: all other nodes wait for it.
         before = {name: [plane] for name, plane in planes.items()} | {first: [written]}
         nodes = [
             Minion(
@@ -161,7 +163,7 @@ def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def _hypervisor(spec: ClusterSpec, parent: pulumi.Resource, after: pulumi.Resource) -> Hypervisor:
+def _hypervisor(spec: ClusterSpec, parent: pulumi.Resource) -> Hypervisor:
     """Where the machines are made. Raises SpecError where that cannot be done yet."""
     where = spec.hypervisor
     if where is None:
@@ -173,4 +175,4 @@ def _hypervisor(spec: ClusterSpec, parent: pulumi.Resource, after: pulumi.Resour
         raise SpecError(
             f"hypervisor.kind {where.kind} cannot be used yet: write libvirt, or leave it out"
         )
-    return LibvirtHypervisor(where, parent, after)
+    return LibvirtHypervisor(where, parent)

@@ -14,7 +14,7 @@ class RoleArgs:
 
     machine: Machine
     after: Sequence[pulumi.Resource] = ()
-    """What must be done before, beside the machine's own identity."""
+    """What must be done before the last of the steps, beside the machine's own steps."""
 
 
 class _Role(pulumi.ComponentResource):
@@ -29,10 +29,10 @@ class _Role(pulumi.ComponentResource):
         self, name: str, args: RoleArgs, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__(f"hardway:index:{type(self).__name__}", name, None, opts)
-        last = [args.machine.identified, *args.after]
+        self.done = args.machine.identified
         for step in self.steps:
-            self.done = args.machine.step(step, parent=self, after=last)
-            last = [self.done]
+            others = args.after if step == self.steps[-1] else ()
+            self.done = args.machine.step(step, parent=self, after=[self.done, *others])
         self.register_outputs({})
 
 

@@ -11,20 +11,21 @@ from spec.cluster import Machine
 from spec.hypervisor import Libvirt
 
 DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
+"""Part of every machine that was ever made with it, and fixed there (``replacement.py``): one more
+letter in it, and the next update makes all machines of all clusters anew."""
+
 GIB = 2**30
 
 
 class LibvirtHypervisor:
     """Networks and machines of one libvirt connection."""
 
-    def __init__(self, spec: Libvirt, parent: pulumi.Resource, after: pulumi.Resource) -> None:
+    def __init__(self, spec: Libvirt, parent: pulumi.Resource) -> None:
         self._spec = spec
         # An explicit provider: the default one of old versions ignored its configuration
-        # (pulumi-libvirt#168).
+        # (pulumi-libvirt#168). It comes after nothing, so that plugins start side by side.
         self._provider = libvirt.Provider(
-            "libvirt",
-            uri=spec.uri,
-            opts=pulumi.ResourceOptions(parent=parent, depends_on=[after]),
+            "libvirt", uri=spec.uri, opts=pulumi.ResourceOptions(parent=parent)
         )
 
     def network(

@@ -4,15 +4,22 @@ import functools
 import hashlib
 import os
 import ssl
+from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import httpx
 import tenacity
 
 from lab.problem import Problem, full_disk_told
 from lab.progress import Task
 
-TIMEOUT = httpx.Timeout(30, connect=5)
+if TYPE_CHECKING:  # loaded where it is used: most verbs download nothing and would wait for it
+    import httpx
+
+CONNECT, ANSWER = 5, 30
+"""How long a source may take, in seconds."""
+
 BACK_OFF = tenacity.wait_random_exponential(multiplier=0.5, max=10)
 MEBIBYTE = 2**20
 
@@ -54,7 +61,7 @@ def fetch(
     Raises Unreachable, Damaged (wrong digest, or cut at each of ``attempts``), or Problem where the
     disk is full.
     """
-    host = httpx.URL(url).netloc.decode()
+    host = urlsplit(url).netloc
     if host in _unreachable:
         raise _not_reached(url, _unreachable[host])
     part = part_of(target)
@@ -86,6 +93,8 @@ def _transfer(
     url: str, part: Path, pinned: dict[str, str], task: Task | None, attempt: int
 ) -> None:
     """Bring ``part`` to its end in one request and check it."""
+    import httpx
+
     if not pinned:  # nothing would tell whether two halves belong together
         part.unlink(missing_ok=True)
     begun = part.stat().st_size if part.exists() else 0
@@ -94,14 +103,18 @@ def _transfer(
         headers["Range"] = f"bytes={begun}-"
     try:
         with (
-            httpx.Client(timeout=TIMEOUT, follow_redirects=True, verify=_authorities()) as client,
+            httpx.Client(
+                timeout=httpx.Timeout(ANSWER, connect=CONNECT),
+                follow_redirects=True,
+                verify=_authorities(),
+            ) as client,
             client.stream("GET", url, headers=headers) as response,
         ):
             kept = _receive(response, url, part, begun, task)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
         if attempt > 1:  # it did answer a moment ago
             raise _Cut(_said(error)) from error
-        _unreachable[httpx.URL(url).netloc.decode()] = _said(error)
+        _unreachable[urlsplit(url).netloc] = _said(error)
         raise _not_reached(url, _said(error)) from error
     except (httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
         raise _not_reached(url, _said(error)) from error
@@ -110,9 +123,11 @@ def _transfer(
     _check(url, part, pinned, resumed=kept > 0)
 
 
-def _receive(response: httpx.Response, url: str, part: Path, begun: int, task: Task | None) -> int:
+def _receive(
+    response: "httpx.Response", url: str, part: Path, begun: int, task: Task | None
+) -> int:
     """Write the body to ``part`` and return how many bytes of an earlier transfer were kept."""
-    if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+    if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return begun  # nothing follows what is there: the digest tells whether that is right
     if response.status_code in (408, 425, 429) or response.is_server_error:
         raise _Cut(f"HTTP {response.status_code}")
@@ -154,6 +169,8 @@ def _check(url: str, part: Path, pinned: dict[str, str], *, resumed: bool) -> No
 @functools.cache
 def _authorities() -> ssl.SSLContext:
     """The public certificate authorities and those that the system trusts, such as a company's."""
+    import httpx
+
     context = httpx.create_ssl_context()
     context.load_default_certs()
     return context

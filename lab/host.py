@@ -31,6 +31,7 @@ PACKAGES_FOR_TESTS: Mapping[str, str] = {
     "openssh-server": "is the SSH server of the engine tests",
     "systemd-container": "runs the containers that the scripts are tested in",
     "openssl": "judges the certificates",
+    "nftables": "shows what a lab leaves in the host's firewall",
     "gcc": "builds for Go's race detector and cgo",
     "libc6-dev": "builds with cgo",
 }

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +33,7 @@ __all__ = [
     "enter",
     "find",
     "processes",
+    "set_going",
     "start",
     "stop",
     "virsh",
@@ -43,6 +45,7 @@ SYSTEM_IMAGES = Path("/var/lib/libvirt/images")
 """What the system's QEMU may read under its own user and under AppArmor."""
 
 LAUNCHER = Path(__file__).with_name("private-libvirt.sh")
+HOOK = Path(__file__).with_name("machines-yield.sh")
 DAEMONS = ("virtlogd", "libvirtd")
 
 CONFIGURATION = {
@@ -173,6 +176,22 @@ def stop(paths: LabPaths, progress: Progress) -> None:
         shutil.rmtree(paths.run, ignore_errors=True)
 
 
+def set_going(libvirt: Libvirt, domains: Iterable[str], progress: Progress) -> None:
+    """Start those machines that are off, and resume those that are paused (a full disk does that).
+
+    What waits for a machine would wait in vain. One that cannot be started is said and left.
+    """
+    ours = set(domains)
+    for state, verb in (("shutoff", "start"), ("paused", "resume")):
+        found = ours & set(virsh(libvirt, "list", f"--state-{state}", "--name").split())
+        for domain in sorted(found):
+            try:
+                virsh(libvirt, verb, domain)
+                progress.say(f"the machine {domain} was {state}: {verb}")
+            except Problem as problem:
+                progress.say(f"the machine {domain} is {state}: {problem}")
+
+
 def _lock(paths: LabPaths) -> Path:
     return paths.state / "libvirt.lock"
 
@@ -266,6 +285,9 @@ def _directories(paths: LabPaths) -> None:
     paths.pool.mkdir(parents=True, exist_ok=True)
     for name, text in CONFIGURATION.items():
         write_atomically(paths.state / "libvirt" / "etc" / name, text.encode(), 0o600)
+    hooks = paths.state / "libvirt" / "etc" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    write_atomically(hooks / "qemu", HOOK.read_bytes(), 0o700)
 
 
 def _launch(paths: LabPaths, daemon: str) -> None:

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, cast
 from lab.cache import Cache, locked, write_atomically
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
+from lab.process import start_time
 
 PORT = 6480
 START_WITHIN = 20.0
@@ -211,7 +212,7 @@ def find(paths: LabPaths) -> Mirror | None:
         mirror = Mirror(**json.loads(_record(paths).read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return mirror if _start_time(mirror.pid) == mirror.started else None
+    return mirror if start_time(mirror.pid) == mirror.started else None
 
 
 def start(paths: LabPaths, address: str, port: int, enter: Sequence[str] = ()) -> Mirror:
@@ -282,16 +283,6 @@ def _record(paths: LabPaths) -> Path:
     return paths.run / "mirror.json"
 
 
-def _start_time(pid: int) -> str | None:
-    """When a living process started, in the kernel's ticks since boot."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()  # the command before it may hold anything
-    return None if fields[0] in "ZX" else fields[19]
-
-
 def _told(child: subprocess.Popen[bytes]) -> dict[str, Any]:
     """The one line that the new process prints: its identity, or the Problem it met."""
     assert child.stdout is not None
@@ -338,7 +329,7 @@ def serve(address: str, port: int, record: Path | None) -> int:
             remedy = "give another address or port"
         print(json.dumps({"what": what, "remedy": remedy}), flush=True)
         return 1
-    mirror = Mirror(os.getpid(), _start_time(os.getpid()) or "", address, port)
+    mirror = Mirror(os.getpid(), start_time(os.getpid()) or "", address, port)
     if record:
         write_atomically(record, json.dumps(asdict(mirror)).encode())
     print(json.dumps(asdict(mirror)), flush=True)

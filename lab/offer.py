@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -13,12 +12,11 @@ from lab.cache import Cache, write_atomically
 from lab.host import packages_for_machines
 from lab.paths import LabPaths
 from lab.progress import Progress
-from lab.stack import Stack
-from lab.toolchain import Toolchain
+from lab.stack import offer_path
 from plan import runtime
 from spec.cluster import ArtifactSource, Cluster
 from spec.hypervisor import Libvirt
-from spec.offer import OFFER_VARIABLE, Offer
+from spec.offer import Offer
 
 EMULATED: dict[str, Any] = {
     # Slow enough to starve etcd, and no machine to trust anything to.
@@ -52,29 +50,6 @@ class Phases:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + monotonic() - started
-
-
-def offer_path(paths: LabPaths, stack: str) -> Path:
-    """Where the lab says what it offers to the program of a stack."""
-    return paths.state / "offers" / f"{stack}.json"
-
-
-def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
-    """A stack that ``pulumi`` can be run on, inside the lab's network if its machines are there.
-
-    They are where the lab made it an offer: a stack with a hypervisor of its own gets none.
-    """
-    found = libvirt.find(paths) if offer_path(paths, name).is_file() else None
-    return Stack(
-        name=name,
-        paths=paths,
-        toolchain=tools,
-        enter=libvirt.enter(found) if found else (),
-        extra={
-            OFFER_VARIABLE: str(offer_path(paths, name)),
-            "PULUMI_DEBUG_COMMANDS": "true",  # makes --event-log known
-        },
-    )
 
 
 def prepare_lab(

@@ -100,6 +100,19 @@ def output(command: Sequence[str | Path], *, timeout: float = 30) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+def start_time(pid: int) -> str | None:
+    """When a living process started, in the kernel's ticks since boot.
+
+    A process that was killed and that its parent has not asked for yet does not live any more.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the command before it may hold anything
+    return None if fields[0] in "ZX" else fields[19]
+
+
 def end_group(leader: int) -> None:
     """Kill the process group that ``run`` made for a child."""
     with contextlib.suppress(ProcessLookupError):

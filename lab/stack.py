@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import libvirt
 from lab.cache import locked, write_atomically
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.toolchain import Toolchain
+from spec.offer import OFFER_VARIABLE
 
 SALT = re.compile(r"^encryptionsalt: .*\n?", re.MULTILINE)
 
@@ -179,4 +181,27 @@ def stack_names() -> list[str]:
     return sorted(
         path.name.removeprefix("Pulumi.").removesuffix(".yaml")
         for path in PROJECT.glob("Pulumi.*.yaml")
+    )
+
+
+def offer_path(paths: LabPaths, stack: str) -> Path:
+    """Where the lab says what it offers to the program of a stack."""
+    return paths.state / "offers" / f"{stack}.json"
+
+
+def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
+    """A stack that ``pulumi`` can be run on, inside the lab's network if its machines are there.
+
+    They are where the lab made it an offer: a stack with a hypervisor of its own gets none.
+    """
+    found = libvirt.find(paths) if offer_path(paths, name).is_file() else None
+    return Stack(
+        name=name,
+        paths=paths,
+        toolchain=tools,
+        enter=libvirt.enter(found) if found else (),
+        extra={
+            OFFER_VARIABLE: str(offer_path(paths, name)),
+            "PULUMI_DEBUG_COMMANDS": "true",  # makes --event-log known
+        },
     )

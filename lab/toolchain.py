@@ -72,7 +72,6 @@ class Toolchain:
             "PULUMI_HOME": str(self.home),
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
 
@@ -179,13 +178,13 @@ def _home(
 
     Never found through PATH: the CLI warns about such plugins on every run.
     """
-    digests = {name: sha256_of(program) for name, program in plugins.items()}
+    digests = {name: cache.sha256(program) for name, program in plugins.items()}
     home = cache.root / "pulumi" / digest_of(digests)[:24]
     marker = home / "complete"
 
     def whole() -> bool:
         return marker.is_file() and all(
-            program.is_file() and sha256_of(program) == digests[name]
+            program.is_file() and cache.sha256(program) == digests[name]
             for name in plugins
             if (program := _installed_in(home, name))
         )

@@ -1,7 +1,9 @@
 """The command line: ``./hardway``."""
 
+import importlib
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 
 import typer
@@ -33,31 +35,45 @@ Every change of a stack goes through Pulumi: edit `Pulumi.dev.yaml`, look at
 )
 
 
-def _register() -> None:
-    from ops import (
-        artifacts,
-        bench,
-        diagnose,
-        doctor,
-        drift,
-        kubeconfig,
-        kubectl,
-        lifecycle,
-        picture,
-        preview,
-        ssh,
-        tests,
-        validate,
-    )
+MODULES = (
+    "artifacts",
+    "lifecycle",
+    "pulumi",
+    "preview",
+    "validate",
+    "drift",
+    "kubectl",
+    "kubeconfig",
+    "ssh",
+    "diagnose",
+    "doctor",
+    "bench",
+    "picture",
+    "tests",
+)
+"""Of this package: each adds its verbs with ``register``, in the order of the help."""
 
-    app.add_typer(artifacts.app, name="artifacts", rich_help_panel="Offline and mirrors")
-    lifecycle.register(app)
-    for verb in (preview, validate, drift, kubectl, kubeconfig, ssh, diagnose):
-        verb.register(app)
-    doctor.register(app)
-    bench.register(app)
-    picture.register(app)
-    tests.register(app)
+ELSEWHERE = {
+    "up": "lifecycle",
+    "down": "lifecycle",
+    "status": "lifecycle",
+    "env": "kubectl",
+    "test": "tests",
+}
+"""The verbs that are not in the module of their name."""
+
+
+@app.callback()
+def _group() -> None:
+    """Keep the verb's name a word of the command line where one verb alone is loaded."""
+
+
+def register(words: Sequence[str]) -> None:
+    """Add the verbs that a command line may mean: loading all of them takes most of a second."""
+    verb = next((word for word in words if not word.startswith("-")), "")
+    module = ELSEWHERE.get(verb, verb)
+    for name in (module,) if module in MODULES else MODULES:
+        importlib.import_module(f"ops.{name}").register(app)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
@@ -69,7 +85,7 @@ def main() -> int:
     """Run the command line; a Problem becomes its sentence and exit code 1."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
-    _register()
+    register(sys.argv[1:])
     try:
         app(prog_name="hardway")
     except Problem as problem:

@@ -32,6 +32,12 @@ carry the file over, then `./hardway artifacts import stack.tar`.
 """,
 )
 
+
+def register(hardway: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    hardway.add_typer(app, name="artifacts", rich_help_panel="Offline and mirrors")
+
+
 KubernetesOption = Annotated[
     str | None,
     typer.Option("--kubernetes", "-k", help="The stack of this version, such as 1.37.0."),

@@ -22,9 +22,9 @@ from lab.problem import full_disk_told
 from lab.process import output as printed_by
 from ops.display import progress, stdout
 from ops.evidence import API, SECONDS, Question, logs, questions, without_values
-from ops.lifecycle import StackOption
 from ops.reach import kept_kubeconfig, reach, resources, secrets_of, state_of
 from ops.redaction import Redaction
+from ops.stacks import StackOption
 from plan.cluster import node_plan
 from plan.model import NodePlan
 from probe.access import Access

@@ -7,7 +7,7 @@ from lab.cache import Cache
 from lab.doctor import Verdict, findings
 from lab.paths import lab_paths
 from ops.display import stdout
-from ops.lifecycle import StackOption, read_cluster
+from ops.stacks import StackOption, read_cluster
 
 COLOURS = {Verdict.GOOD: "green", Verdict.DONE_BY_UP: "yellow", Verdict.PROBLEM: "bold red"}
 

@@ -12,8 +12,8 @@ from rich.markup import escape
 
 from lab.problem import Problem
 from ops.display import stdout
-from ops.lifecycle import StackOption
 from ops.reach import AUTHORITIES, KEYS, reach, resources, revealed, state_of
+from ops.stacks import StackOption
 from plan.cluster import cluster_plan
 from plan.held import Difference, compared, held, secret_digests
 from plan.material import kept_material

@@ -17,8 +17,8 @@ import yaml
 from lab.problem import Problem
 from ops.display import progress
 from ops.kubeconfig_file import SECTIONS, Document, locked
-from ops.lifecycle import StackOption
 from ops.reach import opened
+from ops.stacks import StackOption
 
 
 def register(app: typer.Typer) -> None:

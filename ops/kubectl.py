@@ -15,16 +15,10 @@ from lab.manifest import artifacts
 from lab.paths import lab_paths
 from lab.problem import Problem
 from ops.display import progress
-from ops.lifecycle import StackOption
 from ops.private import private_folder, write_private
 from ops.reach import opened, reach
+from ops.stacks import PASSED_ON, StackOption
 from spec.cluster import Cluster
-
-PASSED_ON = {
-    "ignore_unknown_options": True,
-    "allow_interspersed_args": False,
-    "help_option_names": [],
-}
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""``up``, ``down``, ``status`` and ``pulumi``: the short ways around the Pulumi program."""
+"""``up``, ``down`` and ``status``: the short ways around the Pulumi program."""
 
 import json
 import os
@@ -11,28 +11,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.table import Table
 
 from lab import libvirt, mirror, toolchain
 from lab.cache import Cache
-from lab.offer import Phases, offer_path, prepare_lab, stack_in_lab
+from lab.consoles import Consoles
+from lab.offer import Phases, prepare_lab
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
 from lab.process import output
-from lab.stack import Stack, stack_names
+from lab.stack import Stack, stack_in_lab
 from lab.watch import FirstBootWatch
 from ops import critical_path
 from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.events import kept_events
-from ops.recovery import recover
+from ops.recovery import going_on, recover
+from ops.stacks import StackOption, read_cluster, ready_stack, stacks_with_state
 from plan.conditions import conditions
-from spec.cluster import Cluster, SpecError, parse
-
-StackOption = Annotated[
-    str,
-    typer.Option("--stack", "-s", envvar="PULUMI_STACK", help="The stack, Pulumi.STACK.yaml."),
-]
+from spec.cluster import Cluster
 
 
 def register(app: typer.Typer) -> None:
@@ -40,34 +36,6 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="A cluster")(up)
     app.command(rich_help_panel="A cluster")(down)
     app.command(rich_help_panel="A cluster")(status)
-    app.command(
-        rich_help_panel="A cluster",
-        context_settings={
-            "ignore_unknown_options": True,
-            "allow_interspersed_args": False,
-            "help_option_names": [],
-        },
-    )(pulumi)
-
-
-def read_cluster(stack: str) -> Cluster:
-    """The cluster of a stack's file; a Problem tells every mistake in it."""
-    file = PROJECT / f"Pulumi.{stack}.yaml"
-    if not file.is_file():
-        raise Problem(
-            f"the stack '{stack}' has no {file.name}",
-            f"write one, starting from a copy of Pulumi.dev.yaml, or use one of "
-            f"{', '.join(stack_names())}",
-        )
-    try:
-        configuration = yaml.safe_load(file.read_text()) or {}
-        return parse(configuration.get("config", {}).get("hardway:cluster"), name=stack)
-    except yaml.YAMLError as error:
-        raise Problem(f"{file.name} is not YAML ({error})", "mend it") from error
-    except SpecError as error:
-        raise Problem(
-            f"{file.name}: {error}", "change it and run the same command again"
-        ) from error
 
 
 def up(
@@ -94,6 +62,8 @@ def up(
     with phases.phase("pulumi up"):
         ready.create()
         recover(ready, host, progress().say)
+        if host is not None:
+            libvirt.set_going(host, _domains(cluster), progress())
         events = paths.logs / f"events-{stack}.json"
         events.unlink(missing_ok=True)
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
@@ -103,10 +73,14 @@ def up(
                 watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())
                 during.enter_context(watch)
             words += ["--event-log", str(during.enter_context(kept_events(events)))]
-            done = ready.pulumi(*words)
-    if done.returncode != 0:
+            status = going_on(
+                lambda: ready.pulumi(*words).returncode,
+                Consoles(paths.state / "console", _domains(cluster)),
+                progress().say,
+            )
+    if status != 0:
         raise Problem(
-            f"pulumi up ended with exit status {done.returncode}",
+            f"pulumi up ended with exit status {status}",
             "read its message above; the next ./hardway up goes on from there",
         )
     _summary(ready, cluster, phases, events)
@@ -204,23 +178,9 @@ def down(
     stop_lab(paths)
 
 
-def ready_stack(stack: str, paths: LabPaths) -> Stack:
-    """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot)."""
-    tools = toolchain.prepare(Cache(), paths, progress())
-    stopped = offer_path(paths, stack).exists() and libvirt.find(paths) is None
-    if stopped and read_cluster(stack).hypervisor is None:
-        libvirt.start(paths, progress())
-    return stack_in_lab(stack, paths, tools)
-
-
 def _has_state(paths: LabPaths) -> bool:
     """Whether there may be a stack: where this lab never made one, no tools are built to look."""
     return bool(stacks_with_state(paths)) or "PULUMI_BACKEND_URL" in os.environ
-
-
-def stacks_with_state(paths: LabPaths) -> list[str]:
-    """The stacks in the lab's own backend."""
-    return sorted(path.stem for path in (paths.backend / ".pulumi" / "stacks").glob("*/*.json"))
 
 
 def _machines_of_others(paths: LabPaths) -> list[str]:
@@ -280,15 +240,3 @@ def _mebibytes(folder: Path) -> str:
     # du counts a file with several names once, and a hundred thousand files in a second.
     told = output(["du", "--summarize", "--block-size=1M", folder], timeout=120)
     return told.split()[0] if told else "?"
-
-
-def pulumi(
-    arguments: Annotated[list[str] | None, typer.Argument(help="Passed on as they are.")] = None,
-    stack: Annotated[str, typer.Option(envvar="PULUMI_STACK", hidden=True)] = "dev",
-) -> None:
-    """Run `pulumi` with the lab's tools, state and network: `./hardway pulumi preview --diff`."""
-    paths = lab_paths()
-    ready = ready_stack(stack, paths)
-    if arguments and arguments[0] not in ("stack", "version", "plugin", "help"):
-        ready.create()
-    raise typer.Exit(ready.pulumi(*(arguments or [])).returncode)

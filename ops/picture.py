@@ -7,7 +7,7 @@ import typer
 
 from lab.paths import PROJECT
 from ops.display import stdout
-from ops.lifecycle import StackOption, read_cluster
+from ops.stacks import StackOption, read_cluster
 from preview.picture import picture as drawn
 from preview.still import still
 

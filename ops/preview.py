@@ -13,7 +13,7 @@ from lab.cache import write_atomically
 from lab.paths import PROJECT, lab_paths
 from lab.problem import Problem
 from ops.display import stdout
-from ops.lifecycle import StackOption, read_cluster, ready_stack
+from ops.stacks import StackOption, read_cluster, ready_stack
 from policy.rules import judge
 from preview.change import ResourceChange
 from preview.comparing import changes

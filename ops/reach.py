@@ -12,12 +12,11 @@ from certs.ssh import derived_key_pair
 from lab import libvirt, toolchain
 from lab.cache import Cache
 from lab.namespace import exists, namespace_path
-from lab.offer import offer_path, stack_in_lab
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
-from lab.stack import Stack
+from lab.stack import Stack, offer_path, stack_in_lab
 from ops.display import progress
-from ops.lifecycle import read_cluster
+from ops.stacks import read_cluster
 from plan.material import admin_kubeconfig
 from preview.registration import SIGNATURE
 from probe.access import Access, MachineAccess

@@ -1,4 +1,4 @@
-"""What an update that was killed leaves behind, taken away before the next one begins.
+"""What an update that was cut off leaves behind, taken away before the next one begins.
 
 The engine notes what it is about to do. Where it never learned how that ended, the note stays in
 the state as a pending operation, the lock on the state stays locked, and libvirt may have a disk, a
@@ -6,18 +6,23 @@ machine or a network that the state does not know, whose name would then be take
 """
 
 import json
-import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lab.connection import Libvirt, ask
+from lab.consoles import Consoles
 from lab.problem import Problem
+from lab.process import start_time
 from lab.stack import Stack
 
 Say = Callable[[str], None]
+
+ENDS_WITHIN = 3.0
+"""Seconds that a killed process may take until it is gone, its files written."""
 
 REMOVALS: dict[str, tuple[tuple[str, ...], ...]] = {
     # The first words may find nothing to end; the last ones take the name away.
@@ -57,27 +62,50 @@ def recover(stack: Stack, host: Libvirt | None, say: Say) -> None:
         )
 
 
+def going_on(update: Callable[[], int], consoles: Consoles, say: Say) -> int:
+    """The exit status of an update, begun again, once, where a machine's kernel ended itself.
+
+    Once the runtime step has set ``kernel.panic`` the kernel boots again by itself, and what was
+    done on its machine is not lost.
+    """
+    status = update()
+    if status == 0 or not (panics := consoles.panics()):
+        return status
+    for domain, reason in panics.items():
+        say(f"the kernel of {domain} ended itself ({reason}) and boots again")
+    say("the update goes on from there, once")
+    return update()
+
+
 def _unlock(stack: Stack, say: Say) -> None:
-    """Take away the locks of processes of this host that have ended, in the lab's own backend."""
+    """Take away the locks of processes of this host that have ended, in the lab's own backend.
+
+    Raises a Problem where an update still runs: what it is making would look left half-made.
+    """
     for lock in (stack.paths.backend / ".pulumi" / "locks").rglob("*.json"):
         if lock.parent.name != stack.name:
             continue
         try:
             holder = json.loads(lock.read_text())
-        except (OSError, ValueError):
+            host, pid = str(holder["hostname"]), int(holder["pid"])
+        except (OSError, ValueError, KeyError):
             continue
-        if holder.get("hostname") == socket.gethostname() and not _runs(int(holder["pid"])):
-            say(f"the update with the process {holder['pid']} has died; its lock is taken away")
-            lock.unlink(missing_ok=True)
+        if host != socket.gethostname() or not _ended(pid):
+            raise Problem(
+                f"an update of the stack '{stack.name}' runs (process {pid} on {host})",
+                "wait until it has ended; if it has, say ./hardway pulumi cancel",
+            )
+        say(f"the update with the process {pid} has died; its lock is taken away")
+        lock.unlink(missing_ok=True)
 
 
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
+def _ended(pid: int) -> bool:
+    """Whether a process has ended, waiting for one that was killed just now."""
+    end = time.monotonic() + ENDS_WITHIN
+    while start_time(pid) is not None:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
     return True
 
 

@@ -10,9 +10,9 @@ import typer
 
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
-from ops.lifecycle import StackOption
 from ops.private import private_folder, write_private
 from ops.reach import reach
+from ops.stacks import StackOption
 from probe.access import Access
 
 OPTIONS = {

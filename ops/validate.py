@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from lab.problem import Problem
 from ops.display import HEALTHY, condition_line, progress, stdout
-from ops.lifecycle import StackOption
 from ops.reach import reach
+from ops.stacks import StackOption
 from plan.conditions import Condition, conditions
 from probe.api import ApiError
 from probe.watch import Outcome, run_watch

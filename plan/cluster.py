@@ -5,8 +5,16 @@ from dataclasses import dataclass, replace
 from plan import addons, control_plane, etcd, identity, node, runtime
 from plan.artifact import missing_digests
 from plan.conditions import Condition, conditions
-from plan.model import NodePlan, Step
+from plan.model import NodePlan, Step, Unit
 from spec.cluster import Cluster, SpecError
+
+SPARING_GO = {
+    # Memory is there and the processor is not: garbage collection is a quarter of the work of an
+    # API server that starts, and it interrupts all goroutines by signals.
+    "GOGC": "400",
+    "GODEBUG": "asyncpreemptoff=1",
+}
+"""Environment of Go programs on emulated machines (Go's package runtime)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +53,23 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
         steps.append(control_plane.step(spec, name))
     if name in spec.nodes:
         steps.append(node.step(spec, name))
+    if spec.is_emulated(name):
+        steps = [replace(step, units=tuple(map(_sparing, step.units))) for step in steps]
     return NodePlan(node=name, steps=_artifacts_first(steps))
+
+
+def _sparing(unit: Unit) -> Unit:
+    """A service that leaves an emulated processor alone where it can.
+
+    Its timers, of which Go programs have hundreds, may wait for one another: each change from one
+    process to another empties the emulator's buffer of translated addresses, which costs a
+    millisecond or two of the host, and idle daemons changed some hundred times a second.
+    """
+    return replace(
+        unit,
+        service={**unit.service, "TimerSlackNSec": "50ms"},
+        environment={**unit.environment, **SPARING_GO},
+    )
 
 
 def _artifacts_first(steps: list[Step]) -> tuple[Step, ...]:

@@ -44,6 +44,14 @@ SYSCTLS: Mapping[str, int] = {
     "net.bridge.bridge-nf-call-ip6tables": 1,
     "net.bridge.bridge-nf-call-iptables": 1,
     "net.ipv4.ip_forward": 1,
+    # A machine that dies says nothing to those who wait for its word: flanneld's watch on a lost
+    # member of etcd went on for two hours, and packets to the old address of whoever came back.
+    # Silence is asked after within a minute and ends in two; what was sent is given as long as
+    # RFC 1122 (4.2.3.5) wants it, some hundred seconds.
+    "net.ipv4.tcp_keepalive_time": 60,
+    "net.ipv4.tcp_keepalive_intvl": 10,
+    "net.ipv4.tcp_keepalive_probes": 6,
+    "net.ipv4.tcp_retries2": 8,
 }
 
 

@@ -24,7 +24,8 @@ def text(step: Step, material: Material | None = None) -> str:
     step without secrets leaves its text on the machine. ``material`` is asked for the content of
     secret files. Raises ValueError where a step has such files and no material is given.
     """
-    body = "\n".join([*_said_first(step), *_words(step, material), *_ending(step)]) + "\n"
+    words = [*_said_first(step), *_words(step, material), *_ending(step)]
+    body = "\n".join(words).rstrip("\n") + "\n"
     if step.secret:
         return f"{{\n{body}exit\n}}\n"
     # Two runs may be here at once, before the prelude's lock: each writes a file of its own.
@@ -115,10 +116,10 @@ def _line(*words: str) -> str:
 def _heredoc(content: str) -> str:
     """A quoted here-document; its end is a line that the content does not have.
 
-    Raises ValueError where the content does not end with a newline or has a NUL.
+    Raises ValueError where the content does not end with one newline or has a NUL.
     """
-    if not content.endswith("\n") or "\0" in content:
-        raise ValueError("the content of a file must be text that ends with a newline")
+    if content.rstrip("\n") + "\n" != content or "\0" in content:
+        raise ValueError("the content of a file must be text that ends with one newline")
     end = "END"
     lines = set(content.splitlines())
     while end in lines:

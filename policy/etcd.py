@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from policy.rule import Changes, Violations
-from preview.change import Verb
+from preview.change import GONE, Verb
 from preview.kinds import DISK, DOMAIN, VOLUME, clusters
 from spec.change import refused_changes
 from spec.cluster import Cluster
 from spec.refusal import listed
-
-GONE = (Verb.REPLACE, Verb.DELETE)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ class Verb(StrEnum):
     SAME = "same"
 
 
+GONE = (Verb.REPLACE, Verb.DELETE)
+"""What there was is no more, whether or not another one comes in its place."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ResourceChange:
     """A resource before and after: a new one has no ``before``, a deleted one no ``after``."""

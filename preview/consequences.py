@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from preview.change import Verb
+from preview.change import GONE, Verb
 from preview.kinds import DISK
 from preview.review import Consequence, Disturbance, MachineReview, Severity
+from preview.words import SEVERITY
 from spec.cluster import Cluster
 
 PHASES = ("ready", "artifacts", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
@@ -13,10 +14,6 @@ PHASES = ("ready", "artifacts", "identity", "runtime", "etcd", "control-plane", 
 ONE_AT_A_TIME, BESIDE = "one machine at a time", "beside the others"
 
 ETCD, API = "etcd.service", "kube-apiserver.service"
-
-WORST_FIRST = (Severity.DANGER, Severity.NOTICE, Severity.FINE)
-
-GOING = (Verb.REPLACE, Verb.DELETE)
 
 POD_RUNTIMES = {
     "docker.service": "its containers stop until it is back",
@@ -59,12 +56,13 @@ def consequences(
         *_api(before, disturbed),
         *_runtimes(disturbed),
     ]
-    yield from sorted(found, key=lambda one: WORST_FIRST.index(one.severity))
+    for severity in SEVERITY:
+        yield from (one for one in found if one.severity is severity)
 
 
 def _members(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     members = before.etcd_members
-    going = [one for one in machines if one.name in members and one.verb in GOING]
+    going = [one for one in machines if one.name in members and one.verb in GONE]
     lost = [one.name for one in going if _emptied(one)]
     away = [one.name for one in going if not _emptied(one)]
     if lost:
@@ -95,7 +93,7 @@ def _bereft(members: Sequence[str], lost: Sequence[str]) -> str:
 
 def _planes(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     planes = before.control_planes
-    lost = [one.name for one in machines if one.name in planes and one.verb in GOING]
+    lost = [one.name for one in machines if one.name in planes and one.verb in GONE]
     if lost and len(lost) == len(planes):
         yield Consequence(
             severity=Severity.DANGER,
@@ -110,7 +108,7 @@ def _planes(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Cons
 
 def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     for one in machines:
-        if one.name not in before.machines or one.verb not in GOING:
+        if one.name not in before.machines or one.verb not in GONE:
             continue
         if one.verb is Verb.DELETE:
             severity, said = Severity.NOTICE, "drained and removed, with what is on its disk"
@@ -124,7 +122,7 @@ def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Co
 def _emptied(machine: MachineReview) -> bool:
     """Whether what is on its disk is lost, as it is not where only the machine is made anew."""
     disk = f"{machine.name}{DISK}"
-    return any(one.name == disk and one.verb in GOING for one in machine.resources)
+    return any(one.name == disk and one.verb in GONE for one in machine.resources)
 
 
 def _etcd(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:

@@ -107,7 +107,7 @@ def _dangers(review: Review) -> Iterator[Fold]:
         "What it means:",
         (
             f"**{words.SEVERITY[one.severity]}:** {_text(one.sentence)}"
-            for one in words.consequences(review)
+            for one in review.consequences
         ),
     )
 

@@ -98,8 +98,7 @@ def _said(review: Review) -> str:
     """Findings, consequences, restarts and notes, the worst first."""
     rows = [("danger", one.rule, _finding(one.resource, one.sentence)) for one in review.findings]
     rows += [
-        (one.severity, words.SEVERITY[one.severity], one.sentence)
-        for one in words.consequences(review)
+        (one.severity, words.SEVERITY[one.severity], one.sentence) for one in review.consequences
     ]
     for services, how, names in words.restarts(review):
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""

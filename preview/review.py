@@ -169,6 +169,7 @@ class Review:
     ``etcd 3.7.1``; each once."""
     disturbances: tuple[Disturbance, ...] = ()
     consequences: tuple[Consequence, ...] = ()
+    """The worst first."""
     findings: tuple[Finding, ...] = ()
     unchanged: int = 0
     """How many resources stay as they are."""

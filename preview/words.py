@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from preview.change import Verb
-from preview.review import Consequence, Review, Severity
+from preview.review import Review, Severity
 
 SIGN = {
     Verb.CREATE: "+",
@@ -95,12 +95,6 @@ def versions(review: Review) -> str:
     """Kubernetes' version, or both where it changes."""
     before, after = review.kubernetes
     return f"{before} to {after}" if before and before != after else after
-
-
-def consequences(review: Review) -> Iterator[Consequence]:
-    """The worst first."""
-    for severity in SEVERITY:
-        yield from (one for one in review.consequences if one.severity is severity)
 
 
 def restarts(review: Review) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:

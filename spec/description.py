@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from spec.downloads import Architecture
-from spec.hypervisor import Existing, Hypervisor
+from spec.hypervisor import Existing, Hypervisor, Libvirt
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
 from spec.part import Address, Expected, Part, Text, Truth
@@ -128,8 +128,15 @@ class Description(Part):
 
     def is_made(self, name: str) -> bool:
         """Whether a hypervisor makes this machine; the others exist already."""
-        where = self.machines[name].hypervisor or self.hypervisor
-        return not isinstance(where, Existing)
+        return not isinstance(self._where(name), Existing)
+
+    def is_emulated(self, name: str) -> bool:
+        """Whether this machine's processor is emulated, many times slower than the host's."""
+        where = self._where(name)
+        return isinstance(where, Libvirt) and where.domain_type == "qemu"
+
+    def _where(self, name: str) -> Hypervisor | None:
+        return self.machines[name].hypervisor or self.hypervisor
 
     @property
     def api_host(self) -> str:

@@ -43,7 +43,10 @@ GIGABYTES = (
 )
 """Run by ``tests/machine/test_cluster.py``: they write all artifacts twice."""
 
-THE_TESTS_THEMSELVES = ("make test", "make test-all", "./hardway bench --machines")
+THE_TESTS_THEMSELVES = (
+    *("make test", "make test-all", "make test-topologies"),
+    "./hardway bench --machines",
+)
 """What runs all of this, and what takes as long."""
 
 SECOND_STACK = ("./hardway up --stack lab2",)

@@ -137,10 +137,10 @@ def test_every_line_is_one_that_a_test_runs() -> None:
 
 @pytest.mark.parametrize("line", [*workflows.HERE, *workflows.ON_MACHINES])
 def test_the_verb_of_a_line_takes_its_words(line: str) -> None:
-    from ops.__main__ import _register, app
+    from ops.__main__ import app, register
 
     if not app.registered_commands:
-        _register()
+        register([])
     command = typer.main.get_command(app)
     program, verb, *words = shlex.split(line)
     assert program == "./hardway"

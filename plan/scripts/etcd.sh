@@ -29,7 +29,8 @@ made() {
 # settled PREFIX: authentication is on, and users and roles are as they should be
 settled() {
     local pair
-    etcdctl auth status | grep --quiet 'Status: true' || return
+    # Not through a pipe to a reader that stops early: etcdctl's next line would end it, and this.
+    [[ $(etcdctl auth status) == *'Status: true'* ]] || return
     [ "$(etcdctl role get flannel | grep --count "(prefix $1)")" = 2 ] || return
     for pair in $users; do
         [ "$(etcdctl user get "${pair%%=*}")" = "User: ${pair%%=*}"$'\n'"Roles: ${pair#*=}" ] || return

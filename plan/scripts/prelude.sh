@@ -10,14 +10,24 @@ state=/var/lib/hardway
 system=/etc/systemd/system
 programs=/usr/local/lib/hardway
 units=()
-declare -A needs=() seen=()
+declare -A needs=() seen=() beside=()
 # Of services that other machines run as well: where they say that they are well. See turn.sh.
 declare -A own=()
 
-# Passed through by services of other users on their way to the store, and listed by nobody.
-install -d -m 0711 "$state"
-install -d -m 0700 "$state/running"
-install -d -m 0755 "$state/store" "$state/store/sha256" "$state/store/verified"
+# An emulated machine takes 20 ms for each program that is started: nothing here starts one where the
+# shell itself can do it, and nothing that is right already is made again.
+if [ ! -d "$state/running" ] || [ ! -d "$state/store/verified" ]; then
+    # Passed through by services of other users on their way to the store, and listed by nobody.
+    install -d -m 0711 "$state"
+    install -d -m 0755 "$state/store" "$state/store/sha256" "$state/store/verified"
+    install -d -m 0700 "$state/running"
+fi
+
+# lasting: what was done is on the disk. Every step ends so: done is done after a loss of power, too.
+lasting() {
+    sync --file-system /etc "$state"
+}
+trap lasting EXIT
 
 problem() {
     echo "$*" >&2
@@ -75,11 +85,15 @@ directory() {
 # Where a file is made ready: on the same file system, out of sight of who watches its directory.
 staging_for() {
     local folder=${1%/*} above devices
-    [ -d "$folder" ] || install -d -m 0755 "$folder"
-    above=${folder%/*}
-    devices=$(stat -c %d "${above:-/}" "$folder")
-    if [ -z "$above" ] || [ "${devices%$'\n'*}" != "${devices#*$'\n'}" ]; then
-        above=$folder
+    above=${beside[$folder]-}
+    if [ -z "$above" ]; then
+        [ -d "$folder" ] || install -d -m 0755 "$folder"
+        above=${folder%/*}
+        devices=$(stat -c %d "${above:-/}" "$folder")
+        if [ -z "$above" ] || [ "${devices%$'\n'*}" != "${devices#*$'\n'}" ]; then
+            above=$folder
+        fi
+        beside[$folder]=$above
     fi
     staged=$above/.${1##*/}.hardway
     if [ -e "$staged" ] || [ -L "$staged" ]; then
@@ -87,20 +101,23 @@ staging_for() {
     fi
 }
 
-# file MODE OWNER PATH <<CONTENT
+# file MODE OWNER PATH <<CONTENT: the content ends with one newline
 file() {
     local mode=$1 owner=$2 path=$3 content staged
-    content=$(cat && echo .) # newlines at the end of a substitution are lost
-    content=${content%.}
-    if [ ! -L "$path" ] && [ -f "$path" ] &&
-        [ "$(stat -c '%04a %U:%G %s' "$path")" = "$mode $owner ${#content}" ] &&
-        printf %s "$content" | cmp --quiet - "$path"; then
-        return
+    content=$(</dev/stdin)
+    content+=$'\n' # a substitution loses it
+    if [ ! -L "$path" ] && [ -f "$path" ]; then
+        if [ "$(stat -c '%04a %U:%G %s' "$path")" = "$mode $owner ${#content}" ] &&
+            printf %s "$content" | cmp --quiet - "$path"; then
+            return
+        fi
+    else
+        [ ! -d "$path" ] || [ -L "$path" ] || problem "$path is a directory and should be a file"
     fi
-    [ ! -d "$path" ] || [ -L "$path" ] || problem "$path is a directory and should be a file"
     staging_for "$path"
-    printf %s "$content" |
-        install -m "$mode" -o "${owner%:*}" -g "${owner#*:}" /dev/stdin "$staged"
+    printf %s "$content" >"$staged"
+    [ "$owner" = root:root ] || chown "$owner" "$staged"
+    [ "$mode" = 0600 ] || chmod "$mode" "$staged" # the umask's
     sync "$staged"
     mv --force --no-target-directory "$staged" "$path"
 }
@@ -108,7 +125,7 @@ file() {
 # link PATH TARGET
 link() {
     local path=$1 target=$2 staged
-    [ "$(readlink "$path")" = "$target" ] && return
+    [ ! -L "$path" ] || [ "$(readlink "$path")" != "$target" ] || return 0
     staging_for "$path"
     ln --symbolic "$target" "$staged"
     mv --force --no-target-directory "$staged" "$path"
@@ -258,13 +275,24 @@ fingerprint() {
 
 # stale NAME: whatever interrupts the restart, nobody takes the service for one with its new files
 stale() {
+    [ -f "$state/running/$1" ] || return 0
     sed 's/^[^ ]*/stale/' "$state/running/.$1" >"$state/running/..$1"
     mv "$state/running/..$1" "$state/running/$1"
 }
 
 # settle: enable the step's services, and (re)start those that do not run with what is there now
 settle() {
-    local name said start=() up=()
+    local name said off by_files=(--root=/) start=() up=()
+    # New units by files alone, before systemd reads them: it would want to read them again, and
+    # reading takes seconds, for it reads all units. Those that ran before it knows, and must be told.
+    for name in "${units[@]}"; do
+        [ ! -f "$state/running/$name" ] || by_files=()
+    done
+    off=$(systemctl "${by_files[@]}" is-enabled "${units[@]}" 2>&1 |
+        grep --invert-match --line-regexp enabled) || true
+    if [ -n "$off" ]; then
+        said=$(systemctl "${by_files[@]}" --no-reload enable "${units[@]}" 2>&1) || problem "$said"
+    fi
     mapfile -t up < <(systemctl is-active "${units[@]}")
     for name in "${units[@]}"; do
         fingerprint <<<"${needs[$name]}" >"$state/running/.$name"
@@ -277,11 +305,7 @@ settle() {
         esac
         up=("${up[@]:1}")
     done
-    said=$(systemctl is-enabled "${units[@]}" 2>&1 | grep --invert-match --line-regexp enabled) ||
-        true
-    if [ "${#start[@]}" -gt 0 ] || [ -n "$said" ]; then
-        said=$(systemctl --no-reload enable "${units[@]}" 2>&1) || problem "$said"
-        # A unit that is new is read when it is started; reading all of them again takes seconds.
+    if [ "${#start[@]}" -gt 0 ] || [ -n "$off" ]; then
         said=$(systemctl show --property NeedDaemonReload --value "${units[@]}")
         [[ $said != *yes* ]] || systemctl daemon-reload
     fi

@@ -38,6 +38,10 @@ await 30 "the clock ($(date --utc)) agrees with this machine's certificates; set
 
 # -- containerd ------------------------------------------------------------------------------------
 
+containerd_answers() {
+    systemctl --quiet is-active containerd && ctr version
+}
+
 # An image bears the digest of the archive that it came from, once all of it is there.
 containerd_images() {
     local reference digest path present filters=()
@@ -94,7 +98,7 @@ after_other_docker() {
 
 case $runtime in
 containerd)
-    await 300 "containerd answers" containerd.service ctr version
+    await 300 "containerd answers" containerd.service containerd_answers
     containerd_images
     ;;
 docker)

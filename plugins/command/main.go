@@ -3,17 +3,17 @@
 //
 // Names, defaults, and what create, update, replace and delete mean are those of the published
 // plugin, so a program behaves the same on either. What differs is only what made long updates
-// unsafe: connections are closed after each command, output lines may have any length, and a custom
-// timeout or a cancelled update stops the command where it runs.
+// unsafe: connections are closed after each command, output lines may have any length, a custom
+// timeout or a cancelled update stops the command where it runs, and the plugin ends with its engine.
 //
 // The engine starts it and speaks gRPC with it; `pulumi-resource-command -version` prints the version.
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	p "github.com/pulumi/pulumi-go-provider"
 	"github.com/pulumi/pulumi-go-provider/infer"
@@ -33,7 +33,8 @@ func main() {
 		fmt.Println(version)
 		return
 	}
-	if err := newProvider().Run(context.Background(), "command", version); err != nil {
+	ctx := untilOrphaned(time.Second)
+	if err := newProvider().Run(ctx, "command", version); err != nil {
 		fmt.Fprintf(os.Stderr, "pulumi-resource-command: %s\n", err)
 		os.Exit(1)
 	}

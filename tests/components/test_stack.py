@@ -1,5 +1,6 @@
 """What the program declares, for every golden cluster: every resource with its options."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import yaml
 from components.guard import unpacked
 from components.remote import SHELL
 from components.stack import declare
+from hypervisors.libvirt import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
 from preview.recorder import record
 from preview.registration import Registration, is_secret
@@ -170,6 +172,8 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
     for machine in spec.machines:
         assert before(f"{machine}-identity") == {f"{machine}-ready", f"{machine}-artifacts"}
         if machine in spec.nodes:
+            identified = before(f"{machine}-identity") | {f"{machine}-identity"}
+            assert before(f"{machine}-runtime") == identified, "it needs nobody"
             assert f"{machine}-runtime" in before(f"{machine}-node")
         if machine in spec.nodes and machine not in spec.control_planes:
             others = {name for name in before(f"{machine}-node") if not name.startswith(machine)}
@@ -178,7 +182,12 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
             assert all(name.startswith(machine) for name in before(f"{machine}-etcd")), "no member "
             "is healthy alone"
         if machine in spec.control_planes:
-            assert {f"{m}-etcd" for m in spec.etcd_members} <= before(f"{machine}-control-plane")
+            earlier = before(f"{machine}-control-plane")
+            assert {f"{m}-etcd" for m in spec.etcd_members} <= earlier
+            planes = {name for name in earlier if name.endswith("-control-plane")}
+            first = f"{spec.control_planes[0]}-control-plane"
+            assert planes == {first} - {f"{machine}-control-plane"}, "one, and then all others"
+            assert f"{machine}-control-plane" in before(f"{machine}-node"), "here the API is first"
     applied = f"{spec.control_planes[0]}-add-ons-apply"
     assert not {name for name in before(applied) if name.endswith("-node")}, "it waits for them"
     ready = next(one for one in recorder if one.name == "ready")
@@ -331,3 +340,9 @@ def test_the_entry_and_the_default_stack_are_what_they_promise() -> None:
         "minion1": "192.168.1.11",
         "minion2": "192.168.1.12",
     }
+
+
+def test_what_every_machine_is_made_of_is_as_it_was() -> None:
+    """The engine replaces a machine whose stylesheet differs, be it by a comment."""
+    digest = hashlib.sha256(STYLESHEET.encode()).hexdigest()
+    assert digest == "b44acd019db816d5f712b0c69773b16516558204a109d1ee11f313114cc6fe73"

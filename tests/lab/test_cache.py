@@ -61,6 +61,33 @@ def test_damage_is_named_and_the_receipt_is_forgotten(empty_cache: Cache, damage
     assert empty_cache.intact(good), "what is whole may serve another receipt"
 
 
+def test_what_was_read_is_read_again_only_when_its_inode_changed(
+    empty_cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def reading(path: Path) -> str:
+        read.append(path)
+        return sha256_of(path)
+
+    monkeypatch.setattr("lab.cache.sha256_of", reading)
+    digest = put(empty_cache, b"hello\n")
+    blob = empty_cache.blob(digest)
+    read.clear()
+    assert empty_cache.intact(digest)
+    assert empty_cache.intact(digest)
+    assert read == [blob, blob], "a file that was just changed may be changed again unseen"
+    time.sleep(1.1)
+    for _ in range(3):
+        assert empty_cache.intact(digest)
+    assert read == [blob] * 3
+    seen = blob.stat()
+    blob.chmod(0o644)
+    blob.write_bytes(b"Hello\n")
+    os.utime(blob, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert not empty_cache.intact(digest), "as many bytes, and the time set back"
+
+
 def test_an_unreadable_receipt_counts_as_none(empty_cache: Cache) -> None:
     for text in ("", "{", "[]", '{"key": "k"}'):
         write_atomically(empty_cache.root / "receipts" / "k.json", text.encode())

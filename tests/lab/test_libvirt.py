@@ -233,6 +233,41 @@ def test_machines_survive_the_death_of_libvirtd(own: LabPaths, tmp_path: Path) -
 
 
 @pytest.mark.machine
+def test_machines_that_stand_still_are_set_going_and_others_left_alone(
+    own: LabPaths, tmp_path: Path
+) -> None:
+    host = libvirt.start(own, Notebook())
+    _network(host, tmp_path)
+    _machine(host, tmp_path)
+    for verb, state, other in (("destroy", "shut off", "start"), ("suspend", "paused", "resume")):
+        said = Notebook()
+        libvirt.virsh(host, verb, "idle")
+        libvirt.set_going(host, ["another"], said)
+        assert libvirt.virsh(host, "domstate", "idle").strip() == state
+        libvirt.set_going(host, ["idle", "another"], said)
+        assert libvirt.virsh(host, "domstate", "idle").strip() == "running"
+        libvirt.set_going(host, ["idle"], said)
+        assert said.said == [f"the machine idle was {state.replace(' ', '')}: {other}"]
+    (network,) = libvirt.virsh(host, "net-list", "--name").split()
+    libvirt.virsh(host, "destroy", "idle")
+    libvirt.virsh(host, "net-destroy", network)
+    libvirt.set_going(host, ["idle"], said)
+    assert f"network '{network}' is not active" in said.said[-1]
+
+
+@pytest.mark.machine
+def test_a_machine_gives_way_to_the_programs_of_its_host(own: LabPaths, tmp_path: Path) -> None:
+    host = libvirt.start(own, Notebook())
+    _network(host, tmp_path)
+    _machine(host, tmp_path)
+    (machine,) = _pids(own, "qemu")
+    threads = [int(path.name) for path in Path(f"/proc/{machine}/task").iterdir()]
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {5}
+    group = Path(f"/proc/{machine}/autogroup")
+    assert not group.exists() or group.read_text().endswith(" nice 5\n")
+
+
+@pytest.mark.machine
 def test_a_libvirtd_that_lives_and_does_not_answer_is_replaced(
     own: LabPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:

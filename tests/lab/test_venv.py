@@ -15,7 +15,7 @@ from lab.progress import Silence
 
 def test_this_environment_holds_exactly_what_is_pinned() -> None:
     told = subprocess.run(
-        [sys.executable, "-m", "pip", "freeze", "--all", "--exclude", "pip"],
+        [sys.executable, "-m", "pip", "freeze", "--all"],
         capture_output=True,
         text=True,
         check=True,

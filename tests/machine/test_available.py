@@ -37,8 +37,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 
 def verdict(lab: Lab) -> str:
-    told = json.loads(lab.hardway("validate", "--json", ok=False).stdout)
-    return str(told["verdict"])
+    told = lab.hardway("validate", "--json", ok=False).stdout
+    print(told)  # pytest shows the conditions where a test fails
+    return str(json.loads(told)["verdict"])
 
 
 def test_three_members_and_two_planes_are_healthy_behind_the_virtual_ip(lab: Lab) -> None:

@@ -46,24 +46,29 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     def up(lab: Lab) -> None:
         _cut_off(lab)
         lab.make("up")
+        assert f"the machine {lab.stack}-{LAST} was shutoff: start" in lab.transcript
 
     cluster = {**cluster, "machines": machines}
     yield from brought_up(STACK, cluster, tmp_path_factory, request.session, up)
 
 
 def _cut_off(lab: Lab) -> None:
-    """Kill a first ``up`` in the middle: all that follows happens on what it left."""
+    """Kill a first ``up`` in the middle, and a machine: all that follows happens on their rest.
+
+    The machine has just said that it is ready, so what it holds must outlast a loss of power.
+    """
     process = lab.start("up")
     assert process.stdout is not None
     for line in process.stdout:
         lab.transcript += line
-        if "-artifacts" in line and "creating" in line:
+        if f"{LAST}-artifacts" in line and "creating" in line:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     # The engine and its plugins lead groups of their own.
     for pid in _below(str(lab.paths.state)):
         os.kill(pid, signal.SIGKILL)
+    lab.virsh("destroy", f"{lab.stack}-{LAST}")
 
 
 def _below(state: str) -> Iterator[int]:

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,17 @@ VERBS = (
     "up",
     "down",
     "status",
+    "preview",
     "validate",
+    "drift",
     "kubeconfig",
     "ssh",
     "diagnose",
     "env",
     "doctor",
+    "artifacts",
+    "bench",
+    "picture",
     "test",
 )
 
@@ -48,6 +54,26 @@ def test_every_verb_explains_itself(verb: str) -> None:
     done = hardway(verb, "--help")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "pulumi", "kubectl"])
+def test_a_verb_is_in_the_one_module_that_is_loaded_for_it(verb: str) -> None:
+    program = (
+        "import sys; from ops.__main__ import app, register; import typer; register(sys.argv[1:]);"
+        "print(*typer.main.get_command(app).commands); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--option", verb, "word"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    verbs, modules = done.stdout.splitlines()
+    assert verb in verbs.split()
+    assert len(verbs.split()) < 4
+    if verb in ("up", "pulumi"):
+        assert "httpx" not in modules.split(), "what they seldom need"
 
 
 def test_completion_offers_the_verbs() -> None:

@@ -15,19 +15,12 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 
 from certs.ssh import SshKeyPair
 from lab import namespace
-from lab.offer import offer_path, stack_in_lab
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
-from lab.stack import Stack
+from lab.stack import Stack, offer_path, stack_in_lab
 from lab.toolchain import Toolchain
 from ops.reach import INSIDE, kept_kubeconfig, opened, reach, secrets_of, state_of
 from preview.registration import SECRET, SIGNATURE
-
-CLUSTER = {
-    "hypervisor": {"uri": "qemu:///system", "image": "base"},
-    "networks": {"machines": "192.168.1.0/24"},
-    "machines": {"master": {"address": "192.168.1.10", "roles": "ai"}},
-}
 
 KEYS = """\
 import pulumi
@@ -58,25 +51,6 @@ pulumi.export("ssh_private_key", pulumi.Output.secret(keys.private))
 pulumi.export("kubeconfig", pulumi.Output.secret("a kubeconfig"))
 """
 )
-
-
-@pytest.fixture
-def stack(
-    toolchain: Toolchain, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stack:
-    project = tmp_path / "project"
-    project.mkdir()
-    (project / "Pulumi.yaml").write_text("name: hardway\nruntime: python\n")
-    (project / "Pulumi.dev.yaml").write_text(
-        yaml.safe_dump({"config": {"hardway:cluster": CLUSTER}})
-    )
-    for room in ("certs", "spec"):
-        (project / room).symlink_to(PROJECT / room)
-    for module in ("lab.stack", "ops.lifecycle"):
-        monkeypatch.setattr(f"{module}.PROJECT", project)
-    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE"):
-        monkeypatch.delenv(name, raising=False)
-    return Stack("dev", paths, toolchain)
 
 
 def up(stack: Stack, program: str) -> int:

@@ -4,6 +4,7 @@ Everything of a machine lies below a folder of its own, and each of its addresse
 another port of 127.0.0.1. Nothing else of the plan is changed.
 """
 
+import os
 import re
 import socket
 import subprocess
@@ -151,7 +152,13 @@ class LocalMachine:
     def running(self, unit: Unit) -> Iterator[subprocess.Popen[bytes]]:
         """The unit's program, killed in the end: these tests are not about how it stops."""
         with self.log.open("ab") as log:
-            process = subprocess.Popen(self.words(unit), stdout=log, stderr=log, cwd=self.root)
+            process = subprocess.Popen(
+                self.words(unit),
+                stdout=log,
+                stderr=log,
+                cwd=self.root,
+                env={**os.environ, **unit.environment},
+            )
         try:
             yield process
         finally:

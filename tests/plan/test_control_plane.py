@@ -28,6 +28,7 @@ from plan import (
 )
 from plan.model import Unit
 from tests.certs.clusters import SINGLE
+from tests.plan.emulated import on
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.plan.running import LocalCluster, LocalMachine, programs, run, stored_program
 
@@ -125,6 +126,8 @@ def test_no_rule_of_the_audit_policy_writes_down_what_is_in_a_secret() -> None:
 # -- run for real --------------------------------------------------------------------------------
 
 SECRET = "correct horse battery staple"
+EMULATED = on(SINGLE, "qemu")
+"""All flags that there are: on others an API server has some fewer."""
 
 
 class ControlPlane:
@@ -132,11 +135,11 @@ class ControlPlane:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.cluster = LocalCluster(SINGLE, folder)
+        self.cluster = LocalCluster(EMULATED, folder)
         self.machine = LocalMachine(self.cluster, "master")
-        self.path = programs(folder / "bin", SINGLE, ("etcdctl",))
-        self.etcd = etcd.step(SINGLE, "master")
-        self.step = control_plane.step(SINGLE, "master")
+        self.path = programs(folder / "bin", EMULATED, ("etcdctl",))
+        self.etcd = etcd.step(EMULATED, "master")
+        self.step = control_plane.step(EMULATED, "master")
         self.machine.furnish(self.etcd, self.step)
 
     def url(self, port: int) -> str:
@@ -197,6 +200,14 @@ class TestRunning:
     def test_nobody_is_profiled(self, running: ControlPlane) -> None:
         with running.client("super-admin") as person:
             assert person.get("/debug/pprof/").status_code == 404
+
+    def test_etcd_is_not_asked_how_much_there_is(self, running: ControlPlane) -> None:
+        with running.client("super-admin") as person:
+            metrics = person.get("/metrics").text
+        assert "\napiserver_storage_list_total" in metrics
+        assert "\napiserver_storage_objects{" not in metrics
+        for gate in ("SizeBasedListCostEstimate", "DetectCacheInconsistency"):
+            assert re.search(rf'^kubernetes_feature_enabled{{name="{gate}",.*}} 0$', metrics, re.M)
 
     def test_a_secret_is_unreadable_in_etcd_and_absent_from_the_audit_log(
         self, running: ControlPlane

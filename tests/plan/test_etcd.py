@@ -109,6 +109,19 @@ def _cutting(world: World, call: int) -> Path:
     return folder
 
 
+def _pausing(world: World) -> Path:
+    """An etcdctl that ends like any other where nobody reads its second line any more."""
+    folder = world.path.parent / "pausing"
+    folder.mkdir()
+    program = folder / "etcdctl"
+    program.write_text(
+        "#!/bin/bash\nset -o pipefail\n"
+        f'{world.path}/etcdctl "$@" | while IFS= read -r line; do echo "$line"; sleep 0.05; done\n'
+    )
+    program.chmod(0o755)
+    return folder
+
+
 FLANNEL = ("m1", "flannel")
 API_SERVER = ("c1", "apiserver-etcd-client")
 OPERATOR = ("e1", "etcd-healthcheck-client")
@@ -118,7 +131,7 @@ def test_run_again_the_step_is_silent_and_changes_nothing(ready: World) -> None:
     """An unchanged authentication revision too: a new one fails the API server's requests."""
     questions = ("auth status", f"get {flannel.PREFIX}/config -w fields")
     before = [ready.ctl(OPERATOR, line).stdout for line in questions]
-    done = run(ready.script("e2"))
+    done = run(ready.script("e2", _pausing(ready)))
     assert (done.returncode, done.stderr) == (0, "")
     assert all(line.startswith("waiting until ") for line in done.stdout.splitlines())
     after = [ready.ctl(OPERATOR, line).stdout for line in questions]

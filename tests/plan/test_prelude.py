@@ -608,6 +608,24 @@ def test_services_run_and_are_enabled_from_whatever_state(pair: Container) -> No
         assert pair.read("/run/right.seen") == "right 1\nboth 1\n", found
 
 
+def test_units_are_all_read_again_only_where_one_has_changed(
+    new_machine: Callable[..., Container],
+) -> None:
+    machine = new_machine(prepare=quiet)
+
+    def reloads() -> int:
+        words = ("journalctl", "--boot", "--identifier=systemd", "--output=cat", "--no-pager")
+        return machine.call(*words).count("Reloading...")
+
+    machine.call("cp", "/usr/bin/sleep", "/srv/sleep")
+    keys(machine, 1)
+    run(machine, PAIR)
+    assert invocations(machine)
+    assert reloads() == 0
+    run(machine, with_right(PAIR, description="Another"))
+    assert reloads() == 1
+
+
 def test_a_new_key_restarts_exactly_who_runs_with_the_old_one(pair: Container) -> None:
     keys(pair, 1)
     run(pair, PAIR)

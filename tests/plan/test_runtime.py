@@ -27,7 +27,10 @@ from tests.plan.shell import StandIn, cluster, stand_in
 from tests.plan.stored import as_root, stored
 
 PAUSE, COREDNS = "hardway.local/pause:1.0.0", "hardway.local/coredns:1.14.7"
-HOST = {"systemctl": "[ $3 = systemd-resolved ]", "openssl": "exit 0"}
+HOST = {
+    "systemctl": "[ $3 = systemd-resolved ] || [ $3 = containerd ]",
+    "openssl": "exit 0",
+}
 
 
 def _config(**more: Any) -> str:

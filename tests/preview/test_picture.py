@@ -8,8 +8,8 @@ from itertools import combinations
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from ops.lifecycle import read_cluster
 from ops.picture import README_PICTURE
+from ops.stacks import read_cluster
 from preview.change import Verb
 from preview.palette import COLOURS
 from preview.picture import WIDTH, picture

@@ -1,0 +1,46 @@
+"""What machines write to their serial consoles while something is done to them."""
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]+)")
+OOPS = re.compile(rb"Oops: ([^\r\n\[]+)")
+
+
+class Consoles:
+    """The consoles of some machines from now on, as libvirt writes them to ``<domain>.log``."""
+
+    def __init__(self, folder: Path, domains: Iterable[str]) -> None:
+        self._files = {domain: folder / f"{domain}.log" for domain in domains}
+        self._from = {domain: _size(file) for domain, file in self._files.items()}
+
+    def panics(self) -> dict[str, str]:
+        """Domain to why its kernel has ended itself since then, of those that have.
+
+        Seen of an emulated machine with two processors (QEMU 7.2): the kernel changes its own code
+        while the other processor runs it, and says ``Oops: int3``.
+        """
+        found = {}
+        for domain in self._files:
+            text = self._new(domain)
+            if panic := PANIC.search(text):
+                oops = OOPS.findall(text, 0, panic.start())
+                reasons = [panic[1], *oops[-1:]]
+                found[domain] = ", ".join(one.decode(errors="replace").strip() for one in reasons)
+        return found
+
+    def _new(self, domain: str) -> bytes:
+        file, start = self._files[domain], self._from[domain]
+        with suppress(OSError), file.open("rb") as console:
+            # A shorter file than before is a new one: the log was put aside, or the machine is new.
+            console.seek(start if _size(file) >= start else 0)
+            return console.read()
+        return b""
+
+
+def _size(file: Path) -> int:
+    with suppress(OSError):
+        return file.stat().st_size
+    return 0

@@ -1,0 +1,60 @@
+"""The stacks of this checkout, as verbs ask for them."""
+
+from typing import Annotated
+
+import typer
+import yaml
+
+from lab import libvirt, toolchain
+from lab.cache import Cache
+from lab.paths import PROJECT, LabPaths
+from lab.problem import Problem
+from lab.stack import Stack, offer_path, stack_in_lab, stack_names
+from ops.display import progress
+from spec.cluster import Cluster, SpecError, parse
+
+StackOption = Annotated[
+    str,
+    typer.Option("--stack", "-s", envvar="PULUMI_STACK", help="The stack, Pulumi.STACK.yaml."),
+]
+
+PASSED_ON = {
+    "ignore_unknown_options": True,
+    "allow_interspersed_args": False,
+    "help_option_names": [],
+}
+"""How a verb takes the words of another program, options and all."""
+
+
+def read_cluster(stack: str) -> Cluster:
+    """The cluster of a stack's file; a Problem tells every mistake in it."""
+    file = PROJECT / f"Pulumi.{stack}.yaml"
+    if not file.is_file():
+        raise Problem(
+            f"the stack '{stack}' has no {file.name}",
+            f"write one, starting from a copy of Pulumi.dev.yaml, or use one of "
+            f"{', '.join(stack_names())}",
+        )
+    try:
+        configuration = yaml.safe_load(file.read_text()) or {}
+        return parse(configuration.get("config", {}).get("hardway:cluster"), name=stack)
+    except yaml.YAMLError as error:
+        raise Problem(f"{file.name} is not YAML ({error})", "mend it") from error
+    except SpecError as error:
+        raise Problem(
+            f"{file.name}: {error}", "change it and run the same command again"
+        ) from error
+
+
+def ready_stack(stack: str, paths: LabPaths) -> Stack:
+    """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot)."""
+    tools = toolchain.prepare(Cache(), paths, progress())
+    stopped = offer_path(paths, stack).exists() and libvirt.find(paths) is None
+    if stopped and read_cluster(stack).hypervisor is None:
+        libvirt.start(paths, progress())
+    return stack_in_lab(stack, paths, tools)
+
+
+def stacks_with_state(paths: LabPaths) -> list[str]:
+    """The stacks in the lab's own backend."""
+    return sorted(path.stem for path in (paths.backend / ".pulumi" / "stacks").glob("*/*.json"))
