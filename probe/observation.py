@@ -30,6 +30,9 @@ MISSING, OTHER_CONTENT, TOUCHED = "missing", "other content", "touched since it 
 RUNNING = ("active", "activating", "reloading")
 """Coming up is as good as up: services wait for each other, and the conditions ask for health."""
 
+SYSTEMD = ("systemd", "systemd-executor")
+"""What a service's new process runs before its program: the second of them since systemd 254."""
+
 TYPES = {"f": "a file", "d": "a directory", "l": "a link"}
 
 
@@ -60,6 +63,8 @@ class Facts:
     """systemd's properties, in the order of the questions."""
     programs: dict[str, str] = field(default_factory=dict)
     """Process number to the file that it runs."""
+    jobs: dict[str, str] = field(default_factory=dict)
+    """What systemd is about to do with a unit, by its name, such as ``restart``."""
     packages: set[str] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
     settings: dict[str, str] = field(default_factory=dict)
@@ -128,6 +133,8 @@ def read(answer: str) -> Facts:
                 unit = {}
             case "program":
                 facts.programs[words[0].split("/")[2]] = words[1]
+            case "job":
+                facts.jobs[words[0]] = words[1]
             case "package" if words[1] == "installed":
                 facts.packages.add(words[0])
             case "module":
@@ -191,9 +198,11 @@ def _service(item: Item, unit: Mapping[str, str], facts: Facts) -> str:
     wanted = item.wanted.rpartition(" ")[2]
     state = unit["ActiveState"]
     program = facts.programs.get(unit["MainPID"], "")
-    if state not in RUNNING:
+    if _about_to_start(item, facts):
+        runs = f"{RUNS} {wanted}"
+    elif state not in RUNNING:
         runs = "failed" if state == "failed" else "stopped"
-    elif not program or ("/" not in wanted and program.split()[0].endswith(f"/{wanted}")):
+    elif not program or _becomes(wanted, program.split()[0]):
         runs = f"{RUNS} {wanted}"
     else:
         runs = f"{RUNS} {program}"
@@ -206,6 +215,17 @@ def _service(item: Item, unit: Mapping[str, str], facts: Facts) -> str:
     if unit["NeedDaemonReload"] == "yes":
         told.append(UNREAD)
     return ", ".join(told)
+
+
+def _about_to_start(item: Item, facts: Facts) -> bool:
+    """Whether systemd has the service's start before it, at once or once another has ended."""
+    return facts.jobs.get(item.name) in ("start", "restart")
+
+
+def _becomes(wanted: str, program: str) -> bool:
+    """Whether a process that runs ``program`` is the wanted one, or is still becoming it."""
+    name = program.rpartition("/")[2]
+    return name in SYSTEMD or wanted == name
 
 
 def _masked(unit: Mapping[str, str]) -> str:
@@ -232,7 +252,9 @@ def _started_with_others(
         and item.wanted.rsplit(" ", 2)[0] != told[item.key].rsplit(" ", 2)[0]
     }
     for item in items:
-        if item.kind is not Kind.SERVICE or units[item.key]["ActiveState"] not in RUNNING:
+        if item.kind is not Kind.SERVICE or _about_to_start(item, facts):
+            continue
+        if units[item.key]["ActiveState"] not in RUNNING:
             continue
         since = _started(units[item.key]["ExecMainStartTimestamp"])
         read = [path for path in item.needs if path in changed and changed[path] <= since]

@@ -6,7 +6,7 @@
 
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-paths=() sums=() units=() packages=() programs=()
+paths=() sums=() units=() packages=() programs=() jobs=
 declare -A marks=() files=()
 
 built_in() {
@@ -60,16 +60,20 @@ if [ "${#sums[@]}" -gt 0 ]; then
 fi
 
 if [ "${#units[@]}" -gt 0 ]; then
-    names=Id,LoadState,UnitFileState,ActiveState,MainPID,ExecMainStartTimestamp,NeedDaemonReload,DropInPaths
+    names=Id,Job,LoadState,UnitFileState,ActiveState,MainPID
+    names+=,ExecMainStartTimestamp,NeedDaemonReload,DropInPaths
     while IFS= read -r line; do
         printf 'unit\t%s\n' "$line"
         case $line in
+        Job=?*) jobs=some ;;
         MainPID=0) ;;
         MainPID=*) programs+=("/proc/${line#*=}/exe") ;;
         esac
     done < <(systemctl show --timestamp=us+utc --property="$names" "${units[@]}")
     [ "${#programs[@]}" -eq 0 ] ||
         find "${programs[@]}" -maxdepth 0 -printf 'program\t%p\t%l\n' 2>/dev/null || true
+    [ -z "$jobs" ] || systemctl list-jobs --no-legend --plain |
+        while read -r _ unit type _; do printf 'job\t%s\t%s\n' "$unit" "$type"; done
 fi
 
 if [ "${#packages[@]}" -gt 0 ]; then

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import os
+import select
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -165,6 +166,16 @@ def _pids(paths: LabPaths, program: str) -> list[int]:
     ]
 
 
+def _kill(pids: Iterable[int]) -> None:
+    """Kill processes and wait for their end, for which a signal does not wait."""
+    waiting = [os.pidfd_open(pid) for pid in pids]
+    for descriptor in waiting:
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    for descriptor in waiting:
+        assert select.select([descriptor], [], [], 60)[0]
+        os.close(descriptor)
+
+
 @pytest.mark.machine
 def test_it_is_found_again_and_started_once(own: LabPaths) -> None:
     assert libvirt.find(own) is None
@@ -221,8 +232,7 @@ def test_machines_survive_the_death_of_libvirtd(own: LabPaths, tmp_path: Path) -
     _network(host, tmp_path)
     _machine(host, tmp_path)
     machine = _pids(own, "qemu")
-    for pid in _pids(own, "libvirtd") + _pids(own, "virtlogd"):
-        os.kill(pid, signal.SIGKILL)
+    _kill(_pids(own, "libvirtd") + _pids(own, "virtlogd"))
     assert libvirt.find(own) is None
     host = libvirt.start(own, Notebook())
     assert libvirt.virsh(host, "list", "--name").split() == ["idle"]
@@ -288,8 +298,7 @@ def test_a_libvirtd_that_lives_and_does_not_answer_is_replaced(
 @pytest.mark.machine
 def test_what_a_reboot_left_is_no_obstacle(own: LabPaths) -> None:
     libvirt.start(own, Notebook())
-    for process in libvirt.processes(own):
-        os.kill(process.pid, signal.SIGKILL)
+    _kill(process.pid for process in libvirt.processes(own))
     subprocess.run(["ip", "netns", "delete", own.namespace], check=True)
     # Where /run is on a disk, the name of the namespace and the sockets outlive a reboot.
     Path("/run/netns", own.namespace).touch()
@@ -310,8 +319,7 @@ def test_a_lab_that_was_killed_is_not_believed_by_one_of_another_state(
     other = dataclasses.replace(own, state=tmp_path / "another" / own.name)
     with pytest.raises(Problem, match=f"runs already, with its state in {own.state}"):
         libvirt.start(other, Notebook())
-    for process in libvirt.processes(own):
-        os.kill(process.pid, signal.SIGKILL)
+    _kill(process.pid for process in libvirt.processes(own))
     assert (own.run / "libvirt" / "network" / "dev.xml").exists()
     host = libvirt.start(other, Notebook())
     assert libvirt.virsh(host, "net-list", "--all", "--name").split() == []

@@ -346,6 +346,22 @@ def test_what_somebody_else_writes_is_no_drift(machine: Machine) -> None:
     assert machine.drift() == {}
 
 
+def test_a_service_in_the_middle_of_its_restart_is_not_taken_for_stopped(machine: Machine) -> None:
+    settings = "/run/systemd/system/one.service.d/slow.conf"
+    machine.shell(
+        f"mkdir -p {Path(settings).parent}; printf '[Service]\nExecStop=sleep 5\n' >{settings}\n"
+        "systemctl daemon-reload; systemctl --no-block restart one.service\n"
+        "until systemctl show --property ActiveState one.service | grep deactivating; do :; done"
+    )
+    told = machine.drift()
+    machine.shell(f"rm {settings}; systemctl daemon-reload")
+    assert told["service one.service"].observed == (
+        f"enabled, runs {stored(PROGRAM)}, with settings of {settings}"
+    )
+    machine.started()
+    assert machine.drift() == {}
+
+
 def test_an_artifact_that_was_not_touched_is_not_read(machine: Machine) -> None:
     path = stored(PROGRAM)
     mark = machine.container.read(f"{STORE}/verified/{digest(PROGRAM)}")

@@ -75,7 +75,12 @@ def test_a_machine_as_planned_is_told_in_the_plans_own_words() -> None:
         ("sum\t/etc/k\t22", "sum\t/etc/k\t23", SECRET, "other content 0600 root:root"),
         ("verified\t/store/p\n", "", PROGRAM, "touched since it was verified 0555 root:root"),
         ("/proc/7/exe\t/store/p", "/proc/7/exe\t/o", SERVICE, "enabled, runs /o"),
+        ("/store/p\nthese", "/usr/lib/systemd/systemd-executor\nthese", SERVICE, SERVICE.wanted),
+        ("/store/p\nthese", "/usr/lib/systemd/systemd (deleted)\nthese", SERVICE, SERVICE.wanted),
         ("State=active", "State=inactive", SERVICE, "enabled, stopped"),
+        ("State=active", "State=inactive\njob\ta.service\tstart", SERVICE, SERVICE.wanted),
+        ("State=active", "State=deactivating\njob\ta.service\trestart", SERVICE, SERVICE.wanted),
+        ("State=active", "State=deactivating\njob\ta.service\tstop", SERVICE, "enabled, stopped"),
         ("State=active", "State=failed", SERVICE, "enabled, failed"),
         ("State=active", "State=activating", SERVICE, SERVICE.wanted),
         ("State=enabled", "State=disabled", SERVICE, "disabled, runs /store/p"),
@@ -102,6 +107,8 @@ def test_a_service_that_began_after_a_wrong_file_was_written_runs_with_it() -> N
     assert told(later)[SERVICE.key] == SERVICE.wanted
     only_mode = RIGHT.replace("/etc/a\tf\t600", "/etc/a\tf\t644")
     assert told(only_mode)[SERVICE.key] == SERVICE.wanted
+    restarts = f"job\ta.service\trestart\n{ALL}"
+    assert told(other.replace(ALL, restarts))[SERVICE.key] == SERVICE.wanted
     secret = RIGHT.replace("sum\t/etc/k\t22", "sum\t/etc/k\t23")
     assert told(secret)[SERVICE.key].endswith("started with this /etc/k")
 
