@@ -31,9 +31,9 @@ OPERATOR = (
 )
 """With which a member's machine asks etcd: authority, certificate, key."""
 
-# etcd's own values are 100 and 1000; an emulated machine does not keep up with them.
-HEARTBEAT, ELECTION = 500, 5000
-"""Milliseconds."""
+PATIENT = {"heartbeat-interval": "500", "election-timeout": "5000"}
+"""Of several members, in milliseconds. etcd's own values are 100 and 1000; emulated machines do not
+keep up with them. A lone member is late for nobody, and waits its time-out at every start."""
 QUOTA = 2 * 1024**3
 """Bytes of the database, after which it can only be read: the smallest disk has room for them."""
 
@@ -114,8 +114,7 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         "initial-cluster-state": "new",
         "initial-cluster-token": spec.name,
         "listen-metrics-urls": f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}",
-        "heartbeat-interval": str(HEARTBEAT),
-        "election-timeout": str(ELECTION),
+        **(PATIENT if len(spec.etcd_members) > 1 else {}),
     }
 
 
