@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
 MASTER = "master"
 MINIONS = ("minion1", "minion2")
-LAST = (MASTER, *MINIONS)[-1]
+FIRST, LAST = MINIONS
 ADDRESS = "192.168.1.10"
 API = f"https://{ADDRESS}:6443"
 SECRET = "hardway-was-here"
@@ -46,29 +47,43 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     def up(lab: Lab) -> None:
         _cut_off(lab)
         lab.make("up")
-        assert f"the machine {lab.stack}-{LAST} was shutoff: start" in lab.transcript
+        for node in (FIRST, LAST):
+            assert f"the machine {lab.stack}-{node} was shutoff: start" in lab.transcript
 
     cluster = {**cluster, "machines": machines}
     yield from brought_up(STACK, cluster, tmp_path_factory, request.session, up)
 
 
 def _cut_off(lab: Lab) -> None:
-    """Kill a first ``up`` in the middle, and a machine: all that follows happens on their rest.
+    """Kill a first ``up`` in the middle, and two machines: all that follows happens on their rest.
 
-    The machine has just said that it is ready, so what it holds must outlast a loss of power.
+    One is in the middle of its first boot, which has to be gone through again. The other has just
+    said that it is ready, so what it holds must outlast a loss of power.
     """
     process = lab.start("up")
     assert process.stdout is not None
+    booting = threading.Thread(target=_lose_power, args=(lab, FIRST))
     for line in process.stdout:
         lab.transcript += line
+        if f"{FIRST}-ready creating (0s)" in line:
+            booting.start()
         if f"{LAST}-artifacts" in line and "creating" in line:
             break
+    booting.join()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     # The engine and its plugins lead groups of their own.
     for pid in _below(str(lab.paths.state)):
         os.kill(pid, signal.SIGKILL)
     lab.virsh("destroy", f"{lab.stack}-{LAST}")
+
+
+def _lose_power(lab: Lab, node: str) -> None:
+    """Kill a machine at the moment at which somebody listens for SSH."""
+    address = lab.cluster["machines"][node]["address"]
+    listens = f"until {{ true </dev/tcp/{address}/22; }} 2>/dev/null; do sleep 0.1; done"
+    lab.inside("bash", "-c", listens, timeout=900)
+    lab.virsh("destroy", f"{lab.stack}-{node}")
 
 
 def _below(state: str) -> Iterator[int]:
