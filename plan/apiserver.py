@@ -65,7 +65,7 @@ def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
     """One API server at a time is restarted, while all others are ready."""
 
     def ready(name: str) -> str:
-        return f"https://{spec.machines[name].address}:{API_PORT}/readyz"
+        return f"{layout.api_server_url(spec, name)}/readyz"
 
     return turn.turns(spec, node, UNIT, spec.control_planes, ready, (layout.AUTHORITY,))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan import coredns, layout
-from spec.cluster import API_PORT, Cluster
+from spec.cluster import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +110,7 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
         name="api",
         waits_for=f"every API server is ready and is {version}",
         check=ApiServers(
-            servers={
-                name: f"https://{spec.machines[name].address}:{API_PORT}"
-                for name in spec.control_planes
-            },
+            servers={name: layout.api_server_url(spec, name) for name in spec.control_planes},
             version=version,
         ),
         deadline=900,

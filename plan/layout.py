@@ -71,6 +71,11 @@ def local_api_url(spec: Cluster, node: str) -> str:
     return f"https://127.0.0.1:{LOCAL_BALANCER_PORT}"
 
 
+def api_server_url(spec: Cluster, control_plane: str) -> str:
+    """Where the API server of a control plane itself answers."""
+    return f"https://{spec.machines[control_plane].address}:{API_PORT}"
+
+
 def etcd_url(spec: Cluster, member: str) -> str:
     """Where a member of etcd answers its clients."""
     return f"https://{spec.machines[member].address}:{ETCD_CLIENT_PORT}"

@@ -213,6 +213,19 @@ class Turn:
     """Files with which it is asked: the authority, a certificate and its key."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class NotNewer:
+    """A program that is at no time newer than the API servers."""
+
+    program: Link
+    version: str
+    """As the API servers say it, such as ``v1.37.1``."""
+    servers: tuple[str, ...]
+    """Their URLs."""
+    kubeconfig: str
+    """With which they are asked."""
+
+
 # -- steps and plans -----------------------------------------------------------------------------
 
 
@@ -232,6 +245,8 @@ class Step:
     links: tuple[Link, ...] = ()
     units: tuple[Unit, ...] = ()
     """Enabled and running when the step is done, in this order."""
+    not_newer: NotNewer | None = None
+    """What the step waits for before it changes anything."""
     turns: tuple[Turn, ...] = ()
     """Which services wait for their turn before the step restarts them."""
     masked: tuple[str, ...] = ()

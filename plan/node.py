@@ -1,8 +1,8 @@
 """The node step: what makes a machine a node, the control planes included."""
 
 from plan import balancer, cni, flannel, kubelet, layout, proxy, readyz
-from plan.artifact import artifacts
-from plan.model import Step
+from plan.artifact import artifact, artifacts
+from plan.model import NotNewer, Step
 from spec.cluster import Cluster
 
 PROGRAMS = ("flanneld", "kubelet", "kube-proxy", "kubectl")
@@ -34,6 +34,12 @@ def step(spec: Cluster, node: str) -> Step:
             flannel.unit(spec, node),
             kubelet.unit(spec, node),
             proxy.unit(spec, node),
+        ),
+        not_newer=NotNewer(
+            program=artifact(spec, "kubelet").command,
+            version=f"v{spec.versions.kubernetes}",
+            servers=tuple(layout.api_server_url(spec, one) for one in spec.control_planes),
+            kubeconfig=layout.kubeconfig("kubelet"),
         ),
         script="node",
         settings={

@@ -14,7 +14,7 @@ FLAGS = frozenset({"alone", "unpacked", "settle"})
 """Words without anything after them."""
 WORDS = FLAGS | {
     *("packages", "user", "artifact", "archived", "directory", "file", "link", "masked", "unit"),
-    *("lock_at", "shared"),
+    *("not_newer", "lock_at", "shared"),
 }
 
 
@@ -43,6 +43,8 @@ class Told:
     users: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
+    not_newer: tuple[str, ...] = ()
+    """The API servers that it waits for, each with the version that they must have."""
     shared: tuple[str, ...] = ()
     """Units of which one machine's at a time is restarted."""
     turns: tuple[str, ...] = ()
@@ -140,6 +142,11 @@ def _told(
         users=listed("user"),
         masked=listed("masked"),
         settings=settings,
+        not_newer=tuple(
+            f"{server} {version}"
+            for (_, _, version, _, *servers), _ in of("not_newer")
+            for server in servers
+        ),
         shared=tuple(unit for (unit, *_), _ in of("shared")),
         turns=tuple(" ".join(words) for word in ("lock_at", "shared") for words, _ in of(word)),
         script=script,

@@ -43,8 +43,10 @@ def script(name: str) -> str:
 
 
 def _said_first(step: Step) -> Iterator[str]:
-    """The words of every step and, where it needs them, those that let machines take turns."""
+    """The words of every step and, where it needs them, those that let machines wait for others."""
     yield script("prelude")
+    if step.not_newer:
+        yield script("skew")
     if step.turns:
         yield script("turn")
     for turn in step.turns:
@@ -54,6 +56,9 @@ def _said_first(step: Step) -> Iterator[str]:
 
 def _words(step: Step, material: Material | None) -> Iterator[str]:
     """The step's data, a word of the prelude each."""
+    if rule := step.not_newer:
+        words = (rule.program.path, rule.program.target, rule.version, rule.kubeconfig)
+        yield _line("not_newer", *words, *rule.servers)
     if step.alone:
         yield "alone"
     if step.packages:

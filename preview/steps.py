@@ -132,6 +132,7 @@ def _lines(before: Told, after: Told) -> Iterator[LineChange]:
         "package": (_names(before.packages), _names(after.packages)),
         "user": (_names(before.users), _names(after.users)),
         "masked service": (_names(before.masked), _names(after.masked)),
+        "waits for": (_names(before.not_newer), _names(after.not_newer)),
         "takes turns": (_names(before.turns), _names(after.turns)),
     }
     for what, (old, new) in mappings.items():

@@ -12,7 +12,7 @@ import yaml
 from certs.table import certificates
 from plan import unit
 from plan.cluster import ClusterPlan, cluster_plan
-from plan.model import SecretFile, Step
+from plan.model import NotNewer, SecretFile, Step
 from spec.artifacts import artifact_rows
 from spec.cluster import Cluster, parse
 from spec.versions import versions_for
@@ -79,10 +79,15 @@ def _step(step: Step) -> Any:
             "links": {link.path: link.target for link in step.links},
             "masked": step.masked,
             "units": {one.name: list(one.needs) for one in step.units},
+            "not newer": _not_newer(step.not_newer),
             "script": step.script,
             "settings": dict(step.settings),
         }
     )
+
+
+def _not_newer(one: NotNewer | None) -> Any:
+    return one and {one.program.path: f"{one.version} as {' '.join(one.servers)}"}
 
 
 def _secret(file: SecretFile) -> str:

@@ -54,13 +54,14 @@ class StandIn:
     def run(self, step: Step, **settings: str) -> Said:
         """Run the step's script after the real prelude; ``settings`` replace the step's own."""
         words = {**step.settings, **settings}
-        body = "\n".join(
-            [
-                render.script("prelude"),
-                *(f"{name}={shlex.quote(value)}" for name, value in words.items()),
-                render.script(str(step.script)),
-            ]
+        return self.say(
+            *(f"{name}={shlex.quote(value)}" for name, value in words.items()),
+            render.script(str(step.script)),
         )
+
+    def say(self, *lines: str) -> Said:
+        """Run these lines after the real prelude."""
+        body = "\n".join([render.script("prelude"), *lines])
         body = body.replace("/var/lib/hardway", str(self.folder / "state"))
         body = body.replace(
             "programs=/usr/local/lib/hardway", f"programs={self.folder / 'programs'}"

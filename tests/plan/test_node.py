@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from plan import balancer, cni, flannel, host, kubelet, layout, node, proxy
-from plan.model import Unit
+from plan import balancer, cni, flannel, host, kubelet, layout, node, proxy, render
+from plan.model import Link, Unit
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in
 from tests.plan.stored import stored
@@ -460,6 +461,48 @@ def test_a_registered_node_gets_labels_that_are_new(healthy: StandIn) -> None:
     assert call.endswith("label --overwrite node minion disk=ssd zone=b")
     said = healthy.run(step, **_settings(healthy), labels="")
     assert not [call for call in said.of("kubectl") if " label " in call]
+
+
+def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -> None:
+    step = node.step(available(kubernetes="1.37.1"), "i1")
+    rule = step.not_newer
+    assert rule is not None
+    servers = ("https://192.168.1.31:6443", "https://192.168.1.32:6443")
+    assert (rule.version, rule.servers) == ("v1.37.1", servers)
+    link = healthy.folder / "kubelet"
+    here = replace(rule, program=Link(path=str(link), target="/of/this"))
+    lines = render.text(replace(step, not_newer=here)).splitlines()
+    (word,) = [line for line in lines if line.startswith("not_newer ")]
+    words = (render.script("skew"), word, "echo began")
+
+    def versions(*told: str) -> StandIn:
+        cases = "".join(
+            f'*{server}*) echo \'  "gitVersion": "{version}",\';; '
+            for server, version in zip(servers, told, strict=True)
+        )
+        return healthy.with_programs(kubectl=f"case $* in {cases} esac", journalctl="true")
+
+    older = versions(rule.version, "v1.30.0")
+    new = older.say(*words)
+    assert (new.output, new.of("kubectl")) == ("began\n", []), "nothing runs that could be too new"
+    link.symlink_to("/of/this")
+    same = older.say(*words)
+    assert (same.output, same.of("kubectl")) == ("began\n", [])
+    link.unlink()
+    link.symlink_to("/of/another/version")
+    waits = older.say(*words)
+    assert (waits.code, waits.output) == (1, "")
+    assert f"the API server at {servers[1]} is {rule.version}" in waits.errors
+    assert "v1.30.0" in waits.errors
+    done = versions(rule.version, rule.version).say(*words)
+    assert (done.code, done.output, len(done.of("kubectl"))) == (0, "began\n", 2)
+
+
+def test_a_node_waits_before_anything_of_it_is_changed() -> None:
+    text = render.text(node.step(cluster(), "minion"))
+    after = text.index("\nnot_newer ")
+    assert all(text.find(f"\n{word} ") > after for word in ("file", "link", "unit"))
+    assert text.index("\nalone\n") > after, "others may be at work meanwhile"
 
 
 def test_flannel_is_not_waited_for_where_it_waits_for_an_add_on(healthy: StandIn) -> None:

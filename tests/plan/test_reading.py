@@ -36,6 +36,10 @@ def test_all_of_a_step_is_read_back(name: str) -> None:
         assert told.users == step.users
         assert told.masked == step.masked
         assert told.settings == dict(step.settings)
+        rule = step.not_newer
+        assert told.not_newer == tuple(
+            f"{server} {rule.version}" for server in (rule.servers if rule else ()) if rule
+        )
         assert told.shared == tuple(turn.unit for turn in step.turns)
         assert told.script == (script(step.script).strip("\n") if step.script else "")
         assert told.words.startswith(script("prelude").strip("\n"))
