@@ -66,7 +66,7 @@ def test_all_of_it_is_upgraded_in_order_and_what_runs_goes_on(lab: Lab) -> None:
     before = pods(lab)
     assert len(before) >= 2
     lab.describe({**CLUSTER, "kubernetes": NEW.kubernetes})
-    told = lab.hardway("preview").stdout
+    told = lab.hardway("preview", "--live").stdout
     assert NEW.kubernetes in told
     lab.hardway("up")
     assert json.loads(lab.hardway("validate", "--json").stdout)["verdict"] == "healthy"
