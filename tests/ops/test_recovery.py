@@ -41,31 +41,36 @@ def update(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    plugins: list[int] = []
+    started: list[int] = []
     try:
         end = time.monotonic() + 120
         while not (folder / "begun").exists():
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.1)
-        plugins = children(process)
+        started = below(process.pid)
         yield process
     finally:
         (folder / "hold").unlink(missing_ok=True)
         if process.returncode is None:
             process.kill()
             process.wait()
-        # The language host outlives an engine that was killed.
-        for pid in plugins:
+        # The language host and its program outlive an engine that was killed.
+        for pid in started:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
-def children(process: subprocess.Popen[bytes], name: str = ".") -> list[int]:
+def children(pid: int, name: str = ".") -> list[int]:
     """The processes that it has started whose command line has this name."""
-    words = ["pgrep", "--full", "--parent", str(process.pid), name]
+    words = ["pgrep", "--full", "--parent", str(pid), name]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return [int(pid) for pid in done.stdout.split()]
+
+
+def below(pid: int) -> list[int]:
+    """The processes that it has started, and those that these have."""
+    return [each for child in children(pid) for each in (child, *below(child))]
 
 
 @pytest.mark.engine
@@ -91,7 +96,7 @@ def test_a_killed_update_is_begun_again_before_anybody_asked_how_it_ended(
 def test_a_plugin_does_not_outlive_its_engine(
     stack: Stack, update: subprocess.Popen[bytes]
 ) -> None:
-    (plugin,) = children(update, "resource-command")
+    (plugin,) = children(update.pid, "resource-command")
     os.kill(update.pid, signal.SIGKILL)
     (stack.file.parent / "hold").unlink()
     end = time.monotonic() + 30
