@@ -81,6 +81,17 @@ def paths() -> LabPaths:
 
 
 @pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the checkout's place, whose stacks are kept in the lab's own backend."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.setattr("lab.stack.PROJECT", folder)
+    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
 def progress() -> Silence:
     return Silence()
 

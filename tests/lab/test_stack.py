@@ -23,17 +23,10 @@ pulumi.export("secret", pulumi.Output.secret("hidden"))
 
 
 @pytest.fixture
-def stack(
-    toolchain: Toolchain, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Stack:
-    project = tmp_path / "project"
-    project.mkdir()
+def stack(toolchain: Toolchain, paths: LabPaths, project: Path) -> Stack:
     (project / "Pulumi.yaml").write_text("name: small\nruntime: python\n")
     (project / "Pulumi.dev.yaml").write_text(CONFIG)
     (project / "__main__.py").write_text(PROGRAM)
-    monkeypatch.setattr("lab.stack.PROJECT", project)
-    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE"):
-        monkeypatch.delenv(name, raising=False)
     return Stack("dev", paths, toolchain)
 
 

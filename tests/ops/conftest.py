@@ -18,18 +18,13 @@ CLUSTER = {
 
 @pytest.fixture
 def stack(
-    toolchain: Toolchain, paths: LabPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toolchain: Toolchain, paths: LabPaths, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Stack:
-    project = tmp_path / "project"
-    project.mkdir()
     (project / "Pulumi.yaml").write_text("name: hardway\nruntime: python\n")
     (project / "Pulumi.dev.yaml").write_text(
         yaml.safe_dump({"config": {"hardway:cluster": CLUSTER}})
     )
     for room in ("certs", "spec"):
         (project / room).symlink_to(PROJECT / room)
-    for module in ("lab.stack", "ops.stacks"):
-        monkeypatch.setattr(f"{module}.PROJECT", project)
-    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("ops.stacks.PROJECT", project)
     return Stack("dev", paths, toolchain)
