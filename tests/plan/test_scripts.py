@@ -67,6 +67,29 @@ def test_a_machine_is_ready_when_its_first_boot_is_done_and_that_is_the_last(
         assert machine.path("/etc/cloud/cloud-init.disabled").exists()
 
 
+def test_a_first_boot_without_its_end_is_gone_through_again(
+    new_machine: Callable[..., Container],
+) -> None:
+    boot = first_boot("runcmd: [touch /srv/booted]\n")
+
+    def cut_off(root: Path) -> None:
+        boot(root)
+        # As after a loss of power: notes are there, and nothing of what they note.
+        cloud = root / "var/lib/cloud"
+        (cloud / "instances/one/sem").mkdir(parents=True)
+        (cloud / "data").mkdir()
+        (cloud / "instance").symlink_to("instances/one")
+        for name in ("instance-id", "previous-instance-id"):
+            (cloud / "data" / name).write_text("one\n")
+        for name in ("config_runcmd", "config_scripts_user"):
+            (cloud / "instances/one/sem" / name).touch()
+
+    machine = new_machine(prepare=cut_off)
+    done = machine.run(render.text(READY))
+    assert (done.returncode, said(done.stdout), done.stderr) == (0, "", "")
+    assert machine.path("/srv/booted").exists()
+
+
 def test_a_first_boot_that_failed_is_told(new_machine: Callable[..., Container]) -> None:
     machine = new_machine(prepare=first_boot("runcmd: [exit 5]\n"))
     done = machine.run(render.text(READY))
