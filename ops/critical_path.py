@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+GROUPS = ("hardway:", "pulumi:pulumi:Stack")
+"""How the types of resources begin that only group others: the stack itself ends after all of them
+and waits for none by name."""
+
+
 @dataclass(frozen=True)
 class Span:
     """A resource that was created, changed or deleted, in seconds since the update began."""
@@ -30,9 +35,9 @@ def spans(events: Iterable[Mapping[str, Any]]) -> dict[str, Span]:
         first = at if first is None else first
         before = event.get("resourcePreEvent", {}).get("metadata")
         after = event.get("resOutputsEvent", {}).get("metadata")
-        # A component only groups others, and what was only asked was not changed.
+        # What was only asked was not changed.
         asked = before and before["op"] in ("same", "refresh")
-        if before and not asked and not before["type"].startswith("hardway:"):
+        if before and not asked and not before["type"].startswith(GROUPS):
             started[before["urn"]] = at - first
         if after and after["urn"] in started:
             urn = after["urn"]

@@ -9,6 +9,13 @@ from ops.critical_path import critical_path, dependencies, read_events, spans
 URN = "urn:pulumi:dev::hardway::command:remote:Command::"
 
 
+STACK = {
+    "op": "create",
+    "urn": "urn:pulumi:dev::hardway::pulumi:pulumi:Stack::hardway-dev",
+    "type": "pulumi:pulumi:Stack",
+}
+
+
 def event(kind: str, at: int, name: str, op: str = "create") -> dict[str, Any]:
     metadata = {"op": op, "urn": URN + name, "type": "command:remote:Command"}
     return {"timestamp": at, kind: {"metadata": metadata}}
@@ -16,6 +23,7 @@ def event(kind: str, at: int, name: str, op: str = "create") -> dict[str, Any]:
 
 def test_it_follows_what_was_waited_for_last_and_leaves_out_what_was_ready_before() -> None:
     events = [
+        {"timestamp": 1000, "resourcePreEvent": {"metadata": STACK}},
         event("resourcePreEvent", 1000, "boot-a"),
         event("resourcePreEvent", 1000, "boot-b"),
         event("resourcePreEvent", 1000, "kept", op="same"),
@@ -24,6 +32,8 @@ def test_it_follows_what_was_waited_for_last_and_leaves_out_what_was_ready_befor
         event("resOutputsEvent", 1090, "boot-a"),
         event("resourcePreEvent", 1091, "join"),
         event("resOutputsEvent", 1130, "join"),
+        # As in a real log: the stack ends when all is done, a second later.
+        {"timestamp": 1131, "resOutputsEvent": {"metadata": STACK}},
     ]
     state = {
         "deployment": {
