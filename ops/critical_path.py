@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 GROUPS = ("hardway:", "pulumi:pulumi:Stack")
 """How the types of resources begin that only group others: the stack itself ends after all of them
 and waits for none by name."""
