@@ -69,7 +69,7 @@ class Machine(pulumi.ComponentResource):
         self.identified = self.step("identity", bundle=self.certificates, after=[stocked])
         self.register_outputs({"host_key": self.host_key})
 
-    def _made(self, name: str, key: HostKey) -> pulumi.Resource:
+    def _made(self, name: str, key: HostKey) -> pulumi.CustomResource:
         args = self.args
         domain = f"{args.cluster}-{name}"
         mac = mac_address(args.cluster, args.spec.address)
@@ -144,7 +144,7 @@ class Machine(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 deleted_with=self.resource,
-                replace_with=[self.resource],
+                replacement_trigger=self.resource.id,
                 depends_on=[self._done[step.name] for step in plan.steps],
                 custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m"),
             ),

@@ -29,12 +29,24 @@ class Login:
     host_key: pulumi.Input[str]
 
 
+def provider() -> command.Provider:
+    """The provider of all remote commands, for the ``providers`` of the component above them.
+
+    The engine deletes what was replaced together with a machine before it loads a default provider
+    ("unknown provider", Pulumi 3.259); an explicit provider is there first. Under its alias it is
+    the default provider of stacks that were made before, whose commands stay as they are.
+    """
+    return command.Provider(
+        "command", opts=pulumi.ResourceOptions(aliases=[pulumi.Alias(name="default_1_2_1")])
+    )
+
+
 def remote_command(
     name: str,
     script: pulumi.Input[str],
     *,
     login: Login,
-    machine: pulumi.Resource,
+    machine: pulumi.CustomResource,
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource] = (),
     dials: int = LATER_DIALS,
@@ -42,10 +54,10 @@ def remote_command(
 ) -> command.remote.Command:
     """Run a script on a machine, again whenever it changes.
 
-    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``). On a
-    machine that is made anew it is run anew (``replace_with``: to come after it is not enough for
-    the engine). Of a secret script neither its text nor what it prints is logged or kept in the
-    clear.
+    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``). On
+    another machine it is run anew: ``replacement_trigger`` holds where a machine is replaced and
+    where a lost one is created, of which ``replace_with`` knows the first alone. Of a secret script
+    neither its text nor what it prints is logged or kept in the clear.
     """
     limit = f"{SECONDS + dials * 6 + 60}s"
     return command.remote.Command(
@@ -65,7 +77,7 @@ def remote_command(
         opts=pulumi.ResourceOptions(
             parent=parent,
             deleted_with=machine,
-            replace_with=[machine],
+            replacement_trigger=machine.id,
             depends_on=[machine, *after],
             additional_secret_outputs=["stdout", "stderr"] if secret else None,
             custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete="1m"),

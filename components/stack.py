@@ -3,6 +3,7 @@
 import pulumi
 
 from components.cluster import Cluster
+from components.remote import provider
 from spec.cluster import SpecError, parse
 from spec.offer import offered, with_offer
 
@@ -12,7 +13,7 @@ def declare() -> None:
     try:
         written = parse(pulumi.Config("hardway").require_object("cluster"), name=pulumi.get_stack())
         spec = with_offer(written, offered())
-        cluster = Cluster(spec)
+        cluster = Cluster(spec, pulumi.ResourceOptions(providers=[provider()]))
     except SpecError as error:
         raise pulumi.RunError(str(error)) from error
     pulumi.export("endpoint", spec.api_url)

@@ -56,8 +56,12 @@ class LibvirtHypervisor:
         mac: str,
         seed: Seed,
         parent: pulumi.Resource,
-    ) -> pulumi.Resource:
-        """Make the overlay disk, the seed disk and the domain."""
+    ) -> pulumi.CustomResource:
+        """Make the overlay disk, the seed disk and the domain.
+
+        Disks are found by name, so a new disk comes after the old one has gone, however asked:
+        made beside the old one (``pulumi up --replace`` does that) it would be the old one.
+        """
         where = self._spec
         root = libvirt.Volume(
             f"{name}-disk",
@@ -71,6 +75,7 @@ class LibvirtHypervisor:
             opts=pulumi.ResourceOptions(
                 parent=parent,
                 provider=self._provider,
+                delete_before_replace=True,
                 ignore_changes=["baseVolumeName", "baseVolumePool"],
             ),
         )
@@ -84,6 +89,7 @@ class LibvirtHypervisor:
             opts=pulumi.ResourceOptions(
                 parent=parent,
                 provider=self._provider,
+                delete_before_replace=True,
                 additional_secret_outputs=["userData"],
             ),
         )

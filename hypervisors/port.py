@@ -37,5 +37,8 @@ class Hypervisor(Protocol):
         mac: str,
         seed: Seed,
         parent: pulumi.Resource,
-    ) -> pulumi.Resource:
-        """Make and start a machine; return the resource whose deletion ends it."""
+    ) -> pulumi.CustomResource:
+        """Make and start a machine; return the resource whose deletion ends it.
+
+        The resource's ID is another one for each machine that is made.
+        """

@@ -70,7 +70,7 @@ def _replaced(
         }
         forcing = [key for key in differing(before.inputs, one.inputs) if key in fixed]
         forcing += [key for key in sorted(fixed) if _made_of(one.inputs.get(key), names)]
-        if forcing or names.intersection((*one.replace_with, one.provider)):
+        if forcing or _made_of(one.replacement_trigger, names) or one.provider in names:
             found[_key(one)] = tuple(dict.fromkeys(forcing))
             if one.custom:
                 names.add(one.name)

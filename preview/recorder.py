@@ -35,7 +35,7 @@ class Registered(TypedDict):
     provider: str
     version: str
     deleted_with: str | None
-    replace_with: list[str]
+    replacement_trigger: Any
     protect: bool
     ignore_changes: list[str]
     replace_on_changes: list[str]
@@ -139,7 +139,7 @@ def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
         "provider": _name(request.provider.rpartition("::")[0]),
         "version": request.version,
         "deleted_with": _name(request.deletedWith) or None,
-        "replace_with": sorted(map(_name, request.replace_with)),
+        "replacement_trigger": json_format.MessageToDict(request.replacement_trigger),
         "protect": bool(request.protect),
         "ignore_changes": list(request.ignoreChanges),
         "replace_on_changes": list(request.replaceOnChanges),

@@ -33,8 +33,8 @@ class Registration:
     """Of the plugin that is asked for."""
     deleted_with: str | None = None
     """Name of the resource with which it dies."""
-    replace_with: tuple[str, ...] = ()
-    """Names of the resources with which it is made anew, sorted."""
+    replacement_trigger: Any = None
+    """A value with whose change it is made anew, such as the ID of another resource."""
     protect: bool = False
     ignore_changes: tuple[str, ...] = ()
     replace_on_changes: tuple[str, ...] = ()

@@ -119,7 +119,8 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         machine = command.deleted_with
         assert machine in {one.name for one in of_kind(recorder, DOMAIN)}
         assert name.startswith(f"{machine}-")
-        assert command.replace_with == (machine,), "a machine made anew gets everything again"
+        assert command.replacement_trigger == f"{machine}-id", "another machine gets everything"
+        assert command.provider == "command"
         assert re.fullmatch(r"\d+s", command.timeouts["create"])
         assert command.timeouts["update"] == command.timeouts["create"]
         connection = command.inputs["connection"]["value"]
@@ -205,7 +206,7 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
     for machine in spec.machines:
         guard = guards[f"{machine}-guard"]
         assert guard.deleted_with == machine
-        assert guard.replace_with == (machine,)
+        assert guard.replacement_trigger == f"{machine}-id"
         steps = {name for name in found if name.startswith(f"{machine}-")}
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply"}
@@ -292,7 +293,9 @@ def test_children_are_registered_under_their_component(golden: tuple[Cluster, De
     spec, recorder = golden
     components = {one.name for one in recorder if one.kind.startswith("hardway:index:")}
     for one in recorder:
-        if one.kind != "pulumi:pulumi:Stack" and one.kind != "hardway:index:Cluster":
+        # The provider of commands is there before the cluster, and is given to it.
+        beside = ("hardway:index:Cluster", "pulumi:providers:command")
+        if one.kind not in beside:
             assert one.parent in components, one.name
     roles = {(one.kind.rpartition(":")[2], one.name) for one in recorder}
     assert ("Cluster", spec.name) in roles
