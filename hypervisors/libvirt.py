@@ -6,6 +6,7 @@ from pathlib import Path
 import pulumi
 import pulumi_libvirt as libvirt
 
+from hypervisors.growth import GIB, volume
 from hypervisors.port import Seed
 from spec.cluster import Machine
 from spec.hypervisor import Libvirt
@@ -13,8 +14,6 @@ from spec.hypervisor import Libvirt
 DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
 """Part of every machine that was ever made with it, and fixed there (``replacement.py``): one more
 letter in it, and the next update makes all machines of all clusters anew."""
-
-GIB = 2**30
 
 
 class LibvirtHypervisor:
@@ -61,17 +60,18 @@ class LibvirtHypervisor:
         where = self._spec
         root = libvirt.Volume(
             f"{name}-disk",
-            name=f"{domain}.qcow2",
+            name=volume(domain),
             pool=where.pool,
             base_volume_name=where.image,
             base_volume_pool=where.pool,
             format="qcow2",
             size=spec.disk * GIB,
-            # A new base image is for new machines: replacing the disk would lose what is on it.
+            # Settled when it is made, since replacing the disk would lose what is on it: a new base
+            # image is for new machines, and another size is brought about in place (growth.py).
             opts=pulumi.ResourceOptions(
                 parent=parent,
                 provider=self._provider,
-                ignore_changes=["baseVolumeName", "baseVolumePool"],
+                ignore_changes=["baseVolumeName", "baseVolumePool", "size"],
             ),
         )
         first_boot = libvirt.CloudInitDisk(

@@ -53,7 +53,7 @@ def first_boot(user_data: str) -> Callable[[Path], None]:
     return prepare
 
 
-READY = Step(name="ready", script="ready")
+READY = Step(name="ready", script="ready", settings={"disk": ""})
 
 
 def test_a_machine_is_ready_when_its_first_boot_is_done_and_that_is_the_last(
