@@ -42,9 +42,10 @@ class SpecificationProvider(Checked):
 
 def _refused(old: Cluster | None, new: Cluster | None) -> tuple[str, ...]:
     """Nothing where the older program allowed what this one refuses."""
-    if old is None or new is None:
+    if old is None or new is None or old == new:
         return ()
-    return (*refused_changes(old, new), *_members(old, new), *left_behind(old, new))
+    # What is left behind is told where it is not the same mistake: another runtime leaves the old.
+    return (*refused_changes(old, new), *_members(old, new)) or left_behind(old, new)
 
 
 def _members(old: Cluster, new: Cluster) -> tuple[str, ...]:

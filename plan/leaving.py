@@ -1,6 +1,6 @@
 """What a change would leave on machines that stay: nothing takes services and keys away yet."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from plan.artifact import unknown_digests
 from plan.cluster import node_plan
@@ -8,40 +8,58 @@ from plan.model import NodePlan
 from spec.cluster import ArtifactSource, Cluster
 from spec.refusal import Refusal, dotted, listed
 
+SHOWN = 2
+"""Names of a kind that are told of many."""
+
+Left = tuple[tuple[str, ...], tuple[str, ...]]
+"""Services, and paths of keys and certificates."""
+
 
 def left_behind(before: Cluster, after: Cluster) -> tuple[str, ...]:
-    """A sentence for each machine that stays with a service or key that its plan no longer has."""
-    if before == after:
-        return ()
-    found = []
-    for name in sorted(before.machines.keys() & after.machines.keys()):
-        old, new = (_plan(spec, name) for spec in (before, after))
-        if things := list(_left(old, new)):
-            found.append(_refusal(name, things))
-    return tuple(map(str, found))
+    """A sentence for machines that stay with services or keys that their plans no longer have.
+
+    Machines of which the same is left share it.
+    """
+    stay = sorted(before.machines.keys() & after.machines.keys())
+    old, new = _with_digests(before), _with_digests(after)
+    found: dict[Left, list[str]] = {}
+    for name in stay:
+        left = _left(node_plan(old, name), node_plan(new, name))
+        if any(left):
+            found.setdefault(left, []).append(name)
+    return tuple(str(_refusal(names, left)) for left, names in found.items())
 
 
-def _plan(spec: Cluster, name: str) -> NodePlan:
-    """The plan of a machine, of whatever bytes its programs are."""
-    digests = dict.fromkeys(unknown_digests(spec), "0" * 64)
-    known = ArtifactSource(mirror=spec.artifacts.mirror, digests=digests | spec.artifacts.digests)
-    return node_plan(spec.model_copy(update={"artifacts": known}), name)
+def _with_digests(spec: Cluster) -> Cluster:
+    """The same cluster with programs of some bytes: a description that is kept names none."""
+    unknown = dict.fromkeys(unknown_digests(spec), "0" * 64)
+    known = ArtifactSource(mirror=spec.artifacts.mirror, digests=unknown | spec.artifacts.digests)
+    return spec.model_copy(update={"artifacts": known})
 
 
-def _left(old: NodePlan, new: NodePlan) -> Iterator[str]:
+def _left(old: NodePlan, new: NodePlan) -> Left:
     services = {unit.name for unit in new.units}
-    yield from (unit.name for unit in old.units if unit.name not in services)
     paths = {file.path for file in new.secret_files}
-    yield from (file.path for file in old.secret_files if file.path not in paths)
-
-
-def _refusal(name: str, things: list[str]) -> Refusal:
-    shown, more = things[:3], len(things) - 3
-    told = listed([*shown, f"{more} more"] if more > 0 else shown, "and")
-    return Refusal(
-        dotted(("machines", name)),
-        f"would no longer have {told} in its plan and keep them",
-        "a service would run on, or a key lie there, that nobody looks after",
-        "write its roles and the endpoint as they were, or write a machine of another name and "
-        "leave this one out",
+    return (
+        tuple(unit.name for unit in old.units if unit.name not in services),
+        tuple(file.path for file in old.secret_files if file.path not in paths),
     )
+
+
+def _refusal(names: Sequence[str], left: Left) -> Refusal:
+    first, *others = names
+    beside = f" beside {_some([others])}" if others else ""
+    return Refusal(
+        dotted(("machines", first)),
+        f"would{beside} keep {_some(left)}, which the plan no longer has",
+        "a service would run on, or a key stay, that nobody looks after",
+        "write roles and endpoint as they were, or give the new role to a machine of another name "
+        "and leave this one out",
+    )
+
+
+def _some(names: Sequence[Sequence[str]]) -> str:
+    """The first names of each kind, and how many more there are."""
+    shown = [name for one in names for name in one[:SHOWN]]
+    more = sum(map(len, names)) - len(shown)
+    return listed([*shown, f"{more} more"] if more else shown, "and")

@@ -80,6 +80,22 @@ def test_what_would_break_it_is_told(changed: dict[str, Any], sentence: str) -> 
     assert any(sentence in one for one in told), told
 
 
+def test_a_role_that_leaves_a_machine_is_refused_and_told_of_nothing_that_is_refused_anyway() -> (
+    None
+):
+    machines = {
+        **{f"c{number}": {"address": f"192.168.1.{number}", "roles": "ea"} for number in (2, 3, 4)},
+        "minion": {"address": "192.168.1.20"},
+    }
+    endpoint = {"kind": "balancer", "host": "api.example.org"}
+    before = {**ONE, "machines": machines, "endpoint": endpoint}
+    moved = {**before, "machines": {**machines, "c2": {"address": "192.168.1.2", "roles": "ei"}}}
+    (told,) = failures(before, moved)
+    assert told.startswith("machines.c2 would keep kube-apiserver.service")
+    (told,) = failures(ONE, {**ONE, "runtime": "docker"})
+    assert told.startswith("runtime is")
+
+
 def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> None:
     provider = SpecificationProvider()
     new = kept(parse(ONE, name="dev"))
