@@ -45,20 +45,12 @@ class LibvirtHypervisor:
         )
         return network.id.apply(str)
 
-    def machine(
-        self,
-        name: str,
-        spec: Machine,
-        *,
-        domain: str,
-        network: pulumi.Input[str],
-        mac: str,
-        seed: Seed,
-        parent: pulumi.Resource,
-    ) -> pulumi.Resource:
-        """Make the overlay disk, the seed disk and the domain."""
+    def disk(
+        self, name: str, spec: Machine, *, domain: str, parent: pulumi.Resource
+    ) -> libvirt.Volume:
+        """Make the overlay disk of a machine."""
         where = self._spec
-        root = libvirt.Volume(
+        return libvirt.Volume(
             f"{name}-disk",
             name=volume(domain),
             pool=where.pool,
@@ -74,6 +66,21 @@ class LibvirtHypervisor:
                 ignore_changes=["baseVolumeName", "baseVolumePool", "size"],
             ),
         )
+
+    def machine(
+        self,
+        name: str,
+        spec: Machine,
+        *,
+        domain: str,
+        network: pulumi.Input[str],
+        mac: str,
+        seed: Seed,
+        parent: pulumi.Resource,
+    ) -> pulumi.Resource:
+        """Make the overlay disk, the seed disk and the domain."""
+        where = self._spec
+        root = self.disk(name, spec, domain=domain, parent=parent)
         first_boot = libvirt.CloudInitDisk(
             f"{name}-seed",
             name=f"{domain}-seed.iso",
