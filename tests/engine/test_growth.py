@@ -116,10 +116,13 @@ def test_what_loses_data_is_refused_by_the_engine_before_anything(
     state = stack.resources()["specification"]
     assert state["inputs"]["hypervisor"]["pool"] == "disks"
     disks = ids(stack)
+    socket = libvirt.directory / "elsewhere"
+    socket.symlink_to(libvirt.directory / "libvirt" / "libvirt-sock")
+    elsewhere = f"qemu+unix:///session?socket={socket}"
     for change, sentence in (
         ({"disk": 9}, "machines.master.disk is 10 GiB and cannot become 9"),
         ({"disk": 10, "where": {"pool": "other"}}, "hypervisor.pool is disks and cannot become"),
-        ({"disk": 10, "where": {"uri": "qemu:///elsewhere"}}, "hypervisor.uri is"),
+        ({"disk": 10, "where": {"uri": elsewhere}}, "hypervisor.uri is"),
     ):
         describe(stack, libvirt, **change)
         assert sentence in stack.preview(fails=True, environment=HERE).errors_of("specification")
