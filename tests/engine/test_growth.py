@@ -28,9 +28,12 @@ if value.pop("older", None):
     kept = components.specification.kept
     components.specification.kept = lambda spec: {"spec": kept(spec)["spec"]}
 spec = parse(value, name="dev")
-parent = pulumi.ComponentResource("test:index:Group", "group")
-specification = Specification(spec, ResourceOptions(parent=parent))
-hypervisor = LibvirtHypervisor(spec.hypervisor, parent)
+whole = pulumi.ComponentResource("test:index:Group", "whole")
+specification = Specification(spec, ResourceOptions(parent=whole))
+hypervisor = LibvirtHypervisor(spec.hypervisor, whole)
+parent = pulumi.ComponentResource(
+    "test:index:Group", "machines", None, ResourceOptions(depends_on=[specification])
+)
 for name, machine in spec.machines.items():
     hypervisor.disk(name, machine, domain=domain_name(spec.name, name), parent=parent)
 """
