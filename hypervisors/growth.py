@@ -36,7 +36,7 @@ def grow(where: Libvirt, sizes: Mapping[str, int]) -> None:
         name = volume(domain)
         if (capacity := _capacity(where, name)) is None or capacity >= size * GIB:
             continue
-        if _said(where, "list", "--name").count(f"{domain}\n"):
+        if domain in _said(where, "list", "--name").split():
             path = _said(where, "vol-path", "--pool", where.pool, name).strip()
             _said(where, "blockresize", domain, path, f"{size * GIB}B")
         else:

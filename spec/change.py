@@ -285,6 +285,13 @@ def _disks(before: Cluster, after: Cluster) -> Iterator[Refusal]:
 def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
     """Machines stay in their libvirt, on their disks, and members of a quorum of one kind."""
     old, new = before.hypervisor, after.hypervisor
+    if old and new and old.kind != new.kind:
+        yield Refusal(
+            "hypervisor.kind",
+            f"is {old.kind} and cannot become {new.kind}",
+            "every machine would be another one, and what etcd holds lost",
+            ANOTHER_CLUSTER,
+        )
     if not (isinstance(old, Libvirt) and isinstance(new, Libvirt)):
         return
     if _libvirt(old) != _libvirt(new):

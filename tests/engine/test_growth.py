@@ -139,18 +139,21 @@ def test_a_disk_grows_whether_its_machine_runs_or_not_and_again(
     session_libvirt: SessionLibvirt,
 ) -> None:
     libvirt = session_libvirt
-    for name in ("one", "other"):
+    for name in ("one", "other", "an-one"):
         libvirt.virsh(
             *("vol-create-as", "disks", f"{name}.qcow2", "4G", "--format", "qcow2"),
             *("--backing-vol", "base", "--backing-vol-format", "qcow2"),
         )
+    libvirt.start("an-one", "an-one.qcow2")  # whose name ends as the other's
+    grow(place(libvirt), {"one": 5})
+    assert libvirt.size("one.qcow2") == 5 * GIB
     libvirt.start("one", "one.qcow2")
     for _ in range(2):
-        grow(place(libvirt), {"one": 5, "other": 6, "lost": 7})
-        assert libvirt.size("one.qcow2") == 5 * GIB
+        grow(place(libvirt), {"one": 6, "other": 6, "lost": 7})
+        assert libvirt.size("one.qcow2") == 6 * GIB
         assert libvirt.size("other.qcow2") == 6 * GIB
-    grow(place(libvirt), {"one": 4})
-    assert libvirt.size("one.qcow2") == 5 * GIB
+    grow(place(libvirt), {"one": 5})
+    assert libvirt.size("one.qcow2") == 6 * GIB
 
 
 def test_a_disk_that_cannot_grow_is_told(session_libvirt: SessionLibvirt) -> None:

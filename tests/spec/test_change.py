@@ -8,7 +8,7 @@ import pytest
 from spec import change, cluster
 from spec.change import refused_changes, refused_skew
 from spec.cluster import parse
-from spec.hypervisor import Libvirt
+from spec.hypervisor import Existing, Libvirt
 from tests.spec.sentences import check
 
 BALANCED = {"kind": "balancer", "host": "api.example.org"}
@@ -240,7 +240,7 @@ def test_disks_grow_and_members_of_etcd_are_made_anew_one_at_a_time(
     assert words in sentence
 
 
-SYSTEM = {"uri": "qemu:///system"}
+SYSTEM: dict[str, Any] = {"uri": "qemu:///system"}
 
 # roles, settings of the libvirt before and after, where the only sentence begins and words of it
 PLACES: list[tuple[dict[str, str], dict[str, Any], dict[str, Any], str, str]] = [
@@ -280,6 +280,15 @@ def test_machines_stay_where_they_are(
     check(sentence)
     assert sentence.startswith(begins)
     assert words in sentence
+
+
+def test_machines_of_a_libvirt_do_not_become_others() -> None:
+    before = sized(ALONE, **SYSTEM)
+    (sentence,) = refused_changes(
+        before, before.model_copy(update={"hypervisor": Existing(kind="existing")})
+    )
+    check(sentence)
+    assert sentence.startswith("hypervisor.kind is libvirt and cannot become existing")
 
 
 def test_the_disks_that_grow_are_those_of_machines_that_stay() -> None:
