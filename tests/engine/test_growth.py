@@ -106,6 +106,26 @@ def test_a_disk_that_is_made_has_its_size_and_one_that_is_lost_comes_back_with_i
     assert libvirt.size("dev-master.qcow2") == 14 * GIB
 
 
+def test_an_update_whose_libvirt_fails_half_way_is_gone_on_with(
+    stack: Stack, session_libvirt: SessionLibvirt
+) -> None:
+    libvirt = session_libvirt
+    stack.write(PROGRAM)
+    describe(stack, libvirt, disk=10)
+    stack.up(environment=HERE)
+    disks = ids(stack)
+    libvirt.virsh("vol-resize", "--pool", "disks", "dev-master.qcow2", f"{12 * GIB}B")
+    libvirt.virsh("pool-destroy", "disks")
+    describe(stack, libvirt, disk=12)
+    done = stack.up(fails=True, environment=HERE)
+    assert "is not active" in done.errors_of("specification")
+    assert "run the update again" in done.errors_of("specification")
+    libvirt.virsh("pool-start", "disks")
+    assert stack.up(environment=HERE).steps() == {"specification": ["update"]}
+    assert {libvirt.size(f"dev-{name}.qcow2") for name in ("master", "minion")} == {12 * GIB}
+    assert ids(stack) == disks
+
+
 def test_what_loses_data_is_refused_by_the_engine_before_anything(
     stack: Stack, session_libvirt: SessionLibvirt
 ) -> None:
