@@ -23,9 +23,8 @@ class SpecificationProvider(Checked):
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         sentences = _refused(read(olds), read(news))
-        return dynamic.CheckResult(
-            news, [dynamic.CheckFailure("spec", sentence) for sentence in sentences]
-        )
+        # Of no property: the engine would print its whole value before the sentence.
+        return dynamic.CheckResult(news, [dynamic.CheckFailure("", one) for one in sentences])
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
         # Where machines run is shown by their own resources. The engine keeps the inputs all the

@@ -150,7 +150,9 @@ def test_what_loses_data_is_refused_by_the_engine_before_anything(
         describe(stack, libvirt, **change)
         assert sentence in stack.preview(fails=True, environment=HERE).errors_of("specification")
         done = stack.up(fails=True, environment=HERE)
-        assert sentence in done.errors_of("specification")
+        told = done.errors_of("specification")
+        assert f"has a problem: {sentence}" in told
+        assert "dns_domain" not in told, "the sentence and not the whole description"
         assert not any(name.endswith("-disk") for name in done.steps())
         assert ids(stack) == disks
 
