@@ -7,7 +7,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from spec.cluster import Cluster, SpecError, parse
+from spec.description import Description
 from spec.hypervisor import Hypervisor
+from spec.versions import UnknownVersion
 
 HYPERVISOR: TypeAdapter[Hypervisor | None] = TypeAdapter(Hypervisor | None)
 
@@ -38,17 +40,31 @@ def kept(spec: Cluster) -> dict[str, Any]:
 
 
 def read(inputs: Mapping[str, Any]) -> Cluster | None:
-    """What was kept; None where an older program kept what this one does not take.
+    """What was kept; None where an older program kept what this one cannot read.
 
     A hypervisor is missing where an older program kept none.
     """
     if not (text := inputs.get("spec")):
         return None
+    value = yaml.safe_load(text)
     try:
-        spec = parse(yaml.safe_load(text), name="")
+        spec = parse(value, name="")
     except SpecError:
-        return None
+        if (unchecked := _unchecked(value)) is None:
+            return None
+        spec = unchecked
     return spec.model_copy(update={"hypervisor": _hypervisor(inputs)})
+
+
+def _unchecked(value: Any) -> Cluster | None:
+    """What an older program allowed and this one's checks refuse: it can be lost all the same."""
+    try:
+        found = Description.model_validate(value)
+        whole = found.versions and found.control_planes
+    except (ValidationError, UnknownVersion):
+        return None
+    fields = {name: getattr(found, name) for name in Description.model_fields}
+    return Cluster.model_construct(**fields) if whole else None
 
 
 def _hypervisor(inputs: Mapping[str, Any]) -> Hypervisor | None:

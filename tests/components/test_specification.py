@@ -109,6 +109,17 @@ def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> 
     assert provider.diff("", {**new, "spec": "name: other"}, new).changes
 
 
+def test_a_description_that_todays_checks_refuse_is_kept_from_loss_as_well() -> None:
+    new = kept(parse(ONE, name="dev"))
+    small = new["spec"].replace("memory: 2048", "memory: 64")
+    assert small != new["spec"]
+    old = {**new, "spec": small.replace("disk: 10", "disk: 20")}
+    told = [failure.reason for failure in SpecificationProvider().check(old, new).failures]
+    assert [one.split()[0] for one in told] == ["machines.master.disk", "machines.minion1.disk"]
+    for unreadable in ("machines: {}", small.replace("1.37.1", "1.1.1"), "[]", "a: b"):
+        assert not SpecificationProvider().check({"spec": unreadable}, new).failures
+
+
 def test_a_hypervisor_comes_back_as_it_was_kept_beside_a_base_image() -> None:
     image = {"source": "https://example.org/a.qcow2", "sha256": "0" * 64}
     value = {key: one for key, one in ONE.items() if key != "hypervisor"} | {"base_image": image}
