@@ -26,7 +26,7 @@ def written(spec: Cluster) -> str:
     return yaml.safe_dump(value, sort_keys=True)
 
 
-def kept(spec: Cluster) -> dict[str, Any]:
+def kept(spec: Cluster) -> dict[str, str]:
     """The inputs of the resource that keeps a description.
 
     The hypervisor stands beside the text: a lab offers another kernel and another base image after
@@ -35,7 +35,8 @@ def kept(spec: Cluster) -> dict[str, Any]:
     where = spec.hypervisor
     return {
         "spec": written(spec),
-        "hypervisor": where.model_dump(mode="json", exclude_none=True) if where else {},
+        # One text: the engine gives whole numbers back as fractions.
+        "hypervisor": where.model_dump_json(exclude_none=True) if where else "",
     }
 
 
@@ -69,6 +70,6 @@ def _unchecked(value: Any) -> Cluster | None:
 
 def _hypervisor(inputs: Mapping[str, Any]) -> Hypervisor | None:
     try:
-        return HYPERVISOR.validate_python(inputs.get("hypervisor") or None)
+        return HYPERVISOR.validate_json(inputs.get("hypervisor") or "null")
     except ValidationError:
         return None

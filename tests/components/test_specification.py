@@ -7,7 +7,7 @@ import yaml
 
 from components.specification import SpecificationProvider
 from spec.cluster import parse
-from spec.hypervisor import Libvirt
+from spec.hypervisor import Existing, Libvirt
 from spec.kept import kept, read, written
 from tests.plan.golden import GOLDEN, NAMES
 
@@ -104,7 +104,9 @@ def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> 
     assert spec
     assert spec.hypervisor is None
     assert not provider.check(old, new).failures
-    for other in (old, {**new, "hypervisor": {**new["hypervisor"], "image": "new"}}):
+    image = {**new, "hypervisor": new["hypervisor"].replace('"base"', '"new"')}
+    assert image != new
+    for other in (old, image):
         assert not provider.diff("", other, new).changes
     assert provider.diff("", {**new, "spec": "name: other"}, new).changes
 
@@ -131,3 +133,7 @@ def test_a_hypervisor_comes_back_as_it_was_kept_beside_a_base_image() -> None:
     assert again
     assert again.hypervisor == where
     assert again.base_image == offered.base_image
+    there = Existing(kind="existing", port=2222)
+    again = read(kept(offered.model_copy(update={"hypervisor": there})))
+    assert again
+    assert again.hypervisor == there

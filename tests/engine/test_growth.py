@@ -137,7 +137,7 @@ def test_what_loses_data_is_refused_by_the_engine_before_anything(
     describe(stack, libvirt, disk=10)
     assert stack.up("--expect-no-changes", environment=HERE).steps() == {}
     state = stack.resources()["specification"]
-    assert state["inputs"]["hypervisor"]["pool"] == "disks"
+    assert json.loads(state["inputs"]["hypervisor"])["pool"] == "disks"
     disks = ids(stack)
     socket = libvirt.directory / "elsewhere"
     socket.symlink_to(libvirt.directory / "libvirt" / "libvirt-sock")
