@@ -4,10 +4,10 @@ The provider makes a volume anew for another size, so its size is settled when i
 (``libvirt.py``), and this asks libvirt itself, by virsh.
 """
 
-import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from hypervisors.virsh import ask
 from spec.hypervisor import Libvirt
 
 GIB = 2**30
@@ -45,10 +45,11 @@ def grow(where: Libvirt, sizes: Mapping[str, int]) -> None:
 
 def _capacity(where: Libvirt, name: str) -> int | None:
     """The size of a disk in bytes; None where there is no such disk."""
-    done = _virsh(where, "vol-info", "--bytes", "--pool", where.pool, name)
+    words = ("vol-info", "--bytes", "--pool", where.pool, name)
+    done = _done(where, *words)
     if done.returncode != 0 and GONE in done.stderr:
         return None
-    for line in _text(done).splitlines():
+    for line in _text(done, words).splitlines():
         key, _, value = line.partition(":")
         if key == "Capacity":
             return int(value.split()[0])
@@ -56,36 +57,29 @@ def _capacity(where: Libvirt, name: str) -> int | None:
 
 
 def _said(where: Libvirt, *words: str) -> str:
-    return _text(_virsh(where, *words))
+    return _text(_done(where, *words), words)
 
 
-def _text(done: subprocess.CompletedProcess[str]) -> str:
+def _text(done: subprocess.CompletedProcess[str], words: Sequence[str]) -> str:
     if done.returncode != 0:
-        words = " ".join(done.args[4:])
         said = " ".join(done.stderr.replace("error:", "").split())
-        raise NotGrown(f"virsh {words} failed ({said}); mend that and run the update again")
+        raise NotGrown(
+            f"virsh {' '.join(words)} failed ({said}); mend that and run the update again"
+        )
     return done.stdout
 
 
-def _virsh(where: Libvirt, *words: str) -> subprocess.CompletedProcess[str]:
+def _done(where: Libvirt, *words: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            ["virsh", "--quiet", "--connect", where.uri, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PATIENCE,
-            check=False,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )
+        done = ask(where.uri, *words, timeout=PATIENCE)
     except FileNotFoundError as error:
         raise NotGrown(
             "a disk grows by the program virsh, which is missing; install libvirt-clients and run "
             "the update again"
         ) from error
-    except subprocess.TimeoutExpired as error:
+    if done is None:
         raise NotGrown(
             f"libvirt at {where.uri} gives no answer within {PATIENCE} s; see that it runs and run "
             "the update again"
-        ) from error
+        )
+    return done
