@@ -98,6 +98,8 @@ def _running(directory: Path) -> Iterator[SessionLibvirt]:
                 found.virsh(*verb)
             yield found
         finally:
-            for name in found.virsh("list", "--name").split():
-                found.virsh("destroy", name)
-            daemon.terminate()
+            try:
+                for name in found.virsh("list", "--name").split():
+                    found.virsh("destroy", name)
+            finally:
+                daemon.terminate()
