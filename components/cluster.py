@@ -123,7 +123,7 @@ class Cluster(pulumi.ComponentResource):
             "ready",
             conditions=self.plan.conditions,
             changes={
-                # Another size makes a machine anew.
+                # Another size makes a machine anew, or its disk larger.
                 "sizes": {
                     name: f"{one.cpus} CPU, {one.memory} MiB, {one.disk} GiB"
                     for name, one in self.spec.machines.items()

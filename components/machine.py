@@ -11,7 +11,7 @@ from certs.table import Row
 from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
 from components.guard import Guard, contents, login, packed, secrets
 from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
-from hypervisors.port import Hypervisor, Seed
+from hypervisors.port import Hypervisor, Seed, domain_name
 from plan import render
 from plan.held import held
 from plan.material import kept_material
@@ -71,7 +71,7 @@ class Machine(pulumi.ComponentResource):
 
     def _made(self, name: str, key: HostKey) -> pulumi.CustomResource:
         args = self.args
-        domain = f"{args.cluster}-{name}"
+        domain = domain_name(args.cluster, name)
         mac = mac_address(args.cluster, args.spec.address)
         return args.hypervisor.machine(
             name,

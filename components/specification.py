@@ -3,37 +3,48 @@
 from typing import Any
 
 import pulumi
-import yaml
 from pulumi import dynamic
 
 from certs.tracked import Checked
-from spec.change import refused_changes
-from spec.cluster import Cluster, SpecError, parse
-
-ELSEWHERE = {"hypervisor", "artifacts"}
-"""Where machines run and where bytes come from: other resources show it."""
+from hypervisors.growth import grow
+from hypervisors.port import domain_name
+from plan.leaving import left_behind
+from spec.change import grown_disks, refused_changes
+from spec.cluster import Cluster
+from spec.hypervisor import Libvirt
+from spec.kept import kept, read
 
 
 class SpecificationProvider(Checked):
-    """Refuses a change when the engine checks it, which it does in a preview as well."""
+    """Refuses a change when the engine checks it, which it does in a preview as well.
+
+    It comes before all machines, so it also grows their disks: nothing else of a machine has to.
+    """
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
-        failures = []
-        if olds.get("spec"):
-            failures = [
-                dynamic.CheckFailure("spec", sentence)
-                for sentence in _refused(olds["spec"], news["spec"])
-            ]
-        return dynamic.CheckResult(news, failures)
+        sentences = _refused(read(olds), read(news))
+        # Of no property: the engine would print its whole value before the sentence.
+        return dynamic.CheckResult(news, [dynamic.CheckFailure("", one) for one in sentences])
+
+    def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
+        # Where machines run is shown by their own resources. The engine keeps the inputs all the
+        # same, for the next check.
+        return dynamic.DiffResult(changes=olds.get("spec") != news["spec"])
+
+    def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
+        new = read(news)
+        if new and isinstance(new.hypervisor, Libvirt):
+            sizes = grown_disks(read(olds), new)
+            grow(new.hypervisor, {domain_name(new.name, one): sizes[one] for one in sizes})
+        return super().update(id_, olds, news)
 
 
-def _refused(before: str, after: str) -> tuple[str, ...]:
-    try:
-        old = parse(yaml.safe_load(before), name="")
-    except SpecError:  # of an older program, which allowed what this one refuses
+def _refused(old: Cluster | None, new: Cluster | None) -> tuple[str, ...]:
+    """Nothing where the older program allowed what this one refuses."""
+    if old is None or new is None or old == new:
         return ()
-    new = parse(yaml.safe_load(after), name="")
-    return (*refused_changes(old, new), *_members(old, new))
+    # What is left behind is told where it is not the same mistake: another runtime leaves the old.
+    return (*refused_changes(old, new), *_members(old, new)) or left_behind(old, new)
 
 
 def _members(old: Cluster, new: Cluster) -> tuple[str, ...]:
@@ -52,13 +63,4 @@ class Specification(dynamic.Resource, module="hardway", name="Specification"):
     """The spec of the running cluster: whatever comes after it is only touched if it may change."""
 
     def __init__(self, spec: Cluster, opts: pulumi.ResourceOptions) -> None:
-        super().__init__(SpecificationProvider(), "specification", {"spec": written(spec)}, opts)
-
-
-def written(spec: Cluster) -> str:
-    """A spec as YAML with its defaults, so that a preview shows the lines that change."""
-    value = spec.model_dump(mode="json", exclude=ELSEWHERE, exclude_none=True)
-    for machine in value["machines"].values():
-        machine.pop("hypervisor", None)
-        machine["roles"].sort()
-    return yaml.safe_dump(value, sort_keys=True)
+        super().__init__(SpecificationProvider(), "specification", kept(spec), opts)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pulumi
 import pulumi_libvirt as libvirt
 
+from hypervisors.growth import GIB, volume
 from hypervisors.port import Seed
 from spec.cluster import Machine
 from spec.hypervisor import Libvirt
@@ -13,8 +14,6 @@ from spec.hypervisor import Libvirt
 DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
 """Part of every machine that was ever made with it, and fixed there (``replacement.py``): one more
 letter in it, and the next update makes all machines of all clusters anew."""
-
-GIB = 2**30
 
 
 class LibvirtHypervisor:
@@ -46,6 +45,33 @@ class LibvirtHypervisor:
         )
         return network.id.apply(str)
 
+    def disk(
+        self, name: str, spec: Machine, *, domain: str, parent: pulumi.Resource
+    ) -> libvirt.Volume:
+        """Make the overlay disk of a machine.
+
+        Disks are found by name, so a new disk comes after the old one has gone: made beside the old
+        disk, as ``pulumi up --replace`` does it otherwise, it would be the old disk.
+        """
+        where = self._spec
+        return libvirt.Volume(
+            f"{name}-disk",
+            name=volume(domain),
+            pool=where.pool,
+            base_volume_name=where.image,
+            base_volume_pool=where.pool,
+            format="qcow2",
+            size=spec.disk * GIB,
+            # Settled when it is made, since replacing the disk would lose what is on it: a new base
+            # image is for new machines, and another size is brought about in place (growth.py).
+            opts=pulumi.ResourceOptions(
+                parent=parent,
+                provider=self._provider,
+                delete_before_replace=True,
+                ignore_changes=["baseVolumeName", "baseVolumePool", "size"],
+            ),
+        )
+
     def machine(
         self,
         name: str,
@@ -57,28 +83,9 @@ class LibvirtHypervisor:
         seed: Seed,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
-        """Make the overlay disk, the seed disk and the domain.
-
-        Disks are found by name, so a new disk comes after the old one has gone, however asked:
-        made beside the old one (``pulumi up --replace`` does that) it would be the old one.
-        """
+        """Make the overlay disk, the seed disk and the domain."""
         where = self._spec
-        root = libvirt.Volume(
-            f"{name}-disk",
-            name=f"{domain}.qcow2",
-            pool=where.pool,
-            base_volume_name=where.image,
-            base_volume_pool=where.pool,
-            format="qcow2",
-            size=spec.disk * GIB,
-            # A new base image is for new machines: replacing the disk would lose what is on it.
-            opts=pulumi.ResourceOptions(
-                parent=parent,
-                provider=self._provider,
-                delete_before_replace=True,
-                ignore_changes=["baseVolumeName", "baseVolumePool"],
-            ),
-        )
+        root = self.disk(name, spec, domain=domain, parent=parent)
         first_boot = libvirt.CloudInitDisk(
             f"{name}-seed",
             name=f"{domain}-seed.iso",

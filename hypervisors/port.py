@@ -19,8 +19,16 @@ class Seed:
     network_config: str
 
 
+def domain_name(cluster: str, machine: str) -> str:
+    """What a machine is called on its hypervisor."""
+    return f"{cluster}-{machine}"
+
+
 class Hypervisor(Protocol):
-    """A place that makes networks and machines."""
+    """A place that makes networks and machines.
+
+    A disk of another size is no other disk: it grows by ``hypervisors.growth``, without the engine.
+    """
 
     def network(
         self, name: str, addresses: IPv4Network, parent: pulumi.Resource

@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from hypervisors import virsh as virsh_program
 from lab.problem import Problem
 
 
@@ -78,17 +79,6 @@ def virsh(libvirt: Libvirt, *words: str | Path, timeout: float = 60) -> str:
 def ask(uri: str, *words: str | Path, timeout: float) -> subprocess.CompletedProcess[str] | None:
     """What became of a virsh command; nothing where there is no answer in ``timeout`` seconds."""
     try:
-        return subprocess.run(
-            ["virsh", "--quiet", "--connect", uri, *map(str, words)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )
+        return virsh_program.ask(uri, *words, timeout=timeout)
     except FileNotFoundError as error:
         raise Problem("the program virsh is missing", "install libvirt-clients") from error
-    except subprocess.TimeoutExpired:
-        return None

@@ -44,7 +44,7 @@ def cluster_plan(spec: Cluster) -> ClusterPlan:
 
 def node_plan(spec: Cluster, name: str) -> NodePlan:
     """What one machine must hold, in the order in which it gets it."""
-    steps = [Step(name="ready", script="ready"), Step(name="artifacts"), identity.step(spec, name)]
+    steps = [_ready(spec, name), Step(name="artifacts"), identity.step(spec, name)]
     if name in spec.nodes:
         steps.append(runtime.step(spec, name))
     if name in spec.etcd_members:
@@ -56,6 +56,12 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
     if spec.is_emulated(name):
         steps = [replace(step, units=tuple(map(_sparing, step.units))) for step in steps]
     return NodePlan(node=name, steps=_artifacts_first(steps))
+
+
+def _ready(spec: Cluster, name: str) -> Step:
+    """The machine answers, with all of the disk that a hypervisor gives it."""
+    size = str(spec.machines[name].disk) if spec.is_made(name) else ""
+    return Step(name="ready", script="ready", settings={"disk": size})
 
 
 def _sparing(unit: Unit) -> Unit:

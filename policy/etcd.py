@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from policy.rule import Changes, Violations
 from preview.change import GONE, Verb
 from preview.kinds import DISK, DOMAIN, VOLUME, clusters
-from spec.change import refused_changes
+from spec.change import quorum_lost, refused_changes
 from spec.cluster import Cluster
-from spec.refusal import listed
 
 
 @dataclass(frozen=True)
@@ -44,26 +43,10 @@ def keeps_disks(changes: Changes) -> Violations:
 
 
 def keeps_quorum(changes: Changes) -> Violations:
-    """While machines of members are made anew, a majority stays: of the old members and of the new.
-
-    A member alone is left out. It has no majority to lose: the API is away while its machine is
-    made anew, and back with its disk.
-    """
+    """While machines of members are made anew, a majority with all data stays (spec/change.py)."""
     for living in _living(changes):
-        before, after = set(living.before.etcd_members), set(living.after.etcd_members)
-        down = _disturbed(changes) & set(living.kept)
-        if not down or (before == after == down and len(before) == 1):
-            continue
-        for members, up in ((before, before - down), (after, set(living.kept) - down)):
-            if len(up) <= len(members) // 2:
-                sentence = (
-                    f"etcd would lose its quorum: {listed(sorted(down), 'and')} would be made anew "
-                    f"at once, and of {len(members)} members only {len(up)} would be left with all "
-                    "data; change one member's machine at a time, and the membership before or "
-                    "after"
-                )
-                yield "", sentence
-                break
+        for sentence in quorum_lost(living.before, living.after, _disturbed(changes)):
+            yield "", sentence
 
 
 def goes_on_living(changes: Changes) -> Violations:

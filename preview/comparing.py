@@ -5,6 +5,7 @@ from typing import Any
 
 from hypervisors.replacement import REPLACED_FOR
 from preview.change import ResourceChange, Verb
+from preview.kinds import BESIDE
 from preview.registration import Registration
 
 Key = tuple[str, str]
@@ -36,6 +37,12 @@ def differing(before: Any, after: Any) -> tuple[str, ...]:
     return tuple(sorted(key for key in keys if before.get(key) != after.get(key)))
 
 
+def changed_inputs(before: Registration, after: Registration) -> tuple[str, ...]:
+    """The inputs of a resource that differ and whose change is one, sorted."""
+    beside = BESIDE.get(after.kind, frozenset())
+    return tuple(key for key in differing(before.inputs, after.inputs) if key not in beside)
+
+
 def _key(one: Registration) -> Key:
     return one.kind, one.name
 
@@ -45,7 +52,7 @@ def _change(
 ) -> ResourceChange:
     if before is None:
         return ResourceChange(verb=Verb.CREATE, before=None, after=after)
-    keys = differing(before.inputs, after.inputs)
+    keys = changed_inputs(before, after)
     if (forcing := replaced.get(_key(after))) is not None:
         keys = (*forcing, *(key for key in keys if key not in forcing))
         return ResourceChange(verb=Verb.REPLACE, before=before, after=after, keys=keys)

@@ -52,6 +52,7 @@ def consequences(
         *_members(before, machines),
         *_planes(before, machines),
         *_machines(before, machines),
+        *_disks(before, machines),
         *_etcd(before, disturbed),
         *_api(before, disturbed),
         *_runtimes(disturbed),
@@ -117,6 +118,17 @@ def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Co
         else:
             severity, said = Severity.NOTICE, "made anew with its disk, and away until it is up"
         yield Consequence(severity=severity, sentence=f"{one.name} is {said}")
+
+
+def _disks(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
+    for one in machines:
+        old = before.machines[one.name].disk if one.name in before.machines else one.disk
+        if one.disk > old and one.verb is not Verb.DELETE and not _emptied(one):
+            yield Consequence(
+                severity=Severity.FINE,
+                sentence=f"{one.name}: disk {old} -> {one.disk} GiB, grown in place with what is "
+                "on it",
+            )
 
 
 def _emptied(machine: MachineReview) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from preview.change import ResourceChange, Verb
-from preview.comparing import differing
+from preview.comparing import changed_inputs
 from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration
 
 VERBS = {
@@ -57,7 +57,7 @@ def _change(step: Mapping[str, Any], verb: Verb) -> ResourceChange:
     if old and new and verb is not Verb.SAME:
         reasons = [_top(path) for path in step.get("replaceReasons") or ()]
         shown = [_top(path) for path in step.get("diffReasons") or step.get("detailedDiff") or ()]
-        keys = tuple(dict.fromkeys((*reasons, *sorted(shown), *differing(old.inputs, new.inputs))))
+        keys = tuple(dict.fromkeys((*reasons, *sorted(shown), *changed_inputs(old, new))))
         keys = tuple(key for key in keys if key != PROVIDER)
     return ResourceChange(verb=verb, before=old, after=new, keys=keys)
 

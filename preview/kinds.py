@@ -2,11 +2,9 @@
 
 from collections.abc import Iterable
 
-import yaml
-
 from preview.change import ResourceChange
-from preview.registration import Registration
-from spec.cluster import Cluster, SpecError, parse
+from spec.cluster import Cluster
+from spec.kept import read
 
 COMMAND = "command:remote:Command"
 DOMAIN = "libvirt:index/domain:Domain"
@@ -16,6 +14,9 @@ SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
     for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")
 )
+BESIDE = {SPECIFICATION: frozenset({"hypervisor"})}
+"""Kind to the inputs that are kept for the next change, and whose own change is none (the
+provider's ``diff`` in components/specification.py)."""
 DISK = "-disk"
 """What a machine's disk is called after the machine (hypervisors/libvirt.py)."""
 
@@ -24,14 +25,8 @@ def clusters(changes: Iterable[ResourceChange]) -> tuple[Cluster | None, Cluster
     """Before and after; None where there is none, or it cannot be read."""
     for one in changes:
         if one.kind == SPECIFICATION:
-            return _cluster(one.before), _cluster(one.after)
+            before, after = (
+                read(side.inputs) if side else None for side in (one.before, one.after)
+            )
+            return before, after
     return None, None
-
-
-def _cluster(declared: Registration | None) -> Cluster | None:
-    if declared is None:
-        return None
-    try:
-        return parse(yaml.safe_load(declared.inputs["spec"]), name="")
-    except SpecError:  # of an older program, which allowed what this one refuses
-        return None

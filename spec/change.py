@@ -5,9 +5,11 @@ minors older than the API servers and never newer (Kubernetes' version skew poli
 3.6 reaches 3.7 from 3.6.11 on (etcd's CHANGELOG-3.7).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
+from urllib.parse import parse_qs, urlsplit
 
 from spec.cluster import Cluster
+from spec.hypervisor import Libvirt
 from spec.refusal import Refusal, dotted, listed
 from spec.versions import catalogue
 
@@ -73,8 +75,64 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_etcd_version(before.versions.etcd, after.versions.etcd),
         *_members(before, after),
         *_control_planes(before, after),
+        *_disks(before, after),
+        *_places(before, after),
     )
-    return tuple(str(refusal) for refusal in found)
+    down = made_anew(before, after)
+    quorum = () if _where_changes(before, after) else quorum_lost(before, after, down)
+    return (*(str(refusal) for refusal in found), *quorum)
+
+
+def made_anew(before: Cluster, after: Cluster) -> frozenset[str]:
+    """The machines that stay and are made anew around their disks: of another size or kind."""
+    every = bool(_where_changes(before, after))
+    return frozenset(
+        name
+        for name in before.machines.keys() & after.machines.keys()
+        if before.is_made(name) and after.is_made(name)
+        if every or _size(before, name) != _size(after, name)
+    )
+
+
+def grown_disks(before: Cluster | None, after: Cluster) -> dict[str, int]:
+    """The machines that stay and get a larger disk, and how large in GiB.
+
+    All that are made, where nothing is known of before.
+    """
+    old = before.machines if before else after.machines
+    return {
+        name: machine.disk
+        for name, machine in after.machines.items()
+        if after.is_made(name) and name in old
+        if before is None or machine.disk > old[name].disk
+    }
+
+
+def quorum_lost(before: Cluster, after: Cluster, down: Set[str]) -> tuple[str, ...]:
+    """A sentence where too few members of etcd with all data are left while machines are down.
+
+    A majority must be up of the old members and of the new. A member alone is left out. It has no
+    majority to lose: the API is away while its machine is made anew, and back with its disk.
+    """
+    members, others = set(before.etcd_members), set(after.etcd_members)
+    kept = members & others
+    away = sorted(kept & down)
+    if not away or (members == others == set(away) and len(members) == 1):
+        return ()
+    for named, up in ((members, members.difference(away)), (others, kept.difference(away))):
+        if len(up) <= len(named) // 2:
+            first, *more = away
+            beside = f" at once with {listed(more, 'and')}" if more else ""
+            refusal = Refusal(
+                dotted(("machines", first)),
+                f"would be made anew{beside}",
+                f"etcd would lose its quorum: of {len(named)} members only {len(up)} would be left "
+                "with all data",
+                "write the change of one member's machine at a time, and of the membership before "
+                "or after",
+            )
+            return (str(refusal),)
+    return ()
 
 
 def refused_skew(api_server: str, kubelet: str) -> str | None:
@@ -208,6 +266,80 @@ def _control_planes(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             "nobody would serve the API while the new ones start",
             "write the new ones beside an old one first, and leave that out once they run",
         )
+
+
+def _disks(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """A disk grows in place; what is at its end would go if it shrank."""
+    for name in sorted(before.machines.keys() & after.machines.keys()):
+        old, new = before.machines[name].disk, after.machines[name].disk
+        if new < old and before.is_made(name) and after.is_made(name):
+            yield Refusal(
+                dotted(("machines", name, "disk")),
+                f"is {old} GiB and cannot become {new}",
+                "the end of its file system would be cut off",
+                f"write {old} or more, or write a machine of another name with the smaller disk "
+                "and leave this one out",
+            )
+
+
+def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """Machines stay in their libvirt, on their disks, and members of a quorum of one kind."""
+    old, new = before.hypervisor, after.hypervisor
+    if old and new and old.kind != new.kind:
+        yield Refusal(
+            "hypervisor.kind",
+            f"is {old.kind} and cannot become {new.kind}",
+            "every machine would be another one, and what etcd holds lost",
+            ANOTHER_CLUSTER,
+        )
+    if not (isinstance(old, Libvirt) and isinstance(new, Libvirt)):
+        return
+    if _libvirt(old) != _libvirt(new):
+        yield Refusal(
+            "hypervisor.uri",
+            f"is {old.uri} and cannot become {new.uri}",
+            "the machines would be looked for where they are not",
+            ANOTHER_CLUSTER,
+        )
+    if old.pool != new.pool:
+        yield Refusal(
+            "hypervisor.pool",
+            f"is {old.pool} and cannot become {new.pool}",
+            "every machine's disk would be made anew, and what etcd holds lost",
+            ANOTHER_CLUSTER,
+        )
+    if len(set(before.etcd_members) & set(after.etcd_members)) > 1:
+        for field in _where_changes(before, after):
+            yield Refusal(
+                f"hypervisor.{field}",
+                f"is {getattr(old, field)} and cannot become {getattr(new, field)} while etcd has "
+                "several members",
+                "all their machines would be made anew at once and etcd would lose its quorum",
+                "write it as it was",
+            )
+
+
+MADE_WITH = ("domain_type", "disk_cache", "console_logs")
+"""Settings of a libvirt whose change makes each machine anew around its disk
+(hypervisors/libvirt.py); kernels and images are settled when a machine is first made."""
+
+
+def _where_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
+    old, new = before.hypervisor, after.hypervisor
+    if not (isinstance(old, Libvirt) and isinstance(new, Libvirt)):
+        return ()
+    return tuple(field for field in MADE_WITH if getattr(old, field) != getattr(new, field))
+
+
+def _size(spec: Cluster, name: str) -> tuple[int, int]:
+    return spec.machines[name].cpus, spec.machines[name].memory
+
+
+def _libvirt(where: Libvirt) -> tuple[str, str, str, list[str]]:
+    """Which libvirt a URI leads to, whatever the way (libvirt's "Connection URIs")."""
+    parts = urlsplit(where.uri)
+    driver = parts.scheme.partition("+")[0]
+    return driver, parts.hostname or "", parts.path, parse_qs(parts.query).get("socket", [])
 
 
 def _parts(version: str) -> Version:

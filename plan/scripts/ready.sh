@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # The machine answers by SSH; wait until its first boot is configured, and let it be the last time.
+# Its disk may have grown since: the root file system fills it.
 
 # What cloud-init leaves when all of it is done. To ask cloud-init itself is to start Python, again and
 # again, beside the boot that is waited for.
@@ -27,3 +28,57 @@ if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; th
     lasting
     touch /etc/cloud/cloud-init.disabled
 fi
+
+# root: the device of the root file system, such as vda1 or vda, and what file system it is
+root() {
+    local number at rest
+    device='' kind=''
+    while read -r _ _ number _ at rest; do
+        [ "$at" = / ] || continue
+        kind=${rest#* - }
+        kind=${kind%% *}
+        device=$(readlink "/sys/dev/block/$number") || device=
+        device=${device##*/}
+    done </proc/self/mountinfo
+}
+
+# has DISK GIB: the disk is as large
+has() {
+    local sectors
+    sectors=$(</sys/class/block/"$1"/size)
+    [ $((sectors / 2097152)) -ge "$2" ] || {
+        echo "/dev/$1 has $((sectors / 2097152)) GiB and not $2: its hypervisor has not made it larger"
+        return 1
+    }
+}
+
+# filled GIB: the disk is as large, and the root file system fills it, while it is used
+filled() {
+    local device kind disk part=/sys/class/block said left
+    root
+    # Not a container's, nor a volume over several disks, which somebody else looks after.
+    [ -n "$device" ] && [ ! -e "$part/$device/dm" ] && [ ! -e "$part/$device/md" ] || return 0
+    part+=/$device disk=$device
+    if [ -e "$part/partition" ]; then
+        disk=$(readlink "$part")
+        disk=${disk%/*} disk=${disk##*/}
+    fi
+    await 60 "the disk has $1 GiB" systemd-udevd.service has "$disk" "$1"
+    if [ "$disk" != "$device" ]; then
+        left=$(($(<"/sys/class/block/$disk/size") - $(<"$part/start") - $(<"$part/size")))
+        # In sectors of 512 bytes: a copy of the partition table is at the end.
+        if [ "$left" -gt 4096 ]; then
+            [ -x /usr/bin/growpart ] || packages cloud-guest-utils
+            said=$(growpart "/dev/$disk" "$(<"$part/partition")" 2>&1) || [[ $said == NOCHANGE* ]] ||
+                problem "the partition /dev/$device cannot be made larger: ${said//$'\n'/ }"
+        fi
+    fi
+    case $kind in
+    ext[234]) said=$(resize2fs "/dev/$device" 2>&1) ;;
+    xfs) said=$(xfs_growfs / 2>&1) ;;
+    btrfs) said=$(btrfs filesystem resize max / 2>&1) ;;
+    *) ;;
+    esac || problem "the file system of /dev/$device cannot be made larger: ${said//$'\n'/ }"
+}
+
+[ -z "${disk?}" ] || filled "$disk"

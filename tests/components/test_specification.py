@@ -5,11 +5,15 @@ from typing import Any
 import pytest
 import yaml
 
-from components.specification import SpecificationProvider, written
+from components.specification import SpecificationProvider
 from spec.cluster import parse
+from spec.hypervisor import Existing, Libvirt
+from spec.kept import kept, read, written
 from tests.plan.golden import GOLDEN, NAMES
 
+LIBVIRT = {"uri": "qemu:///system", "image": "base"}
 ONE: dict[str, Any] = {
+    "hypervisor": LIBVIRT,
     "networks": {"machines": "192.168.1.0/24"},
     "machines": {
         "master": {"address": "192.168.1.10", "roles": "ai"},
@@ -19,7 +23,7 @@ ONE: dict[str, Any] = {
 
 
 def failures(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    old, new = ({"spec": written(parse(value, name="dev"))} for value in (before, after))
+    old, new = (kept(parse(value, name="dev")) for value in (before, after))
     return [failure.reason for failure in SpecificationProvider().check(old, new).failures]
 
 
@@ -39,7 +43,7 @@ def test_what_is_kept_is_the_same_spec_again_and_the_same_text(name: str) -> Non
 
 
 def test_the_first_spec_and_an_unchanged_one_are_taken() -> None:
-    new = {"spec": written(parse(ONE, name="dev"))}
+    new = kept(parse(ONE, name="dev"))
     assert not SpecificationProvider().check({}, new).failures
     assert not failures(ONE, ONE)
 
@@ -64,8 +68,72 @@ def test_minions_come_and_go() -> None:
             },
             "etcd's members are master and cannot become minion1",
         ),
+        (
+            {"machines": {**ONE["machines"], "minion1": {"address": "192.168.1.11", "disk": 8}}},
+            "machines.minion1.disk is 10 GiB and cannot become 8",
+        ),
+        ({"hypervisor": {**LIBVIRT, "pool": "other"}}, "hypervisor.pool is default and cannot"),
     ],
 )
 def test_what_would_break_it_is_told(changed: dict[str, Any], sentence: str) -> None:
     told = failures(ONE, {**ONE, **changed})
     assert any(sentence in one for one in told), told
+
+
+def test_a_role_that_leaves_a_machine_is_refused_and_told_of_nothing_that_is_refused_anyway() -> (
+    None
+):
+    machines = {
+        **{f"c{number}": {"address": f"192.168.1.{number}", "roles": "ea"} for number in (2, 3, 4)},
+        "minion": {"address": "192.168.1.20"},
+    }
+    endpoint = {"kind": "balancer", "host": "api.example.org"}
+    before = {**ONE, "machines": machines, "endpoint": endpoint}
+    moved = {**before, "machines": {**machines, "c2": {"address": "192.168.1.2", "roles": "ei"}}}
+    (told,) = failures(before, moved)
+    assert told.startswith("machines.c2 would keep kube-apiserver.service")
+    (told,) = failures(ONE, {**ONE, "runtime": "docker"})
+    assert told.startswith("runtime is")
+
+
+def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> None:
+    provider = SpecificationProvider()
+    new = kept(parse(ONE, name="dev"))
+    old = {"spec": new["spec"]}
+    spec = read(old)
+    assert spec
+    assert spec.hypervisor is None
+    assert not provider.check(old, new).failures
+    image = {**new, "hypervisor": new["hypervisor"].replace('"base"', '"new"')}
+    assert image != new
+    for other in (old, image):
+        assert not provider.diff("", other, new).changes
+    assert provider.diff("", {**new, "spec": "name: other"}, new).changes
+
+
+def test_a_description_that_todays_checks_refuse_is_kept_from_loss_as_well() -> None:
+    new = kept(parse(ONE, name="dev"))
+    small = new["spec"].replace("memory: 2048", "memory: 64")
+    assert small != new["spec"]
+    old = {**new, "spec": small.replace("disk: 10", "disk: 20")}
+    told = [failure.reason for failure in SpecificationProvider().check(old, new).failures]
+    assert [one.split()[0] for one in told] == ["machines.master.disk", "machines.minion1.disk"]
+    for unreadable in ("machines: {}", small.replace("1.37.1", "1.1.1"), "[]", "a: b"):
+        assert not SpecificationProvider().check({"spec": unreadable}, new).failures
+
+
+def test_a_hypervisor_comes_back_as_it_was_kept_beside_a_base_image() -> None:
+    image = {"source": "https://example.org/a.qcow2", "sha256": "0" * 64}
+    value = {key: one for key, one in ONE.items() if key != "hypervisor"} | {"base_image": image}
+    where = Libvirt(
+        uri="qemu:///system", image="a", disk_cache="unsafe", kernel_arguments=("quiet",)
+    )
+    offered = parse(value, name="dev").model_copy(update={"hypervisor": where})
+    again = read(kept(offered))
+    assert again
+    assert again.hypervisor == where
+    assert again.base_image == offered.base_image
+    there = Existing(kind="existing", port=2222)
+    again = read(kept(offered.model_copy(update={"hypervisor": there})))
+    assert again
+    assert again.hypervisor == there

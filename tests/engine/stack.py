@@ -209,9 +209,9 @@ class Stack:
         return events
 
 
-def eventually(what: str, condition: Callable[[], bool]) -> None:
-    """Wait for what must come; the limit only ends a failing test."""
-    for _ in range(1200):
+def eventually(what: str, condition: Callable[[], bool], *, patience: int = 60) -> None:
+    """Wait for what must come; the limit, in seconds, only ends a failing test."""
+    for _ in range(patience * 20):
         if condition():
             return
         time.sleep(0.05)

@@ -486,11 +486,39 @@ def test_a_minion_with_more_memory_is_made_anew_around_its_disk(lab: Lab) -> Non
 
 
 @at_length
-def test_a_minion_with_a_larger_disk_is_made_anew_from_nothing(lab: Lab) -> None:
-    planned = _anew(lab, disk=12)
-    assert "replace" in planned[f"{LAST}-disk"]
-    lab.on(LAST, "test ! -e /var/lib/kubelet/was-here")
-    assert int(lab.on(LAST, "df --output=size -BG / | tail -1").strip(" G\n")) >= 11
+def test_disks_grow_under_etcd_and_under_pods_without_a_reboot(lab: Lab) -> None:
+    booted = "cat /proc/sys/kernel/random/boot_id"
+    before = {node: (started(lab, node), lab.on(node, booted)) for node in (MASTER, *MINIONS)}
+    lab.kubectl("create", "configmap", "kept", "--from-literal=by=etcd")
+    lab.on(LAST, "touch /var/lib/kubelet/was-here")
+    cluster = lab.cluster
+    for node in (MASTER, LAST):
+        cluster["machines"][node]["disk"] = 12
+    lab.describe(cluster)
+    planned = lab.changes()
+    assert set(planned.values()) == {"update"}
+    assert planned.keys() == {"specification", "ready", f"{MASTER}-ready", f"{LAST}-ready"}
+    lab.hardway("up")
+    for node in (MASTER, LAST):
+        assert int(lab.on(node, "df --output=size -BG / | tail -1").strip(" G\n")) >= 11
+    assert {node: (started(lab, node), lab.on(node, booted)) for node in before} == before
+    assert "etcd" in lab.kubectl("get", "configmap", "kept", "--output", "jsonpath={.data.by}")
+    lab.on(LAST, "test -e /var/lib/kubelet/was-here")
+    lab.kubectl("delete", "configmap", "kept")
+    assert lab.changes("--refresh") == {}
+
+
+@at_length
+def test_what_loses_data_is_refused_by_plain_pulumi_as_well(lab: Lab) -> None:
+    good = lab.cluster
+    machines = {**good["machines"], MASTER: {**good["machines"][MASTER], "disk": 8}}
+    lab.describe({**good, "machines": machines})
+    try:
+        done = lab.pulumi("up", "--yes", ok=False)
+    finally:
+        lab.describe(good)
+    assert done.returncode != 0
+    assert f"machines.{MASTER}.disk is 12 GiB and cannot become 8" in done.stdout + done.stderr
 
 
 def test_a_change_that_a_living_cluster_cannot_take_is_refused_before_anything(lab: Lab) -> None:

@@ -32,11 +32,20 @@ def test_every_service_of_an_emulated_machine_may_wait_for_the_others(name: str)
 def test_nothing_else_depends_on_where_machines_run(name: str) -> None:
     spec = golden_spec(name)
     for node in spec.machines:
-        usual = node_plan(spec, node)
-        assert node_plan(on(spec, "kvm"), node) == usual
-        emulated = node_plan(on(spec, "qemu"), node)
+        usual = _of_any_disk(node_plan(spec, node))
+        assert _of_any_disk(node_plan(on(spec, "kvm"), node)) == usual
+        emulated = _of_any_disk(node_plan(on(spec, "qemu"), node))
         assert emulated != usual
         assert _unspared(emulated) == usual
+
+
+def _of_any_disk(plan: NodePlan) -> NodePlan:
+    """Without the size of the disk, which nobody gives a machine that exists."""
+    steps = tuple(
+        replace(one, settings={key: one.settings[key] for key in one.settings if key != "disk"})
+        for one in plan.steps
+    )
+    return replace(plan, steps=steps)
 
 
 def _unspared(plan: NodePlan) -> NodePlan:

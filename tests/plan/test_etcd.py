@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ import pytest
 
 from certs.table import Authority, Use, certificates
 from plan import etcd, flannel
+from plan.model import Unit
 from tests.certs.clusters import APART
+from tests.engine.stack import eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.plan.running import LocalCluster, LocalMachine, programs, run
 
@@ -67,12 +70,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("etcd"))
     with ExitStack() as stack:
         for name in MEMBERS:
-            unit = etcd.unit(APART, name)
-            # Nothing is emulated here: wait less for the first election.
-            quick = {"heartbeat-interval": "50", "election-timeout": "500"}
-            unit = replace(unit, flags={**unit.flags, **quick})
-            stack.enter_context(made.machines[name].running(unit))
+            stack.enter_context(made.machines[name].running(_quick(name)))
         yield made
+
+
+def _quick(member: str) -> Unit:
+    """The daemon, which waits less for an election: nothing is emulated here."""
+    unit = etcd.unit(APART, member)
+    quick = {"heartbeat-interval": "50", "election-timeout": "500"}
+    return replace(unit, flags={**unit.flags, **quick})
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +166,27 @@ def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: World) -
     assert done.returncode != 0
     assert "e1 e2 e3" in done.stderr
     assert "refused" in done.stderr
+
+
+def test_a_member_whose_disk_was_made_anew_does_not_join_as_if_it_were_new(tmp_path: Path) -> None:
+    """Members look at what the others know before they begin with an empty disk (etcd's own)."""
+    world = World(tmp_path)
+    with ExitStack() as stack:
+        for name in ("e1", "e2"):
+            stack.enter_context(world.machines[name].running(_quick(name)))
+        lost = world.machines["e3"]
+        with lost.running(_quick("e3")):
+            _await_health(world)
+            eventually(
+                "each member has told where it answers",
+                lambda: world.ctl(OPERATOR, "member list").stdout.count("https://") == 6,
+            )
+            assert world.ctl(OPERATOR, "put kept data").returncode == 0
+        shutil.rmtree(lost.root / "var/lib/etcd/member")
+        with lost.running(_quick("e3")) as again:
+            assert again.wait(60) != 0
+        assert "has already been bootstrapped" in lost.log.read_text()
+        assert world.ctl(OPERATOR, "get --print-value-only kept").stdout == "data\n"
 
 
 @pytest.mark.parametrize(

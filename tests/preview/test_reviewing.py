@@ -9,12 +9,14 @@ import pytest
 
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
+from preview.kinds import DOMAIN, VOLUME
 from preview.markdown import markdown
 from preview.registration import is_secret
 from preview.review import FileChange, MachineReview, Review, Severity
 from preview.reviewing import reviewed
 from preview.terminal import shown
 from tests.declared import MADE, described, golden
+from tests.policy.declared import gone, kept
 from tests.preview.recorded import DEFAULT, changed
 
 
@@ -134,27 +136,62 @@ def test_etcd_whose_machine_is_made_anew_has_its_disk_again() -> None:
     assert not any("lost" in one or "empty disk" in one for one in alone + of_three)
 
 
+def grown(spec: dict[str, Any], *names: str) -> Review:
+    larger = {
+        name: {**one, "disk": 20} if name in names else one
+        for name, one in spec["machines"].items()
+    }
+    return review(spec, {**spec, "machines": larger})
+
+
+@pytest.mark.parametrize("name", ["master", "minion-1"])
+def test_a_larger_disk_grows_in_place(name: str) -> None:
+    found = grown(DEFAULT, name)
+    one = named(found)[name]
+    assert one.verb is Verb.UPDATE
+    assert {step.name for step in one.steps} == {"ready"}
+    assert f"{name}: disk 10 -> 20 GiB, grown in place with what is on it" in sentences(found)
+    assert any("disk 10 -> 20 GiB, grown in place" in line for line in shown(found))
+    assert not {line.name for line in one.resources} & {name, f"{name}-disk", f"{name}-seed"}
+    assert not any("lost" in sentence or "anew" in sentence for sentence in sentences(found))
+    assert not worst(found)
+    assert {other.verb for other in found.machines if other.name != name} == {Verb.SAME}
+
+
+def test_disks_of_all_members_of_etcd_grow_at_once() -> None:
+    spec = described("available")
+    found = grown(spec, *spec["machines"])
+    assert {one.verb for one in found.machines} == {Verb.UPDATE}
+    assert not worst(found)
+    assert not found.findings
+
+
+def emptied(cluster: str, *names: str) -> Review:
+    """Of machines that are made anew with their disks, as by ``--replace``."""
+    domains = gone(kept(cluster), DOMAIN, Verb.REPLACE, *names)
+    return reviewed(gone(domains, VOLUME, Verb.REPLACE, *(f"{name}-disk" for name in names)))
+
+
 def test_the_only_member_of_etcd_is_not_made_anew_unnoticed() -> None:
-    master = {**DEFAULT["machines"]["master"], "disk": 20}
-    found = after(machines=machines(master=master))
-    assert named(found)["master"].verb is Verb.REPLACE
+    found = emptied("default", "master")
     assert any("etcd loses all" in sentence for sentence in worst(found))
     assert any("API" in sentence for sentence in worst(found))
 
 
 def test_two_of_three_members_are_a_quorum_and_one_is_none() -> None:
-    spec = described("available")
-
-    def larger(*names: str) -> Review:
-        grown = {
-            name: {**one, "disk": 20} if name in names else one
-            for name, one in spec["machines"].items()
-        }
-        return review(spec, {**spec, "machines": grown})
-
-    one, two = larger("etcd-1"), larger("etcd-1", "etcd-2")
+    one, two = emptied("available", "etcd-1"), emptied("available", "etcd-1", "etcd-2")
     assert any("keeps its quorum with 2 of 3" in sentence for sentence in worst(one))
     assert any("loses its quorum" in sentence for sentence in worst(two))
+
+
+def test_where_machines_are_made_is_no_change_of_the_description() -> None:
+    first, second = (
+        {**DEFAULT, "hypervisor": {"uri": "qemu:///system", "image": "base", "disk_cache": cache}}
+        for cache in ("default", "none")
+    )
+    found = review(first, second)
+    assert "specification" not in {line.name for line in found.resources}
+    assert {one.verb for one in found.machines} == {Verb.REPLACE}
 
 
 def test_a_new_version_names_programs_and_restarts_what_runs_them() -> None:

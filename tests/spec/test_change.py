@@ -8,6 +8,7 @@ import pytest
 from spec import change, cluster
 from spec.change import refused_changes, refused_skew
 from spec.cluster import parse
+from spec.hypervisor import Existing, Libvirt
 from tests.spec.sentences import check
 
 BALANCED = {"kind": "balancer", "host": "api.example.org"}
@@ -179,3 +180,119 @@ def test_all_refused_changes_are_told_at_once() -> None:
     after = spec({"a": "ai", "c": "i"}, name="other", dns_domain="x.local", kubernetes="1.35.1")
     fields = [sentence.split()[0] for sentence in refused_changes(spec(ONE), after)]
     assert fields == ["name", "dns_domain", "kubernetes", "kubernetes"]
+
+
+# -- machines of another size, and elsewhere -------------------------------------------------------
+
+LIBVIRT = {"uri": "qemu:///system", "image": "base"}
+ALONE = {"a": "ai", "b": "i"}
+MEMBERS = {"a": "ai", "b": "e", "c": "e", "d": "e", "f": "i"}
+
+
+def sized(
+    roles: dict[str, str], sizes: dict[str, dict[str, int]] | None = None, **where: Any
+) -> cluster.Cluster:
+    """Machines with other fields than their own, on a libvirt if settings of it are given."""
+    made = spec(roles, endpoint=BALANCED)
+    machines = {
+        name: one.model_copy(update=(sizes or {}).get(name, {}))
+        for name, one in made.machines.items()
+    }
+    place = Libvirt(**(LIBVIRT | where)) if where else None
+    return made.model_copy(update={"machines": machines, "hypervisor": place})
+
+
+# roles, what changes of which machine, where the only sentence begins and words of it
+SIZES: list[tuple[dict[str, str], dict[str, dict[str, int]], str, str]] = [
+    (ALONE, {"a": {"disk": 20}, "b": {"disk": 20}}, "", ""),
+    (MEMBERS, {name: {"disk": 20} for name in MEMBERS}, "", ""),
+    (ALONE, {"a": {"disk": 9}}, "machines.a.disk is 10 GiB and cannot become 9", "write 10"),
+    (ALONE, {"b": {"disk": 9}}, "machines.b.disk is 10 GiB and cannot become 9", "cut off"),
+    (ALONE, {"a": {"memory": 4096}, "b": {"cpus": 2}}, "", ""),
+    (MEMBERS, {"b": {"memory": 4096}}, "", ""),
+    (MEMBERS, {"b": {"memory": 4096, "cpus": 2}, "a": {"cpus": 2}, "f": {"cpus": 2}}, "", ""),
+    (
+        MEMBERS,
+        {"b": {"memory": 4096}, "d": {"cpus": 2}},
+        "machines.b would be made anew at once with d",
+        "lose its quorum: of 3 members only 1 would",
+    ),
+    (
+        {"a": "ai", "b": "a", "c": "a"},
+        {"a": {"memory": 1024}, "b": {"memory": 1024}, "c": {"memory": 1024}},
+        "machines.a would be made anew at once with b and c",
+        "only 0 would",
+    ),
+]
+
+
+@pytest.mark.parametrize(("roles", "changed", "begins", "words"), SIZES)
+def test_disks_grow_and_members_of_etcd_are_made_anew_one_at_a_time(
+    roles: dict[str, str], changed: dict[str, dict[str, int]], begins: str, words: str
+) -> None:
+    found = refused_changes(sized(roles), sized(roles, changed))
+    if not begins:
+        assert found == ()
+        return
+    (sentence,) = found
+    check(sentence)
+    assert sentence.startswith(begins)
+    assert words in sentence
+
+
+SYSTEM: dict[str, Any] = {"uri": "qemu:///system"}
+
+# roles, settings of the libvirt before and after, where the only sentence begins and words of it
+PLACES: list[tuple[dict[str, str], dict[str, Any], dict[str, Any], str, str]] = [
+    # What a lab offers after each change of its own, and what an older program did not keep.
+    (MEMBERS, SYSTEM, {"image": "new", "kernel": "/k", "initrd": "/i"}, "", ""),
+    (MEMBERS, SYSTEM, {"kernel_arguments": ("quiet",), "image_format": "raw"}, "", ""),
+    (MEMBERS, {}, {"pool": "another", "domain_type": "kvm"}, "", ""),
+    (MEMBERS, {"uri": "qemu+ssh://a/system"}, {"uri": "qemu+ssh://root@a:2222/system"}, "", ""),
+    (MEMBERS, {"uri": "qemu+ssh://a/system"}, {"uri": "qemu+tls://a/system?pkipath=/p"}, "", ""),
+    (ALONE, SYSTEM, {"domain_type": "kvm", "disk_cache": "none"}, "", ""),
+    (ALONE, SYSTEM, {"uri": "qemu:///session"}, "hypervisor.uri is qemu:///system", "not;"),
+    (ALONE, SYSTEM, {"uri": "qemu+ssh://a/system"}, "hypervisor.uri is", "qemu+ssh://a/system"),
+    (
+        ALONE,
+        {"uri": "qemu+unix:///system?socket=/run/one"},
+        {"uri": "qemu+unix:///system?socket=/run/other"},
+        "hypervisor.uri is",
+        "/run/other",
+    ),
+    (ALONE, SYSTEM, {"pool": "fast"}, "hypervisor.pool is default", "what etcd holds lost"),
+    (MEMBERS, SYSTEM, {"pool": "fast"}, "hypervisor.pool is default", "what etcd holds lost"),
+    (MEMBERS, SYSTEM, {"domain_type": "kvm"}, "hypervisor.domain_type is qemu", "its quorum"),
+    (MEMBERS, SYSTEM, {"disk_cache": "none"}, "hypervisor.disk_cache is default", "its quorum"),
+    (MEMBERS, SYSTEM, {"console_logs": "/var/log"}, "hypervisor.console_logs is", "its quorum"),
+]
+
+
+@pytest.mark.parametrize(("roles", "before", "after", "begins", "words"), PLACES)
+def test_machines_stay_where_they_are(
+    roles: dict[str, str], before: dict[str, Any], after: dict[str, Any], begins: str, words: str
+) -> None:
+    found = refused_changes(sized(roles, **before), sized(roles, **after))
+    if not begins:
+        assert found == ()
+        return
+    (sentence,) = found
+    check(sentence)
+    assert sentence.startswith(begins)
+    assert words in sentence
+
+
+def test_machines_of_a_libvirt_do_not_become_others() -> None:
+    before = sized(ALONE, **SYSTEM)
+    (sentence,) = refused_changes(
+        before, before.model_copy(update={"hypervisor": Existing(kind="existing")})
+    )
+    check(sentence)
+    assert sentence.startswith("hypervisor.kind is libvirt and cannot become existing")
+
+
+def test_the_disks_that_grow_are_those_of_machines_that_stay() -> None:
+    before = sized({"a": "ai", "b": "i", "c": "i"}, {"b": {"disk": 30}})
+    after = sized({"a": "ai", "b": "i", "d": "i"}, {"a": {"disk": 20}, "d": {"disk": 40}})
+    assert change.grown_disks(before, after) == {"a": 20}
+    assert change.grown_disks(None, after) == {"a": 20, "b": 10, "d": 40}

@@ -1,0 +1,129 @@
+"""The first step of a machine fills a disk that grew under it: the image's own kernel and tools."""
+
+import json
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.cache import Cache
+from lab.image import base_image
+from lab.paths import LabPaths
+from lab.progress import PlainProgress
+from plan import render
+from plan.model import Step
+from tests.engine.stack import eventually
+from tests.lab.test_image import debian
+
+__all__ = ["debian"]
+
+GIB = 2**30
+
+# The machine's only program, instead of systemd. It ends the machine.
+PROGRAM = """
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs tmpfs /run
+mkdir /run/steps
+cat >/run/steps/5 <<'END-OF-STEP'
+{five}END-OF-STEP
+cat >/run/steps/8 <<'END-OF-STEP'
+{eight}END-OF-STEP
+fill() {{
+    bash -euo pipefail -s </run/steps/$1
+    echo "STEP $1 $? SIZE $(stat --file-system --format '%b %S' /) KEPT $(cat /kept)"
+}}
+echo data >/kept
+fill 5
+until [ "$(cat /sys/class/block/vda/size)" -eq {sectors} ]; do sleep 0.1; done
+fill 8
+fill 8
+sync
+echo o >/proc/sysrq-trigger
+sleep 60
+"""
+
+
+def step(size: int) -> str:
+    return render.text(Step(name="ready", script="ready", settings={"disk": str(size)}))
+
+
+def shell_first(initrd: bytes) -> bytes:
+    """The image's initrd with a shell in systemd's place; its archive has fixed lengths."""
+    systemd, shell = b"/root /sbin/init\n", b"/root /bin/bash \n"
+    assert initrd.count(systemd) == 1
+    return initrd.replace(systemd, shell)
+
+
+@pytest.mark.machine
+def test_the_root_file_system_fills_a_disk_that_grew_under_it(
+    debian: Cache, paths: LabPaths, tmp_path: Path
+) -> None:
+    image = base_image(debian, (), PlainProgress(), logs=paths.logs)
+    assert image.kernel
+    assert image.initrd
+    disk, program, initrd = tmp_path / "disk", tmp_path / "program", tmp_path / "initrd"
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]
+    subprocess.run([*words, str(image.disk), str(disk), "5G"], check=True)
+    text = PROGRAM.format(five=step(5), eight=step(8), sectors=8 * GIB // 512)
+    program.write_text(text + "\n" * (-len(text.encode()) % 512))
+    initrd.write_bytes(shell_first(image.initrd.read_bytes()))
+    control, console = tmp_path / "control", tmp_path / "console"
+    machine = subprocess.Popen(
+        ["setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", "-m", "512", "-display", "none"]
+        + ["-nic", "none", "-kernel", str(image.kernel), "-initrd", str(initrd)]
+        + ["-append", "console=ttyS0 quiet norandmaps mitigations=off"]
+        + ["-drive", f"file={disk},if=none,id=root,cache=unsafe"]
+        + ["-device", "virtio-blk-pci,drive=root"]
+        + ["-drive", f"file={program},if=none,id=program,format=raw,readonly=on"]
+        + ["-device", "virtio-blk-pci,drive=program"]
+        + ["-chardev", f"stdio,id=console,logfile={console}", "-serial", "chardev:console"]
+        + ["-qmp", f"unix:{control},server=on,wait=off"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+
+    def said(words: str) -> bool:
+        return console.exists() and words in console.read_text(errors="replace")
+
+    try:
+        eventually("the machine has a shell", lambda: said("# "), patience=600)
+        assert machine.stdin
+        machine.stdin.write(b"bash /dev/vdb\n")
+        machine.stdin.flush()
+        eventually("the first step is done", lambda: said("STEP 5 "), patience=600)
+        resize(control, 8 * GIB)
+        machine.wait(600)
+    finally:
+        machine.kill()
+        machine.wait()
+    lines = console.read_text(errors="replace").splitlines()
+    told = [line.split() for line in lines if line.startswith("STEP ")]
+    assert [(one[1], one[2], one[-1]) for one in told] == [
+        ("5", "0", "data"),
+        ("8", "0", "data"),
+        ("8", "0", "data"),
+    ], "\n".join(lines[-30:])
+    small, large, same = (int(one[4]) * int(one[5]) for one in told)
+    assert 4.8 * GIB < small < 5 * GIB
+    assert 7.7 * GIB < large < 8 * GIB
+    assert same == large
+
+
+def resize(control: Path, size: int) -> None:
+    """Make the machine's disk larger, as libvirt does it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(control))
+        with connection.makefile("rw") as stream:
+            stream.readline()
+            for command in (
+                {"execute": "qmp_capabilities"},
+                {"execute": "block_resize", "arguments": {"device": "root", "size": size}},
+            ):
+                stream.write(json.dumps(command) + "\n")
+                stream.flush()
+                answer: dict[str, Any] = json.loads(stream.readline())
+                assert "return" in answer, answer
