@@ -98,11 +98,13 @@ class Cluster(pulumi.ComponentResource):
         files, apply = self.plan.add_ons
         written = machines[first].run(files, parent=self, after=[planes[first]])
         applied = machines[first].run(apply, parent=self, after=[written], bundle=self._people)
-        # On a control plane its API comes before its kubelet: all other nodes wait for it.
+        # On a control plane its API comes before its kubelet: all other nodes wait for it. flanneld
+        # reads its network once, at its start: what etcd holds of it is there first.
+        network = members if spec.flannel.store == "etcd" else []
         before = {name: [plane] for name, plane in planes.items()} | {first: [written]}
         nodes = [
             Minion(
-                name, RoleArgs(machine=machines[name], after=before.get(name, [])), self._child
+                name, RoleArgs(machine=machines[name], after=before.get(name, network)), self._child
             ).done
             for name in spec.nodes
         ]
