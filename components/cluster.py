@@ -95,7 +95,7 @@ class Cluster(pulumi.ComponentResource):
             planes[name] = ControlPlane(
                 name, RoleArgs(machine=machines[name], after=after), self._child
             ).done
-        files, apply = self.plan.add_ons
+        files, apply, labels = self.plan.add_ons
         written = machines[first].run(files, parent=self, after=[planes[first]])
         applied = machines[first].run(apply, parent=self, after=[written], bundle=self._people)
         # On a control plane its API comes before its kubelet: all other nodes wait for it. flanneld
@@ -112,7 +112,11 @@ class Cluster(pulumi.ComponentResource):
             name: machine.guard(compared(spec, self.plan, name))
             for name, machine in machines.items()
         }
-        return [*members, *planes.values(), *nodes, applied]
+        # Of all nodes once they are registered: none of them waits for what another's step does.
+        labelled = machines[first].run(
+            labels, parent=self, after=[*nodes, applied], bundle=self._people
+        )
+        return [*members, *planes.values(), *nodes, labelled]
 
     def _ready(self, machines: Mapping[str, Machine], roles: list[pulumi.Resource]) -> Ready:
         kubeconfig = self._admin()

@@ -47,6 +47,8 @@ def _said_first(step: Step) -> Iterator[str]:
     yield script("prelude")
     if step.not_newer:
         yield script("skew")
+    if step.admin:
+        yield script("admin")
     if step.turns:
         yield script("turn")
     for turn in step.turns:

@@ -146,7 +146,8 @@ def test_only_what_holds_keys_is_hidden_and_it_is_neither_logged_nor_kept_readab
                 or "client-key-data" in (command.inputs["stdin"]["value"])
             )
     first = spec.control_planes[0]
-    assert hidden == {f"{m}-identity" for m in spec.machines} | {f"{first}-add-ons-apply"}
+    as_admin = {f"{first}-add-ons-apply", f"{first}-add-ons-nodes"}
+    assert hidden == {f"{m}-identity" for m in spec.machines} | as_admin
 
 
 def test_no_private_key_is_outside_a_secret(golden: tuple[Cluster, Declared]) -> None:
@@ -193,7 +194,9 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
             assert planes == {first} - {f"{machine}-control-plane"}, "one, and then all others"
             assert f"{machine}-control-plane" in before(f"{machine}-node"), "here the API is first"
     applied = f"{spec.control_planes[0]}-add-ons-apply"
-    assert not {name for name in before(applied) if name.endswith("-node")}, "it waits for them"
+    assert not {name for name in before(applied) if name.endswith("-node")}
+    labelled = before(f"{spec.control_planes[0]}-add-ons-nodes")
+    assert {applied, *(f"{node}-node" for node in spec.nodes)} <= labelled, "all are registered"
     ready = next(one for one in recorder if one.name == "ready")
     waited = set(ready.dependencies) & found.keys()
     assert found.keys() - waited.union(*map(before, waited)) == set()
@@ -212,7 +215,7 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
         assert guard.replace_with == (machine,)
         steps = {name for name in found if name.startswith(f"{machine}-")}
         # What needs a credential of people's is no part of a machine.
-        steps -= {f"{machine}-add-ons-apply"}
+        steps -= {f"{machine}-add-ons-apply", f"{machine}-add-ons-nodes"}
         assert set(guard.dependencies) >= steps
         for hidden in ("login", "plan", "secrets"):
             assert is_secret(guard.inputs[hidden])

@@ -145,8 +145,7 @@ READ_BY_THE_STEP = {
     *("authority", "certificate", "private_key", "kubeconfig", "admin"),  # with what it asks
     *("endpoint", "api", "controller_manager", "scheduler", "virtual_ip", "docker_socket"),
     *("node", "members", "kubelet_port", "proxy_port", "cni_list", "runtime", "platform"),
-    *("manifests", "absent", "digest", "control_planes", "nodes"),  # what goes to the API
-    "labels",
+    *("manifests", "absent", "digest", "nodes", "given", "record"),  # what goes to the API
     "flannel_store",  # fixed in a living cluster, as is flannel_prefix
     "flannel_prefix",
     "users",  # etcd asks itself who may do what, at each request

@@ -537,15 +537,6 @@ def test_what_does_not_come_up_is_told_with_its_last_lines(
     assert f"log of {unit}" in said.errors
 
 
-def test_a_registered_node_gets_labels_that_are_new(healthy: StandIn) -> None:
-    step = node.step(cluster(), "minion")
-    said = healthy.run(step, **_settings(healthy), labels="disk=ssd,zone=b")
-    (call,) = [call for call in said.of("kubectl") if " label " in call]
-    assert call.endswith("label --overwrite node minion disk=ssd zone=b")
-    said = healthy.run(step, **_settings(healthy), labels="")
-    assert not [call for call in said.of("kubectl") if " label " in call]
-
-
 def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -> None:
     step = node.step(available(kubernetes="1.37.1"), "i1")
     rule = step.not_newer
