@@ -122,12 +122,14 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         assert command.replace_with == (machine,), "a machine made anew gets everything again"
         assert re.fullmatch(r"\d+s", command.timeouts["create"])
         assert command.timeouts["update"] == command.timeouts["create"]
-        connection = command.inputs["connection"]["value"]
+        connection, create = command.inputs["connection"]["value"], command.inputs["create"]
         assert connection["hostKey"].startswith("ssh-ed25519 ")
         assert connection["host"] == str(spec.machines[machine].address)
         assert "triggers" not in command.inputs
         assert "delete" not in command.inputs
-        assert command.inputs["create"] == SHELL
+        shell = re.fullmatch(re.escape(SHELL).replace(r"\{seconds\}", r"(\d+)"), create)
+        assert shell
+        assert int(command.timeouts["create"][:-1]) > int(shell[1])
         assert command.inputs["addPreviousOutputInEnv"] is False
 
 

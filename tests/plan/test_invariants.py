@@ -427,6 +427,20 @@ def test_each_step_is_valid_shell(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_no_step_is_ended_before_all_of_its_waits_are(name: str) -> None:
+    """Each wait says what was waited for, which a step that is killed does not."""
+    plan = golden_plan(name)
+    for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
+        text = render.text(step, _placeholder)
+        waits = re.findall(r"^ *(?:exec )?(await|await_api|timeout|flock)\b(.*)", text, re.M)
+        limits = [re.search(r"(?<![\w=-])\d+(?![\w.])", rest) for _, rest in waits]
+        seconds = [int(found[0]) for found in limits if found]
+        assert max(seconds) >= 600
+        assert render.limit(step) > sum(seconds)
+        assert render.seconds(text) >= render.limit(step), "a repair has as long"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_each_setting_is_read_by_its_script(name: str) -> None:
     plan = golden_plan(name)
     for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):

@@ -566,8 +566,8 @@ def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -
     link.symlink_to("/of/another/version")
     waits = older.say(*words)
     assert (waits.code, waits.output) == (1, "")
-    assert f"the API server at {servers[1]} is {rule.version}" in waits.errors
-    assert "v1.30.0" in waits.errors
+    assert f"all API servers are {rule.version}" in waits.errors
+    assert f'{servers[1]}:   "gitVersion": "v1.30.0"' in waits.errors
     done = versions(rule.version, rule.version).say(*words)
     assert (done.code, done.output, len(done.of("kubectl"))) == (0, "began\n", 2)
 
