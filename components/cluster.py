@@ -95,14 +95,16 @@ class Cluster(pulumi.ComponentResource):
             planes[name] = ControlPlane(
                 name, RoleArgs(machine=machines[name], after=after), self._child
             ).done
-        files, apply = self.plan.add_ons
+        files, apply, labels = self.plan.add_ons
         written = machines[first].run(files, parent=self, after=[planes[first]])
         applied = machines[first].run(apply, parent=self, after=[written], bundle=self._people)
-        # On a control plane its API comes before its kubelet: all other nodes wait for it.
+        # On a control plane its API comes before its kubelet: all other nodes wait for it. flanneld
+        # reads its network once, at its start: what etcd holds of it is there first.
+        network = members if spec.flannel.store == "etcd" else []
         before = {name: [plane] for name, plane in planes.items()} | {first: [written]}
         nodes = [
             Minion(
-                name, RoleArgs(machine=machines[name], after=before.get(name, [])), self._child
+                name, RoleArgs(machine=machines[name], after=before.get(name, network)), self._child
             ).done
             for name in spec.nodes
         ]
@@ -110,7 +112,11 @@ class Cluster(pulumi.ComponentResource):
             name: machine.guard(compared(spec, self.plan, name))
             for name, machine in machines.items()
         }
-        return [*members, *planes.values(), *nodes, applied]
+        # Of all nodes once they are registered: none of them waits for what another's step does.
+        labelled = machines[first].run(
+            labels, parent=self, after=[*nodes, applied], bundle=self._people
+        )
+        return [*members, *planes.values(), *nodes, labelled]
 
     def _ready(self, machines: Mapping[str, Machine], roles: list[pulumi.Resource]) -> Ready:
         kubeconfig = self._admin()

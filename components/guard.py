@@ -202,8 +202,6 @@ async def _mended(
     machines: "Machines", node: str, found: Sequence[Difference], contents: Contents
 ) -> None:
     """Run exactly the steps that bring about what differs."""
-    from components.remote import SECONDS
-
     plan = mending(found, contents.items, contents.texts)
     if plan.restarts or plan.marks or plan.aside:
         words = (*plan.restarts, "--", *plan.marks, "--", *plan.aside)
@@ -211,7 +209,8 @@ async def _mended(
         _demand(done, f"{node}: what was put beside its plan cannot be taken away")
     for name in plan.steps:
         print(f"{node}: the step {name} runs again", flush=True)
-        done = await machines.run(node, STEP, timeout=SECONDS, input=contents.texts[name])
+        text = contents.texts[name]
+        done = await machines.run(node, STEP, timeout=render.seconds(text), input=text)
         _demand(done, f"{node}: the step {name} fails", hidden=name in contents.secret)
         if plan.aside and name in contents.secret:
             done = await machines.run(node, BACK, timeout=SHORT)

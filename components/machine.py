@@ -117,6 +117,7 @@ class Machine(pulumi.ComponentResource):
         done = self._done[step.name] = remote_command(
             f"{self.args.plan.node}-{step.name}",
             self._with_secrets(step, bundle) if bundle else render.text(step),
+            seconds=render.limit(step),
             login=self._login,
             machine=self.resource,
             parent=parent or self,

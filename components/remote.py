@@ -7,11 +7,8 @@ from ipaddress import IPv4Address
 import pulumi
 import pulumi_command as command
 
-SECONDS = 1800
-"""The net under a step, whose own waits have shorter limits and say what was waited for."""
-
-SHELL = f"timeout -k 10 {SECONDS} bash -euo pipefail -s"
-"""``create`` is constant, the script goes in by ``stdin``: a preview shows its changed lines."""
+SHELL = "timeout -k 10 {seconds} bash -euo pipefail -s"
+"""The script goes in by ``stdin``: a preview shows its changed lines."""
 
 BOOT_DIALS = 240
 """Dial attempts while a machine boots: about 20 minutes, since the back-off is capped at 5 s."""
@@ -45,6 +42,7 @@ def remote_command(
     name: str,
     script: pulumi.Input[str],
     *,
+    seconds: int,
     login: Login,
     machine: pulumi.CustomResource,
     parent: pulumi.Resource,
@@ -52,14 +50,14 @@ def remote_command(
     dials: int = LATER_DIALS,
     secret: bool = False,
 ) -> command.remote.Command:
-    """Run a script on a machine, again whenever it changes.
+    """Run a script on a machine, again whenever it changes; it is ended after ``seconds``.
 
     Nothing is run on deletion: what a script left dies with its machine (``deleted_with``). On
     another machine it is run anew: ``replacement_trigger`` holds where a machine is replaced and
     where a lost one is created, of which ``replace_with`` knows the first alone. Of a secret script
     neither its text nor what it prints is logged or kept in the clear.
     """
-    limit = f"{SECONDS + dials * 6 + 60}s"
+    limit = f"{seconds + dials * 6 + 60}s"
     return command.remote.Command(
         name,
         connection=command.remote.ConnectionArgs(
@@ -70,7 +68,7 @@ def remote_command(
             dial_error_limit=dials,
             per_dial_timeout=15,
         ),
-        create=SHELL,
+        create=SHELL.format(seconds=seconds),
         stdin=pulumi.Output.secret(script) if secret else script,
         logging=command.remote.Logging.NONE if secret else None,
         add_previous_output_in_env=False,

@@ -7,13 +7,14 @@ from typing import Any
 import yaml
 
 from certs.table import ADMINS
-from plan import coredns, layout
+from plan import coredns, layout, node_objects
 from plan.artifact import artifact
 from plan.model import Directory, File, Kubeconfig, SecretFile, Step
 from spec.cluster import API_PORT, Cluster
 
 FOLDER = f"{layout.KUBERNETES}/addons"
 ABSENT = f"{FOLDER}/absent.yaml"
+NODES = f"{FOLDER}/nodes.yaml"
 ADMIN = "/run/hardway/super-admin.conf"
 """In memory, and gone before it is used (``add-ons.sh``)."""
 
@@ -27,7 +28,7 @@ Manifest = dict[str, Any]
 
 def step(spec: Cluster) -> Step:
     """The manifests as files of a control plane, for people and for ``apply``."""
-    files = (*_files(wanted(spec)), *_absent(spec))
+    files = (*_files(wanted(spec)), *_absent(spec), _nodes(spec))
     return Step(
         name="add-ons",
         artifacts=(artifact(spec, "kubectl"),),
@@ -42,30 +43,40 @@ def apply(spec: Cluster) -> Step:
 
     Nodes that the spec no longer names are drained and removed: this runs before their machines go.
 
-    It needs the API only, and waits for control planes to be registered: no step of a node may
-    wait for it. Its text changes with the manifests, so that changed ones are applied.
+    It needs the API only. Its text changes with the manifests, so that changed ones are applied.
     """
     manifests = _files(wanted(spec))
     absent = _absent(spec)
     text = "".join(file.content for file in (*manifests, *absent))
     return Step(
         name="add-ons-apply",
+        admin=True,
         alone=False,
-        secret_files=(
-            SecretFile(
-                path=ADMIN, source=Kubeconfig("super-admin", f"https://127.0.0.1:{API_PORT}")
-            ),
-        ),
+        secret_files=(_ADMIN,),
         script="add-ons",
         settings={
             "admin": ADMIN,
             "manifests": " ".join(file.path for file in manifests),
             "absent": ABSENT if absent else "",
             "digest": hashlib.sha256(text.encode()).hexdigest(),
-            "control_planes": " ".join(spec.control_planes),
             "nodes": " ".join(spec.nodes),
         },
     )
+
+
+def nodes(spec: Cluster) -> Step:
+    """Give nodes the labels and taints of the spec, once all of them are registered."""
+    return Step(
+        name="add-ons-nodes",
+        admin=True,
+        alone=False,
+        secret_files=(_ADMIN,),
+        script="nodes",
+        settings={"admin": ADMIN, "record": NODES, "given": node_objects.text(spec)},
+    )
+
+
+_ADMIN = SecretFile(path=ADMIN, source=Kubeconfig("super-admin", f"https://127.0.0.1:{API_PORT}"))
 
 
 def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
@@ -167,6 +178,11 @@ def _files(groups: Mapping[str, tuple[Manifest, ...]]) -> tuple[File, ...]:
 def _absent(spec: Cluster) -> tuple[File, ...]:
     gone = unwanted(spec)
     return (File(path=ABSENT, content=_documents(gone)),) if gone else ()
+
+
+def _nodes(spec: Cluster) -> File:
+    """What the spec gives to nodes: for people, and as the record of it."""
+    return File(path=NODES, content=_documents([_labelled(node_objects.record(spec))]))
 
 
 def _documents(objects: Iterable[Manifest]) -> str:

@@ -23,7 +23,8 @@ class ClusterPlan:
 
     nodes: dict[str, NodePlan]
     add_ons: tuple[Step, ...]
-    """Run on the first control plane: the files, then what makes the objects that they describe."""
+    """Run on the first control plane: the files, what makes the objects that they describe, and
+    what gives nodes their labels and taints."""
     conditions: tuple[Condition, ...]
     """What must be true before anybody says that the cluster is ready, in order."""
 
@@ -37,7 +38,7 @@ def cluster_plan(spec: Cluster) -> ClusterPlan:
         raise SpecError("\n".join(unknown))
     return ClusterPlan(
         nodes={name: node_plan(spec, name) for name in sorted(spec.machines)},
-        add_ons=(addons.step(spec), addons.apply(spec)),
+        add_ons=(addons.step(spec), addons.apply(spec), addons.nodes(spec)),
         conditions=conditions(spec),
     )
 

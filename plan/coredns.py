@@ -1,9 +1,11 @@
 """CoreDNS: the cluster's name service."""
 
 import hashlib
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
+from plan import kubelet
 from plan.artifact import artifact
 from spec.cluster import Cluster
 
@@ -18,9 +20,35 @@ NODES_PER_REPLICA = 16
 Manifest = dict[str, Any]
 
 
+TOLERATIONS = (
+    {"key": "CriticalAddonsOnly", "operator": "Exists"},
+    {"effect": "NoSchedule", "key": kubelet.CONTROL_PLANE},
+)
+"""The taints of nodes that its pods run on all the same."""
+
+
+def hosts(spec: Cluster) -> tuple[str, ...]:
+    """The nodes that take its pods; there is one, or the spec is refused."""
+    return tuple(
+        name
+        for name in spec.nodes
+        if all(_tolerated(taint) for taint in kubelet.taints(spec.machines[name]))
+    )
+
+
+def _tolerated(taint: Mapping[str, str]) -> bool:
+    """Whether a taint lets its pods onto a node (core/v1 Toleration)."""
+    return taint["effect"] == "PreferNoSchedule" or any(
+        one["key"] == taint["key"]
+        and one.get("effect", taint["effect"]) == taint["effect"]
+        and (one.get("operator") == "Exists" or one.get("value", "") == taint.get("value", ""))
+        for one in TOLERATIONS
+    )
+
+
 def replicas(spec: Cluster) -> int:
-    """Two where there are two nodes, and more with their number."""
-    nodes = len(spec.nodes)
+    """Two where two nodes take them, and more with the number of those that do."""
+    nodes = len(hosts(spec))
     return max(min(2, nodes), ceil(nodes / NODES_PER_REPLICA))
 
 
@@ -166,10 +194,7 @@ def _pod(spec: Cluster) -> Manifest:
             "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
         },
         "serviceAccountName": "coredns",
-        "tolerations": [
-            {"key": "CriticalAddonsOnly", "operator": "Exists"},
-            {"effect": "NoSchedule", "key": "node-role.kubernetes.io/control-plane"},
-        ],
+        "tolerations": list(TOLERATIONS),
         # Each on a node of its own, also those that start while only one node is ready.
         "topologySpreadConstraints": [
             {

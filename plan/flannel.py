@@ -7,12 +7,15 @@ from plan import cni, layout
 from plan.artifact import artifact
 from plan.flags import files_named
 from plan.model import File, Unit
+from plan.program import program
 from spec.cluster import Cluster
 
 PREFIX = "/coreos.com/network"
 """Everything of flannel in etcd is under it."""
 CONFIG = f"{layout.KUBERNETES}/flannel.json"
-"""The network's configuration where Kubernetes is the store; in etcd it is ``PREFIX/config``."""
+"""The network's configuration, on every node. Where etcd is the store, flanneld reads the same from
+``PREFIX/config``, at its start only: the file is there so that a changed network restarts it."""
+DEVICES = program("remove-vxlan")
 HEALTH_PORT = 8285
 UNIT = "flanneld.service"
 
@@ -31,14 +34,16 @@ def network(spec: Cluster) -> dict[str, Any]:
 
 
 def files(spec: Cluster) -> tuple[File, ...]:
-    """The network's configuration, where it is read from a file."""
-    if spec.flannel.store == "etcd":
-        return ()
-    return (File(path=CONFIG, content=json.dumps(network(spec), indent=2) + "\n"),)
+    """The network's configuration, and the program that removes what another network left."""
+    return (File(path=CONFIG, content=json.dumps(network(spec), indent=2) + "\n"), DEVICES)
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon; once it has a subnet, the CNI list is made."""
+    """The daemon; once it has a subnet, the CNI list is made.
+
+    Before it starts, the devices of other VNIs go: flanneld makes its own device anew where its
+    port is another, and knows nothing of devices with another name.
+    """
     flags = {
         **_store(spec),
         # Pod traffic takes the machines' network, whatever other interfaces there are.
@@ -55,9 +60,16 @@ def unit(spec: Cluster, node: str) -> Unit:
         dashes="-",
         flags=flags,
         environment={"NODE_NAME": node} if spec.flannel.store == "kubernetes" else {},
+        before_start=(_remove_others(spec),),
         after_start=(cni.after_flannel(),),
-        needs=(*files_named(flags), cni.TEMPLATE, cni.RENDER.path),
+        needs=(*files_named(flags), CONFIG, cni.TEMPLATE, cni.RENDER.path),
     )
+
+
+def _remove_others(spec: Cluster) -> str:
+    """An ``ExecStartPre`` line that leaves flannel's device of this network and no other."""
+    own = f"flannel.{spec.flannel.vni}" if spec.flannel.backend == "vxlan" else ""
+    return f"{DEVICES.path} {own}".rstrip()
 
 
 def _store(spec: Cluster) -> dict[str, str]:

@@ -100,7 +100,7 @@ def somebody_elses(path: str) -> bool:
 
 def compared(spec: Cluster, plan: ClusterPlan, node: str) -> NodePlan:
     """A machine's steps with the cluster's own that leave files on it."""
-    files, _ = plan.add_ons
+    files, *_ = plan.add_ons
     more = (files,) if node == spec.control_planes[0] else ()
     return replace(plan.nodes[node], steps=(*plan.nodes[node].steps, *more))
 

@@ -13,7 +13,9 @@ CONFIG = f"{layout.KUBERNETES}/kubelet.yaml"
 UNIT = "kubelet.service"
 PORT, HEALTH_PORT = 10250, 10248
 
-CONTROL_PLANE_TAINT = {"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
+"""The key of the label of every control plane, and of the taint of those that are no minions."""
+CONTROL_PLANE_TAINT = {"key": CONTROL_PLANE, "effect": "NoSchedule"}
 
 RESERVED = {
     # Who: (part of the memory, at most MiB). A control plane's servers are no pods, so the
@@ -78,7 +80,7 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
 
 
 def taints(machine: Machine) -> list[dict[str, str]]:
-    """With which the node registers; a control plane that is no minion keeps pods away."""
+    """Those of the node; a control plane that is no minion keeps pods away."""
     own = [
         {"key": one.key, **({"value": one.value} if one.value else {}), "effect": one.effect}
         for one in machine.taints

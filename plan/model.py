@@ -255,6 +255,8 @@ class Step:
     """The name of a file in ``plan/scripts`` that runs at the end: it waits for health."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What the script reads as variables."""
+    admin: bool = False
+    """Whether its script asks the API as the cluster's admin (``scripts/admin.sh``)."""
     alone: bool = True
     """Whether no other step may be at work on the machine; not so for what only asks the API."""
 

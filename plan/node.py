@@ -47,7 +47,6 @@ def step(spec: Cluster, node: str) -> Step:
             "kubeconfig": layout.kubeconfig("kubelet"),
             "api": layout.local_api_url(spec, node),
             "authority": layout.AUTHORITY,
-            "labels": kubelet.labels(spec.machines[node]),
             "kubelet_port": str(kubelet.HEALTH_PORT),
             "proxy_port": str(proxy.HEALTH_PORT),
             "flannel_store": spec.flannel.store,

@@ -1,5 +1,6 @@
 """From a step to the text that a machine's shell runs."""
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -36,6 +37,27 @@ def text(step: Step, material: Material | None = None) -> str:
     )
 
 
+WORK = 1800
+"""Seconds for all that a step does and does not wait for, such as downloads."""
+
+WAIT = re.compile(r"\b(?:await|await_api|timeout(?: --\S+)*|flock --timeout) (\d+)\b")
+"""How a script names the limit of a wait, in seconds."""
+
+
+def seconds(text: str) -> int:
+    """The net under a step: after so long it is ended.
+
+    Each of its waits has ended before, and said what was waited for.
+    """
+    return WORK + sum(map(int, WAIT.findall(text)))
+
+
+def limit(step: Step) -> int:
+    """``seconds`` of a step, without its keys."""
+    own = [script(step.script)] if step.script else []
+    return seconds("\n".join([*_said_first(step), *own]))
+
+
 @cache
 def script(name: str) -> str:
     """The text of a file in ``plan/scripts``."""
@@ -47,6 +69,8 @@ def _said_first(step: Step) -> Iterator[str]:
     yield script("prelude")
     if step.not_newer:
         yield script("skew")
+    if step.admin:
+        yield script("admin")
     if step.turns:
         yield script("turn")
     for turn in step.turns:

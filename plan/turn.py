@@ -1,8 +1,9 @@
 """Whose turn it is: of what several machines run together, one at a time is restarted.
 
-A step that finds its service well and would restart it takes a lock in etcd first, and waits until
-the same service of the other machines is well. Who is not well disturbs nobody and takes no lock:
-so all first members start at once, and what repairs a broken cluster waits for nothing.
+A step that finds its service running and would restart it takes a lock in etcd first, and waits
+until the same service of the other machines is well. A service that does not run disturbs nobody
+and takes no lock: so all first members start at once. A service that runs and has not answered for
+minutes is broken, and is restarted without a turn where none can be had.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,9 @@
 """What a change disturbs: which services restart where and when, and who feels it."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
+from plan import flannel
 from preview.change import GONE, Verb
 from preview.kinds import DISK
 from preview.review import Consequence, Disturbance, MachineReview, Severity
@@ -56,6 +58,7 @@ def consequences(
         *_etcd(before, disturbed),
         *_api(before, disturbed),
         *_runtimes(disturbed),
+        *_pod_network(machines),
     ]
     for severity in SEVERITY:
         yield from (one for one in found if one.severity is severity)
@@ -176,6 +179,31 @@ def _runtimes(disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:
                 severity=Severity.NOTICE,
                 sentence=f"{unit.removesuffix('.service')} restarts on {', '.join(names)}: {said}",
             )
+
+
+def _pod_network(machines: Sequence[MachineReview]) -> Iterator[Consequence]:
+    """Nodes understand each other's packets only where their flanneld has the same backend."""
+    names = [
+        machine.name
+        for machine in machines
+        for step in machine.steps
+        for file in step.files
+        if file.path == flannel.CONFIG
+        and file.before
+        and file.after
+        and _backend(file.before) != _backend(file.after)
+    ]
+    if names:
+        yield Consequence(
+            severity=Severity.NOTICE,
+            sentence="pods of different nodes do not reach each other until flanneld has restarted "
+            f"on all of {', '.join(names)}; pods keep their packet size until they are made anew",
+        )
+
+
+def _backend(network: str) -> object:
+    """How packets travel from node to node."""
+    return json.loads(network)["Backend"]
 
 
 def _restarting(disturbed: Sequence[Disturbance], unit: str) -> list[str]:

@@ -1,34 +1,18 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the settings and the prelude stand before this text
-# The cluster has the objects that belong to it. The credential that may make them is on the machine
-# only while this runs: its file is gone before it is used, and what is open ends with the process.
+# The cluster has the objects that belong to it, and no node that the spec does not name.
 
-exec 9<"$admin"
-rm "$admin"
-
-cluster() {
-    kubectl --kubeconfig /dev/fd/9 "$@"
-}
+as_admin "$admin"
 
 options=()
 for file in $manifests; do
     options+=(--filename "$file")
 done
-# Not validated: the API server would have to describe all that it knows first, a minute of an
-# emulated one; and these objects are ours, with fields that kubectl knows.
-await 600 "the API server takes the add-ons" kube-apiserver.service \
-    cluster apply --server-side --validate=ignore --force-conflicts --field-manager hardway \
-    "${options[@]}"
+await 600 "the API server takes the add-ons" kube-apiserver.service applied "${options[@]}"
 if [ -n "$absent" ]; then
     await 300 "the add-ons that are not wanted are gone" kube-apiserver.service \
         cluster delete --ignore-not-found --wait=false --filename "$absent"
 fi
-
-# A kubelet may not give itself this label, so each has to be registered.
-for node in $control_planes; do
-    await 1200 "the control plane $node is registered and has its role" kubelet.service \
-        cluster label --overwrite node "$node" node-role.kubernetes.io/control-plane=
-done
 
 # -- nodes that the spec no longer names -----------------------------------------------------------
 

@@ -9,21 +9,10 @@ healthy() {
     curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/healthz"
 }
 
-as_kubelet() {
-    kubectl --kubeconfig "$kubeconfig" "$@"
-}
-
 await_api 1200 "$api" "$authority" kubelet.service
 await 300 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
 await 300 "the node $node is registered" kubelet.service \
-    as_kubelet get --raw "/api/v1/nodes/$node"
-
-# The kubelet gives labels to a node that it registers, and leaves a registered one as it is.
-if [ -n "$labels" ]; then
-    IFS=, read -r -a pairs <<<"$labels"
-    await 60 "the node $node has its labels" kubelet.service \
-        as_kubelet label --overwrite node "$node" "${pairs[@]}"
-fi
+    kubectl --kubeconfig "$kubeconfig" get --raw "/api/v1/nodes/$node"
 
 await 300 "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
 

@@ -280,6 +280,31 @@ stale() {
     mv "$state/running/..$1" "$state/running/$1"
 }
 
+# ended NAME INVOCATION: what a service ran as is over, whether or not its successor runs yet
+ended() {
+    local said
+    said=$(systemctl show --property ActiveState --property InvocationID "$1")
+    [[ $said != *"InvocationID=$2"* || $said == *ActiveState=@(inactive|failed)* ]]
+}
+
+# restart NAME...: in turn where others run the same. Their health is asked by the step's own script,
+# for they find each other; but never of what ran before: it is gone when this comes back.
+restart() {
+    local name before=()
+    systemctl reset-failed "$@" 2>/dev/null || true
+    for name; do
+        stale "$name"
+    done
+    [ "${#own[@]}" -eq 0 ] || in_turn "$@"
+    mapfile -t before < <(systemctl show --property InvocationID --value "$@")
+    systemctl --no-block restart "$@"
+    for name; do
+        [ -z "${before[0]-}" ] || await 300 "what $name ran before is over" "$name" \
+            ended "$name" "${before[0]}"
+        before=("${before[@]:2}") # there is an empty line between two
+    done
+}
+
 # settle: enable the step's services, and (re)start those that do not run with what is there now
 settle() {
     local name said off by_files=(--root=/) start=() up=()
@@ -310,13 +335,7 @@ settle() {
         [[ $said != *yes* ]] || systemctl daemon-reload
     fi
     if [ "${#start[@]}" -gt 0 ]; then
-        [ "${#own[@]}" -eq 0 ] || in_turn "${start[@]}"
-        systemctl reset-failed "${start[@]}" 2>/dev/null || true
-        for name in "${start[@]}"; do
-            stale "$name"
-        done
-        # Not waited for: they find each other, and the step's own script waits for their health.
-        systemctl --no-block restart "${start[@]}"
+        restart "${start[@]}"
     fi
     for name in "${units[@]}"; do
         mv "$state/running/.$name" "$state/running/$name"
@@ -333,14 +352,9 @@ restart_affected() {
         cmp --quiet "$stamp" "$state/running/.$name" || again+=("$name")
     done
     if [ "${#again[@]}" -gt 0 ]; then
-        [ "${#own[@]}" -eq 0 ] || in_turn "${again[@]}"
         # Also a unit may be new: of a run that was cut off before it came to this.
         systemctl daemon-reload
-        systemctl reset-failed "${again[@]}" 2>/dev/null || true
-        for name in "${again[@]}"; do
-            stale "$name"
-        done
-        systemctl --no-block restart "${again[@]}"
+        restart "${again[@]}"
     fi
     for name in "${again[@]}"; do
         await 300 "$name runs again with its new files" "$name" systemctl is-active "$name"

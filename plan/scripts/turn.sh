@@ -34,47 +34,104 @@ others_answer() {
     done
 }
 
-# serves UNIT: it is well. Asked more than once: while another member restarts, nobody may lead.
-serves() {
-    local seconds
-    for seconds in 2 3 4 0; do
-        answers "$1" "${own[$1]}" >/dev/null && return
-        sleep "$seconds"
-    done
-    return 1
+# Who runs and is silent for so many seconds is broken, and has nothing to lose by a restart. Who is
+# only slow does not count as that: others may rely on it.
+patience=300
+declare -A heard=()
+
+# broken UNIT: asked again and again, it has not answered for that long
+broken() {
+    ! answers "$1" "${own[$1]}" >/dev/null || heard[$1]=$SECONDS
+    [ "$((SECONDS - ${heard[$1]}))" -ge "$patience" ]
 }
 
-# take_turn: hold the lock until this run ends, however it ends
+# broken_all UNIT...
+broken_all() {
+    local unit
+    for unit; do
+        broken "$unit" || return
+    done
+}
+
+# take_turn UNIT...: hold the lock until this run ends, however it ends. Fails where it cannot be had
+# for units of which none answers.
 take_turn() {
-    local said why='it ended'
-    [ -z "${holder-}" ] || return 0
+    local unit said='' why='it ended' status seconds=3
     exec {turn}< <(
         # tail ends with this run, and the lock is freed; without etcd that would be tried for ever.
         exec timeout --kill-after=10 2000 "${lock_words[@]}" lock --ttl 60 /hardway/turn -- \
-            sh -c "echo mine; exec tail --pid=$$ --follow /dev/null" 2>&1
+            sh -c "echo mine \"\$ETCD_LOCK_KEY\"; exec tail --pid=$$ --follow /dev/null" 2>&1
     )
     holder=$!
-    read -r -t 3 -u "$turn" said || echo "waiting until other machines have had their turn to restart"
-    until [ "$said" = mine ]; do
-        why=${said:-$why}
-        # Not for ever: the whole step has its limit.
-        read -r -u "$turn" said || problem "no turn to restart can be had from etcd: $why"
+    until [[ $said == "mine "* ]]; do
+        [ -z "$said" ] || why=$said
+        status=0
+        read -r -t "$seconds" -u "$turn" said || status=$?
+        [ "$status" -gt 0 ] || continue
+        if [ "$status" -gt 128 ]; then # nothing was said in time
+            said=''
+            [ "$seconds" -ne 3 ] || echo "waiting until other machines have had their turn to restart"
+            seconds=10
+            ! broken_all "$@" || return
+            continue
+        fi
+        for unit; do
+            ! answers "$unit" "${own[$unit]}" >/dev/null ||
+                problem "no turn to restart can be had from etcd: $why"
+        done
+        sleep 2
+        return 1
+    done
+    key=${said#mine }
+}
+
+# drop_turn: for somebody else, or for another try
+drop_turn() {
+    kill "$holder" 2>/dev/null || true
+    exec {turn}<&-
+    key=''
+}
+
+# mine: the lock is still held. Who could not tell etcd for a minute that it lives, as a machine that
+# stood still, has lost it, and is not told.
+mine() {
+    [ -n "${key-}" ] && [[ $("${lock_words[@]}" get --keys-only "$key" 2>&1) == "$key"* ]]
+}
+
+# others_are_well UNIT...: or the unit is broken
+others_are_well() {
+    local unit
+    for unit; do
+        until answers "$unit" "${own[$unit]}" >/dev/null; do
+            ! others_answer "$unit" >/dev/null || continue 2
+            ! broken "$unit" || continue 2
+            sleep 2
+        done
+        await 300 "$unit of the other machines is well, before that of this one restarts" \
+            "$unit" others_answer "$unit"
     done
 }
 
 # in_turn UNIT...: before these are restarted, it is this machine's turn and the others are well
 in_turn() {
-    local unit said serving=()
+    local unit running=()
     for unit; do
-        [ -z "${own[$unit]-}" ] || ! serves "$unit" || serving+=("$unit")
+        # Who does not run, or has not come up yet, disturbs nobody.
+        [[ -z ${own[$unit]-} || $(systemctl is-active "$unit") != @(active|reloading) ]] || {
+            running+=("$unit")
+            heard[$unit]=$SECONDS
+        }
     done
-    [ "${#serving[@]}" -gt 0 ] || return 0
-    take_turn
-    for unit in "${serving[@]}"; do
-        await 300 "$unit of the other machines is well, before that of this one restarts" \
-            "$unit" others_answer "$unit"
+    [ "${#running[@]}" -gt 0 ] || return 0
+    until mine; do
+        [ -z "${key-}" ] || drop_turn
+        if take_turn "${running[@]}"; then
+            others_are_well "${running[@]}"
+        else
+            drop_turn
+            ! broken_all "${running[@]}" || return 0
+        fi
     done
-    kill -0 "$holder" 2>/dev/null || problem "the turn to restart was lost: $(cat <&"$turn")"
 }
 
 # back UNIT: it serves again

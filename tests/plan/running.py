@@ -167,7 +167,8 @@ class LocalMachine:
 
     def script(self, step: Step, path: Path) -> str:
         """The end of a step: its settings and its script, with programs from ``path``."""
-        prelude = self.here(render.script("prelude"))
+        words = ("prelude", "admin") if step.admin else ("prelude",)
+        prelude = self.here("\n".join(map(render.script, words)))
         ending = self.here("\n".join(render._ending(step)))
         own = self.root / "programs"
         own.mkdir(exist_ok=True)

@@ -55,6 +55,7 @@ class StandIn:
         """Run the step's script after the real prelude; ``settings`` replace the step's own."""
         words = {**step.settings, **settings}
         return self.say(
+            *([render.script("admin")] if step.admin else []),
             *(f"{name}={shlex.quote(value)}" for name, value in words.items()),
             render.script(str(step.script)),
         )

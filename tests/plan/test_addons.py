@@ -4,7 +4,7 @@ import dataclasses
 import json
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ import yaml
 
 from certs.table import certificates
 from plan import addons, coredns, runtime
-from plan.conditions import ApiServers, Condition, Members, Nodes, conditions
-from plan.model import Kubeconfig
+from plan.conditions import ApiServers, Condition, Members, Nodes, Pods, conditions
+from plan.model import Kubeconfig, Step
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in
 from tests.plan.stored import as_root, inside, stored
@@ -264,6 +264,41 @@ def test_the_number_of_replicas_follows_the_nodes() -> None:
     assert counts == {1: 1, 2: 2, 3: 2, 32: 2, 33: 3, 48: 3, 49: 4, 500: 32}
 
 
+REPELLED = {"key": "dedicated", "value": "build", "effect": "NoSchedule"}
+
+
+@pytest.mark.parametrize(
+    ("taints", "count"),
+    [
+        ([[REPELLED]], 1),
+        ([[{**REPELLED, "effect": "NoExecute"}]], 1),
+        ([[{**REPELLED, "effect": "PreferNoSchedule"}]], 2),
+        ([[{"key": "CriticalAddonsOnly", "effect": "NoSchedule"}]], 2),
+        ([[REPELLED], []], 2),
+        ([[REPELLED], [{"key": "zone", "effect": "NoExecute"}]], 1),
+    ],
+)
+def test_no_replica_is_wanted_on_a_node_that_would_not_take_it(
+    taints: list[list[dict[str, str]]], count: int
+) -> None:
+    """Else it is waited for in vain."""
+    machines: dict[str, Any] = {
+        f"minion-{number}": {"address": f"192.168.1.{number}", "taints": own}
+        for number, own in enumerate(taints, start=20)
+    }
+    machines["master"] = {"address": "192.168.1.10", "roles": "ai", "memory": 3072}
+    spec = cluster(machines=machines)
+    (deployment,) = of_kind(spec, "Deployment")
+    assert deployment["spec"]["replicas"] == count
+    counted = [one.check.count for one in conditions(spec) if isinstance(one.check, Pods)]
+    assert counted == [count]
+    assert ("pods-reach" in {one.name for one in conditions(spec)}) == (count > 1)
+
+
+def test_a_control_plane_that_is_no_minion_takes_coredns() -> None:
+    assert coredns.hosts(HIGHLY_AVAILABLE) == ("a1", "a2", "i1")
+
+
 def test_another_minion_seldom_changes_the_add_ons() -> None:
     sizes = (*range(2, 6), *range(31, 35))
     plans = [addons.step(many(nodes)) for nodes in sizes]
@@ -323,7 +358,7 @@ def test_nothing_is_said_when_all_is_well(machine_with_api: StandIn) -> None:
     said = _apply(machine_with_api)
     assert (said.code, said.output, said.errors) == (0, "", "")
     verbs = [call.split()[3] for call in said.of("kubectl")]
-    assert verbs == ["apply", "delete", "label", "get"]
+    assert verbs == ["apply", "delete", "get"]
 
 
 def test_the_credential_is_gone_before_it_is_used(machine_with_api: StandIn) -> None:
@@ -334,7 +369,7 @@ def test_the_credential_is_gone_before_it_is_used(machine_with_api: StandIn) -> 
     assert "secret" not in " ".join(said.calls)
 
 
-@pytest.mark.parametrize("verb", ["apply", "delete", "label"])
+@pytest.mark.parametrize("verb", ["apply", "delete"])
 def test_a_failure_is_told_and_leaves_no_credential(machine_with_api: StandIn, verb: str) -> None:
     broken = machine_with_api.with_programs(kubectl=FAILS % f" {verb} ")
     said = _apply(broken)
@@ -420,9 +455,10 @@ def test_the_real_kubectl_reads_a_credential_that_has_no_name(machine_with_api: 
     assert "127.0.0.1:1" in said.errors
 
 
-def test_only_one_step_bears_the_credential_and_it_bears_nothing_else() -> None:
+@pytest.mark.parametrize("of", [addons.apply, addons.nodes])
+def test_a_step_that_bears_the_credential_bears_nothing_else(of: Callable[[Cluster], Step]) -> None:
     assert not addons.step(cluster()).secret
-    step = addons.apply(cluster())
+    step = of(cluster())
     (file,) = step.secret_files
     assert isinstance(file.source, Kubeconfig)
     assert file.source.certificate == "super-admin"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from certs.table import Authority, Row, Use, held_by
-from plan import layout, render
+from plan import flannel, layout, render
 from plan.cluster import cluster_plan, node_plan
 from plan.model import (
     BIN,
@@ -135,6 +135,40 @@ def test_what_a_service_needs_restarts_it(machine: View) -> None:
             entry = machine.entries.get(value)
             if isinstance(entry, File | SecretFile) and value.startswith("/etc/"):
                 assert value in unit.needs, f"{unit.name} {value}"
+
+
+WRITTEN_ELSEWHERE = {"flannel_network": flannel.CONFIG}
+"""Settings that a step keeps where a service of another step finds them at its start: each with the
+file that stands for it on the service's machine."""
+
+READ_BY_THE_STEP = {
+    *("authority", "certificate", "private_key", "kubeconfig", "admin"),  # with what it asks
+    *("endpoint", "api", "controller_manager", "scheduler", "virtual_ip", "docker_socket"),
+    *("node", "members", "kubelet_port", "proxy_port", "cni_list", "runtime", "platform"),
+    *("manifests", "absent", "digest", "nodes", "given", "record"),  # what goes to the API
+    "flannel_store",  # fixed in a living cluster, as is flannel_prefix
+    "flannel_prefix",
+    "users",  # etcd asks itself who may do what, at each request
+    "images",  # each container that starts; the sandbox's also stands in the runtime's own file
+    *("modules", "sysctls"),  # the kernel's, at once
+    "resolver",  # kubelet reads it for each pod
+}
+"""Settings that no service reads at its start."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_service_finds_elsewhere_stands_in_a_file_that_restarts_it(name: str) -> None:
+    plan = golden_plan(name)
+    steps = [*(step for one in plan.nodes.values() for step in one.steps), *plan.add_ons]
+    settings = {setting for step in steps for setting in step.settings}
+    assert settings <= READ_BY_THE_STEP | WRITTEN_ELSEWHERE.keys()
+    for setting in settings & WRITTEN_ELSEWHERE.keys():
+        path = WRITTEN_ELSEWHERE[setting]
+        (value,) = {step.settings[setting] for step in steps if setting in step.settings}
+        for node in golden_spec(name).nodes:
+            (file,) = (file for file in plan.nodes[node].files if file.path == path)
+            assert json.loads(file.content) == json.loads(value)
+            assert any(path in unit.needs for unit in plan.nodes[node].units)
 
 
 # -- who is who ------------------------------------------------------------------------------------
@@ -390,6 +424,20 @@ def test_each_step_is_valid_shell(name: str) -> None:
     for text in texts:
         done = subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_step_is_ended_before_all_of_its_waits_are(name: str) -> None:
+    """Each wait says what was waited for, which a step that is killed does not."""
+    plan = golden_plan(name)
+    for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
+        text = render.text(step, _placeholder)
+        waits = re.findall(r"^ *(?:exec )?(await|await_api|timeout|flock)\b(.*)", text, re.M)
+        limits = [re.search(r"(?<![\w=-])\d+(?![\w.])", rest) for _, rest in waits]
+        seconds = [int(found[0]) for found in limits if found]
+        assert max(seconds) >= 600
+        assert render.limit(step) > sum(seconds)
+        assert render.seconds(text) >= render.limit(step), "a repair has as long"
 
 
 @pytest.mark.parametrize("name", NAMES)

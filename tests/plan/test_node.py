@@ -14,6 +14,8 @@ import yaml
 
 from plan import balancer, cni, flannel, host, kubelet, layout, node, proxy, render
 from plan.model import Link, Unit
+from plan.unit import text
+from spec.change import refused_changes
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in
 from tests.plan.stored import stored
@@ -279,6 +281,87 @@ def test_flannel_has_one_store_and_its_own_certificate_only(spec: Cluster, name:
     assert keys == (own if etcd else set())
 
 
+CHANGES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"flannel": {"vni": 2}}),
+    ({}, {"flannel": {"port": 4789}}),
+    ({}, {"flannel": {"backend": "host-gw"}}),
+    ({"flannel": {"backend": "host-gw"}}, {}),
+    ({"proxy_mode": "iptables"}, {"proxy_mode": "nftables"}),
+]
+
+
+def _started_with(spec: Cluster, name: str) -> dict[str, str | None]:
+    """What flanneld reads on a machine: its unit, and each file that restarts it."""
+    step = node.step(spec, name)
+    files = {file.path: file.content for file in step.files}
+    unit = _unit(spec, name, flannel.UNIT)
+    found: dict[str, str | None] = {path: files.get(path) for path in unit.needs}
+    return {**found, unit.path: text(unit)}
+
+
+@pytest.mark.parametrize("store", ["etcd", "kubernetes"])
+@pytest.mark.parametrize(("before", "after"), CHANGES)
+def test_flanneld_restarts_on_every_node_where_its_network_changes(
+    before: dict[str, Any], after: dict[str, Any], store: str
+) -> None:
+    old, new = (
+        cluster(**{**change, "flannel": {**change.get("flannel", {}), "store": store}})
+        for change in (before, after)
+    )
+    assert not refused_changes(old, new)
+    assert flannel.network(old) != flannel.network(new)
+    for name in new.nodes:
+        assert _started_with(old, name) != _started_with(new, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "gone"),
+    [
+        ({"vni": 1}, {"flannel.2", "flannel.10"}),
+        ({"vni": 10}, {"flannel.1", "flannel.2"}),
+        ({"backend": "host-gw"}, {"flannel.1", "flannel.2", "flannel.10"}),
+    ],
+)
+def test_the_devices_of_another_network_go_before_flanneld_starts(
+    given: dict[str, Any], gone: set[str], tmp_path: Path
+) -> None:
+    devices = ("flannel.1", "flannel.10", "flannel.2@nic0", "vxlan7")
+    lines = "".join(
+        f"{number}: {name}: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 qdisc noqueue\n"
+        for number, name in enumerate(devices, start=3)
+    )
+    (tmp_path / "shown").write_text(lines)
+    asked = 'case "$*" in "-oneline link show type vxlan") cat "$FOLDER/shown" ;; esac\n'
+    machine = stand_in(tmp_path, ip=asked)
+    unit = _unit(cluster(flannel=given), "minion", flannel.UNIT)
+    program, *words = unit.before_start[0].split()
+    (tmp_path / "remove").write_text(flannel.DEVICES.content)
+    assert program == flannel.DEVICES.path
+    said = machine.say(f"bash {tmp_path}/remove {' '.join(words)}")
+    assert (said.code, said.output, said.errors) == (0, "", "")
+    deleted = {call.split()[-1] for call in said.of("ip") if " delete " in call}
+    assert deleted == gone
+
+
+def _has_vxlan() -> bool:
+    words = ["unshare", "--net", "ip", "link", "add", "v", "type", "vxlan", "id", "1", "dstport"]
+    return subprocess.run([*words, "8472"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not _has_vxlan(), reason="this kernel has no vxlan, or the test is not root's")
+def test_the_real_ip_finds_the_devices_of_another_network() -> None:
+    made = "".join(
+        f"ip link add {name} type vxlan id {vni} dstport {8000 + vni} nolearning\n"
+        for name, vni in (("flannel.1", 1), ("flannel.2", 2), ("other", 3))
+    )
+    script = f"set -e\n{made}set -- flannel.2\n{flannel.DEVICES.content}\nip -brief link show"
+    done = subprocess.run(
+        ["unshare", "--net", "bash", "-c", script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {"lo", "flannel.2", "other"}
+
+
 # -- the CNI list ----------------------------------------------------------------------------------
 
 
@@ -454,15 +537,6 @@ def test_what_does_not_come_up_is_told_with_its_last_lines(
     assert f"log of {unit}" in said.errors
 
 
-def test_a_registered_node_gets_labels_that_are_new(healthy: StandIn) -> None:
-    step = node.step(cluster(), "minion")
-    said = healthy.run(step, **_settings(healthy), labels="disk=ssd,zone=b")
-    (call,) = [call for call in said.of("kubectl") if " label " in call]
-    assert call.endswith("label --overwrite node minion disk=ssd zone=b")
-    said = healthy.run(step, **_settings(healthy), labels="")
-    assert not [call for call in said.of("kubectl") if " label " in call]
-
-
 def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -> None:
     step = node.step(available(kubernetes="1.37.1"), "i1")
     rule = step.not_newer
@@ -492,8 +566,8 @@ def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -
     link.symlink_to("/of/another/version")
     waits = older.say(*words)
     assert (waits.code, waits.output) == (1, "")
-    assert f"the API server at {servers[1]} is {rule.version}" in waits.errors
-    assert "v1.30.0" in waits.errors
+    assert f"all API servers are {rule.version}" in waits.errors
+    assert f'{servers[1]}:   "gitVersion": "v1.30.0"' in waits.errors
     done = versions(rule.version, rule.version).say(*words)
     assert (done.code, done.output, len(done.of("kubectl"))) == (0, "began\n", 2)
 

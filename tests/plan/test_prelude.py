@@ -682,6 +682,38 @@ def test_a_service_of_another_user_runs_a_program_of_the_store(
     assert machine.run(f"setpriv --reuid nobody ls {STATE}").returncode == 2
 
 
+SLOW = replace(
+    SAMPLE,
+    name="slow.service",
+    program="/bin/bash",
+    arguments=("-c", "trap 'sleep 4; exit' TERM; while true; do sleep 0.1; done"),
+    service={"KillMode": "mixed"},
+)
+
+
+@pytest.mark.parametrize("by_key", [False, True])
+def test_what_ran_before_a_restart_is_over_when_health_is_asked(
+    machine: Container, by_key: bool
+) -> None:
+    """Else it answers for its successor."""
+    unit = replace(SLOW, needs=("/etc/pair/key",))
+
+    def done(step: Step, key: int = 1) -> None:
+        said = machine.run(render.text(step, lambda _: f"key {key}\n"))
+        assert (said.returncode, said.stderr) == (0, "")
+
+    done(KEYS)
+    done(Step(name="slow", units=(unit,)))
+    machine.settled(SLOW.name)
+    before = machine.call("systemctl", "show", "--property=MainPID", "--value", SLOW.name).strip()
+    assert machine.run(f"kill -0 {before}").returncode == 0
+    if by_key:
+        done(KEYS, 2)
+    else:
+        done(Step(name="slow", units=(replace(unit, description="Another"),)))
+    assert machine.run(f"kill -0 {before}").returncode != 0
+
+
 # -- waiting -------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import Silence
-from plan import layout, render
+from plan import addons, layout, render
 from plan.cluster import cluster_plan, node_plan
 from plan.layout import STATE
 from plan.model import STORE, NodePlan, Step
@@ -259,12 +259,12 @@ def test_a_step_is_done_after_a_cut_and_then_changes_nothing(machine: Machine, n
 def test_the_cluster_gets_its_objects_and_the_machine_keeps_no_key_to_them(
     machine: Machine,
 ) -> None:
-    step = machine.until("add-ons-apply")
+    steps = [machine.until("add-ons-apply"), addons.nodes(machine.spec)]
     as_kubelet = ("kubectl", "--kubeconfig", layout.kubeconfig("kubelet"))
     node = f"{{apiVersion: v1, kind: Node, metadata: {{name: {NODE}}}}}\n"
     machine.container.write("/srv/node.yaml", node)
     machine.container.call(*as_kubelet, "create", "--filename", "/srv/node.yaml")
-    for _ in range(2):
+    for step in (*steps, *steps):
         machine.bring(step)
         assert not machine.container.path("/run/hardway/super-admin.conf").exists()
     labels = machine.container.call(*as_kubelet, "get", "node", NODE, "--show-labels")

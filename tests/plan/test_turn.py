@@ -35,14 +35,30 @@ class Member:
         self.unit = replace(unit, flags={**unit.flags, **quick})
         self.wanted = self.machine.root / "restart"
         self.ended = False
+        self._systemctl()
         self.running = self._start()
         threading.Thread(target=self._serve, daemon=True).start()
 
+    def _systemctl(self) -> None:
+        """Says of the member what systemd would."""
+        program = self.path / "systemctl"
+        program.write_text(
+            f'#!/bin/sh\nif kill -0 "$(cat {self.pid})" 2>/dev/null; then echo active; '
+            "else echo inactive; exit 3; fi\n"
+        )
+        program.chmod(0o755)
+
+    @property
+    def pid(self) -> Path:
+        return self.machine.root / "pid"
+
     def _start(self) -> subprocess.Popen[bytes]:
         with self.machine.log.open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.machine.words(self.unit), stdout=log, stderr=log, cwd=self.machine.root
             )
+        self.pid.write_text(str(process.pid))
+        return process
 
     def _serve(self) -> None:
         while not self.ended:
@@ -59,14 +75,18 @@ class Member:
     def start(self) -> None:
         self.running = self._start()
 
-    def script(self, work: str = "", others_wait: int = 300) -> str:
+    def script(
+        self, work: str = "", others_wait: int = 300, before: str = "", patience: int = 300
+    ) -> str:
         """The words of the step up to its turn, the restart, and what else is done in the turn."""
         said = "\n".join(render._said_first(self.step)).replace("await 300", f"await {others_wait}")
+        said = said.replace("patience=300", f"patience={patience}")
+        asked = f"own[{etcd.UNIT}]={self.step.turns[0].own}"
         # Every run takes a second longer than it needs: who does not wait runs into it.
         restart = (
-            f"in_turn {etcd.UNIT}\necho began $EPOCHREALTIME\n{work}\n"
+            f"{before}\nin_turn {etcd.UNIT}\necho began $EPOCHREALTIME\n{work}\n"
             f"touch {self.wanted}\nwhile [ -e {self.wanted} ]; do sleep 0.05; done\n"
-            f"back {etcd.UNIT}\nsleep 1\necho ended $EPOCHREALTIME\n"
+            f"{asked}\nback {etcd.UNIT}\nsleep 1\necho ended $EPOCHREALTIME\n"
         )
         text = self.machine.here(f"{said}\n{restart}")
         return text.replace("export LC_ALL=C PATH=", f"export LC_ALL=C PATH={self.path}:")
@@ -86,6 +106,13 @@ class Member:
         process.stdin = None
         return process
 
+    def ctl(self, line: str) -> str:
+        """What etcdctl says on the machine."""
+        words = self.script().partition(f"in_turn {etcd.UNIT}\n")[0]
+        text = f'{words}\n"${{lock_words[@]}}" {line}'
+        done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
+        return done.stdout
+
     def well(self, seconds: float = 30) -> None:
         end = time.monotonic() + seconds
         text = f"{self.script().partition('in_turn ' + etcd.UNIT)[0]}\nanswers {etcd.UNIT} "
@@ -102,8 +129,10 @@ def pgrep(text: str) -> bool:
 @pytest.fixture
 def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
     cluster = LocalCluster(APART, tmp_path)
-    path = programs(tmp_path / "bin", APART, ("etcdctl",))
-    made = {name: Member(cluster, name, path) for name in MEMBERS}
+    made = {
+        name: Member(cluster, name, programs(tmp_path / "bin" / name, APART, ("etcdctl",)))
+        for name in MEMBERS
+    }
     try:
         for one in made.values():
             one.well()
@@ -174,6 +203,51 @@ def test_nobody_restarts_while_another_member_is_ill(members: dict[str, Member])
     members["e3"].start()
     members["e3"].well()
     finished(members["e1"].run(others_wait=4))
+
+
+SILENT = f"own[{etcd.UNIT}]=https://127.0.0.1:1/health"
+"""As if its process ran and did not answer."""
+
+
+def test_who_runs_and_is_slow_to_answer_waits_for_its_turn(members: dict[str, Member]) -> None:
+    holder = members["e2"].run(work="sleep 15")
+    assert holder.stdout is not None
+    first = holder.stdout.readline()
+    assert first.startswith("began")
+    slow = finished(members["e1"].run(before=SILENT))
+    assert between(first + finished(holder))[1] <= between(slow)[0]
+
+
+def test_who_stays_silent_for_long_is_broken_and_waits_for_nobody(
+    members: dict[str, Member],
+) -> None:
+    holder = members["e2"].run(work="sleep 600")
+    assert holder.stdout is not None
+    assert holder.stdout.readline().startswith("began")
+    finished(members["e1"].run(before=SILENT, patience=3))
+    # Nor for others that are ill while it has the turn.
+    os.killpg(holder.pid, signal.SIGKILL)
+    holder.communicate()
+    members["e3"].stop()
+    finished(members["e1"].run(before=SILENT, patience=3))
+
+
+def test_a_turn_that_was_lost_is_taken_anew(members: dict[str, Member]) -> None:
+    """As a machine loses it that stands still for longer than its lease: here it is revoked."""
+    members["e3"].stop()
+    waiting = members["e1"].run()
+    lease = ""
+    while not lease:
+        lease = members["e2"].ctl("lease list").partition("\n")[2].strip()
+        time.sleep(0.2)
+    while "/hardway/turn" not in members["e2"].ctl("get --prefix --keys-only /hardway/turn"):
+        time.sleep(0.2)
+    members["e2"].ctl(f"lease revoke {lease}")
+    other = members["e2"].run(work="sleep 5")
+    members["e3"].start()
+    first, second = finished(other), finished(waiting)
+    spans = sorted(map(between, (first, second)))
+    assert spans[0][1] <= spans[1][0], spans
 
 
 # -- who takes turns -------------------------------------------------------------------------------

@@ -112,6 +112,34 @@ def test_a_changed_file_is_shown_line_by_line_with_the_service_that_it_restarts(
     assert any("mode: nftables" in line and "-" in line for line in shown(found))
 
 
+@pytest.mark.parametrize("field", [{"vni": 2}, {"port": 4789}, {"backend": "host-gw"}])
+def test_another_pod_network_restarts_flanneld_everywhere_and_says_what_pods_feel(
+    field: dict[str, Any],
+) -> None:
+    found = after(flannel=field)
+    restarted = {one.machine for one in found.disturbances if "flanneld.service" in one.services}
+    assert restarted == set(DEFAULT["machines"])
+    (felt,) = (one for one in sentences(found) if "pods of different nodes" in one)
+    assert all(name in felt for name in DEFAULT["machines"])
+    assert not any(
+        "pods of different nodes" in one for one in sentences(after(proxy_mode="iptables"))
+    )
+
+
+def test_a_label_and_a_taint_are_named_for_the_node_that_gets_them() -> None:
+    taints = [{"key": "dedicated", "value": "build", "effect": "NoSchedule"}]
+    minion = {"address": "192.168.1.11", "labels": {"gpu": "a100"}, "taints": taints}
+    found = after(machines=machines(**{"minion-1": minion}))
+    shown_files = {file.path: file for step in found.steps for file in step.files}
+    nodes = shown_files["/etc/kubernetes/addons/nodes.yaml"]
+    assert "minion-1" not in (nodes.before or "")
+    assert "minion-1" in (nodes.after or "")
+    for line in ("label gpu=a100", "taint dedicated=build:NoSchedule"):
+        assert line in (nodes.after or "")
+    (disturbed,) = found.disturbances
+    assert (disturbed.machine, disturbed.services) == ("minion-1", ("kubelet.service",))
+
+
 def test_more_memory_makes_a_machine_anew_around_its_disk() -> None:
     found = after(machines=machines(**{"minion-1": {"address": "192.168.1.11", "memory": 4096}}))
     one = named(found)["minion-1"]

@@ -1,0 +1,121 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # the settings and the prelude stand before this text
+# Nodes have the labels and taints that the spec gives them, and no longer those that only an earlier
+# spec gave. What anybody else gave stays.
+
+as_admin "$admin"
+
+# Node to its lines, "label KEY=VALUE" and "taint KEY=VALUE:EFFECT".
+declare -A wanted=() earlier=()
+
+# by_node ARRAY <<TEXT: the lines after each "node NAME"
+by_node() {
+    local -n lines=$1
+    local word rest node=''
+    while read -r word rest; do
+        case $word in
+        node) node=$rest ;;
+        label | taint) lines["$node"]+="$word $rest"$'\n' ;;
+        esac
+    done
+}
+
+# named LINE: sets name, which no two things of a node share: a label's key, a taint's key and effect
+named() {
+    name=${1%%=*}
+    [[ $1 != taint* ]] || name+=:${1##*:}
+}
+
+# member JSON FIELD: sets value to that of a text in an object; none of ours has a quote in it
+member() {
+    value=''
+    [[ ! $1 =~ \"$2\":\"([^\"]*)\" ]] || value=${BASH_REMATCH[1]}
+}
+
+# patch NODE VERSION LABELS [TAINT...]: what to change in a node, as a merge patch; nothing if all is
+# right. The API's labels are one line of JSON, and so is each taint, which may have more fields.
+patch() {
+    local node=$1 version=$2 had=$3 line name key value effect taint labels='' kept='' touched=''
+    local -A own=() gone=()
+    shift 3
+    while read -r line; do
+        named "$line"
+        [ -z "$line" ] || gone[$name]=yes
+    done <<<"${earlier[$node]-}"
+    while read -r line; do
+        [ -n "$line" ] || continue
+        named "$line"
+        unset "gone[$name]"
+        [ -z "$giving" ] || own[$name]=$line
+    done <<<"${wanted[$node]-}"
+    for taint; do
+        member "$taint" key && key=$value
+        member "$taint" effect && effect=$value
+        member "$taint" value
+        name="taint $key:$effect"
+        if [ "${own[$name]-}" = "taint $key=$value:$effect" ]; then
+            unset "own[$name]"
+        elif [ -n "${own[$name]-}${gone[$name]-}" ]; then
+            touched=yes
+            continue
+        fi
+        kept+=,$taint
+    done
+    for name in "${!own[@]}"; do
+        line=${own[$name]#* }
+        key=${line%%=*} value=${line#*=}
+        if [[ $name == taint* ]]; then
+            kept+=",{\"key\":\"$key\",\"value\":\"${value%:*}\",\"effect\":\"${value##*:}\"}"
+            touched=yes
+        elif [[ $had != *"\"$key\":\"$value\""* ]]; then
+            labels+=",\"$key\":\"$value\""
+        fi
+    done
+    for name in "${!gone[@]}"; do
+        key=${name#label }
+        [[ $name != label* || $had != *"\"$key\":"* ]] || labels+=",\"$key\":null"
+    done
+    [ -n "$labels$touched" ] || return 0
+    # Refused if somebody changed the node meanwhile: then it is looked at again.
+    printf '{"metadata":{"resourceVersion":"%s"%s}%s}' "$version" \
+        "${labels:+,\"labels\":{${labels#,}\}}" "${touched:+,\"spec\":{\"taints\":[${kept#,}]\}}"
+}
+
+# brought [yes]: nodes lose what only an earlier spec gave and, with yes, have what this one gives
+brought() {
+    local giving=${1-} all word rest node version labels change taints=()
+    local -A there=()
+    all=$(cluster get nodes --output 'jsonpath={range .items[*]}node {.metadata.name} {.metadata.resourceVersion}{"\n"}labels {.metadata.labels}{"\n"}{range .spec.taints[*]}taint {@}{"\n"}{end}end{"\n"}{end}') || return
+    while read -r word rest; do
+        case $word in
+        node) node=${rest% *} version=${rest#* } labels='' taints=() there[${rest% *}]=yes ;;
+        labels) labels=$rest ;;
+        taint) taints+=("$rest") ;;
+        end)
+            change=$(patch "$node" "$version" "$labels" "${taints[@]}")
+            [ -z "$change" ] || cluster patch node "$node" --type merge --patch "$change" \
+                </dev/null || return
+            ;;
+        esac
+    done <<<"$all"
+    for node in "${!wanted[@]}"; do
+        [ -z "$giving" ] || [ -n "${there[$node]-}" ] || {
+            echo "the node $node is not registered"
+            return 1
+        }
+    done
+}
+
+# all_given: at each moment the record names all that the spec gave and that is still on a node
+all_given() {
+    local was
+    # shellcheck disable=SC2016 # kubectl's own variables
+    was=$(cluster --namespace kube-system get configmap hardway-nodes --ignore-not-found --output \
+        'go-template={{range $node, $lines := .data}}node {{$node}}{{"\n"}}{{$lines}}{{end}}') || return
+    by_node earlier <<<"$was"
+    [ -z "$was" ] || [ "$was" = "${given%$'\n'}" ] || brought || return
+    applied --filename "$record" && brought yes
+}
+
+by_node wanted <<<"$given"
+await 300 "the nodes have the labels and taints of the spec" kube-apiserver.service all_given

@@ -1,0 +1,254 @@
+"""Labels and taints of nodes: a real API server, whose nodes follow one spec after the other."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plan import addons, control_plane, etcd, kubelet, layout
+from plan.model import Kubeconfig
+from spec.cluster import API_PORT, Cluster
+from tests.plan.running import LocalCluster, LocalMachine, programs, run
+from tests.plan.shell import cluster
+
+OF_A_CONTROLLER = {
+    "key": "node.kubernetes.io/unreachable",
+    "effect": "NoExecute",
+    "timeAdded": "2030-01-02T03:04:05Z",
+}
+OF_A_PERSON = {"key": "maintenance", "value": "disk", "effect": "NoSchedule"}
+NOT_READY = "node.kubernetes.io/not-ready"
+ROLE = "node-role.kubernetes.io/control-plane"
+
+
+def described(**minion: Any) -> Cluster:
+    """The cluster with these fields of its minion."""
+    machines = {
+        "master": {"address": "192.168.1.10", "roles": "ai", "memory": 3072},
+        "minion": {"address": "192.168.1.11", **minion},
+    }
+    return cluster(machines=machines)
+
+
+def taint(key: str, value: str = "", effect: str = "NoSchedule") -> dict[str, str]:
+    return {"key": key, "effect": effect, **({"value": value} if value else {})}
+
+
+class World:
+    """A member of etcd and an API server that run, and what is done to their nodes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.spec = folder, described()
+        self.cluster = LocalCluster(self.spec, folder)
+        self.master, self.minion = (LocalMachine(self.cluster, n) for n in self.spec.machines)
+        self.path = programs(folder / "bin", self.spec, ("etcdctl", "kubectl"))
+        self.etcd = etcd.step(self.spec, "master")
+        self.plane = control_plane.step(self.spec, "master")
+        self.master.furnish(self.etcd, self.plane)
+        self.minion.furnish()
+        source = Kubeconfig("super-admin", f"https://127.0.0.1:{API_PORT}")
+        people = self.cluster.keys.of_people()
+        self.admin = self.master.here(self.cluster.keys.content(source, people))
+
+    def kubectl(self, line: str, given: Any = None, *, minion: bool = False) -> str:
+        """What kubectl says to the admin, or to the kubelet of the minion."""
+        admin = self.folder / "admin.conf"
+        admin.write_text(self.admin)
+        config = self.minion.root / layout.kubeconfig("kubelet")[1:] if minion else admin
+        done = subprocess.run(
+            [self.path / "kubectl", "--kubeconfig", config, *line.split()],
+            input=json.dumps(given) if given else None,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "HOME": str(self.folder)},
+        )
+        return done.stdout
+
+    def registered(self, spec: Cluster) -> None:
+        """Both nodes anew, the minion by its kubelet's identity with what a kubelet gives it."""
+        self.kubectl("delete nodes --all --ignore-not-found")
+        self.kubectl("-n kube-system delete configmap hardway-nodes --ignore-not-found")
+        for name in spec.nodes:
+            machine = spec.machines[name]
+            node = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {
+                    "name": name,
+                    "labels": {"kubernetes.io/hostname": name, **machine.labels},
+                },
+                "spec": {"taints": kubelet.taints(machine)},
+            }
+            self.kubectl("create -f -", node, minion=name == "minion")
+
+    def given(
+        self, spec: Cluster, path: Path | None = None, seconds: int = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """The step for a spec, with programs from ``path``."""
+        step = addons.nodes(spec)
+        (file,) = (file for file in addons.step(spec).files if file.path == addons.NODES)
+        self.master._write(file.path, file.content, 0o600)
+        self.master._write(addons.ADMIN, self.admin, 0o600)
+        text = self.master.script(step, path or self.path)
+        text = text.replace(addons.ADMIN, f"{self.master.root}{addons.ADMIN}")
+        return run(text.replace("await 300", f"await {seconds}"), HOME=str(self.folder))
+
+    def follows(self, spec: Cluster) -> None:
+        done = self.given(spec)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+    def node(self, name: str = "minion") -> tuple[dict[str, str], list[dict[str, str]]]:
+        """Its labels but for the kubelet's own, and its taints by key.
+
+        The API server itself taints every new node as not ready, and no controller takes that away
+        here.
+        """
+        found = json.loads(self.kubectl(f"get node {name} --output json"))
+        labels = found["metadata"]["labels"]
+        del labels["kubernetes.io/hostname"]
+        taints = [one for one in found["spec"].get("taints", []) if one["key"] != NOT_READY]
+        return labels, sorted(taints, key=lambda one: str(one["key"]))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(tmp_path_factory.mktemp("nodes"))
+    with ExitStack() as stack:
+        stack.enter_context(made.master.running(made.etcd.units[0]))
+        assert run(made.master.script(made.etcd, made.path)).returncode == 0
+        stack.enter_context(made.master.running(made.plane.units[0]))
+        waits = made.master.script(made.plane, made.path).partition('await 300 "the controller')[0]
+        done = run(waits)
+        assert done.returncode == 0, done.stderr
+        yield made
+
+
+@pytest.mark.engine
+class TestNodes:
+    def test_labels_and_taints_of_the_spec_come_change_and_go(self, world: World) -> None:
+        world.registered(described())
+        world.follows(described())
+        assert world.node("master") == ({ROLE: ""}, [])
+        assert world.node() == ({}, [])
+        gpu, build = {"gpu": "a100"}, taint("dedicated", "build")
+        for labels, taints in (
+            (gpu, [build]),
+            ({"gpu": "h100", "example.org/disk": "ssd"}, [taint("dedicated", "test")]),
+            ({"gpu": "h100"}, [taint("dedicated", "test", "NoExecute"), taint("zone")]),
+            ({"gpu": ""}, []),
+            ({}, []),
+        ):
+            world.follows(described(labels=labels, taints=taints))
+            assert world.node() == (labels, taints)
+        assert world.node("master") == ({ROLE: ""}, [])
+        assert NOT_READY in world.kubectl("get node minion --output json")
+
+    def test_what_a_kubelet_registered_goes_when_the_spec_no_longer_names_it(
+        self, world: World
+    ) -> None:
+        first = described(labels={"gpu": "a100"}, taints=[taint("dedicated", "build")])
+        world.registered(first)
+        world.follows(first)
+        assert world.node() == ({"gpu": "a100"}, [taint("dedicated", "build")])
+        world.follows(described())
+        assert world.node() == ({}, [])
+
+    def test_what_others_gave_stays(self, world: World) -> None:
+        world.registered(described())
+        first = described(labels={"gpu": "a100"}, taints=[taint("dedicated", "build")])
+        world.follows(first)
+        world.kubectl("label node minion owner=ann")
+        others = {"spec": {"taints": [OF_A_PERSON, taint("dedicated", "build"), OF_A_CONTROLLER]}}
+        world.kubectl(f"patch node minion --type merge --patch {_compact(others)}")
+        for spec in (first, described(labels={"gpu": "h100"}), described()):
+            world.follows(spec)
+            labels, taints = world.node()
+            assert labels.items() >= {"owner": "ann"}.items()
+            own = [one for one in taints if one["key"] == "dedicated"]
+            assert own == ([taint("dedicated", "build")] if spec is first else [])
+            assert [one for one in taints if one not in own] == [OF_A_PERSON, OF_A_CONTROLLER]
+        assert world.node()[0] == {"owner": "ann"}
+
+    def test_a_node_cannot_name_what_is_taken_from_it(self, world: World) -> None:
+        world.registered(described())
+        world.follows(described())
+        record = "-n kube-system patch configmap hardway-nodes --type merge --patch "
+        change = {"data": {"minion": "taint"}}
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            world.kubectl(record + _compact(change), minion=True)
+        assert "Forbidden" in refused.value.stderr
+        world.kubectl(record + _compact(change))
+
+    @pytest.mark.parametrize("call", range(1, 8))
+    def test_a_cut_and_another_spec_leave_nothing_behind(self, world: World, call: int) -> None:
+        specs = [
+            described(labels={name: "x"}, taints=[taint(name)]) for name in ("one", "two", "three")
+        ]
+        world.registered(specs[0])
+        world.follows(specs[0])
+        world.given(specs[1], _cutting(world, call))
+        world.follows(specs[2])
+        assert world.node() == ({"three": "x"}, [taint("three")])
+
+    def test_who_changes_a_node_at_the_same_time_loses_nothing(self, world: World) -> None:
+        world.registered(described())
+        path = _meddling(world)
+        done = world.given(described(labels={"gpu": "a100"}, taints=[taint("dedicated")]), path)
+        assert done.returncode == 0, done.stderr
+        labels, taints = world.node()
+        assert labels == {"gpu": "a100"}
+        assert taints == [taint("dedicated"), OF_A_PERSON]
+
+    def test_a_node_that_is_not_there_is_named(self, world: World) -> None:
+        world.registered(described())
+        world.kubectl("delete node minion")
+        done = world.given(described(labels={"gpu": "a100"}), seconds=1)
+        assert done.returncode == 1
+        assert "the node minion is not registered" in done.stderr
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _kubectl(world: World, name: str, body: str) -> Path:
+    """A folder with a kubectl of this body; ``$real`` is the real one."""
+    folder = world.folder / name
+    folder.mkdir(exist_ok=True)
+    program = folder / "kubectl"
+    program.unlink(missing_ok=True)
+    program.write_text(f"#!/bin/bash\nreal={world.path}/kubectl\n{body}\n")
+    program.chmod(0o755)
+    return folder
+
+
+def _cutting(world: World, call: int) -> Path:
+    """Ends the whole script at a call: an odd one was done."""
+    work = '"$real" "$@" >/dev/null' if call % 2 else ":"
+    folder = world.folder / f"cut-{call}"
+    return _kubectl(
+        world,
+        folder.name,
+        f"echo >>{folder}/calls\n"
+        f'[ "$(wc -l <{folder}/calls)" -eq {(call + 1) // 2} ] || exec "$real" "$@"\n'
+        f"{work}\nkill -9 0",
+    )
+
+
+def _meddling(world: World) -> Path:
+    """A person taints the node just before the first patch of it."""
+    change = _compact({"spec": {"taints": [OF_A_PERSON]}})
+    done = world.folder / "meddled"
+    return _kubectl(
+        world,
+        "meddling",
+        f'if [[ "$*" == *"patch node minion"* ]] && [ ! -e {done} ]; then touch {done}; '
+        f'"$real" --kubeconfig {world.folder}/admin.conf patch node minion --type merge '
+        f'--patch \'{change}\' >/dev/null; fi\nexec "$real" "$@"',
+    )
