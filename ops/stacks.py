@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-import yaml
 
 from lab import libvirt, toolchain
 from lab.cache import Cache
@@ -12,6 +11,7 @@ from lab.problem import Problem
 from lab.stack import Stack, offer_path, stack_in_lab, stack_names
 from ops.display import progress
 from spec.cluster import Cluster, SpecError, parse
+from spec.configuration import CLUSTER, configuration
 
 StackOption = Annotated[
     str,
@@ -35,15 +35,15 @@ def read_cluster(stack: str) -> Cluster:
             f"write one, starting from a copy of Pulumi.dev.yaml, or use one of "
             f"{', '.join(stack_names())}",
         )
+    again = "change it and run the same command again"
     try:
-        configuration = yaml.safe_load(file.read_text()) or {}
-        return parse(configuration.get("config", {}).get("hardway:cluster"), name=stack)
-    except yaml.YAMLError as error:
-        raise Problem(f"{file.name} is not YAML ({error})", "mend it") from error
+        described = configuration(file).get(CLUSTER)
     except SpecError as error:
-        raise Problem(
-            f"{file.name}: {error}", "change it and run the same command again"
-        ) from error
+        raise Problem(str(error), again) from error
+    try:
+        return parse(described, name=stack)
+    except SpecError as error:
+        raise Problem(f"{file.name}: {error}", again) from error
 
 
 def ready_stack(stack: str, paths: LabPaths) -> Stack:

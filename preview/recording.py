@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from plan.artifact import unknown_digests
 from preview.registration import Registration
 from spec.cluster import ArtifactSource, SpecError, parse
+from spec.configuration import CLUSTER, configuration
 from spec.hypervisor import Libvirt
 from spec.offer import OFFER_VARIABLE, Offer
 
@@ -48,8 +47,11 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
     file = folder / f"Pulumi.{stack}.yaml"
     if not file.is_file():
         return Recording()
-    config = _configuration(file)
-    offer, unknown = _offer(config.get("hardway:cluster"), stack)
+    try:
+        config = configuration(file)
+    except SpecError as error:
+        raise NotDeclared(str(error)) from error
+    offer, unknown = _offer(config.get(CLUSTER), stack)
     request = {
         "stack": stack,
         "config": {
@@ -63,15 +65,6 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
         raise NotDeclared(answer["error"])
     registrations = tuple(registration(one) for one in answer["registered"])
     return Recording(registrations=registrations, refused=answer["refused"], unknown=unknown)
-
-
-def _configuration(file: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(file.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise NotDeclared(f"{file.name} is not YAML: {error}") from error
-    config = value.get("config") if isinstance(value, dict) else None
-    return config if isinstance(config, dict) else {}
 
 
 def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
