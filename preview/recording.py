@@ -80,7 +80,7 @@ def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
 def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         offered = Path(place) / "offer.json"
-        offered.write_text(offer.model_dump_json())
+        offered.write_text(offer.written())
         done = subprocess.run(
             [sys.executable, "-P", RECORDER],
             cwd=folder,
