@@ -56,6 +56,18 @@ def test_what_a_living_cluster_cannot_take_ends_with_its_sentence(checkout: Chec
     assert any("kubernetes" in line and "1.36.4" in line for line in refused)
 
 
+def test_an_add_on_can_be_switched_off_and_on(checkout: Checkout) -> None:
+    checkout.change(addons={"coredns": False})
+    done = preview(checkout)
+    assert done.returncode == 0, done.stderr
+    assert "coredns" in done.stdout
+    checkout.commit("no names in the cluster")
+    checkout.change(addons={"coredns": True})
+    done = preview(checkout, "--base", "main")
+    assert done.returncode == 0, done.stderr
+    assert "coredns" in done.stdout
+
+
 def test_a_change_may_add_a_field_that_its_base_does_not_know(checkout: Checkout) -> None:
     model = checkout.folder / "spec/hypervisor.py"
     field = "    console_logs: Text | None = None\n"
