@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from spec.cluster import parse
 from spec.configuration import CLUSTER, configuration
 from spec.refusal import SpecError
 from tests.engine.stack import Stack
@@ -78,6 +79,15 @@ REFUSED = [
 """What neither of the two reads."""
 
 
+CLUSTER_OF_ONE = """
+config:
+  hardway:cluster:
+    networks: {machines: 192.168.1.0/24}
+    machines:
+      master: {address: 192.168.1.10, taints: [{key: own, effect: PreferNoSchedule}]}
+"""
+
+
 def engine(stack: Stack, config: str, *, fails: bool = False) -> tuple[Path, Any]:
     """The stack's file with this configuration, and the cluster that the program got."""
     file = stack.directory / "Pulumi.test.yaml"
@@ -119,3 +129,28 @@ def test_what_the_engine_refuses_is_refused(stack: Stack, text: str) -> None:
     file, _ = engine(stack, f"  hardway:cluster:\n    a: {text}\n", fails=True)
     with pytest.raises(SpecError, match=r"in line \d|character"):
         configuration(file)
+
+
+@pytest.mark.parametrize("value", ["12", "true"])
+@pytest.mark.parametrize(
+    ("field", "spelled"),
+    [
+        ("machines.master.labels.zone", "machines.master.labels.zone"),
+        ("machines.master.taints.0.value", "machines.master.taints[0].value"),
+    ],
+)
+def test_a_number_from_the_command_line_is_refused_with_what_makes_text_of_it(
+    stack: Stack, field: str, spelled: str, value: str
+) -> None:
+    file = stack.directory / "Pulumi.test.yaml"
+    with file.open("a") as stream:
+        stream.write(CLUSTER_OF_ONE)
+    stack.set_config("--path", f"{CLUSTER}.{spelled}", value)
+    with pytest.raises(SpecError) as caught:
+        parse(configuration(file)[CLUSTER], name="test")
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{field} is {value}, ")
+    assert "--type string" in line
+    stack.set_config("--path", f"{CLUSTER}.{spelled}", value, "--type", "string")
+    machine = parse(configuration(file)[CLUSTER], name="test").machines["master"]
+    assert value in (machine.labels.get("zone"), machine.taints[0].value)
