@@ -164,6 +164,11 @@ def _documents(paths: Sequence[Path]) -> Iterator[dict[Path, Document]]:
         yield {path: Document(path) for path in paths}
 
 
+def server(incoming: str) -> str:
+    """The URL of the API server of a kubeconfig's current context."""
+    return str(_parts(incoming)["clusters"]["server"])
+
+
 def _parts(incoming: str) -> dict[str, dict[str, Any]]:
     """The cluster and the user of a kubeconfig's current context, by their sections."""
     whole = yaml.safe_load(incoming)
