@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from lab.problem import Problem
+from spec.document import dump_yaml
 
 # libyaml takes tabs where kubectl takes them, and keeps the lock for a twentieth of the time.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -189,7 +190,7 @@ def _mapping(value: Mapping[str, Any]) -> yaml.MappingNode:
 
 
 def _nodes(value: Any) -> yaml.Node:
-    node = yaml.compose(yaml.dump(value, Dumper=_DUMPER, sort_keys=False), Loader=_LOADER)
+    node = yaml.compose(dump_yaml(value, sort_keys=False), Loader=_LOADER)
     assert node is not None
     return node
 
