@@ -27,7 +27,7 @@ def configuration(file: Path) -> dict[str, Any]:
     the program would get as another value than it looks like.
     """
     name = file.name
-    whole = load_yaml(_text(file), name)
+    whole = load_yaml(text_of(file), name)
     if whole is None:
         return {}
     if not isinstance(whole, Mapping):
@@ -51,7 +51,8 @@ def configuration(file: Path) -> dict[str, Any]:
     return found
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The text of a stack's file. Raises SpecError where it is none, or none that is clear."""
     content = file.read_bytes()
     try:
         text = content.decode("utf-8-sig")
