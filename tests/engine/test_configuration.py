@@ -112,6 +112,14 @@ def test_both_readers_give_the_same_values(stack: Stack) -> None:
     assert list(read) == list(seen)
 
 
+@pytest.mark.parametrize(
+    "line", ["hardway:config:cluster: {a: 1}", "hardway:cluster: '{\"a\": 1}'"]
+)
+def test_the_cluster_is_found_where_the_engine_finds_it(stack: Stack, line: str) -> None:
+    file, seen = engine(stack, f"  {line}\n")
+    assert configuration(file)[CLUSTER] == seen == {"a": 1}
+
+
 def test_what_the_engine_would_change_is_refused(stack: Stack) -> None:
     lines = [f"      s{number}: {text}\n" for number, text in enumerate(CHANGED)]
     file, seen = engine(stack, "".join(["  hardway:cluster:\n", *lines]))
