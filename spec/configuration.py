@@ -45,9 +45,13 @@ def configuration(file: Path) -> dict[str, Any]:
                 f"{name}: config has {key} under two names, so one of the two would be lost; write "
                 "it once"
             )
-        found[key] = value if isinstance(value, str) else _as_json(value)
-    if CLUSTER in found:
-        found[CLUSTER] = _cluster(found[CLUSTER], name)
+        if value is not None:
+            found[key] = value if isinstance(value, str) else _through_json(value)
+    for path in _secrets(found.get(CLUSTER), (CLUSTER,)):
+        raise SpecError(
+            f"{name}: {dotted(path)} is a secret, so nobody sees what it changes; write it as it "
+            "is, without --secret"
+        )
     return found
 
 
@@ -83,27 +87,9 @@ def _key(written: str, file: str) -> str:
     )
 
 
-def _as_json(value: Any) -> Any:
-    """A value after its way through JSON, in which Pulumi sorts the keys; nothing is empty text."""
-    return "" if value is None else json.loads(json.dumps(value, sort_keys=True))
-
-
-def _cluster(value: Any, file: str) -> Any:
-    """The cluster's description, which ``pulumi config set`` may have written as one JSON text."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value else None
-        except (ValueError, RecursionError):
-            raise SpecError(
-                f"{file}: {CLUSTER} is a text that is no JSON, so it describes no cluster; "
-                f"{FROM_A_COPY}"
-            ) from None
-    for path in _secrets(value, (CLUSTER,)):
-        raise SpecError(
-            f"{file}: {dotted(path)} is a secret, so nobody sees what it changes; write it as it "
-            "is, without --secret"
-        )
-    return value
+def _through_json(value: Any) -> Any:
+    """A value as it comes out of JSON, in which Pulumi sorts the keys."""
+    return json.loads(json.dumps(value, sort_keys=True))
 
 
 def _secrets(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -1,15 +1,21 @@
 """The stack's file is read here as the program gets it from the real engine."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
+from lab.paths import PROJECT
 from spec.cluster import parse
 from spec.configuration import CLUSTER, configuration
 from spec.refusal import SpecError
 from tests.engine.stack import Stack
+
+if TYPE_CHECKING:
+    from lab.toolchain import Toolchain
 
 pytestmark = pytest.mark.engine
 
@@ -79,7 +85,7 @@ REFUSED = [
 """What neither of the two reads."""
 
 
-CLUSTER_OF_ONE = """
+CLUSTER_OF_ONE = """\
 config:
   hardway:cluster:
     networks: {machines: 192.168.1.0/24}
@@ -88,11 +94,29 @@ config:
 """
 
 
-def engine(stack: Stack, config: str, *, fails: bool = False) -> tuple[Path, Any]:
-    """The stack's file with this configuration, and the cluster that the program got."""
+@pytest.fixture(scope="module")
+def stack(toolchain: "Toolchain", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of a project with this one's name, which says the same of its configuration."""
+    directory = tmp_path_factory.mktemp("stack")
+    project = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())
+    (directory / "Pulumi.yaml").write_text(yaml.safe_dump({**project, "runtime": "python"}))
+    made = Stack(directory, toolchain.pulumi, toolchain.environment())
+    made.init()
+    yield made
+    made.end()
+
+
+def written(stack: Stack, config: str) -> Path:
+    """The stack's file, which keeps its salt."""
     file = stack.directory / "Pulumi.test.yaml"
     (salt,) = (line for line in file.read_text().splitlines() if line.startswith("encryptionsalt"))
-    file.write_bytes(f"{salt}\nconfig:\n{config}".encode())
+    file.write_bytes(f"{salt}\n{config}".encode())
+    return file
+
+
+def engine(stack: Stack, config: str, *, fails: bool = False) -> tuple[Path, Any]:
+    """The stack's file with this configuration, and the cluster that the program got."""
+    file = written(stack, f"config:\n{config}")
     seen = stack.directory / "seen.json"
     seen.unlink(missing_ok=True)
     stack.write(PROGRAM)
@@ -112,12 +136,17 @@ def test_both_readers_give_the_same_values(stack: Stack) -> None:
     assert list(read) == list(seen)
 
 
-@pytest.mark.parametrize(
-    "line", ["hardway:config:cluster: {a: 1}", "hardway:cluster: '{\"a\": 1}'"]
-)
-def test_the_cluster_is_found_where_the_engine_finds_it(stack: Stack, line: str) -> None:
-    file, seen = engine(stack, f"  {line}\n")
+@pytest.mark.parametrize("key", ["hardway:cluster", "hardway:config:cluster", "cluster"])
+def test_the_cluster_is_found_where_the_engine_finds_it(stack: Stack, key: str) -> None:
+    file, seen = engine(stack, f"  {key}: {{a: 1}}\n")
     assert configuration(file)[CLUSTER] == seen == {"a": 1}
+
+
+@pytest.mark.parametrize("value", ["'{}'", "word", "5", "[1]", "''", ""])
+def test_what_the_engine_takes_for_no_cluster_is_none(stack: Stack, value: str) -> None:
+    file, _ = engine(stack, f"  hardway:cluster: {value}\n", fails=True)
+    with pytest.raises(SpecError, match=f"^{CLUSTER} "):
+        parse(configuration(file).get(CLUSTER), name="test")
 
 
 def test_what_the_engine_would_change_is_refused(stack: Stack) -> None:
@@ -150,9 +179,7 @@ def test_what_the_engine_refuses_is_refused(stack: Stack, text: str) -> None:
 def test_a_number_from_the_command_line_is_refused_with_what_makes_text_of_it(
     stack: Stack, field: str, spelled: str, value: str
 ) -> None:
-    file = stack.directory / "Pulumi.test.yaml"
-    with file.open("a") as stream:
-        stream.write(CLUSTER_OF_ONE)
+    file = written(stack, CLUSTER_OF_ONE)
     stack.set_config("--path", f"{CLUSTER}.{spelled}", value)
     with pytest.raises(SpecError) as caught:
         parse(configuration(file)[CLUSTER], name="test")

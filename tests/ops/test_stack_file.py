@@ -7,8 +7,9 @@ import pytest
 from tests.checkout import Checkout
 
 NO_STACK = {
+    "no keys": (b"config:\n", "a copy of Pulumi.dev.yaml"),
     "nothing": (b"", "a copy of Pulumi.dev.yaml"),
-    "no value": (b"config:\n", "a copy of Pulumi.dev.yaml"),
+    "no value": (b"config:\n  hardway:cluster:\n", "a copy of Pulumi.dev.yaml"),
     "a list": (b"- config\n", "no mapping"),
     "a word": (b"config\n", "no mapping"),
     "Latin-1": (b"config:\n  hardway:cluster: \xe9\n", "no UTF-8 text in line 2"),

@@ -23,10 +23,19 @@ def test_the_default_stack_is_read() -> None:
     assert set(parse(read[CLUSTER], name="dev").machines) == {"master", "minion1", "minion2"}
 
 
-@pytest.mark.parametrize("content", ["", "# nothing\n", "config:\n", "config: {}\n", "other: 1\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "# nothing\n",
+        "config:\n",
+        "config: {}\n",
+        "other: 1\n",
+        "config:\n  hardway:cluster:\n",
+    ],
+)
 def test_a_file_without_a_cluster_points_to_one_that_has_it(tmp_path: Path, content: str) -> None:
     read = configuration(written(tmp_path, content))
-    assert read == {}
     with pytest.raises(SpecError, match=r"a copy of Pulumi\.dev\.yaml") as caught:
         parse(read.get(CLUSTER), name="dev")
     assert len(str(caught.value).splitlines()) == 1
@@ -45,7 +54,6 @@ def test_a_file_without_a_cluster_points_to_one_that_has_it(tmp_path: Path, cont
         ("config:\n  hardway:cluster: {zone: 2026-01-31}\n", "a date to YAML"),
         ("config:\n  hardway:cluster: &a [*a]\n", "contains itself"),
         ("config:\n  hardway:cluster: &a {b: *a}\n", "contains itself"),
-        ("config:\n  hardway:cluster: text\n", "no JSON"),
         ("config:\n  hardway:cluster: 1\n  cluster: 2\n", "under two names"),
         ("config:\n  a:b:c: 1\n", "NAMESPACE:NAME"),
         ("config:\n  hardway:cluster: {}\nconfig: {}\n", "again in line 3"),
@@ -69,9 +77,7 @@ def test_what_is_no_stack_file_ends_in_one_sentence(
     [
         ("config:\n  cluster: {a: 1}\n", {"a": 1}),
         ("config:\n  hardway:config:cluster: {a: 1}\n", {"a": 1}),
-        ("config:\n  hardway:cluster: '{\"a\": 1}'\n", {"a": 1}),
         ("\ufeffconfig:\r\n  hardway:cluster: {b: 2, a: 1}\r\n", {"a": 1, "b": 2}),
-        ("config:\n  hardway:cluster:\n", None),
     ],
 )
 def test_a_cluster_is_found_as_pulumi_finds_it(tmp_path: Path, content: str, value: Any) -> None:
