@@ -60,8 +60,10 @@ def said_of(checkout: Checkout, content: bytes, *words: str) -> str:
     return said
 
 
-@pytest.mark.parametrize("kind", NO_STACK)
-@pytest.mark.parametrize("verb", ["up", "preview"])
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [*(("up", kind) for kind in NO_STACK), ("preview", "nothing"), ("preview", "twice")],
+)
 def test_what_is_no_stack_file_is_one_sentence(checkout: Checkout, verb: str, kind: str) -> None:
     content, words = NO_STACK[kind]
     assert words in said_of(checkout, content, verb)
