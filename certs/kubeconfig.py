@@ -2,10 +2,7 @@
 
 from base64 import b64encode
 
-import yaml
-
-# libyaml's, which PyYAML's wheels have inside: its own looks at each character of the long lines.
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+from spec.document import dump_yaml
 
 
 def kubeconfig(
@@ -22,7 +19,7 @@ def kubeconfig(
     ``server`` is the API server's URL. The text has a private key in it.
     """
     context = f"{user}@{cluster_name}"
-    text: str = yaml.dump(
+    return dump_yaml(
         {
             "apiVersion": "v1",
             "kind": "Config",
@@ -47,10 +44,8 @@ def kubeconfig(
             "contexts": [{"name": context, "context": {"cluster": cluster_name, "user": user}}],
             "current-context": context,
         },
-        Dumper=_DUMPER,
         sort_keys=False,
     )
-    return text
 
 
 def _base64(text: str) -> str:

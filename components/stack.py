@@ -11,7 +11,7 @@ from spec.offer import offered, with_offer
 def declare() -> None:
     """Declare the stack from its configuration; its mistakes end the run in plain sentences."""
     try:
-        written = parse(pulumi.Config("hardway").require_object("cluster"), name=pulumi.get_stack())
+        written = parse(pulumi.Config("hardway").get_object("cluster"), name=pulumi.get_stack())
         spec = with_offer(written, offered())
         cluster = Cluster(spec, pulumi.ResourceOptions(providers=[provider()]))
     except SpecError as error:

@@ -1,6 +1,5 @@
 """The lab made ready: everything between a bare machine and ``pulumi up``."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -107,5 +106,5 @@ def prepare_lab(
     offer = Offer(hypervisor=where, artifacts=known)
     place = offer_path(paths, stack)
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(place, json.dumps(offer.model_dump(mode="json"), indent=1).encode())
+    write_atomically(place, offer.written().encode())
     return host

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from lab.paths import PROJECT
 from lab.problem import Problem
 from ops import critical_path
+from spec.configuration import CLUSTER, configuration
 
 STACK = "bench"
 PREVIEWS = 3
@@ -69,9 +69,9 @@ class _Lab:
         self.file = PROJECT / f"Pulumi.{STACK}.yaml"
 
     def describe(self, more: Mapping[str, Any]) -> None:
-        value = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text())
-        value["config"]["hardway:cluster"]["machines"].update(more)
-        self.file.write_text(yaml.safe_dump(value, sort_keys=False))
+        config = configuration(PROJECT / "Pulumi.dev.yaml")
+        config[CLUSTER]["machines"].update(more)
+        self.file.write_text(json.dumps({"config": config}, indent=1))
 
     def run(self, *words: str) -> str:
         done = subprocess.run(

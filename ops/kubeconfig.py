@@ -106,11 +106,17 @@ def places(
 # -- what is changed -----------------------------------------------------------------------------
 
 
+PREFERENCES = ("namespace", "extensions")
+"""The fields of a context that do not say where and who."""
+
+
 def merged(
     files: Sequence[Path], default: Path, name: str, incoming: str, *, keep_current: bool = False
 ) -> list[Path]:
     """Keep the current context of ``incoming`` under ``name``; returns the files it changed.
 
+    An entry of ours is replaced whole: another way to trust the server, to reach it or to log in
+    must not stay beside the new one. Only the context keeps what a person chose in it.
     Raises a Problem, and changes nothing, where a context, cluster or user of that name is somebody
     else's.
     """
@@ -119,11 +125,9 @@ def merged(
         _refuse_foreign(documents.values(), name)
         for section, value in parts.items():
             document = _holder(documents.values(), section, name) or documents[default]
-            if section == "users":  # an older way to log in must not stay beside the new one
-                document.drop_fields(section, name, frozenset(value))
             document.put(section, name, value)
         document = _holder(documents.values(), "contexts", name) or documents[default]
-        document.put("contexts", name, {"cluster": name, "user": name})
+        document.put("contexts", name, {"cluster": name, "user": name}, keep=PREFERENCES)
         if not keep_current:
             documents[default].current = name
         return [path for path, document in documents.items() if document.save()]
@@ -158,6 +162,11 @@ def _documents(paths: Sequence[Path]) -> Iterator[dict[Path, Document]]:
         for path in sorted(paths):  # always in one order: two runs must not wait in a circle
             locks.enter_context(locked(path))
         yield {path: Document(path) for path in paths}
+
+
+def server(incoming: str) -> str:
+    """The URL of the API server of a kubeconfig's current context."""
+    return str(_parts(incoming)["clusters"]["server"])
 
 
 def _parts(incoming: str) -> dict[str, dict[str, Any]]:

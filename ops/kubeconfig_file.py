@@ -7,7 +7,7 @@ comments are not kept. The lock is the one that kubectl uses (client-go, clientc
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,11 @@ from typing import Any
 import yaml
 
 from lab.problem import Problem
+from spec.document import dump_yaml
+
+# libyaml takes tabs where kubectl takes them, and keeps the lock for a twentieth of the time.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 SECTIONS = {"clusters": "cluster", "users": "user", "contexts": "context"}
 """Each list of a kubeconfig, and where its entries have what they name."""
@@ -31,14 +36,16 @@ class Document:
         self.path = path
         content = path.read_bytes() if path.exists() else b""
         try:
-            root = yaml.compose(content, Loader=yaml.SafeLoader)
+            roots = list(yaml.compose_all(content, Loader=_LOADER))
         except (yaml.YAMLError, RecursionError) as error:
             said = " ".join(str(error).split())
             raise self._refusal(f"is not YAML ({said})") from error
-        if root is None:
-            root = _nodes({"apiVersion": "v1", "kind": "Config"})
-        self.root = self._checked(root)
-        self._before = yaml.serialize(self.root)
+        if not roots or _is_null(roots[0]):
+            roots[:1] = [_nodes({"apiVersion": "v1", "kind": "Config"})]
+        self.root = self._checked(roots[0])
+        self._rest = roots[1:]
+        """More documents, which kubectl does not read."""
+        self._before = self._written()
 
     def _refusal(self, what: str) -> Problem:
         return Problem(f"{self.path} {what}, so it was left alone", "mend it, or choose --file")
@@ -64,16 +71,20 @@ class Document:
     def has(self, section: str, name: str) -> bool:
         return any(_text(_field(each, "name")) == name for each in self.entries(section))
 
-    def put(self, section: str, name: str, value: Mapping[str, Any]) -> None:
-        """Set fields of an entry, which is made at the end of its section if it is not there."""
+    def put(
+        self, section: str, name: str, value: Mapping[str, Any], keep: Iterable[str] = ()
+    ) -> None:
+        """Make an entry have this value, and of what it had the fields to ``keep``.
+
+        It is made at the end of its section if it is not there.
+        """
         for each in self.entries(section):
             if _text(_field(each, "name")) == name:
-                inner = _field(each, SECTIONS[section])
-                if not isinstance(inner, yaml.MappingNode):
-                    inner = yaml.MappingNode("tag:yaml.org,2002:map", [])
-                    _set(each, SECTIONS[section], inner)
-                for key, part in value.items():
-                    _set(inner, key, _nodes(part))
+                inner = _mapping(value)
+                for field in keep:
+                    if (kept := _field(_field(each, SECTIONS[section]), field)) is not None:
+                        _set(inner, field, kept)
+                _set(each, SECTIONS[section], inner)
                 return
         found = _field(self.root, section)
         if not isinstance(found, yaml.SequenceNode):
@@ -98,13 +109,6 @@ class Document:
             parts = {} if inner is None else {k: _text(_field(inner, k)) for k in NAMED}
             yield _text(_field(each, "name")), parts
 
-    def drop_fields(self, section: str, name: str, keep: frozenset[str]) -> None:
-        """Remove the fields of an entry that are not to be kept."""
-        for each in self.entries(section):
-            inner = _field(each, SECTIONS[section])
-            if _text(_field(each, "name")) == name and isinstance(inner, yaml.MappingNode):
-                inner.value = [(k, v) for k, v in inner.value if k.value in keep]
-
     @property
     def current(self) -> str:
         return _text(_field(self.root, "current-context"))
@@ -115,11 +119,16 @@ class Document:
 
     def save(self) -> bool:
         """Replace the file by what is here now, if that is not the same; says whether it was."""
-        if yaml.serialize(self.root) == self._before:
+        text = self._written()
+        if text == self._before:
             return False
-        text = yaml.serialize(self.root, allow_unicode=True, width=2**20)
         _replace(self.path, text.encode())
         return True
+
+    def _written(self) -> str:
+        nodes = [self.root, *self._rest]
+        text: str = yaml.serialize_all(nodes, Dumper=_DUMPER, allow_unicode=True, width=2**20)
+        return text
 
 
 NAMED = ("cluster", "user")
@@ -174,13 +183,19 @@ def locked(path: Path) -> Iterator[None]:
 # -- nodes ---------------------------------------------------------------------------------------
 
 
+def _mapping(value: Mapping[str, Any]) -> yaml.MappingNode:
+    node = _nodes(dict(value))
+    assert isinstance(node, yaml.MappingNode)
+    return node
+
+
 def _nodes(value: Any) -> yaml.Node:
-    node = yaml.compose(yaml.safe_dump(value, sort_keys=False), Loader=yaml.SafeLoader)
+    node = yaml.compose(dump_yaml(value, sort_keys=False), Loader=_LOADER)
     assert node is not None
     return node
 
 
-def _field(node: yaml.Node, name: str) -> yaml.Node | None:
+def _field(node: yaml.Node | None, name: str) -> yaml.Node | None:
     if isinstance(node, yaml.MappingNode):
         return next((value for key, value in node.value if key.value == name), None)
     return None

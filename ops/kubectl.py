@@ -4,8 +4,10 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -15,6 +17,7 @@ from lab.manifest import artifacts
 from lab.paths import lab_paths
 from lab.problem import Problem
 from ops.display import progress
+from ops.kubeconfig import server
 from ops.private import private_folder, write_private
 from ops.reach import opened, reach
 from ops.stacks import PASSED_ON, StackOption
@@ -33,8 +36,9 @@ def kubectl(
 ) -> None:
     """Run `kubectl` as the stack's admin, where the API answers: `./hardway kubectl get nodes`.
 
-    It is the one on your PATH, or the one of the cluster's own version. Nothing is written into
-    your kubeconfig; for that see `./hardway kubeconfig --merge`.
+    It is the one on your PATH, or the one of the cluster's own version, and asks the API past a
+    proxy of your environment. Nothing is written into your kubeconfig; for that see
+    `./hardway kubeconfig --merge`.
     """
     reached = reach(stack)
     if reached.access.kubeconfig is None:
@@ -46,9 +50,25 @@ def kubectl(
     with private_folder(paths, "kubectl") as folder:
         write_private(folder / "kubeconfig", reached.access.kubeconfig)
         words = [str(program(reached.spec)), *(arguments or [])]
-        environment = {**os.environ, "KUBECONFIG": str(folder / "kubeconfig")}
+        environment = {
+            **os.environ,
+            **past_the_proxy(os.environ, reached.access.kubeconfig),
+            "KUBECONFIG": str(folder / "kubeconfig"),
+        }
         status = subprocess.run(words, env=environment, check=False).returncode
     raise typer.Exit(status)
+
+
+def past_the_proxy(environment: Mapping[str, str], kubeconfig: str) -> dict[str, str]:
+    """The variables by which a program asks a kubeconfig's API itself and the rest as before.
+
+    A proxy of this computer's does not lead to the machines. Programs differ in which spelling they
+    look at first, so both have what either had (Go: golang.org/x/net/http/httpproxy).
+    """
+    host = urlsplit(server(kubeconfig)).hostname or ""
+    said = [environment.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+    value = ",".join(dict.fromkeys([*filter(None, said), host]))
+    return {"NO_PROXY": value, "no_proxy": value}
 
 
 def program(spec: Cluster) -> Path:

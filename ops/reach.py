@@ -20,8 +20,8 @@ from ops.stacks import read_cluster
 from plan.material import admin_kubeconfig
 from preview.registration import SIGNATURE
 from probe.access import Access, MachineAccess
-from spec.cluster import Cluster
-from spec.offer import Offer, with_offer
+from spec.cluster import Cluster, SpecError
+from spec.offer import read_offer, with_offer
 
 INSIDE = "HARDWAY_INSIDE"
 """Names the namespace for which this process was started again: once is enough."""
@@ -104,9 +104,11 @@ def _inside(namespace: Path) -> bool:
 
 def _opened(name: str, own: Cluster, paths: LabPaths) -> Reached:
     offer = offer_path(paths, name)
-    spec = with_offer(
-        own, Offer.model_validate_json(offer.read_text()) if offer.is_file() else None
-    )
+    try:
+        spec = with_offer(own, read_offer(offer) if offer.is_file() else None)
+    except SpecError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        raise Problem(what, remedy) from error
     if "PULUMI_BACKEND_URL" not in os.environ and not paths.backend.is_dir():
         raise _not_up(name)
     stack = stack_in_lab(name, paths, toolchain.prepare(Cache(), paths, progress()))

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-import yaml
 
 from lab import libvirt, toolchain
 from lab.cache import Cache
@@ -12,6 +11,7 @@ from lab.problem import Problem
 from lab.stack import Stack, offer_path, stack_in_lab, stack_names
 from ops.display import progress
 from spec.cluster import Cluster, SpecError, parse
+from spec.configuration import CLUSTER, configuration, text_of
 
 StackOption = Annotated[
     str,
@@ -26,6 +26,9 @@ PASSED_ON = {
 """How a verb takes the words of another program, options and all."""
 
 
+AGAIN = "change it and run the same command again"
+
+
 def read_cluster(stack: str) -> Cluster:
     """The cluster of a stack's file; a Problem tells every mistake in it."""
     file = PROJECT / f"Pulumi.{stack}.yaml"
@@ -36,18 +39,26 @@ def read_cluster(stack: str) -> Cluster:
             f"{', '.join(stack_names())}",
         )
     try:
-        configuration = yaml.safe_load(file.read_text()) or {}
-        return parse(configuration.get("config", {}).get("hardway:cluster"), name=stack)
-    except yaml.YAMLError as error:
-        raise Problem(f"{file.name} is not YAML ({error})", "mend it") from error
+        described = configuration(file).get(CLUSTER)
     except SpecError as error:
-        raise Problem(
-            f"{file.name}: {error}", "change it and run the same command again"
-        ) from error
+        raise Problem(str(error), AGAIN) from error
+    try:
+        return parse(described, name=stack)
+    except SpecError as error:
+        raise Problem(f"{file.name}: {error}", AGAIN) from error
 
 
 def ready_stack(stack: str, paths: LabPaths) -> Stack:
-    """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot)."""
+    """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot).
+
+    Raises a Problem where the stack's file is no text, of which ``pulumi`` is given a copy.
+    """
+    file = PROJECT / f"Pulumi.{stack}.yaml"
+    if file.is_file():
+        try:
+            text_of(file)
+        except SpecError as error:
+            raise Problem(str(error), AGAIN) from error
     tools = toolchain.prepare(Cache(), paths, progress())
     stopped = offer_path(paths, stack).exists() and libvirt.find(paths) is None
     if stopped and read_cluster(stack).hypervisor is None:

@@ -31,8 +31,13 @@ def artifact(spec: Cluster, name: str) -> Artifact:
         sha256=digest,
         urls=_urls(spec, row, digest, official) if digest else (),
         archive=archive,
-        reference=image_reference(name, version) if row.image else None,
+        reference=reference(spec, name) if row.image else None,
     )
+
+
+def reference(spec: Cluster, name: str) -> str:
+    """The name under which a runtime knows the image of this name; its bytes may be unknown."""
+    return image_reference(name, artifact_row(name).version(spec.versions))
 
 
 def artifacts(spec: Cluster, names: Iterable[str]) -> tuple[Artifact, ...]:

@@ -6,7 +6,7 @@ from math import ceil
 from typing import Any
 
 from plan import kubelet
-from plan.artifact import artifact
+from plan.artifact import reference
 from spec.cluster import Cluster
 
 NAMESPACE = "kube-system"
@@ -228,7 +228,7 @@ def _container(spec: Cluster) -> Manifest:
     )
     return {
         "args": ["-conf", "/etc/coredns/Corefile"],
-        "image": artifact(spec, "coredns").reference,
+        "image": reference(spec, "coredns"),
         # No registry has it: it was brought to every node.
         "imagePullPolicy": "IfNotPresent",
         "livenessProbe": {

@@ -3,7 +3,7 @@
 import json
 
 from plan import cni
-from plan.artifact import artifact
+from plan.artifact import artifact, reference
 from plan.model import Artifact, File, Unit
 from spec.cluster import Cluster
 
@@ -77,7 +77,7 @@ def units(spec: Cluster) -> tuple[Unit, ...]:
         flags={
             "container-runtime-endpoint": f"unix://{SOCKET}",
             "docker-endpoint": f"unix://{ENGINE_SOCKET}",
-            "pod-infra-container-image": str(artifact(spec, "pause").reference),
+            "pod-infra-container-image": reference(spec, "pause"),
             "network-plugin": "cni",
             "cni-bin-dir": cni.PROGRAMS_FOLDER,
             "cni-conf-dir": cni.FOLDER,

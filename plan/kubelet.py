@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import yaml
-
 from plan import host, layout, readyz, runtime, tls
 from plan.artifact import artifact
 from plan.model import File, Unit
 from spec.cluster import Cluster, Machine, Role
+from spec.document import dump_yaml
 
 CONFIG = f"{layout.KUBERNETES}/kubelet.yaml"
 UNIT = "kubelet.service"
@@ -96,7 +95,7 @@ def labels(machine: Machine) -> str:
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
     """The configuration file."""
-    content = yaml.safe_dump(configuration(spec, node), sort_keys=True)
+    content = dump_yaml(configuration(spec, node), sort_keys=True)
     return (File(path=CONFIG, content=content),)
 
 

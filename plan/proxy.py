@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import yaml
-
 from plan import layout, readyz
 from plan.artifact import artifact
 from plan.model import File, Unit
 from spec.cluster import Cluster
+from spec.document import dump_yaml
 
 CONFIG = f"{layout.KUBERNETES}/kube-proxy.yaml"
 UNIT = "kube-proxy.service"
@@ -31,7 +30,7 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
     """The configuration file."""
-    content = yaml.safe_dump(configuration(spec, node), sort_keys=True)
+    content = dump_yaml(configuration(spec, node), sort_keys=True)
     return (File(path=CONFIG, content=content),)
 
 

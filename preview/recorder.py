@@ -183,6 +183,14 @@ def record(
     return recorder
 
 
+def _ended(error: Exception) -> str:
+    """An error that the program made no sentence of, in one line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    # Pydantic's last line is an address of its documentation.
+    words = " ".join(line for line in lines if line and "further information" not in line)
+    return f"its program ends with {type(error).__name__} ({words})"
+
+
 def main() -> None:
     """Answer one request about the program of the current folder."""
     answers, sys.stdout = sys.stdout, sys.stderr  # a program's own prints are no answer
@@ -197,6 +205,8 @@ def main() -> None:
         )
     except pulumi.RunError as error:
         answer["error"] = str(error)
+    except Exception as error:  # of whatever revision: its words are the answer
+        answer["error"] = _ended(error)
     else:
         answer["registered"], answer["refused"] = recorder.seen, recorder.refused
     json.dump(answer, answers)

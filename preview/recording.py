@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from plan.artifact import unknown_digests
 from preview.registration import Registration
 from spec.cluster import ArtifactSource, SpecError, parse
+from spec.configuration import CLUSTER, configuration
 from spec.hypervisor import Libvirt
 from spec.offer import OFFER_VARIABLE, Offer
 
@@ -48,8 +47,11 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
     file = folder / f"Pulumi.{stack}.yaml"
     if not file.is_file():
         return Recording()
-    config = _configuration(file)
-    offer, unknown = _offer(config.get("hardway:cluster"), stack)
+    try:
+        config = configuration(file)
+    except SpecError as error:
+        raise NotDeclared(str(error)) from error
+    offer, unknown = _offer(config.get(CLUSTER), stack)
     request = {
         "stack": stack,
         "config": {
@@ -65,15 +67,6 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
     return Recording(registrations=registrations, refused=answer["refused"], unknown=unknown)
 
 
-def _configuration(file: Path) -> dict[str, Any]:
-    try:
-        value = yaml.safe_load(file.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise NotDeclared(f"{file.name} is not YAML: {error}") from error
-    config = value.get("config") if isinstance(value, dict) else None
-    return config if isinstance(config, dict) else {}
-
-
 def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
     """A lab's offer in which each unknown digest is one of its artifact's name."""
     try:
@@ -87,7 +80,7 @@ def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
 def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         offered = Path(place) / "offer.json"
-        offered.write_text(offer.model_dump_json())
+        offered.write_text(offer.written())
         done = subprocess.run(
             [sys.executable, "-P", RECORDER],
             cwd=folder,

@@ -63,6 +63,11 @@ def parse(value: Any, *, name: str) -> Cluster:
     Raises SpecError with one line for each mistake: each names the field, what would come of it and
     what to write instead.
     """
+    if value is None:
+        raise SpecError(
+            "hardway:cluster has no value, so there is no cluster; write one, starting from a copy "
+            "of Pulumi.dev.yaml"
+        )
     if not isinstance(value, Mapping):
         raise SpecError(
             "hardway:cluster is no mapping, so it describes no cluster; write a mapping with "

@@ -1,39 +1,313 @@
-"""YAML documents in which no key stands twice."""
+"""YAML documents, read as Pulumi reads a stack's file and written so that Go reads them alike.
 
+That is the core schema of YAML 1.2 as Go's yaml.v3 has it (``resolve.go``), and numbers as Pulumi
+hands them to a program, through JSON. Refused is what it hands on as something that nobody wrote: a
+date as another text, a key that is no text as one.
+"""
+
+import re
 from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import yaml
 
-from spec.refusal import SpecError, dotted, shown
+from spec.refusal import SpecError, dotted
 
-# libyaml's parser reads a large catalogue forty times faster.
+# libyaml's, which is many times faster with a large catalogue and with the long lines of a
+# certificate.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+_STANDARD = "tag:yaml.org,2002:"
+
+PLAIN, TEXT, OTHER = "plain", f"{_STANDARD}str", "other"
+"""What stands for the tag of a scalar without and with quotes, and of a mapping or a list, where
+the document itself names none."""
+
+MERGE = "<<"
+
+MOST_REPEATED = 100_000
+"""How many values aliases may repeat: with a few lines of nested ones it would be any number."""
+
+WORDS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+"""The plain scalars that are no texts."""
+
+_WHOLE = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0|[1-9][0-9]*)")
+_OCTAL = re.compile(r"[-+]?0[0-7]+")
+_SIGN_INSIDE = re.compile(r"0([ob])([-+][0-7]+)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})([Tt ][0-9].*)?")
 
 
 def load_yaml(text: str, name: str) -> Any:
     """The value of a YAML document, which ``name`` calls in messages.
 
-    Raises SpecError with one line for each key that stands twice, of which YAML would silently drop
-    the first, or one line where the text is no YAML.
+    Raises SpecError with one line for each place that cannot be read, and for each key that stands
+    twice, of which other readers silently drop the first.
     """
-    loader = _LOADER(text)
+    reading = _Reading(name)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        twice = [f"{name}: {sentence}" for sentence in _twice(node, (), set())] if node else []
-        value = loader.construct_document(node) if node and not twice else None
+        value = None if node is None else reading.value(node, ())
+        reading.wrong += _other_versions(text, name)
     except yaml.YAMLError as error:
         raise SpecError(f"{name} {_fault(error)}") from error
-    except (ValueError, OverflowError, RecursionError) as error:  # such as the date 2026-13-01
-        what = "is nested too deeply" if isinstance(error, RecursionError) else f"has {error}"
+    except RecursionError as error:
         raise SpecError(
-            f"{name} {_one_line(what)}, so it cannot be read; write such a value in quotes"
+            f"{name} is nested too deeply, so it cannot be read; write it with fewer levels"
         ) from error
     finally:
         loader.dispose()
-    if twice:
-        raise SpecError("\n".join(twice))
+    if reading.wrong:
+        raise SpecError("\n".join(reading.wrong))
     return value
+
+
+def dump_yaml(value: Any, *, sort_keys: bool) -> str:
+    """A value as YAML that programs in Go read as it is, of either version of YAML."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=sort_keys)
+    return text
+
+
+class _Dumper(_DUMPER):  # type: ignore[misc,valid-type]
+    """Puts in quotes also what is no text to Go alone, such as 1e3; the rest is PyYAML's own."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = None if isinstance(_plain(data), str) else "'"
+        node: yaml.ScalarNode = self.represent_scalar(TEXT, data, style)
+        return node
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+class _Loader(_LOADER):  # type: ignore[misc,valid-type]
+    """Leaves open what a plain scalar is."""
+
+    def resolve(self, kind: type[yaml.Node], _value: Any, implicit: Any) -> str:
+        if kind is not yaml.ScalarNode:
+            return OTHER
+        return PLAIN if implicit[0] else TEXT
+
+
+class _Reading:
+    """Makes values of nodes, and a sentence of each that is refused."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.wrong: list[str] = []
+        self._open: set[int] = set()
+        self._done: dict[int, tuple[Any, int]] = {}
+        """The mappings and lists that were read, each with the number of values in it."""
+        self._flow = 0
+        """How many mappings and lists in brackets are open."""
+        self._values = 0
+        self._repeated = 0
+
+    def value(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
+        """The value of a node; where it is refused, anything."""
+        self._values += 1
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        assert isinstance(node, yaml.CollectionNode)
+        if id(node) in self._open:
+            raise SpecError(
+                f"{self._place(node, path)} contains itself, so it has no end; write what it "
+                "should contain in the place of the alias"
+            )
+        if id(node) in self._done:
+            return self._again(node, path)
+        if node.tag != OTHER:
+            self._refuse_tag(node, path)
+        self._open.add(id(node))
+        self._flow += bool(node.flow_style)
+        before = self._values
+        if isinstance(node, yaml.MappingNode):
+            value: Any = self._mapping(node, path)
+        else:
+            items = enumerate(node.value)
+            value = [self.value(item, (*path, str(number))) for number, item in items]
+        self._open.remove(id(node))
+        self._flow -= bool(node.flow_style)
+        self._done[id(node)] = value, self._values - before
+        return value
+
+    def _again(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
+        """What an alias stands for."""
+        value, size = self._done[id(node)]
+        self._values += size
+        self._repeated += size
+        if self._repeated > MOST_REPEATED:
+            raise SpecError(
+                f"{self._place(node, path)} is repeated by aliases more often than a description "
+                "needs, so it would fill the memory; write fewer aliases"
+            )
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> dict[str, Any]:
+        lines: dict[str, int] = {}
+        own: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
+        for key, item in node.value:
+            word = self._key(key, path)
+            line = key.start_mark.line + 1
+            if word in lines:
+                self._refuse(
+                    f"{self.name}: {dotted((*path, word))} stands in line {lines[word]} and again "
+                    f"in line {line}",
+                    "one of the two would be lost",
+                    "write it once",
+                )
+            lines.setdefault(word, line)
+            if word == MERGE:
+                merged = self._merged(item, path)
+            else:
+                own[word] = self.value(item, (*path, word))
+        return merged | own
+
+    def _key(self, node: yaml.Node, path: tuple[str, ...]) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise SpecError(
+                f"{self._place(node, path)} has a mapping or a list as a key, so it cannot be "
+                "read; write a text as the key"
+            )
+        key = str(node.value)
+        if node.tag == PLAIN and (_is_date(key) or not isinstance(_plain(key), str)):
+            self._refuse(
+                f"{self._place(node, (*path, key))} is no text to YAML",
+                "it is another name than it looks like",
+                f"write the name in quotes: '{key}'",
+            )
+        self._refuse_scalar(node, (*path, key))
+        return key
+
+    def _merged(self, node: yaml.Node, path: tuple[str, ...]) -> dict[str, Any]:
+        """What the key ``<<`` brings into a mapping; of several, the first wins."""
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if not all(isinstance(one, yaml.MappingNode) for one in nodes):
+            raise SpecError(
+                f"{self._place(node, (*path, MERGE))} merges what is no mapping, so it cannot be "
+                "read; write the alias of a mapping, or several in a list"
+            )
+        found: dict[str, Any] = {}
+        for one in nodes:
+            self._values += 1
+            found = self.value(one, path) | found
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, path: tuple[str, ...]) -> Any:
+        if node.tag == PLAIN and _is_date(node.value):
+            return self._refuse(
+                f"{self._place(node, path)} is a date to YAML",
+                "it becomes another text than it looks like",
+                f"write it in quotes: '{node.value}'",
+            )
+        if node.tag == PLAIN and _NO_NUMBER.fullmatch(node.value):
+            return self._refuse(
+                f"{self._place(node, path)} is {node.value}, no number that Pulumi can hand on",
+                "it cannot be read",
+                f"write a number, or a text in quotes: '{node.value}'",
+            )
+        self._refuse_scalar(node, path)
+        return _plain(node.value) if node.tag == PLAIN else node.value
+
+    def _refuse_scalar(self, node: yaml.ScalarNode, path: tuple[str, ...]) -> None:
+        """What Pulumi cannot read, or hands on otherwise, in a key as in a value."""
+        if node.tag not in (PLAIN, TEXT):
+            self._refuse_tag(node, path)
+        if self._flow and node.tag == PLAIN and "?" in node.value:
+            self._refuse(
+                f"{self._place(node, path)} has a question mark between brackets",
+                "Pulumi takes it for a sign of YAML's own",
+                "write it in quotes",
+            )
+        if "\n" in node.value and node.value[0].isspace():
+            self._refuse(
+                f"{self._place(node, path)} is several lines of text that begin with white space",
+                "Pulumi loses some of it",
+                "leave that out",
+            )
+
+    def _refuse_tag(self, node: yaml.Node, path: tuple[str, ...]) -> None:
+        self._refuse(
+            f"{self._place(node, path)} has the tag {node.tag.replace(_STANDARD, '!!')}",
+            "it becomes something else than it looks like",
+            "write it without the tag, and a text in quotes",
+        )
+
+    def _refuse(self, what: str, breaks: str, instead: str) -> None:
+        self.wrong.append(f"{what}, so {breaks}; {instead}")
+
+    def _place(self, node: yaml.Node, path: tuple[str, ...]) -> str:
+        where = f"{self.name}: {dotted(path)}" if path else self.name
+        return f"{where} in line {node.start_mark.line + 1}"
+
+
+def _plain(text: str) -> Any:
+    """What a plain scalar is (Go's yaml.v3, resolve.go)."""
+    if text in WORDS:
+        return WORDS[text]
+    if not re.match(r"[-+.0-9]", text):
+        return text
+    digits = text if text.startswith(".") else text.replace("_", "")
+    found: float | None = _whole(digits)
+    if found is None and _FLOAT.fullmatch(digits):
+        found = float(digits)
+    return text if found is None or found in (float("inf"), -float("inf")) else _number(found)
+
+
+def _whole(digits: str) -> int | None:
+    """A whole number of 64 bits in the notation of Go, where a 0 in front means octal."""
+    try:
+        if _OCTAL.fullmatch(digits):
+            found = int(digits, 8)
+        elif _WHOLE.fullmatch(digits):
+            found = int(digits, 0)
+        elif odd := _SIGN_INSIDE.fullmatch(digits):
+            found = int(odd[2], {"o": 8, "b": 2}[odd[1]])
+        else:
+            return None
+    except ValueError:  # no digit of that base, or more digits than Python reads
+        return None
+    return found if -(2**63) <= found < 2**64 else None
+
+
+def _number(found: float) -> float:
+    """A number after its way through JSON in Go and Python."""
+    if isinstance(found, int) and found < 2**63:
+        return found
+    rounded = float(found)
+    # Below this Go writes a float without an exponent, its last digits as zeros, and Python reads
+    # that as a whole number.
+    whole = rounded.is_integer() and abs(rounded) < 1e21
+    return int(Decimal(repr(rounded))) if whole else rounded
+
+
+def _is_date(text: str) -> bool:
+    if not (found := _DATE.fullmatch(text)):
+        return False
+    try:
+        date(*map(int, found.groups()[:3]))
+    except ValueError:
+        return False
+    return True
+
+
+def _other_versions(text: str, name: str) -> Iterator[str]:
+    """A sentence where the document says that it is of a version that Go's yaml.v3 refuses."""
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.DocumentStartEvent):
+            if event.version not in (None, (1, 1)):
+                yield f"{name} names its version of YAML, so Pulumi cannot read it; take that out"
+            return
 
 
 def _fault(error: yaml.YAMLError) -> str:
@@ -45,25 +319,3 @@ def _fault(error: yaml.YAMLError) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(str(text).split())
-
-
-def _twice(node: yaml.Node, path: tuple[str, ...], seen: set[int]) -> Iterator[str]:
-    """A sentence for each key that stands twice in a mapping at or below a node."""
-    if id(node) in seen:  # an anchor that is used again
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield from _twice(item, (*path, str(number)), seen)
-    if isinstance(node, yaml.MappingNode):
-        lines: dict[tuple[str, str], int] = {}
-        for key, value in node.value:
-            word = key.value if isinstance(key, yaml.ScalarNode) else shown(key.tag)
-            line = key.start_mark.line + 1
-            first = lines.setdefault((key.tag, word), line)
-            if first is not line and isinstance(key, yaml.ScalarNode) and word != "<<":
-                yield (
-                    f"{dotted((*path, word))} stands in line {first} and again in line {line}, so "
-                    "one of the two would be lost; write it once"
-                )
-            yield from _twice(value, (*path, word), seen)

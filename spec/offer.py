@@ -1,12 +1,14 @@
 """What the host that runs the program offers where a spec leaves it open."""
 
-import json
 import os
 from pathlib import Path
 
-from spec.cluster import ArtifactSource, Cluster
+from pydantic import ValidationError
+
+from spec.cluster import ArtifactSource, Cluster, SpecError
 from spec.hypervisor import Libvirt
 from spec.part import Part
+from spec.refusal import dotted, listed
 
 OFFER_VARIABLE = "HARDWAY_OFFER"
 """Names the file with the offer for a stack, as JSON."""
@@ -18,13 +20,30 @@ class Offer(Part):
     hypervisor: Libvirt
     artifacts: ArtifactSource
 
+    def written(self) -> str:
+        """As JSON, without what is at its default: a revision that lacks such a field reads it."""
+        return self.model_dump_json(exclude_defaults=True, indent=1)
+
+
+def read_offer(file: Path) -> Offer:
+    """The offer that ``written`` gave. Raises SpecError where this revision cannot read it."""
+    try:
+        return Offer.model_validate_json(file.read_text())
+    except ValidationError as error:
+        differing = [dotted(row["loc"]) for row in error.errors(include_url=False)]
+        raise SpecError(
+            f"the lab's offer is of another revision, which differs in {listed(differing, 'and')}, "
+            "so this one cannot read where machines run; run the ./hardway up of this one, which "
+            "writes the offer anew"
+        ) from None
+
 
 def offered() -> Offer | None:
-    """The offer that the environment names, if there is one."""
+    """The offer that the environment names, if there is one. Raises SpecError."""
     place = os.environ.get(OFFER_VARIABLE)
     if not place or not Path(place).is_file():
         return None
-    return Offer.model_validate(json.loads(Path(place).read_text()))
+    return read_offer(Path(place))
 
 
 def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:

@@ -11,6 +11,8 @@ from spec.part import Part
 from spec.refusal import Refusal, called, dotted, key_text, listed, shown
 from spec.shape import Spot, follow
 
+AS_TEXT = "pulumi config set --path makes text of it with --type string"
+
 RETIRED = {
     ("proxy_mode", "ipvs"): "is deprecated since Kubernetes 1.35 and will be switched off",
     ("proxy_mode", "userspace"): "is gone since Kubernetes 1.26",
@@ -91,6 +93,8 @@ def _unreadable(field: str, here: Spot | None, value: Any) -> Refusal:
             "it is the address of a machine and not of a network",
             f"write {network}",
         )
+    if here.allowed is str and isinstance(value, bool | int | float):
+        instead += f" ({AS_TEXT})"
     return Refusal(field, wrong, "it cannot be used", instead)
 
 

@@ -29,14 +29,15 @@ def kubectl(tmp_path: Path) -> Path:
     return found.path
 
 
-def test_kubectl_reads_it(kubectl: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["dev", "1e3", "5e12"])
+def test_kubectl_reads_it(kubectl: Path, tmp_path: Path, name: str) -> None:
     world = made("single")
     pair = world.bundles[PEOPLE].pairs["admin"]
     authority = world.authorities.signers[Authority.KUBERNETES].certificate
     file = tmp_path / "kubeconfig"
     file.write_text(
         kubeconfig(
-            cluster_name="dev",
+            cluster_name=name,
             server="https://192.168.1.10:6443",
             authority_pem=authority,
             certificate_pem=pair.certificate,
@@ -58,10 +59,10 @@ def test_kubectl_reads_it(kubectl: Path, tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     view = json.loads(done.stdout)
-    assert view["current-context"] == "kubernetes-admin@dev"
+    assert view["current-context"] == f"kubernetes-admin@{name}"
     [cluster], [user], [context] = view["clusters"], view["users"], view["contexts"]
-    assert context["context"] == {"cluster": "dev", "user": "kubernetes-admin"}
-    assert (cluster["name"], user["name"]) == ("dev", "kubernetes-admin")
+    assert context["context"] == {"cluster": name, "user": "kubernetes-admin"}
+    assert (cluster["name"], user["name"]) == (name, "kubernetes-admin")
     assert cluster["cluster"]["server"] == "https://192.168.1.10:6443"
     assert _text(cluster["cluster"]["certificate-authority-data"]) == authority
     assert _text(user["user"]["client-certificate-data"]) == pair.certificate

@@ -121,6 +121,15 @@ class Stack:
         )
         return done.stdout
 
+    def set_config(self, *words: str) -> None:
+        subprocess.run(
+            [self._pulumi, "config", "set", "--stack", "test", *words],
+            cwd=self.directory,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+        )
+
     def export(self) -> str:
         """The state with its secrets in the clear."""
         done = subprocess.run(

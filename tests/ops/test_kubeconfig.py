@@ -173,6 +173,54 @@ def test_a_second_time_changes_no_byte_and_a_new_cluster_replaces_the_old(own: P
     assert context["context"]["namespace"] == "team"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("set-cluster", "hardway-dev", "--insecure-skip-tls-verify"),
+        ("set-cluster", "hardway-dev", "--proxy-url", "http://proxy.example"),
+        ("set-cluster", "hardway-dev", "--tls-server-name", "other.example"),
+        ("set-credentials", "hardway-dev", "--username", "me", "--password", "old"),
+        ("set-credentials", "hardway-dev", "--exec-command", "login"),
+    ],
+)
+def test_nothing_of_an_entry_from_before_stays_beside_the_new_authority(
+    own: Path, words: tuple[str, ...]
+) -> None:
+    merged([own], own, "hardway-dev", ours())
+    good = view(own)
+    kubectl(*words, files=own)
+    assert view(own) != good
+    assert merged([own], own, "hardway-dev", ours()) == [own]
+    assert view(own) == good
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        OWN.replace("team\n", "team\t# a tab before it\n"),
+        json.dumps(yaml.safe_load(OWN), default=str, indent="\t"),
+        OWN.replace("kind: Config\n", "kind:\tConfig\n"),
+        OWN + "---\nanother: document\n",
+        OWN + "---\n",
+        OWN + "...\n",
+        "---\n" + OWN,
+        "\ufeff" + OWN,
+        OWN.replace("\n", "\r\n"),
+        "---\n",
+        "---\n---\na: 1\n",
+        "# nothing\n",
+    ],
+)
+def test_what_kubectl_reads_is_changed_and_all_of_it_stays(own: Path, written: str) -> None:
+    own.write_bytes(written.encode())
+    before = view(own)
+    assert merged([own], own, "hardway-dev", ours(), keep_current=True) == [own]
+    assert named(view(own), "users", "hardway-dev")
+    assert ("another: document" in own.read_text()) == ("another: document" in written)
+    assert withdraw([own], "hardway-dev") == [own]
+    assert view(own) == before
+
+
 def test_a_file_is_made_for_its_owner_alone(home: Path) -> None:
     files, default = places({})
     assert files == (home / ".kube" / "config",)
@@ -211,7 +259,7 @@ def test_a_symbolic_link_stays_one(own: Path, tmp_path: Path) -> None:
         "kind: Pod\napiVersion: v1\n",
         "clusters: {a: b}\n",
         "users:\n- user: {}\n",
-        "a: 1\n---\nb: 2\n",
+        "a: 1\n---\nb: [\n",
         "contexts: []\ncontexts: []\n",
         "\0\1",
         "\xc3(",

@@ -56,6 +56,57 @@ def test_what_a_living_cluster_cannot_take_ends_with_its_sentence(checkout: Chec
     assert any("kubernetes" in line and "1.36.4" in line for line in refused)
 
 
+def test_an_add_on_can_be_switched_off_and_on(checkout: Checkout) -> None:
+    checkout.change(addons={"coredns": False})
+    done = preview(checkout)
+    assert done.returncode == 0, done.stderr
+    assert "coredns" in done.stdout
+    checkout.commit("no names in the cluster")
+    checkout.change(addons={"coredns": True})
+    done = preview(checkout, "--base", "main")
+    assert done.returncode == 0, done.stderr
+    assert "coredns" in done.stdout
+
+
+def test_a_change_may_add_a_field_that_its_base_does_not_know(checkout: Checkout) -> None:
+    model = checkout.folder / "spec/hypervisor.py"
+    field = "    console_logs: Text | None = None\n"
+    text = model.read_text()
+    assert field in text
+    model.write_text(text.replace(field, field + '    lock: Text = "none"\n'))
+    done = preview(checkout)
+    assert done.returncode == 0, done.stderr
+    given = checkout.folder / "preview/recording.py"
+    image = 'image="hardway-base"'
+    assert image in given.read_text()
+    given.write_text(given.read_text().replace(image, f'{image}, lock="own"'))
+    done = preview(checkout)
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "hypervisor.lock" in said
+    assert "--base" in said
+    assert "Traceback" not in said
+
+
+def test_a_program_that_ends_with_an_error_is_told_in_one_sentence(checkout: Checkout) -> None:
+    model = checkout.folder / "components/stack.py"
+    text = model.read_text()
+    start = "    try:\n"
+    assert start in text
+    model.write_text(
+        text.replace(start, f"    Offer.model_validate({{}})\n{start}").replace(
+            "import offered", "import Offer, offered"
+        )
+    )
+    done = preview(checkout)
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "its program ends with ValidationError" in said
+    assert "hypervisor Field required" in said
+    assert "errors.pydantic.dev" not in said
+    assert "Traceback" not in said
+
+
 def test_bad_input_is_one_sentence_with_what_to_do(checkout: Checkout) -> None:
     def refused(said: str, *words: str) -> None:
         done = preview(checkout, *words)

@@ -4,7 +4,8 @@ from typing import Any, get_args
 
 import pytest
 
-from plan.artifact import artifact, artifacts, missing_digests
+from plan.artifact import artifact, artifacts, missing_digests, unknown_digests
+from plan.cluster import cluster_plan
 from plan.model import STORE
 from spec.artifacts import Runtime, artifact_rows, needed
 from spec.cluster import Cluster, SpecError, parse
@@ -105,7 +106,15 @@ def test_what_is_missing_is_told_all_at_once_with_the_way_out() -> None:
     assert missing_digests(given) == []
 
 
-def test_nobody_misses_the_image_of_an_add_on_that_is_switched_off() -> None:
-    without = missing_digests(cluster(addons={"coredns": False}))
-    assert not any("coredns" in sentence for sentence in without)
-    assert len(without) == len(missing_digests(cluster())) - 1
+@pytest.mark.parametrize("runtime", get_args(Runtime))
+@pytest.mark.parametrize("coredns", [True, False])
+def test_a_plan_asks_for_the_bytes_of_what_it_puts_on_machines_alone(
+    runtime: Runtime, coredns: bool
+) -> None:
+    wanted: dict[str, Any] = {"runtime": runtime, "addons": {"coredns": coredns}}
+    keys = unknown_digests(cluster(**wanted))
+    plan = cluster_plan(cluster(**wanted, artifacts={"digests": dict.fromkeys(keys, DIGEST)}))
+    steps = [*plan.add_ons, *(step for one in plan.nodes.values() for step in one.steps)]
+    held = {one for step in steps for one in step.artifacts if one.sha256 == DIGEST}
+    assert {f"{one.name}-{one.version}" for one in held} == set(keys)
+    assert any(one.name == "coredns" for one in held) == coredns

@@ -28,10 +28,14 @@ APART = {
 }
 
 
+ENDPOINT = {"kind": "virtual-ip", "address": "192.168.1.5"}
+
+LIKE_NUMBERS = ("1e3", "5e12", "0o7")
+
+
 def available(**more: Any) -> Cluster:
     """Two control planes that are no minions, and a minion with a balancer of its own."""
-    endpoint = {"kind": "virtual-ip", "address": "192.168.1.5"}
-    return cluster(machines=APART, endpoint=endpoint, **more)
+    return cluster(machines=APART, endpoint=ENDPOINT, **more)
 
 
 SHAPES = {
@@ -92,6 +96,16 @@ def test_the_kubelet_takes_every_setting_as_it_was_meant(shape: str, tmp_path: P
     for key, value in kubelet.configuration(spec, name).items():
         if value:  # what is empty is not shown
             assert _contains(effective[key], value), key
+
+
+@pytest.mark.parametrize("text", LIKE_NUMBERS)
+def test_a_text_that_looks_like_a_number_to_go_stays_a_text(text: str, tmp_path: Path) -> None:
+    machine = {"address": "192.168.1.42", "roles": "i"}
+    taint = {"key": "dedicated", "value": text, "effect": "PreferNoSchedule"}
+    spec = cluster(machines={**APART, text: {**machine, "taints": [taint]}}, endpoint=ENDPOINT)
+    effective, _ = _effective(kubelet.files(spec, text)[0].content, tmp_path)
+    assert effective["registerWithTaints"] == [taint]
+    assert _configured(proxy.files(spec, text)[0].content, tmp_path)["hostnameOverride"] == text
 
 
 def _contains(shown: Any, wanted: Any) -> bool:
@@ -185,11 +199,10 @@ def test_a_label_is_given_by_the_flag_that_takes_it() -> None:
 # -- kube-proxy ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["nftables", "iptables"])
-def test_kube_proxy_takes_every_setting_as_it_was_meant(mode: str, tmp_path: Path) -> None:
-    spec = cluster(proxy_mode=mode)
-    path, written = tmp_path / "config.yaml", tmp_path / "written.yaml"
-    path.write_text(proxy.files(spec, "minion")[0].content)
+def _configured(config: str, folder: Path) -> dict[str, Any]:
+    """What kube-proxy makes of a configuration."""
+    path, written = folder / "config.yaml", folder / "written.yaml"
+    path.write_text(config)
     done = subprocess.run(
         [stored("kube-proxy"), "--config", path, "--write-config-to", written],
         capture_output=True,
@@ -197,7 +210,15 @@ def test_kube_proxy_takes_every_setting_as_it_was_meant(mode: str, tmp_path: Pat
         timeout=30,
     )
     assert "strict decoding" not in done.stderr
-    assert _contains(yaml.safe_load(written.read_text()), proxy.configuration(spec, "minion"))
+    configured: dict[str, Any] = yaml.safe_load(written.read_text())
+    return configured
+
+
+@pytest.mark.parametrize("mode", ["nftables", "iptables"])
+def test_kube_proxy_takes_every_setting_as_it_was_meant(mode: str, tmp_path: Path) -> None:
+    spec = cluster(proxy_mode=mode)
+    configured = _configured(proxy.files(spec, "minion")[0].content, tmp_path)
+    assert _contains(configured, proxy.configuration(spec, "minion"))
 
 
 @every_node

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from spec.cluster import ArtifactSource, parse
+from spec.cluster import ArtifactSource, SpecError, parse
 from spec.hypervisor import Libvirt
-from spec.offer import OFFER_VARIABLE, Offer, offered, with_offer
+from spec.offer import OFFER_VARIABLE, Offer, offered, read_offer, with_offer
 
 OURS, THEIRS = "1" * 64, "2" * 64
 OFFER = Offer(
@@ -46,7 +46,17 @@ def test_it_is_found_where_the_environment_says(
     assert offered() is None
     monkeypatch.setenv(OFFER_VARIABLE, str(tmp_path / "none"))
     assert offered() is None
-    (tmp_path / "offer").write_text(OFFER.model_dump_json())
+    (tmp_path / "offer").write_text(OFFER.written())
     monkeypatch.setenv(OFFER_VARIABLE, str(tmp_path / "offer"))
     assert offered() == OFFER
     assert with_offer(parse(VALUE, name="dev"), None).hypervisor is None
+
+
+def test_an_offer_of_another_revision_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "offer").write_text('{"hypervisor": {"uri": "qemu:///system", "lock": 1}}')
+    with pytest.raises(SpecError) as caught:
+        read_offer(tmp_path / "offer")
+    (line,) = str(caught.value).splitlines()
+    for field in ("hypervisor.image", "hypervisor.lock", "artifacts"):
+        assert field in line
+    assert "./hardway up" in line

@@ -1,0 +1,104 @@
+"""A stack's file, ``Pulumi.<stack>.yaml``: the configuration that Pulumi gives to the program."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spec.document import load_yaml
+from spec.refusal import SpecError, called, dotted
+
+PROJECT = "hardway"
+"""Pulumi's name of the project, the namespace of each key that names none."""
+
+CLUSTER = f"{PROJECT}:cluster"
+
+_ODD = re.compile("\ufeff|\r(?!\n)")
+"""A byte order mark in the text, and a carriage return that does not end a line."""
+
+FROM_A_COPY = "write one, starting from a copy of Pulumi.dev.yaml"
+
+
+def configuration(file: Path) -> dict[str, Any]:
+    """Each key of a stack's configuration with its value, as Pulumi gives it to the program.
+
+    Raises SpecError with one line for each mistake: what Pulumi refuses is refused here, and what
+    the program would get as another value than it looks like.
+    """
+    name = file.name
+    whole = load_yaml(text_of(file), name)
+    if whole is None:
+        return {}
+    if not isinstance(whole, Mapping):
+        raise SpecError(f"{name} is no mapping, so it is no stack's file; {FROM_A_COPY}")
+    config = whole.get("config")
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise SpecError(f"{name}: config is no mapping, so no key has a value; {FROM_A_COPY}")
+    found: dict[str, Any] = {}
+    for written, value in config.items():
+        key = _key(written, name)
+        if key in found:
+            raise SpecError(
+                f"{name}: config has {key} under two names, so one of the two would be lost; write "
+                "it once"
+            )
+        if value is not None:
+            found[key] = value if isinstance(value, str) else _through_json(value)
+    for path in _secrets(found.get(CLUSTER), (CLUSTER,)):
+        raise SpecError(
+            f"{name}: {dotted(path)} is a secret, so nobody sees what it changes; write it as it "
+            "is, without --secret"
+        )
+    return found
+
+
+def text_of(file: Path) -> str:
+    """The text of a stack's file. Raises SpecError where it is none, or none that is clear."""
+    content = file.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecError(
+            f"{file.name} is no UTF-8 text in line {line}, so it cannot be read; save it as UTF-8"
+        ) from None
+    if odd := _ODD.search(text):
+        line = text.count("\n", 0, odd.start()) + 1
+        raise SpecError(
+            f"{file.name} has the character U+{ord(odd[0]):04X} in line {line}, so programs do not "
+            "agree where a line of it begins; take it out"
+        )
+    return text
+
+
+def _key(written: str, file: str) -> str:
+    """A key with its namespace (Pulumi's ``config.ParseKey``)."""
+    match written.split(":"):
+        case [name]:
+            return f"{PROJECT}:{name}"
+        case [namespace, name] | [namespace, "config", name]:
+            return f"{namespace}:{name}"
+    raise SpecError(
+        f"{file}: config.{called(written)} is no key to Pulumi, so it reads no file with it; write "
+        "NAMESPACE:NAME"
+    )
+
+
+def _through_json(value: Any) -> Any:
+    """A value as it comes out of JSON, in which Pulumi sorts the keys."""
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
+def _secrets(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Where ``pulumi config set --secret`` wrote something."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"secure"} and isinstance(value["secure"], str):
+            yield path
+        for key, each in value.items():
+            yield from _secrets(each, (*path, key))
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _secrets(each, (*path, str(number)))
