@@ -68,11 +68,12 @@ def up(
         events.unlink(missing_ok=True)
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
         words += ["--refresh"] if refresh else []
+        kept = kept_events(events, progress().say)
         with ExitStack() as during:
             if host is not None:
                 watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())
                 during.enter_context(watch)
-            words += ["--event-log", str(during.enter_context(kept_events(events)))]
+            words += ["--event-log", str(during.enter_context(kept))]
             status = going_on(
                 lambda: ready.pulumi(*words).returncode,
                 Consoles(paths.state / "console", _domains(cluster)),
