@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -108,6 +109,7 @@ def attended(
     ``environment`` is the whole of its environment. The first signal that asks this process to end
     reaches the program once, and its end is waited for; a second one kills the program and all that
     it started. Once the program has ended, the signal does what it would have done to this process.
+    Where this process is killed, the program is asked to end as well.
     """
     words = [str(word) for word in command]
     # A terminal gives Ctrl-C to every process of the group in its foreground. Anywhere else the
@@ -117,7 +119,7 @@ def attended(
     with _handled(dict.fromkeys(ENDINGS, asked)):
         with _handled({signal.SIGHUP: signal.SIG_IGN}):  # which the program inherits
             child = subprocess.Popen(
-                words,
+                [*_follows_its_parent(), *words],
                 env=environment,
                 cwd=directory,
                 text=True,
@@ -186,6 +188,13 @@ def _handled(handlers: Mapping[signal.Signals, _Asked | signal.Handlers]) -> Ite
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@cache
+def _follows_its_parent() -> tuple[str, ...]:
+    """The words before a command that end it with its parent, on a system that has them."""
+    words = ("setpriv", "--pdeathsig", "TERM")
+    return words if output([*words, "true"]) is not None else ()
 
 
 def _in_foreground() -> bool:

@@ -129,6 +129,16 @@ def test_the_second_signal_kills_it_and_what_it_started(tmp_path: Path) -> None:
     eventually(lambda: start_time(other) is None)
 
 
+def test_it_is_asked_to_end_where_who_started_it_is_killed(tmp_path: Path) -> None:
+    process = begun(tmp_path)
+    process.kill()
+    process.wait()
+    eventually(lambda: got(tmp_path) != [])
+    (tmp_path / "go").touch()
+    eventually(lambda: (tmp_path / "saved").exists())
+    assert got(tmp_path) == ["SIGTERM"]
+
+
 def test_without_a_signal_it_ends_as_it_ends(tmp_path: Path) -> None:
     process = begun(tmp_path)
     (tmp_path / "go").touch()
