@@ -160,10 +160,12 @@ def start(paths: LabPaths, progress: Progress) -> Libvirt:
 def stop(paths: LabPaths, progress: Progress) -> None:
     """End what ``start`` started: machines, daemons, dnsmasq, namespace, mounts, run directory.
 
-    Nothing else is ended: a process that came into the namespace by itself is named and left. Disks
+    So is what an engine of the lab started, if it was killed and has left that behind. Nothing else
+    is ended: a process that came into the namespace by itself is named and left. Disks
     and definitions stay in the lab's state. Of a system libvirt only the pool's name is taken back.
     """
     with locked(_lock(paths), lambda: progress.say("another run starts or stops it; waiting")):
+        namespace.end(paths, [process for process in processes(paths) if process.of_engine])
         if not namespace.exists(paths) and not _ours(paths):
             libvirt = find(paths)
             if libvirt is not None and libvirt.pool in _pools(libvirt, "--all"):

@@ -16,9 +16,12 @@ from pathlib import Path
 
 from lab.paths import LabPaths
 from lab.problem import Problem
-from lab.process import run
+from lab.process import parent_of, run
 
 NAMESPACES = Path("/run/netns")
+
+ENGINE_VARIABLE = "HARDWAY_ENGINE"
+"""Names the lab's state to each ``pulumi`` that the lab runs, and so to all that it starts."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Process:
     command: str
     started_by_lab: bool
     """Whether it belongs to the private libvirt; if not, it came into the namespace by itself."""
+    of_engine: bool = False
+    """Whether a ``pulumi`` of the lab is it or started it: language host, plugin, program."""
 
 
 def namespace_path(paths: LabPaths) -> Path:
@@ -80,7 +85,10 @@ def _ip(words: list[str], paths: LabPaths) -> None:
 
 
 def processes(paths: LabPaths) -> list[Process]:
-    """What runs in the namespace or belongs to the lab's private libvirt, by process number."""
+    """What runs in the namespace or belongs to the lab, by process number.
+
+    Of the lab are its private libvirt and what every ``pulumi`` starts that the lab runs.
+    """
     inode = None
     with suppress(OSError):
         inode = os.stat(namespace_path(paths)).st_ino if exists(paths) else None
@@ -93,13 +101,36 @@ def _look(pid: int, paths: LabPaths, inode: int | None) -> Process | None:
     try:
         inside = inode is not None and os.stat(home / "ns/net").st_ino == inode
         ours = _sealed(home, paths)
-        if not (inside or ours):
+        engine = _of_engine(home, paths)
+        if not (inside or ours or engine):
             return None
         words = (home / "cmdline").read_bytes().split(b"\0")
     except OSError:  # it ended, or it is another user's
         return None
     command = b" ".join(filter(None, words)).decode(errors="replace")
-    return Process(pid, command, ours) if command else None  # a zombie has no command line
+    # A zombie has no command line.
+    return Process(pid, command, ours, engine) if command else None
+
+
+def _of_engine(home: Path, paths: LabPaths) -> bool:
+    """Whether the process has the environment that the lab gives to ``pulumi`` alone."""
+    mark = f"{ENGINE_VARIABLE}={paths.state}".encode()
+    return mark in (home / "environ").read_bytes().split(b"\0")
+
+
+def orphans(paths: LabPaths) -> list[Process]:
+    """What an engine of the lab started and left behind when it was killed."""
+    started = {process.pid: process for process in processes(paths) if process.of_engine}
+
+    def engine(process: Process) -> Process:
+        parent = started.get(parent_of(process.pid) or 0)
+        return engine(parent) if parent else process
+
+    return [
+        process
+        for process in started.values()
+        if Path(engine(process).command.split()[0]).name != "pulumi"
+    ]
 
 
 def _sealed(home: Path, paths: LabPaths) -> bool:
@@ -112,7 +143,7 @@ def _sealed(home: Path, paths: LabPaths) -> bool:
 
 
 def end(paths: LabPaths, found: Iterable[Process], *, patience: float = 10.0) -> None:
-    """End processes of the private libvirt: asked first, killed after ``patience`` seconds.
+    """End processes of the lab: asked first, killed after ``patience`` seconds.
 
     A process that the lab did not start is left alone, also where it is among ``found``.
     """
@@ -123,7 +154,7 @@ def end(paths: LabPaths, found: Iterable[Process], *, patience: float = 10.0) ->
     try:
         for pid in list(descriptors):
             now = _look(pid, paths, None)
-            if now is None or not now.started_by_lab:
+            if now is None or not (now.started_by_lab or now.of_engine):
                 os.close(descriptors.pop(pid))
         _signal(descriptors.values(), signal.SIGTERM, patience)
         _signal(descriptors.values(), signal.SIGKILL, patience)

@@ -5,10 +5,15 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import FrameType
 
 from lab.problem import Problem
 from lab.progress import Task
@@ -83,6 +88,123 @@ def run(
         raise Problem(f"{failure}: exit status {status}{said}", f"look into {log}")
 
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a job that is cancelled, a terminal that is closed."""
+
+STOPPING = (
+    "Stopping: what has begun is brought to its end or to its time limit, and what was done is "
+    "kept. The same signal once more ends everything at once."
+)
+
+
+def attended(
+    command: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str],
+    directory: Path,
+    capture: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program with this process's terminal and let it stop by itself when asked to end.
+
+    ``environment`` is the whole of its environment. The first signal that asks this process to end
+    reaches the program once, and its end is waited for; a second one kills the program and all that
+    it started. Once the program has ended, the signal does what it would have done to this process.
+    Where this process is killed, the program is asked to end as well.
+    """
+    words = [str(word) for word in command]
+    # A terminal gives Ctrl-C to every process of the group in its foreground. Anywhere else the
+    # program has a group of its own, or a signal to the whole group would reach it twice.
+    terminal = _in_foreground()
+    asked = _Asked()
+    with _handled(dict.fromkeys(ENDINGS, asked)):
+        with _handled({signal.SIGHUP: signal.SIG_IGN}):  # which the program inherits
+            child = subprocess.Popen(
+                [*_follows_its_parent(), *words],
+                env=environment,
+                cwd=directory,
+                text=True,
+                stdout=subprocess.PIPE if capture else None,
+                stderr=subprocess.PIPE if capture else None,
+                process_group=None if terminal else 0,
+            )
+        asked.pass_on_to(child, terminal=terminal)
+        try:
+            out, err = child.communicate()
+        except BaseException:
+            end_tree(child.pid)
+            child.wait()
+            raise
+    if asked.numbers:
+        signal.raise_signal(asked.numbers[0])
+    return subprocess.CompletedProcess(words, child.returncode, out, err)
+
+
+class _Asked:
+    """The signals that asked this process to end while a program runs, and what they do to it."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self._child: subprocess.Popen[str] | None = None
+        self._terminal = False
+
+    def pass_on_to(self, child: subprocess.Popen[str], *, terminal: bool) -> None:
+        """Pass signals on to a program, also those that came while it was started."""
+        self._terminal = terminal
+        self._child = child
+        if self.numbers:
+            self._first(child)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if number == signal.SIGHUP and self.numbers:
+            return  # a terminal that is closed sends it twice: by its shell and by the kernel
+        self.numbers.append(number)
+        if self._child is None or self._child.returncode is not None:
+            return
+        if len(self.numbers) == 1:
+            self._first(self._child)
+        else:
+            end_tree(self._child.pid)
+
+    def _first(self, child: subprocess.Popen[str]) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be what has gone
+            print(STOPPING, file=sys.stderr, flush=True)
+        number = self.numbers[0]
+        if number == signal.SIGINT and self._terminal:
+            return  # it has got it itself
+        # Pulumi's engine stops for two of the three (pkg/backend/cancellation_scope.go).
+        child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+
+@contextmanager
+def _handled(handlers: Mapping[signal.Signals, _Asked | signal.Handlers]) -> Iterator[None]:
+    """Have signals handled so; only the main thread may say it, and only it gets them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@cache
+def _follows_its_parent() -> tuple[str, ...]:
+    """The words before a command that end it with its parent, on a system that has them."""
+    words = ("setpriv", "--pdeathsig", "TERM")
+    return words if output([*words, "true"]) is not None else ()
+
+
+def _in_foreground() -> bool:
+    """Whether the standard input is a terminal whose keys reach this process as signals."""
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
 def output(command: Sequence[str | Path], *, timeout: float = 30) -> str | None:
     """What a program prints, or nothing where it is absent, fails or takes too long."""
     try:
@@ -105,12 +227,49 @@ def start_time(pid: int) -> str | None:
 
     A process that was killed and that its parent has not asked for yet does not live any more.
     """
+    fields = _fields(pid)
+    return None if fields is None or fields[0] in "ZX" else fields[19]
+
+
+def started_at(pid: int) -> float | None:
+    """When a living process started, in seconds since 1970 by today's clock."""
+    ticks = start_time(pid)
+    if ticks is None:
+        return None
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return boot + int(ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def parent_of(pid: int) -> int | None:
+    """The process that started a process, or that took it over; nothing where it has ended."""
+    fields = _fields(pid)
+    return None if fields is None else int(fields[1])
+
+
+def _fields(pid: int) -> list[str] | None:
+    """The fields of a process behind its name (proc_pid_stat(5)), the state first."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the command before it may hold anything
-    return None if fields[0] in "ZX" else fields[19]
+    return text.rpartition(")")[2].split()  # the command before it may hold anything
+
+
+def descendants(pid: int) -> list[int]:
+    """The living processes that a process started, and those that these started."""
+    parents = {int(name): parent_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}
+    found, looked = [pid], 0
+    while looked < len(found):
+        found += [child for child, parent in parents.items() if parent == found[looked]]
+        looked += 1
+    return found[1:]
+
+
+def end_tree(pid: int) -> None:
+    """Kill a child of this process and all that it started, in whatever groups they are."""
+    for each in (pid, *descendants(pid)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
 
 
 def end_group(leader: int) -> None:

@@ -4,15 +4,21 @@ import json
 import os
 import re
 import secrets
+import shutil
+import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import libvirt
+from lab import command_line, libvirt
 from lab.cache import locked, write_atomically
+from lab.namespace import ENGINE_VARIABLE
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
+from lab.process import attended
 from lab.toolchain import Toolchain
 from spec.offer import OFFER_VARIABLE
 
@@ -20,10 +26,39 @@ SALT = re.compile(r"^encryptionsalt: .*\n?", re.MULTILINE)
 
 SECRETS = re.compile(r"^(encryptionsalt|secretsprovider): ", re.MULTILINE)
 
-TAKES_CONFIG_FILE = frozenset(
-    {"up", "update", "preview", "pre", "destroy", "dn", "down", "refresh", "config"}
-)
+UPDATES = frozenset({"up", "update", "destroy", "dn", "down", "refresh", "import", "watch"})
+"""The commands that write a stack's state step by step, under a lock."""
+
+TAKES_CONFIG_FILE = UPDATES | {"preview", "pre", "config", "logs"}
 """The commands with a ``--config-file`` option (``pulumi <command> --help``, 3.259)."""
+
+STATES_KEPT = 10
+"""How many of its earlier states a living stack keeps, in its history and in its backups."""
+
+STATE = re.compile(r"(.+)\.json(\.gz|\.zst)?")
+"""The file of a stack's state in a file backend, packed where somebody has asked for that."""
+
+ATTRIBUTES = ".attrs"
+"""The suffix of what a file backend notes of a file beside it."""
+
+BACKEND_SETTINGS = (
+    "PULUMI_DIY_BACKEND_",
+    "PULUMI_SELF_MANAGED_STATE_",
+    "PULUMI_RETAIN_CHECKPOINTS",
+    "PULUMI_DISABLE_CHECKPOINT_BACKUPS",
+)
+"""How a file backend keeps its states (sdk/go/common/env, 3.259, with the older names).
+
+In the lab's own backend states lie where this module looks for them.
+"""
+
+ENGINE_SETTINGS = (
+    "PULUMI_OPTION_",  # every option of every command: --target, --stack, --config-file
+    "PULUMI_SKIP_CHECKPOINTS",  # an update that is cut off would forget all that it has made
+    "PULUMI_ENABLE_STREAMING_JSON_PREVIEW",
+    "PULUMI_RUN_PROGRAM",
+)
+"""What would make an engine do something else than its command line says."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +85,31 @@ class Stack:
         return PROJECT / f"Pulumi.{self.name}.yaml"
 
     def environment(self) -> dict[str, str]:
-        """The environment of every ``pulumi``; a person's own backend or passphrase wins."""
+        """The environment of every ``pulumi``; a person's own backend or passphrase wins.
+
+        An SSH agent that does not answer is left out: the published command plugin would fail every
+        step, although each has its key.
+        """
         own = {"PULUMI_STACK": self.name, **(self.extra or {})}
-        if "PULUMI_BACKEND_URL" not in os.environ:
+        if self._own_backend:
             self.paths.backend.mkdir(parents=True, exist_ok=True)
             own["PULUMI_BACKEND_URL"] = f"file://{self.paths.backend}"
         if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys():
             own["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(self._passphrase())
-        return self.toolchain.environment() | own
+        dropped = ENGINE_SETTINGS + (BACKEND_SETTINGS if self._own_backend else ())
+        inherited = {
+            name: value
+            for name, value in self.toolchain.environment().items()
+            if not name.startswith(dropped)
+        }
+        if not _answers(inherited.get("SSH_AUTH_SOCK", "")):
+            inherited.pop("SSH_AUTH_SOCK", None)
+        return inherited | own
+
+    @property
+    def _own_backend(self) -> bool:
+        """Whether states are in the lab's own backend; ``./hardway env`` names that as well."""
+        return os.environ.get("PULUMI_BACKEND_URL") in (None, f"file://{self.paths.backend}")
 
     def _passphrase(self) -> Path:
         path = self.paths.state / "passphrase"
@@ -69,10 +121,9 @@ class Stack:
 
     def exists(self) -> bool:
         """Whether the stack has a state."""
-        if "PULUMI_BACKEND_URL" not in os.environ:
+        if self._own_backend:
             # Pulumi's own answer takes most of a second.
-            stacks = self.paths.backend / ".pulumi" / "stacks"
-            return any(stacks.glob(f"*/{self.name}.json"))
+            return self.name in stacks_with_state(self.paths)
         done = self._quietly("stack", "ls", "--json")
         return f'"name": "{self.name}"' in done.stdout
 
@@ -112,6 +163,25 @@ class Stack:
         """
         self._checked("stack", "rm", self.name, "--yes", "--preserve-config")
         self._salted().unlink(missing_ok=True)
+        if self._own_backend:
+            kept = self.paths.backend / ".pulumi"
+            for kind in ("backups", "history"):
+                for folder in kept.glob(f"{kind}/*/{self.name}"):
+                    shutil.rmtree(folder)
+            for file in kept.glob(f"stacks/*/{self.name}.json*"):
+                file.unlink()  # the last state but one, and what the backend notes of a file
+
+    def _forget_old_states(self) -> None:
+        """Keep the last of a stack's earlier states: each update writes two, with all keys."""
+        if not self._own_backend:
+            return
+        kept = self.paths.backend / ".pulumi"
+        for kind in ("backups/*/{}/*", "history/*/{}/*.history.*", "history/*/{}/*.checkpoint.*"):
+            # Their names end with nanoseconds since 1970, and the backend notes something of each.
+            found = sorted(p for p in kept.glob(kind.format(self.name)) if p.suffix != ATTRIBUTES)
+            for path in found[:-STATES_KEPT]:
+                path.unlink(missing_ok=True)
+                path.with_name(path.name + ATTRIBUTES).unlink(missing_ok=True)
 
     def _salted(self) -> Path:
         return self.paths.state / "config" / f"Pulumi.{self.name}.yaml"
@@ -119,43 +189,69 @@ class Stack:
     def pulumi(
         self, *arguments: str, capture: bool = False, cwd: Path = PROJECT
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``pulumi`` with the person's terminal (or captured) and return its result."""
-        words = list(arguments)
-        copy = (
-            bool(words and words[0] in TAKES_CONFIG_FILE)
-            and "--config-file" not in words
+        """Run ``pulumi`` with the person's terminal (or captured) and return its result.
+
+        Where it is asked to end it stops, saves its state, and only then this process ends too.
+        Raises a Problem if the stack's file was edited while ``pulumi`` changed it.
+        """
+        line = command_line.read(arguments)
+        with self._configured(line, cwd) as options:
+            done = attended(
+                [*self.enter, self.toolchain.pulumi, *_after_the_verb(line, arguments, options)],
+                environment=self.environment() | {ENGINE_VARIABLE: str(self.paths.state)},
+                directory=cwd,
+                capture=capture,
+            )
+        if line.verb in UPDATES:
+            self._forget_old_states()
+        return done
+
+    def at_home(self, line: command_line.CommandLine, cwd: Path = PROJECT) -> bool:
+        """Whether a command line means this project and not that of another folder (``-C``)."""
+        places = line.values("cwd")
+        return not places or (cwd / places[-1]).resolve() == self.file.parent.resolve()
+
+    @contextmanager
+    def _configured(self, line: command_line.CommandLine, cwd: Path) -> Iterator[tuple[str, ...]]:
+        """Give a command the stack's file with its salt, and take back what it changed there."""
+        if not (
+            line.verb in TAKES_CONFIG_FILE
+            and not line.has("config-file")
+            and self.at_home(line, cwd)
             and self._salted().is_file()
             and self.file.is_file()
             and not SECRETS.search(self.file.read_text())
-        )
-        if copy:
-            before = self._refresh_copy()
-            words += ["--config-file", str(self._salted())]
-        done = subprocess.run(
-            [*self.enter, str(self.toolchain.pulumi), *words],
-            env=self.environment(),
-            cwd=cwd,
-            text=True,
-            capture_output=capture,
-            check=False,
-        )
-        if copy:
-            self._take_back(before)
-        return done
+        ):
+            yield ()
+            return
+        salt = SALT.search(self._salted().read_text())
+        before = self.file.read_text()
+        given = before.rstrip("\n") + "\n" + (salt[0] if salt else "")
+        # A copy of its own for each command: another one may run at the same time.
+        with tempfile.TemporaryDirectory(dir=self._salted().parent) as folder:
+            copy = Path(folder, self.file.name)
+            write_atomically(copy, given.encode(), mode=0o600)
+            try:
+                yield (f"--config-file={copy}",)
+            finally:
+                self._take_back(before, given, copy.read_text())
 
-    def _refresh_copy(self) -> str:
-        salted = self._salted()
-        salt = SALT.search(salted.read_text())
-        text = self.file.read_text()
-        joined = text.rstrip("\n") + "\n" + (salt[0] if salt else "")
-        write_atomically(salted, joined.encode(), mode=0o600)
-        return text
-
-    def _take_back(self, before: str) -> None:
+    def _take_back(self, before: str, given: str, after: str) -> None:
         """``pulumi config set`` edits the copy: bring the edit, not the salt, to the checkout."""
-        after = SALT.sub("", self._salted().read_text())
-        if after.strip() != before.strip():
-            write_atomically(self.file, after.encode())
+        if after == given:
+            return
+        if not SALT.search(given) and (salt := SALT.search(after)):
+            write_atomically(self._salted(), salt[0].encode(), mode=0o600)
+        text = SALT.sub("", after)
+        if text.strip() == before.strip():
+            return
+        if self.file.read_text() != before:
+            raise Problem(
+                f"{self.file.name} was edited while pulumi changed it; your edit is kept, and what "
+                "pulumi would have written there is not",
+                "give the values of that command to ./hardway pulumi config set",
+            )
+        write_atomically(self.file, text.encode())
 
     def _quietly(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -174,6 +270,32 @@ class Stack:
             said = " ".join((done.stderr or done.stdout).split())
             words = " ".join(str(word) for word in arguments if not str(word).startswith("-"))
             raise Problem(f"pulumi {words} failed ({said})", "mend that and run it again")
+
+
+def _after_the_verb(
+    line: command_line.CommandLine, words: Sequence[str], options: Sequence[str]
+) -> list[str]:
+    """The words with options behind the verb: at their end there may be words after ``--``."""
+    if line.at is None:
+        return list(words)
+    return [*words[: line.at + 1], *options, *words[line.at + 1 :]]
+
+
+def _answers(agent: str) -> bool:
+    """Whether somebody listens at the socket of an SSH agent."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.settimeout(1)
+        try:
+            line.connect(agent)
+        except OSError:
+            return False
+    return True
+
+
+def stacks_with_state(paths: LabPaths) -> list[str]:
+    """The stacks in the lab's own backend, by name."""
+    states = (paths.backend / ".pulumi" / "stacks").rglob("*")
+    return sorted({found[1] for path in states if (found := STATE.fullmatch(path.name))})
 
 
 def stack_names() -> list[str]:

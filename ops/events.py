@@ -9,7 +9,7 @@ import json
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,19 @@ FIELDS = ("urn", "type", "op")
 
 
 @contextmanager
-def kept_events(target: Path) -> Iterator[Path]:
-    """Give the path for ``--event-log``; what is kept of the events is in ``target`` at once."""
+def kept_events(target: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Give the path for ``--event-log``; what is kept of the events is in ``target`` at once.
+
+    Where it cannot be written, as on a full disk, ``say`` gets the reason and there is no
+    ``target``: an update goes on without it.
+    """
     pipe = target.with_suffix(".pipe")
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe, 0o600)
     done = threading.Event()
     # Opened for writing as well: there is no end of file while the engine comes and goes.
     source = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    reader = threading.Thread(target=_keep, args=(source, target, done))
+    reader = threading.Thread(target=_read, args=(source, _Kept(target, say), done))
     reader.start()
     try:
         yield pipe
@@ -38,25 +42,54 @@ def kept_events(target: Path) -> Iterator[Path]:
         pipe.unlink(missing_ok=True)
 
 
-def _keep(source: int, target: Path, done: threading.Event) -> None:
+def _read(source: int, kept: "_Kept", done: threading.Event) -> None:
+    """Read to the end, whatever becomes of it: the engine waits while its pipe is full."""
     rest = b""
-    with target.open("w") as file:
-        while True:
-            more, _, _ = select.select([source], [], [], 0.2)
-            if not more:
-                if done.is_set():
-                    return
-                continue
-            *lines, rest = (rest + os.read(source, 2**16)).split(b"\n")
-            for line in lines:
-                if event := kept(line):
-                    file.write(json.dumps(event) + "\n")
-            file.flush()
+    kept.write(b"")
+    while True:
+        more, _, _ = select.select([source], [], [], 0.2)
+        if not more:
+            if done.is_set():
+                return
+            continue
+        *lines, rest = (rest + os.read(source, 2**16)).split(b"\n")
+        kept.write(b"".join(f"{json.dumps(event)}\n".encode() for event in _events(lines)))
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    return (event for line in lines if (event := kept(line)))
+
+
+class _Kept:
+    """The file of what is kept, as long as it can be written."""
+
+    def __init__(self, target: Path, say: Callable[[str], None]) -> None:
+        self._target = target
+        self._say = say
+        self._mode = "wb"
+
+    def write(self, text: bytes) -> None:
+        """Add to the file; after the first failure there is none, since half a file misleads."""
+        if not self._mode:
+            return
+        try:
+            with self._target.open(self._mode) as file:
+                file.write(text)
+            self._mode = "ab"
+        except OSError as error:
+            self._mode = ""
+            with suppress(OSError):
+                self._target.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._say(
+                    f"{self._target} cannot be written ({error.strerror}): what this update waits "
+                    "for is not kept"
+                )
 
 
 def kept(line: bytes) -> dict[str, Any] | None:
     """Of an event of the engine about a resource, its time, kind and names; else nothing."""
-    with suppress(ValueError):
+    with suppress(ValueError, LookupError, TypeError, AttributeError):  # of another version
         event = json.loads(line)
         for kind in KEPT:
             if metadata := event.get(kind, {}).get("metadata"):

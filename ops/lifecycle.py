@@ -20,13 +20,13 @@ from lab.offer import Phases, prepare_lab
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
 from lab.process import output
-from lab.stack import Stack, stack_in_lab
+from lab.stack import Stack, stack_in_lab, stacks_with_state
 from lab.watch import FirstBootWatch
 from ops import critical_path
 from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.events import kept_events
 from ops.recovery import going_on, recover
-from ops.stacks import StackOption, read_cluster, ready_stack, stacks_with_state
+from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.conditions import conditions
 from spec.cluster import Cluster
 
@@ -68,11 +68,12 @@ def up(
         events.unlink(missing_ok=True)
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
         words += ["--refresh"] if refresh else []
+        kept = kept_events(events, progress().say)
         with ExitStack() as during:
             if host is not None:
                 watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())
                 during.enter_context(watch)
-            words += ["--event-log", str(during.enter_context(kept_events(events)))]
+            words += ["--event-log", str(during.enter_context(kept))]
             status = going_on(
                 lambda: ready.pulumi(*words).returncode,
                 Consoles(paths.state / "console", _domains(cluster)),

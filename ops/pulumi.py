@@ -1,11 +1,36 @@
 """``pulumi`` as the lab runs it."""
 
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
+import yaml
 
+from lab import command_line, libvirt
+from lab.command_line import CommandLine
 from lab.paths import lab_paths
-from ops.stacks import PASSED_ON, ready_stack
+from lab.problem import Problem
+from lab.stack import TAKES_CONFIG_FILE, UPDATES, Stack
+from ops.display import progress
+from ops.reach import resources
+from ops.recovery import recover
+from ops.stacks import PASSED_ON, read_cluster, ready_stack
+from spec.cluster import SpecError, parse
+
+CLUSTER = "hardway:index:Cluster"
+SPECIFICATION = f"{CLUSTER}$pulumi-python:dynamic/hardway:Specification::specification"
+DISK = f"{CLUSTER}$hardway:index:Machine$libvirt:index/volume:Volume::{{machine}}-disk"
+"""How the names (URNs) of these resources end, after the stack and the project."""
+
+TARGETED = frozenset({"up", "update", "preview", "pre", "watch"})
+"""The commands that run the program and take ``--target`` and ``--exclude``."""
+
+FORGETTING = (("remove",), ("rm",), ("delete",))
+"""The names of the verb of ``pulumi state`` that takes a resource out of the state."""
 
 
 def register(app: typer.Typer) -> None:
@@ -15,11 +40,104 @@ def register(app: typer.Typer) -> None:
 
 def pulumi(
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on as they are.")] = None,
-    stack: Annotated[str, typer.Option(envvar="PULUMI_STACK", hidden=True)] = "dev",
 ) -> None:
     """Run `pulumi` with the lab's tools, state and network: `./hardway pulumi preview --diff`."""
+    words = arguments or []
+    line = command_line.read(words)
+    stack = line.stack or os.environ.get("PULUMI_STACK", "").rpartition("/")[2] or "dev"
     paths = lab_paths()
     ready = ready_stack(stack, paths)
-    if arguments and arguments[0] not in ("stack", "version", "plugin", "help"):
-        ready.create()
-    raise typer.Exit(ready.pulumi(*(arguments or [])).returncode)
+    if ready.at_home(line) and not line.has("help"):
+        if line.verb in TAKES_CONFIG_FILE and (ready.file.is_file() or not line.has("config-file")):
+            ready.create()
+        if refused := next(refusals(line, stack, lambda: _members(ready)), None):
+            raise refused
+        if line.verb in UPDATES and ready.exists():
+            recover(ready, libvirt.find(paths), progress().say)
+    raise typer.Exit(ready.pulumi(*words).returncode)
+
+
+def refusals(
+    line: CommandLine, stack: str, members: Callable[[], Sequence[str]]
+) -> Iterator[Problem]:
+    """What a command line would do past the refusals of a living cluster, which the engine asks.
+
+    It asks for what it looks at: not where the specification is left out, and not where a resource
+    is made anew although nothing of it has changed. ``members`` gives the names of etcd's members.
+    """
+    if line.verb in TARGETED:
+        yield from _past_the_specification(line, stack)
+    if line.verbs[:1] == ("state",) and line.verbs[1:2] in FORGETTING:
+        for pattern in line.verbs[2:]:
+            if _means(pattern, SPECIFICATION, stack):
+                yield Problem(
+                    "without the specification in the state nothing would be refused any more of "
+                    "what a living cluster cannot take",
+                    "leave it there; ./hardway down removes the whole stack",
+                )
+    if anew := _made_anew(line):
+        every = members()
+        for said, pattern in anew:
+            for member in every:
+                if _means(pattern, DISK.format(machine=member), stack):
+                    yield _lost(said, member, alone=len(every) == 1)
+
+
+def _members(stack: Stack) -> Sequence[str]:
+    """The members of etcd as they were applied last; without a state, of the stack's file."""
+    told = stack.pulumi("stack", "export", capture=True)
+    if told.returncode == 0:
+        for name, resource in resources(json.loads(told.stdout)):
+            if name == "specification":
+                with suppress(SpecError):  # of an older program, which allowed what this refuses
+                    return parse(yaml.safe_load(resource["inputs"]["spec"]), name="").etcd_members
+    return read_cluster(stack.name).etcd_members
+
+
+def _past_the_specification(line: CommandLine, stack: str) -> Iterator[Problem]:
+    only = [*line.values("target"), *line.values("target-replace")]
+    if only and not any(_means(pattern, SPECIFICATION, stack) for pattern in only):
+        said = "--target" if line.has("target") else "--target-replace"
+        yield Problem(
+            f"{said} without the specification goes past its check, which refuses what a living "
+            "cluster cannot take",
+            f"leave {said} out: what has not changed is left alone",
+        )
+    if any(_means(pattern, SPECIFICATION, stack) for pattern in line.values("exclude")):
+        yield Problem(
+            "--exclude of the specification goes past its check, which refuses what a living "
+            "cluster cannot take",
+            "exclude something else",
+        )
+
+
+def _made_anew(line: CommandLine) -> list[tuple[str, str]]:
+    """What a command line makes anew or removes by name: how it says it, and the pattern."""
+    if line.verbs[:2] == ("state", "taint"):
+        return [("state taint", urn) for urn in line.verbs[2:]]
+    options = ["replace", "target-replace"] if line.verb in TARGETED else []
+    if line.verb in ("destroy", "down", "dn"):
+        options = ["target"]
+    return [(f"--{option}", pattern) for option in options for pattern in line.values(option)]
+
+
+def _lost(said: str, member: str, *, alone: bool) -> Problem:
+    what = "all that the cluster knows" if alone else "what this member of etcd has agreed to"
+    return Problem(
+        f"{said} of the disk of {member} loses {what}: etcd's data are on it, and no member with "
+        "an empty disk can take its place in a living cluster yet",
+        "name a machine that is no member of etcd, or make the whole cluster anew with "
+        "./hardway down and ./hardway up",
+    )
+
+
+def _means(pattern: str, ending: str, stack: str) -> bool:
+    """Whether a URN, or a pattern of URNs as the engine reads it, means a resource.
+
+    ``*`` stands for anything but a colon and ``**`` for anything
+    (pkg/resource/deploy/deployment.go).
+    """
+    words = re.split(r"(\*\*|\*)", pattern)
+    kinds = {"**": ".*", "*": "[^:]*"}
+    expression = "".join(kinds.get(word) or re.escape(word) for word in words)
+    return bool(re.fullmatch(expression, f"urn:pulumi:{stack}::hardway::{ending}"))

@@ -13,16 +13,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lab import namespace
 from lab.connection import Libvirt, ask
 from lab.consoles import Consoles
 from lab.problem import Problem
-from lab.process import start_time
+from lab.process import started_at
 from lab.stack import Stack
 
 Say = Callable[[str], None]
 
 ENDS_WITHIN = 3.0
 """Seconds that a killed process may take until it is gone, its files written."""
+
+CLOCK_STEP = 60.0
+"""Seconds by which the host's clock may have been set while an update runs."""
 
 REMOVALS: dict[str, tuple[tuple[str, ...], ...]] = {
     # The first words may find nothing to end; the last ones take the name away.
@@ -35,8 +39,14 @@ REMOVALS: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def recover(stack: Stack, host: Libvirt | None, say: Say) -> None:
-    """Unlock a state whose update has died, and clear what that was in the middle of creating."""
+    """Unlock a state whose update has died, and clear what that was in the middle of creating.
+
+    What its engine started and left behind is ended.
+    """
     _unlock(stack, say)
+    if left := namespace.orphans(stack.paths):
+        say(f"an engine that was killed has left {len(left)} processes; they are ended")
+        namespace.end(stack.paths, left)
     told = stack.pulumi("stack", "export", capture=True)
     if told.returncode != 0:
         return
@@ -90,7 +100,7 @@ def _unlock(stack: Stack, say: Say) -> None:
             host, pid = str(holder["hostname"]), int(holder["pid"])
         except (OSError, ValueError, KeyError):
             continue
-        if host != socket.gethostname() or not _ended(pid):
+        if host != socket.gethostname() or not _ended(pid, lock.stat().st_mtime):
             raise Problem(
                 f"an update of the stack '{stack.name}' runs (process {pid} on {host})",
                 "wait until it has ended; if it has, say ./hardway pulumi cancel",
@@ -99,14 +109,28 @@ def _unlock(stack: Stack, say: Say) -> None:
         lock.unlink(missing_ok=True)
 
 
-def _ended(pid: int) -> bool:
-    """Whether a process has ended, waiting for one that was killed just now."""
+def _ended(pid: int, locked_at: float) -> bool:
+    """Whether the holder of a lock has ended, waiting for one that was killed just now.
+
+    After a reboot its number may be that of another process: one that is no ``pulumi``, or that
+    started after the lock was made.
+    """
     end = time.monotonic() + ENDS_WITHIN
-    while start_time(pid) is not None:
+    while _holds(pid, locked_at):
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
     return True
+
+
+def _holds(pid: int, locked_at: float) -> bool:
+    started = started_at(pid)
+    if started is None or started > locked_at + CLOCK_STEP:
+        return False
+    try:
+        return Path(f"/proc/{pid}/comm").read_text() == "pulumi\n"
+    except OSError:
+        return False
 
 
 def _remove(resource: Mapping[str, Any], host: Libvirt, say: Say) -> None:

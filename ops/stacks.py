@@ -64,8 +64,3 @@ def ready_stack(stack: str, paths: LabPaths) -> Stack:
     if stopped and read_cluster(stack).hypervisor is None:
         libvirt.start(paths, progress())
     return stack_in_lab(stack, paths, tools)
-
-
-def stacks_with_state(paths: LabPaths) -> list[str]:
-    """The stacks in the lab's own backend."""
-    return sorted(path.stem for path in (paths.backend / ".pulumi" / "stacks").glob("*/*.json"))

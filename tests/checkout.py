@@ -42,8 +42,8 @@ class Checkout:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--allow-empty", "--message", message)
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command there, in a home without a lab, with the cache that is there."""
+    def environment(self) -> dict[str, str]:
+        """A home without a lab, with the cache that is there."""
         home = self.state.parent
         home.mkdir(exist_ok=True)
         kept = {
@@ -51,16 +51,19 @@ class Checkout:
             for name, value in os.environ.items()
             if "PYTEST" not in name and not name.startswith(("PULUMI_", "HARDWAY_"))
         }
-        own = {
+        return kept | {
             "HOME": str(home),
             "XDG_CACHE_HOME": str(Cache().root.parent),
             "XDG_STATE_HOME": str(self.state),
             "HARDWAY_LAB": "checkout",
         }
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command there, in that environment."""
         return subprocess.run(
             words,
             cwd=self.folder,
-            env=kept | own,
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -254,6 +254,17 @@ func TestAgentOfTheEnvironmentIsUsed(t *testing.T) {
 	mustRun(t, newEngine(t), server.connection(values{"privateKey": nil}))
 }
 
+func TestAgentOfTheEnvironmentIsLeftAloneWhereAKeyOrAPasswordIsGiven(t *testing.T) {
+	server := startSSH(t)
+	t.Setenv("SSH_AUTH_SOCK", t.TempDir()+"/ended")
+	e := newEngine(t)
+	mustRun(t, e, server.connection())
+	mustRun(t, e, server.connection(values{"proxy": startSSH(t).connection()}))
+	guarded := startSSH(t, func(s *sshServer) { s.password = "open" })
+	mustRun(t, e, guarded.connection(values{"privateKey": nil, "password": "open"}))
+	mustFail(t, run(e, server.connection(values{"privateKey": nil})), "the SSH agent does not answer", "SSH_AUTH_SOCK")
+}
+
 func TestTimesBetweenAttemptsGrow(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)

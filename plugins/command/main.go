@@ -4,7 +4,8 @@
 // Names, defaults, and what create, update, replace and delete mean are those of the published
 // plugin, so a program behaves the same on either. What differs is only what made long updates
 // unsafe: connections are closed after each command, output lines may have any length, a custom
-// timeout or a cancelled update stops the command where it runs, and the plugin ends with its engine.
+// timeout or a cancelled update stops the command where it runs, the plugin ends with its engine, and
+// the agent of the environment is asked only where a login has neither a key nor a password.
 //
 // The engine starts it and speaks gRPC with it; `pulumi-resource-command -version` prints the version.
 package main

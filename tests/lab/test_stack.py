@@ -1,14 +1,17 @@
 """Stacks of the lab: their passphrase and salt stay out of the checkout, edits come into it."""
 
+import re
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lab.command_line import read
 from lab.paths import LabPaths
 from lab.problem import Problem
-from lab.stack import Stack
+from lab.stack import Stack, stacks_with_state
 from lab.toolchain import Toolchain
 
 pytestmark = pytest.mark.engine
@@ -90,3 +93,149 @@ def test_a_team_s_own_salt_is_left_as_it_is(stack: Stack, monkeypatch: pytest.Mo
 def test_a_stack_without_a_file_is_refused_with_those_there_are(stack: Stack) -> None:
     with pytest.raises(Problem, match=r"no Pulumi.other.yaml.*choose one of dev"):
         Stack("other", stack.paths, stack.toolchain).create()
+
+
+def test_settings_of_a_person_s_own_backends_do_not_hide_a_state(
+    stack: Stack, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PULUMI_DIY_BACKEND_GZIP", "PULUMI_SELF_MANAGED_STATE_GZIP"):
+        monkeypatch.setenv(name, "true")
+    monkeypatch.setenv("PULUMI_SKIP_CHECKPOINTS", "true")
+    monkeypatch.setenv("PULUMI_OPTION_STACK", "another")
+    stack.create()
+    stack.create()
+    pulumi(stack, "up", "--yes", "--skip-preview")
+    assert stack.exists()
+    assert stacks_with_state(paths) == ["dev"]
+    (state,) = (paths.backend / ".pulumi/stacks").rglob("dev.json")
+    assert state.is_file()
+    assert "PULUMI_SKIP_CHECKPOINTS" not in stack.environment()
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{paths.backend}")  # by ./hardway env
+    assert "PULUMI_DIY_BACKEND_GZIP" not in stack.environment()
+
+
+def test_a_state_that_was_packed_is_found(
+    stack: Stack, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr("lab.stack.BACKEND_SETTINGS", ())
+        older.setenv("PULUMI_DIY_BACKEND_GZIP", "true")
+        stack.create()
+        pulumi(stack, "up", "--yes", "--skip-preview")
+    assert [path.name for path in (paths.backend / ".pulumi/stacks").rglob("dev.json*z")]
+    assert stack.exists()
+    pulumi(stack, "preview", "--expect-no-changes")
+    pulumi(stack, "up", "--yes", "--skip-preview")
+    assert stacks_with_state(paths) == ["dev"]
+
+
+def test_the_backend_s_settings_are_a_person_s_own_where_the_backend_is(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}")
+    monkeypatch.setenv("PULUMI_DIY_BACKEND_GZIP", "true")
+    assert stack.environment()["PULUMI_DIY_BACKEND_GZIP"] == "true"
+
+
+def test_a_living_stack_keeps_its_last_states_and_a_dead_one_none(
+    stack: Stack, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.stack.STATES_KEPT", 2)
+    stack.create()
+    kept = paths.backend / ".pulumi"
+
+    def numbers(kind: str) -> list[int]:
+        names = [path.name for path in kept.glob(kind) if path.suffix != ".attrs"]
+        return sorted(int(re.findall(r"\d{15,}", name)[0]) for name in names)
+
+    pulumi(stack, "up", "--yes", "--skip-preview")
+    first = numbers("history/*/dev/*.checkpoint.json")
+    for size in "234":
+        stack.file.write_text(CONFIG.replace("1", size))
+        pulumi(stack, "up", "--yes", "--skip-preview")
+    for kind in (
+        "history/*/dev/*.checkpoint.json",
+        "history/*/dev/*.history.json",
+        "backups/*/dev/*",
+    ):
+        assert len(numbers(kind)) == 2
+    assert min(numbers("history/*/dev/*.checkpoint.json")) > max(first)
+    assert "4" in pulumi(stack, "stack", "output", "size").stdout
+    pulumi(stack, "stack", "history")
+    pulumi(stack, "destroy", "--yes", "--skip-preview")
+    stack.remove()
+    assert [path for path in kept.rglob("*") if path.is_file() and "dev" in path.name] == []
+
+
+def test_an_edit_while_pulumi_runs_is_kept(stack: Stack) -> None:
+    stack.create()
+    edited = CONFIG.replace("1", "3")
+    (stack.file.parent / "__main__.py").write_text(
+        PROGRAM + f"from pathlib import Path\nPath('Pulumi.dev.yaml').write_text({edited!r})\n"
+    )
+    pulumi(stack, "up", "--yes", "--skip-preview")
+    assert stack.file.read_text() == edited
+
+    # another command has run meanwhile, with the edit in its copy, before the next edit
+    later = CONFIG.replace("1", "4")
+    with stack._configured(read(["up"]), stack.file.parent):
+        stack.file.write_text(CONFIG.replace("1", "5"))
+        pulumi(stack, "config", "get", "small:size")
+        stack.file.write_text(later)
+    assert stack.file.read_text() == later
+
+
+def test_an_edit_that_meets_one_of_pulumi_is_kept_and_said(stack: Stack) -> None:
+    stack.create()
+    edited = CONFIG.replace("1", "3")
+    (stack.file.parent / "__main__.py").write_text(
+        PROGRAM + f"from pathlib import Path\nPath('Pulumi.dev.yaml').write_text({edited!r})\n"
+    )
+    with pytest.raises(Problem, match=r"Pulumi.dev.yaml was edited while pulumi changed it"):
+        pulumi(stack, "up", "--yes", "--skip-preview", "-c", "small:size=2")
+    assert stack.file.read_text() == edited
+    assert pulumi(stack, "stack", "output", "size").stdout.strip() == "2"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--non-interactive", "config", "set"),
+        ("--color", "never", "config", "set"),
+        ("-v", "1", "config", "--stack=dev", "set"),
+        ("-C", ".", "config", "set"),
+        ("--stack", "dev", "config", "set"),
+    ],
+)
+def test_the_salt_stays_out_of_the_checkout_wherever_the_verb_stands(
+    stack: Stack, words: tuple[str, ...]
+) -> None:
+    stack.create()
+    pulumi(stack, *words, "--secret", "small:hidden", "--", "-5")
+    text = yaml.safe_load(stack.file.read_text())
+    assert text.keys() == {"config"}
+    assert text["config"]["small:hidden"].keys() == {"secure"}
+    assert pulumi(stack, "config", "get", "small:hidden").stdout.strip() == "-5"
+
+
+def test_a_configuration_file_of_the_person_s_own_wins(stack: Stack, tmp_path: Path) -> None:
+    stack.create()
+    own = tmp_path / "own.yaml"
+    own.write_text(CONFIG.replace("1", "7"))
+    for words in ((f"--config-file={own}",), ("--config-file", str(own))):
+        done = pulumi(stack, "config", *words, "get", "small:size")
+        assert done.stdout.strip() == "7"
+    assert stack.file.read_text() == CONFIG
+
+
+def test_an_agent_that_does_not_answer_is_left_out(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "agent"
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+    assert "SSH_AUTH_SOCK" not in stack.environment()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+        agent.bind(str(path))
+        agent.listen()
+        assert stack.environment()["SSH_AUTH_SOCK"] == str(path)
+    assert "SSH_AUTH_SOCK" not in stack.environment(), "it has ended and left its socket"

@@ -4,6 +4,8 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from ops.events import kept, kept_events
 
 METADATA = {"op": "create", "urn": "urn:pulumi:dev::p::t::n", "type": "t"}
@@ -12,6 +14,10 @@ PRE = {
     "timestamp": 12,
     "resourcePreEvent": {"metadata": {**METADATA, "new": {"inputs": {"key": "value"}}}},
 }
+
+
+def unsaid(sentence: str) -> None:
+    pytest.fail(sentence)
 
 
 def test_names_operations_and_times_are_kept_and_values_are_not() -> None:
@@ -31,7 +37,7 @@ def test_what_a_plugin_prints_is_not_kept() -> None:
 def test_what_another_process_writes_arrives_whole_and_the_pipe_is_gone(tmp_path: Path) -> None:
     target = tmp_path / "events.json"
     lines = [json.dumps({**PRE, "timestamp": n, "more": "x" * 5000}) for n in range(200)]
-    with kept_events(target) as pipe:
+    with kept_events(target, unsaid) as pipe:
         assert pipe.stat().st_mode & 0o777 == 0o600
         with pipe.open("a") as log:
             subprocess.run(
@@ -45,6 +51,29 @@ def test_what_another_process_writes_arrives_whole_and_the_pipe_is_gone(tmp_path
 
 def test_an_engine_that_never_starts_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "events.pipe").write_text("left by one that was killed")
-    with kept_events(tmp_path / "events.json"):
+    with kept_events(tmp_path / "events.json", unsaid):
         pass
     assert (tmp_path / "events.json").read_text() == ""
+
+
+def test_a_full_disk_does_not_hold_up_the_engine(tmp_path: Path) -> None:
+    target = tmp_path / "events.json"
+    target.symlink_to("/dev/full")
+    said: list[str] = []
+    line = json.dumps({**PRE, "more": "x" * 5000}) + "\n"
+    with kept_events(target, said.append) as pipe, pipe.open("a") as log:
+        # More than a pipe holds: who writes would wait for ever if nobody read it.
+        subprocess.run(["cat"], input=line * 200, text=True, stdout=log, check=True, timeout=60)
+    (sentence,) = said
+    assert sentence.startswith(f"{target} cannot be written (No space left on device): ")
+    assert not target.is_symlink(), "half of the events would mislead"
+
+
+def test_an_event_of_an_unknown_form_does_not_hold_up_the_engine(tmp_path: Path) -> None:
+    target = tmp_path / "events.json"
+    strange = ["[]", "1", '{"resourcePreEvent": []}', '{"resourcePreEvent": {"metadata": {}}}']
+    strange.append('{"resourcePreEvent": {"metadata": {"op": "create"}}, "timestamp": 1}')
+    lines = "\n".join([*strange, json.dumps(PRE)] * 2000) + "\n"
+    with kept_events(target, unsaid) as pipe, pipe.open("a") as log:
+        subprocess.run(["cat"], input=lines, text=True, stdout=log, check=True, timeout=60)
+    assert len(target.read_text().splitlines()) == 2000

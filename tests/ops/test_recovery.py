@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -112,6 +113,28 @@ def test_an_update_that_runs_is_left_alone(stack: Stack, update: subprocess.Pope
         recover(stack, None, lambda said: pytest.fail(said))
     assert [path.read_bytes() for path in sorted(stack.paths.backend.rglob("*.json"))] == before
     assert update.poll() is None
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("program", "age"), [("sleep", 0), ("pulumi", 3600)])
+def test_a_lock_is_not_held_by_whatever_has_its_number_after_a_reboot(
+    stack: Stack, tmp_path: Path, program: str, age: int
+) -> None:
+    stack.create()
+    (tmp_path / program).symlink_to("/bin/sleep")
+    other = subprocess.Popen([tmp_path / program, "600"])
+    try:
+        lock = stack.paths.backend / ".pulumi/locks/organization/hardway/dev/lock.json"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.write_text(json.dumps({"pid": other.pid, "hostname": socket.gethostname()}))
+        os.utime(lock, (time.time() - age, time.time() - age))
+        said: list[str] = []
+        recover(stack, None, said.append)
+        assert said == [f"the update with the process {other.pid} has died; its lock is taken away"]
+        assert not lock.exists()
+    finally:
+        other.kill()
+        other.wait()
 
 
 DEATH = "[  333.7] Kernel panic - not syncing: Fatal exception in interrupt\r\n"

@@ -40,7 +40,8 @@ func (e *Endpoint) Annotate(a infer.Annotator) {
 	a.Describe(&e.Password, "The password to log in with.")
 	a.Describe(&e.PrivateKey, "The text of a private SSH key to log in with. It is tried before the password.")
 	a.Describe(&e.PrivateKeyPassword, "The password of the private key, if it has one.")
-	a.Describe(&e.AgentSocketPath, "The socket of an SSH agent. Defaults to the variable SSH_AUTH_SOCK where it is set.")
+	a.Describe(&e.AgentSocketPath, "The socket of an SSH agent. Defaults to the variable "+
+		"SSH_AUTH_SOCK where neither a key nor a password is given.")
 	a.Describe(&e.HostKey, "The public host key that the machine must show. Without it any key is accepted.")
 	a.Describe(&e.DialErrorLimit, "How many failed attempts to connect are followed by another one; -1 means all. Defaults to 10.")
 	a.Describe(&e.PerDialTimeout, "How many seconds one attempt to connect may take; 0 means any time. Defaults to 15.")

@@ -153,11 +153,7 @@ func (l *login) config(to *Endpoint) (*ssh.ClientConfig, error) {
 				return slices.Repeat([]string{*to.Password}, len(questions)), nil
 			}))
 	}
-	socket := os.Getenv("SSH_AUTH_SOCK")
-	if to.AgentSocketPath != nil {
-		socket = *to.AgentSocketPath
-	}
-	if socket != "" {
+	if socket := to.agentSocket(); socket != "" {
 		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			return nil, fmt.Errorf("the SSH agent does not answer: %w; "+
@@ -167,6 +163,18 @@ func (l *login) config(to *Endpoint) (*ssh.ClientConfig, error) {
 		config.Auth = append(config.Auth, ssh.PublicKeysCallback(agent.NewClient(conn).Signers))
 	}
 	return config, nil
+}
+
+// agentSocket is the socket of the agent to ask, or nothing. That of the environment is for a login
+// that has nothing else: a step that has its key must not depend on who is logged in where it runs.
+func (e *Endpoint) agentSocket() string {
+	if e.AgentSocketPath != nil {
+		return *e.AgentSocketPath
+	}
+	if e.PrivateKey != nil || e.Password != nil {
+		return ""
+	}
+	return os.Getenv("SSH_AUTH_SOCK")
 }
 
 func parsePrivateKey(text string, password *string) (ssh.Signer, error) {

@@ -1,0 +1,148 @@
+"""The command line of ``pulumi``, read as its own parser (cobra and pflag) reads it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+GLOBAL_SWITCHES = frozenset(
+    {
+        "disable-integrity-checking",
+        "emoji",
+        "fully-qualify-stack-names",
+        "help",
+        "logflow",
+        "logtostderr",
+        "non-interactive",
+        "version",
+    }
+)
+"""The options without a value that ``pulumi`` knows before a verb (``pulumi --help``, 3.259)."""
+
+WITH_VALUE = frozenset(
+    {
+        "color",
+        "config",
+        "config-file",
+        "copy-config-from",
+        "cwd",
+        "exclude",
+        "file",
+        "import-file",
+        "import-pending-creates",
+        "memprofilerate",
+        "message",
+        "otel-traces",
+        "override-env",
+        "parallel",
+        "parent",
+        "policy-pack",
+        "policy-pack-config",
+        "profiling",
+        "properties",
+        "provider",
+        "replace",
+        "save-plan",
+        "secrets-provider",
+        "stack",
+        "target",
+        "target-replace",
+        "tracing",
+        "type",
+        "verbose",
+    }
+)
+"""The options of the verbs of a stack whose value may be the next word."""
+
+LONG = {
+    "C": "cwd",
+    "Q": "fully-qualify-stack-names",
+    "c": "config",
+    "e": "emoji",
+    "h": "help",
+    "m": "message",
+    "p": "parallel",
+    "s": "stack",
+    "t": "target",
+    "v": "verbose",
+    "x": "exclude",
+}
+"""One-letter options that mean the same with each of those verbs."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The words for ``pulumi``, taken apart."""
+
+    verbs: tuple[str, ...]
+    """The words that are no option: the verb, then its own verb or arguments."""
+    options: tuple[tuple[str, str], ...]
+    """Long name and value of each option in order; the value of a switch is empty."""
+    at: int | None
+    """Where the verb is among the words."""
+
+    @property
+    def verb(self) -> str:
+        """The first verb, or nothing."""
+        return self.verbs[0] if self.verbs else ""
+
+    @property
+    def stack(self) -> str | None:
+        """The stack that is named, without its organization and project; the last one counts."""
+        named = self.values("stack")
+        return named[-1].rpartition("/")[2] if named else None
+
+    def has(self, name: str) -> bool:
+        """Whether an option is given."""
+        return any(option == name for option, _ in self.options)
+
+    def values(self, name: str) -> list[str]:
+        """The values of an option, in order."""
+        return [value for option, value in self.options if option == name]
+
+
+def read(words: Sequence[str]) -> CommandLine:
+    """Take a command line apart. No word is an error: ``pulumi`` itself refuses what it refuses.
+
+    Before the verb an option that is not a global switch takes the next word, whatever it is: so
+    does cobra, which looks for the verb before it knows the verb's own options.
+    """
+    verbs: list[str] = []
+    options: list[tuple[str, str]] = []
+    first: int | None = None
+    position = 0
+    while position < len(words):
+        word, at = words[position], position
+        position += 1
+        if word == "--":
+            verbs += words[position:]
+            break
+        if word == "-" or not word.startswith("-"):
+            first = at if first is None else first
+            verbs.append(word)
+            continue
+        found = _long(word) if word.startswith("--") else _short(word)
+        name, value = found[-1]
+        if value is None and _takes_next(name, before=first is None) and position < len(words):
+            value = words[position]
+            position += 1
+        options += [(each, given or "") for each, given in (*found[:-1], (name, value))]
+    return CommandLine(tuple(verbs), tuple(options), first)
+
+
+def _takes_next(name: str, *, before: bool) -> bool:
+    return name not in GLOBAL_SWITCHES if before else name in WITH_VALUE
+
+
+def _long(word: str) -> list[tuple[str, str | None]]:
+    name, equals, value = word[2:].partition("=")
+    return [(name, value if equals else None)]
+
+
+def _short(word: str) -> list[tuple[str, str | None]]:
+    """``-ys lab2``, ``-yslab2`` and ``-s=lab2``: switches, then at most one letter with a value."""
+    found: list[tuple[str, str | None]] = []
+    for at, letter in enumerate(word[1:], 1):
+        name, rest = LONG.get(letter, letter), word[at + 1 :]
+        if rest and (rest.startswith("=") or name in WITH_VALUE):
+            return [*found, (name, rest.removeprefix("="))]
+        found.append((name, None))
+    return found
