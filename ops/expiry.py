@@ -9,7 +9,13 @@ from typing import Any
 from cryptography import x509
 from rich.markup import escape
 
-from ops.reach import KEYS, kept_in
+from lab import toolchain
+from lab.cache import Cache
+from lab.paths import LabPaths
+from lab.problem import Problem
+from lab.stack import stack_in_lab
+from ops.display import progress
+from ops.reach import KEYS, kept_in, state_of
 from preview.kinds import AUTHORITIES, CERTIFICATES
 
 SOON = timedelta(days=30)
@@ -45,6 +51,24 @@ def ending(state: Mapping[str, Any], now: datetime) -> tuple[Ending, ...]:
 def ending_soon(state: Mapping[str, Any]) -> tuple[Ending, ...]:
     """``ending`` by this computer's clock."""
     return ending(state, datetime.now(UTC))
+
+
+def in_lab(stacks: Sequence[str], paths: LabPaths) -> tuple[list[str], bool]:
+    """A line for each stack whose state cannot be read and each certificate that ends soon.
+
+    And whether there is such a certificate.
+    """
+    said, warned, now = [], False, datetime.now(UTC)
+    for name in stacks:
+        try:
+            tools = toolchain.prepare(Cache(), paths, progress())
+            found = ending_soon(state_of(stack_in_lab(name, paths, tools)))
+        except Problem as problem:
+            said.append(f"{name}: not known, since {problem.what}")
+            continue
+        warned = warned or bool(found)
+        said += [f"{name}: {one.sentence(now)}" for one in found]
+    return said, warned
 
 
 def lines(found: Sequence[Ending], option: str) -> Iterator[str]:

@@ -150,6 +150,7 @@ def test_status_of_an_empty_lab_says_so(tmp_path: Path) -> None:
     done = hardway("status", XDG_STATE_HOME=str(tmp_path), HARDWAY_LAB="empty")
     assert done.returncode == 0, done.stderr
     assert "none runs" in done.stdout
+    assert re.search(r"certificates\W+none ends soon", done.stdout)
 
 
 def test_every_command_that_the_documents_name_is_there() -> None:

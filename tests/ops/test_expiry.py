@@ -10,10 +10,12 @@ from certs.authority import issued
 from certs.bundle import Bundle
 from certs.renewal import decided_authorities, renewed_authorities
 from certs.table import Authority, held_by
-from ops.expiry import ending
+from lab.stack import Stack
+from ops.expiry import ending, in_lab
 from preview.kinds import AUTHORITIES, CERTIFICATES
 from tests.certs.clusters import SINGLE
 from tests.ops.exported import exported
+from tests.ops.test_reach import KEYS, up
 
 MADE = datetime(2030, 1, 1, tzinfo=UTC)
 AUTHORITIES_OF_IT = renewed_authorities(None, decided_authorities(None, MADE), MADE)
@@ -50,3 +52,19 @@ def test_authorities_end_as_well(state: dict[str, Any]) -> None:
 
 def test_a_stack_without_keys_has_no_certificate() -> None:
     assert ending({"deployment": {"resources": None}}, MADE) == ()
+
+
+@pytest.mark.engine
+def test_status_reads_the_states_of_the_lab(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real keys in a real state: only the clock is another."""
+    stack.create()
+    assert up(stack, KEYS) == 0
+    assert in_lab(["dev"], stack.paths) == ([], False)
+    monkeypatch.setattr("ops.expiry.SOON", timedelta(days=400))
+    every, warned = in_lab(["dev"], stack.paths)
+    assert any(line.startswith("dev: admin of people ends on ") for line in every)
+    assert warned
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
+    (said,), warned = in_lab(["dev"], stack.paths)
+    assert said.startswith("dev: not known, since pulumi stack export failed (")
+    assert not warned
