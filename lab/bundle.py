@@ -1,8 +1,9 @@
 """The bundle: everything that a stack needs in one file, for a machine without any network.
 
 A plain tar. Its first member, ``manifest/<sha256 of itself>.json``, lists what follows; then comes
-every file as ``sha256/<digest>``. So each byte that enters a store has been checked against a
-digest, wherever the file was copied in between.
+every file as ``sha256/<digest>``. So each byte that enters a store has been checked against the
+manifest's digest, which the export prints: whoever gives the same one to the import knows that
+nobody changed the file in between.
 """
 
 import hashlib
@@ -57,6 +58,15 @@ class BundleManifest(BaseModel):
     sizes: Mapping[Digest, int]
     """Every file that follows, in its order, with its length in bytes."""
 
+    def content(self) -> bytes:
+        """The member's bytes."""
+        return self.model_dump_json(indent=1).encode()
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of the manifest, which stands for every byte of the bundle."""
+        return hashlib.sha256(self.content()).hexdigest()
+
     def named(self, digest: str) -> str:
         """What people call the file with this digest."""
         names = (
@@ -95,8 +105,8 @@ def export(
                 with tarfile.open(
                     fileobj=output, mode="w:", format=tarfile.USTAR_FORMAT
                 ) as archive:
-                    content = bundle.model_dump_json(indent=1).encode()
-                    name = f"manifest/{hashlib.sha256(content).hexdigest()}.json"
+                    content = bundle.content()
+                    name = f"manifest/{bundle.digest}.json"
                     _add(archive, name, io.BytesIO(content), len(content))
                     for digest, size in bundle.sizes.items():
                         task.note(bundle.named(digest))
@@ -120,11 +130,16 @@ def _add(archive: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> N
 # -- import ------------------------------------------------------------------------------------
 
 
-def import_bundle(path: Path, store: Store, progress: Progress) -> BundleManifest:
+def import_bundle(
+    path: Path, store: Store, progress: Progress, *, digest: str | None
+) -> BundleManifest:
     """Put a bundle's artifacts into the store, once every byte of the file is checked.
 
-    Raises a Problem that names the damaged artifact, and then nothing was imported; the same where
-    the bundle is for another architecture or was made by a Hardway with other sources.
+    ``digest`` is the one that the export printed. With None built programs are whatever the file
+    says, since their bytes are known nowhere else; official ones have pinned digests. Raises a
+    Problem that names the damaged artifact, and then nothing was imported; the same where the
+    bundle has another digest, is for another architecture or was made by a Hardway with other
+    sources.
     """
     cache = store.cache
     with (
@@ -133,7 +148,7 @@ def import_bundle(path: Path, store: Store, progress: Progress) -> BundleManifes
         cache.work() as scratch,
         _opened(path) as archive,
     ):
-        bundle = _manifest(archive, path)
+        bundle = _manifest(archive, path, digest)
         known = _known(bundle, path, store)
         cache.room(sum(bundle.sizes.values()) // 2**20 + 1, f"importing {path}")
         for digest in bundle.sizes:
@@ -154,14 +169,21 @@ def _opened(path: Path) -> tarfile.TarFile:
         raise Problem(f"{path} cannot be read ({error.strerror})", "give another file") from error
 
 
-def _manifest(archive: tarfile.TarFile, path: Path) -> BundleManifest:
+def _manifest(archive: tarfile.TarFile, path: Path, digest: str | None) -> BundleManifest:
     member = _next(archive)
     folder, _, name = (member.name if member else "").partition("/")
     if member is None or folder != "manifest" or member.size > LARGEST_MANIFEST:
         raise Problem(f"{path} is no bundle", _EXPORT)
     content = b"".join(_blocks(archive, member))
-    if name != f"{hashlib.sha256(content).hexdigest()}.json":
+    found = hashlib.sha256(content).hexdigest()
+    if name != f"{found}.json":
         raise _damaged(path, "its manifest", "its bytes are not those of its digest")
+    if digest is not None and digest != found:
+        raise Problem(
+            f"{path} is another bundle than the one with the digest {digest}: it has {found}, and "
+            "nothing was imported",
+            "bring the file that was exported, or the digest that its export printed",
+        )
     try:
         return BundleManifest.model_validate_json(content)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 
@@ -10,6 +11,7 @@ import typer
 
 from lab.problem import Problem
 from ops.display import stderr
+from ops.exit_codes import failure
 
 
 class Interrupted(BaseException):
@@ -82,24 +84,30 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Run the command line; a Problem becomes its sentence and exit code 1."""
+    """Run the command line; a Problem becomes its sentence and ``exit_codes.failure``."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
-    register(sys.argv[1:])
+    words = sys.argv[1:]
+    register(words)
     try:
         app(prog_name="hardway")
     except Problem as problem:
         stderr.print(f"[bold red]Error:[/] {_escaped(str(problem))}")
-        return 1
+        return failure(words)
     except OSError as error:
         if error.errno is None:
-            raise
+            traceback.print_exc()
+            return failure(words)
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
         stderr.print(f"[bold red]Error:[/] {_escaped(what)}: mend that and run the same again.")
-        return 1
+        return failure(words)
     except Interrupted:
         stderr.print("Interrupted; the same command goes on from here.")
         return 130
+    except Exception:
+        # Python's own exit code would say of the cluster what is true of this command alone.
+        traceback.print_exc()
+        return failure(words)
     return 0
 
 

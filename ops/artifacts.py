@@ -1,5 +1,6 @@
 """``./hardway artifacts``: the store of binaries and image archives."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,8 @@ digest, a build from Go modules. Only what is asked for is fetched or built, for
 architecture, and every byte is checked against its digest before it is used.
 
 **For a machine without any network:** `./hardway artifacts export stack.tar` where there is one,
-carry the file over, then `./hardway artifacts import stack.tar`.
+carry the file over, then `./hardway artifacts import stack.tar --digest DIGEST` with the digest
+that the export printed.
 """,
 )
 
@@ -114,15 +116,42 @@ def export_(
     """
     bundle = export_bundle(file, _store(), _versions(kubernetes), progress(), runtime)
     stdout.print(f"{file}: {len(bundle.sizes)} files, {file.stat().st_size // 2**20} MiB")
+    stdout.print("Its digest, which the import asks for and which must not travel with the file:")
+    stdout.print(bundle.digest)
 
 
 @app.command("import")
-def import_(file: File) -> None:
+def import_(
+    file: File,
+    digest: Annotated[
+        str | None, typer.Option(metavar="DIGEST", help="What the export printed.")
+    ] = None,
+    without_digest: Annotated[
+        bool,
+        typer.Option(
+            "--without-digest",
+            help="Take whatever is in the file: who could change it decides what machines run.",
+        ),
+    ] = False,
+) -> None:
     """Take a bundle into the store. No network is needed, and every byte is checked first.
 
-    Example: `./hardway artifacts import /media/stick/stack.tar`
+    Example: `./hardway artifacts import /media/stick/stack.tar --digest 3f2a...` with all of it
     """
-    bundle = import_bundle(file, _store(), progress())
+    if digest is None and not without_digest:
+        raise Problem(
+            f"nobody says which bundle {file} must be, and built programs in it are known by "
+            "nothing else",
+            "give the digest that the export printed with --digest, or say --without-digest where "
+            "you trust the file as it is",
+        )
+    if digest is not None and without_digest:
+        raise Problem("--digest and --without-digest contradict each other", "give one of them")
+    if digest is not None and not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise Problem(
+            f"--digest {digest} is no sha256", "give all 64 digits that the export printed"
+        )
+    bundle = import_bundle(file, _store(), progress(), digest=digest and digest.lower())
     stdout.print(f"{len(bundle.sizes)} files are in the store")
 
 

@@ -22,7 +22,7 @@ from lab.problem import full_disk_told
 from lab.process import output as printed_by
 from ops.display import progress, stdout
 from ops.evidence import API, SECONDS, Question, logs, questions, without_values
-from ops.reach import kept_kubeconfig, reach, resources, secrets_of, state_of
+from ops.reach import kept_kubeconfig, reach, resources, secrets_of
 from ops.redaction import Redaction
 from ops.stacks import StackOption
 from plan.cluster import node_plan
@@ -73,7 +73,7 @@ def diagnose(
     before you give it away: addresses, names and your pods' arguments are in it.
     """
     reached = reach(stack)
-    state = state_of(reached.stack)
+    state = reached.state
     kubeconfig = reached.access.kubeconfig or kept_kubeconfig(reached.spec, state)
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     collected = collect(

@@ -26,6 +26,16 @@ def condition_line(name: str, waits_for: str, *, holds: bool) -> str:
     return f"{mark}  [bold]{name}[/]: {escape(waits_for)}"
 
 
+def option_of(stack: str) -> str:
+    """What names a stack in a command for people: nothing for the default one."""
+    return "" if stack == "dev" else f" --stack {stack}"
+
+
+def unapplied_line(sentence: str | None) -> list[str]:
+    """A line where the stack's file does not say what was applied, else none."""
+    return [f"[yellow]note[/]     {escape(sentence)}"] if sentence else []
+
+
 class _LiveTask:
     def __init__(self, bars: Bars, identifier: TaskID) -> None:
         self._bars = bars

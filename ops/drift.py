@@ -3,20 +3,23 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping
-from enum import IntEnum
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from lab.problem import Problem
-from ops.display import stdout
-from ops.reach import AUTHORITIES, KEYS, reach, resources, revealed, state_of
+from ops import expiry
+from ops.display import option_of, stdout, unapplied_line
+from ops.exit_codes import ExitCode
+from ops.reach import AUTHORITIES, KEYS, kept_in, reach
 from ops.stacks import StackOption
 from plan.cluster import cluster_plan
 from plan.held import Difference, compared, held, secret_digests
 from plan.material import kept_material
+from preview import kinds
 from probe.machines import Unreachable
 from probe.observation import Wanted, everywhere
 from spec.cluster import Cluster, SpecError
@@ -24,12 +27,12 @@ from spec.cluster import Cluster, SpecError
 Found = Mapping[str, tuple[Difference, ...] | Unreachable]
 
 
-class Verdict(IntEnum):
-    """What became of the question; the exit code."""
+class Verdict(Enum):
+    """What became of the question."""
 
-    CLEAN = 0
-    DRIFTED = 1
-    UNKNOWN = 2
+    CLEAN = ExitCode.WELL
+    DRIFTED = ExitCode.WRONG
+    UNKNOWN = ExitCode.UNASKED
 
 
 def register(app: typer.Typer) -> None:
@@ -41,28 +44,42 @@ def drift(
     stack: StackOption = "dev",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Compare every machine with its plan, changing nothing: files, services, programs, settings.
+    """Compare every machine with what was applied, changing nothing.
 
-    Exit code 0: no drift. 1: a machine is not as its plan says. 2: a machine could not be asked.
-    What others own, such as a certificate that the kubelet rotates, is no drift.
+    Files, services, programs, kernel settings. What the stack's file says since, and what others
+    own, such as what a kubelet writes, is no drift. Certificates that end within 30 days are named.
+
+    Exit code 0: all is as it was applied. 1: a machine has drifted. 2: none has, and a certificate
+    ends within 30 days. 3: a machine does not answer, or nothing can be asked at all, since the lab
+    does not run or the stack is not up.
+
+    Examples: `./hardway drift`, for programs `./hardway drift --json`
     """
     reached = reach(stack)
     try:
-        wanted = wanted_of(reached.spec, state_of(reached.stack))
+        wanted = wanted_of(reached.spec, reached.state)
     except SpecError as error:
         raise Problem(str(error), "change it and run the same command again") from error
     up = {name: one for name, one in wanted.items() if name in reached.access.machines}
     asked = asyncio.run(everywhere(reached.access, up))
     found = {name: asked.get(name, Unreachable("it is not up yet")) for name in wanted}
-    result = verdict(found)
+    ending = expiry.ending_soon(reached.state)
     if as_json:
-        print(json.dumps(told(found), indent=1))
+        more = {"certificates": expiry.told(ending), "unapplied": reached.unapplied}
+        print(json.dumps(told(found) | more, indent=1))
     else:
-        stdout.print(
-            "\n".join(lines(found, {name: len(one.items) for name, one in wanted.items()}))
-        )
-        stdout.print("\n".join(_next(result, "" if stack == "dev" else f" --stack {stack}")))
-    raise typer.Exit(int(result))
+        result, option = verdict(found), option_of(stack)
+        counts = {name: len(one.items) for name, one in wanted.items()}
+        every = [*lines(found, counts), *_next(result, option), *expiry.lines(ending, option)]
+        stdout.print("\n".join([*every, *unapplied_line(reached.unapplied)]))
+    raise typer.Exit(int(exit_code(verdict(found), ending)))
+
+
+def exit_code(result: Verdict, ending: Sequence[expiry.Ending]) -> ExitCode:
+    """The exit code: of a certificate it says something only where no machine has drifted."""
+    if result is Verdict.CLEAN and ending:
+        return ExitCode.WARNED
+    return result.value
 
 
 def wanted_of(spec: Cluster, state: Mapping[str, Any]) -> dict[str, Wanted]:
@@ -71,14 +88,15 @@ def wanted_of(spec: Cluster, state: Mapping[str, Any]) -> dict[str, Wanted]:
     Raises SpecError where there is no plan. Of a machine without keys no secret file is compared
     with success, since it was not made yet.
     """
-    kept = {name: revealed(one.get("outputs", {})).get("kept") for name, one in resources(state)}
+    authorities = kept_in(state, kinds.AUTHORITIES).get(AUTHORITIES)
+    kept = kept_in(state, kinds.CERTIFICATES)
     plan, every = cluster_plan(spec), {}
     for node in spec.machines:
         whole = compared(spec, plan, node)
         keys = kept.get(f"{node}{KEYS}")
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")
-        if keys and kept.get(AUTHORITIES):
-            digests = secret_digests(whole, kept_material(spec.name, kept[AUTHORITIES], keys))
+        if keys and authorities:
+            digests = secret_digests(whole, kept_material(spec.name, authorities, keys))
         every[node] = Wanted(items=held(whole), secrets=digests)
     return every
 

@@ -25,6 +25,7 @@ from lab.watch import FirstBootWatch
 from ops import critical_path
 from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.events import kept_events
+from ops.exit_codes import ExitCode
 from ops.recovery import going_on, recover
 from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.conditions import conditions
@@ -204,16 +205,25 @@ def stop_lab(paths: LabPaths) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show what runs: libvirt, machines, mirror, processes, stacks and sizes."""
+    """Show what runs: libvirt, machines, mirror, processes, stacks, sizes, and what ends soon.
+
+    Exit code 2: a certificate of a stack ends within 30 days.
+
+    Examples: `./hardway status`, for programs `./hardway status --json`
+    """
+    from ops import expiry  # reads keys, which nothing else here needs
+
     paths = lab_paths()
-    facts = _facts(paths)
+    ending, warned = expiry.in_lab(stacks_with_state(paths), paths)
+    facts = _facts(paths) | {"certificates": ending or "none ends soon"}
     if as_json:
         print(json.dumps(facts, indent=1))
-        return
+        raise typer.Exit(int(ExitCode.WARNED if warned else ExitCode.WELL))
     table = Table("what", "state", show_header=False)
     for key, value in facts.items():
         table.add_row(key, "\n".join(value) if isinstance(value, list) else str(value))
     stdout.print(table)
+    raise typer.Exit(int(ExitCode.WARNED if warned else ExitCode.WELL))
 
 
 def _facts(paths: LabPaths) -> dict[str, str | list[str]]:

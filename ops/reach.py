@@ -4,9 +4,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from certs.ssh import derived_key_pair
 from lab import libvirt, toolchain
@@ -15,12 +17,13 @@ from lab.namespace import exists, namespace_path
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
 from lab.stack import Stack, offer_path, stack_in_lab
-from ops.display import progress
+from ops.display import option_of, progress
 from ops.stacks import read_cluster
 from plan.material import admin_kubeconfig
+from preview import kinds
 from preview.registration import SIGNATURE
 from probe.access import Access, MachineAccess
-from spec.cluster import Cluster, SpecError
+from spec.cluster import ArtifactSource, Cluster, SpecError, parse
 from spec.offer import read_offer, with_offer
 
 INSIDE = "HARDWAY_INSIDE"
@@ -37,9 +40,15 @@ class Reached:
     """A cluster that can be spoken to."""
 
     spec: Cluster
-    """What the stack's file says, and what the lab offers where it leaves that open."""
+    """What was applied last, which the stack's file may have left behind since. Where the machines
+    run and which bytes they take is not part of that: the file and the lab's offer say it. Before
+    anything was applied, all of it is what the file says."""
     access: Access
     stack: Stack
+    state: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """As ``state_of`` gives it, with secrets shown."""
+    unapplied: str | None = None
+    """A sentence without its full stop where the stack's file does not say what was applied."""
 
 
 def reach(stack: str) -> Reached:
@@ -47,17 +56,93 @@ def reach(stack: str) -> Reached:
 
     With a private libvirt that is the lab's network namespace: if this process is not in it, the
     same command is started again there and this call does not return. Raises a Problem where the
-    stack is not up or its lab does not run.
+    stack is not up or its lab does not run, and where nothing was applied and its file has a
+    mistake.
     """
-    spec, paths = read_cluster(stack), lab_paths()
-    if spec.hypervisor is None:
+    paths = lab_paths()
+    written = _Written.of(stack)
+    if written.in_lab(paths):
         _come_inside(stack, paths)
-    return _opened(stack, spec, paths)
+    return _opened(written, paths)
 
 
 def opened(stack: str) -> Reached:
     """``reach`` for a verb that asks no machine: the process stays where it is."""
-    return _opened(stack, read_cluster(stack), lab_paths())
+    return _opened(_Written.of(stack), lab_paths())
+
+
+# -- what it should be ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """The stack's file, which may be half edited while the cluster runs."""
+
+    stack: str
+    spec: Cluster | None
+    fault: Problem | None
+    """Why there is no spec."""
+
+    @staticmethod
+    def of(stack: str) -> "_Written":
+        try:
+            return _Written(stack=stack, spec=read_cluster(stack), fault=None)
+        except Problem as fault:
+            return _Written(stack=stack, spec=None, fault=fault)
+
+    def in_lab(self, paths: LabPaths) -> bool:
+        """Whether the lab makes the machines: it has made the stack an offer if it ever did."""
+        if self.spec is None:
+            return offer_path(paths, self.stack).is_file()
+        return self.spec.hypervisor is None
+
+    def demanded(self) -> Cluster:
+        """The spec. Raises a Problem where there is none."""
+        if self.spec is None:
+            assert self.fault is not None
+            raise self.fault
+        return self.spec
+
+    def against(self, applied: Cluster) -> str | None:
+        """A sentence where the file does not say what was applied."""
+        file = f"Pulumi.{self.stack}.yaml"
+        if self.spec is None:
+            assert self.fault is not None
+            return f"{file} cannot be compared with what was applied ({self.fault.what})"
+        if _without_place(self.spec) == _without_place(applied):
+            return None
+        shows = f"./hardway preview --live{option_of(self.stack)}"
+        return f"{file} has changes that were not applied: {shows} shows them"
+
+
+def applied(state: Mapping[str, Any]) -> Cluster | None:
+    """What was applied last, without where machines run and which bytes they take.
+
+    From an exported state (``components.specification`` keeps it); None where nothing was applied.
+    Raises SpecError where it was by a program that allowed what this one refuses.
+    """
+    for _, resource in resources(state):
+        if resource["type"] == kinds.SPECIFICATION:
+            return parse(yaml.safe_load(resource["outputs"]["spec"]), name="")
+    return None
+
+
+def _without_place(spec: Cluster) -> Cluster:
+    """A spec with only what the state keeps of it."""
+    machines = {
+        name: one.model_copy(update={"hypervisor": None}) for name, one in spec.machines.items()
+    }
+    return spec.model_copy(
+        update={"hypervisor": None, "artifacts": ArtifactSource(), "machines": machines}
+    )
+
+
+def _with_place(spec: Cluster, written: Cluster | None) -> Cluster:
+    """A spec of the state, with the rest of it as the stack's file says it."""
+    if written is None:
+        return spec
+    rest = {"hypervisor": written.hypervisor, "artifacts": written.artifacts}
+    return spec.model_copy(update=rest)
 
 
 # -- where ---------------------------------------------------------------------------------------
@@ -102,46 +187,68 @@ def _inside(namespace: Path) -> bool:
 # -- what opens it -------------------------------------------------------------------------------
 
 
-def _opened(name: str, own: Cluster, paths: LabPaths) -> Reached:
+def _opened(written: _Written, paths: LabPaths) -> Reached:
+    name = written.stack
+    if "PULUMI_BACKEND_URL" not in os.environ and not paths.backend.is_dir():
+        raise written.fault or _not_up(name)
+    stack = stack_in_lab(name, paths, toolchain.prepare(Cache(), paths, progress()))
+    try:
+        state = state_of(stack)
+    except _NotUp:
+        raise written.fault or _not_up(name) from None
+    try:
+        found = applied(state)
+        unapplied = written.against(found) if found else None
+    except SpecError as error:
+        found = None
+        unapplied = (
+            f"what was applied is not what this checkout takes ({' '.join(str(error).split())})"
+        )
+    spec = _with_place(found, written.spec) if found else written.demanded()
     offer = offer_path(paths, name)
     try:
-        spec = with_offer(own, read_offer(offer) if offer.is_file() else None)
+        spec = with_offer(spec, read_offer(offer) if offer.is_file() else None)
     except SpecError as error:
         what, _, remedy = str(error).rpartition("; ")
         raise Problem(what, remedy) from error
-    if "PULUMI_BACKEND_URL" not in os.environ and not paths.backend.is_dir():
-        raise _not_up(name)
-    stack = stack_in_lab(name, paths, toolchain.prepare(Cache(), paths, progress()))
-    outputs = _told(stack, "output", "--json", "--show-secrets")
-    if "nodes" in outputs:
-        access = Access.from_outputs(outputs)
-    else:
-        # Outputs come with the first update that succeeds; the keys are there from its beginning.
-        access = kept_access(spec, state_of(stack))
+    outputs = outputs_of(state)
+    # Outputs come with the first update that succeeds; the keys are there from its beginning.
+    access = Access.from_outputs(outputs) if "nodes" in outputs else kept_access(spec, state)
     if not access.machines:
         raise _not_up(name)
-    return Reached(spec=spec, access=access, stack=stack)
+    return Reached(spec=spec, access=access, stack=stack, state=state, unapplied=unapplied)
+
+
+class _NotUp(Problem):
+    """The stack has no state."""
 
 
 def _not_up(name: str) -> Problem:
-    return Problem(f"the stack '{name}' is not up", f"bring it up with ./hardway up --stack {name}")
-
-
-def _told(stack: Stack, *words: str) -> dict[str, Any]:
-    """What ``pulumi stack`` says in JSON. Raises a Problem with its last words where it fails."""
-    done = stack.pulumi("stack", *words, capture=True)
-    if done.returncode == 0:
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
-    said = " ".join(done.stderr.split())
-    if "no stack" in said:
-        raise _not_up(stack.name)
-    raise Problem(f"pulumi stack {words[0]} failed ({said})", "mend that and run it again")
+    return _NotUp(f"the stack '{name}' is not up", f"bring it up with ./hardway up --stack {name}")
 
 
 def state_of(stack: Stack) -> dict[str, Any]:
-    """The state of a stack as ``pulumi stack export`` gives it, with its secrets shown."""
-    return _told(stack, "export", "--show-secrets")
+    """The state of a stack as ``pulumi stack export`` gives it, with its secrets shown.
+
+    Raises a Problem with Pulumi's last words where it fails.
+    """
+    done = stack.pulumi("stack", "export", "--show-secrets", capture=True)
+    if done.returncode == 0:
+        state: dict[str, Any] = json.loads(done.stdout)
+        return state
+    said = " ".join(done.stderr.split())
+    if "no stack" in said:
+        raise _not_up(stack.name)
+    raise Problem(f"pulumi stack export failed ({said})", "mend that and run it again")
+
+
+def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of a stack's last update that succeeded, from an exported state."""
+    for _, resource in resources(state):
+        if resource["type"] == "pulumi:pulumi:Stack":
+            outputs: dict[str, Any] = revealed(resource.get("outputs") or {})
+            return outputs
+    return {}
 
 
 def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
@@ -171,14 +278,22 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
 
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:
     """The admin's, from an exported state with secrets shown, before the cluster was ever ready."""
-    kept = {
+    authorities = kept_in(state, kinds.AUTHORITIES).get(AUTHORITIES)
+    people = kept_in(state, kinds.CERTIFICATES).get(PEOPLE)
+    return admin_kubeconfig(spec, authorities, people) if authorities and people else None
+
+
+def kept_in(state: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """The keys and certificates that resources of this kind keep, as JSON, by their names.
+
+    From an exported state with secrets shown. A name alone would not do: machines choose theirs.
+    """
+    found = {
         name: revealed(resource.get("outputs", {})).get("kept")
         for name, resource in resources(state)
-        if name in (AUTHORITIES, PEOPLE)
+        if resource["type"] == kind
     }
-    if not (kept.get(AUTHORITIES) and kept.get(PEOPLE)):
-        return None
-    return admin_kubeconfig(spec, kept[AUTHORITIES], kept[PEOPLE])
+    return {name: kept for name, kept in found.items() if kept}
 
 
 def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

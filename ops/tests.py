@@ -11,6 +11,7 @@ import typer
 
 from lab import artifacts, gobuild, image, packages, toolchain
 from lab.cache import Cache
+from lab.git import git
 from lab.host import (
     PACKAGES_FOR_TESTS,
     PACKAGES_FOR_THE_BROWSER,
@@ -94,13 +95,8 @@ def prepare_parts() -> None:
 
 def static_checks() -> None:
     """Style, types, imports and shell scripts."""
-    scripts = [
-        path
-        for path in (
-            output(["git", "-C", PROJECT, "ls-files", "-co", "--exclude-standard"]) or ""
-        ).splitlines()
-        if path.endswith(".sh") or path == ".ci/run"
-    ]
+    listed = git(PROJECT, "ls-files", "-co", "--exclude-standard").stdout.decode()
+    scripts = [path for path in listed.splitlines() if path.endswith(".sh") or path == ".ci/run"]
     checks: list[tuple[str, list[str]]] = [
         ("style", [str(BIN / "ruff"), "check", "."]),
         ("format", [str(BIN / "ruff"), "format", "--check", "."]),

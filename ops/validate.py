@@ -3,14 +3,16 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from enum import IntEnum
+from enum import Enum
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from lab.problem import Problem
-from ops.display import HEALTHY, condition_line, progress, stdout
+from ops import expiry
+from ops.display import HEALTHY, condition_line, option_of, progress, stdout, unapplied_line
+from ops.exit_codes import ExitCode
 from ops.reach import reach
 from ops.stacks import StackOption
 from plan.conditions import Condition, conditions
@@ -18,12 +20,12 @@ from probe.api import ApiError
 from probe.watch import Outcome, run_watch
 
 
-class Verdict(IntEnum):
-    """How a cluster is; the exit code."""
+class Verdict(Enum):
+    """How a cluster is."""
 
-    HEALTHY = 0
-    BROKEN = 1
-    USABLE_WITH_ERRORS = 2
+    HEALTHY = ExitCode.WELL
+    BROKEN = ExitCode.WRONG
+    USABLE_WITH_ERRORS = ExitCode.WARNED
 
 
 ESSENTIAL = ("members", "api-servers")
@@ -50,8 +52,14 @@ def validate(
 ) -> None:
     """Ask a running cluster whether it is well, changing nothing.
 
+    It is compared with what was applied and not with what the stack's file says since. Certificates
+    that end within 30 days are named.
+
     Exit code 0: every condition holds. 1: broken (etcd, an API server or every node fails). 2: it
-    can be used, with errors.
+    can be used, and a condition fails or a certificate ends within 30 days. 3: nothing can be
+    asked, since the lab does not run or the stack is not up.
+
+    Examples: `./hardway validate`, after a start `./hardway validate --wait 300`
     """
     reached = reach(stack)
     asked = conditions(reached.spec)
@@ -60,13 +68,25 @@ def validate(
     except ApiError as error:
         raise Problem(str(error), f"make it again with ./hardway up --stack {stack}") from error
     found = verdict({one.name: one.check.kind for one in asked}, outcomes)
+    ending = expiry.ending_soon(reached.state)
     if as_json:
-        told = {"verdict": found.name.lower(), "conditions": [asdict(one) for one in outcomes]}
+        told = {
+            "verdict": found.name.lower(),
+            "conditions": [asdict(one) for one in outcomes],
+            "certificates": expiry.told(ending),
+            "unapplied": reached.unapplied,
+        }
         print(json.dumps(told, indent=1))
     else:
-        stdout.print("\n".join(_lines(asked, outcomes)))
-        stdout.print(SENTENCES[found])
-    raise typer.Exit(int(found))
+        stdout.print("\n".join([*_lines(asked, outcomes), SENTENCES[found]]))
+        for line in (*expiry.lines(ending, option_of(stack)), *unapplied_line(reached.unapplied)):
+            stdout.print(line)
+    raise typer.Exit(int(exit_code(found, ending)))
+
+
+def exit_code(found: Verdict, ending: Sequence[expiry.Ending]) -> ExitCode:
+    """The exit code: a cluster that is well deserves a warning where a certificate ends soon."""
+    return ExitCode.WARNED if found is Verdict.HEALTHY and ending else found.value
 
 
 def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Verdict:

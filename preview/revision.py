@@ -1,12 +1,13 @@
 """A revision of the project's repository as a folder."""
 
 import io
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lab.git import git
 
 MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 """Where a change is going to, the first that there is."""
@@ -19,20 +20,37 @@ class NoRevision(Exception):
 def compared_with(folder: Path) -> str:
     """The commit at which the checkout left the main branch; on that branch the last commit.
 
-    Raises NoRevision where the folder is no repository or has no such branch.
+    Raises NoRevision where the repository has no such branch or no commit in common with it, and a
+    Problem where git reads no repository there.
     """
-    for name in MAIN:
-        done = _git(folder, "merge-base", name, "HEAD")
+    known = [name for name in MAIN if _is_known(folder, name)]
+    for name in known:
+        done = git(folder, "merge-base", name, "HEAD")
         if done.returncode == 0:
             return done.stdout.decode().strip()
+    if known:
+        raise NoRevision(
+            f"this checkout and {known[0]} have no commit in common here{_why_not(folder)}: "
+            "fetch more of the history (git fetch --unshallow), or say with --base what to compare "
+            "with"
+        )
     raise NoRevision(
         f"no main branch is known here ({', '.join(MAIN)}): say with --base what to compare with"
     )
 
 
+def _is_known(folder: Path, name: str) -> bool:
+    return git(folder, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode == 0
+
+
+def _why_not(folder: Path) -> str:
+    told = git(folder, "rev-parse", "--is-shallow-repository").stdout.strip()
+    return ", since the clone is shallow" if told == b"true" else ""
+
+
 def named(folder: Path, revision: str) -> str:
-    """A revision in a form for people, such as ``main (4e12e20)``. Raises NoRevision."""
-    done = _git(folder, "rev-parse", "--short", "--verify", "--end-of-options", revision)
+    """A revision in a form for people, such as ``main (4e12e20)``. Raises as above."""
+    done = git(folder, "rev-parse", "--short", "--verify", "--end-of-options", revision)
     if done.returncode != 0:
         raise NoRevision(
             f"{revision} is no revision of this repository: fetch it, or name another one"
@@ -44,7 +62,7 @@ def named(folder: Path, revision: str) -> str:
 @contextmanager
 def checked_out(folder: Path, revision: str) -> Iterator[Path]:
     """The files of a revision, in a folder that goes again; the repository is left as it is."""
-    done = _git(folder, "archive", "--format=tar", revision)
+    done = git(folder, "archive", "--format=tar", revision)
     if done.returncode != 0:
         raise NoRevision(
             f"{revision} cannot be read from this repository ({done.stderr.decode().strip()})"
@@ -53,15 +71,3 @@ def checked_out(folder: Path, revision: str) -> Iterator[Path]:
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(place, filter="data")
         yield Path(place)
-
-
-def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(
-            ["git", "-C", folder, *words],
-            capture_output=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError as error:
-        raise NoRevision("git is not installed, and a preview compares two revisions") from error

@@ -39,7 +39,7 @@ ALONE = (
 
 GIGABYTES = (
     "./hardway artifacts fetch && ./hardway artifacts export parts.tar",
-    "./hardway artifacts import parts.tar",
+    './hardway artifacts import parts.tar --digest "$DIGEST"',
 )
 """Run by ``tests/machine/test_cluster.py``: they write all artifacts twice."""
 

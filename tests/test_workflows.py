@@ -132,7 +132,8 @@ def test_actionlint_finds_nothing(paths: LabPaths) -> None:
 
 
 def test_every_line_is_one_that_a_test_runs() -> None:
-    assert set(workflows.lines()) == {*workflows.HERE, *workflows.ON_MACHINES}
+    every = (*workflows.HERE, *workflows.ON_MACHINES, *workflows.AROUND)
+    assert set(workflows.lines()) == set(every)
 
 
 @pytest.mark.parametrize("line", [*workflows.HERE, *workflows.ON_MACHINES])
@@ -142,7 +143,7 @@ def test_the_verb_of_a_line_takes_its_words(line: str) -> None:
     if not app.registered_commands:
         register([])
     command = typer.main.get_command(app)
-    program, verb, *words = shlex.split(line)
+    program, verb, *words = shlex.split(line.partition(" || ")[0])
     assert program == "./hardway"
     found = command.commands[verb]  # type: ignore[attr-defined]
     with found.make_context(verb, list(words), resilient_parsing=True) as context:
@@ -318,7 +319,25 @@ def test_without_a_report_or_after_another_push_nothing_is_said(tmp_path: Path) 
     assert commented(tmp_path, None) == []
 
 
-def said_of_drift(result: str, issues: list[dict[str, Any]]) -> list[Any]:
+@pytest.mark.parametrize("code", [0, 1, 2, 3])
+def test_the_code_of_drift_is_told_to_the_job_that_writes_the_issue(
+    code: int, tmp_path: Path
+) -> None:
+    (job,) = [one for one in JOBS if one.file.name == "drift.yml" and one.name == "drift"]
+    (step,) = [one for one in job.steps if one.get("id") == "drift"]
+    (tmp_path / "hardway").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "hardway").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-e", "-c", step["run"]],
+        cwd=tmp_path,
+        env={**os.environ, "STACK": "dev", "GITHUB_OUTPUT": str(tmp_path / "output")},
+    )
+    assert done.returncode == code
+    assert (tmp_path / "output").read_text() == f"code={code}\n"
+    assert job.said["outputs"] == {"code": "${{ steps.drift.outputs.code }}"}
+
+
+def said_of_drift(code: str, issues: list[dict[str, Any]]) -> list[Any]:
     given = {
         "context": {
             "repo": {"owner": "team", "repo": "clusters"},
@@ -332,22 +351,46 @@ def said_of_drift(result: str, issues: list[dict[str, Any]]) -> list[Any]:
             "issues.update": {},
         },
     }
-    calls = played("drift.yml", "issue", given, RESULT=result)
+    calls = played("drift.yml", "issue", given, CODE=code)
     return [(verb, words) for verb, words in calls if "list" not in verb]
 
 
-@node
-def test_drift_is_one_issue_that_is_closed_when_it_is_gone() -> None:
-    ((verb, made),) = said_of_drift("failure", [])
+def titled(code: str) -> dict[str, Any]:
+    """The issue that a code makes where there is none."""
+    ((verb, made),) = said_of_drift(code, [])
     assert verb == "issues.create"
     assert "runs/5" in made["body"]
-    mine = [{"number": 3, "title": made["title"]}]
-    ((verb, words),) = said_of_drift("failure", mine)
-    assert (verb, words["issue_number"]) == ("issues.update", 3)
+    return {"number": 3 + len(code) + ord(code[-1:] or "0"), "title": made["title"]}
+
+
+@node
+@pytest.mark.parametrize("code", ["1", "2", "3", ""])
+def test_what_is_seen_is_one_issue_that_is_closed_when_it_is_over(code: str) -> None:
+    mine = titled(code)
+    ((verb, words),) = said_of_drift(code, [mine])
+    assert (verb, words["issue_number"]) == ("issues.update", mine["number"])
     assert "state" not in words
-    assert said_of_drift("success", []) == []
-    closing = said_of_drift("success", mine)
+    closing = said_of_drift("0", [mine])
     assert [verb for verb, _ in closing] == ["issues.createComment", "issues.update"]
     assert closing[-1][1]["state"] == "closed"
-    request = [{"number": 4, "title": made["title"], "pull_request": {}}]
-    assert said_of_drift("success", request) == []
+    assert said_of_drift("0", [{**mine, "pull_request": {}}]) == []
+
+
+@node
+def test_a_morning_without_anything_to_say_is_silent() -> None:
+    assert said_of_drift("0", []) == []
+
+
+@node
+def test_drift_certificates_and_silence_are_three_issues() -> None:
+    issues = {code: titled(code) for code in "123"}
+    assert len({one["title"] for one in issues.values()}) == 3
+    assert titled("")["title"] == issues["3"]["title"], "the job died before it asked"
+
+    def closed(code: str) -> set[int]:
+        said = said_of_drift(code, list(issues.values()))
+        return {words["issue_number"] for _, words in said if words.get("state") == "closed"}
+
+    assert closed("1") == {issues["3"]["number"]}, "of certificates nothing was said"
+    assert closed("2") == {issues["1"]["number"], issues["3"]["number"]}
+    assert closed("3") == set()

@@ -20,10 +20,13 @@ HERE = (
 ON_MACHINES = (
     './hardway preview --live --refresh --stack "$STACK" --markdown preview.md --page preview.html',
     './hardway up --refresh --stack "$STACK"',
-    './hardway drift --stack "$STACK"',
+    './hardway drift --stack "$STACK" || code=$?',
 )
 """Need a stack's real machines: there the verbs are run by ``tests/machine``, here it is asked
 whether they take these words."""
+
+AROUND = ('echo "code=${code:-0}" >> "$GITHUB_OUTPUT"', 'exit "${code:-0}"')
+"""Of the step that runs ``drift``: run by ``tests/test_workflows.py`` with another program."""
 
 
 @dataclass(frozen=True)

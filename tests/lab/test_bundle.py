@@ -66,7 +66,7 @@ def empty(store: Store) -> bool:
 def test_a_stack_goes_from_one_machine_to_another_without_a_network(
     bundle: Path, small_lab: Lab, offline: Store
 ) -> None:
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     there = offline.fetch(VERSIONS)
     here = small_lab.store.fetch(VERSIONS)
     assert [(a.name, a.digest, a.origin, a.source) for a in there] == [
@@ -94,18 +94,18 @@ def test_the_same_store_gives_the_same_bundle(bundle: Path, small_lab: Lab, tmp_
 
 
 def test_a_second_import_changes_nothing(bundle: Path, offline: Store) -> None:
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     before = {p: p.stat().st_ino for p in (offline.cache.root / "blobs").glob("*/*")}
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     assert {p: p.stat().st_ino for p in (offline.cache.root / "blobs").glob("*/*")} == before
 
 
 def test_an_import_mends_a_damaged_store(bundle: Path, offline: Store) -> None:
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     for blob in (offline.cache.root / "blobs").glob("*/*"):
         blob.chmod(0o644)
         os.truncate(blob, 3)
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     assert offline.verify().findings == ()
 
 
@@ -133,7 +133,7 @@ def test_a_flipped_bit_is_refused_with_the_name_of_the_artifact(
     content[member.offset_data + member.size // 2] ^= 4
     bundle.write_bytes(content)
     with pytest.raises(Problem, match=f"damaged at {name_of(bundle, member)} "):
-        import_bundle(bundle, offline, Notebook())
+        import_bundle(bundle, offline, Notebook(), digest=None)
     assert empty(offline)
 
 
@@ -146,7 +146,7 @@ def test_a_truncated_bundle_is_refused_with_the_name_of_the_first_artifact_that_
     os.truncate(bundle, member.offset if where == "header" else member.offset_data + 10)
     name = name_of(bundle, member)
     with pytest.raises(Problem, match=f"damaged at {name} .*cut off.*nothing was imported"):
-        import_bundle(bundle, offline, Notebook())
+        import_bundle(bundle, offline, Notebook(), digest=None)
     assert empty(offline)
 
 
@@ -163,7 +163,7 @@ def test_every_byte_of_a_bundle_counts(bundle: Path, offline: Store) -> None:
         content[place] ^= 0x10
         bundle.write_bytes(content)
         try:
-            import_bundle(bundle, offline, Notebook())
+            import_bundle(bundle, offline, Notebook(), digest=None)
         except Problem:
             assert empty(offline)
         else:
@@ -239,7 +239,7 @@ def test_a_bundle_that_was_tampered_with_or_does_not_fit_is_refused(
 ) -> None:
     rewritten(bundle, change)
     with pytest.raises(Problem, match=message):
-        import_bundle(bundle, offline, Notebook())
+        import_bundle(bundle, offline, Notebook(), digest=None)
     assert empty(offline)
 
 
@@ -248,7 +248,7 @@ def test_a_manifest_with_another_word_in_it_is_refused(bundle: Path, offline: St
     assert content.count(b"lab/recipes, flannel") == 1
     bundle.write_bytes(content.replace(b"lab/recipes, flannel", b"lab/recipes, Flannel"))
     with pytest.raises(Problem, match="damaged at its manifest"):
-        import_bundle(bundle, offline, Notebook())
+        import_bundle(bundle, offline, Notebook(), digest=None)
     assert empty(offline)
 
 
@@ -258,23 +258,47 @@ def test_a_bundle_with_more_than_it_lists_is_refused(bundle: Path, offline: Stor
         member.size = 4
         archive.addfile(member, io.BytesIO(b"more"))
     with pytest.raises(Problem, match="something follows"):
-        import_bundle(bundle, offline, Notebook())
+        import_bundle(bundle, offline, Notebook(), digest=None)
     assert empty(offline)
 
 
 def test_a_rewritten_bundle_that_is_right_is_taken(bundle: Path, offline: Store) -> None:
     rewritten(bundle, lambda _: None)
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     assert not empty(offline)
+
+
+def test_a_bundle_is_the_one_whose_digest_the_export_gave(
+    bundle: Path, small_lab: Lab, offline: Store, tmp_path: Path
+) -> None:
+    exported = export(tmp_path / "again.tar", small_lab.store, VERSIONS, Notebook(), "containerd")
+    assert import_bundle(bundle, offline, Notebook(), digest=exported.digest) == exported
+
+
+def other_program(manifest: dict[str, Any]) -> None:
+    """Whoever has the file for a while puts another source's name into it."""
+    built = next(one for one in manifest["receipts"] if one["origin"] == "built")
+    built["source"] = "somebody else's"
+
+
+def test_a_bundle_that_agrees_with_itself_is_refused_where_it_is_another(
+    bundle: Path, small_lab: Lab, offline: Store, tmp_path: Path
+) -> None:
+    exported = export(tmp_path / "again.tar", small_lab.store, VERSIONS, Notebook(), "containerd")
+    rewritten(bundle, other_program)
+    with pytest.raises(Problem, match="is another bundle than the one with the digest"):
+        import_bundle(bundle, offline, Notebook(), digest=exported.digest)
+    assert empty(offline)
+    import_bundle(bundle, offline, Notebook(), digest=None)
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100, world.archive_of({"a": b"b"})])
 def test_a_file_that_is_no_bundle_is_told(content: bytes, offline: Store, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(Problem, match="is no bundle"):
-        import_bundle(tmp_path / "file", offline, Notebook())
+        import_bundle(tmp_path / "file", offline, Notebook(), digest=None)
     with pytest.raises(Problem, match="cannot be read"):
-        import_bundle(tmp_path / "absent", offline, Notebook())
+        import_bundle(tmp_path / "absent", offline, Notebook(), digest=None)
 
 
 def test_an_export_that_is_killed_leaves_the_old_file_and_the_next_one_is_whole(
@@ -295,7 +319,7 @@ def test_an_export_that_is_killed_leaves_the_old_file_and_the_next_one_is_whole(
     child.wait()
     assert path.read_bytes() == b"the bundle of yesterday"
     export(path, small_lab.store, VERSIONS, Notebook(), "containerd")
-    import_bundle(path, offline, Notebook())
+    import_bundle(path, offline, Notebook(), digest=None)
     assert sorted(p.name for p in tmp_path.glob(".*")) == []
 
 
@@ -313,7 +337,7 @@ def slow(self, *words, **named):
 lab.bundle.Cache.add = slow
 notebook = world.Notebook()
 store = lab.bundle.Store(lab.bundle.Cache(Path(sys.argv[2])), notebook, Path("/nonexistent"))
-lab.bundle.import_bundle(Path(sys.argv[3]), store, notebook)
+lab.bundle.import_bundle(Path(sys.argv[3]), store, notebook, digest=None)
 """
 
 
@@ -332,7 +356,7 @@ def test_an_import_that_is_killed_records_nothing_and_can_be_done_again(
     child.wait()
     assert offline.cache.receipts() == []
     assert all(offline.find(a) is None for a in artifacts(VERSIONS, offline.architecture))
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     assert offline.verify().findings == ()
     assert len(offline.fetch(VERSIONS)) == 20
 
@@ -350,6 +374,6 @@ def test_a_disk_that_is_full_at_the_export_is_told_and_leaves_nothing(
 def test_a_bundle_of_another_user_becomes_the_importer_s_own(bundle: Path, offline: Store) -> None:
     os.chown(bundle, 54321, 54321)
     assert {(member.uid, member.gid) for member in members_of(bundle)} == {(0, 0)}
-    import_bundle(bundle, offline, Notebook())
+    import_bundle(bundle, offline, Notebook(), digest=None)
     owners = {artifact.path.stat().st_uid for artifact in offline.fetch(VERSIONS)}
     assert owners == {os.geteuid()}

@@ -9,10 +9,11 @@ from lab.paths import PROJECT, LabPaths
 from lab.stack import Stack
 from lab.toolchain import Toolchain
 
+MASTER = {"address": "192.168.1.10", "roles": "ai"}
 CLUSTER = {
     "hypervisor": {"uri": "qemu:///system", "image": "base"},
     "networks": {"machines": "192.168.1.0/24"},
-    "machines": {"master": {"address": "192.168.1.10", "roles": "ai"}},
+    "machines": {"master": MASTER},
 }
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,13 +78,21 @@ def test_a_bundle_goes_out_and_comes_in(
     lab: world.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "stack.tar"
-    assert "files" in told("export", bundle)
+    said = told("export", bundle)
+    digest = said.split()[-1]
+    with tarfile.open(bundle) as archive:
+        assert archive.getnames()[0] == f"manifest/{digest}.json"
     lab.site.files.clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other home"))
-    assert "files are in the store" in told("import", bundle)
+    assert "--without-digest" in refused("import", bundle)
+    assert "is no sha256" in refused("import", bundle, "--digest", digest[:12])
+    assert "is another bundle" in refused("import", bundle, "--digest", "0" * 64)
+    assert "contradict" in refused("import", bundle, "--digest", digest, "--without-digest")
+    assert f"{len(needed())} are not in the store yet" in told("list")
+    assert "files are in the store" in told("import", bundle, "--digest", digest.upper())
     assert "absent" not in told("list")
     bundle.write_bytes(bundle.read_bytes()[:-20000])
-    assert "nothing was imported" in refused("import", bundle)
+    assert "nothing was imported" in refused("import", bundle, "--digest", digest)
 
 
 def test_an_unknown_version_is_one_sentence_with_the_known_ones(lab: world.Lab) -> None:
@@ -98,7 +107,7 @@ def test_an_unknown_version_is_one_sentence_with_the_known_ones(lab: world.Lab) 
 def test_the_door_ends_a_problem_with_one_sentence_and_exit_code_1(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no bundle")
     done = subprocess.run(
-        [sys.executable, "-m", "ops", "artifacts", "import", tmp_path / "file"],
+        [sys.executable, "-m", "ops", "artifacts", "import", "--without-digest", tmp_path / "file"],
         capture_output=True,
         text=True,
         check=False,

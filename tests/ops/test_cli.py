@@ -84,8 +84,8 @@ def test_completion_offers_the_verbs() -> None:
     }
 
 
-def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 1, done.stdout + done.stderr
+def one_sentence(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     said = " ".join(done.stderr.split())
     assert said.startswith("Error: ")
@@ -115,6 +115,18 @@ def test_a_mistake_in_the_stack_is_refused_before_anything_is_made(tmp_path: Pat
         file.unlink()
 
 
+@pytest.mark.parametrize(("verb", "code"), [("validate", 3), ("drift", 3), ("kubectl", 1)])
+def test_what_cannot_be_asked_is_neither_broken_nor_drifted(
+    verb: str, code: int, tmp_path: Path
+) -> None:
+    own = {"XDG_STATE_HOME": str(tmp_path), "HARDWAY_LAB": "empty"}
+    said = one_sentence(hardway(verb, "--stack", "nosuch", **own), code)
+    assert "Pulumi.nosuch.yaml" in said
+    if Path("/run/libvirt/libvirt-sock").exists():
+        pytest.skip("a libvirt of this host answers")
+    assert "'empty' does not run" in one_sentence(hardway(verb, **own), code)
+
+
 def test_a_lab_name_that_cannot_be_one_is_refused() -> None:
     assert "at most 8" in one_sentence(hardway("status", HARDWAY_LAB="Not A Name"))
 
@@ -138,6 +150,7 @@ def test_status_of_an_empty_lab_says_so(tmp_path: Path) -> None:
     done = hardway("status", XDG_STATE_HOME=str(tmp_path), HARDWAY_LAB="empty")
     assert done.returncode == 0, done.stderr
     assert "none runs" in done.stdout
+    assert re.search(r"certificates\W+none ends soon", done.stdout)
 
 
 def test_every_command_that_the_documents_name_is_there() -> None:

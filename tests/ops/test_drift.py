@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from certs.bundle import Bundle
 from certs.ssh import new_key_pair
 from ops import drift as module
 from ops.drift import Verdict, verdict, wanted_of
+from ops.expiry import Ending
 from plan.cluster import cluster_plan
 from plan.held import AS_KEPT, Difference, Item, Kind, compared
-from preview.registration import SECRET, SIGNATURE
+from preview.kinds import AUTHORITIES, CERTIFICATES
 from probe import observation
 from probe.access import Access, MachineAccess
 from probe.machines import Unreachable
 from probe.observation import Wanted, everywhere
 from spec.cluster import Cluster
 from tests.engine.sshd import Sshd, make_sshd, privilege_separation_directory, sshd
+from tests.ops.exported import exported
 from tests.plan.golden import golden_spec
 from tests.plan.running import Keys
 from tests.probe.machine import machine
@@ -60,23 +63,30 @@ def test_the_verdict_is_the_worst_that_was_heard(found: Any, expected: Verdict) 
 class Reached:
     spec: Cluster
     access: Access
+    unapplied: str | None
     stack: None = None
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     spec = golden_spec("default")
 
-    def run(found: Mapping[str, Any], *words: str) -> Result:
+    def run(
+        found: Mapping[str, Any],
+        *words: str,
+        unapplied: str | None = None,
+        ending: tuple[Ending, ...] = (),
+    ) -> Result:
         machines = {n: MachineAccess(address="127.0.0.1", host_key="none") for n in found}
-        reached = Reached(spec, Access(machines=machines, ssh_key="none"))
+        reached = Reached(spec, Access(machines=machines, ssh_key="none"), unapplied)
 
         async def asked(access: Access, wanted: Mapping[str, Wanted]) -> Any:
             del access
             return {name: found[name] for name in wanted}
 
         monkeypatch.setattr(module, "reach", lambda _: reached)
-        monkeypatch.setattr(module, "state_of", lambda _: {})
+        monkeypatch.setattr("ops.expiry.ending_soon", lambda _: ending)
         monkeypatch.setattr(module, "everywhere", asked)
         app = typer.Typer()
         module.register(app)
@@ -102,7 +112,7 @@ def test_a_person_reads_machine_thing_and_both_states_at_any_width(
     printed(monkeypatch, width)
     done = run({"master": (), "minion-1": (DIFFERENCE,), "minion-2": AWAY})
     told = " ".join(done.stdout.split())
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert "holds master: all of" in told
     assert "differs minion-1: file /etc/kubernetes/kubelet.yaml is sha256:bbbbbbbbbbbb" in told
     assert "and should be sha256:aaaaaaaaaaaa 0600 root:root" in told
@@ -130,9 +140,40 @@ def test_a_cluster_as_planned_says_so(run: Any) -> None:
     assert "No machine has drifted." in done.stdout
 
 
+SOON = Ending(holder="master", name="kubelet-server", end=datetime.now(UTC) + timedelta(days=29))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (dict.fromkeys(NAMES, ()), 2),
+        (dict.fromkeys(NAMES, ()) | {"master": (DIFFERENCE,)}, 1),
+        (dict.fromkeys(NAMES, ()) | {"master": AWAY}, 3),
+    ],
+)
+def test_a_certificate_that_ends_soon_is_told_beside_what_the_machines_say(
+    run: Any, found: Any, expected: int
+) -> None:
+    done = run(found, ending=(SOON,))
+    assert done.exit_code == expected
+    assert f"kubelet-server of master ends on {SOON.end:%Y-%m-%d}" in done.stdout
+    told = json.loads(run(found, "--json", ending=(SOON,)).stdout)
+    assert told["certificates"] == [
+        {"holder": "master", "name": "kubelet-server", "ends": SOON.end.isoformat()}
+    ]
+
+
+def test_what_was_not_applied_is_told_and_is_no_drift(run: Any) -> None:
+    said = "Pulumi.dev.yaml has changes that were not applied"
+    done = run(dict.fromkeys(NAMES, ()), unapplied=said)
+    assert done.exit_code == 0
+    assert said in done.stdout
+    assert json.loads(run(dict.fromkeys(NAMES, ()), "--json", unapplied=said).stdout)["unapplied"]
+
+
 def test_a_machine_that_is_not_up_is_told(run: Any) -> None:
     done = run({"master": (), "minion-1": ()}, "--json")
-    assert done.exit_code == 2
+    assert done.exit_code == 3
     assert json.loads(done.stdout)["machines"]["minion-2"]["error"] == "it is not up yet"
 
 
@@ -144,13 +185,9 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
     keys = Keys(spec)
     pairs = {node: keys.of(node) for node in spec.machines}
 
-    def resource(name: str, value: Any) -> dict[str, Any]:
-        hidden = {SIGNATURE: SECRET, "plaintext": json.dumps(value)}
-        return {"urn": f"urn:pulumi:dev::hardway::x::{name}", "outputs": {"kept": hidden}}
-
-    kept = {f"{node}-keys": Bundle(pairs[node]).state() for node in pairs}
-    kept["authorities"] = keys._authorities.state()
-    state = {"deployment": {"resources": [resource(n, json.dumps(v)) for n, v in kept.items()]}}
+    kept = [(CERTIFICATES, f"{node}-keys", Bundle(pairs[node]).state()) for node in pairs]
+    kept += [(AUTHORITIES, "authorities", keys._authorities.state())]
+    state = exported(*((kind, name, {"kept": json.dumps(one)}) for kind, name, one in kept))
     for node, wanted in wanted_of(spec, state).items():
         plan = compared(spec, cluster_plan(spec), node)
         for file in plan.secret_files:

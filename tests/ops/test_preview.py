@@ -121,4 +121,34 @@ def test_bad_input_is_one_sentence_with_what_to_do(checkout: Checkout) -> None:
     checkout.change(networks={"machines": "192.168.1.0"})
     refused("networks.machines")
     shutil.rmtree(checkout.folder / ".git")
-    refused("--base")
+    refused("not a git repository")
+    refused("not a git repository", "--base", "main")
+
+
+def test_a_repository_that_git_does_not_trust_is_told_with_the_command_that_mends_it(
+    checkout: Checkout,
+) -> None:
+    for words in ((), ("--base", "main")):
+        # git's own way to be shown a repository of somebody else.
+        somebody_elses = ("env", "GIT_TEST_ASSUME_DIFFERENT_OWNER=1")
+        done = checkout.run(*somebody_elses, "./hardway", "preview", *words)
+        said = " ".join(done.stderr.split())
+        assert done.returncode == 1
+        assert "dubious ownership" in said
+        assert f"git config --global --add safe.directory {checkout.folder}" in said
+        assert "main branch" not in said
+
+
+def test_a_clone_without_the_history_says_so(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.git("switch", "--quiet", "--create", "change")
+    checkout.commit("on the branch")
+    checkout.git("switch", "--quiet", "main")
+    checkout.commit("and on main")
+    origin = checkout.folder.rename(tmp_path / "origin")
+    words = ("--quiet", "--depth=1", "--no-single-branch", "--branch=change", f"file://{origin}")
+    subprocess.run(["git", "clone", *words, checkout.folder], check=True)
+    done = preview(checkout)
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "no commit in common here, since the clone is shallow" in said
+    assert "git fetch --unshallow" in said

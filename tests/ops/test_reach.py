@@ -19,8 +19,9 @@ from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.stack import Stack, offer_path, stack_in_lab
 from lab.toolchain import Toolchain
-from ops.reach import INSIDE, kept_kubeconfig, opened, reach, secrets_of, state_of
+from ops.reach import INSIDE, kept_kubeconfig, opened, reach, secrets_of
 from preview.registration import SECRET, SIGNATURE
+from tests.ops.conftest import CLUSTER, MASTER
 
 KEYS = """\
 import pulumi
@@ -49,6 +50,16 @@ host_key = keys.host("master").public
 pulumi.export("nodes", {"master": {"address": "192.168.1.10", "host_key": host_key}})
 pulumi.export("ssh_private_key", pulumi.Output.secret(keys.private))
 pulumi.export("kubeconfig", pulumi.Output.secret("a kubeconfig"))
+"""
+)
+
+APPLIED = (
+    ENDS
+    + """
+from components.specification import Specification
+from spec.cluster import parse
+spec = parse(pulumi.Config("hardway").require_object("cluster"), name="dev")
+Specification(spec, own)
 """
 )
 
@@ -83,7 +94,7 @@ def test_keys_open_a_stack_whose_first_update_broke_and_outputs_one_that_ended(
     load_ssh_public_key(machine.host_key.encode())
     assert before.access.kubeconfig is None
 
-    state = state_of(before.stack)
+    state = before.state
     config = yaml.safe_load(kept_kubeconfig(before.spec, state) or "")
     assert config["clusters"][0]["cluster"]["server"] == "https://192.168.1.10:6443"
     certificate = x509.load_pem_x509_certificate(
@@ -101,6 +112,55 @@ def test_keys_open_a_stack_whose_first_update_broke_and_outputs_one_that_ended(
     assert after.access.kubeconfig == "a kubeconfig"
     assert after.access.machines == before.access.machines
     assert after.access.ssh_key == before.access.ssh_key
+
+
+def edited(stack: Stack, **more: object) -> None:
+    config = {"config": {"hardway:cluster": {**CLUSTER, **more}}}
+    stack.file.write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.engine
+def test_a_cluster_is_what_was_applied_whatever_its_file_says_since(
+    stack: Stack,
+) -> None:
+    (stack.file.parent / "components").symlink_to(PROJECT / "components")
+    stack.create()
+    assert up(stack, APPLIED) == 0
+    found = reach("dev")
+    assert found.unapplied is None
+    assert found.spec.versions.kubernetes == "1.37.1"
+    assert found.spec.hypervisor is not None
+
+    # Where the machines run is not in the specification that the state keeps: the file says it.
+    edited(stack, hypervisor={"uri": "qemu:///session", "image": "another"})
+    found = reach("dev")
+    assert found.unapplied is None
+    assert getattr(found.spec.hypervisor, "uri", None) == "qemu:///session"
+
+    more = {"minion": {"address": "192.168.1.11"}}
+    edited(stack, kubernetes="1.36.3", machines={"master": MASTER, **more})
+    found = reach("dev")
+    assert found.spec.versions.kubernetes == "1.37.1"
+    assert list(found.spec.machines) == ["master"]
+    assert found.unapplied
+    assert "Pulumi.dev.yaml has changes that were not applied" in found.unapplied
+    assert "./hardway preview --live shows them" in found.unapplied
+
+    stack.file.write_text("config: {hardway:cluster: {networks: {machines: nowhere}}}")
+    found = reach("dev")
+    assert list(found.spec.machines) == ["master"]
+    assert found.unapplied
+    assert "networks.machines" in found.unapplied
+
+
+@pytest.mark.engine
+def test_where_nothing_was_applied_the_mistakes_of_the_file_are_told(stack: Stack) -> None:
+    stack.file.write_text("config: {hardway:cluster: {networks: {machines: nowhere}}}")
+    with pytest.raises(Problem, match=r"networks\.machines"):
+        reach("dev")
+    stack.create()
+    with pytest.raises(Problem, match=r"networks\.machines"):
+        reach("dev")
 
 
 def test_what_is_plain_elsewhere_in_the_state_is_no_secret() -> None:

@@ -1,7 +1,8 @@
 """``validate``: its verdict, and what a person and a program get to see."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from ops import validate as module
+from ops.expiry import Ending
 from ops.validate import Verdict, verdict
 from plan.conditions import conditions
 from probe.access import Access, MachineAccess
@@ -54,6 +56,8 @@ def test_every_failure_alone_is_noticed() -> None:
 class Reached:
     spec: Cluster
     access: Access
+    state: dict[str, Any] = field(default_factory=dict)
+    unapplied: str | None = "Pulumi.dev.yaml has changes"
 
 
 DOWN = MachineAccess(address="127.0.0.1", port=1, host_key="ssh-ed25519 none")
@@ -111,3 +115,12 @@ def test_the_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, expected:
     done = validated(monkeypatch)
     assert done.exit_code == {"HEALTHY": 0, "BROKEN": 1}.get(expected.name, 2)
     assert "[why]" in done.stdout
+    assert "Pulumi.dev.yaml has changes" in done.stdout
+
+    end = datetime.now(UTC) - timedelta(days=1)
+    over = (Ending(holder="people", name="admin", end=end),)
+    monkeypatch.setattr("ops.expiry.ending_soon", lambda _: over)
+    done = validated(monkeypatch)
+    assert done.exit_code == (1 if expected is Verdict.BROKEN else 2)
+    assert f"admin of people ended on {end:%Y-%m-%d}" in done.stdout
+    assert json.loads(validated(monkeypatch, "--json").stdout)["certificates"]
