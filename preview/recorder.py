@@ -82,7 +82,7 @@ class Recorder(mocks.MockMonitor):
         urn = self.make_urn(request.parent, request.type, request.name)
         if request.type == "pulumi:pulumi:Stack":
             return resource_pb2.RegisterResourceResponse(urn=urn)
-        inputs = json_format.MessageToDict(request.object)  # type: ignore[no-untyped-call]
+        inputs = _value(request.object)
         before = self.held.get((request.type, request.name))
         for key in request.ignoreChanges:
             if before and key in before["inputs"]:
@@ -139,7 +139,7 @@ def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
         "provider": _name(request.provider.rpartition("::")[0]),
         "version": request.version,
         "deleted_with": _name(request.deletedWith) or None,
-        "replacement_trigger": json_format.MessageToDict(request.replacement_trigger),
+        "replacement_trigger": _value(request.replacement_trigger),
         "protect": bool(request.protect),
         "ignore_changes": list(request.ignoreChanges),
         "replace_on_changes": list(request.replaceOnChanges),
@@ -151,6 +151,11 @@ def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
             if getattr(limits, key)
         },
     }
+
+
+def _value(message: Any) -> Any:
+    """A protobuf value as Python has it."""
+    return json_format.MessageToDict(message)  # type: ignore[no-untyped-call]
 
 
 def _name(urn: str) -> str:

@@ -1,6 +1,8 @@
 """A cluster's description as the state keeps it: what the next change is compared with."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import yaml
@@ -9,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from spec.cluster import Cluster, SpecError, parse
 from spec.description import Description
 from spec.hypervisor import Hypervisor
+from spec.shape import follow
 from spec.versions import UnknownVersion
 
 HYPERVISOR: TypeAdapter[Hypervisor | None] = TypeAdapter(Hypervisor | None)
@@ -58,14 +61,26 @@ def read(inputs: Mapping[str, Any]) -> Cluster | None:
 
 
 def _unchecked(value: Any) -> Cluster | None:
-    """What an older program allowed and this one's checks refuse: it can be lost all the same."""
+    """What another program allowed and this one's checks refuse: it can be lost all the same."""
     try:
-        found = Description.model_validate(value)
+        found = Description.model_validate(_without_unknown(value))
         whole = found.versions and found.control_planes
     except (ValidationError, UnknownVersion):
         return None
     fields = {name: getattr(found, name) for name in Description.model_fields}
     return Cluster.model_construct(**fields) if whole else None
+
+
+def _without_unknown(value: Any) -> Any:
+    """A description without the fields that a newer program has."""
+    try:
+        Description.model_validate(value)
+    except ValidationError as error:
+        for row in error.errors(include_url=False):
+            if row["type"] == "extra_forbidden":
+                *parents, field = follow(Description, row["loc"])[0]
+                del reduce(getitem, parents, value)[field]
+    return value
 
 
 def _hypervisor(inputs: Mapping[str, Any]) -> Hypervisor | None:

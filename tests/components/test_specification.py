@@ -1,5 +1,7 @@
 """A change that a living cluster cannot take is refused when the engine checks it."""
 
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import pytest
@@ -109,6 +111,22 @@ def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> 
     for other in (old, image):
         assert not provider.diff("", other, new).changes
     assert provider.diff("", {**new, "spec": "name: other"}, new).changes
+
+
+@pytest.mark.parametrize(
+    "place", [(), ("networks",), ("machines", "master"), ("flannel",), ("endpoint",)]
+)
+def test_a_description_of_a_newer_program_is_kept_from_loss_as_well(place: tuple[str, ...]) -> None:
+    one = {**ONE, "endpoint": {"kind": "balancer", "host": "api.example", "port": 6443}}
+    old, new = (
+        kept(parse(one, name="dev")),
+        kept(parse({**one, "kubernetes": "1.36.4"}, name="dev")),
+    )
+    value = yaml.safe_load(old["spec"])
+    reduce(getitem, place, value)["speed"] = 5
+    old["spec"] = yaml.safe_dump(value)
+    told = [failure.reason for failure in SpecificationProvider().check(old, new).failures]
+    assert any("kubernetes 1.36.4 is an older minor" in sentence for sentence in told), told
 
 
 def test_a_description_that_todays_checks_refuse_is_kept_from_loss_as_well() -> None:
