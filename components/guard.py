@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-import zlib
+import lzma
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +45,10 @@ class Drifted(Exception):
     """A machine is not as it must be, or cannot be made so; a line for each reason."""
 
 
+class Unreadable(Exception):
+    """A plan in the state that this program cannot read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contents:
     """What is compared on a machine, and the texts of the steps that bring it about."""
@@ -74,34 +77,18 @@ def contents(plan: NodePlan, material: Material) -> Contents:
 
 def packed(contents: Contents) -> str:
     """As one text, as short as it gets."""
-    told = CONTENTS.dump_python(contents, mode="json")
-    # Each by itself: zlib does not look back far enough to see that they begin with the same words.
-    texts = {name: _shortened(text) for name, text in contents.texts.items()}
-    return json.dumps({**told, "items": _shortened(json.dumps(told["items"])), "texts": texts})
+    # Steps begin with the same words: LZMA finds them again over megabytes, zlib over 32 KiB only.
+    return b64encode(lzma.compress(CONTENTS.dump_json(contents), preset=3)).decode()
 
 
 def unpacked(text: str) -> Contents:
-    """The contents that were packed, by a program with the same scripts."""
-    told = json.loads(text)
-    texts = {name: _whole(each) for name, each in told["texts"].items()}
-    return CONTENTS.validate_python(
-        {**told, "items": json.loads(_whole(told["items"])), "texts": texts}
-    )
-
-
-def _shortened(text: str) -> str:
-    compressor = zlib.compressobj(zdict=_words())
-    return b64encode(compressor.compress(text.encode()) + compressor.flush()).decode()
-
-
-def _whole(text: str) -> str:
-    return zlib.decompressobj(zdict=_words()).decompress(b64decode(text)).decode()
-
-
-@cache
-def _words() -> bytes:
-    """What steps begin with."""
-    return (render.script("turn") + render.script("prelude")).encode()
+    """The contents that were packed. Raises Unreadable for what another checkout packed its way."""
+    try:
+        return CONTENTS.validate_json(lzma.decompress(b64decode(text, validate=True)))
+    except (ValueError, lzma.LZMAError) as error:
+        raise Unreadable(
+            "its plan was kept by another checkout of this program, which writes it in another way"
+        ) from error
 
 
 class GuardProvider(Checked):
@@ -125,19 +112,34 @@ class GuardProvider(Checked):
         return super().diff(id_, own, news)
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        from probe.machines import Unreachable
-
+        # One guard that fails would end the whole refresh, and whoever refreshes may want to mend just
+        # this machine: whatever goes wrong is no drift, is said, and leaves the state as it was.
         try:
             told = _seen(props)
-        except Unreachable as error:
-            # No drift, and no reason to stop: who refreshes may want to mend just this machine.
-            print(f"warning: {error}, so nobody knows what it holds now", flush=True)
+        except Unreadable as error:
+            print(
+                f"warning: {_node(props)} was not asked, since {error}; the next update compares it "
+                "with today's plan",
+                flush=True,
+            )
+            return dynamic.ReadResult(id_, props)
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            print(f"warning: {why}, so nobody knows what {_node(props)} holds now", flush=True)
             return dynamic.ReadResult(id_, props)
         if told == props["held"]:
             return dynamic.ReadResult(id_, props)
         # As inputs as well: the engine shows in which of these the program differs from the state.
         inputs = {key: value for key, value in props.items() if key != REPAIRS}
         return dynamic.ReadResult(id_, {**props, "held": told}, {**inputs, "held": told})
+
+
+def _node(props: Mapping[str, Any]) -> str:
+    """The machine's name, also where nothing else of the state can be read."""
+    try:
+        return str(json.loads(props["login"])["node"])
+    except (KeyError, ValueError):
+        return "a machine"
 
 
 # -- a machine -----------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ def test_a_machine_that_cannot_be_asked_has_not_drifted(guarded: Guarded) -> Non
     preview = guarded.preview("--refresh", "--expect-no-changes")
     print(preview.text)
     assert "master (127.0.0.1 port" in preview.text
-    assert "nobody knows what it holds now" in preview.text
+    assert "nobody knows what master holds now" in preview.text
     assert "Traceback" not in preview.text
     run = guarded.up("--refresh")
     assert guarded.done() == []
