@@ -26,7 +26,7 @@ from lab.cache import Cache
 from lab.paths import PROJECT
 from plan import layout
 from tests import readme
-from tests.machine import drift, previews
+from tests.machine import drift, living, previews
 from tests.machine.lab import STACK, Lab, at_length, brought_up
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
@@ -425,6 +425,33 @@ def test_up_mends_exactly_what_drifted(lab: Lab) -> None:
 # -- what changes ----------------------------------------------------------------------------------
 
 
+def test_an_update_that_is_cut_off_is_gone_on_with_and_the_living_cluster_follows(
+    lab: Lab,
+) -> None:
+    living.changed(lab, MASTER, LAST, (MASTER, *MINIONS))
+
+
+def test_a_taint_and_a_label_leave_a_living_node(lab: Lab) -> None:
+    living.changed_back(lab, LAST)
+
+
+def test_a_machine_that_was_lost_is_made_anew_with_all_its_steps_in_one_update(lab: Lab) -> None:
+    living.lost_and_back(lab, LAST, (MASTER, *MINIONS))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"disk": 8}, f"machines.{MASTER}.disk is 11 GiB and cannot become 8"),
+        ({"roles": "a"}, f"machines.{MASTER} would keep"),
+    ],
+)
+def test_what_would_lose_data_or_leave_keys_behind_is_refused_by_whatever_updates(
+    lab: Lab, fields: dict[str, Any], words: str
+) -> None:
+    living.refused(lab, words, **{MASTER: fields})
+
+
 @at_length
 def test_a_third_minion_costs_one_minion_and_touches_no_other_machine(lab: Lab) -> None:
     before = {node: started(lab, node) for node in (MASTER, *MINIONS)}
@@ -507,19 +534,6 @@ def test_disks_grow_under_etcd_and_under_pods_without_a_reboot(lab: Lab) -> None
     lab.on(LAST, "test -e /var/lib/kubelet/was-here")
     lab.kubectl("delete", "configmap", "kept")
     assert lab.changes("--refresh") == {}
-
-
-@at_length
-def test_what_loses_data_is_refused_by_plain_pulumi_as_well(lab: Lab) -> None:
-    good = lab.cluster
-    machines = {**good["machines"], MASTER: {**good["machines"][MASTER], "disk": 8}}
-    lab.describe({**good, "machines": machines})
-    try:
-        done = lab.pulumi("up", "--yes", ok=False)
-    finally:
-        lab.describe(good)
-    assert done.returncode != 0
-    assert f"machines.{MASTER}.disk is 12 GiB and cannot become 8" in done.stdout + done.stderr
 
 
 def test_a_change_that_a_living_cluster_cannot_take_is_refused_before_anything(lab: Lab) -> None:
