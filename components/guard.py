@@ -112,14 +112,14 @@ class GuardProvider(Checked):
         return super().diff(id_, own, news)
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        # One guard that fails would end the whole refresh, and whoever refreshes may want to mend just
-        # this machine: whatever goes wrong is no drift, is said, and leaves the state as it was.
+        # A guard that fails would end the whole refresh, and a person may want to mend just this
+        # machine: whatever goes wrong is no drift, is said, and leaves the state as it was.
         try:
             told = _seen(props)
         except Unreadable as error:
             print(
-                f"warning: {_node(props)} was not asked, since {error}; the next update compares it "
-                "with today's plan",
+                f"warning: {_node(props)} was not asked, since {error}; the next update compares "
+                "it with today's plan",
                 flush=True,
             )
             return dynamic.ReadResult(id_, props)
