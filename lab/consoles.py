@@ -7,6 +7,8 @@ from pathlib import Path
 
 PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]+)")
 OOPS = re.compile(rb"Oops: ([^\r\n\[]+)")
+CLOCK = re.compile(rb"hardway: the clock of this machine (is [^\r\n]+)")
+"""What ``check-clock.sh`` of the lab's image says before anybody can log in."""
 
 
 class Consoles:
@@ -30,6 +32,15 @@ class Consoles:
                 reasons = [panic[1], *oops[-1:]]
                 found[domain] = ", ".join(one.decode(errors="replace").strip() for one in reasons)
         return found
+
+    def wrong_clock(self, domain: str) -> str:
+        """What a machine said of its clock since then, such as ``is 280 s ahead of its host's``."""
+        found = CLOCK.findall(self._new(domain))
+        return found[-1].decode(errors="replace").strip() if found else ""
+
+    def forget(self, domain: str) -> None:
+        """Look at what a machine writes from now on: it is started anew."""
+        self._from[domain] = _size(self._files[domain])
 
     def _new(self, domain: str) -> bytes:
         file, start = self._files[domain], self._from[domain]

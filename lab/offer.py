@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from lab import artifacts, image, libvirt, mirror, packages
+from lab import artifacts, image, libvirt, mirror, packages, timestamp_counter
 from lab.cache import Cache, write_atomically
 from lab.host import packages_for_machines
 from lab.paths import LabPaths
@@ -32,7 +32,15 @@ EMULATED: dict[str, Any] = {
         *("tsc=reliable", "clocksource=tsc", "highres=off"),
     ),
 }
-"""How machines are made where a processor is emulated."""
+"""How machines are made on every host that emulates a processor."""
+
+
+def emulated() -> dict[str, Any]:
+    """How machines are made on this host, which emulates a processor."""
+    ticks = timestamp_counter.frequency()
+    # The counter is the host's own. A kernel that measures it on a busy host may find a tenth.
+    known = (f"tsc_early_khz={ticks}",) if ticks else ()
+    return {**EMULATED, "kernel_arguments": (*EMULATED["kernel_arguments"], *known)}
 
 
 @dataclass
@@ -98,7 +106,7 @@ def prepare_lab(
         kernel=str(placed.kernel) if placed.kernel else None,
         initrd=str(placed.initrd) if placed.initrd else None,
         console_logs=str(consoles),
-        **({} if host.domain_type == "kvm" else EMULATED),
+        **({} if host.domain_type == "kvm" else emulated()),
     )
     known = ArtifactSource(
         mirror=served.url, digests={f"{one.name}-{one.version}": one.digest for one in stored}

@@ -1,8 +1,9 @@
-"""Watching machines through their first boot: one that hangs is reset, once, and said aloud.
+"""Watching machines through their first boot: a machine that hangs is reset, once, and said aloud.
 
 Seen under emulation: a machine that stops in the middle of its first boot and comes up well after a
 reset. It hangs when for a while neither its serial console nor its disks show anything and SSH does
-not answer. That its processor is busy proves nothing: a hanging kernel spins.
+not answer. That its processor is busy proves nothing: a hanging kernel spins. A machine that says on
+its console that its clock is wrong is reset as well: a kernel measures its processor when it starts.
 """
 
 import ctypes
@@ -11,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Protocol
 
 from lab.cache import write_atomically
 from lab.connection import Libvirt, ask, virsh
+from lab.consoles import Consoles
 from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.progress import Progress
@@ -45,6 +47,8 @@ class Sighting:
     """Of libvirt's ``virDomainState``."""
     signs: str
     """Any change of it is a sign of life."""
+    wrong_clock: str = ""
+    """What the machine says of its clock, where that is wrong."""
 
 
 class Machines(Protocol):
@@ -102,7 +106,7 @@ class FirstBootWatch:
     ) -> Iterator[None]:
         """Watch in a thread of its own while the context lasts."""
         watch = FirstBootWatch(
-            LibvirtMachines(libvirt, paths.state / "console"),
+            LibvirtMachines(libvirt, paths.state / "console", domains),
             domains,
             paths.run / "first-boot.json",
             progress.say,
@@ -134,8 +138,11 @@ class FirstBootWatch:
             seen = self._machines.look(domain)
             if seen is None or self._done.get(seen.uuid) == "ready":
                 continue
-            if self._is_quiet(seen) and not self._answered(seen, address):
-                self._wake(domain, seen)
+            quiet = self._is_quiet(seen)
+            if seen.wrong_clock:
+                self._wake(domain, seen, f"the clock of {domain} {seen.wrong_clock}")
+            elif quiet and not self._answered(seen, address):
+                self._wake(domain, seen, self._silence(domain))
 
     def _is_quiet(self, seen: Sighting) -> bool:
         now = self._clock()
@@ -150,18 +157,20 @@ class FirstBootWatch:
         self._note(seen.uuid, "ready")
         return True
 
-    def _wake(self, domain: str, seen: Sighting) -> None:
+    def _silence(self, domain: str) -> str:
+        return f"{domain} has shown nothing for {self._quiet_seconds:.0f} s in its first boot"
+
+    def _wake(self, domain: str, seen: Sighting, why: str) -> None:
         quiet = self._quiet[seen.uuid]
-        silence = f"{domain} has shown nothing for {self._quiet_seconds:.0f} s in its first boot"
         if self._done.get(seen.uuid) is None:
             # Noted before it is done: a watch that is killed in between must not reset it again.
             self._note(seen.uuid, "reset")
-            self._say(f"{silence}: resetting it (once)")
+            self._say(f"{why}: resetting it (once)")
             self._machines.reset(domain, seen.state)
             quiet.since = self._clock()
         elif not quiet.told:
             quiet.told = True
-            self._say(f"{silence}, and was reset before: look at its console (./hardway status)")
+            self._say(f"{why}, and was reset before: look at its console (./hardway status)")
 
     def _note(self, uuid: str, what: str) -> None:
         self._done[uuid] = what
@@ -181,9 +190,10 @@ class LibvirtMachines:
     ``answers`` has to be called from inside the machines' network namespace.
     """
 
-    def __init__(self, libvirt: Libvirt, consoles: Path) -> None:
+    def __init__(self, libvirt: Libvirt, folder: Path, domains: Iterable[str]) -> None:
         self._libvirt = libvirt
-        self._consoles = consoles
+        self._folder = folder
+        self._consoles = Consoles(folder, domains)
 
     def look(self, domain: str) -> Sighting | None:
         """The domain's state, its console's length and time, and what its disks have done."""
@@ -199,10 +209,13 @@ class LibvirtMachines:
         disks = [f"{key}={facts[key]}" for key in sorted(facts) if key.endswith(".reqs")]
         console = ""
         with suppress(OSError):
-            entry = (self._consoles / f"{domain}.log").stat()
+            entry = (self._folder / f"{domain}.log").stat()
             console = f"{entry.st_size} {entry.st_mtime_ns}"
         return Sighting(
-            uuid.stdout.strip(), int(facts.get("state.state", 0)), " ".join([console, *disks])
+            uuid.stdout.strip(),
+            int(facts.get("state.state", 0)),
+            " ".join([console, *disks]),
+            self._consoles.wrong_clock(domain),
         )
 
     def answers(self, address: str) -> bool:
@@ -216,6 +229,7 @@ class LibvirtMachines:
 
     def reset(self, domain: str, state: int) -> None:
         """``virsh reset``, and resume a machine that was paused."""
+        self._consoles.forget(domain)
         virsh(self._libvirt, "reset", domain)
         if state == PAUSED:
             virsh(self._libvirt, "resume", domain)

@@ -51,8 +51,10 @@ class Bench:
             clock=lambda: self.time,
         )
 
-    def shows(self, domain: str, signs: str, state: int = RUNNING, uuid: str = "u1") -> None:
-        self.sightings[domain] = Sighting(uuid, state, signs)
+    def shows(
+        self, domain: str, signs: str, state: int = RUNNING, uuid: str = "u1", clock: str = ""
+    ) -> None:
+        self.sightings[domain] = Sighting(uuid, state, signs, clock)
 
     def pass_time(self, watch: FirstBootWatch, seconds: float) -> None:
         for _ in range(int(seconds // 5)):
@@ -63,6 +65,26 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path / "first-boot.json")
+
+
+def test_a_machine_whose_clock_is_wrong_is_reset_at_once_and_once(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.shows("dev-minion", "1")
+    watch.look()
+    assert bench.resets == []
+    bench.shows("dev-minion", "2", clock="is 280 s ahead of its host's")
+    watch.look()
+    assert bench.resets == [f"dev-minion {RUNNING}"]
+    bench.shows("dev-minion", "3")
+    bench.pass_time(watch, QUIET / 2)
+    bench.shows("dev-minion", "4", clock="is 290 s ahead of its host's")
+    bench.pass_time(watch, QUIET)
+    assert bench.resets == [f"dev-minion {RUNNING}"], "a clock that stays wrong is for a person"
+    assert bench.said == [
+        "the clock of dev-minion is 280 s ahead of its host's: resetting it (once)",
+        "the clock of dev-minion is 290 s ahead of its host's, and was reset before: look at its "
+        "console (./hardway status)",
+    ]
 
 
 def test_a_machine_that_hangs_is_reset_once_and_visibly(bench: Bench) -> None:
