@@ -1,8 +1,8 @@
-"""How fast this host's time stamp counter (TSC) ticks: an emulated processor shows the same counter.
+"""How fast this host's time stamp counter (TSC) ticks: an emulated processor has the same counter.
 
-The kernel tells it nowhere for sure: ``cpu MHz`` of /proc/cpuinfo is the present clock of a core, the
-message at boot scrolls away, and CPUID's leaves are empty in many virtual machines. So it is counted,
-against the clock that the kernel makes of it and that nobody adjusts (CLOCK_MONOTONIC_RAW).
+The kernel tells it nowhere for sure: ``cpu MHz`` of /proc/cpuinfo is the present clock of a core,
+the message at boot scrolls away, and CPUID's leaves are empty in many virtual machines. So it is
+counted, against the clock that the kernel makes of it and nobody adjusts (CLOCK_MONOTONIC_RAW).
 """
 
 import ctypes
@@ -18,6 +18,8 @@ STEADY = {"constant_tsc", "nonstop_tsc"}
 RDTSC = bytes.fromhex("0f31 48c1e220 4809d0 c3")
 """rdtsc; shl $32, %rdx; or %rdx, %rax; ret"""
 
+PROTECTION = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+
 SECONDS = 0.1
 """Over which is counted: what reading takes, some 100 ns, is then a millionth of it."""
 
@@ -26,15 +28,13 @@ READINGS = 50
 
 
 def frequency(cpuinfo: Path = Path("/proc/cpuinfo")) -> int | None:
-    """Ticks in a millisecond (kHz), within 0.1 MHz; None where the counter is not steady or not there."""
+    """Ticks in a millisecond (kHz), to the next 0.1 MHz; None where no steady counter is."""
     if platform.machine() != "x86_64" or not _steady(cpuinfo):
         return None
     try:
-        with mmap.mmap(
-            -1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-        ) as m:
-            m.write(RDTSC)
-            place = ctypes.c_char.from_buffer(m)
+        with mmap.mmap(-1, mmap.PAGESIZE, prot=PROTECTION) as page:
+            page.write(RDTSC)
+            place = ctypes.c_char.from_buffer(page)
             count = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(place))
             try:
                 return _counted(count)

@@ -2,8 +2,8 @@
 
 Seen under emulation: a machine that stops in the middle of its first boot and comes up well after a
 reset. It hangs when for a while neither its serial console nor its disks show anything and SSH does
-not answer. That its processor is busy proves nothing: a hanging kernel spins. A machine that says on
-its console that its clock is wrong is reset as well: a kernel measures its processor when it starts.
+not answer. That its processor is busy proves nothing: a hanging kernel spins. A machine that says
+on its console that its clock is wrong is reset too: a kernel measures its processor at its start.
 """
 
 import ctypes
