@@ -83,7 +83,7 @@ def test_a_machine_whose_clock_is_wrong_is_reset_at_once_and_once(bench: Bench) 
     assert bench.said == [
         "the clock of dev-minion is 280 s ahead of its host's: resetting it (once)",
         "the clock of dev-minion is 290 s ahead of its host's, and was reset before: "
-        + "look at its console (./hardway status)",
+        "look at its console (./hardway status)",
     ]
 
 
