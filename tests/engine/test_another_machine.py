@@ -74,7 +74,7 @@ class Today(Cluster):
             host_key=connection["host_key"],
         )
         return remote_command(
-            name, script, login=login, machine=machine, parent=self, after=after
+            name, script, login=login, machine=machine, parent=self, after=after, seconds=1800
         )
 
 

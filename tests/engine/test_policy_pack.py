@@ -31,7 +31,9 @@ machine = pulumi.Stash("machine", input="a machine")
 
 
 def step(name, script, **words):
-    return remote_command(name, script, login=login, machine=machine, parent=machine, **words)
+    return remote_command(
+        name, script, login=login, machine=machine, parent=machine, seconds=60, **words
+    )
 
 
 step("machine-etcd", "artifact etcd %s 0555\\n" % ("0" * 64))

@@ -170,6 +170,7 @@ def test_what_an_engine_left_that_was_killed_ends_with_the_lab(door: Door) -> No
         os.kill(pid, signal.SIGKILL)
     door.process.wait()
     eventually(lambda: start_time(engine) is None)
-    assert namespace.orphans(door.paths)
+    # Some end by themselves when they notice, sooner or later: what lives is an orphan.
+    assert namespace.orphans(door.paths) or not any(map(start_time, door.started))
     libvirt.stop(door.paths, Silence())
     assert not any(map(start_time, door.started))

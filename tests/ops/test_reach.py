@@ -123,7 +123,8 @@ def edited(stack: Stack, **more: object) -> None:
 def test_a_cluster_is_what_was_applied_whatever_its_file_says_since(
     stack: Stack,
 ) -> None:
-    (stack.file.parent / "components").symlink_to(PROJECT / "components")
+    for room in ("components", "hypervisors", "plan"):
+        (stack.file.parent / room).symlink_to(PROJECT / room)
     stack.create()
     assert up(stack, APPLIED) == 0
     found = reach("dev")
