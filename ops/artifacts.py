@@ -91,6 +91,8 @@ def verify() -> None:
     """Read every byte of the store, also of the toolchain, and name what is damaged or missing.
 
     The next command that needs a damaged file replaces it: `./hardway artifacts fetch`, or `up`.
+
+    Example: `./hardway artifacts verify`
     """
     found = _store().verify()
     if not found.findings:

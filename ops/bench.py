@@ -39,6 +39,8 @@ def bench(
 
     Planning clusters of 5, 50 and 500 machines; with `--machines` also an update, compared with
     what the same machines need just to boot, an empty preview, and one minion more.
+
+    Examples: `./hardway bench` takes a minute, `./hardway bench --machines` most of an hour
     """
     _table("spec, certificates and plan", _planned, "MiB of text")
     _table("the program, declared to a recorder in the engine's place", _declared, "resources")

@@ -71,6 +71,9 @@ def diagnose(
     Keys, tokens and the cluster's Secrets are not collected, and what looks like one is taken out.
     A machine or an API that does not answer is noted and does not stop the rest. Look into it
     before you give it away: addresses, names and your pods' arguments are in it.
+
+    Examples: `./hardway diagnose`, into a file of your choice
+    `./hardway diagnose --output /tmp/today.tar.gz`
     """
     reached = reach(stack)
     state = reached.state

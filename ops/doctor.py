@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(stack: StackOption = "dev") -> None:
-    """Check this machine before an `up`, changing nothing; exit code 1 if something stops it."""
+    """Check this machine before an `up`, changing nothing; exit code 1 if something stops it.
+
+    Examples: `./hardway doctor`, for the machines of another stack `./hardway doctor --stack lab2`
+    """
     table = Table("subject", "", "seen", "what to do")
     rows = list(findings(lab_paths(), Cache(), lambda: read_cluster(stack)))
     for row in rows:

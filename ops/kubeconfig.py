@@ -47,6 +47,9 @@ def kubeconfig(
     """Print the admin's kubeconfig, or keep it as a context of your own: `--merge`, `--remove`.
 
     Everything else in your file stays, in its order; only its comments are lost when it is changed.
+
+    Examples: `./hardway kubeconfig --merge`, then `kubectl --context hardway-dev get nodes`;
+    `./hardway kubeconfig --remove`; `./hardway kubeconfig > admin.conf` for another program
     """
     if merge and remove:
         raise Problem("--merge and --remove undo each other", "give one of them")

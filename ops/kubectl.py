@@ -20,7 +20,13 @@ from ops.display import progress
 from ops.kubeconfig import server
 from ops.private import private_folder, write_private
 from ops.reach import opened, reach
-from ops.stacks import PASSED_ON, StackOption
+from ops.stacks import (
+    PASSED_ON,
+    StackOption,
+    asks_help_of_program,
+    asks_own_help,
+    read_cluster,
+)
 from spec.cluster import Cluster
 
 
@@ -31,6 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def kubectl(
+    context: typer.Context,
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on as they are.")] = None,
     stack: StackOption = "dev",
 ) -> None:
@@ -39,7 +46,17 @@ def kubectl(
     It is the one on your PATH, or the one of the cluster's own version, and asks the API past a
     proxy of your environment. Nothing is written into your kubeconfig; for that see
     `./hardway kubeconfig --merge`.
+
+    Examples: `./hardway kubectl get pods --all-namespaces`, of another stack `./hardway kubectl
+    --stack lab2 get nodes`; what kubectl itself can do says `./hardway kubectl help`, and of one of
+    its commands `./hardway kubectl get --help`
     """
+    if asks_own_help(arguments):
+        typer.echo(context.get_help())
+        return
+    if asks_help_of_program(arguments):
+        words = [str(program(read_cluster(stack))), *(arguments or [])]
+        raise typer.Exit(subprocess.run(words, check=False).returncode)
     reached = reach(stack)
     if reached.access.kubeconfig is None:
         raise Problem(
@@ -91,6 +108,8 @@ def env(stack: StackOption = "dev") -> None:
 
     It names the lab's tools, state, passphrase file and offer; there is nothing secret in it. With
     a private libvirt start the shell in its network namespace first, as the last line says.
+
+    Example: `eval "$(./hardway env --stack lab2)"`, then `pulumi preview --diff`
     """
     ready = opened(stack).stack
     ours = ready.environment()

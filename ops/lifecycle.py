@@ -49,6 +49,9 @@ def up(
 
     Safe to run again at any time; what is there is kept and only what differs is changed. What it
     needs is found, fetched or built once and kept in the cache of your home directory.
+
+    Examples: `./hardway up` for the default stack, `./hardway up --stack lab2` for another,
+    `./hardway up --refresh` to mend what drifted as well
     """
     cluster = read_cluster(stack)
     paths, cache, phases = lab_paths(), Cache(), Phases()
@@ -159,6 +162,8 @@ def down(
     """Remove a stack (`pulumi destroy`), and end the lab once no stack is left in it.
 
     The cache stays, so the next `up` is quick.
+
+    Examples: `./hardway down`, and `./hardway down --keep-lab` before another `up`
     """
     paths = lab_paths()
     if _has_state(paths):

@@ -29,6 +29,8 @@ def picture(
     """Draw a stack's cluster from its file alone; nothing is asked and nothing is run.
 
     The default is the picture of the README.
+
+    Example: `./hardway picture --stack lab2 --output lab2.svg`
     """
     output.write_text(drawn(still(read_cluster(stack))))
     stdout.print(f"Written: {output}", soft_wrap=True)

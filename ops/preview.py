@@ -65,6 +65,10 @@ def preview(
 
     Without `--live` nothing but the checkout is needed: no state, no secret, no machine. Exit code
     0: it can be done. 1: a rule of the policy is broken, or a living cluster cannot take it.
+
+    Examples: `./hardway preview` for what this branch changes, `./hardway preview --base HEAD~1`
+    for the last commit, `./hardway preview --live --refresh` for what `up --refresh` would do to
+    the cluster that runs, `./hardway preview --page report.html` for a large change
     """
     if refresh and not live:
         raise Problem(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Annotated
@@ -10,7 +11,8 @@ from typing import Annotated
 import typer
 import yaml
 
-from lab import command_line, libvirt
+from lab import command_line, libvirt, toolchain
+from lab.cache import Cache
 from lab.command_line import CommandLine
 from lab.paths import lab_paths
 from lab.problem import Problem
@@ -18,7 +20,13 @@ from lab.stack import TAKES_CONFIG_FILE, UPDATES, Stack
 from ops.display import progress
 from ops.reach import resources
 from ops.recovery import recover
-from ops.stacks import PASSED_ON, read_cluster, ready_stack
+from ops.stacks import (
+    PASSED_ON,
+    asks_help_of_program,
+    asks_own_help,
+    read_cluster,
+    ready_stack,
+)
 from spec.cluster import SpecError, parse
 
 CLUSTER = "hardway:index:Cluster"
@@ -39,15 +47,31 @@ def register(app: typer.Typer) -> None:
 
 
 def pulumi(
+    context: typer.Context,
     arguments: Annotated[list[str] | None, typer.Argument(help="Passed on as they are.")] = None,
 ) -> None:
-    """Run `pulumi` with the lab's tools, state and network: `./hardway pulumi preview --diff`."""
+    """Run `pulumi` with the lab's tools, state and network: `./hardway pulumi preview --diff`.
+
+    Its commands work on the stack of `--stack` or `PULUMI_STACK`, else on the default one.
+
+    Examples: `./hardway pulumi preview --diff`, `./hardway pulumi stack output endpoint`,
+    `./hardway pulumi cancel` after an update that was killed elsewhere; what Pulumi itself can do
+    says `./hardway pulumi help`, and of one of its commands `./hardway pulumi up --help`
+    """
     words = arguments or []
+    if asks_own_help(words):
+        typer.echo(context.get_help())
+        return
+    if asks_help_of_program(words):
+        tools = toolchain.prepare(Cache(), lab_paths(), progress())
+        called = [str(tools.pulumi), *words]
+        done = subprocess.run(called, env=tools.environment(), check=False)
+        raise typer.Exit(done.returncode)
     line = command_line.read(words)
     stack = line.stack or os.environ.get("PULUMI_STACK", "").rpartition("/")[2] or "dev"
     paths = lab_paths()
     ready = ready_stack(stack, paths)
-    if ready.at_home(line) and not line.has("help"):
+    if ready.at_home(line):
         if line.verb in TAKES_CONFIG_FILE and (ready.file.is_file() or not line.has("config-file")):
             ready.create()
         if refused := next(refusals(line, stack, lambda: _members(ready)), None):

@@ -49,6 +49,8 @@ def ssh(
     As with ssh itself, the words of a command are joined by spaces and read by the machine's shell:
     `./hardway ssh master -- journalctl -u kubelet`. The exit code is the command's. The cluster
     need not be ready.
+
+    Examples: `./hardway ssh minion1`, `./hardway ssh master -- systemctl --failed`
     """
     access = reach(stack).access
     if node not in access.machines:

@@ -1,5 +1,7 @@
 """The stacks of this checkout, as verbs ask for them."""
 
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Annotated
 
 import typer
@@ -24,6 +26,19 @@ PASSED_ON = {
     "help_option_names": [],
 }
 """How a verb takes the words of another program, options and all."""
+
+HELP = ("--help", "-h")
+
+
+def asks_own_help(words: Sequence[str] | None) -> bool:
+    """Whether a verb that passes its words on is asked what it is itself."""
+    return not words or (len(words) == 1 and words[0] in HELP)
+
+
+def asks_help_of_program(words: Sequence[str] | None) -> bool:
+    """Whether the other program is only asked how it is used, which needs no stack and no lab."""
+    own = list(takewhile(lambda word: word != "--", words or ()))
+    return bool(own) and (own[0] == "help" or not set(HELP).isdisjoint(own))
 
 
 AGAIN = "change it and run the same command again"

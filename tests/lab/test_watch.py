@@ -80,11 +80,9 @@ def test_a_machine_whose_clock_is_wrong_is_reset_at_once_and_once(bench: Bench) 
     bench.shows("dev-minion", "4", clock="is 290 s ahead of its host's")
     bench.pass_time(watch, QUIET)
     assert bench.resets == [f"dev-minion {RUNNING}"], "a clock that stays wrong is for a person"
-    assert bench.said == [
-        "the clock of dev-minion is 280 s ahead of its host's: resetting it (once)",
-        "the clock of dev-minion is 290 s ahead of its host's, and was reset before: "
-        "look at its console (./hardway status)",
-    ]
+    first, again = bench.said
+    assert first == "the clock of dev-minion is 280 s ahead of its host's: resetting it (once)"
+    assert again.startswith("the clock of dev-minion is 290 s ahead of its host's, and was reset")
 
 
 def test_a_machine_that_hangs_is_reset_once_and_visibly(bench: Bench) -> None:

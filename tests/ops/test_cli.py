@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.cache import Cache
 from lab.paths import PROJECT
 
 
@@ -54,6 +55,54 @@ def test_every_verb_explains_itself(verb: str) -> None:
     done = hardway(verb, "--help")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 5
+    if verb != "artifacts":  # whose own verbs have them
+        assert re.search(rf"Examples?: .*\./hardway {verb}\b|Example: eval", done.stdout)
+
+
+@pytest.mark.parametrize("verb", ["list", "verify", "fetch", "export", "import"])
+def test_a_verb_of_the_artifacts_shows_an_example(verb: str) -> None:
+    assert f"Example: ./hardway artifacts {verb}" in hardway("artifacts", verb, "--help").stdout
+
+
+@pytest.mark.parametrize("verb", ["pulumi", "kubectl"])
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+def test_a_verb_that_passes_its_words_on_explains_itself_without_a_lab(
+    verb: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    empty = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    (tmp_path / "cache" / "hardway").mkdir(parents=True)
+    (tmp_path / "cache" / "hardway" / "venvs").symlink_to(Cache().root / "venvs")
+    done = hardway(verb, *words, **empty, HARDWAY_LAB="empty")
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"Examples?: .*\./hardway {verb}\b", done.stdout)
+    assert f"./hardway {verb} help" in done.stdout
+    assert not (tmp_path / "state").exists(), "nothing is made"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("words", [("help",), ("up", "--help"), ("stack", "ls", "-h")])
+def test_pulumis_own_help_needs_no_stack_and_no_lab(
+    words: tuple[str, ...], tmp_path: Path, toolchain: object
+) -> None:
+    del toolchain
+    own = {"XDG_STATE_HOME": str(tmp_path), "HARDWAY_LAB": "empty", "PULUMI_STACK": "nosuch"}
+    done = hardway("pulumi", *words, **own)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_kubectls_own_help_needs_no_lab(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "kubectl"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "kubectl was given: $*"\n')
+    program.chmod(0o755)
+    own = {"XDG_STATE_HOME": str(tmp_path / "state"), "HARDWAY_LAB": "empty"}
+    path = f"{program.parent}:{os.environ['PATH']}"
+    for words in (("help",), ("get", "--help"), ("get", "pods", "-h")):
+        done = hardway("kubectl", *words, **own, PATH=path)
+        assert done.stdout == f"kubectl was given: {' '.join(words)}\n", done.stderr
+    done = hardway("kubectl", "exec", "pod", "--", "ls", "--help", **own, PATH=path)
+    assert done.returncode != 0 or "not up" in done.stderr, "the words of the pod's program"
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "pulumi", "kubectl"])
