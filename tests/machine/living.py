@@ -117,12 +117,12 @@ def lost_and_back(lab: Lab, minion: str, nodes: tuple[str, ...]) -> None:
     """A machine and its disks are gone: one ``up --refresh`` makes it anew with all its steps."""
     domain = f"{lab.stack}-{minion}"
     rows = [line.split() for line in lab.virsh("domblklist", domain).splitlines()]
-    volumes = [row[1] for row in rows if len(row) == 2 and domain in row[1]]
+    volumes = [row[1] for row in rows if len(row) == 2 and row[1].startswith(domain)]
     assert len(volumes) == 2
     lab.virsh("destroy", domain)
     lab.virsh("undefine", domain)
     for volume in volumes:
-        lab.virsh("vol-delete", volume)
+        lab.virsh("vol-delete", "--pool", lab.libvirt().pool, volume)
     lab.hardway("up", "--refresh")
     assert json.loads(lab.hardway("validate", "--json").stdout)["verdict"] == "healthy"
     lab.kubectl("rollout", "status", "deployment/probe", "--timeout=600s")
