@@ -170,7 +170,13 @@ def down(
         ready = ready_stack(stack, paths)
         if ready.exists():
             recover(ready, libvirt.find(paths), progress().say)
-            done = ready.pulumi("destroy", "--yes", "--skip-preview")
+            words = ("destroy", "--yes", "--skip-preview")
+            done = ready.pulumi(*words)
+            if done.returncode != 0:
+                # libvirt's provider fails where what it shall delete is gone already. To ask first
+                # would make each destroy wait for machines; now only what is left is asked for.
+                progress().say("asking what of the rest is still there, and removing that")
+                done = ready.pulumi(*words, "--refresh")
             if done.returncode != 0:
                 raise Problem(
                     f"pulumi destroy ended with exit status {done.returncode}",

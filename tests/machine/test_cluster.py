@@ -570,7 +570,8 @@ def test_after_a_reset_of_all_machines_the_cluster_comes_back_by_itself(lab: Lab
 
 
 def test_down_works_with_a_machine_gone_and_one_hung_and_leaves_only_the_cache(lab: Lab) -> None:
-    lab.virsh("destroy", f"{lab.stack}-{MINIONS[0]}")
+    lab.virsh("destroy", f"{lab.stack}-{FIRST}")
+    lab.virsh("undefine", f"{lab.stack}-{FIRST}")
     lab.virsh("suspend", f"{lab.stack}-{LAST}")
     paths = lab.paths
     began = time.monotonic()
