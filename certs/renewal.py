@@ -9,7 +9,7 @@ decides, in the order of what would break:
 3. it is not there: *issue*;
 4. its authority is another: *replace*, since nobody would accept it;
 5. its names are others: *reissue*, since some would not accept it;
-6. it is due: *renew*, or *warn* where its authority is external;
+6. it is due, or begins in the future: *renew*, or *warn* where its authority is external;
 7. *keep*, byte for byte.
 
 Authorities are decided and renewed first, since they sign the rest. Until it ends, an external
@@ -184,6 +184,11 @@ def _of_row(
         return Action.REPLACE, f"its authority {row.issuer} changed"
     if changed := difference(row, certificate):
         return Action.REISSUE, f"its names changed: {changed}"
+    begin = certificate.not_valid_before_utc
+    if begin > now and external:
+        return Action.WARN, f"{_begins(begin)}, and {row.issuer} is external: supply another"
+    if begin > now:
+        return Action.RENEW, _begins(begin)
     if end <= now:
         return Action.RENEW, f"it expired on {_day(end)}"
     if _due(certificate, now) and external:
@@ -274,10 +279,15 @@ def _of_authority(authority: Authority, kept: Signer | None, now: datetime) -> t
     if kept is None:
         return Action.ISSUE, "it is new"
     certificate = _read(kept.certificate, f"the authority {authority}")
-    end = _day(certificate.not_valid_after_utc)
-    if not _due(certificate, now):
+    end, begin = _day(certificate.not_valid_after_utc), certificate.not_valid_before_utc
+    if not _due(certificate, now) and begin <= now:
         return Action.KEEP, f"it is valid until {end}"
-    if kept.key is None or certificate.subject != certificate.issuer:
+    foreign = kept.key is None or certificate.subject != certificate.issuer
+    if begin > now:
+        if foreign:
+            return Action.WARN, f"{_begins(begin)}, and somebody else signs it: supply another"
+        return Action.RENEW, f"{_begins(begin)}; its key stays, and so does all that it signed"
+    if foreign:
         return Action.WARN, f"it expires on {end} and somebody else signs it: supply another"
     return Action.RENEW, f"it expires on {end}; its key stays, and so does all that it signed"
 
@@ -347,6 +357,14 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 def _due(certificate: x509.Certificate, now: datetime) -> bool:
     end = certificate.not_valid_after_utc
     return end - now < (end - certificate.not_valid_before_utc) * DUE
+
+
+def _begins(begin: datetime) -> str:
+    """Nobody accepts it until then, and the clock that says so may be right by now."""
+    return (
+        f"it is valid from {begin:%Y-%m-%d %H:%M} UTC on only, so this machine's clock was ahead "
+        "when it was made, or is behind now"
+    )
 
 
 def _day(end: datetime) -> str:

@@ -177,8 +177,5 @@ def _hypervisor(spec: ClusterSpec, parent: pulumi.Resource) -> Hypervisor:
             "hypervisor is not given and no lab offers one: run this through ./hardway, "
             "or write hypervisor.uri and hypervisor.image into hardway:cluster"
         )
-    if not isinstance(where, Libvirt):
-        raise SpecError(
-            f"hypervisor.kind {where.kind} cannot be used yet: write libvirt, or leave it out"
-        )
+    assert isinstance(where, Libvirt), "spec.supported refuses the others"
     return LibvirtHypervisor(where, parent)

@@ -6,12 +6,14 @@ from components.cluster import Cluster
 from components.remote import provider
 from spec.cluster import SpecError, parse
 from spec.offer import offered, with_offer
+from spec.supported import demand_supported
 
 
 def declare() -> None:
     """Declare the stack from its configuration; its mistakes end the run in plain sentences."""
     try:
         written = parse(pulumi.Config("hardway").get_object("cluster"), name=pulumi.get_stack())
+        demand_supported(written)
         spec = with_offer(written, offered())
         cluster = Cluster(spec, pulumi.ResourceOptions(providers=[provider()]))
     except SpecError as error:

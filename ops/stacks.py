@@ -14,6 +14,7 @@ from lab.stack import Stack, offer_path, stack_in_lab, stack_names
 from ops.display import progress
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration, text_of
+from spec.supported import demand_supported
 
 StackOption = Annotated[
     str,
@@ -58,9 +59,11 @@ def read_cluster(stack: str) -> Cluster:
     except SpecError as error:
         raise Problem(str(error), AGAIN) from error
     try:
-        return parse(described, name=stack)
+        spec = parse(described, name=stack)
+        demand_supported(spec)
     except SpecError as error:
         raise Problem(f"{file.name}: {error}", AGAIN) from error
+    return spec
 
 
 def ready_stack(stack: str, paths: LabPaths) -> Stack:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from spec.description import Description
-from spec.machine import Role
+from spec.machine import Machine, Role
 from spec.names import is_label_value, is_qualified_name
 from spec.refusal import Refusal, dotted, shown
 
@@ -19,6 +19,13 @@ ALLOWED = frozenset(
         "beta.kubernetes.io/instance-type",
     }
 )
+OF_CONTROLLERS = frozenset({"node.kubernetes.io", "node.cloudprovider.kubernetes.io"})
+"""Prefixes of the taints that the node lifecycle and the cloud node controllers set and take away.
+
+Any other a person may give a node, under Kubernetes' own prefixes too: an API server with
+NodeRestriction took ``node-role.kubernetes.io/infra`` and ``node.cluster.x-k8s.io/uninitialized``.
+"""
+CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 FROM_THE_MACHINE = frozenset(
     f"{beta}kubernetes.io/{name}" for beta in ("", "beta.") for name in ("hostname", "os", "arch")
 )
@@ -56,13 +63,19 @@ def taints_are_taken(spec: Description, name: str) -> Iterator[Refusal]:
         field = dotted(("machines", name, "taints", number))
         if not is_qualified_name(taint.key):
             yield _no_key(f"{field}.key", "the API server would refuse the node")
-        elif _prefix(taint.key).endswith(OWN):
+        elif _prefix(taint.key) in OF_CONTROLLERS:
             yield Refusal(
                 f"{field}.key",
-                f"{taint.key} is for Kubernetes itself to set",
-                "it would be taken away again or stand twice",
-                "write a key of your own such as example.org/dedicated (a control plane without "
-                "the role minion has its taint already)",
+                f"{taint.key} is set by Kubernetes' controllers, by how the node is",
+                "they would take it away again",
+                "write a key of your own such as example.org/dedicated",
+            )
+        elif taint.key == CONTROL_PLANE and _has_it(spec.machines[name]):
+            yield Refusal(
+                f"{field}.key",
+                f"{taint.key} stands on every control plane without the role minion",
+                "it would stand there twice",
+                "leave it out",
             )
         if not is_label_value(taint.value):
             yield _no_value(f"{field}.value", taint.value)
@@ -89,6 +102,11 @@ def only_nodes_carry_labels_and_taints(spec: Description, name: str) -> Iterator
                 "it would have no effect",
                 "leave it out, or write minion into the machine's roles",
             )
+
+
+def _has_it(machine: Machine) -> bool:
+    """Whether it has a control plane's taint by its roles."""
+    return Role.CONTROL_PLANE in machine.roles and Role.MINION not in machine.roles
 
 
 def _prefix(key: str) -> str:

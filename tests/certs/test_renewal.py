@@ -446,3 +446,40 @@ def test_a_damaged_bundle_is_told() -> None:
     damaged = Bundle({API.name: Pair(certificate="nothing", key="")})
     with pytest.raises(BundleError, match="apiserver is not a certificate"):
         decided((API,), damaged, authorities(), NOW)
+
+
+# -- clocks ----------------------------------------------------------------------------------------
+
+
+def test_what_begins_in_the_future_is_made_anew_with_that_reason() -> None:
+    signers, ahead = authorities(), NOW + 40 * DAY
+    row = held_by(SINGLE, "master")[0]
+    made = renewed(Bundle(), decided([row], Bundle(), signers, ahead), signers, ahead)
+    (told,) = decided([row], made, signers, NOW)
+    assert told.action is Action.RENEW
+    assert "valid from 2030-02-11 02:59 UTC on only" in told.why
+    assert "clock was ahead" in told.why
+    anew = renewed(made, [told], signers, NOW)
+    (kept,) = decided([row], anew, signers, NOW)
+    assert kept.action is Action.KEEP
+
+
+def test_an_authority_that_begins_in_the_future_is_made_anew_and_keeps_its_key() -> None:
+    ahead = NOW + 40 * DAY
+    held = renewed_authorities(None, decided_authorities(None, ahead), ahead)
+    decisions = decided_authorities(held, NOW)
+    told = [one for one in decisions if one.name in set(Authority)]
+    assert {one.action for one in told} == {Action.RENEW}
+    assert all("valid from 2030-02-11" in one.why for one in told)
+    anew = renewed_authorities(held, decisions, NOW)
+    for authority in Authority:
+        assert anew.signers[authority].key == held.signers[authority].key
+    assert {one.action for one in decided_authorities(anew, NOW)} == {Action.KEEP}
+
+
+def test_a_certificate_of_a_moment_ago_is_no_affair_of_clocks() -> None:
+    signers = authorities()
+    row = held_by(SINGLE, "master")[0]
+    made = renewed(Bundle(), decided([row], Bundle(), signers, NOW), signers, NOW)
+    (told,) = decided([row], made, signers, NOW - DAY / 24 / 30)
+    assert told.action is Action.KEEP, "two minutes, as clocks differ anyway"

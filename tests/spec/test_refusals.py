@@ -212,9 +212,9 @@ ONE = [
     ({"machines m1 taints": [{**TAINT, "value": "é"}]}, "machines.m1.taints.0.value", "not take"),
     ({"machines m1 taints": [TAINT, TAINT]}, "machines.m1.taints.1", "of an earlier one"),
     (
-        {"machines m1 taints": [{**TAINT, "key": "node-role.kubernetes.io/control-plane"}]},
+        {"machines m1 taints": [{**TAINT, "key": "node.kubernetes.io/not-ready"}]},
         "machines.m1.taints.0.key",
-        "for Kubernetes itself",
+        "by Kubernetes' controllers",
     ),
     ({"machines m1 taints": {"key": "x"}}, "machines.m1.taints", "write a list"),
     (

@@ -1,0 +1,32 @@
+"""What a description may say and no program of this version can bring about."""
+
+from collections.abc import Iterator
+
+from spec.description import Description
+from spec.hypervisor import Libvirt
+from spec.refusal import Refusal, SpecError, dotted
+
+
+def demand_supported(spec: Description) -> None:
+    """Raises SpecError with a sentence for each field that would be read and then not followed."""
+    if found := list(_unsupported(spec)):
+        raise SpecError("\n".join(map(str, found)))
+
+
+def _unsupported(spec: Description) -> Iterator[Refusal]:
+    where = spec.hypervisor
+    if where is not None and not isinstance(where, Libvirt):
+        yield Refusal(
+            "hypervisor.kind",
+            f"{where.kind} cannot be used yet",
+            "no machine could be brought up",
+            "write libvirt, or leave hypervisor out and use what this machine's lab offers",
+        )
+    for name, machine in spec.machines.items():
+        if machine.hypervisor is not None:
+            yield Refusal(
+                dotted(("machines", name, "hypervisor")),
+                f"cannot be of the kind {machine.hypervisor.kind} for one machine alone yet",
+                "the machine would be made where all the others are",
+                "leave it out: all machines run where hypervisor says",
+            )
