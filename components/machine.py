@@ -9,10 +9,11 @@ import yaml
 
 from certs.table import Row
 from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
-from components.guard import Guard, contents, login, packed, secrets
+from components.guard import Guard, login, secrets
 from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
 from hypervisors.port import Hypervisor, Seed, domain_name
 from plan import render
+from plan.contents import contents, packed
 from plan.held import held
 from plan.material import kept_material
 from plan.model import NodePlan, Step

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import Annotated, Any
 
@@ -14,9 +15,10 @@ from lab.problem import Problem
 from ops import expiry
 from ops.display import option_of, stdout, unapplied_line
 from ops.exit_codes import ExitCode
-from ops.reach import AUTHORITIES, KEYS, kept_in, reach
+from ops.reach import AUTHORITIES, KEYS, kept_in, reach, resources, revealed
 from ops.stacks import StackOption
 from plan.cluster import cluster_plan
+from plan.contents import Unreadable, unpacked
 from plan.held import Difference, compared, held, secret_digests
 from plan.material import kept_material
 from preview import kinds
@@ -83,15 +85,38 @@ def exit_code(result: Verdict, ending: Sequence[expiry.Ending]) -> ExitCode:
 
 
 def wanted_of(spec: Cluster, state: Mapping[str, Any]) -> dict[str, Wanted]:
-    """What every machine must hold: the plan's, with the keys of an exported state.
+    """What every machine must hold, from an exported state with secrets shown.
 
-    Raises SpecError where there is no plan. Of a machine without keys no secret file is compared
-    with success, since it was not made yet.
+    That is what its guard keeps: the plan that was applied, whatever program made it. Of a machine
+    whose guard was never made, or is kept in another way by another checkout, it is what this
+    program plans for the specification; raises SpecError where there is no such plan.
+    """
+    guarded = dict(_guarded(state))
+    rest = [node for node in spec.machines if node not in guarded]
+    planned = _planned(spec, rest, state) if rest else {}
+    return {node: (guarded | planned)[node] for node in spec.machines}
+
+
+def _guarded(state: Mapping[str, Any]) -> Iterator[tuple[str, Wanted]]:
+    """What guards keep, by their machines' names."""
+    for _, resource in resources(state):
+        if resource["type"] != kinds.GUARD:
+            continue
+        kept = revealed(resource["outputs"])
+        with suppress(Unreadable):
+            items, secrets = unpacked(kept["plan"]).items, json.loads(kept["secrets"])
+            yield json.loads(kept["login"])["node"], Wanted(items=items, secrets=secrets)
+
+
+def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> dict[str, Wanted]:
+    """What this program plans, with the keys of a state. Raises SpecError where there is no plan.
+
+    Of a machine without keys no secret file is compared with success, since it was not made yet.
     """
     authorities = kept_in(state, kinds.AUTHORITIES).get(AUTHORITIES)
     kept = kept_in(state, kinds.CERTIFICATES)
     plan, every = cluster_plan(spec), {}
-    for node in spec.machines:
+    for node in nodes:
         whole = compared(spec, plan, node)
         keys = kept.get(f"{node}{KEYS}")
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")

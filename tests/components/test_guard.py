@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.guard import (
-    CONTENTS,
-    Contents,
-    GuardProvider,
-    Unreadable,
-    login,
-    packed,
-    unpacked,
-)
+from components.guard import GuardProvider, login
+from plan.contents import CONTENTS, Contents, Unreadable, packed, unpacked
 from plan.held import Item, Kind
 
 ITEM = Item(kind=Kind.FILE, name="/etc/one", wanted="sha256:1 0600 root:root", step="one")

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.guard import unpacked
 from components.remote import SHELL
 from components.stack import declare
 from hypervisors.libvirt import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
+from plan.contents import unpacked
 from preview.recorder import record
 from preview.registration import Registration, is_secret
 from spec.cluster import Cluster, parse

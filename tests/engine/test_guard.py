@@ -15,7 +15,8 @@ from tests.probe.machine import machine
 pytestmark = pytest.mark.engine
 
 PROGRAM = """
-from components.guard import CONTENTS, Guard, login, packed
+from components.guard import Guard, login
+from plan.contents import CONTENTS, packed
 
 told = json.loads(Path("guarded.json").read_text())
 contents = CONTENTS.validate_python(told["contents"])

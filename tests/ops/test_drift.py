@@ -20,13 +20,14 @@ from ops import drift as module
 from ops.drift import Verdict, verdict, wanted_of
 from ops.expiry import Ending
 from plan.cluster import cluster_plan
-from plan.held import AS_KEPT, Difference, Item, Kind, compared
-from preview.kinds import AUTHORITIES, CERTIFICATES
+from plan.contents import Contents, packed
+from plan.held import AS_KEPT, Difference, Item, Kind, compared, held
+from preview.kinds import AUTHORITIES, CERTIFICATES, GUARD
 from probe import observation
 from probe.access import Access, MachineAccess
 from probe.machines import Unreachable
 from probe.observation import Wanted, everywhere
-from spec.cluster import Cluster
+from spec.cluster import ArtifactSource, Cluster
 from tests.engine.sshd import Sshd, make_sshd, privilege_separation_directory, sshd
 from tests.ops.exported import exported
 from tests.plan.golden import golden_spec
@@ -196,6 +197,42 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
                 assert wanted.secrets[file.path] == hashlib.sha256(content.encode()).hexdigest()
         hidden = [one for one in wanted.items if one.wanted.startswith(AS_KEPT)]
         assert {one.name for one in hidden} == set(wanted.secrets)
+
+
+def test_what_was_applied_counts_and_not_what_this_program_would_plan() -> None:
+    spec = golden_spec("default")
+    applied = Contents(items=(ITEM,), texts={"node": "true"}, secret=frozenset())
+
+    def guard(node: str, plan: str) -> tuple[str, str, dict[str, str]]:
+        own = {"plan": plan, "secrets": '{"/etc/key": "digest"}', "login": f'{{"node": "{node}"}}'}
+        return GUARD, f"{node}-guard", own
+
+    of_another_program = guard("minion-1", "what nobody reads any more")
+    wanted = wanted_of(spec, exported(guard("master", packed(applied)), of_another_program))
+    assert list(wanted) == list(spec.machines)
+    assert wanted["master"] == Wanted(items=(ITEM,), secrets={"/etc/key": "digest"})
+    for node in ("minion-1", "minion-2"):
+        assert wanted[node].items == held(compared(spec, cluster_plan(spec), node))
+
+
+def test_with_every_guard_nothing_is_planned() -> None:
+    """The bytes of artifacts may be unknown here, as where the lab's offer is gone."""
+    spec = golden_spec("default").model_copy(update={"artifacts": ArtifactSource()})
+    state = exported(
+        *(
+            (
+                GUARD,
+                f"{node}-guard",
+                {
+                    "plan": packed(Contents(items=(), texts={}, secret=frozenset())),
+                    "secrets": "{}",
+                    "login": json.dumps({"node": node}),
+                },
+            )
+            for node in spec.machines
+        )
+    )
+    assert set(wanted_of(spec, state)) == set(spec.machines)
 
 
 # -- all at once ---------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.guard import Contents, contents, mended
+from components.guard import mended
+from plan.contents import Contents, contents
 from plan.held import OTHERS, Difference, secret_digests
 from plan.model import (
     STORE,
