@@ -24,8 +24,15 @@ class Span:
         return self.end - self.start
 
 
-def spans(events: Iterable[Mapping[str, Any]]) -> dict[str, Span]:
-    """By URN, from the engine's event log (``--event-log``), whose times are whole seconds."""
+DONE, FAILED = "resOutputsEvent", "resOpFailedEvent"
+"""The engine's events with which what it does to a resource ends."""
+
+
+def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, Span]:
+    """By URN, from the engine's event log (``--event-log``), whose times are whole seconds.
+
+    Only what ended with the event ``ended``.
+    """
     started: dict[str, float] = {}
     found: dict[str, Span] = {}
     first: float | None = None
@@ -33,7 +40,7 @@ def spans(events: Iterable[Mapping[str, Any]]) -> dict[str, Span]:
         at = float(event["timestamp"])
         first = at if first is None else first
         before = event.get("resourcePreEvent", {}).get("metadata")
-        after = event.get("resOutputsEvent", {}).get("metadata")
+        after = event.get(ended, {}).get("metadata")
         # What was only asked was not changed.
         asked = before and before["op"] in ("same", "refresh")
         if before and not asked and not before["type"].startswith(GROUPS):
@@ -55,6 +62,12 @@ def critical_path(
         before = [one for one in dependencies.get(urn, ()) if one in found]
         urn = max(before, key=lambda one: found[one].end, default=None)
     return tuple(path)
+
+
+def failures(events: Iterable[Mapping[str, Any]]) -> str:
+    """What failed, the earliest first, after how long by this host's clock; empty for nothing."""
+    found = sorted(spans(events, FAILED).values(), key=lambda span: span.end)
+    return ", ".join(f"{span.name} failed after {span.seconds:.0f} s" for span in found)
 
 
 def read_events(log: Path) -> list[dict[str, Any]]:
