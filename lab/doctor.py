@@ -42,6 +42,9 @@ COLD_DISK = 14 * 1024
 WARM_DISK = 3 * 1024
 """MiB for a further ``up``: the overlays of a few machines."""
 
+OWN_MEMORY = 1024
+"""MiB for the host itself, libvirt and Pulumi, beside the machines."""
+
 MEMORY = 3 * 1024
 """MiB for the default stack's first machine and the programs beside it."""
 
@@ -56,7 +59,8 @@ def findings(paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster]) -> I
     yield _go()
     yield from _tools()
     yield from _disk(paths, cache)
-    yield _memory()
+    yield _guarded("memory", _memory)
+    yield _guarded("machines", lambda: _machines(cluster))
     yield _virtualisation()
     found = None
     try:
@@ -145,9 +149,36 @@ def _disk(paths: LabPaths, cache: Cache) -> Iterator[Finding]:
             )
 
 
-def _memory() -> Finding:
+def _mebibytes(fact: str) -> int:
+    """A line of /proc/meminfo, in MiB."""
     lines = Path("/proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) // 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{fact}:")) // 1024
+
+
+def _machines(cluster: Callable[[], Cluster]) -> Finding:
+    """Whether this host has what the stack's machines have together, where they run here.
+
+    Memory is taken as it is used and kept; processors are shared, and disks grow as they fill.
+    """
+    spec = cluster()
+    sizes = [machine for name, machine in spec.machines.items() if spec.is_made(name)]
+    memory, disk = sum(one.memory for one in sizes), sum(one.disk for one in sizes)
+    together = f"{len(sizes)} with {memory} MiB of memory and up to {disk} GiB of disks together"
+    if spec.hypervisor is not None:
+        return Finding("machines", Verdict.GOOD, f"{together}, on {spec.hypervisor.kind} elsewhere")
+    total = _mebibytes("MemTotal")
+    if memory + OWN_MEMORY <= total:
+        return Finding("machines", Verdict.GOOD, f"{together}; this host has {total} MiB of memory")
+    return Finding(
+        "machines",
+        Verdict.PROBLEM,
+        f"{together}, where this host has {total} MiB of memory",
+        "write less memory for machines, fewer machines, or use a larger host",
+    )
+
+
+def _memory() -> Finding:
+    free = _mebibytes("MemAvailable")
     if free >= MEMORY:
         return Finding("memory", Verdict.GOOD, f"{free} MiB available")
     return Finding(

@@ -84,7 +84,7 @@ def up(
                 progress().say,
             )
     if status != 0:
-        failed = critical_path.failures(_told(events))
+        failed = critical_path.failures(_kept(events))
         raise Problem(
             f"pulumi up ended with exit status {status}{failed and f' ({failed})'}",
             "read its message above; the next ./hardway up goes on from there",
@@ -92,7 +92,7 @@ def up(
     _summary(ready, cluster, phases, events)
 
 
-def _told(events: Path) -> list[dict[str, Any]]:
+def _kept(events: Path) -> list[dict[str, Any]]:
     """An update's events; none where they could not be kept."""
     return critical_path.read_events(events) if events.is_file() else []
 
@@ -107,7 +107,7 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
     for name, node in _outputs(stack).get("nodes", {}).items():
         table.add_row(name, node["address"], ", ".join(node["roles"]))
     stdout.print(table)
-    changed = critical_path.spans(_told(events))
+    changed = critical_path.spans(_kept(events))
     if any(span.name == "ready" for span in changed.values()):
         # Pulumi has just waited for them.
         for condition in conditions(cluster):
