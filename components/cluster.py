@@ -129,6 +129,8 @@ class Cluster(pulumi.ComponentResource):
             "ready",
             conditions=self.plan.conditions,
             changes={
+                # A machine that was lost comes back as another one of the same size.
+                "machines": {name: machine.resource.id for name, machine in machines.items()},
                 # Another size makes a machine anew, or its disk larger.
                 "sizes": {
                     name: f"{one.cpus} CPU, {one.memory} MiB, {one.disk} GiB"
@@ -141,11 +143,7 @@ class Cluster(pulumi.ComponentResource):
             access=access,
             kubeconfig=kubeconfig,
             opts=pulumi.ResourceOptions.merge(
-                self._child,
-                pulumi.ResourceOptions(
-                    depends_on=roles,
-                    custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m"),
-                ),
+                self._child, pulumi.ResourceOptions(depends_on=roles)
             ),
         )
 

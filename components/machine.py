@@ -148,7 +148,6 @@ class Machine(pulumi.ComponentResource):
                 deleted_with=self.resource,
                 replacement_trigger=self.resource.id,
                 depends_on=[self._done[step.name] for step in plan.steps],
-                custom_timeouts=pulumi.CustomTimeouts(create="60m", update="60m"),
             ),
         )
 

@@ -52,6 +52,12 @@ BACKEND_SETTINGS = (
 In the lab's own backend states lie where this module looks for them.
 """
 
+AT_ONCE = 100
+"""Resources that the engine works on at the same time; ``--parallel`` says otherwise.
+
+Its own limit is four for each processor, and most steps and guards only wait for a machine.
+"""
+
 ENGINE_SETTINGS = (
     "PULUMI_OPTION_",  # every option of every command: --target, --stack, --config-file
     "PULUMI_SKIP_CHECKPOINTS",  # an update that is cut off would forget all that it has made
@@ -104,7 +110,7 @@ class Stack:
         }
         if not _answers(inherited.get("SSH_AUTH_SOCK", "")):
             inherited.pop("SSH_AUTH_SOCK", None)
-        return inherited | own
+        return {"PULUMI_PARALLEL": str(AT_ONCE)} | inherited | own
 
     @property
     def _own_backend(self) -> bool:

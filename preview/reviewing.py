@@ -20,7 +20,7 @@ from preview.kinds import (
     READY,
     clusters,
 )
-from preview.registration import hidden
+from preview.registration import hidden, is_secret
 from preview.review import (
     CertificateChange,
     Finding,
@@ -202,6 +202,11 @@ def _why(one: ResourceChange) -> Iterator[str]:
         one.kind == GUARD and "plan" in one.keys
     ):  # without a new plan it is the machine that differs
         yield "the machine is compared with its new plan"
+        return
+    if one.verb is Verb.UPDATE and not one.keys:
+        # Of a dynamic resource the engine names no input that differs, and secrets look alike.
+        secret = ", ".join(sorted(key for key, it in one.after.inputs.items() if is_secret(it)))
+        yield f"secret inputs change (of these: {secret or 'none that is known'})"
         return
     for key in one.keys:
         before, after = (hidden(side.inputs.get(key)) for side in (one.before, one.after))

@@ -1,5 +1,6 @@
 """What the program declares, for every golden cluster: every resource with its options."""
 
+import base64
 import hashlib
 import json
 import re
@@ -7,10 +8,16 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 from typing import Any
 
+import dill  # type: ignore[import-untyped]
 import pytest
 import yaml
+from pulumi.dynamic.dynamic import serialize_provider
 
+from certs.tracked import AuthoritiesProvider, BundleProvider
+from components.guard import GuardProvider
+from components.ready import ReadyProvider
 from components.remote import SHELL
+from components.specification import SpecificationProvider
 from components.stack import declare
 from hypervisors.libvirt import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
@@ -25,6 +32,7 @@ from tests.plan.golden import digests
 
 COMMAND = "command:remote:Command"
 DOMAIN = "libvirt:index/domain:Domain"
+DYNAMIC = "pulumi-python:dynamic/hardway:"
 
 Declared = tuple[Registration, ...]
 
@@ -209,7 +217,7 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
     golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    guards = {one.name: one for one in of_kind(recorder, "pulumi-python:dynamic/hardway:Guard")}
+    guards = {one.name: one for one in of_kind(recorder, f"{DYNAMIC}Guard")}
     assert guards.keys() == {f"{machine}-guard" for machine in spec.machines}
     found = commands(recorder).keys()
     for machine in spec.machines:
@@ -243,6 +251,64 @@ def test_a_machine_that_was_mended_has_its_cluster_asked_again(
     assert ready.inputs["changes"]["repairs"].keys() == spec.machines.keys()
     waited = set(ready.dependencies)
     assert {f"{machine}-guard" for machine in spec.machines} <= waited
+
+
+def test_another_machine_of_the_same_size_has_its_cluster_asked_again(
+    golden: tuple[Cluster, Declared],
+) -> None:
+    spec, recorder = golden
+    ready = next(one for one in recorder if one.name == "ready")
+    assert ready.inputs["changes"]["machines"] == {name: f"{name}-id" for name in spec.machines}
+
+
+def test_a_limit_is_given_only_where_somebody_keeps_it(golden: tuple[Cluster, Declared]) -> None:
+    """The SDK's server of dynamic resources knows no ``custom_timeouts``."""
+    _, recorder = golden
+    assert not [one.name for one in recorder if one.kind.startswith(DYNAMIC) and one.timeouts]
+
+
+# -- what states know ------------------------------------------------------------------------------
+
+PROVIDERS = {
+    "Authorities": (
+        AuthoritiesProvider,
+        "gASVLAAAAAAAAACMDWNlcnRzLnRyYWNrZWSUjBNBdXRob3JpdGllc1Byb3ZpZGVylJOUKYGULg==",
+    ),
+    "Certificates": (
+        BundleProvider,
+        "gASVJwAAAAAAAACMDWNlcnRzLnRyYWNrZWSUjA5CdW5kbGVQcm92aWRlcpSTlCmBlC4=",
+    ),
+    "Guard": (
+        GuardProvider,
+        "gASVKQAAAAAAAACMEGNvbXBvbmVudHMuZ3VhcmSUjA1HdWFyZFByb3ZpZGVylJOUKYGULg==",
+    ),
+    "Ready": (
+        ReadyProvider,
+        "gASVKQAAAAAAAACMEGNvbXBvbmVudHMucmVhZHmUjA1SZWFkeVByb3ZpZGVylJOUKYGULg==",
+    ),
+    "Specification": (
+        SpecificationProvider,
+        "gASVOQAAAAAAAACMGGNvbXBvbmVudHMuc3BlY2lmaWNhdGlvbpSMFVNwZWNpZmljYXRpb25Qcm92aWRlcpSTlCmBlC4=",
+    ),
+}
+"""Each dynamic resource's type to its provider, and to what living stacks keep of it (base64 of a
+pickle): the names of a module and of a class, nothing else."""
+
+
+@pytest.mark.parametrize("kind", PROVIDERS)
+def test_a_provider_is_found_by_the_names_that_living_stacks_keep(kind: str) -> None:
+    """An update does not renew them, and without them no refresh and no destroy goes through."""
+    provider, kept = PROVIDERS[kind]
+    assert type(dill.loads(base64.b64decode(kept))) is provider
+    assert serialize_provider(provider()) == kept, "a checkout of before is gone back to as well"
+
+
+def test_every_dynamic_resource_has_its_provider_s_names_held(
+    golden: tuple[Cluster, Declared],
+) -> None:
+    _, recorder = golden
+    kinds = {one.kind for one in recorder if one.kind.startswith(DYNAMIC)}
+    assert kinds == {f"{DYNAMIC}{name}" for name in PROVIDERS}
 
 
 # -- machines --------------------------------------------------------------------------------------

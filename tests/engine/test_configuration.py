@@ -99,6 +99,7 @@ def stack(toolchain: "Toolchain", tmp_path_factory: pytest.TempPathFactory) -> I
     """A stack of a project with this one's name, which says the same of its configuration."""
     directory = tmp_path_factory.mktemp("stack")
     project = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())
+    del project["plugins"]  # they are found beside the project's file
     (directory / "Pulumi.yaml").write_text(yaml.safe_dump({**project, "runtime": "python"}))
     made = Stack(directory, toolchain.pulumi, toolchain.environment())
     made.init()

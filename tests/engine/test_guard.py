@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from lab.paths import PROJECT
+from preview.change import Verb
+from preview.engine import told
+from preview.reviewing import _resources
 from tests.engine.sshd import Sshd
 from tests.engine.stack import Stack
 from tests.probe.machine import machine
@@ -193,3 +196,14 @@ def test_what_cannot_be_mended_is_told_in_a_sentence_and_seen_again(guarded: Gua
     guarded.up()
     assert guarded.done() == ["two"]
     assert guarded.path("two").read_text() == "third\n"
+
+
+def test_a_change_of_nothing_but_secrets_says_so(guarded: Guarded) -> None:
+    file = guarded.stack.directory / "guarded.json"
+    changed = json.loads(file.read_text())
+    changed["contents"]["texts"]["two"] += "true\n"
+    file.write_text(json.dumps(changed))
+    # Not by ``reviewed``: there is no cluster in this program.
+    (line,) = _resources(told(guarded.stack.preview_as_json(environment=HERE)))
+    assert (line.name, line.verb) == ("master-guard", Verb.UPDATE)
+    assert line.why == "secret inputs change (of these: login, plan, secrets)"

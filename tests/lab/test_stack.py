@@ -114,6 +114,15 @@ def test_settings_of_a_person_s_own_backends_do_not_hide_a_state(
     assert "PULUMI_DIY_BACKEND_GZIP" not in stack.environment()
 
 
+def test_waits_are_not_counted_by_processors_but_where_a_person_says_so(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PULUMI_PARALLEL", raising=False)
+    assert int(stack.environment()["PULUMI_PARALLEL"]) >= 64
+    monkeypatch.setenv("PULUMI_PARALLEL", "2")
+    assert stack.environment()["PULUMI_PARALLEL"] == "2"
+
+
 def test_a_state_that_was_packed_is_found(
     stack: Stack, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
