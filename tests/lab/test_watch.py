@@ -1,5 +1,6 @@
 """The watch over first boots: with a clock of its own, and over real machines that hang."""
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import libvirt
+from lab import libvirt, timestamp_counter
 from lab.cache import Cache
 from lab.image import base_image
 from lab.libvirt import Libvirt
@@ -165,15 +166,23 @@ def host(paths: LabPaths) -> Iterator[Libvirt]:
         libvirt.stop(paths, notebook)
 
 
-def _start(host: Libvirt, paths: LabPaths, tmp_path: Path, boot: str = "") -> Path:
-    """A machine without a disk; its console is where the watch looks for it."""
+def _start(
+    host: Libvirt,
+    paths: LabPaths,
+    tmp_path: Path,
+    boot: str = "",
+    disk: str = "",
+    mebibytes: int = 256,
+) -> Path:
+    """A machine, without a disk if none is given; its console is where the watch looks for it."""
     console = paths.state / "console" / "hangs.log"
     console.parent.mkdir(parents=True)
     definition = tmp_path / "hangs.xml"
     definition.write_text(
-        f"""<domain type='{host.domain_type}'><name>hangs</name><memory unit='MiB'>256</memory>
+        f"""<domain type='{host.domain_type}'><name>hangs</name>
+        <memory unit='MiB'>{mebibytes}</memory>
         <vcpu>1</vcpu><os><type arch='x86_64'>hvm</type>{boot}</os><features><acpi/></features>
-        <devices><serial type='pty'><log file='{console}'/></serial></devices></domain>"""
+        <devices>{disk}<serial type='pty'><log file='{console}'/></serial></devices></domain>"""
     )
     libvirt.virsh(host, "define", definition)
     libvirt.virsh(host, "start", "hangs")
@@ -224,3 +233,30 @@ def test_a_kernel_that_finds_no_disk_is_booted_a_second_time_and_no_third(
         assert _until(lambda: any("was reset before" in text for text in said.said))
     assert boots() == 2
     assert sum("resetting" in text for text in said.said) == 1
+
+
+@pytest.mark.machine
+def test_a_machine_whose_kernel_counts_a_tenth_is_reset_before_anybody_logs_in(
+    host: Libvirt, paths: LabPaths, tmp_path: Path
+) -> None:
+    ticks = timestamp_counter.frequency()
+    if host.domain_type != "qemu" or ticks is None:
+        pytest.skip("this test is of an emulated processor that shows its host's counter")
+    image = base_image(Cache(), (), PlainProgress(), logs=paths.logs)
+    overlay = host.disks / "counts.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", image.disk, overlay]
+        + ["10G"],
+        check=True,
+    )
+    words = f"root=/dev/vda rw quiet console=ttyS0 tsc=reliable tsc_early_khz={ticks // 10}"
+    boot = f"<kernel>{image.kernel}</kernel><initrd>{image.initrd}</initrd>"
+    boot += f"<cmdline>{words}</cmdline>"
+    disk = "<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/>"
+    disk += f"<source file='{overlay}'/><target dev='vda' bus='virtio'/></disk>"
+    said = Notebook()
+    with FirstBootWatch.running(paths, host, {"hangs": "192.168.1.10"}, said, quiet_seconds=600):
+        _start(host, paths, tmp_path, boot, disk, mebibytes=1024)
+        assert _until(lambda: any("resetting" in text for text in said.said), seconds=900)
+    (told,) = [text for text in said.said if "resetting" in text]
+    assert re.match(r"the clock of hangs is \d+ s ahead of its host's", told)
