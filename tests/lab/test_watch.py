@@ -245,8 +245,8 @@ def test_a_machine_whose_kernel_counts_a_tenth_is_reset_before_anybody_logs_in(
     image = base_image(Cache(), (), PlainProgress(), logs=paths.logs)
     overlay = host.disks / "counts.qcow2"
     subprocess.run(
-        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", image.disk, overlay]
-        + ["10G"],
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format]
+        + ["-b", str(image.disk), str(overlay), "10G"],
         check=True,
     )
     words = f"root=/dev/vda rw quiet console=ttyS0 tsc=reliable tsc_early_khz={ticks // 10}"
