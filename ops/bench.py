@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lab.paths import PROJECT
 from ops.bench_machines import bench_machines
+from ops.bench_refresh import bench_refresh
 from ops.display import stdout
 from plan import render
 from plan.cluster import cluster_plan
@@ -37,13 +38,15 @@ def bench(
 ) -> None:
     """Print what things cost, as ratios within this run.
 
-    Planning clusters of 5, 50 and 500 machines; with `--machines` also an update, compared with
+    Planning clusters of 5, 50 and 500 machines, and asking 4 and 20 that answer late what they
+    hold; with `--machines` also an update, compared with
     what the same machines need just to boot, an empty preview, and one minion more.
 
     Examples: `./hardway bench` takes a minute, `./hardway bench --machines` most of an hour
     """
     _table("spec, certificates and plan", _planned, "MiB of text")
     _table("the program, declared to a recorder in the engine's place", _declared, "resources")
+    bench_refresh(stdout)
     if machines:
         bench_machines(stdout)
 

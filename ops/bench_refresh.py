@@ -1,0 +1,192 @@
+"""What it costs to ask machines what they hold, on machines that answer late."""
+
+import getpass
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from certs.ssh import new_key_pair
+from lab import toolchain
+from lab.cache import Cache
+from lab.paths import PROJECT, lab_paths
+from lab.problem import Problem
+from lab.stack import AT_ONCE
+from ops.display import progress
+from plan.contents import Contents, packed
+from plan.held import Item, Kind, described, digest
+from probe.access import MachineAccess
+
+MACHINES = (4, 20)
+LATE = 3
+"""Seconds after which each of them begins to answer."""
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+DEMANDED = Path("/run/sshd")
+"""By sshd, where root starts it."""
+
+CONFIGURATION = """\
+ListenAddress 127.0.0.1:{port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/client_key.pub
+PidFile none
+StrictModes no
+UsePAM no
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+MaxStartups 100
+ForceCommand sleep {late}; eval "$SSH_ORIGINAL_COMMAND"
+"""
+
+PROGRAM = """\
+import json
+from pathlib import Path
+
+from pulumi import ResourceOptions
+
+from components.guard import Guard, login
+
+told = json.loads(Path("guarded.json").read_text())
+for number in range(told["machines"]):
+    Guard(
+        f"m{number}-guard",
+        held=told["held"],
+        login=login(f"m{number}", told["access"], told["key"]),
+        plan=told["plan"],
+        secrets="{}",
+        opts=ResourceOptions(),
+    )
+"""
+
+
+def bench_refresh(console: Console) -> None:
+    """Print how long the previews of several machines take that ask all of them."""
+    title = f"preview --refresh, machines that answer after {LATE} s"
+    if SSHD is None:
+        console.print(f"{title}: left out, since there is no sshd (openssh-server)")
+        return
+    table = Table(title=title)
+    for column in ("machines", "seconds", "to the fewest"):
+        table.add_column(column, justify="right")
+    tools = toolchain.prepare(Cache(), lab_paths(), progress())
+    fewest = None
+    for many in MACHINES:
+        with tempfile.TemporaryDirectory(prefix="hardway-bench-") as folder:
+            with _sshd(Path(folder)) as (access, key):
+                seconds = _refreshed(Path(folder), tools, many, access, key)
+        fewest = fewest or seconds
+        table.add_row(str(many), f"{seconds:.1f}", f"{seconds / fewest:.2f}")
+    console.print(table)
+
+
+def _refreshed(
+    folder: Path, tools: toolchain.Toolchain, many: int, access: MachineAccess, key: str
+) -> float:
+    """Make a stack of guards whose machines hold what they must; the seconds of its preview."""
+    providers = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["plugins"]["providers"]
+    plugins = {"providers": [{**one, "path": str(PROJECT / one["path"])} for one in providers]}
+    project = {"name": "bench", "runtime": "python", "plugins": plugins}
+    (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
+    (folder / "__main__.py").write_text(PROGRAM)
+    file = folder / "held"
+    file.write_text("")
+    file.chmod(0o600)
+    wanted = described(f"sha256:{digest('')}", 0o600, f"{file.owner()}:{file.group()}")
+    item = Item(kind=Kind.FILE, name=str(file), wanted=wanted, step="held")
+    contents = Contents(items=(item,), texts={"held": "true\n"}, secret=frozenset())
+    guarded = {
+        "machines": many,
+        "held": {item.key: item.wanted},
+        "access": asdict(access),
+        "key": key,
+        "plan": packed(contents),
+    }
+    (folder / "guarded.json").write_text(json.dumps(guarded))
+    environment = tools.environment() | {
+        "PYTHONPATH": str(PROJECT),
+        "PULUMI_BACKEND_URL": f"file://{folder}",
+        "PULUMI_CONFIG_PASSPHRASE": "bench",
+        "PULUMI_PARALLEL": str(AT_ONCE),
+    }
+    _pulumi(tools, folder, environment, "stack", "init", "bench")
+    _pulumi(tools, folder, environment, "up", "--yes", "--skip-preview")
+    asked = ("preview", "--refresh", "--expect-no-changes")
+    _pulumi(tools, folder, environment, *asked)  # fills the caches of the computer
+    started = time.perf_counter()
+    _pulumi(tools, folder, environment, *asked)
+    return time.perf_counter() - started
+
+
+def _pulumi(
+    tools: toolchain.Toolchain, folder: Path, environment: Mapping[str, str], *words: str
+) -> None:
+    done = subprocess.run(
+        [tools.pulumi, *words, "--non-interactive"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0 or "warning:" in done.stdout:
+        raise Problem(
+            f"pulumi {' '.join(words)} failed: {(done.stdout + done.stderr)[-2000:]}",
+            "see whether an SSH server can be started on the loopback interface here",
+        )
+
+
+@contextmanager
+def _sshd(folder: Path) -> Iterator[tuple[MachineAccess, str]]:
+    """An SSH server that answers late, with the way to it and the key that it lets in."""
+    assert SSHD is not None
+    host, client = new_key_pair(), new_key_pair()
+    key = folder / "host_key"
+    key.touch(mode=0o600)
+    key.write_text(host.private)
+    (folder / "client_key.pub").write_text(f"{client.public}\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    text = CONFIGURATION.format(port=port, folder=folder, late=LATE)
+    (folder / "sshd_config").write_text(text)
+    made = os.geteuid() == 0 and not DEMANDED.exists()
+    if made:
+        DEMANDED.mkdir(mode=0o755)
+    server = subprocess.Popen(
+        [SSHD, "-D", "-e", "-f", folder / "sshd_config"],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _answers(server, port)
+        user = getpass.getuser()
+        access = MachineAccess(address="127.0.0.1", host_key=host.public, user=user, port=port)
+        yield access, client.private
+    finally:
+        server.terminate()
+        server.wait()
+        if made:
+            DEMANDED.rmdir()
+
+
+def _answers(server: subprocess.Popen[bytes], port: int) -> None:
+    for _ in range(100):
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if server.poll() is not None:
+            break
+        time.sleep(0.1)
+    raise Problem(f"{SSHD} does not answer on port {port}", "see whether it starts by itself here")
