@@ -326,6 +326,16 @@ def test_keys_are_kept_and_a_disk_survives_a_new_base_image_and_another_size(
         assert set(domain.ignore_changes) == {"kernel", "initrd", "cmdlines"}
 
 
+def test_what_has_a_name_on_its_hypervisor_goes_before_its_successor_is_made(
+    golden: tuple[Cluster, Declared],
+) -> None:
+    """``--replace`` asks no provider, which would take the old disk for the new and delete it."""
+    _, recorder = golden
+    named = [one for one in recorder if one.kind.startswith("libvirt:") and "name" in one.inputs]
+    assert named
+    assert [one.name for one in named if not one.delete_before_replace] == []
+
+
 def test_every_resource_of_libvirt_has_the_explicit_provider(
     golden: tuple[Cluster, Declared],
 ) -> None:
