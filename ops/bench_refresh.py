@@ -34,7 +34,7 @@ LATE = 3
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 DEMANDED = Path("/run/sshd")
-"""By sshd, where root starts it."""
+"""By sshd, where root starts it. It stays: another server may have been started since."""
 
 CONFIGURATION = """\
 ListenAddress 127.0.0.1:{port}
@@ -161,9 +161,8 @@ def _sshd(folder: Path) -> Iterator[tuple[MachineAccess, str]]:
         port: int = free.getsockname()[1]
     text = CONFIGURATION.format(port=port, folder=folder, late=LATE)
     (folder / "sshd_config").write_text(text)
-    made = os.geteuid() == 0 and not DEMANDED.exists()
-    if made:
-        DEMANDED.mkdir(mode=0o755)
+    if os.geteuid() == 0:
+        DEMANDED.mkdir(mode=0o755, exist_ok=True)
     server = subprocess.Popen(
         [SSHD, "-D", "-e", "-f", folder / "sshd_config"],
         stdin=subprocess.DEVNULL,
@@ -177,8 +176,6 @@ def _sshd(folder: Path) -> Iterator[tuple[MachineAccess, str]]:
     finally:
         server.terminate()
         server.wait()
-        if made:
-            DEMANDED.rmdir()
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> None:
