@@ -440,16 +440,20 @@ def test_a_machine_that_was_lost_is_made_anew_with_all_its_steps_in_one_update(l
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("node", "fields", "words"),
     [
-        ({"disk": 8}, f"machines.{MASTER}.disk is 11 GiB and cannot become 8"),
-        ({"roles": "a"}, f"machines.{MASTER} would keep"),
+        (MASTER, {"disk": 8}, f"machines.{MASTER}.disk is 11 GiB and cannot become 8"),
+        (
+            LAST,
+            {"roles": "e"},
+            f"machines.{LAST}.roles would leave none of etcd's members {MASTER}",
+        ),
     ],
 )
-def test_what_would_lose_data_or_leave_keys_behind_is_refused_by_whatever_updates(
-    lab: Lab, fields: dict[str, Any], words: str
+def test_what_would_lose_data_is_refused_by_whatever_updates(
+    lab: Lab, node: str, fields: dict[str, Any], words: str
 ) -> None:
-    living.refused(lab, words, **{MASTER: fields})
+    living.refused(lab, words, **{node: fields})
 
 
 @at_length
