@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Annotated
 
 import typer
-import yaml
 
 from lab import command_line, libvirt, toolchain
 from lab.cache import Cache
@@ -18,7 +17,7 @@ from lab.paths import lab_paths
 from lab.problem import Problem
 from lab.stack import TAKES_CONFIG_FILE, UPDATES, Stack
 from ops.display import progress
-from ops.reach import resources
+from ops.reach import applied
 from ops.recovery import recover
 from ops.stacks import (
     PASSED_ON,
@@ -27,7 +26,7 @@ from ops.stacks import (
     read_cluster,
     ready_stack,
 )
-from spec.cluster import SpecError, parse
+from spec.cluster import SpecError
 
 CLUSTER = "hardway:index:Cluster"
 SPECIFICATION = f"{CLUSTER}$pulumi-python:dynamic/hardway:Specification::specification"
@@ -111,10 +110,9 @@ def _members(stack: Stack) -> Sequence[str]:
     """The members of etcd as they were applied last; without a state, of the stack's file."""
     told = stack.pulumi("stack", "export", capture=True)
     if told.returncode == 0:
-        for name, resource in resources(json.loads(told.stdout)):
-            if name == "specification":
-                with suppress(SpecError):  # of an older program, which allowed what this refuses
-                    return parse(yaml.safe_load(resource["inputs"]["spec"]), name="").etcd_members
+        with suppress(SpecError):  # of an older program, which allowed what this refuses
+            if spec := applied(json.loads(told.stdout)):
+                return spec.etcd_members
     return read_cluster(stack.name).etcd_members
 
 
