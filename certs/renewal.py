@@ -44,6 +44,8 @@ with each of them never meets an end. More than three years of an authority's te
 signed for a year always ends before its authority.
 """
 
+OR_ELSE = "set this machine's clock if it is behind, wait until then, or supply another"
+
 SERVICE_ACCOUNT, ENCRYPTION = "service-account", "encryption"
 """The names of the two keys without a certificate, among the authorities' decisions."""
 
@@ -308,10 +310,14 @@ def _of_supplied_authority(
 def _taken(
     where: str, certificate: x509.Certificate, now: datetime, *, known: bool
 ) -> tuple[Action, str]:
-    """Of a supplied certificate that fits; raises BundleError where it has expired."""
-    end = certificate.not_valid_after_utc
+    """Of a supplied certificate that fits; raises BundleError where nobody accepts it now."""
+    end, begin = certificate.not_valid_after_utc, certificate.not_valid_before_utc
     if end <= now:
         raise BundleError(f"{where} expired on {_day(end)}; supply another")
+    if begin > now and not known:
+        raise BundleError(f"{where} is valid from {_minute(begin)} on only; {OR_ELSE}")
+    if begin > now:
+        return Action.WARN, f"it is valid from {_minute(begin)} on only and is supplied; {OR_ELSE}"
     if not known:
         return Action.TAKE, f"it is supplied and valid until {_day(end)}"
     if _due(certificate, now):
@@ -362,9 +368,13 @@ def _due(certificate: x509.Certificate, now: datetime) -> bool:
 def _begins(begin: datetime) -> str:
     """Nobody accepts it until then, and the clock that says so may be right by now."""
     return (
-        f"it is valid from {begin:%Y-%m-%d %H:%M} UTC on only, so this machine's clock was ahead "
+        f"it is valid from {_minute(begin)} on only, so this machine's clock was ahead "
         "when it was made, or is behind now"
     )
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _day(end: datetime) -> str:

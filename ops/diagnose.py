@@ -7,7 +7,7 @@ import os
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from ops.redaction import Redaction
 from ops.stacks import StackOption
 from plan.cluster import node_plan
 from plan.model import NodePlan
+from probe import clocks
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.machines import Machines, Unreachable
@@ -233,12 +234,26 @@ async def _ask_all(archive: Archive, spec: Cluster, access: Access, say: Say) ->
     async with Machines(access) as machines:
         await asyncio.gather(
             _ask_api(archive, access, say),
+            _ask_clocks(
+                archive, machines, [one for one in machines.names if one in spec.machines], say
+            ),
             *(
                 _ask_machine(archive, spec, machines, name, say)
                 for name in machines.names
                 if name in spec.machines
             ),
         )
+
+
+async def _ask_clocks(archive: Archive, machines: Machines, names: Sequence[str], say: Say) -> None:
+    """Name the clocks that differ; what a machine's own clock says is in its ``clock.txt``."""
+    found = await clocks.ask(machines, names)
+    differing = clocks.differences(found)
+    for line in differing:
+        say(line)
+    rest = [str(one) for one in found.values() if isinstance(one, Unreachable)]
+    agree = [] if differing else ["the clocks that were asked go as this computer's does"]
+    archive.add("clocks.txt", "".join(f"{line}\n" for line in (*differing, *agree, *rest)))
 
 
 async def _ask_machine(

@@ -9,6 +9,14 @@ from spec.cluster import Cluster
 
 
 @dataclass(frozen=True, kw_only=True)
+class Clocks:
+    """These machines' clocks show the same time as this computer's and go as fast."""
+
+    kind: Literal["clocks"] = "clocks"
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Members:
     """etcd has exactly these members, each of them healthy and started."""
 
@@ -78,7 +86,7 @@ class ServiceAnswers:
     port: int
 
 
-Check = Members | ApiServers | Nodes | Pods | NameResolves | PodsReach | ServiceAnswers
+Check = Clocks | Members | ApiServers | Nodes | Pods | NameResolves | PodsReach | ServiceAnswers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +108,13 @@ def conditions(spec: Cluster) -> tuple[Condition, ...]:
 
 def _of_machines(spec: Cluster) -> Iterator[Condition]:
     version = f"v{spec.versions.kubernetes}"
+    # First, since a wrong clock has every other condition say something else.
+    yield Condition(
+        name="clocks",
+        waits_for="the machines' clocks go as this computer's does",
+        check=Clocks(machines=tuple(spec.machines)),
+        deadline=120,
+    )
     yield Condition(
         name="members",
         waits_for="etcd has exactly the members of the spec and all are healthy",

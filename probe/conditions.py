@@ -11,6 +11,7 @@ from plan import layout
 from plan.conditions import (
     ApiServers,
     Check,
+    Clocks,
     Members,
     NameResolves,
     Nodes,
@@ -18,7 +19,7 @@ from plan.conditions import (
     PodsReach,
     ServiceAnswers,
 )
-from probe import pods
+from probe import clocks, pods
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -72,6 +73,8 @@ async def ask(check: Check, through: Doors) -> Unmet | None:
 async def _demand(check: Check, through: Doors) -> None:
     """Raises Unmet, ApiError or Unreachable where it does not hold."""
     match check:
+        case Clocks():
+            await _clocks(check, through.machines)
         case Members():
             await _members(check, through.machines)
         case ApiServers():
@@ -88,6 +91,16 @@ async def _demand(check: Check, through: Doors) -> None:
             await pods.resolve(through.machines, through.api, check)
         case _:
             assert_never(check)
+
+
+# -- clocks --------------------------------------------------------------------------------------
+
+
+async def _clocks(check: Clocks, machines: Machines) -> None:
+    found = await clocks.ask(machines, check.machines)
+    lost = [str(one) for one in found.values() if isinstance(one, Unreachable)]
+    # Those that differ first: they explain what others say.
+    demand([*clocks.differences(found), *lost], wholly=len(lost) == len(found))
 
 
 # -- etcd ----------------------------------------------------------------------------------------

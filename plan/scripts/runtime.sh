@@ -33,8 +33,32 @@ if [ "$clock" != systemd-timedated ]; then
         sleep 0.5
     done
 fi
-await 30 "the clock ($(date --utc)) agrees with this machine's certificates; set it" "$clock" \
-    openssl verify -CAfile "$authority" "$certificate"
+# timely: the certificates are valid by this machine's clock. They were by the clock of the computer
+# that made or kept them: where they are not here, the two clocks differ.
+timely() {
+    local said path times start end differs now
+    said=$(openssl verify -CAfile "$authority" "$certificate" 2>&1) && return
+    echo "$said"
+    printf -v now '%(%s)T' -1
+    for path in "$authority" "$certificate"; do
+        times=$(openssl x509 -noout -startdate -enddate -in "$path") || return
+        start=${times%%$'\n'*} end=${times##*$'\n'}
+        start=$(date +%s --date "${start#*=}") end=$(date +%s --date "${end#*=}")
+        if [ "$now" -lt "$start" ]; then
+            differs="$((start - now)) s or more behind"
+        elif [ "$now" -gt "$end" ]; then
+            differs="$((now - end)) s or more ahead of"
+        else
+            continue
+        fi
+        echo "the clock of this machine is $differs that of the computer that runs ./hardway up, by" \
+            "which $path is valid: set the one that is wrong, and run the same again"
+        return 1
+    done
+    return 1
+}
+
+await 30 "the clock ($(date --utc)) agrees with this machine's certificates" "$clock" timely
 
 # -- containerd ------------------------------------------------------------------------------------
 

@@ -483,3 +483,24 @@ def test_a_certificate_of_a_moment_ago_is_no_affair_of_clocks() -> None:
     made = renewed(Bundle(), decided([row], Bundle(), signers, NOW), signers, NOW)
     (told,) = decided([row], made, signers, NOW - DAY / 24 / 30)
     assert told.action is Action.KEEP, "two minutes, as clocks differ anyway"
+
+
+def test_a_supplied_certificate_that_begins_in_the_future_is_refused_until_it_is_kept() -> None:
+    theirs, ahead = authorities(), NOW + 40 * DAY
+    signers = external(theirs, *Authority)
+    brought = {API.name: issued(API, theirs.signers[API.issuer], ahead)}
+    with pytest.raises(BundleError, match="apiserver of master is valid from 2030-02-11 02:59 UTC"):
+        decided((API,), Bundle(), signers, NOW, brought)
+    # Kept, it stays what it is: a clock that went back does not stop every update.
+    kept = renewed(
+        Bundle(), decided((API,), Bundle(), signers, ahead, brought), signers, ahead, brought
+    )
+    (told,) = decided((API,), kept, signers, NOW, brought)
+    assert told.action is Action.WARN
+    assert "set this machine's clock" in told.why
+
+
+def test_a_supplied_authority_that_begins_in_the_future_is_refused() -> None:
+    brought = {Authority.ETCD: new_authority(Authority.ETCD, NOW + 40 * DAY)}
+    with pytest.raises(BundleError, match="the supplied authority etcd is valid from"):
+        decided_authorities(None, NOW, brought)

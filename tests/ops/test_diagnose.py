@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -28,8 +29,9 @@ from spec.cluster import Cluster
 from tests.certs.clusters import SINGLE, cluster
 from tests.engine.sshd import privilege_separation_directory
 from tests.plan.golden import digests
+from tests.plan.stored import as_root
 from tests.probe.cluster import RunningCluster
-from tests.probe.machine import access
+from tests.probe.machine import access, with_clocks
 
 __all__ = ["privilege_separation_directory"]
 
@@ -219,6 +221,29 @@ def test_the_api_says_what_there_is(case: Case) -> None:
     assert "[+]etcd ok" in case.files["cluster/readyz.txt"]
     assert "m1-vm" in case.files["resources.json"]
     assert "192.168.1.10" in case.files["spec.yaml"]
+
+
+@pytest.mark.engine
+@as_root
+def test_a_clock_that_differs_is_named_at_once_and_in_the_file(
+    tmp_path: Path, privilege_separation_directory: None
+) -> None:
+    said: list[str] = []
+    with with_clocks(tmp_path / "m", m1=0, m2=400) as opened:
+        machines = {**opened.machines, "gone": replace(opened.machines["m1"], port=9)}
+        access = replace(opened, machines=machines)
+        paths = LabPaths(name="diagnose", state=tmp_path / "state", run=tmp_path / "run")
+        found = collect(SPEC, access, tmp_path / "x.tar.gz", said.append, paths=paths)
+    (line,) = [one for one in said if "clock" in one]
+    assert re.fullmatch(r"the clock of m2 is (399|400) s ahead of this computer's", line)
+    named, gone = read(found.path)["clocks.txt"].splitlines()
+    assert named == line
+    assert gone.startswith("gone (127.0.0.1 port 9)")
+
+
+@pytest.mark.machine
+def test_clocks_that_agree_are_said_to(case: Case) -> None:
+    assert case.files["clocks.txt"].startswith("the clocks that were asked go as this computer's")
 
 
 def alone(running: RunningCluster) -> tuple[Cluster, Access]:

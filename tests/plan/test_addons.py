@@ -14,7 +14,7 @@ import yaml
 
 from certs.table import certificates
 from plan import addons, coredns, runtime
-from plan.conditions import ApiServers, Condition, Members, Nodes, Pods, conditions
+from plan.conditions import ApiServers, Clocks, Condition, Members, Nodes, Pods, conditions
 from plan.model import Kubeconfig, Step
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in
@@ -503,7 +503,7 @@ def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
 
 
 def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
-    order = ["members", "api", "nodes", "dns-runs", "pods-reach", "service", "dns"]
+    order = ["clocks", "members", "api", "nodes", "dns-runs", "pods-reach", "service", "dns"]
     for every in _all_conditions():
         places = [order.index(one.name) for one in every]
         assert places == sorted(places)
@@ -512,6 +512,8 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
 
 def test_the_conditions_name_exactly_the_machines_of_the_spec() -> None:
     checks = [one.check for one in conditions(HIGHLY_AVAILABLE)]
+    (clocks,) = (check for check in checks if isinstance(check, Clocks))
+    assert set(clocks.machines) == HIGHLY_AVAILABLE.machines.keys()
     (members,) = (check for check in checks if isinstance(check, Members))
     (servers,) = (check for check in checks if isinstance(check, ApiServers))
     (nodes,) = (check for check in checks if isinstance(check, Nodes))
@@ -527,4 +529,4 @@ def test_one_machine_alone_reaches_no_other() -> None:
 
 def test_without_pods_of_ours_only_the_machines_are_asked() -> None:
     names = [one.name for one in conditions(SPECS["without-dns"])]
-    assert names == ["members", "api", "nodes"]
+    assert names == ["clocks", "members", "api", "nodes"]

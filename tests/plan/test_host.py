@@ -1,5 +1,6 @@
 """The kernel and the system under the container runtime."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -148,17 +149,34 @@ def test_a_clock_within_the_certificates_time_is_right(node: StandIn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "why"),
-    [(NOW + DAY, NOW + 2 * DAY, "not yet valid"), (NOW - 2 * DAY, NOW - DAY, "expired")],
+    ("start", "end", "why", "differs"),
+    [
+        (NOW + DAY, NOW + 2 * DAY, "not yet valid", r"86[34]\d\d s or more behind that"),
+        (NOW - 2 * DAY, NOW - DAY, "expired", r"86[4-9]\d\d s or more ahead of that"),
+    ],
 )
-def test_a_clock_outside_the_certificates_time_is_told(
-    node: StandIn, start: datetime, end: datetime, why: str
+def test_a_clock_outside_the_certificates_time_is_told_and_which_other_it_differs_from(
+    node: StandIn, start: datetime, end: datetime, why: str, differs: str
 ) -> None:
     made = _certificate(node.folder, start, end)
     said = _really(node).run(STEP, **_settings(node) | made)
     assert said.code == 1
     assert "the clock (" in said.errors
     assert why in said.errors
+    told = rf"the clock of this machine is {differs} of the computer that runs \./hardway up"
+    assert re.search(told, said.errors)
+    assert made["certificate"] in said.errors
+
+
+def test_certificates_of_different_authorities_are_no_affair_of_clocks(node: StandIn) -> None:
+    made = _certificate(node.folder, NOW - DAY, NOW + DAY)
+    (node.folder / "other").mkdir()
+    other = _certificate(node.folder / "other", NOW - DAY, NOW + DAY)
+    mixed = made | {"authority": other["authority"]}
+    said = _really(node).run(STEP, **_settings(node) | mixed)
+    assert said.code == 1
+    assert "the clock of this machine is" not in said.errors
+    assert "error" in said.errors
 
 
 def test_a_time_service_is_waited_for_but_not_for_ever(node: StandIn) -> None:

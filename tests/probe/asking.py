@@ -29,3 +29,13 @@ class Asking:
         found = self(check, access)
         assert found is not None
         return str(found)
+
+
+def asked_once(check: Check, access: Access) -> Unmet | None:
+    """What is not so, through doors and an event loop for this question alone."""
+
+    async def asked() -> Unmet | None:
+        async with doors(access) as through:
+            return await ask(check, through)
+
+    return asyncio.run(asked())

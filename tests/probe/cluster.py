@@ -16,7 +16,7 @@ from plan.coredns import NAMESPACE, SELECTOR
 from probe.access import Access
 from tests.certs.clusters import SINGLE
 from tests.plan.running import LocalCluster, LocalMachine, programs
-from tests.probe.machine import access, answering
+from tests.probe.machine import access, answering, one_key
 
 VERSION = f"v{SINGLE.versions.kubernetes}"
 
@@ -37,11 +37,7 @@ class RunningCluster:
             name: stack.enter_context(answering(folder / name, master.root, path))
             for name in ("m1", "m2")
         }
-        for server in self.servers.values():
-            # One key opens all machines of a stack.
-            for half in ("client_key", "client_key.pub"):
-                source = self.servers["m1"].directory / half
-                (server.directory / half).write_text(source.read_text())
+        one_key(self.servers)
         self.client = stack.enter_context(self._client(folder))
         self._await_readiness(master)
 

@@ -1,8 +1,8 @@
 """A machine that answers over SSH: this computer, with another /etc and more programs."""
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from probe.access import Access, MachineAccess
@@ -30,6 +30,37 @@ def answering(folder: Path, root: Path, programs: Path) -> Iterator[Sshd]:
         yield server
     finally:
         server.stop()
+
+
+DATE = """\
+#!/bin/sh
+echo $(($(/bin/date +%s) + {seconds})).5
+"""
+
+
+@contextmanager
+def with_clocks(folder: Path, **ahead: int) -> Iterator[Access]:
+    """Machines whose ``date`` is so many seconds ahead of this computer's."""
+    with ExitStack() as stack:
+        servers = {}
+        for name, seconds in ahead.items():
+            root, programs = folder / name / "root", folder / name / "bin"
+            (root / "etc").mkdir(parents=True)
+            programs.mkdir()
+            date = programs / "date"
+            date.write_text(DATE.format(seconds=seconds))
+            date.chmod(0o755)
+            servers[name] = stack.enter_context(answering(folder / name / "sshd", root, programs))
+            one_key(servers)
+        yield access(None, **servers)
+
+
+def one_key(servers: Mapping[str, Sshd]) -> None:
+    """One key opens all machines of a stack."""
+    first, *others = servers.values()
+    for server in others:
+        for half in ("client_key", "client_key.pub"):
+            (server.directory / half).write_text((first.directory / half).read_text())
 
 
 def access(kubeconfig: str | None = None, **servers: Sshd) -> Access:
