@@ -80,7 +80,7 @@ def _replaced(
             if one.kind.startswith("pulumi:providers:"):
                 providers.add(one.name)
             elif one.custom:
-                identifiers.add(f"{one.kind}::{one.name}")
+                identifiers.add(f"{one.kind}/{one.name}")
     return found
 
 

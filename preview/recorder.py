@@ -95,7 +95,7 @@ class Recorder(mocks.MockMonitor):
             outputs["output"] = inputs["input"]
         given = resource_pb2.RegisterResourceResponse().object
         json_format.ParseDict(outputs, given)  # type: ignore[no-untyped-call]
-        identifier = f"{request.type}::{request.name}" if request.custom else ""
+        identifier = f"{request.type}/{request.name}" if request.custom else ""
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=given)
 
     def _checked(

@@ -128,7 +128,7 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         assert machine in {one.name for one in of_kind(recorder, DOMAIN)}
         assert name.startswith(f"{machine}-")
         trigger = command.replacement_trigger
-        assert trigger == f"{DOMAIN}::{machine}", "another machine gets everything"
+        assert trigger == f"{DOMAIN}/{machine}", "another machine gets everything"
         assert command.provider == "command"
         assert re.fullmatch(r"\d+s", command.timeouts["create"])
         assert command.timeouts["update"] == command.timeouts["create"]
@@ -224,7 +224,7 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
     for machine in spec.machines:
         guard = guards[f"{machine}-guard"]
         assert guard.deleted_with == machine
-        assert guard.replacement_trigger == f"{DOMAIN}::{machine}"
+        assert guard.replacement_trigger == f"{DOMAIN}/{machine}"
         steps = {name for name in found if name.startswith(f"{machine}-")}
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply", f"{machine}-add-ons-nodes"}
@@ -260,7 +260,7 @@ def test_another_machine_of_the_same_size_has_its_cluster_asked_again(
     spec, recorder = golden
     ready = next(one for one in recorder if one.name == "ready")
     assert ready.inputs["changes"]["machines"] == {
-        name: f"{DOMAIN}::{name}" for name in spec.machines
+        name: f"{DOMAIN}/{name}" for name in spec.machines
     }
 
 
