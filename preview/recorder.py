@@ -84,10 +84,11 @@ class Recorder(mocks.MockMonitor):
             return resource_pb2.RegisterResourceResponse(urn=urn)
         inputs = _value(request.object)
         before = self.held.get((_kind(request.parent), request.type, request.name))
-        for key in request.ignoreChanges if before else ():
-            inputs.pop(key, None)
-            if key in before["inputs"]:
-                inputs[key] = before["inputs"][key]
+        if before:
+            for key in request.ignoreChanges:
+                inputs.pop(key, None)
+                if key in before["inputs"]:
+                    inputs[key] = before["inputs"][key]
         if serialized := inputs.pop(PROVIDER, None):
             inputs = self._checked(urn, serialized, inputs, before)
         self.seen.append(_registered(request, inputs))

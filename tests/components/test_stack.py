@@ -347,7 +347,7 @@ def test_no_name_server_runs_on_a_new_network(dns: str, tmp_path: Path) -> None:
     style, given = tmp_path / "style.xslt", tmp_path / "network.xml"
     style.write_text(network.inputs["xml"]["xslt"])
     given.write_text(NETWORK.format(dns=dns))
-    words = ["xsltproc", "--nonet", style, given]
+    words = ["xsltproc", "--nonet", str(style), str(given)]
     made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     found = ElementTree.fromstring(made)
     assert [one.attrib for one in found.iter("dns")] == [{"enable": "no"}]
