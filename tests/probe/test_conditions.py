@@ -216,9 +216,9 @@ def test_a_machine_that_cannot_be_asked_is_named(asked: Asking, pods: RunningClu
 
 
 def test_a_pod_whose_network_is_not_there_is_named(asked: Asking, pods: RunningCluster) -> None:
-    pods.pod("two", "m2", running("198.51.100.99"))
+    pods.pod("two", "m2", running("198.18.255.255"))
     said = asked.told(REACH)
-    assert "two on m2 (no process here has the pod's address 198.51.100.99)" in said
+    assert "two on m2 (no process here has the pod's address 198.18.255.255)" in said
 
 
 def test_a_service_answers_with_a_certificate_of_the_cluster(
@@ -244,7 +244,7 @@ RESOLVES = NameResolves(inside=PODS, server=TWO, name=NAME, address=ADDRESS)
         ({"address": "192.0.2.99"}, f"NOERROR with {ADDRESS} and not 192.0.2.99"),
         ({"name": "nobody.test"}, "NXDOMAIN with no address"),
         ({"server": "127.0.0.1", "name": NAME}, None),
-        ({"server": "198.51.100.99"}, "one on m1 ("),
+        ({"server": "198.18.255.255"}, "one on m1 ("),
     ],
 )
 def test_a_name_resolves_inside_a_pod(
