@@ -1,6 +1,7 @@
 """Pods' networks: two namespaces on one bridge in a third, and real servers in them.
 
-The addresses are for benchmarks of networks (RFC 2544), and this computer's own namespace knows nothing of them.
+The addresses are for benchmarks of networks (RFC 2544), and this computer's own namespace knows
+nothing of them.
 """
 
 import os
