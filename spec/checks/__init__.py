@@ -49,6 +49,7 @@ OF_EACH_MACHINE = (
     roles.machine_has_a_role,
     sizes.memory_is_enough,
     sizes.disk_is_enough,
+    sizes.sizes_are_of_a_machine_that_is_made,
     nodes.labels_are_taken,
     nodes.taints_are_taken,
     nodes.only_nodes_carry_labels_and_taints,

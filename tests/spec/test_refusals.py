@@ -215,6 +215,12 @@ ONE = [
     ({"machines m1 cpus": 0}, "machines.m1.cpus", "from 1 to 128"),
     ({"machines m1 cpus": True}, "machines.m1.cpus", "a whole number"),
     ({"machines m1 cpus": "2"}, "machines.m1.cpus", "a whole number"),
+    ({"machines m1 disk": 0}, "machines.m1.disk", "at least 6, in GiB"),
+    ({"machines m1 disk": -1}, "machines.m1.disk", "at least 6, in GiB"),
+    ({"machines m1 cpus": 129}, "machines.m1.cpus", "from 1 to 128"),
+    ({"hypervisor": EXISTING, "machines m1 memory": 4096}, "machines.m1.memory", "no effect"),
+    ({"hypervisor": EXISTING, "machines m1 disk": 10}, "machines.m1.disk", "exists already"),
+    ({"hypervisor": EXISTING, "machines m1 cpus": 1}, "machines.m1.cpus", "leave it out"),
     # -- labels and taints
     ({"machines m1 labels": {"a b": "x"}}, 'machines.m1.labels."a b"', "no key"),
     ({"machines m1 labels": {"": "x"}}, 'machines.m1.labels.""', "no key"),
@@ -492,13 +498,13 @@ def test_a_value_inside_itself_is_refused() -> None:
     assert refused(value)
 
 
-def test_existing_machines_may_be_small_public_and_at_the_first_address() -> None:
-    value = changed({"machines m1 memory": 1, "machines m1 disk": 1})
+def test_existing_machines_may_be_public_and_at_the_first_address() -> None:
+    value = changed({})
     value["networks"]["machines"] = "8.8.8.0/24"
     value["machines"]["master"]["address"] = "8.8.8.1"
     value["machines"]["m1"]["address"] = "8.8.8.2"
     value["hypervisor"] = {"kind": "existing", "host_keys": {f"8.8.8.{n}": ED25519 for n in (1, 2)}}
     parse(value, name="dev")
     value["machines"]["m1"]["hypervisor"] = LIBVIRT
-    with pytest.raises(SpecError, match=r"machines\.m1\.memory"):
+    with pytest.raises(SpecError, match=r"networks\.machines 8\.8\.8\.0/24 is not private"):
         parse(value, name="dev")
