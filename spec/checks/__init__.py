@@ -37,6 +37,7 @@ OF_THE_WHOLE = (
     places.base_image_is_pinned,
     places.base_image_is_used,
     places.libvirt_boots_as_it_says,
+    places.libvirt_image_is_no_machines_disk,
     places.ssh_port_is_free,
     places.host_keys_are_public_keys,
     places.host_keys_belong_to_machines,

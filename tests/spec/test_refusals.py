@@ -280,6 +280,33 @@ ONE = [
     ({"hypervisor": {"image": "x"}}, "hypervisor.uri", "such as qemu:///system"),
     ({"hypervisor": {**LIBVIRT, "uri": "/system"}}, "hypervisor.uri", "such as qemu:///system"),
     ({"hypervisor": {**LIBVIRT, "domain_type": "xen"}}, "hypervisor.domain_type", "kvm or qemu"),
+    ({"hypervisor": {**LIBVIRT, "uri": "qemu://"}}, "hypervisor.uri", "such as qemu:///system"),
+    ({"hypervisor": {**LIBVIRT, "uri": "qemu:///"}}, "hypervisor.uri", "such as qemu:///system"),
+    ({"hypervisor": {**LIBVIRT, "uri": "lxc:///system"}}, "hypervisor.uri", "QEMU driver"),
+    ({"hypervisor": {**LIBVIRT, "uri": "qemu:///system "}}, "hypervisor.uri", "such as qemu"),
+    *(
+        ({"hypervisor": {**LIBVIRT, "image": image}}, "hypervisor.image", "the name alone of")
+        for image in (
+            *("", " base", "base\n", "images/base.qcow2", "https://example.org/base.qcow2"),
+            "/var/lib/libvirt/images/base.qcow2",
+        )
+    ),
+    ({"hypervisor": {**LIBVIRT, "image": "dev-m1.qcow2"}}, "hypervisor.image", "the disk of m1"),
+    ({"hypervisor": {**LIBVIRT, "pool": ""}}, "hypervisor.pool", "a name as virsh lists it"),
+    ({"hypervisor": {**LIBVIRT, "pool": "/images"}}, "hypervisor.pool", "a name as virsh lists it"),
+    (
+        {"hypervisor": {**LIBVIRT, "kernel": "vmlinuz", "initrd": "/i"}},
+        "hypervisor.kernel",
+        "an absolute path",
+    ),
+    (
+        {"hypervisor": {**LIBVIRT, "kernel": "/k", "initrd": "./i"}},
+        "hypervisor.initrd",
+        "an absolute path",
+    ),
+    ({"hypervisor": {**LIBVIRT, "console_logs": "log"}}, "hypervisor.console_logs", "absolute"),
+    ({"hypervisor": {**LIBVIRT, "console_logs": "/a'b"}}, "hypervisor.console_logs", "quotes"),
+    ({"hypervisor": {**LIBVIRT, "console_logs": "/a&b"}}, "hypervisor.console_logs", "and &"),
     ({"hypervisor": {**LIBVIRT, "kernel": "/k"}}, "hypervisor.kernel", "without initrd"),
     ({"hypervisor": {**LIBVIRT, "initrd": "/i"}}, "hypervisor.initrd", "without kernel"),
     (
