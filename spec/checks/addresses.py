@@ -7,7 +7,7 @@ from itertools import islice
 from spec.checks.networks import SPECIAL
 from spec.description import Description
 from spec.names import is_address, is_dns_name
-from spec.network import Balancer, VirtualIp
+from spec.network import Balancer, VirtualIp, mac_address
 from spec.part import Unparsed
 from spec.refusal import Refusal, called, dotted, shown
 
@@ -51,6 +51,20 @@ def each_is_used_once(spec: Description) -> Iterator[Refusal]:
                 dotted(("machines", name, "address")),
                 f"{address} is already used by {called(first)}",
                 "one of them would not answer",
+                f"write {_free(spec)}",
+            )
+
+
+def each_has_a_mac_address_of_its_own(spec: Description) -> Iterator[Refusal]:
+    """No two machines that are made have the same MAC address, which follows from the other."""
+    taken: dict[str, str] = {}
+    for name, address in _of_machines(spec):
+        first = taken.setdefault(mac_address(spec.name, address), name)
+        if first != name and address != spec.machines[first].address and spec.is_made(name):
+            yield Refusal(
+                dotted(("machines", name, "address")),
+                f"{address} gives the same MAC address as {called(first)} has",
+                "both would get each other's packets",
                 f"write {_free(spec)}",
             )
 

@@ -1,11 +1,14 @@
 """Every mistake that can be seen in a spec is refused, in a sentence that says what to write."""
 
 import copy
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 
-from spec.cluster import SpecError, parse
+from hypervisors.growth import volume
+from hypervisors.port import domain_name
+from spec.cluster import SpecError, mac_address, parse
 from tests.spec.sentences import check, refused
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O"
@@ -369,6 +372,46 @@ ONE = [
     ),
     ({"artifacts mirror": "http://mirror/"}, "artifacts.mirror", "without a slash at its end"),
     ({"artifacts mirror": "mirror"}, "artifacts.mirror", "a http or https URL"),
+    ({"artifacts mirror": "http:///files"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://:80"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://[::1"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://300.1.1.1"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://127.1"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://[fd00::1]:80"}, "artifacts.mirror", "an IPv6 address"),
+    *(
+        ({"artifacts mirror": f"http://mirror:{port}{path}"}, "artifacts.mirror", "from 1 to 65535")
+        for port in ("80800", "65536", "0", "-1", "http")
+        for path in ("", "/files")
+    ),
+    *(
+        ({"artifacts mirror": f"http://{host}:6480"}, "artifacts.mirror", "to itself at best")
+        for host in (
+            *("localhost", "LocalHost", "localhost.", "mirror.localhost", "127.0.0.1", "127.1.2.3"),
+            *("0.0.0.0", "169.254.1.1", "224.0.0.1", "255.255.255.255"),
+        )
+    ),
+    ({"artifacts mirror": "http://m1/x"}, "artifacts.mirror", "the name of a machine"),
+    ({"artifacts mirror": "http://172.16.0.9"}, "artifacts.mirror", "inside networks.pods"),
+    ({"artifacts mirror": "http://192.168.3.9"}, "artifacts.mirror", "inside networks.services"),
+    ({"artifacts mirror": "http://192.168.1.255"}, "artifacts.mirror", "the last of networks"),
+    ({"artifacts mirror": "http://mirror/x?y=1"}, "artifacts.mirror", "has a query"),
+    ({"artifacts mirror": "http://mirror/x#y"}, "artifacts.mirror", "or a fragment"),
+    ({"artifacts mirror": "http://me:secret@mirror/x"}, "artifacts.mirror", "has a user in it"),
+    (
+        {"base_image": {"source": "https://me:secret@mirror/x", "sha256": DIGEST}},
+        "base_image.source",
+        "has a user in it",
+    ),
+    (
+        {"base_image": {"source": "https:///x", "sha256": DIGEST}},
+        "base_image.source",
+        "has no host",
+    ),
+    (
+        {"base_image": {"source": "https://mirror:80800/x", "sha256": DIGEST}},
+        "base_image.source",
+        "from 1 to 65535",
+    ),
     ({"artifacts digests": {"kubelet-1.37.1": "x"}}, "artifacts.digests.kubelet-1.37.1", "64"),
     (
         {"artifacts digests": {"kubelet-1.37.1": DIGEST.upper()}},
@@ -509,6 +552,70 @@ def test_nothing_of_a_private_key_is_told() -> None:
         sentences = refused(changed(changes))
         assert sentences
         assert "b3Blbn" not in "".join(sentences)
+
+
+def test_nothing_of_a_password_in_a_url_is_told() -> None:
+    url = "https://me:s3cret@mirror"
+    for changes in (
+        {"artifacts mirror": f"{url}:80800/x?y"},
+        {"artifacts mirror": f"{url}/"},
+        {"base_image": {"source": f"{url}:0/x", "sha256": DIGEST}},
+        {"hypervisor": {**LIBVIRT, "uri": url}},
+        {"endpoint": {**BALANCER, "host": url}},
+    ):
+        sentences = refused(changed(changes))
+        assert sentences
+        assert "s3cret" not in "".join(sentences)
+
+
+TAKEN: list[dict[str, Any]] = [
+    *({"artifacts mirror": url} for url in ("http://mirror", "https://192.168.1.11:8443/a/b")),
+    *({"artifacts mirror": url} for url in ("http://192.168.1.1:6480", "http://My_Mirror:8080")),
+    {"endpoint": {**BALANCER, "host": "192.168.1.1"}},
+    {"endpoint": {**BALANCER, "host": "api.cluster.local"}},
+    {"endpoint": {**BALANCER, "host": "master.example.org"}},
+    {"base_image": {"source": "https://[fd00::1]:80/a?signature=x", "sha256": DIGEST}},
+    {"base_image": {"source": "images/a.img", "sha256": DIGEST}},
+    {"hypervisor": {**LIBVIRT, "image": "debian 12.qcow2", "pool": "fast disks"}},
+    {"hypervisor": {**LIBVIRT, "uri": "qemu+ssh://root@[fd00::1]:2222/system?keyfile=/k"}},
+    {"hypervisor": {**LIBVIRT, "kernel": "/it's/k", "initrd": "/i", "console_logs": "/var/log"}},
+    {"networks machines": "192.168.1.0/255.255.255.0"},
+    {"addons name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
+]
+
+
+@pytest.mark.parametrize("changes", TAKEN)
+def test_what_living_clusters_can_have_is_taken(changes: dict[str, Any]) -> None:
+    assert refused(changed(changes)) == []
+
+
+def test_a_mistake_elsewhere_gives_an_existing_machine_no_size() -> None:
+    changes = {"hypervisor": EXISTING, "machines m1 labels": {"x": 1}}
+    (sentence,) = refused(changed(changes))
+    assert sentence.startswith("machines.m1.labels.x ")
+
+
+def test_a_machines_disk_is_known_by_its_name() -> None:
+    image = volume(domain_name("dev", "m1"))
+    (sentence,) = refused(changed({"hypervisor": {**LIBVIRT, "image": image}}))
+    assert "the disk of m1" in sentence
+
+
+def test_two_machines_have_two_mac_addresses() -> None:
+    first: dict[str, str] = {}
+    for address in IPv4Network("10.1.0.0/16"):
+        other = first.setdefault(mac_address("dev", address), str(address))
+        if other != str(address):
+            break
+    machines = {
+        "master": {"address": other, "roles": "ai"},
+        "m1": {"address": str(address)},
+    }
+    changes = {"networks machines": "10.1.0.0/16", "machines": machines}
+    (sentence,) = refused(changed(changes))
+    check(sentence)
+    assert sentence.startswith(f"machines.m1.address {address} gives the same MAC address as mast")
+    assert refused(changed({**changes, "name": "other"})) == []
 
 
 @pytest.mark.parametrize("value", [None, [], "text", 5])
