@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lab import libvirt, mirror, toolchain
+from lab import endpoint, libvirt, mirror, toolchain
 from lab.cache import Cache
 from lab.consoles import Consoles
 from lab.offer import Phases, prepare_lab
@@ -64,6 +64,7 @@ def up(
     if cluster.hypervisor is None:
         host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
     ready = stack_in_lab(stack, paths, tools)
+    endpoint.demand_known(cluster, ready.enter)
     with phases.phase("pulumi up"):
         ready.create()
         recover(ready, host, progress().say)

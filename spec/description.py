@@ -41,7 +41,7 @@ class BaseImage(Part):
         StringConstraints(strict=True, pattern=r"^(https?://\S+|[^:\s][^:]*)$"),
         Expected("a http or https URL, or a path on this host"),
     ]
-    """A URL, or a path on this host."""
+    """A URL, or a path on this host, from the checkout on where it is not absolute."""
     sha256: Sha256 | None = None
     sha512: Sha512 | None = None
 

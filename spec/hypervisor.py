@@ -21,31 +21,62 @@ KernelArgument = Annotated[
 ]
 
 
+InPool = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^[^\s/]([^/\x00-\x1f]*[^\s/])?$"),
+    Expected("a name as virsh lists it, without a slash"),
+]
+"""The name of a storage pool, or of a volume in it."""
+
+HostPath = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^/[^\x00-\x1f]+$"),
+    Expected("an absolute path on libvirt's host"),
+]
+
+
 class Libvirt(Part):
     """A libvirt, and the base image that lies in one of its storage pools."""
 
     kind: Literal["libvirt"] = "libvirt"
     uri: Annotated[
         str,
-        StringConstraints(strict=True, pattern=r"^[a-z][a-z0-9+]*://\S*$"),
-        Expected("a libvirt connection URI such as qemu:///system"),
+        StringConstraints(
+            strict=True, pattern=r"^qemu(\+[a-z0-9]+)?://[^\s/?]*/(system|session)(\?\S*)?$"
+        ),
+        Expected("a connection URI of libvirt's QEMU driver, such as qemu:///system"),
     ]
     domain_type: Literal["kvm", "qemu"] = "qemu"
     """``kvm`` where the processor's virtualisation works; ``qemu`` emulates, 8-15 times slower."""
-    pool: Text = "default"
-    image: Annotated[Text, Expected("the name of the base image's volume in the pool")]
+    pool: InPool = "default"
+    image: Annotated[
+        InPool,
+        Expected(
+            "the name alone of the base image's volume in the pool, as virsh vol-list shows it"
+        ),
+    ]
     """The base image's volume in ``pool``; machines are copy-on-write overlays of it."""
     image_format: Literal["raw", "qcow2"] = "qcow2"
-    kernel: Text | None = None
+    kernel: HostPath | None = None
     """Kernel and initrd for direct boot; without them the image boots by its own loader."""
-    initrd: Text | None = None
+    initrd: HostPath | None = None
     kernel_arguments: tuple[KernelArgument, ...] = ()
     """More words for the kernel of a direct boot, such as ``mitigations=off``."""
     disk_cache: Literal["default", "none", "writeback", "directsync", "unsafe"] = "default"
     """Of the machines' disks, in libvirt's words. ``unsafe`` does not wait for the host's disk:
     etcd is then many times faster, and a power failure of the host may cost a machine."""
-    console_logs: Text | None = None
-    """A directory in which libvirt writes each machine's serial console, ``<domain>.log``."""
+    console_logs: (
+        Annotated[
+            str,
+            StringConstraints(strict=True, pattern=r"^/[^\x00-\x1f'\"<>&]+$"),
+            Expected("an absolute path on libvirt's host without quotes, <, > and &"),
+        ]
+        | None
+    ) = None
+    """A directory in which libvirt writes each machine's serial console, ``<domain>.log``.
+
+    It stands in ``hypervisors/domain.xslt`` as it is.
+    """
 
 
 class VirtualBox(Part):

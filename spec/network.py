@@ -37,7 +37,7 @@ class Networks(Part):
     machines: Network
     pods: Network = IPv4Network("172.16.0.0/16")
     services: Network = IPv4Network("192.168.3.0/24")
-    pods_per_node: Whole = 24
+    pods_per_node: Annotated[Whole, Expected("a prefix length alone, such as 24")] = 24
     """The prefix length of the part of ``pods`` that a node gets."""
 
     @property

@@ -29,8 +29,14 @@ def _text_only(value: Any) -> Any:
     raise ValueError("a number is an address to Python alone")
 
 
+def _with_prefix(value: Any) -> Any:
+    if not isinstance(value, str) or "/" in value:
+        return value
+    raise ValueError("an address without a prefix length is a network of its own to Python alone")
+
+
 Address = Annotated[IPv4Address, BeforeValidator(_text_only)]
-Network = Annotated[IPv4Network, BeforeValidator(_text_only)]
+Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text_only)]
 
 
 class Unparsed(Exception):

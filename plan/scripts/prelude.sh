@@ -370,11 +370,15 @@ unlocked() {
     [ -z "${lock-}" ] || flock --unlock "$lock"
 }
 
+# Seconds after which a wait says, again and again, what is still not so.
+reminder=60
+
 # await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
 await() {
-    local limit=$1 title=$2 unit=$3 end said told='' tenths=1
+    local limit=$1 title=$2 unit=$3 end said told='' again tenths=1
     shift 3
     end=$((SECONDS + limit))
+    again=$((SECONDS + reminder))
     until said=$("$@" 2>&1 </dev/null); do
         if [ "$SECONDS" -ge "$end" ]; then
             {
@@ -385,9 +389,14 @@ await() {
             } >&2
             exit 1
         fi
-        if [ -z "$told" ] && [ "$tenths" -ge 8 ]; then
-            echo "waiting until $title"
-            told=yes
+        if [ -z "$told" ]; then
+            if [ "$tenths" -ge 8 ]; then
+                echo "waiting until $title"
+                told=yes
+            fi
+        elif [ "$SECONDS" -ge "$again" ]; then
+            not_yet "$title" "$said"
+            again=$((SECONDS + reminder))
         fi
         # Ever rarer: a question costs seconds of an emulated processor that others need to answer.
         sleep "$((tenths / 10)).$((tenths % 10))"
@@ -396,14 +405,24 @@ await() {
     done
 }
 
+# not_yet TITLE SAID: the last line of what was said is the reason
+not_yet() {
+    echo "not yet: $1${2:+ (${2##*$'\n'})}"
+}
+
 # await_api SECONDS URL AUTHORITY UNIT: until the API server there is ready
 await_api() {
-    local limit=$1 url=$2 authority=$3 unit=$4
+    local end=$((SECONDS + $1)) url=$2 authority=$3 unit=$4 left said
+    local title="the API server at $url is ready"
     if ! timeout 3 "$programs/wait-for-api" "$url" "$authority"; then
-        echo "waiting until the API server at $url is ready"
-        timeout "$limit" "$programs/wait-for-api" "$url" "$authority" || true
+        echo "waiting until $title"
+        while left=$((end - SECONDS)) && [ "$left" -gt 0 ]; do
+            timeout "$((left < reminder ? left : reminder))" \
+                "$programs/wait-for-api" "$url" "$authority" && break
+            said=$(well "$url/readyz" "$authority") || not_yet "$title" "$said"
+        done
     fi
-    await 120 "the API server at $url is ready" "$unit" well "$url/readyz" "$authority"
+    await 120 "$title" "$unit" well "$url/readyz" "$authority"
 }
 
 # well URL AUTHORITY: the answer to a question about health is yes
