@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-FROZEN = ConfigDict(frozen=True, extra="forbid")
+FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
 class Expected:
     """Annotates a type with what to write, for the sentence that refuses something else."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Annotates a field with what counts without it, where that is not the field's default."""
 
     text: str
 
@@ -46,6 +53,7 @@ class Unparsed(Exception):
 class Part(BaseModel):
     """A part of a spec.
 
+    The texts below fields are their descriptions in ``docs/configuration.md`` (``spec.reference``).
     A draft (``spec.draft``) lacks the fields that did not parse: asking for one raises Unparsed.
     """
 
