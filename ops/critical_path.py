@@ -73,12 +73,6 @@ def critical_path(
     return tuple(path)
 
 
-def failures(events: Iterable[Mapping[str, Any]]) -> str:
-    """What failed, the earliest first, after how long by this host's clock; empty for nothing."""
-    found = sorted(spans(events, FAILED).values(), key=lambda span: span.end)
-    return ", ".join(f"{span.name} failed after {span.seconds:.0f} s" for span in found)
-
-
 def read_events(log: Path) -> list[dict[str, Any]]:
     """The events of a log, which a run that was cut off may have ended within a line."""
     events = []

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from ops import critical_path
 from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.events import kept_events
 from ops.exit_codes import ExitCode
+from ops.failures import failures
 from ops.recovery import going_on, recover
 from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.conditions import conditions
@@ -86,12 +87,17 @@ def up(
                 progress().say,
             )
     if status != 0:
-        failed = critical_path.failures(_kept(events))
-        raise Problem(
-            f"pulumi up ended with exit status {status}{failed and f' ({failed})'}",
-            "read its message above; the next ./hardway up goes on from there",
-        )
+        raise _failed(status, failures(_kept(events), cluster.machines))
     _summary(ready, cluster, phases, events)
+
+
+def _failed(status: int, sentences: Sequence[str]) -> Problem:
+    """Why an update failed, before all else: what Pulumi has shown of it is long."""
+    return Problem(
+        "\n".join([*sentences, f"pulumi up ended with exit status {status}"]),
+        f"read {'their logs' if sentences else 'its message'} above; the next ./hardway up goes on "
+        "from there",
+    )
 
 
 def _kept(events: Path) -> list[dict[str, Any]]:

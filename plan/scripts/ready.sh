@@ -18,9 +18,8 @@ if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; th
         status=0
         said=$(timeout 60 cloud-init status --wait 2>&1) || status=$?
         if [ "$status" -ne 0 ] && [ "$status" -ne 2 ]; then
-            cloud-init status --long >&2 || true
-            echo "cloud-init failed: ${said##*$'\n'}" >&2
-            exit 1
+            said="cloud-init failed: ${said##*$'\n'}"
+            problem "$said"$'\n'"$(cloud-init status --long 2>&1 | tail --lines 15)"
         fi
     fi
     # It would run at every boot again and take seconds from each. What it did is on the disk first: a

@@ -94,7 +94,7 @@ def test_a_first_boot_that_failed_is_told(new_machine: Callable[..., Container])
     machine = new_machine(prepare=first_boot("runcmd: [exit 5]\n"))
     done = machine.run(render.text(READY))
     assert done.returncode == 1
-    assert "cloud-init failed" in done.stderr
+    assert done.stderr.startswith("failed: cloud-init failed: "), "and then the details"
     assert not machine.path("/etc/cloud/cloud-init.disabled").exists()
 
 
@@ -150,7 +150,7 @@ def test_a_name_that_no_machine_finds_is_told_in_one_sentence(
     assert done.returncode == 1
     host = machine.call("hostname").strip()
     assert done.stderr == (
-        f"{host} finds no address of {NAME}, the host at which it is to ask for the API (its name "
+        f"failed: {host} finds no address of {NAME}, the host at which it is to ask for the API (its name "
         f"servers: {told}); make a DNS record that it can look up or a line in its /etc/hosts, or "
         "write the balancer's address as endpoint.host, and run the same again\n"
     )
