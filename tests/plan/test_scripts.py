@@ -150,9 +150,9 @@ def test_a_name_that_no_machine_finds_is_told_in_one_sentence(
     assert done.returncode == 1
     host = machine.call("hostname").strip()
     assert done.stderr == (
-        f"failed: {host} finds no address of {NAME}, the host at which it is to ask for the API (its name "
-        f"servers: {told}); make a DNS record that it can look up or a line in its /etc/hosts, or "
-        "write the balancer's address as endpoint.host, and run the same again\n"
+        f"failed: {host} finds no address of {NAME}, the host at which it is to ask for the API "
+        f"(its name servers: {told}); make a DNS record that it can look up or a line in its "
+        "/etc/hosts, or write the balancer's address as endpoint.host, and run the same again\n"
     )
 
 
