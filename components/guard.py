@@ -12,7 +12,7 @@ from pulumi import dynamic
 from certs.tracked import Checked
 from plan import render
 from plan.contents import Contents, Unreadable, unpacked
-from plan.held import Difference, mending, secret_digests
+from plan.held import Difference, Kind, mending, secret_digests
 from plan.model import NodePlan
 from plan.render import Material
 
@@ -51,11 +51,11 @@ class GuardProvider(Checked):
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         made = super().create(props)
-        return dynamic.CreateResult(made.id, {**props, REPAIRS: _made_so(props)})
+        return dynamic.CreateResult(made.id, {**props, REPAIRS: _made_so(props, {})})
 
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
         del id_
-        repairs = int(olds.get(REPAIRS, 0)) + _made_so(news)
+        repairs = int(olds.get(REPAIRS, 0)) + _made_so(news, olds.get("held") or {})
         return dynamic.UpdateResult({**news, REPAIRS: repairs})
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
@@ -108,14 +108,17 @@ def _seen(props: Mapping[str, Any]) -> dict[str, str]:
     return _with_machine(props["login"], look)
 
 
-def _made_so(props: Mapping[str, Any]) -> int:
-    """Mend what differs; 1 if something did, else 0. Raises Drifted."""
+def _made_so(props: Mapping[str, Any], seen: Mapping[str, str]) -> int:
+    """Mend what differs; 1 if something did, else 0. Raises Drifted.
+
+    ``seen`` is what a refresh saw, if there was one.
+    """
     from probe.machines import Unreachable
 
     contents, secrets = unpacked(props["plan"]), json.loads(props["secrets"])
 
     async def mend(machines: "Machines", node: str) -> int:
-        return int(bool(await mended(machines, node, contents, secrets)))
+        return int(bool(await mended(machines, node, contents, secrets, seen)))
 
     left = ATTEMPTS
     while True:
@@ -129,13 +132,22 @@ def _made_so(props: Mapping[str, Any]) -> int:
 
 
 async def mended(
-    machines: "Machines", node: str, contents: Contents, secrets: Mapping[str, str]
+    machines: "Machines",
+    node: str,
+    contents: Contents,
+    secrets: Mapping[str, str],
+    seen: Mapping[str, str] | None = None,
 ) -> tuple[Difference, ...]:
-    """Mend what differs, and return what did. Raises Drifted where it differs still."""
+    """Mend what differs, and return what did. Raises Drifted where it differs still.
+
+    Whether a node has a way to others depends on these, which may still be on their way: only what
+    a refresh has ``seen`` is mended of it, once, and the conditions ask whether that helped.
+    """
     from probe.observation import drifted
 
     every: tuple[Difference, ...] = ()
     found = await drifted(machines, node, contents.items, secrets)
+    found = tuple(one for one in found if not _of_others(one) or _was_seen(one, seen or {}))
     for _ in range(ROUNDS):
         if not found:
             return every
@@ -144,11 +156,20 @@ async def mended(
         await _mended(machines, node, found, contents)
         every, before = every + found, found
         found = await drifted(machines, node, contents.items, secrets)
+        found = tuple(one for one in found if not _of_others(one))
         if found == before:  # the same again would not help
             break
     if not found:
         return every
     raise Drifted("\n".join(f"{node}: {one.sentence}, after its step ran again" for one in found))
+
+
+def _of_others(one: Difference) -> bool:
+    return one.item.kind is Kind.VXLAN
+
+
+def _was_seen(one: Difference, seen: Mapping[str, str]) -> bool:
+    return seen.get(one.item.key, one.item.wanted) != one.item.wanted
 
 
 async def _mended(

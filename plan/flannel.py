@@ -63,13 +63,18 @@ def unit(spec: Cluster, node: str) -> Unit:
         before_start=(_remove_others(spec),),
         after_start=(cni.after_flannel(),),
         needs=(*files_named(flags), CONFIG, cni.TEMPLATE, cni.RENDER.path),
+        vxlan=_device(spec) if len(spec.nodes) > 1 else "",
     )
 
 
 def _remove_others(spec: Cluster) -> str:
     """An ``ExecStartPre`` line that leaves flannel's device of this network and no other."""
-    own = f"flannel.{spec.flannel.vni}" if spec.flannel.backend == "vxlan" else ""
-    return f"{DEVICES.path} {own}".rstrip()
+    return f"{DEVICES.path} {_device(spec)}".rstrip()
+
+
+def _device(spec: Cluster) -> str:
+    """The device that flanneld makes; none where packets need no other header."""
+    return f"flannel.{spec.flannel.vni}" if spec.flannel.backend == "vxlan" else ""
 
 
 def _store(spec: Cluster) -> dict[str, str]:

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     PACKAGE = "package"
     MODULE = "kernel module"
     SETTING = "kernel setting"
+    VXLAN = "VXLAN device"
 
 
 AS_KEPT = "as kept in the state"
@@ -37,6 +38,8 @@ AS_VERIFIED = "as verified"
 """Stands for the content of a program whose archive is known and not the program itself."""
 
 RUNS = "runs"
+LEADS = "with a way to other nodes"
+"""How a VXLAN device is with which its node is not alone."""
 UNREAD = "with a unit file that systemd has not read"
 """Ways of a service, which are told with commas between."""
 
@@ -55,7 +58,8 @@ class Item:
     path: str = ""
     """Of an artifact: where it lies."""
     mark: str = ""
-    """Of an artifact: the name of the note which says that its bytes were verified."""
+    """Of an artifact: the name of the note which says that its bytes were verified.
+    Of a VXLAN device: the service that makes it, and its ways, when it starts."""
     needs: tuple[str, ...] = ()
     """Of a service: files with which it must have been started."""
 
@@ -166,6 +170,8 @@ def _of_step(step: Step) -> Iterator[Item]:
             f"enabled, {RUNS} {_program(service, programs)}",
             needs=(service.path, *started_with(service)[1:]),
         )
+        if service.vxlan:
+            yield item(Kind.VXLAN, service.vxlan, LEADS, mark=service.name)
     for name in step.settings.get("modules", "").split():
         yield item(Kind.MODULE, name, "loaded")
     for key, value in _settings(step):
@@ -255,9 +261,14 @@ def mending(found: Iterable[Difference], items: Iterable[Item], steps: Iterable[
     needed = {one.item.step for one in found}
     with_keys = {one.item.step for one in found if one.item.wanted.startswith(AS_KEPT)}
     services = [one for one in found if one.item.kind is Kind.SERVICE]
+    remade = [one.item.mark for one in found if one.item.kind is Kind.VXLAN]
     return Mending(
         steps=tuple(name for name in steps if name in needed),
-        restarts=tuple(one.item.name for one in services if _runs_with_another(one)),
+        restarts=tuple(
+            dict.fromkeys(
+                [*(one.item.name for one in services if _runs_with_another(one)), *remade]
+            )
+        ),
         aside=tuple(
             item.name
             for item in items

@@ -189,6 +189,8 @@ class Unit:
     """Further settings of ``[Service]``; they win over the defaults."""
     needs: tuple[str, ...] = ()
     """Files whose change restarts the service, beside the unit and the program themselves."""
+    vxlan: str = ""
+    """The VXLAN device that the service keeps, where it must have a way to other nodes."""
     wanted_by: str = "multi-user.target"
 
     @property

@@ -8,6 +8,7 @@ from datetime import datetime
 from plan.held import (
     AS_KEPT,
     AS_VERIFIED,
+    LEADS,
     RUNS,
     UNREAD,
     Difference,
@@ -16,9 +17,11 @@ from plan.held import (
     described,
     differences,
 )
+from probe import vxlan
 from probe.access import Access
 from probe.machines import Done, Machines, Unreachable
 from probe.pods import script
+from probe.vxlan import Device
 
 SECONDS = 120
 """For an observation: a second where nothing was touched, more where an artifact is read again."""
@@ -68,6 +71,8 @@ class Facts:
     packages: set[str] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
     settings: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
+    """VXLAN devices by name."""
 
 
 async def observed(
@@ -78,6 +83,14 @@ async def observed(
     ``secrets`` is the sha256 of each secret file by its path. Raises Unreachable where the machine
     cannot be asked, also a second time, or does not answer all of it.
     """
+    told, _ = await _looked(machines, node, items, secrets)
+    return told
+
+
+async def _looked(
+    machines: Machines, node: str, items: Sequence[Item], secrets: Mapping[str, str]
+) -> tuple[dict[str, str], Facts]:
+    """The same, with the facts of which it was made. Raises Unreachable."""
     done = await _answer(machines, node, question(items))
     if done.status != 0 or not done.stdout.endswith(f"{ALL}\n"):
         raise Unreachable(f"{node} does not say what it holds ({done.said})")
@@ -87,7 +100,7 @@ async def observed(
         raise Unreachable(f"systemd on {node} does not say what runs ({done.said})")
     units = {item.key: unit for item, unit in zip(services, facts.units, strict=True)}
     told = {item.key: _told(item, facts, units, secrets) for item in items}
-    return told | dict(_started_with_others(items, facts, units, told))
+    return told | dict(_started_with_others(items, facts, units, told)), facts
 
 
 async def _answer(machines: Machines, node: str, given: str) -> Done:
@@ -139,6 +152,8 @@ def read(answer: str) -> Facts:
                 facts.packages.add(words[0])
             case "module":
                 facts.modules.add(rest)
+            case "device" | "route" | "neighbour" | "forwarded":
+                facts.devices.setdefault(words[0], Device()).add(kind, words[1])
             case "setting":
                 facts.settings[words[0]] = " ".join(words[1:])
     return facts
@@ -158,6 +173,9 @@ def _told(
             return "installed" if item.name in facts.packages else MISSING
         case Kind.MODULE:
             return "loaded" if item.name in facts.modules else MISSING
+        case Kind.VXLAN:
+            device = facts.devices.get(item.name)
+            return MISSING if device is None else device.told
         case Kind.SETTING:
             return facts.settings.get(item.name, MISSING)
 
@@ -291,13 +309,31 @@ class Wanted:
 async def everywhere(
     access: Access, wanted: Mapping[str, Wanted]
 ) -> dict[str, tuple[Difference, ...] | Unreachable]:
-    """What differs on each machine, or why it cannot be asked; all are asked at the same time."""
+    """What differs on each machine, or why it cannot be asked; all are asked at the same time.
+
+    What they know of each other is compared as well.
+    """
     async with Machines(access) as machines:
 
-        async def one(node: str) -> tuple[Difference, ...] | Unreachable:
+        async def one(node: str) -> tuple[dict[str, str], Facts] | Unreachable:
             try:
-                return await drifted(machines, node, wanted[node].items, wanted[node].secrets)
+                return await _looked(machines, node, wanted[node].items, wanted[node].secrets)
             except Unreachable as error:
                 return error
 
-        return dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
+        looks = dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
+    addresses = {node: machine.address for node, machine in access.machines.items()}
+    seen = {node: look[1].devices for node, look in looks.items() if isinstance(look, tuple)}
+    unknown = vxlan.unknown_to_others(seen, addresses)
+    found: dict[str, tuple[Difference, ...] | Unreachable] = {}
+    for node, look in looks.items():
+        if isinstance(look, Unreachable):
+            found[node] = look
+            continue
+        # What a machine says of itself comes first: its guard says the same.
+        told = {f"{Kind.VXLAN} {device}": said for device, said in unknown[node].items()}
+        told |= {
+            key: said for key, said in look[0].items() if told.get(key) is None or said != LEADS
+        }
+        found[node] = differences(wanted[node].items, told)
+    return found

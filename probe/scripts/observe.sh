@@ -9,6 +9,11 @@ export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 paths=() sums=() units=() packages=() programs=() jobs=
 declare -A marks=() files=()
 
+# marked KIND NAME: each line of the input, as a fact
+marked() {
+    while read -r line; do printf '%s\t%s\t%s\n' "$1" "$2" "$line"; done
+}
+
 built_in() {
     grep --quiet --fixed-strings "/${1//_/-}.ko" "/lib/modules/$(uname -r)/modules.builtin" 2>/dev/null ||
         grep --quiet --fixed-strings "/$1.ko" "/lib/modules/$(uname -r)/modules.builtin" 2>/dev/null
@@ -24,6 +29,14 @@ while IFS=$'\t' read -r kind name mark; do
     package) packages+=("$name") ;;
     'kernel module')
         if [ -d "/sys/module/$name" ] || built_in "$name"; then printf 'module\t%s\n' "$name"; fi
+        ;;
+    'VXLAN device')
+        if { read -r address <"/sys/class/net/$name/address"; } 2>/dev/null; then
+            printf 'device\t%s\t%s\n' "$name" "$address"
+            ip -4 route show dev "$name" | marked route "$name"
+            ip -4 neighbour show dev "$name" nud permanent | marked neighbour "$name"
+            bridge fdb show dev "$name" | marked forwarded "$name"
+        fi
         ;;
     'kernel setting')
         if { read -r value <"/proc/sys/${name//.//}"; } 2>/dev/null; then

@@ -1,5 +1,6 @@
 """What a guard's provider makes of states that are not its own."""
 
+import asyncio
 import json
 import zlib
 from base64 import b64encode
@@ -7,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from components.guard import Drifted, GuardProvider, _demand, login
+from components.guard import Drifted, GuardProvider, _demand, login, mended
 from plan.contents import CONTENTS, Contents, Unreadable, packed, unpacked
-from plan.held import Item, Kind
+from plan.held import LEADS, Item, Kind
 from probe.machines import Done
+from probe.observation import ALL
+from probe.vxlan import NOWHERE
 
 ITEM = Item(kind=Kind.FILE, name="/etc/one", wanted="sha256:1 0600 root:root", step="one")
 WHOLE = Contents(items=(ITEM,), texts={"one": "true\n" * 9}, secret=frozenset({"one"}))
@@ -77,3 +80,42 @@ def test_a_step_that_fails_says_its_sentence_and_not_the_last_line_of_a_log() ->
     with pytest.raises(Drifted) as raised:
         _demand(done, "minion1: the step identity fails", hidden=True)
     assert sentence not in str(raised.value)
+
+
+# -- ways to other nodes ---------------------------------------------------------------------------
+
+DEVICE = Item(kind=Kind.VXLAN, name="flannel.1", wanted=LEADS, step="node", mark="flanneld.service")
+ALONE = Contents(items=(DEVICE,), texts={"node": "true\n"}, secret=frozenset())
+
+
+class Alone:
+    """A machine whose device knows no other node, whatever is run on it."""
+
+    def __init__(self) -> None:
+        self.run_on_it: list[tuple[str, ...]] = []
+
+    async def run(self, node: str, script: str, *words: str, **more: Any) -> Done:
+        del node, more
+        if "observe.sh" in script:
+            return Done(status=0, stdout=f"device\tflannel.1\t5e:00\n{ALL}\n", stderr="")
+        self.run_on_it.append(words)
+        return Done(status=0, stdout="", stderr="")
+
+
+def mended_alone(seen: dict[str, str]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """What was mended, and the words of what ran for that."""
+    machines: Any = Alone()
+    found = asyncio.run(mended(machines, "minion1", ALONE, {}, seen))
+    return [one.observed for one in found], machines.run_on_it
+
+
+def test_other_nodes_may_still_be_on_their_way_when_a_machine_is_done() -> None:
+    assert mended_alone({}) == ([], [])
+    assert mended_alone({DEVICE.key: LEADS}) == ([], [])
+
+
+def test_a_node_that_was_seen_alone_has_flanneld_restarted_once() -> None:
+    """Whether that helps depends on others too: the conditions ask for it."""
+    told, ran = mended_alone({DEVICE.key: NOWHERE})
+    assert told == [NOWHERE]
+    assert ran == [("flanneld.service", "--", "--"), ()]

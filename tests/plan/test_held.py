@@ -166,6 +166,22 @@ def test_a_service_is_restarted_only_for_what_it_runs_with(
     assert found.reload == reloaded
 
 
+def test_a_device_without_ways_has_its_service_restarted() -> None:
+    plan = golden_plan("default").nodes["minion-1"]
+    items = held(plan)
+    (device,) = (item for item in items if item.kind is Kind.VXLAN)
+    assert device.name == "flannel.1"
+    found = mending([Difference(item=device, observed="missing")], items, ["runtime", "node"])
+    assert (found.steps, found.restarts) == (("node",), ("flanneld.service",))
+
+
+@pytest.mark.parametrize(("cluster", "devices"), [("default", 3), ("single", 0)])
+def test_a_way_is_asked_for_where_there_are_other_nodes(cluster: str, devices: int) -> None:
+    plan = golden_plan(cluster)
+    found = [item for node in plan.nodes.values() for item in held(node)]
+    assert sum(item.kind is Kind.VXLAN for item in found) == devices
+
+
 def test_exactly_the_steps_of_what_differs_run_in_the_plans_order(plans: list[NodePlan]) -> None:
     for plan in plans:
         order = [step.name for step in plan.steps]
