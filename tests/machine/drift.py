@@ -81,7 +81,8 @@ DRIFTS = {
     "a device without ways": Drift(
         # flanneld makes it anew within seconds, and logs that all is well.
         done="ip link delete flannel.1 && "
-        "for _ in $(seq 300); do [ ! -d /sys/class/net/flannel.1 ] || exit 0; sleep 1; done; exit 1",
+        "for _ in $(seq 300); do [ ! -d /sys/class/net/flannel.1 ] || exit 0; sleep 1; done; "
+        "exit 1",
         told={"VXLAN device flannel.1": "without a way to any other node"},
     ),
 }
