@@ -62,7 +62,8 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
 def _ready(spec: Cluster, name: str) -> Step:
     """The machine answers, with all of the disk that a hypervisor gives it."""
     size = str(spec.machines[name].disk) if spec.is_made(name) else ""
-    return Step(name="ready", script="ready", settings={"disk": size})
+    outcome = f"booted, {size} GiB disk" if size else "booted"
+    return Step(name="ready", script="ready", settings={"disk": size}, outcome=outcome)
 
 
 def _sparing(unit: Unit) -> Unit:
@@ -82,6 +83,10 @@ def _sparing(unit: Unit) -> Unit:
 def _artifacts_first(steps: list[Step]) -> tuple[Step, ...]:
     """Gather every step's artifacts, each once, in the step of that name."""
     every = tuple(dict.fromkeys(artifact for step in steps for artifact in step.artifacts))
+    outcome = f"{len(every)} artifacts, verified"
     return tuple(
-        replace(step, artifacts=every if step.name == "artifacts" else ()) for step in steps
+        replace(step, artifacts=every, outcome=outcome)
+        if step.name == "artifacts"
+        else replace(step, artifacts=())
+        for step in steps
     )

@@ -299,7 +299,7 @@ restart() {
     mapfile -t before < <(systemctl show --property InvocationID --value "$@")
     systemctl --no-block restart "$@"
     for name; do
-        [ -z "${before[0]-}" ] || await 300 "what $name ran before is over" "$name" \
+        [ -z "${before[0]-}" ] || await 300 "what ran before is over ($name)" "$name" \
             ended "$name" "${before[0]}"
         before=("${before[@]:2}") # there is an empty line between two
     done
@@ -357,7 +357,7 @@ restart_affected() {
         restart "${again[@]}"
     fi
     for name in "${again[@]}"; do
-        await 300 "$name runs again with its new files" "$name" systemctl is-active "$name"
+        await 300 "it runs with its new files ($name)" "$name" systemctl is-active "$name"
         [ "${#own[@]}" -eq 0 ] || back "$name"
         mv "$state/running/.$name" "$state/running/$name"
     done
@@ -370,7 +370,8 @@ unlocked() {
     [ -z "${lock-}" ] || flock --unlock "$lock"
 }
 
-# await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
+# await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself. What is said
+# meanwhile is short, for the row of the step: the title up to its parenthesis.
 await() {
     local limit=$1 title=$2 unit=$3 end said told='' tenths=1
     shift 3
@@ -386,7 +387,7 @@ await() {
             exit 1
         fi
         if [ -z "$told" ] && [ "$tenths" -ge 8 ]; then
-            echo "waiting until $title"
+            echo "until ${title%% (*}"
             told=yes
         fi
         # Ever rarer: a question costs seconds of an emulated processor that others need to answer.
@@ -400,10 +401,10 @@ await() {
 await_api() {
     local limit=$1 url=$2 authority=$3 unit=$4
     if ! timeout 3 "$programs/wait-for-api" "$url" "$authority"; then
-        echo "waiting until the API server at $url is ready"
+        echo "until the API server is ready"
         timeout "$limit" "$programs/wait-for-api" "$url" "$authority" || true
     fi
-    await 120 "the API server at $url is ready" "$unit" well "$url/readyz" "$authority"
+    await 120 "the API server is ready ($url)" "$unit" well "$url/readyz" "$authority"
 }
 
 # well URL AUTHORITY: the answer to a question about health is yes
