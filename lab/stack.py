@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,9 +194,15 @@ class Stack:
         return self.paths.state / "config" / f"Pulumi.{self.name}.yaml"
 
     def pulumi(
-        self, *arguments: str, capture: bool = False, cwd: Path = PROJECT
+        self,
+        *arguments: str,
+        capture: bool = False,
+        each_line: Callable[[str], None] | None = None,
+        cwd: Path = PROJECT,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``pulumi`` with the person's terminal (or captured) and return its result.
+
+        ``each_line`` gets the lines of its standard output in the terminal's place.
 
         Where it is asked to end it stops, saves its state, and only then this process ends too.
         Raises a Problem if the stack's file was edited while ``pulumi`` changed it.
@@ -208,6 +214,7 @@ class Stack:
                 environment=self.environment() | {ENGINE_VARIABLE: str(self.paths.state)},
                 directory=cwd,
                 capture=capture,
+                each_line=each_line,
             )
         if line.verb in UPDATES:
             self._forget_old_states()

@@ -38,9 +38,24 @@ def cluster_plan(spec: Cluster) -> ClusterPlan:
         raise SpecError("\n".join(unknown))
     return ClusterPlan(
         nodes={name: node_plan(spec, name) for name in sorted(spec.machines)},
-        add_ons=(addons.step(spec), addons.apply(spec), addons.nodes(spec)),
+        add_ons=add_ons(spec),
         conditions=conditions(spec),
     )
+
+
+def outcomes(spec: Cluster) -> dict[str, str]:
+    """What each step has brought about once it is done, by the name of its resource.
+
+    Raises SpecError where nobody knows the bytes of an artifact.
+    """
+    steps = {name: node_plan(spec, name).steps for name in sorted(spec.machines)}
+    steps[spec.control_planes[0]] += add_ons(spec)
+    return {f"{name}-{step.name}": step.outcome for name, every in steps.items() for step in every}
+
+
+def add_ons(spec: Cluster) -> tuple[Step, ...]:
+    """The steps that are done once for all machines, on the first control plane."""
+    return (addons.step(spec), addons.apply(spec), addons.nodes(spec))
 
 
 def node_plan(spec: Cluster, name: str) -> NodePlan:

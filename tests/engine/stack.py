@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.process import attended
 from tests.engine.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -163,6 +164,15 @@ class Stack:
     def start_up(self) -> subprocess.Popen[str]:
         """Start ``pulumi up`` for a test that meddles while it runs; then use ``finish``."""
         return self._start("up", "--yes", "--skip-preview")
+
+    def attended(self, *words: str, each_line: Callable[[str], None]) -> int:
+        """The exit status of a command whose output goes line by line to ``each_line``."""
+        return attended(
+            [self._pulumi, *words, "--stack", "test"],
+            environment=self._environment,
+            directory=self.directory,
+            each_line=each_line,
+        ).returncode
 
     def up_at_terminal(self, *, columns: int) -> Terminal:
         """Start ``pulumi up`` at a terminal of this width."""

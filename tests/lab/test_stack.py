@@ -51,6 +51,9 @@ def test_a_stack_lives_without_a_trace_in_the_checkout(stack: Stack, paths: LabP
     assert noted == {n: origins[f"pulumi-resource-{n}"] for n in ("command", "libvirt")}
     assert pulumi(stack, "stack", "output", "size").stdout.strip() == "1"
     pulumi(stack, "preview", "--expect-no-changes")
+    said: list[str] = []
+    stack.pulumi("stack", "output", "size", each_line=said.append, cwd=stack.file.parent)
+    assert said == ["1"]
     assert stack.file.read_text() == CONFIG
     assert sorted(p.name for p in stack.file.parent.iterdir()) == [
         "Pulumi.dev.yaml",
