@@ -66,6 +66,7 @@ ENABLED = {
     "multi-user.target": ("systemd-networkd.service",),
     "sockets.target": ("systemd-networkd.socket",),
     "network-online.target": ("systemd-networkd-wait-online.service",),
+    "timers.target": ("catch-up-clock.timer",),
 }
 
 MASKED_UNITS = (

@@ -15,9 +15,18 @@ and waits for none by name."""
 class Span:
     """A resource that was created, changed or deleted, in seconds since the update began."""
 
-    name: str
+    urn: str
     start: float
     end: float
+
+    @property
+    def name(self) -> str:
+        return self.urn.rpartition("::")[2]
+
+    @property
+    def kind(self) -> str:
+        """The type token: a machine may be called as any other resource is."""
+        return self.urn.rpartition("::")[0].rpartition("$")[2].rpartition("::")[2]
 
     @property
     def seconds(self) -> float:
@@ -47,7 +56,7 @@ def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, S
             started[before["urn"]] = at - first
         if after and after["urn"] in started:
             urn = after["urn"]
-            found[urn] = Span(urn.rpartition("::")[2], started[urn], at - first)
+            found[urn] = Span(urn, started[urn], at - first)
     return found
 
 

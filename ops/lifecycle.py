@@ -29,6 +29,7 @@ from ops.exit_codes import ExitCode
 from ops.recovery import going_on, recover
 from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.conditions import conditions
+from preview.kinds import READY
 from spec.cluster import Cluster
 
 
@@ -110,7 +111,7 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
         table.add_row(name, node["address"], ", ".join(node["roles"]))
     stdout.print(table)
     changed = critical_path.spans(_kept(events))
-    if any(span.name == "ready" for span in changed.values()):
+    if any(span.kind == READY for span in changed.values()):
         # Pulumi has just waited for them.
         for condition in conditions(cluster):
             stdout.print(condition_line(condition.name, condition.waits_for, holds=True))
