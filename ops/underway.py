@@ -18,8 +18,9 @@ from typing import Any
 
 from lab.cache import write_atomically
 from lab.stack import Stack, offer_path
-from ops.critical_path import DONE, FAILED, failures, read_events, spans
+from ops.critical_path import DONE, FAILED, Span, failures, read_events, spans
 from plan.cluster import outcomes
+from preview.kinds import COMMAND, READY
 from spec.cluster import Cluster, SpecError
 from spec.offer import STATUS_VARIABLE, read_offer, with_offer
 
@@ -90,8 +91,9 @@ class Steps:
                     self._change(kind, name, metadata["op"])
 
     def _name(self, urn: str) -> str:
-        name = urn.rpartition("::")[2]
-        return name if name in self._outcomes else ""
+        # A machine may be called as the last step is.
+        kind = READY if (name := urn.rpartition("::")[2]) == LAST else COMMAND
+        return name if name in self._outcomes and Span(urn, 0, 0).kind == kind else ""
 
     def _hear(self, name: str, message: str) -> None:
         lines = re.sub(r"<\{%.*?%\}>", "", message).strip().splitlines()

@@ -4,9 +4,11 @@ import pytest
 
 from ops.underway import REMINDER, WIDTH, Lines, Steps
 from plan.cluster import outcomes
+from preview import kinds
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 
 URN = "urn:pulumi:dev::hardway::hardway:index:Cluster$command:remote:Command::"
+READY = f"urn:pulumi:dev::hardway::hardway:index:Cluster${kinds.READY}::ready"
 OUTCOMES = {
     "master-ready": "booted",
     "master-etcd": "etcd 3.7.1, healthy",
@@ -46,7 +48,8 @@ class Update:
         self.steps.see({"diagnosticEvent": {"urn": URN + name, "message": message}})
 
     def _event(self, kind: str, name: str, op: str) -> None:
-        self.steps.see({kind: {"metadata": {"urn": URN + name, "op": op}}})
+        urn = READY if name == "ready" else URN + name
+        self.steps.see({kind: {"metadata": {"urn": urn, "op": op}}})
 
 
 def test_each_step_that_ends_is_a_line_with_what_it_did_and_its_time() -> None:
@@ -112,6 +115,17 @@ def test_what_the_conditions_are_waited_for_is_said_by_the_last_step() -> None:
     update.begin("ready")
     update.steps.see(said)
     assert update.steps.line().endswith("waiting for ready (0 s, until the nodes are Ready)")
+
+
+@pytest.mark.parametrize("kind", [kinds.MACHINE, "hardway:index:EtcdMember", kinds.DOMAIN])
+def test_what_is_called_as_a_step_is_and_is_another_kind_is_none(kind: str) -> None:
+    """People choose the names of machines."""
+    update = Update()
+    for name in ("ready", "master-etcd"):
+        urn = f"urn:pulumi:dev::hardway::hardway:index:Cluster${kind}::{name}"
+        for event in ("resourcePreEvent", "resOutputsEvent"):
+            update.steps.see({event: {"metadata": {"urn": urn, "op": "create"}}})
+    assert (update.told, update.steps.line()) == ([], "0 of 4 steps, 0 s")
 
 
 def test_the_line_has_room_for_some_of_many_and_says_how_many_more() -> None:
