@@ -148,9 +148,10 @@ def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]
     if exported is None or exported.returncode != 0:
         return
     after = critical_path.dependencies(json.loads(exported.stdout))
-    table = Table("waited for", "seconds", "from", "to", title="what the update waited for")
-    for span in critical_path.critical_path(changed, after):
-        table.add_row(span.name, f"{span.seconds:.0f}", f"{span.start:.0f}", f"{span.end:.0f}")
+    columns = ("waited for", "seconds", "share", "from", "to")
+    table = Table(*columns, title="what the update waited for")
+    for row in critical_path.rows(critical_path.critical_path(changed, after)):
+        table.add_row(*row)
     stdout.print(table)
 
 
