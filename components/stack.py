@@ -1,16 +1,22 @@
 """A whole stack: what ``__main__.py`` declares."""
 
+import os
+from pathlib import Path
+
 import pulumi
 
 from components.cluster import Cluster
 from components.remote import provider
+from components.status import follow
 from spec.cluster import SpecError, parse
-from spec.offer import offered, with_offer
+from spec.offer import STATUS_VARIABLE, offered, with_offer
 from spec.supported import demand_supported
 
 
 def declare() -> None:
     """Declare the stack from its configuration; its mistakes end the run in plain sentences."""
+    if path := os.environ.get(STATUS_VARIABLE):
+        follow(Path(path))
     try:
         written = parse(pulumi.Config("hardway").get_object("cluster"), name=pulumi.get_stack())
         demand_supported(written)

@@ -1,5 +1,6 @@
 """What ``hardway doctor`` looks at: everything that could stop an ``up``, seen beforehand."""
 
+import json
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ from lab.cache import Cache
 from lab.host import packages_for_machines
 from lab.paths import LabPaths
 from lab.problem import Problem
+from lab.stack import plugins_path
 from spec.cluster import Cluster
 
 
@@ -49,7 +51,9 @@ MEMORY = 3 * 1024
 """MiB for the default stack's first machine and the programs beside it."""
 
 
-def findings(paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster]) -> Iterator[Finding]:
+def findings(
+    paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster], stack: str
+) -> Iterator[Finding]:
     """Every check, in the order in which ``up`` would meet them. Changes nothing."""
     yield _system()
     yield _root()
@@ -57,7 +61,7 @@ def findings(paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster]) -> I
     yield _guarded("stack", lambda: _stack(cluster))
     yield _packages()
     yield _go()
-    yield from _tools()
+    yield from _tools(paths, stack)
     yield from _disk(paths, cache)
     yield _guarded("memory", _memory)
     yield _guarded("machines", lambda: _machines(cluster))
@@ -118,17 +122,32 @@ def _go() -> Finding:
     return Finding("Go", Verdict.DONE_BY_UP, f"{told}; {gobuild.GO_PACKAGE} is fetched if needed")
 
 
-def _tools() -> Iterator[Finding]:
+def _tools(paths: LabPaths, stack: str) -> Iterator[Finding]:
     place, told = toolchain.installed_cli()
     verdict = Verdict.GOOD if place else Verdict.DONE_BY_UP
     yield Finding("Pulumi", verdict, told if place else f"{told}; fetched or built once")
+    made = _made_with(paths, stack)
     for name, version in toolchain.PLUGINS.items():
         installed = toolchain.installed_plugin(name, version)
-        yield Finding(
-            f"plugin {name}",
-            Verdict.GOOD if installed else Verdict.DONE_BY_UP,
-            f"{version} is installed" if installed else f"{version} is fetched or built once",
-        )
+        seen = f"{version} is installed" if installed else f"{version} is fetched or built once"
+        remedy = ""
+        if name in made and (made[name] == "installed") != bool(installed):
+            origin = (
+                "an installed one" if made[name] == "installed" else f"one that was {made[name]}"
+            )
+            seen += f"; the state of {stack} was written by {origin}"
+            remedy = "see in ./hardway preview --live whether steps run again"
+        verdict = Verdict.GOOD if installed else Verdict.DONE_BY_UP
+        yield Finding(f"plugin {name}", verdict, seen, remedy)
+
+
+def _made_with(paths: LabPaths, stack: str) -> dict[str, str]:
+    """From where each plugin came that wrote a stack's state last; nothing where none is noted."""
+    try:
+        made: dict[str, str] = json.loads(plugins_path(paths, stack).read_text())
+    except (OSError, ValueError):
+        return {}
+    return made
 
 
 def _disk(paths: LabPaths, cache: Cache) -> Iterator[Finding]:

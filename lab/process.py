@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -103,13 +103,15 @@ def attended(
     environment: Mapping[str, str],
     directory: Path,
     capture: bool = False,
+    each_line: Callable[[str], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program with this process's terminal and let it stop by itself when asked to end.
 
-    ``environment`` is the whole of its environment. The first signal that asks this process to end
-    reaches the program once, and its end is waited for; a second one kills the program and all that
-    it started. Once the program has ended, the signal does what it would have done to this process.
-    Where this process is killed, the program is asked to end as well.
+    ``environment`` is the whole of its environment. ``each_line`` gets the lines of the program's
+    standard output as they come, in the terminal's place. The first signal that asks this process
+    to end reaches the program once, and its end is waited for; a second one kills the program and
+    all that it started. Once the program has ended, the signal does what it would have done to this
+    process. Where this process is killed, the program is asked to end as well.
     """
     words = [str(word) for word in command]
     # A terminal gives Ctrl-C to every process of the group in its foreground. Anywhere else the
@@ -123,12 +125,17 @@ def attended(
                 env=environment,
                 cwd=directory,
                 text=True,
-                stdout=subprocess.PIPE if capture else None,
+                errors="replace",
+                stdout=subprocess.PIPE if capture or each_line else None,
                 stderr=subprocess.PIPE if capture else None,
                 process_group=None if terminal else 0,
             )
         asked.pass_on_to(child, terminal=terminal)
         try:
+            if each_line and child.stdout:
+                for line in child.stdout:
+                    with contextlib.suppress(OSError):  # nobody reads on, and the program goes on
+                        each_line(line.rstrip("\n"))
             out, err = child.communicate()
         except BaseException:
             end_tree(child.pid)

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from lab.namespace import ENGINE_VARIABLE
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.process import attended
-from lab.toolchain import Toolchain
+from lab.toolchain import PLUGINS, Toolchain
 from spec.offer import OFFER_VARIABLE
 
 SALT = re.compile(r"^encryptionsalt: .*\n?", re.MULTILINE)
@@ -169,6 +169,7 @@ class Stack:
         """
         self._checked("stack", "rm", self.name, "--yes", "--preserve-config")
         self._salted().unlink(missing_ok=True)
+        plugins_path(self.paths, self.name).unlink(missing_ok=True)
         if self._own_backend:
             kept = self.paths.backend / ".pulumi"
             for kind in ("backups", "history"):
@@ -193,9 +194,15 @@ class Stack:
         return self.paths.state / "config" / f"Pulumi.{self.name}.yaml"
 
     def pulumi(
-        self, *arguments: str, capture: bool = False, cwd: Path = PROJECT
+        self,
+        *arguments: str,
+        capture: bool = False,
+        each_line: Callable[[str], None] | None = None,
+        cwd: Path = PROJECT,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``pulumi`` with the person's terminal (or captured) and return its result.
+
+        ``each_line`` gets the lines of its standard output in the terminal's place.
 
         Where it is asked to end it stops, saves its state, and only then this process ends too.
         Raises a Problem if the stack's file was edited while ``pulumi`` changed it.
@@ -207,10 +214,20 @@ class Stack:
                 environment=self.environment() | {ENGINE_VARIABLE: str(self.paths.state)},
                 directory=cwd,
                 capture=capture,
+                each_line=each_line,
             )
         if line.verb in UPDATES:
             self._forget_old_states()
+            self._note_plugins()
         return done
+
+    def _note_plugins(self) -> None:
+        """Note which plugins wrote the state: the published ones, or those that are built here."""
+        origins = {choice.tool: choice.origin for choice in self.toolchain.choices}
+        made = {name: origins.get(f"pulumi-resource-{name}", "built") for name in PLUGINS}
+        path = plugins_path(self.paths, self.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(made).encode())
 
     def at_home(self, line: command_line.CommandLine, cwd: Path = PROJECT) -> bool:
         """Whether a command line means this project and not that of another folder (``-C``)."""
@@ -315,6 +332,11 @@ def stack_names() -> list[str]:
 def offer_path(paths: LabPaths, stack: str) -> Path:
     """Where the lab says what it offers to the program of a stack."""
     return paths.state / "offers" / f"{stack}.json"
+
+
+def plugins_path(paths: LabPaths, stack: str) -> Path:
+    """Where the lab notes from where the plugins came that wrote a stack's state, by name."""
+    return paths.state / "plugins" / f"{stack}.json"
 
 
 def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:

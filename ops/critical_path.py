@@ -1,7 +1,7 @@
 """What an update waited for: the chain of resources without which it would have ended earlier."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,21 @@ def critical_path(
         before = [one for one in dependencies.get(urn, ()) if one in found]
         urn = max(before, key=lambda one: found[one].end, default=None)
     return tuple(path)
+
+
+def rows(path: Sequence[Span]) -> list[tuple[str, ...]]:
+    """For people, of each: its name, its seconds, its share of the whole, and when it was."""
+    whole = path[-1].end if path else 0.0
+    return [
+        (
+            span.name,
+            f"{span.seconds:.0f}",
+            f"{span.seconds / whole:.0%}" if whole else "",
+            f"{span.start:.0f}",
+            f"{span.end:.0f}",
+        )
+        for span in path
+    ]
 
 
 def read_events(log: Path) -> list[dict[str, Any]]:

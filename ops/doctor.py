@@ -23,7 +23,7 @@ def doctor(stack: StackOption = "dev") -> None:
     Examples: `./hardway doctor`, for the machines of another stack `./hardway doctor --stack lab2`
     """
     table = Table("subject", "", "seen", "what to do")
-    rows = list(findings(lab_paths(), Cache(), lambda: read_cluster(stack)))
+    rows = list(findings(lab_paths(), Cache(), lambda: read_cluster(stack), stack))
     for row in rows:
         colour = COLOURS[row.verdict]
         table.add_row(row.subject, f"[{colour}]{row.verdict}[/]", row.seen, row.remedy)

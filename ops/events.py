@@ -28,8 +28,12 @@ OF_A_PROVIDER = "Exception calling application: "
 
 
 @contextmanager
-def kept_events(target: Path, say: Callable[[str], None]) -> Iterator[Path]:
+def kept_events(
+    target: Path, say: Callable[[str], None], see: Callable[[dict[str, Any]], None]
+) -> Iterator[Path]:
     """Give the path for ``--event-log``; what is kept of the events is in ``target`` at once.
+
+    ``see`` gets each event as it comes, whole, to show at once what Pulumi would show.
 
     Where it cannot be written, as on a full disk, ``say`` gets the reason and there is no
     ``target``: an update goes on without it.
@@ -40,7 +44,7 @@ def kept_events(target: Path, say: Callable[[str], None]) -> Iterator[Path]:
     done = threading.Event()
     # Opened for writing as well: there is no end of file while the engine comes and goes.
     source = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    reader = threading.Thread(target=_read, args=(source, _Kept(target, say), done))
+    reader = threading.Thread(target=_read, args=(source, _Kept(target, say), see, done))
     reader.start()
     try:
         yield pipe
@@ -51,7 +55,9 @@ def kept_events(target: Path, say: Callable[[str], None]) -> Iterator[Path]:
         pipe.unlink(missing_ok=True)
 
 
-def _read(source: int, kept: "_Kept", done: threading.Event) -> None:
+def _read(
+    source: int, kept: "_Kept", see: Callable[[dict[str, Any]], None], done: threading.Event
+) -> None:
     """Read to the end, whatever becomes of it: the engine waits while its pipe is full."""
     rest = b""
     kept.write(b"")
@@ -62,11 +68,18 @@ def _read(source: int, kept: "_Kept", done: threading.Event) -> None:
                 return
             continue
         *lines, rest = (rest + os.read(source, 2**16)).split(b"\n")
-        kept.write(b"".join(f"{json.dumps(event)}\n".encode() for event in _events(lines)))
+        events = list(_events(lines))
+        kept.write(b"".join(f"{json.dumps(one)}\n".encode() for one in map(kept_of, events) if one))
+        for event in events:
+            with suppress(OSError, *STRANGE):  # who looks on may have gone, and the engine goes on
+                see(event)
 
 
 def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    return (event for line in lines if (event := kept(line)))
+    for line in lines:
+        with suppress(ValueError):
+            if isinstance(event := json.loads(line), dict):
+                yield event
 
 
 class _Kept:
@@ -96,13 +109,16 @@ class _Kept:
                 )
 
 
-def kept(line: bytes) -> dict[str, Any] | None:
+STRANGE = (ValueError, LookupError, TypeError, AttributeError)
+"""What an event of another version of the engine may cause."""
+
+
+def kept_of(event: dict[str, Any]) -> dict[str, Any] | None:
     """Of an event of the engine about a resource, its time, kind and names; else nothing.
 
     Of an error also why: a step's own sentence or else the first line, and nothing of a log.
     """
-    with suppress(ValueError, LookupError, TypeError, AttributeError):  # of another version
-        event = json.loads(line)
+    with suppress(*STRANGE):
         said = event.get("diagnosticEvent", {})
         if said.get("severity") == "error" and said.get("urn"):
             told = {"urn": said["urn"], "severity": "error", "message": _sentence(said["message"])}

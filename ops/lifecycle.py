@@ -22,7 +22,7 @@ from lab.problem import Problem
 from lab.process import output
 from lab.stack import Stack, stack_in_lab, stacks_with_state
 from lab.watch import FirstBootWatch
-from ops import critical_path
+from ops import critical_path, underway
 from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.events import kept_events
 from ops.exit_codes import ExitCode
@@ -50,7 +50,9 @@ def up(
     """Bring a stack up: prepare this machine, then run `pulumi up`.
 
     Safe to run again at any time; what is there is kept and only what differs is changed. What it
-    needs is found, fetched or built once and kept in the cache of your home directory.
+    needs is found, fetched or built once and kept in the cache of your home directory. At a
+    terminal the window's title and the row of the stack say how many steps are done of all, what is
+    waited for and how long it took last time; anywhere else there is a line for each step.
 
     Examples: `./hardway up` for the default stack, `./hardway up --stack lab2` for another,
     `./hardway up --refresh` to mend what drifted as well
@@ -72,17 +74,17 @@ def up(
         if host is not None:
             libvirt.set_going(host, _domains(cluster), progress())
         events = paths.logs / f"events-{stack}.json"
-        events.unlink(missing_ok=True)
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
         words += ["--refresh"] if refresh else []
-        kept = kept_events(events, progress().say)
         with ExitStack() as during:
             if host is not None:
                 watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())
                 during.enter_context(watch)
-            words += ["--event-log", str(during.enter_context(kept))]
+            shown = during.enter_context(underway.shown(ready, cluster, events))
+            kept = kept_events(events, progress().say, shown.see)
+            words += [*shown.options, "--event-log", str(during.enter_context(kept))]
             status = going_on(
-                lambda: ready.pulumi(*words).returncode,
+                lambda: shown.stack.pulumi(*words, each_line=shown.each_line).returncode,
                 Consoles(paths.state / "console", _domains(cluster)),
                 progress().say,
             )
@@ -153,9 +155,10 @@ def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]
     if exported is None or exported.returncode != 0:
         return
     after = critical_path.dependencies(json.loads(exported.stdout))
-    table = Table("waited for", "seconds", "from", "to", title="what the update waited for")
-    for span in critical_path.critical_path(changed, after):
-        table.add_row(span.name, f"{span.seconds:.0f}", f"{span.start:.0f}", f"{span.end:.0f}")
+    columns = ("waited for", "seconds", "share", "from", "to")
+    table = Table(*columns, title="what the update waited for")
+    for row in critical_path.rows(critical_path.critical_path(changed, after)):
+        table.add_row(*row)
     stdout.print(table)
 
 

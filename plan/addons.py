@@ -35,6 +35,7 @@ def step(spec: Cluster) -> Step:
         links=(artifact(spec, "kubectl").command,),
         directories=(Directory(path=FOLDER, mode=0o700),),
         files=files,
+        outcome=f"{len(files)} files of add-ons",
     )
 
 

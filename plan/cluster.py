@@ -38,9 +38,24 @@ def cluster_plan(spec: Cluster) -> ClusterPlan:
         raise SpecError("\n".join(unknown))
     return ClusterPlan(
         nodes={name: node_plan(spec, name) for name in sorted(spec.machines)},
-        add_ons=(addons.step(spec), addons.apply(spec), addons.nodes(spec)),
+        add_ons=add_ons(spec),
         conditions=conditions(spec),
     )
+
+
+def outcomes(spec: Cluster) -> dict[str, str]:
+    """What each step has brought about once it is done, by the name of its resource.
+
+    Raises SpecError where nobody knows the bytes of an artifact.
+    """
+    steps = {name: node_plan(spec, name).steps for name in sorted(spec.machines)}
+    steps[spec.control_planes[0]] += add_ons(spec)
+    return {f"{name}-{step.name}": step.outcome for name, every in steps.items() for step in every}
+
+
+def add_ons(spec: Cluster) -> tuple[Step, ...]:
+    """The steps that are done once for all machines, on the first control plane."""
+    return (addons.step(spec), addons.apply(spec), addons.nodes(spec))
 
 
 def node_plan(spec: Cluster, name: str) -> NodePlan:
@@ -62,8 +77,9 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
 def _ready(spec: Cluster, name: str) -> Step:
     """The machine answers, has all of the disk that it is given, and will find the API."""
     size = str(spec.machines[name].disk) if spec.is_made(name) else ""
+    outcome = f"booted, {size} GiB disk" if size else "booted"
     settings = {"disk": size, "api_name": layout.api_name(spec, name)}
-    return Step(name="ready", script="ready", settings=settings)
+    return Step(name="ready", script="ready", settings=settings, outcome=outcome)
 
 
 def _sparing(unit: Unit) -> Unit:
@@ -83,6 +99,10 @@ def _sparing(unit: Unit) -> Unit:
 def _artifacts_first(steps: list[Step]) -> tuple[Step, ...]:
     """Gather every step's artifacts, each once, in the step of that name."""
     every = tuple(dict.fromkeys(artifact for step in steps for artifact in step.artifacts))
+    outcome = f"{len(every)} artifacts, verified"
     return tuple(
-        replace(step, artifacts=every if step.name == "artifacts" else ()) for step in steps
+        replace(step, artifacts=every, outcome=outcome)
+        if step.name == "artifacts"
+        else replace(step, artifacts=())
+        for step in steps
     )

@@ -40,4 +40,5 @@ def step(spec: Cluster, node: str) -> Step:
             "scheduler": f"https://127.0.0.1:{scheduler.PORT}",
             "virtual_ip": f"https://{spec.api_host}:{API_PORT}" if moves else "",
         },
+        outcome=f"control plane {spec.versions.kubernetes}, healthy",
     )

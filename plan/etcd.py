@@ -58,6 +58,7 @@ def step(spec: Cluster, node: str) -> Step:
             "members": " ".join(spec.etcd_members),
             **_flannel(spec),
         },
+        outcome=f"etcd {spec.versions.etcd}, healthy",
     )
 
 

@@ -257,6 +257,11 @@ class Step:
     """The name of a file in ``plan/scripts`` that runs at the end: it waits for health."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What the script reads as variables."""
+    outcome: str = ""
+    """What it has brought about, for people: the last line that it prints.
+
+    It stays beside the step's row. Nothing for a step with keys, of which nothing is shown.
+    """
     admin: bool = False
     """Whether its script asks the API as the cluster's admin (``scripts/admin.sh``)."""
     alone: bool = True

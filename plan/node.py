@@ -52,4 +52,5 @@ def step(spec: Cluster, node: str) -> Step:
             "flannel_store": spec.flannel.store,
             "cni_list": cni.LIST,
         },
+        outcome=f"kubelet {spec.versions.kubernetes}, healthy",
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 HEREDOC = re.compile(r" <<'(END(?:-END)*)'$")
 SETTING = re.compile(r"[a-z_]+=")
+SAYS_OUTCOME = 'echo "$outcome"'
 FLAGS = frozenset({"alone", "unpacked", "settle"})
 """Words without anything after them."""
 WORDS = FLAGS | {
@@ -51,6 +52,8 @@ class Told:
     """Who is asked when it takes its turn: for comparison."""
     script: str = ""
     """Its own script, at the end."""
+    outcome: str = ""
+    """The last line that it prints, which follows from the rest."""
     words: str = ""
     """What all steps have first: the words that the rest is said in."""
 
@@ -141,7 +144,7 @@ def _told(
         packages=listed("packages"),
         users=listed("user"),
         masked=listed("masked"),
-        settings=settings,
+        settings={name: value for name, value in settings.items() if name != "outcome"},
         not_newer=tuple(
             f"{server} {version}"
             for (_, _, version, _, *servers), _ in of("not_newer")
@@ -149,6 +152,7 @@ def _told(
         ),
         shared=tuple(unit for (unit, *_), _ in of("shared")),
         turns=tuple(" ".join(words) for word in ("lock_at", "shared") for words, _ in of(word)),
-        script=script,
+        script=_block(script.removesuffix(SAYS_OUTCOME).split("\n")),
+        outcome=settings.get("outcome", ""),
         words=words,
     )

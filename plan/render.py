@@ -8,6 +8,7 @@ from pathlib import Path
 
 from plan import unit
 from plan.model import Artifact, File, SecretFile, Source, Step, Unit
+from plan.reading import SAYS_OUTCOME
 
 SCRIPTS = Path(__file__).with_name("scripts")
 
@@ -124,8 +125,12 @@ def _words(step: Step, material: Material | None) -> Iterator[str]:
 def _ending(step: Step) -> Iterator[str]:
     for name, value in step.settings.items():
         yield f"{name}={shlex.quote(value)}"
+    if step.outcome:
+        yield f"outcome={shlex.quote(step.outcome)}"
     if step.script:
         yield script(step.script)
+    if step.outcome:
+        yield SAYS_OUTCOME
 
 
 def started_with(one: Unit) -> tuple[str, ...]:

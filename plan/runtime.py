@@ -44,6 +44,7 @@ def step(spec: Cluster, node: str) -> Step:
             masked=(host.SWAP, *docker.MASKED),
             script="runtime",
             settings={**settings, "docker_socket": docker.ENGINE_SOCKET},
+            outcome=f"cri-dockerd {spec.versions.cri_dockerd}, runs",
         )
     programs = containerd.programs(spec)
     pinned = {
@@ -59,4 +60,5 @@ def step(spec: Cluster, node: str) -> Step:
         masked=(host.SWAP,),
         script="runtime",
         settings=settings,
+        outcome=f"containerd {spec.versions.containerd}, {len(archives)} images",
     )

@@ -13,6 +13,9 @@ from spec.refusal import dotted, listed
 OFFER_VARIABLE = "HARDWAY_OFFER"
 """Names the file with the offer for a stack, as JSON."""
 
+STATUS_VARIABLE = "HARDWAY_STATUS"
+"""Names the file with a line about how far the update is, for the program to show."""
+
 
 class Offer(Part):
     """Where machines can run, and which bytes the site's store has for this stack."""

@@ -38,6 +38,6 @@ for node in $gone; do
         --timeout=180s 2>&1) || ! ready "$node" ||
         problem "the pods of the node $node do not move within 180 s (${said##*$'\n'}): see" \
             "kubectl get pods --all-namespaces --field-selector spec.nodeName=$node, then run this again"
-    await 60 "the node $node is gone" kube-apiserver.service \
+    await 60 "the node is gone ($node)" kube-apiserver.service \
         cluster delete node "$node" --ignore-not-found --timeout=30s
 done

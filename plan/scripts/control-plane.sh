@@ -4,7 +4,7 @@
 unlocked
 
 await_api 600 "${api:?}" "${authority:?}" kube-apiserver.service
-await 300 "the controller manager is healthy" kube-controller-manager.service \
+await 300 "the controller manager is up" kube-controller-manager.service \
     well "${controller_manager:?}/healthz" "$authority"
 await 300 "the scheduler is healthy" kube-scheduler.service well "${scheduler:?}/healthz" "$authority"
 if [ -n "${virtual_ip?}" ]; then

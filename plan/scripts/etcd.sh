@@ -7,7 +7,7 @@ unlocked
 export ETCDCTL_ENDPOINTS=${endpoint:?}
 export ETCDCTL_CACERT=${authority:?} ETCDCTL_CERT=${certificate:?} ETCDCTL_KEY=${private_key:?}
 
-await 900 "etcd's members ${members:?} answer together" etcd.service \
+await 900 "etcd's members agree (${members:?})" etcd.service \
     etcdctl endpoint health --command-timeout=5s
 
 # written KEY VALUE: the key has this value
@@ -53,8 +53,8 @@ permitted() {
 }
 
 if [ -n "${users?}" ]; then
-    await 120 "flannel's network is written in etcd" etcd.service \
+    await 120 "etcd has flannel's network" etcd.service \
         written "${flannel_prefix:?}config" "${flannel_network:?}"
-    await 300 "etcd's users have their roles" etcd.service \
+    await 300 "etcd's users have roles" etcd.service \
         permitted "$flannel_prefix"
 fi

@@ -11,14 +11,14 @@ healthy() {
 
 await_api 1200 "$api" "$authority" kubelet.service
 await 300 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
-await 300 "the node $node is registered" kubelet.service \
+await 300 "the node is registered ($node)" kubelet.service \
     kubectl --kubeconfig "$kubeconfig" get --raw "/api/v1/nodes/$node"
 
 await 300 "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
 
 # Where Kubernetes keeps flannel's subnets, flannel waits for its role, which is an add-on.
 if [ "$flannel_store" = etcd ]; then
-    await 600 "flannel has a subnet and the CNI list is made" flanneld.service \
+    await 600 "flannel has a subnet (and the CNI list is made)" flanneld.service \
         systemctl is-active flanneld.service
     await 60 "the CNI list is there" flanneld.service test -s "$cni_list"
 fi

@@ -301,7 +301,7 @@ restart() {
     mapfile -t before < <(systemctl show --property InvocationID --value "$@")
     systemctl --no-block restart "$@"
     for name; do
-        [ -z "${before[0]-}" ] || await 300 "what $name ran before is over" "$name" \
+        [ -z "${before[0]-}" ] || await 300 "what ran before is over ($name)" "$name" \
             ended "$name" "${before[0]}"
         before=("${before[@]:2}") # there is an empty line between two
     done
@@ -359,7 +359,7 @@ restart_affected() {
         restart "${again[@]}"
     fi
     for name in "${again[@]}"; do
-        await 300 "$name runs again with its new files" "$name" systemctl is-active "$name"
+        await 300 "it runs with its new files ($name)" "$name" systemctl is-active "$name"
         [ "${#own[@]}" -eq 0 ] || back "$name"
         mv "$state/running/.$name" "$state/running/$name"
     done
@@ -375,7 +375,8 @@ unlocked() {
 # Seconds after which a wait says, again and again, what is still not so.
 reminder=60
 
-# await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
+# await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself. What is said
+# meanwhile is short, for the row of the step: the title up to its parenthesis.
 await() {
     await_since "$SECONDS" "$@"
 }
@@ -396,11 +397,11 @@ await_since() {
         fi
         if [ -z "$told" ]; then
             if [ "$tenths" -ge 8 ]; then
-                echo "waiting until $title"
+                echo "until ${title%% (*}"
                 told=yes
             fi
         elif [ "$SECONDS" -ge "$remind" ]; then
-            not_yet "$title" "$said"
+            not_yet "${title%% (*}" "$said"
             remind=$((SECONDS + reminder))
         fi
         # Ever rarer: a question costs seconds of an emulated processor that others need to answer.
@@ -418,16 +419,16 @@ not_yet() {
 # await_api SECONDS URL AUTHORITY UNIT: until the API server there is ready
 await_api() {
     local begin=$SECONDS limit=$1 url=$2 authority=$3 unit=$4 left said
-    local title="the API server at $url is ready"
     if ! timeout 3 "$programs/wait-for-api" "$url" "$authority"; then
-        echo "waiting until $title"
+        echo "until the API server is ready"
         while left=$((begin + limit - SECONDS)) && [ "$left" -gt 0 ]; do
             timeout "$((left < reminder ? left : reminder))" \
                 "$programs/wait-for-api" "$url" "$authority" && break
-            said=$(well "$url/readyz" "$authority") || not_yet "$title" "$said"
+            said=$(well "$url/readyz" "$authority") || not_yet "the API server is ready" "$said"
         done
     fi
-    await_since "$begin" "$limit" "$title" "$unit" well "$url/readyz" "$authority"
+    await_since "$begin" "$limit" "the API server is ready ($url)" "$unit" \
+        well "$url/readyz" "$authority"
 }
 
 # well URL AUTHORITY: the answer to a question about health is yes

@@ -104,7 +104,7 @@ known() {
                 "(its name servers:${servers:- none}); make a DNS record that it can look up or a line" \
                 "in its /etc/hosts, or write the balancer's address as endpoint.host, and run the same again"
         fi
-        [ -n "$told" ] || echo "waiting until this machine finds an address of $1"
+        [ -n "$told" ] || echo "until it finds an address of $1"
         told=yes
         sleep 2
     done

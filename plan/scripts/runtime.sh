@@ -58,7 +58,7 @@ timely() {
     return 1
 }
 
-await 30 "the clock ($(date --utc)) agrees with this machine's certificates" "$clock" timely
+await 30 "the clock is right ($(date --utc), by this machine's certificates)" "$clock" timely
 
 # -- containerd ------------------------------------------------------------------------------------
 

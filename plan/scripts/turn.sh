@@ -70,7 +70,7 @@ take_turn() {
         [ "$status" -gt 0 ] || continue
         if [ "$status" -gt 128 ]; then # nothing was said in time
             said=''
-            [ "$seconds" -ne 3 ] || echo "waiting until other machines have had their turn to restart"
+            [ "$seconds" -ne 3 ] || echo "until other machines had their turn"
             seconds=10
             ! broken_all "$@" || return
             continue
@@ -107,7 +107,7 @@ others_are_well() {
             ! broken "$unit" || continue 2
             sleep 2
         done
-        await 300 "$unit of the other machines is well, before that of this one restarts" \
+        await 300 "the others are well ($unit of other machines, before that of this one restarts)" \
             "$unit" others_answer "$unit"
     done
 }

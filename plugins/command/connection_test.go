@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func TestProxyIsPassedWithCredentialsOfItsOwn(t *testing.T) {
 	target.waitUntilUnused()
 }
 
-func TestLoginIsTriedAgainUntilTheServerIsThereAndLetsIn(t *testing.T) {
+func TestWhileAMachineBootsItsTimeIsToldAndTheCauseOnlyWhereItChanges(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
 	listener := listen(t, 0)
@@ -99,7 +100,7 @@ func TestLoginIsTriedAgainUntilTheServerIsThereAndLetsIn(t *testing.T) {
 			"hostKey": string(ssh.MarshalAuthorizedKey(key.PublicKey())), "dialErrorLimit": -1,
 		})
 	}()
-	eventually(t, "an attempt has failed", func() bool { return strings.Contains(e.info(), "trying again") })
+	eventually(t, "an attempt has failed", func() bool { return strings.Contains(e.info(), "no SSH yet") })
 	server := startSSHOn(t, listen(t, port), func(s *sshServer) {
 		s.hostKeys = []ssh.Signer{key}
 		s.refusals.Store(2)
@@ -107,8 +108,32 @@ func TestLoginIsTriedAgainUntilTheServerIsThereAndLetsIn(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	mustContain(t, e.info(), "connection refused", "unable to authenticate")
+	told := regexp.MustCompile(`\d+ s`).ReplaceAllString(e.info(), "N s")
+	mustEqual(t, "what was told", told, "boots, no SSH yet (N s)\n"+
+		"no login yet (N s): ssh: unable to authenticate, attempted methods [none publickey], no supported methods remain\n"+
+		"logged in after N s")
 	server.waitUntilUnused()
+}
+
+func TestALoginThatSucceedsAtOnceIsNotTold(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	server := startSSH(t)
+	mustRun(t, e, server.connection())
+	mustEqual(t, "what was told", e.info(), "")
+}
+
+func TestTheCauseIsToldWhereFewAttemptsAreLeft(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	listener := listen(t, 0)
+	port := listener.Addr().(*net.TCPAddr).Port
+	_ = listener.Close()
+	mustFail(t, run(e, values{
+		"host": "127.0.0.1", "port": port, "privateKey": testKeyText, "dialErrorLimit": 2,
+	}), "gave up after 3 failed attempts", "connection refused")
+	mustEqual(t, "what was told", e.info(), "boots, no SSH yet (0 s): connection refused, tries left: 2\n"+
+		"boots, no SSH yet (0 s): connection refused, tries left: 1")
 }
 
 func TestDialErrorLimitEndsTheAttempts(t *testing.T) {
@@ -135,7 +160,7 @@ func TestCancelEndsTheAttempts(t *testing.T) {
 	server := startSSH(t, func(s *sshServer) { s.authorized = nil })
 	ended := make(chan error, 1)
 	go func() { ended <- run(e, server.connection(values{"dialErrorLimit": -1})) }()
-	eventually(t, "an attempt has failed", func() bool { return strings.Contains(e.info(), "trying again") })
+	eventually(t, "an attempt has failed", func() bool { return strings.Contains(e.info(), "no login yet") })
 	e.cancel()
 	mustFail(t, <-ended, "the update was cancelled")
 }

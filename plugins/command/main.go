@@ -42,7 +42,7 @@ func main() {
 }
 
 func newProvider() p.Provider {
-	return output.KnowSecrets(infer.Provider(infer.Options{
+	return output.CompareForms(output.KnowSecrets(infer.Provider(infer.Options{
 		Metadata: schema.Metadata{
 			DisplayName: "Command",
 			Description: "Runs commands on this machine or, over SSH, on others, as Pulumi resources.",
@@ -56,5 +56,5 @@ func newProvider() p.Provider {
 		Functions: []infer.InferredFunction{
 			infer.Function(&local.Run{}),
 		},
-	}))
+	})))
 }

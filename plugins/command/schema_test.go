@@ -19,6 +19,9 @@ import (
 var connectionProperties = "agentSocketPath dialErrorLimit=10 host! hostKey password perDialTimeout=15 port=22 " +
 	"privateKey privateKeyPassword user=root"
 
+// The published plugin marks these in the types too, since pull request 790 of its repository.
+var credentials = []string{"password", "privateKey", "privateKeyPassword"}
+
 var expectedTypes = map[string]string{
 	"command:remote:Connection":      connectionProperties + " proxy",
 	"command:remote:ProxyConnection": connectionProperties,
@@ -30,7 +33,7 @@ type properties struct{ inputs, outputs string }
 
 var expectedResources = map[string]properties{
 	"command:remote:Command": {
-		inputs: "addPreviousOutputInEnv=true connection! create delete environment logging stdin triggers update",
+		inputs: "addPreviousOutputInEnv connection! create delete environment logging stdin triggers update",
 		outputs: "addPreviousOutputInEnv connection! create delete environment logging stderr! stdin stdout! " +
 			"triggers update",
 	},
@@ -39,7 +42,7 @@ var expectedResources = map[string]properties{
 		outputs: "connection! remotePath! source! triggers",
 	},
 	"command:local:Command": {
-		inputs: "addPreviousOutputInEnv=true archivePaths assetPaths create delete dir environment interpreter " +
+		inputs: "addPreviousOutputInEnv archivePaths assetPaths create delete dir environment interpreter " +
 			"logging stdin triggers update",
 		outputs: "addPreviousOutputInEnv archive archivePaths assetPaths assets create delete dir environment " +
 			"interpreter logging stderr! stdin stdout! triggers update",
@@ -47,7 +50,7 @@ var expectedResources = map[string]properties{
 }
 
 var expectedRun = properties{
-	inputs: "addPreviousOutputInEnv=true archivePaths assetPaths command! dir environment interpreter logging stdin",
+	inputs: "addPreviousOutputInEnv archivePaths assetPaths command! dir environment interpreter logging stdin",
 	outputs: "addPreviousOutputInEnv archive archivePaths assetPaths assets command! dir environment interpreter " +
 		"logging stderr! stdin stdout!",
 }
@@ -98,6 +101,9 @@ func TestSchemaServesTheSDK(t *testing.T) {
 	for token, expected := range expectedTypes {
 		got := spec.Types[token]
 		words := described(got.Properties, got.Required, true)
+		for name, property := range got.Properties {
+			mustEqual(t, token+"."+name+" is secret", property.Secret, slices.Contains(credentials, name))
+		}
 		for _, value := range got.Enum {
 			words += " " + fmt.Sprint(value.Value)
 		}

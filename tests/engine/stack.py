@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lab.process import attended
+from tests.engine.terminal import Terminal
+
 if TYPE_CHECKING:
     from lab.toolchain import Toolchain
 
@@ -76,6 +79,7 @@ class Stack:
         self.directory = directory
         self._pulumi = pulumi
         self._process: subprocess.Popen[str] | None = None
+        self._terminal: Terminal | None = None
         self._environment = {
             **environment,
             "PULUMI_BACKEND_URL": f"file://{directory}",
@@ -142,12 +146,43 @@ class Stack:
         )
         return done.stdout
 
+    def take(self, state: str) -> None:
+        """Put an exported state in the place of the stack's own."""
+        subprocess.run(
+            [self._pulumi, "stack", "import", "--stack", "test"],
+            cwd=self.directory,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            input=state,
+            text=True,
+        )
+
     def destroy(self) -> Run:
         return self._run("destroy", "--yes", "--skip-preview")
 
     def start_up(self) -> subprocess.Popen[str]:
         """Start ``pulumi up`` for a test that meddles while it runs; then use ``finish``."""
         return self._start("up", "--yes", "--skip-preview")
+
+    def attended(self, *words: str, each_line: Callable[[str], None]) -> int:
+        """The exit status of a command whose output goes line by line to ``each_line``."""
+        return attended(
+            [self._pulumi, *words, "--stack", "test"],
+            environment=self._environment,
+            directory=self.directory,
+            each_line=each_line,
+        ).returncode
+
+    def up_at_terminal(self, *, columns: int) -> Terminal:
+        """Start ``pulumi up`` at a terminal of this width."""
+        self._terminal = Terminal(
+            [self._pulumi, "up", "--yes", "--skip-preview", "--stack", "test"],
+            columns=columns,
+            directory=self.directory,
+            environment=self._environment,
+        )
+        return self._terminal
 
     def finish(self, process: subprocess.Popen[str]) -> Run:
         text, _ = process.communicate(timeout=120)
@@ -196,6 +231,9 @@ class Stack:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+        if self._terminal is not None and self._terminal.process.poll() is None:
+            self._terminal.process.kill()
+            self._terminal.process.wait()
 
     def _run(
         self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None

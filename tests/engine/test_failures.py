@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lab.problem import Problem
-from ops.events import kept
+from ops.events import kept_of
 from ops.failures import failures
 from ops.lifecycle import _failed
 from plan import render
@@ -68,7 +68,7 @@ def test_a_failed_update_ends_with_a_sentence_for_each_machine(
         assert lines[number].strip().startswith("failed: not yet after ")
     assert len(lines) < 20 * len(MACHINES)
 
-    events = [told for one in run.events if (told := kept(json.dumps(one).encode()))]
+    events = [told for one in run.events if (told := kept_of(one))]
     sentences = failures(events, MACHINES)
     assert sorted(one.partition(",")[0] for one in sentences) == list(MACHINES)
     for one in sentences:

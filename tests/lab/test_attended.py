@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lab.paths import PROJECT
-from lab.process import STOPPING, descendants, start_time
+from lab.process import STOPPING, attended, descendants, start_time
 
 # What it runs notes each signal, and ends two signals or one "go" later.
 PROGRAM = """\
@@ -54,7 +54,8 @@ try:
         [sys.executable, folder / "program.py", folder],
         environment=dict(os.environ),
         directory=folder,
-        capture=len(sys.argv) > 2,
+        capture="captured" in sys.argv,
+        each_line=print if "line by line" in sys.argv else None,
     )
     print("ended", done.returncode)
 except Interrupted:
@@ -96,7 +97,7 @@ def got(folder: Path) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
-@pytest.mark.parametrize("more", [(), ("captured",)])
+@pytest.mark.parametrize("more", [(), ("captured",), ("line by line",)])
 @pytest.mark.parametrize(
     ("sent", "received"),
     [("SIGINT", "SIGINT"), ("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGTERM")],
@@ -144,6 +145,28 @@ def test_without_a_signal_it_ends_as_it_ends(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     out, err = process.communicate(timeout=60)
     assert (out.strip(), err) == ("ended 0", "")
+
+
+def test_its_lines_are_given_on_as_they_come_and_who_takes_them_may_go_away(
+    tmp_path: Path,
+) -> None:
+    seen, taken = tmp_path / "seen", []
+    program = f"print('one', flush=True)\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.05)"
+    end = "for number in range(20000): print('x' * 20)"
+
+    def take(line: str) -> None:
+        taken.append(line)
+        seen.touch()
+        raise BrokenPipeError
+
+    done = attended(
+        [sys.executable, "-c", f"import os, time\n{program}\n{end}"],
+        environment=dict(os.environ),
+        directory=tmp_path,
+        each_line=take,
+    )
+    assert done.returncode == 0
+    assert taken == ["one", *["x" * 20] * 20000]
 
 
 def test_a_key_of_the_terminal_reaches_it_once_and_it_may_read_there(tmp_path: Path) -> None:

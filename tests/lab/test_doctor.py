@@ -1,5 +1,6 @@
 """What is seen beforehand of a stack that does not fit on this host."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,17 @@ import pytest
 from lab.cache import Cache
 from lab.doctor import Finding, Verdict, findings
 from lab.paths import LabPaths
-from spec.cluster import parse
+from lab.stack import plugins_path
+from spec.cluster import Cluster, parse
 
 SMALL = {"memory": 1024, "disk": 10}
 LIBVIRT = {"uri": "qemu+ssh://elsewhere/system", "image": "base"}
+
+
+ONE = {
+    "networks": {"machines": "192.168.1.0/24"},
+    "machines": {"master": {"address": "192.168.1.10"}},
+}
 
 
 def of_machines(paths: LabPaths, cache: Cache, size: dict[str, int], **more: Any) -> Finding:
@@ -32,7 +40,12 @@ def seen_of(
         **more,
     }
     spec = parse(value, name="dev")
-    return next(one for one in findings(paths, cache, lambda: spec) if one.subject == subject)
+    return finding(subject, paths, cache, spec)
+
+
+def finding(subject: str, paths: LabPaths, cache: Cache, spec: Cluster) -> Finding:
+    found = findings(paths, cache, lambda: spec, "dev")
+    return next(one for one in found if one.subject == subject)
 
 
 def test_machines_that_have_more_memory_than_the_host_are_a_problem(
@@ -75,7 +88,7 @@ def test_an_endpoint_that_is_known_is_shown_with_its_addresses(
     paths: LabPaths, empty_cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     getent = tmp_path / "getent"
-    getent.write_text("#!/bin/sh\nprintf '192.0.2.%s STREAM\n' 7 7 8\n")
+    getent.write_text("#!/bin/sh\nprintf '192.0.2.%s STREAM\\n' 7 7 8\n")
     getent.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     seen = of_endpoint(paths, empty_cache, "api.example.org")
@@ -83,3 +96,33 @@ def test_an_endpoint_that_is_known_is_shown_with_its_addresses(
     assert (seen.verdict, seen.seen) == known
     address = of_endpoint(paths, empty_cache, "192.0.2.7")
     assert (address.verdict, address.seen) == (Verdict.GOOD, "https://192.0.2.7:8443")
+
+
+# -- the plugin that wrote the state ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noted", ["built", "official", "installed", None])
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_state_that_another_plugin_wrote_is_named(
+    noted: str | None,
+    installed: bool,
+    paths: LabPaths,
+    empty_cache: Cache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = parse(ONE, name="dev")
+    monkeypatch.setenv("PULUMI_HOME", str(tmp_path))
+    if installed:
+        program = tmp_path / "plugins/resource-command-v1.2.1/pulumi-resource-command"
+        program.parent.mkdir(parents=True)
+        program.touch(mode=0o755)
+    if noted:
+        note = plugins_path(paths, "dev")
+        note.parent.mkdir(parents=True)
+        note.write_text(json.dumps({"command": noted, "libvirt": "built"}))
+    seen = finding("plugin command", paths, empty_cache, spec)
+    another = {(True, "built"), (True, "official"), (False, "installed")}
+    assert ("the state of dev was written by" in seen.seen) == ((installed, noted) in another)
+    assert bool(seen.remedy) == ((installed, noted) in another)
+    assert seen.verdict is not Verdict.PROBLEM

@@ -1,5 +1,6 @@
 """Stacks of the lab: their passphrase and salt stay out of the checkout, edits come into it."""
 
+import json
 import re
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import yaml
 from lab.command_line import read
 from lab.paths import LabPaths
 from lab.problem import Problem
-from lab.stack import Stack, stacks_with_state
+from lab.stack import Stack, plugins_path, stacks_with_state
 from lab.toolchain import Toolchain
 
 pytestmark = pytest.mark.engine
@@ -45,8 +46,14 @@ def test_a_stack_lives_without_a_trace_in_the_checkout(stack: Stack, paths: LabP
     stack.create()
     assert stack.exists()
     pulumi(stack, "up", "--yes", "--skip-preview")
+    origins = {choice.tool: choice.origin for choice in stack.toolchain.choices}
+    noted = json.loads(plugins_path(paths, "dev").read_text())
+    assert noted == {n: origins[f"pulumi-resource-{n}"] for n in ("command", "libvirt")}
     assert pulumi(stack, "stack", "output", "size").stdout.strip() == "1"
     pulumi(stack, "preview", "--expect-no-changes")
+    said: list[str] = []
+    stack.pulumi("stack", "output", "size", each_line=said.append, cwd=stack.file.parent)
+    assert said == ["1"]
     assert stack.file.read_text() == CONFIG
     assert sorted(p.name for p in stack.file.parent.iterdir()) == [
         "Pulumi.dev.yaml",
@@ -71,6 +78,7 @@ def test_a_stack_lives_without_a_trace_in_the_checkout(stack: Stack, paths: LabP
     pulumi(stack, "destroy", "--yes", "--skip-preview")
     stack.remove()
     assert not stack.exists()
+    assert not plugins_path(paths, "dev").exists()
     assert stack.file.is_file()
 
 

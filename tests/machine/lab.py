@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import yaml
 
 from lab import libvirt
 from lab.paths import PROJECT, LabPaths, lab_paths
+from ops.critical_path import read_events
 from probe.access import Access
 
 STACK = "mt"
@@ -77,6 +81,12 @@ class Lab:
             text=True,
             start_new_session=True,
         )
+
+    def start_up(self) -> "Update":
+        """Start ``./hardway up`` for a test that meddles while it runs."""
+        log = self.paths.logs / f"events-{self.stack}.json"
+        log.unlink(missing_ok=True)  # what an earlier update began is no sign of this one
+        return Update(self.start("up"), log)
 
     def hardway(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         secret = "--show-secrets" in words or words == ("kubeconfig",)
@@ -170,6 +180,45 @@ class Lab:
             shutil.rmtree(self.folder / "state", ignore_errors=True)
         if failed:
             print(self.transcript[-60000:])
+
+
+class Update:
+    """An ``up`` under way."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self._log = log
+        self._printed = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._printed += line
+
+    def begins(self, resource: str, operation: str, seconds: float = 3600) -> None:
+        """Wait until it does something to a resource, given as a pattern of its name."""
+        end = time.monotonic() + seconds
+        while not self._has_begun(resource, operation):
+            assert self.process.poll() is None, f"it ended before {resource}:\n{self._printed}"
+            assert time.monotonic() < end, f"it never came to {resource}:\n{self._printed}"
+            time.sleep(0.2)
+
+    def _has_begun(self, resource: str, operation: str) -> bool:
+        events = read_events(self._log) if self._log.is_file() else []
+        begun = [event.get("resourcePreEvent", {}).get("metadata") for event in events]
+        return any(
+            re.fullmatch(resource, one["urn"].rpartition("::")[2]) and one["op"] == operation
+            for one in begun
+            if one
+        )
+
+    def printed(self) -> str:
+        """All that it has printed, once it has ended."""
+        self.process.wait()
+        self._reader.join()
+        return self._printed
 
 
 def brought_up(

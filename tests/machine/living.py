@@ -58,18 +58,12 @@ def _node_follows(
 
 def _interrupted(lab: Lab) -> None:
     """Start ``up``, ask it to end while a step runs, and see that nothing is left half done."""
-    process = lab.start("up")
-    assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if re.search(r"command:remote:Command \S+ updating \(0s\)", line):
-            os.killpg(process.pid, signal.SIGINT)
-            break
-    printed += process.stdout.read()
-    process.wait()
+    update = lab.start_up()
+    update.begins(r"\S+-(ready|artifacts|runtime|etcd|control-plane|node|add-ons\S*)", "update")
+    os.killpg(update.process.pid, signal.SIGINT)
+    printed = update.printed()
     lab.transcript += f"$ ./hardway up, interrupted\n{printed}\n"
-    assert process.returncode == 130, printed
+    assert update.process.returncode == 130, printed
     assert "Traceback" not in printed
     state = json.loads(lab.pulumi("stack", "export").stdout)
     assert not state["deployment"].get("pending_operations")

@@ -60,21 +60,18 @@ def _cut_off(lab: Lab) -> None:
     One is in the middle of its first boot, which has to be gone through again. The other has just
     said that it is ready, so what it holds must outlast a loss of power.
     """
-    process = lab.start("up")
-    assert process.stdout is not None
+    update = lab.start_up()
     booting = threading.Thread(target=_lose_power, args=(lab, FIRST))
-    for line in process.stdout:
-        lab.transcript += line
-        if f"{FIRST}-ready creating (0s)" in line:
-            booting.start()
-        if f"{LAST}-artifacts" in line and "creating" in line:
-            break
+    update.begins(f"{FIRST}-ready", "create")
+    booting.start()
+    update.begins(f"{LAST}-artifacts", "create")
     booting.join()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(update.process.pid, signal.SIGKILL)
+    update.process.wait()
     # The engine and its plugins lead groups of their own.
     for pid in _below(str(lab.paths.state)):
         os.kill(pid, signal.SIGKILL)
+    lab.transcript += update.printed()
     lab.virsh("destroy", f"{lab.stack}-{LAST}")
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ops.critical_path import critical_path, dependencies, read_events, spans
+from ops.critical_path import critical_path, dependencies, read_events, rows, spans
 
 URN = "urn:pulumi:dev::hardway::command:remote:Command::"
 
@@ -52,10 +52,12 @@ def test_it_follows_what_was_waited_for_last_and_leaves_out_what_was_ready_befor
         ("boot-a", 0, 90),
         ("join", 91, 39),
     ]
+    assert rows(path) == [("boot-a", "90", "69%", "0", "90"), ("join", "39", "30%", "91", "130")]
 
 
 def test_an_update_that_changed_nothing_waited_for_nothing() -> None:
     assert critical_path({}, {}) == ()
+    assert rows(()) == []
 
 
 def test_what_a_refresh_only_asked_was_not_changed() -> None:

@@ -3,10 +3,11 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ops.events import kept, kept_events
+from ops.events import kept_events, kept_of
 
 METADATA = {"op": "create", "urn": "urn:pulumi:dev::p::t::n", "type": "t"}
 PRE = {
@@ -20,8 +21,12 @@ def unsaid(sentence: str) -> None:
     pytest.fail(sentence)
 
 
+def unseen(event: dict[str, Any]) -> None:
+    del event
+
+
 def test_names_operations_and_times_are_kept_and_values_are_not() -> None:
-    assert kept(json.dumps(PRE).encode()) == {
+    assert kept_of(PRE) == {
         "timestamp": 12,
         "resourcePreEvent": {"metadata": METADATA},
     }
@@ -29,15 +34,13 @@ def test_names_operations_and_times_are_kept_and_values_are_not() -> None:
 
 def test_what_a_plugin_prints_is_not_kept() -> None:
     said = {"timestamp": 1, "diagnosticEvent": {"message": "ed25519_private: '-----BEGIN"}}
-    assert kept(json.dumps(said).encode()) is None
-    assert kept(b"half a li") is None
-    assert kept(b"") is None
+    assert kept_of(said) is None
 
 
 def error(message: str) -> str:
     """What is kept of an error of the engine about a resource."""
     said = {"urn": METADATA["urn"], "severity": "error", "message": message, "color": "raw"}
-    event = kept(json.dumps({"timestamp": 7, "diagnosticEvent": said}).encode())
+    event = kept_of({"timestamp": 7, "diagnosticEvent": said})
     assert event is not None
     told = event.pop("diagnosticEvent")
     assert event == {"timestamp": 7}
@@ -66,15 +69,15 @@ def test_no_key_is_kept_of_a_failure() -> None:
 
 def test_an_error_of_no_resource_is_not_kept() -> None:
     said = {"severity": "error", "message": "update failed"}
-    assert kept(json.dumps({"timestamp": 1, "diagnosticEvent": said}).encode()) is None
+    assert kept_of({"timestamp": 1, "diagnosticEvent": said}) is None
     warning = {"urn": METADATA["urn"], "severity": "warning", "message": "a value"}
-    assert kept(json.dumps({"timestamp": 1, "diagnosticEvent": warning}).encode()) is None
+    assert kept_of({"timestamp": 1, "diagnosticEvent": warning}) is None
 
 
 def test_what_another_process_writes_arrives_whole_and_the_pipe_is_gone(tmp_path: Path) -> None:
     target = tmp_path / "events.json"
     lines = [json.dumps({**PRE, "timestamp": n, "more": "x" * 5000}) for n in range(200)]
-    with kept_events(target, unsaid) as pipe:
+    with kept_events(target, unsaid, unseen) as pipe:
         assert pipe.stat().st_mode & 0o777 == 0o600
         with pipe.open("a") as log:
             subprocess.run(
@@ -88,7 +91,7 @@ def test_what_another_process_writes_arrives_whole_and_the_pipe_is_gone(tmp_path
 
 def test_an_engine_that_never_starts_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "events.pipe").write_text("left by one that was killed")
-    with kept_events(tmp_path / "events.json", unsaid):
+    with kept_events(tmp_path / "events.json", unsaid, unseen):
         pass
     assert (tmp_path / "events.json").read_text() == ""
 
@@ -98,7 +101,7 @@ def test_a_full_disk_does_not_hold_up_the_engine(tmp_path: Path) -> None:
     target.symlink_to("/dev/full")
     said: list[str] = []
     line = json.dumps({**PRE, "more": "x" * 5000}) + "\n"
-    with kept_events(target, said.append) as pipe, pipe.open("a") as log:
+    with kept_events(target, said.append, unseen) as pipe, pipe.open("a") as log:
         # More than a pipe holds: who writes would wait for ever if nobody read it.
         subprocess.run(["cat"], input=line * 200, text=True, stdout=log, check=True, timeout=60)
     (sentence,) = said
@@ -108,9 +111,31 @@ def test_a_full_disk_does_not_hold_up_the_engine(tmp_path: Path) -> None:
 
 def test_an_event_of_an_unknown_form_does_not_hold_up_the_engine(tmp_path: Path) -> None:
     target = tmp_path / "events.json"
-    strange = ["[]", "1", '{"resourcePreEvent": []}', '{"resourcePreEvent": {"metadata": {}}}']
+    strange = [
+        "[]",
+        "1",
+        "half a li",
+        "",
+        '{"resourcePreEvent": []}',
+        '{"resourcePreEvent": {"metadata": {}}}',
+    ]
     strange.append('{"resourcePreEvent": {"metadata": {"op": "create"}}, "timestamp": 1}')
     lines = "\n".join([*strange, json.dumps(PRE)] * 2000) + "\n"
-    with kept_events(target, unsaid) as pipe, pipe.open("a") as log:
+    with kept_events(target, unsaid, unseen) as pipe, pipe.open("a") as log:
         subprocess.run(["cat"], input=lines, text=True, stdout=log, check=True, timeout=60)
     assert len(target.read_text().splitlines()) == 2000
+
+
+def test_who_looks_on_gets_each_event_whole_and_may_go_away(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def see(event: dict[str, Any]) -> None:
+        seen.append(event)
+        if len(seen) > 1:
+            raise BrokenPipeError
+
+    target = tmp_path / "events.json"
+    with kept_events(target, unsaid, see) as pipe, pipe.open("a") as log:
+        log.write(f"{json.dumps(PRE)}\n" * 5)
+    assert seen == [PRE] * 5
+    assert len(target.read_text().splitlines()) == 5

@@ -40,7 +40,7 @@ def step(sentence: str) -> str:
 def told(tmp_path: Path, events: list[dict[str, Any]]) -> tuple[str, ...]:
     """What is said of an update whose engine wrote these events."""
     target = tmp_path / "events.json"
-    with kept_events(target, print) as pipe:
+    with kept_events(target, print, lambda _: None) as pipe:
         pipe.write_text("".join(f"{json.dumps(one)}\n" for one in events))
     assert "I1128" not in target.read_text()
     return failures(read_events(target), MACHINES)

@@ -82,6 +82,7 @@ def _step(step: Step) -> Any:
             "not newer": _not_newer(step.not_newer),
             "script": step.script,
             "settings": dict(step.settings),
+            "outcome": step.outcome,
         }
     )
 

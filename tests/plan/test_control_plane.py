@@ -177,7 +177,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
                 subprocess.run(["bash", "-c", file.content, "-", *words], check=True, timeout=60)
             stack.enter_context(machine.running(unit))
         done = run(machine.script(made.step, made.path))
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        outcome = f"{made.step.outcome}\n"
+        assert (done.returncode, done.stdout, done.stderr) == (0, outcome, "")
         yield made
 
 

@@ -471,3 +471,30 @@ def test_each_setting_is_read_by_its_script(name: str) -> None:
         # The digest of what is applied is there so that the text changes with it.
         for variable in step.settings.keys() - {"digest"}:
             assert re.search(rf"\b{variable}\b", text), f"{step.name}: {variable}"
+
+
+# -- as people see it ------------------------------------------------------------------------------
+
+INFO = 34
+"""Characters that Pulumi's tree has room for beside a step's row at 100 columns."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_step_whose_output_is_shown_ends_with_what_it_did(name: str) -> None:
+    """The last line stays beside the row: without it that would be what was waited for."""
+    plan = golden_plan(name)
+    for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
+        last = render.text(step, _placeholder).rstrip().splitlines()[-8:]
+        assert bool(step.outcome) != step.secret, step.name
+        assert ('echo "$outcome"' in last) == bool(step.outcome), step.name
+        assert len(step.outcome) <= INFO, step.outcome
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_step_waits_for_has_room_beside_its_row(name: str) -> None:
+    """Details are for the failure: they stand in a parenthesis, which is not said before."""
+    for step in (s for one in golden_plan(name).nodes.values() for s in one.steps):
+        titles = re.findall(r'^ *.*\bawait \d+ "([^"]+)"', render.text(step, _placeholder), re.M)
+        assert titles
+        for title in titles:
+            assert len("until " + title.partition(" (")[0]) <= INFO, title

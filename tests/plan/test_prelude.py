@@ -654,7 +654,7 @@ def test_a_service_that_dies_of_its_new_key_is_told(pair: Container) -> None:
     done = pair.run(text)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "left.service runs again" in done.stderr
+    assert "it runs with its new files (left.service)" in done.stderr
     assert "I cannot read this key" in done.stderr
     # The next key is good: the service is brought up though it does not run.
     keys(pair, 1)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.container
 def said(output: str) -> str:
     """What a step says beside what it waits for."""
     lines = output.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("waiting until "))
+    return "".join(line for line in lines if not line.startswith("until "))
 
 
 # -- the first step ------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Machine:
         return render.text(step, lambda source: self.keys.content(source, self.pairs))
 
     def bring(self, step: Step, *, cut: bool = False) -> None:
-        """Do a step, which says nothing; before, it may be cut off at a random command."""
+        """Do a step, which says what it did; before, it may be cut off at a random command."""
         text, chance = self.text(step), random.Random(step.name)
         # A word has more commands than these, and the prelude's beginning has some.
         commands = 20 + 5 * text.count("<<'END") + 5 * len(step.artifacts)
@@ -220,7 +220,8 @@ class Machine:
             killed = self.container.run(text, command=chance.randint(1, commands))
             assert killed.returncode < 0, f"{step.name} was not cut off"
         done = self.container.run(text)
-        assert (done.returncode, said(done.stdout), done.stderr) == (0, "", ""), step.name
+        outcome = f"{step.outcome}\n" if step.outcome else ""
+        assert (done.returncode, said(done.stdout), done.stderr) == (0, outcome, ""), step.name
         if step not in self.done:
             self.done.append(step)
 

@@ -49,7 +49,6 @@ func (in *BaseInputs) Annotate(a infer.Annotator) {
 	a.Describe(&in.ArchivePaths, "As one archive. "+paths)
 	a.Describe(&in.AddPreviousOutputInEnv, "Whether the command finds the previous outputs in "+
 		"PULUMI_COMMAND_STDOUT and PULUMI_COMMAND_STDERR. Defaults to true.")
-	a.SetDefault(&in.AddPreviousOutputInEnv, true)
 }
 
 // BaseOutputs are what a command left behind.

@@ -48,7 +48,6 @@ func (in *CommandInputs) Annotate(a infer.Annotator) {
 	a.Describe(&in.Logging, "What is shown while the command runs. Defaults to stdout and stderr; outputs hold both in any case.")
 	a.Describe(&in.AddPreviousOutputInEnv, "Whether the command finds the previous outputs in "+
 		"PULUMI_COMMAND_STDOUT and PULUMI_COMMAND_STDERR. Defaults to true.")
-	a.SetDefault(&in.AddPreviousOutputInEnv, true)
 }
 
 // CommandOutputs are the inputs, which delete needs later, and what the command wrote.

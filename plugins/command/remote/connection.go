@@ -23,9 +23,9 @@ type Endpoint struct {
 	Host               string   `pulumi:"host"`
 	Port               *float64 `pulumi:"port,optional"`
 	User               *string  `pulumi:"user,optional"`
-	Password           *string  `pulumi:"password,optional"`
-	PrivateKey         *string  `pulumi:"privateKey,optional"`
-	PrivateKeyPassword *string  `pulumi:"privateKeyPassword,optional"`
+	Password           *string  `pulumi:"password,optional"           provider:"secret"`
+	PrivateKey         *string  `pulumi:"privateKey,optional"         provider:"secret"`
+	PrivateKeyPassword *string  `pulumi:"privateKeyPassword,optional" provider:"secret"`
 	AgentSocketPath    *string  `pulumi:"agentSocketPath,optional"`
 	HostKey            *string  `pulumi:"hostKey,optional"`
 	DialErrorLimit     *int     `pulumi:"dialErrorLimit,optional"`

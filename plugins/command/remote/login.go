@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	p "github.com/pulumi/pulumi-go-provider"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
 )
@@ -70,10 +69,12 @@ func (l *login) enter(ctx context.Context, to *Endpoint, dial dialer) (*ssh.Clie
 		return nil, fmt.Errorf("cannot log in to %s: %w", to, err)
 	}
 	limit := to.dialErrorLimit()
+	waiting := newWaiting(ctx)
 	delay := firstDelay
 	for attempts := 1; ; attempts++ {
 		client, err := attempt(ctx, to, dial, config)
 		if err == nil {
+			waiting.ended()
 			l.opened = append(l.opened, client)
 			return client, nil
 		}
@@ -87,12 +88,11 @@ func (l *login) enter(ctx context.Context, to *Endpoint, dial dialer) (*ssh.Clie
 			return nil, fmt.Errorf("no login to %s: gave up after %d failed attempts (dialErrorLimit is %d), "+
 				"the last one: %w", to, attempts, limit, err)
 		}
-		allowed := "any number"
+		left := unlimited
 		if limit > unlimited {
-			allowed = fmt.Sprint(limit)
+			left = limit + 1 - attempts
 		}
-		p.GetLogger(context.WithoutCancel(ctx)).InfoStatusf(
-			"login to %s failed (%d of %s): %s; trying again", to, attempts, allowed, err)
+		waiting.failed(err, left)
 		select {
 		case <-time.After(delay):
 			delay = min(time.Duration(float64(delay)*backOff), maxDelay)
@@ -111,7 +111,7 @@ func attempt(ctx context.Context, to *Endpoint, dial dialer, config *ssh.ClientC
 	}
 	conn, err := dial(ctx, "tcp", to.address())
 	if err != nil {
-		return nil, causeOr(ctx, err)
+		return nil, &unreachableError{causeOr(ctx, err)}
 	}
 	// A deadline would not do: a connection through a proxy has none.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })

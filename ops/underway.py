@@ -1,0 +1,277 @@
+"""How far an update is: its steps, done and under way, for people who wait for it.
+
+At a terminal Pulumi's own tree shows every resource, and here is only a line about the whole: the
+title of the window, and beside the stack's row, where the program puts it. Anywhere else Pulumi
+prints a line for each message; in the place of these there is a line for each step that has ended.
+"""
+
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lab.cache import write_atomically
+from lab.stack import Stack, offer_path
+from ops.critical_path import DONE, FAILED, Span, read_events, spans
+from plan.cluster import outcomes
+from preview.kinds import COMMAND, READY
+from spec.cluster import Cluster, SpecError
+from spec.offer import STATUS_VARIABLE, read_offer, with_offer
+
+LAST = "ready"
+"""The resource that waits for the conditions of the whole cluster, after all steps."""
+
+COUNTED = frozenset({"create", "update", "same", "create-replacement"})
+"""The engine's operations after which a step is done."""
+
+WIDTH = 100
+"""Characters of a line about the whole."""
+
+REMINDER = 30.0
+"""Seconds without a line after which one says what is waited for."""
+
+SAID = 40
+"""Characters of what a step says while it is waited for."""
+
+TREE_BEGINS = re.compile(r"\S.*ing \(.*\):")
+TREE_LINE = re.compile(r"[ @]|$")
+SECTION = re.compile(r"\S.*:")
+"""Lines of Pulumi's output: the one before its tree, those of the tree, and the first behind it."""
+
+PUBLISHED_DIAL = re.compile(r"Dial.* \d+/\w+ failed: retrying")
+"""What the published command plugin says while a machine boots (its remote/connection.go)."""
+
+
+class Steps:
+    """What has become of each step of an update, from the engine's events as they come."""
+
+    def __init__(
+        self,
+        outcomes: Mapping[str, str],
+        *,
+        before: float | None,
+        ended: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Follow the steps of ``outcomes``: resource name to what it has done once it is done.
+
+        ``before`` is how many seconds the last update took that changed something; ``ended`` gets
+        a line for each step that was carried out.
+        """
+        self._outcomes = outcomes
+        self._before = before
+        self._ended = ended
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._restart()
+
+    def _restart(self) -> None:
+        self._began = self._clock()
+        self._since: dict[str, float] = {}
+        self._said: dict[str, str] = {}
+        self._done: set[str] = set()
+
+    def see(self, event: Mapping[str, Any]) -> None:
+        """Take an event of the engine; a prelude begins anew."""
+        with self._lock:
+            if "preludeEvent" in event:
+                self._restart()
+            elif said := event.get("diagnosticEvent"):
+                # What a dynamic resource prints comes without its name; the last step is one.
+                self._hear(self._name(said["urn"]) if said.get("urn") else LAST, said["message"])
+            for kind in ("resourcePreEvent", DONE, FAILED):
+                metadata = event.get(kind, {}).get("metadata", {})
+                if metadata.get("op") in COUNTED and (name := self._name(metadata["urn"])):
+                    self._change(kind, name, metadata["op"])
+
+    def _name(self, urn: str) -> str:
+        # A machine may be called as the last step is.
+        kind = READY if (name := urn.rpartition("::")[2]) == LAST else COMMAND
+        return name if name in self._outcomes and Span(urn, 0, 0).kind == kind else ""
+
+    def _hear(self, name: str, message: str) -> None:
+        lines = re.sub(r"<\{%.*?%\}>", "", message).strip().splitlines()
+        if name in self._since and lines:
+            line = PUBLISHED_DIAL.sub("boots, no SSH yet", lines[0]).removeprefix("waiting ")
+            self._said[name] = line if len(line) <= SAID else f"{line[: SAID - 1]}…"
+
+    def _change(self, kind: str, name: str, operation: str) -> None:
+        now = self._clock()
+        if kind == "resourcePreEvent":
+            self._since[name] = now
+            return
+        seconds = now - self._since.pop(name, now)
+        if kind == FAILED:
+            self._ended(f"{self._count()}  {name} failed after {seconds:.0f} s")
+            return
+        self._done.add(name)
+        if operation != "same":
+            outcome = self._outcomes[name]
+            self._ended(f"{self._count()}  {name}: {outcome or 'done'} ({seconds:.0f} s)")
+
+    def _count(self) -> str:
+        total = len(self._outcomes)
+        return f"{len(self._done):{len(str(total))}} of {total}"
+
+    def line(self) -> str:
+        """One line about the whole: how many are done, how long it takes, what is waited for."""
+        with self._lock:
+            now = self._clock()
+            text = f"{self._count().lstrip()} steps, {now - self._began:.0f} s"
+            if self._before is not None:
+                text += f" (last time {self._before:.0f} s)"
+            waiting = sorted(self._since, key=self._since.__getitem__)
+            for number, name in enumerate(waiting):
+                said = f", {self._said[name]}" if not number and name in self._said else ""
+                more = f"{name} ({now - self._since[name]:.0f} s{said})"
+                joined = f"{text}{', ' if number else ', waiting for '}{more}"
+                left = len(waiting) - number
+                if len(joined) > WIDTH - (len(f" and {left} more") if left > 1 else 0):
+                    return f"{text} and {left} more" if number else joined[:WIDTH]
+                text = joined
+            return text
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How an update is shown while it runs, and what that asks of ``pulumi``."""
+
+    stack: Stack
+    see: Callable[[Mapping[str, Any]], None]
+    """Takes the engine's events."""
+    line: Callable[[], str]
+    """Says how far the update is."""
+    options: tuple[str, ...] = ()
+    each_line: Callable[[str], None] | None = None
+    """Takes the lines that ``pulumi`` prints; without it these go to the terminal."""
+
+
+@contextmanager
+def shown(stack: Stack, cluster: Cluster, events: Path) -> Iterator[Shown]:
+    """Show how far an update of a stack is; ``events`` is the log of the one before, if any.
+
+    That of an update that changed something and succeeded is put aside, to compare others with.
+    """
+    earlier = events.with_suffix(".changed.json")
+    if events.is_file():
+        if _whole(read_events(events)):
+            events.replace(earlier)
+        else:
+            events.unlink()
+    named = _outcomes(stack, cluster)
+    took = _took(earlier)
+    if is_terminal():
+        status = stack.paths.state / f"status-{stack.name}"
+        stack = replace(stack, extra={**(stack.extra or {}), STATUS_VARIABLE: str(status)})
+        steps = Steps(named, before=took, ended=_unsaid)
+        with _titled(steps, stack.name, status):
+            yield Shown(stack, steps.see, steps.line)
+        return
+    lines = Lines()
+    steps = Steps(named, before=took, ended=lines.tell)
+    with _every(1.0, lambda: lines.remind(steps.line)):
+        yield Shown(stack, steps.see, steps.line, ("--non-interactive",), lines.pass_on)
+
+
+def _outcomes(stack: Stack, cluster: Cluster) -> dict[str, str]:
+    """What each step has done at its end; only the last where the program refuses the cluster."""
+    offer = offer_path(stack.paths, stack.name)
+    named = {LAST: "all conditions hold"}
+    with suppress(SpecError):
+        named |= outcomes(with_offer(cluster, read_offer(offer) if offer.is_file() else None))
+    return named
+
+
+def _unsaid(line: str) -> None:
+    """Pulumi's tree shows each step that has ended."""
+    del line
+
+
+def _whole(events: list[dict[str, Any]]) -> bool:
+    """Whether an update changed something and came to its end, which the stack's own is."""
+    ends = [event[DONE]["metadata"]["type"] for event in events if DONE in event]
+    return "pulumi:pulumi:Stack" in ends and bool(spans(events)) and not spans(events, FAILED)
+
+
+def _took(earlier: Path) -> float | None:
+    """The seconds of an earlier update; none where there was none."""
+    if not earlier.is_file():
+        return None
+    return max((span.end for span in spans(read_events(earlier)).values()), default=None)
+
+
+@contextmanager
+def _titled(steps: Steps, stack: str, status: Path) -> Iterator[None]:
+    """Keep the window's title, and the file that the program reads, at what ``steps`` say."""
+    print("\x1b[22;0t", end="", flush=True)  # xterm keeps the title that was there
+    try:
+        with _every(1.0, lambda: _show(steps.line(), stack, status)):
+            yield
+    finally:
+        print("\x1b[23;0t", end="", flush=True)
+        status.unlink(missing_ok=True)
+
+
+def _show(line: str, stack: str, status: Path) -> None:
+    print(f"\x1b]0;{stack}: {line}\x07", end="", flush=True)
+    write_atomically(status, line.encode())
+
+
+class Lines:
+    """Lines of an update where there is no terminal."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told = clock()
+        self._in_tree = False
+        self._lock = threading.Lock()
+
+    def tell(self, line: str) -> None:
+        """Print a line, whole: several threads do."""
+        with self._lock:
+            self._told = self._clock()
+            print(line, flush=True)
+
+    def remind(self, line: Callable[[], str]) -> None:
+        """Print a line where there was none for a while."""
+        if self._clock() - self._told >= REMINDER:
+            self.tell(line())
+
+    def pass_on(self, line: str) -> None:
+        """Print a line of Pulumi's without its tree: what it says of itself, and its results."""
+        if self._in_tree and TREE_LINE.match(line):
+            return
+        self._in_tree = bool(TREE_BEGINS.fullmatch(line)) or (
+            self._in_tree and not SECTION.fullmatch(line)
+        )
+        self.tell(line)
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    ended = threading.Event()
+
+    def keep_acting() -> None:
+        while not ended.wait(seconds):
+            with suppress(OSError):  # the terminal that has gone, a full disk
+                act()
+
+    thread = threading.Thread(target=keep_acting, name="underway", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def is_terminal() -> bool:
+    """Whether Pulumi shows its tree: where it can draw, and is no job of a CI service."""
+    drawn = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return drawn and not os.environ.get("CI")
