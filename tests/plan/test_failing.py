@@ -75,7 +75,7 @@ def waits(machine: StandIn, waiter: str, seconds: int) -> tuple[float, str]:
     took = time.monotonic() - begun
     assert said.code != 0
     sentence = render.failure(said.errors) or ""
-    assert sentence.endswith(f" s: the API server at {url} is ready"), said.errors
+    assert sentence.endswith(f" s: the API server is ready ({url})"), said.errors
     return took, sentence
 
 
