@@ -660,6 +660,15 @@ def test_a_service_that_dies_of_its_new_key_is_told(pair: Container) -> None:
     run(pair, PAIR)
 
 
+def test_what_a_service_does_before_it_stops_is_done_while_it_runs(machine: Container) -> None:
+    note = "/bin/sh -c 'kill -0 $MAINPID && touch /run/handed-over'"
+    unit = replace(SAMPLE, name="polite.service", program="/usr/bin/sleep", before_stop=(note,))
+    run(machine, Step(name="polite", units=(unit,)))
+    machine.settled(unit.name)
+    machine.call("systemctl", "restart", unit.name)
+    assert machine.path("/run/handed-over").exists()
+
+
 def test_a_service_of_another_user_runs_a_program_of_the_store(
     machine: Container, server: Mirror
 ) -> None:
