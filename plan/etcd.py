@@ -68,10 +68,14 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
-    """One member at a time is restarted, while all others are well."""
+    """One member at a time is restarted, while all others are well.
+
+    ``/readyz`` is false for a learner, which has no vote, and true for a member with an alarm,
+    which is part of the quorum; ``/health`` says the opposite of both (etcd 3.6 and 3.7).
+    """
 
     def health(member: str) -> str:
-        return f"{layout.etcd_url(spec, member)}/health"
+        return f"{layout.etcd_url(spec, member)}/readyz"
 
     return turn.turns(spec, node, UNIT, spec.etcd_members, health, OPERATOR)
 

@@ -20,8 +20,10 @@ shared() {
 answers() {
     local authority certificate key said
     read -r authority certificate key <<<"${trust[$1]}"
-    said=$(curl --silent --show-error --fail --max-time 20 --cacert "$authority" \
+    said=$(curl --silent --show-error --fail-with-body --max-time 20 --cacert "$authority" \
         ${certificate:+--cert "$certificate" --key "$key"} "$2" 2>&1) && return
+    # Of the many checks, those that failed.
+    said=$(grep '^\[-\]' <<<"$said" || echo "$said")
     echo "$2: $said"
     return 1
 }
@@ -53,6 +55,25 @@ broken_all() {
     done
 }
 
+# no_turn WHY: the lock cannot be had. An alarm of etcd has it refuse every write, the lock as well,
+# while all members and API servers say that they are ready.
+no_turn() {
+    local said
+    said=$("${lock_words[@]}" alarm list --command-timeout=10s 2>&1) || said=''
+    case $said in
+    *alarm:NOSPACE*)
+        problem "etcd takes no writes, so nothing that runs can have its turn to restart: its database" \
+            "has reached its quota (alarm NOSPACE). Make room with etcdctl: compact, then defrag on" \
+            "every member, then alarm disarm. Then run the same again"
+        ;;
+    *alarm:*)
+        problem "etcd takes no writes, so nothing that runs can have its turn to restart: it has the" \
+            "alarm ${said##*alarm:}. See etcdctl alarm list, and run the same again once it is cleared"
+        ;;
+    *) problem "no turn to restart can be had from etcd: $1" ;;
+    esac
+}
+
 # take_turn UNIT...: hold the lock until this run ends, however it ends. Fails where it cannot be had
 # for units of which none answers.
 take_turn() {
@@ -75,9 +96,10 @@ take_turn() {
             ! broken_all "$@" || return
             continue
         fi
+        # A leader that gives its place away drops what is under way: a single refusal proves nothing.
+        refusals=$((refusals + 1))
         for unit; do
-            ! answers "$unit" "${own[$unit]}" >/dev/null ||
-                problem "no turn to restart can be had from etcd: $why"
+            [ "$refusals" -lt 3 ] || ! answers "$unit" "${own[$unit]}" >/dev/null || no_turn "$why"
         done
         sleep 2
         return 1
@@ -114,7 +136,7 @@ others_are_well() {
 
 # in_turn UNIT...: before these are restarted, it is this machine's turn and the others are well
 in_turn() {
-    local unit running=()
+    local unit running=() refusals=0
     for unit; do
         # Who does not run, or has not come up yet, disturbs nobody.
         [[ -z ${own[$unit]-} || $(systemctl is-active "$unit") != @(active|reloading) ]] || {
