@@ -36,6 +36,15 @@ others_answer() {
     done
 }
 
+# Whoever goes by what a service says of itself, as a balancer, needs so many seconds to hear that it
+# is well again.
+steady=6
+
+# others_are_steady UNIT
+others_are_steady() {
+    others_answer "$1" && sleep "$steady" && others_answer "$1"
+}
+
 # Who runs and is silent for so many seconds is broken, and has nothing to lose by a restart. Who is
 # only slow does not count as that: others may rely on it.
 patience=300
@@ -130,7 +139,7 @@ others_are_well() {
             sleep 2
         done
         await 300 "$unit of the other machines is well, before that of this one restarts" \
-            "$unit" others_answer "$unit"
+            "$unit" others_are_steady "$unit"
     done
 }
 
