@@ -1,6 +1,7 @@
 """A control plane from its plan: the real programs' flags, and all of it run for real."""
 
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -192,10 +193,22 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
                 program, *words = machine.here(line).split()
                 file = next(f for f in made.step.files if f.path == program)
                 subprocess.run(["bash", "-c", file.content, "-", *words], check=True, timeout=60)
-            stack.enter_context(machine.running(unit))
+            process = stack.enter_context(machine.running(unit))
+            for line in unit.after_start:
+                _started(machine, line, process.pid)
         done = run(machine.script(made.step, made.path))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         yield made
+
+
+def _started(machine: LocalMachine, line: str, process: int) -> None:
+    program, *words = machine.here(line).split()
+    subprocess.run(
+        ["bash", str(machine.programs / Path(program).name), *words],
+        check=True,
+        timeout=60,
+        env={**os.environ, "MAINPID": str(process)},
+    )
 
 
 def _eventually(check: Any) -> None:
