@@ -345,11 +345,17 @@ def test_more_time_to_elect_is_more_time_to_stop() -> None:
 def test_who_has_other_members_hands_over_before_it_stops(name: str) -> None:
     spec = golden_spec(name)
     for node in spec.etcd_members:
-        step = golden_plan(name).nodes[node].step("etcd")
-        (unit,) = step.units
-        programs = {line.removeprefix("-").split()[0] for line in unit.before_stop}
-        assert bool(programs) is (len(spec.etcd_members) > 1)
-        assert programs <= {file.path for file in step.files}
+        plan = golden_plan(name).nodes[node]
+        (unit,) = plan.step("etcd").units
+        assert bool(unit.before_stop) is (len(spec.etcd_members) > 1)
+        programs = {file.path: file.mode for file in plan.step("etcd").files}
+        secrets = {file.path: file.owner for file in plan.secret_files}
+        for line in unit.before_stop:
+            program, url, *files = line.removeprefix("-").split()
+            assert url in unit.flags["listen-client-urls"].split(",")
+            # The unit's user runs it.
+            assert programs[program] & 0o005 == 0o005
+            assert {secrets[path].partition(":")[0] for path in files} == {unit.service["User"]}
 
 
 @pytest.mark.parametrize("name", NAMES)

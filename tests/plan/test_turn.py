@@ -267,6 +267,34 @@ def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(members: dict[st
     finished(one.run())
 
 
+def refusing(member: Member, times: int) -> None:
+    """So many times the member's etcdctl is refused a lock."""
+    program = member.path / "etcdctl"
+    real, count = program.readlink(), member.machine.root / "refusals"
+    program.unlink()
+    program.write_text(
+        f'#!/bin/bash\ncase " $* " in *" lock "*)\necho >>{count}\n'
+        f'[ "$(wc -l <{count})" -gt {times} ] || {{ echo leader changed >&2; exit 1; }} ;;\n'
+        f'esac\nexec {real} "$@"\n'
+    )
+    program.chmod(0o755)
+
+
+def test_a_single_refusal_of_the_lock_is_no_verdict(members: dict[str, Member]) -> None:
+    """As when a leader hands over: what is under way is dropped."""
+    refusing(members["e1"], 2)
+    finished(members["e1"].run())
+
+
+def test_a_lock_that_is_always_refused_is_told_with_etcds_reason(
+    members: dict[str, Member],
+) -> None:
+    refusing(members["e1"], 1000)
+    out, err = members["e1"].run().communicate(timeout=120)
+    assert "began" not in out
+    assert err == "no turn to restart can be had from etcd: leader changed\n"
+
+
 SILENT = f"own[{etcd.UNIT}]=https://127.0.0.1:1/health"
 """As if its process ran and did not answer."""
 
