@@ -64,6 +64,22 @@ def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) 
 
 @pytest.mark.engine
 @pytest.mark.timeout(300)
+def test_who_has_handed_over_may_be_killed(planes: Planes) -> None:
+    """As where its limit passes: whoever still led then stopped all writes for ten seconds."""
+    with writing(planes, MACHINES[:2]) as writes:
+        name, began = planes.leader(), time.monotonic()
+        planes.members[name].before_stop()
+        planes.members[name].kill()
+        # Longer than the others would have needed to notice its silence and to elect.
+        time.sleep(12)
+        assert writes.gap(began, time.monotonic()) <= 1, writes.failed
+    assert {name for _, name in writes.done} <= planes.config_maps()
+    planes.members[name].start()
+    planes.await_member(name)
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(300)
 def test_the_last_member_that_is_well_stops_all_the_same(planes: Planes) -> None:
     leader = planes.leader()
     others = [planes.members[name] for name in MACHINES if name != leader]

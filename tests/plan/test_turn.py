@@ -116,7 +116,7 @@ class Member:
         done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
         return done.stderr if errors else done.stdout
 
-    def well(self, seconds: float = 30) -> None:
+    def well(self, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         text = f"{self.script().partition('in_turn ' + etcd.UNIT)[0]}\nanswers {etcd.UNIT} "
         text += f'"${{own[{etcd.UNIT}]}}"'
