@@ -26,6 +26,12 @@ from tests.plan.running import LocalMachine, stored_program
 (STEADY,) = map(int, re.findall(r"^steady=(\d+)$", render.script("turn"), re.MULTILINE))
 
 
+GAP = 3
+"""Seconds in which nothing is confirmed, at most. Seen on two processors: 0.1 to 0.5 at a load of 9
+to 22, and 2.3 once at 36. Where nobody hands over it is the election timeout, 5, at least; 10.2 was
+seen."""
+
+
 @pytest.fixture(scope="module")
 def planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planes]:
     with Planes(tmp_path_factory.mktemp("planes")).running() as running:
@@ -58,7 +64,7 @@ def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) 
             assert planes.leader() != name
             planes.members[name].start()
             planes.await_member(name)
-            assert writes.gap(began, time.monotonic()) <= 1, (name, writes.failed)
+            assert writes.gap(began, time.monotonic()) <= GAP, (name, writes.failed)
     assert {name for _, name in writes.done} <= planes.config_maps()
 
 
@@ -72,7 +78,7 @@ def test_who_has_handed_over_may_be_killed(planes: Planes) -> None:
         planes.members[name].kill()
         # Longer than the others would have needed to notice its silence and to elect.
         time.sleep(12)
-        assert writes.gap(began, time.monotonic()) <= 1, writes.failed
+        assert writes.gap(began, time.monotonic()) <= GAP, writes.failed
     assert {name for _, name in writes.done} <= planes.config_maps()
     planes.members[name].start()
     planes.await_member(name)
