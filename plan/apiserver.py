@@ -14,6 +14,17 @@ UNIT = "kube-apiserver.service"
 AUTHENTICATION_FILE = f"{layout.KUBERNETES}/authentication.yaml"
 ADMISSION_FILE = f"{layout.KUBERNETES}/admission.yaml"
 
+HEALTH = "/readyz?exclude=etcd&exclude=etcd-readiness"
+"""What decides where new connections go. Not etcd, which all API servers ask: where it is slow none
+of them would be ready, and every connection would have to be made anew."""
+
+NOTICE = 12
+"""Seconds for which one of several serves on once it is to end. At HEALTH it says that it is not
+ready, and this is how long the slowest who goes by that takes to send new connections elsewhere."""
+CALLS_END = 15
+"""Seconds after that for calls that are under way; watches end sooner. A limit there must be:
+without etcd an API server does not end by itself (not within 320 s)."""
+
 AUTHENTICATION: dict[str, Any] = {
     "apiVersion": "apiserver.config.k8s.io/v1",
     "kind": "AuthenticationConfiguration",
@@ -79,6 +90,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         **_CALLS,
         **_ADMISSION,
         **_LIMITS,
+        **_ending(spec),
         **audit.FLAGS,
         **(_EMULATED if spec.is_emulated(node) else {}),
     }
@@ -88,8 +100,11 @@ def unit(spec: Cluster, node: str) -> Unit:
         program=artifact(spec, "kube-apiserver").command.path,
         flags=flags,
         needs=files_named(flags),
-        # Kubelets' watches kept it from ending for 60 s (PARTS.md, pitfall 1).
-        service={"TimeoutStopSec": "15", "LimitNOFILE": "1048576", "OOMScoreAdjust": "-999"},
+        service={
+            "TimeoutStopSec": str(_delay(spec) + CALLS_END),
+            "LimitNOFILE": "1048576",
+            "OOMScoreAdjust": "-999",
+        },
     )
 
 
@@ -159,8 +174,21 @@ _LIMITS = {
     "profiling": "false",
     "request-timeout": "60s",
     "event-ttl": "1h",
-    "shutdown-delay-duration": "0s",
 }
+
+
+def _delay(spec: Cluster) -> int:
+    return NOTICE if len(spec.control_planes) > 1 else 0
+
+
+def _ending(spec: Cluster) -> dict[str, str]:
+    return {
+        "shutdown-delay-duration": f"{_delay(spec)}s",
+        # Otherwise it waits for its watches, which do not end, as long as for any call: with those
+        # of a controller manager it ended after 60.2 s, and with this after 1.2 s (1.37.1).
+        "shutdown-watch-termination-grace-period": "5s",
+    }
+
 
 _EMULATED = {
     # For each of some 67 kinds of objects, once a minute: a read that etcd's members agree on, and

@@ -3,7 +3,7 @@
 It passes TCP connections on unread, so the API server's certificate is the one that is checked.
 """
 
-from plan import layout
+from plan import apiserver, layout
 from plan.model import File, Unit
 from spec.cluster import API_PORT, Cluster
 
@@ -33,8 +33,15 @@ _SECTIONS = {
         f"bind {_HERE}",
         "balance leastconn",
         "option redispatch",
-        # Who is connected to a dead one must not wait until it is noticed by a silence.
-        "default-server check inter 2s fall 2 rise 2 on-marked-down shutdown-sessions",
+        # One that is not ready, as it is while it ends, gets no new connections and serves those
+        # that it has. Who is connected to a dead one must not wait until a silence tells.
+        "option httpchk",
+        f"http-check send meth GET uri {apiserver.HEALTH} ver HTTP/1.1 hdr Host localhost",
+        "http-check expect status 200 error-status L7OKC",
+        "timeout check 15s",
+        f"default-server check check-ssl verify required ca-file {layout.AUTHORITY}",
+        "default-server inter 5s fastinter 1s downinter 2s fall 2 rise 1",
+        "default-server on-marked-down shutdown-sessions",
     ),
 }
 """Section to its lines (haproxy's Configuration Manual, chapters 3 to 5)."""
@@ -65,6 +72,6 @@ def _unit() -> Unit:
         description="haproxy before the control planes",
         program="/usr/sbin/haproxy",
         arguments=("-Ws", "-f", CONFIG),
-        needs=(CONFIG,),
+        needs=(CONFIG, layout.AUTHORITY),
         service={"KillMode": "mixed", "SuccessExitStatus": "143"},
     )

@@ -1,6 +1,6 @@
 """A control plane: the API server, the controller manager, the scheduler, the virtual IP."""
 
-from plan import apiserver, controller_manager, layout, readyz, scheduler, turn, virtual_ip
+from plan import apiserver, controller_manager, health, layout, readyz, scheduler, turn, virtual_ip
 from plan.artifact import artifacts
 from plan.model import Step
 from spec.cluster import API_PORT, Cluster
@@ -20,6 +20,7 @@ def step(spec: Cluster, node: str) -> Step:
         directories=apiserver.directories(),
         files=(
             readyz.WAIT,
+            health.WAIT,
             *apiserver.files(),
             *scheduler.files(spec),
             *(virtual_ip.files(spec, node) if moves else ()),
@@ -36,8 +37,8 @@ def step(spec: Cluster, node: str) -> Step:
         settings={
             "authority": layout.AUTHORITY,
             "api": layout.local_api_url(spec, node),
-            "controller_manager": f"https://127.0.0.1:{controller_manager.PORT}",
-            "scheduler": f"https://127.0.0.1:{scheduler.PORT}",
+            "controller_manager": controller_manager.HEALTH,
+            "scheduler": scheduler.HEALTH,
             "virtual_ip": f"https://{spec.api_host}:{API_PORT}" if moves else "",
         },
         outcome=f"control plane {spec.versions.kubernetes}, healthy",

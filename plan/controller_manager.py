@@ -1,6 +1,6 @@
 """kube-controller-manager."""
 
-from plan import election, layout, readyz, tls
+from plan import election, health, layout, readyz, tls
 from plan.artifact import artifact
 from plan.flags import files_named
 from plan.model import Unit
@@ -8,6 +8,7 @@ from spec.cluster import Cluster
 
 UNIT = "kube-controller-manager.service"
 PORT = 10257
+HEALTH = f"https://127.0.0.1:{PORT}/healthz"
 
 
 def unit(spec: Cluster, node: str) -> Unit:
@@ -32,6 +33,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         type="exec",
         after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
+        after_start=(health.wait(HEALTH, layout.AUTHORITY),),
         needs=files_named(flags),
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},
     )

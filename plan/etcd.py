@@ -1,12 +1,14 @@
 """A member of etcd, and who may do what in it."""
 
 import json
+import math
 
 from certs.table import PEER
 from plan import flannel, layout, tls, turn
 from plan.artifact import artifacts
 from plan.flags import files_named
-from plan.model import Directory, Step, Turn, Unit
+from plan.model import Directory, File, Step, Turn, Unit
+from plan.program import program
 from spec.cluster import Cluster
 
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
@@ -34,6 +36,9 @@ OPERATOR = (
 PATIENT = {"heartbeat-interval": "500", "election-timeout": "5000"}
 """Of several members, in milliseconds. etcd's own values are 100 and 1000; emulated machines do not
 keep up with them. A lone member is late for nobody, and waits its time-out at every start."""
+DEFAULT_ELECTION = "1000"
+"""etcd's own election timeout, in milliseconds."""
+HAND_OVER: File = program("hand-over")
 QUOTA = 2 * 1024**3
 """Bytes of the database, after which it can only be read: the smallest disk has room for them."""
 
@@ -46,6 +51,7 @@ def step(spec: Cluster, node: str) -> Step:
         users=(USER,),
         artifacts=programs,
         directories=(Directory(path=layout.ETCD_DATA, mode=0o700, owner=f"{USER}:{USER}"),),
+        files=(HAND_OVER,) if len(spec.etcd_members) > 1 else (),
         links=tuple(program.command for program in programs),
         units=(unit(spec, node),),
         turns=turns(spec, node),
@@ -63,10 +69,14 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
-    """One member at a time is restarted, while all others are well."""
+    """One member at a time is restarted, while all others are well.
+
+    ``/readyz`` is false for a learner, which has no vote, and true for a member with an alarm,
+    which is part of the quorum; ``/health`` says the opposite of both (etcd 3.6 and 3.7).
+    """
 
     def health(member: str) -> str:
-        return f"{layout.etcd_url(spec, member)}/health"
+        return f"{layout.etcd_url(spec, member)}/readyz"
 
     return turn.turns(spec, node, UNIT, spec.etcd_members, health, OPERATOR)
 
@@ -84,11 +94,14 @@ def unit(spec: Cluster, node: str) -> Unit:
         description="etcd",
         program=artifacts(spec, ("etcd",))[0].command.path,
         flags=flags,
+        before_stop=_hand_over(spec),
         needs=files_named(flags),
         service={
             "User": USER,
             "Group": USER,
-            "TimeoutStopSec": "15",
+            "TimeoutStopSec": str(
+                patience_to_stop(int(flags.get("election-timeout", DEFAULT_ELECTION)))
+            ),
             "LimitNOFILE": "65536",
             "OOMScoreAdjust": "-999",
             # Before whatever else the machine does: a heartbeat that comes late is an election.
@@ -99,6 +112,25 @@ def unit(spec: Cluster, node: str) -> Unit:
             "PrivateTmp": "yes",
         },
     )
+
+
+def patience_to_stop(election: int) -> int:
+    """Seconds that a member needs to stop, with an election timeout in milliseconds.
+
+    It gives its clients' calls as long as it gives any call, 5 s and two election timeouts
+    (``ReqTimeout`` of etcd's server/config), and waits so long for API servers, whose watches do
+    not end. Only then does a leader hand over, with the same limit. The rest is for its database.
+    """
+    call = 5 + 2 * election / 1000
+    return math.ceil(2 * call + 10)
+
+
+def _hand_over(spec: Cluster) -> tuple[str, ...]:
+    """Where there is another member: whatever stops this one, a step, a person or a shutdown."""
+    if len(spec.etcd_members) == 1:
+        return ()
+    url = f"https://127.0.0.1:{layout.ETCD_CLIENT_PORT}"
+    return (f"-{HAND_OVER.path} {url} {' '.join(OPERATOR)}",)
 
 
 def _membership(spec: Cluster, node: str) -> dict[str, str]:

@@ -181,6 +181,8 @@ class Unit:
     """``ExecStartPre`` lines."""
     after_start: tuple[str, ...] = ()
     """``ExecStartPost`` lines."""
+    before_stop: tuple[str, ...] = ()
+    """``ExecStop`` lines."""
     after: tuple[str, ...] = ("network-online.target",)
     wants: tuple[str, ...] = ("network-online.target",)
     requires: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The node step: what makes a machine a node, the control planes included."""
 
-from plan import balancer, cni, flannel, kubelet, layout, proxy, readyz
+from plan import balancer, cni, flannel, health, kubelet, layout, proxy, readyz
 from plan.artifact import artifact, artifacts
 from plan.model import NotNewer, Step
 from spec.cluster import Cluster
@@ -27,6 +27,7 @@ def step(spec: Cluster, node: str) -> Step:
             *cni.files(spec),
             *balancer_files,
             readyz.WAIT,
+            health.WAIT,
         ),
         links=(*(one.command for one in programs), *cni.links(spec)),
         units=(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plan import layout, readyz
+from plan import health, layout, readyz
 from plan.artifact import artifact
 from plan.model import File, Unit
 from spec.cluster import Cluster
@@ -11,6 +11,7 @@ from spec.document import dump_yaml
 CONFIG = f"{layout.KUBERNETES}/kube-proxy.yaml"
 UNIT = "kube-proxy.service"
 METRICS_PORT, HEALTH_PORT = 10249, 10256
+HEALTH = f"http://127.0.0.1:{HEALTH_PORT}/healthz"
 
 
 def configuration(spec: Cluster, node: str) -> dict[str, Any]:
@@ -43,5 +44,6 @@ def unit(spec: Cluster, node: str) -> Unit:
         flags={"config": CONFIG},
         type="exec",
         before_start=(readyz.wait(spec, node),),
+        after_start=(health.wait(HEALTH),),
         needs=(CONFIG, layout.kubeconfig("kube-proxy")),
     )

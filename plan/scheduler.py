@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from plan import election, layout, readyz, tls
+from plan import election, health, layout, readyz, tls
 from plan.artifact import artifact
 from plan.flags import files_named
 from plan.model import File, Unit
@@ -12,6 +12,7 @@ from spec.cluster import Cluster
 
 UNIT = "kube-scheduler.service"
 PORT = 10259
+HEALTH = f"https://127.0.0.1:{PORT}/healthz"
 CONFIG = f"{layout.KUBERNETES}/scheduler.yaml"
 
 
@@ -50,6 +51,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         type="exec",
         after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
+        after_start=(health.wait(HEALTH, layout.AUTHORITY),),
         needs=files_named(_FLAGS),
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},
     )

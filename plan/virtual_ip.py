@@ -1,6 +1,6 @@
 """An address that moves to a control plane whose API server is ready: keepalived's."""
 
-from plan import layout
+from plan import apiserver, layout
 from plan.model import File, Unit
 from plan.program import program
 from spec.cluster import API_PORT, Cluster, VirtualIp
@@ -18,10 +18,8 @@ _INSTANCE = "api"
 _READY = (
     "/usr/bin/curl --silent --fail --max-time 12 --output /dev/null"
     f" --cacert {layout.AUTHORITY}"
-    f" https://127.0.0.1:{API_PORT}/readyz?exclude=etcd&exclude=etcd-readiness"
+    f" https://127.0.0.1:{API_PORT}{apiserver.HEALTH}"
 )
-"""Without etcd, which all API servers ask: where it is slow none of them would be ready, and the
-address would go, and with it every connection, all to be made anew."""
 
 Block = dict[str, "str | Block"]
 """A keyword to the words after it, or to what is between its braces."""

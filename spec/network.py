@@ -75,7 +75,10 @@ class VirtualIp(Part):
 
 
 class Balancer(Part):
-    """A balancer that somebody else runs in front of the control planes."""
+    """A balancer that somebody else runs in front of the control planes.
+
+    It asks each of them for ``/readyz`` every five seconds or oftener, and goes by the answer.
+    """
 
     kind: Literal["balancer"]
     """Tells the kinds of endpoint apart."""

@@ -20,8 +20,10 @@ shared() {
 answers() {
     local authority certificate key said
     read -r authority certificate key <<<"${trust[$1]}"
-    said=$(curl --silent --show-error --fail --max-time 20 --cacert "$authority" \
+    said=$(curl --silent --show-error --fail-with-body --max-time 20 --cacert "$authority" \
         ${certificate:+--cert "$certificate" --key "$key"} "$2" 2>&1) && return
+    # Of the many checks, those that failed.
+    said=$(grep '^\[-\]' <<<"$said" || echo "$said")
     echo "$2: $said"
     return 1
 }
@@ -32,6 +34,15 @@ others_answer() {
     for url in ${others[$1]}; do
         answers "$1" "$url" || return
     done
+}
+
+# Whoever goes by what a service says of itself, as a balancer, needs so many seconds to hear that it
+# is well again.
+steady=6
+
+# others_are_steady UNIT
+others_are_steady() {
+    others_answer "$1" && sleep "$steady" && others_answer "$1"
 }
 
 # Who runs and is silent for so many seconds is broken, and has nothing to lose by a restart. Who is
@@ -51,6 +62,25 @@ broken_all() {
     for unit; do
         broken "$unit" || return
     done
+}
+
+# no_turn WHY: the lock cannot be had. An alarm of etcd has it refuse every write, the lock as well,
+# while all members and API servers say that they are ready.
+no_turn() {
+    local said
+    said=$("${lock_words[@]}" alarm list --command-timeout=10s 2>&1) || said=''
+    case $said in
+    *alarm:NOSPACE*)
+        problem "etcd takes no writes, so nothing that runs can have its turn to restart: its database" \
+            "has reached its quota (alarm NOSPACE). Make room with etcdctl: compact, then defrag on" \
+            "every member, then alarm disarm. Then run the same again"
+        ;;
+    *alarm:*)
+        problem "etcd takes no writes, so nothing that runs can have its turn to restart: it has the" \
+            "alarm ${said##*alarm:}. See etcdctl alarm list, and run the same again once it is cleared"
+        ;;
+    *) problem "no turn to restart can be had from etcd: $1" ;;
+    esac
 }
 
 # take_turn UNIT...: hold the lock until this run ends, however it ends. Fails where it cannot be had
@@ -75,9 +105,10 @@ take_turn() {
             ! broken_all "$@" || return
             continue
         fi
+        # A leader that gives its place away drops what is under way: a single refusal proves nothing.
+        refusals=$((refusals + 1))
         for unit; do
-            ! answers "$unit" "${own[$unit]}" >/dev/null ||
-                problem "no turn to restart can be had from etcd: $why"
+            [ "$refusals" -lt 3 ] || ! answers "$unit" "${own[$unit]}" >/dev/null || no_turn "$why"
         done
         sleep 2
         return 1
@@ -108,13 +139,13 @@ others_are_well() {
             sleep 2
         done
         await 300 "the others are well ($unit of other machines, before that of this one restarts)" \
-            "$unit" others_answer "$unit"
+            "$unit" others_are_steady "$unit"
     done
 }
 
 # in_turn UNIT...: before these are restarted, it is this machine's turn and the others are well
 in_turn() {
-    local unit running=()
+    local unit running=() refusals=0
     for unit; do
         # Who does not run, or has not come up yet, disturbs nobody.
         [[ -z ${own[$unit]-} || $(systemctl is-active "$unit") != @(active|reloading) ]] || {

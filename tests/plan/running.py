@@ -5,11 +5,12 @@ another port of 127.0.0.1. Nothing else of the plan is changed.
 """
 
 import os
+import random
 import re
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -89,11 +90,17 @@ class LocalCluster:
     def ports(self) -> dict[tuple[str, int], int]:
         """Machine and planned port to the port here."""
         wanted = [(node, port) for node in self.spec.machines for port in PORTS]
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in wanted]
-        found = [one.getsockname()[1] for one in sockets]
-        for one in sockets:
-            one.close()
+        with ExitStack() as held:
+            found = [held.enter_context(_listener()).getsockname()[1] for _ in wanted]
         return dict(zip(wanted, found, strict=True))
+
+
+def _listener() -> socket.socket:
+    """On a port that the kernel gives to nobody: who restarts must find it free."""
+    (first, _) = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    while True:
+        with suppress(OSError):
+            return socket.create_server(("127.0.0.1", random.randrange(10_000, first)))
 
 
 @dataclass
@@ -109,11 +116,16 @@ class LocalMachine:
 
     def here(self, text: str) -> str:
         """The same with this computer's paths and ports."""
-        for (node, port), mapped in self.cluster.ports.items():
-            address = self.cluster.spec.machines[node].address
-            text = text.replace(f"{address}:{port}", f"127.0.0.1:{mapped}")
+        mapped: dict[str, int] = {}
+        for (node, port), here in self.cluster.ports.items():
+            mapped[f"{self.cluster.spec.machines[node].address}:{port}"] = here
             if node == self.node:
-                text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{mapped}")
+                mapped[f"127.0.0.1:{port}"] = here
+        # All at once: a port here may be one of the plan's.
+        every = "|".join(map(re.escape, mapped))
+        text = re.sub(
+            rf"(?<!\d)(?:{every})(?!\d)", lambda found: f"127.0.0.1:{mapped[found[0]]}", text
+        )
         return re.sub(r"(?<![\w.])/(etc|var)/", rf"{self.root}/\1/", text)
 
     def furnish(self, *steps: Step) -> None:
@@ -170,12 +182,17 @@ class LocalMachine:
         words = ("prelude", "admin") if step.admin else ("prelude",)
         prelude = self.here("\n".join(map(render.script, words)))
         ending = self.here("\n".join(render._ending(step)))
+        return f"{prelude}\nPATH={path}:$PATH\nprograms={self.programs}\n{ending}\n"
+
+    @property
+    def programs(self) -> Path:
+        """The small programs of ``plan/files``."""
         own = self.root / "programs"
         own.mkdir(exist_ok=True)
         for file in (Path(render.__file__).parent / "files").iterdir():
             (own / file.name).write_text(file.read_text())
             (own / file.name).chmod(0o755)
-        return f"{prelude}\nPATH={path}:$PATH\nprograms={own}\n{ending}\n"
+        return own
 
     def certificate(self, name: str) -> tuple[Path, Path]:
         """The files of a certificate and its key."""

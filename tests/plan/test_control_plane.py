@@ -1,6 +1,7 @@
 """A control plane from its plan: the real programs' flags, and all of it run for real."""
 
 import json
+import os
 import re
 import ssl
 import subprocess
@@ -94,11 +95,28 @@ def test_who_would_fail_before_the_api_is_ready_waits_for_it(name: str) -> None:
         assert waits is (unit.name in {controller_manager.UNIT, scheduler.UNIT})
 
 
+def _seconds(text: str) -> float:
+    return float(text.removesuffix("s"))
+
+
 @CLUSTERS
 def test_every_service_of_a_control_plane_stops_within_bounds(name: str) -> None:
+    """An API server's delay and watches come first; calls that are under way have 10 s at least."""
     for _, unit in _units(name):
         if unit.program.startswith("/usr/local"):
-            assert unit.service["TimeoutStopSec"] == "15"
+            before = ("shutdown-delay-duration", "shutdown-watch-termination-grace-period")
+            needed = sum(_seconds(unit.flags[flag]) for flag in before if flag in unit.flags)
+            assert needed + 10 <= float(unit.service["TimeoutStopSec"]) <= 30
+
+
+@CLUSTERS
+def test_an_api_server_serves_on_while_it_ends_exactly_where_there_is_another(name: str) -> None:
+    several = len(golden_spec(name).control_planes) > 1
+    for _, unit in _units(name):
+        if unit.name == apiserver.UNIT:
+            assert bool(_seconds(unit.flags["shutdown-delay-duration"])) is several
+            # Without it, it waits for watches as long as for calls: 60 s (1.37.1).
+            assert _seconds(unit.flags["shutdown-watch-termination-grace-period"]) > 0
 
 
 @CLUSTERS
@@ -175,11 +193,23 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
                 program, *words = machine.here(line).split()
                 file = next(f for f in made.step.files if f.path == program)
                 subprocess.run(["bash", "-c", file.content, "-", *words], check=True, timeout=60)
-            stack.enter_context(machine.running(unit))
+            process = stack.enter_context(machine.running(unit))
+            for line in unit.after_start:
+                _started(machine, line, process.pid)
         done = run(machine.script(made.step, made.path))
         outcome = f"{made.step.outcome}\n"
         assert (done.returncode, done.stdout, done.stderr) == (0, outcome, "")
         yield made
+
+
+def _started(machine: LocalMachine, line: str, process: int) -> None:
+    program, *words = machine.here(line).split()
+    subprocess.run(
+        ["bash", str(machine.programs / Path(program).name), *words],
+        check=True,
+        timeout=60,
+        env={**os.environ, "MAINPID": str(process)},
+    )
 
 
 def _eventually(check: Any) -> None:

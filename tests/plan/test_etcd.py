@@ -322,6 +322,44 @@ def test_only_members_speak_to_the_peer_port(
     assert (done.returncode == 0) is let_in, done
 
 
+NEEDED = {3000: 11 + 2, 5000: 15 + 2}
+"""Election timeout in ms to the seconds in which etcd 3.7.1 ended, an API server's watches open:
+what it gave its clients, and what a leader then needed to hand over. Killed before, nothing was
+written for 10.2 s."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_member_has_time_to_stop(name: str) -> None:
+    for one in golden_plan(name).nodes.values():
+        for unit in one.units:
+            if unit.name == etcd.UNIT:
+                election = int(unit.flags.get("election-timeout", 1000))
+                needed = NEEDED.get(election, min(NEEDED.values()))
+                assert needed < int(unit.service["TimeoutStopSec"]) < 60
+
+
+def test_more_time_to_elect_is_more_time_to_stop() -> None:
+    for election, needed in NEEDED.items():
+        assert needed < etcd.patience_to_stop(election) < 3 * needed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_has_other_members_hands_over_before_it_stops(name: str) -> None:
+    spec = golden_spec(name)
+    for node in spec.etcd_members:
+        plan = golden_plan(name).nodes[node]
+        (unit,) = plan.step("etcd").units
+        assert bool(unit.before_stop) is (len(spec.etcd_members) > 1)
+        programs = {file.path: file.mode for file in plan.step("etcd").files}
+        secrets = {file.path: file.owner for file in plan.secret_files}
+        for line in unit.before_stop:
+            program, url, *files = line.removeprefix("-").split()
+            assert url in unit.flags["listen-client-urls"].split(",")
+            # The unit's user runs it.
+            assert programs[program] & 0o005 == 0o005
+            assert {secrets[path].partition(":")[0] for path in files} == {unit.service["User"]}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_client_of_etcds_authority_is_a_user_with_a_role(name: str) -> None:
     """Who has no user can do nothing once authentication is on; who has too much, everything."""

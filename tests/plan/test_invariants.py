@@ -356,9 +356,8 @@ def _ports(machine: View) -> Iterator[tuple[str, int]]:
             yield "udp", machine.spec.flannel.port
     for name, unit in units.items():
         if "haproxy" in name:
-            for path in unit.needs:
-                text = machine.text(path) if path in machine.entries else ""
-                for port in re.findall(r"^\s*bind\s+\S+:(\d+)", text, flags=re.MULTILINE):
+            for file in (one for one in machine.plan.files if one.path in unit.needs):
+                for port in re.findall(r"^\s*bind\s+\S+:(\d+)", file.content, flags=re.MULTILINE):
                     yield "tcp", int(port)
 
 

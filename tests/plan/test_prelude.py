@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from plan import render
+from plan import health, render
 from plan.model import (
     Archive,
     Artifact,
@@ -660,6 +660,48 @@ def test_a_service_that_dies_of_its_new_key_is_told(pair: Container) -> None:
     keys(pair, 1)
     assert pair.shown("left.service")[0]["ActiveState"] == "active"
     run(pair, PAIR)
+
+
+MAYFLY = replace(
+    SAMPLE,
+    name="mayfly.service",
+    type="exec",
+    program="/bin/sh",
+    arguments=("-c", "grep -q 1 /etc/pair/key && exec $SERVER; sleep 0.3; echo I die; exit 3"),
+    environment={"SERVER": "python3 -m http.server --bind 127.0.0.1 8099"},
+    after_start=(health.wait("http://127.0.0.1:8099/"),),
+    needs=("/etc/pair/key",),
+)
+"""Tells systemd nothing, and is well with one of two keys."""
+
+
+def test_who_ends_at_once_has_not_been_up(machine: Container) -> None:
+    keys(machine, 1)
+    run(machine, Step(name="mayfly", files=(health.WAIT,), units=(MAYFLY,)))
+    machine.settled(MAYFLY.name)
+    assert machine.call("curl", "--silent", "--fail", "http://127.0.0.1:8099/")
+    done = machine.run(render.text(KEYS, lambda _: "key 2\n").replace("await 300 ", "await 3 "))
+    assert done.returncode == 1
+    assert "mayfly.service runs again" in done.stderr
+    assert "I die" in done.stderr
+    # It is tried again and again, and comes up once it can.
+    before = int(machine.shown(MAYFLY.name)[0]["NRestarts"])
+    machine.run(f"until [ $(systemctl show -P NRestarts {MAYFLY.name}) -gt {before} ]; do :; done")
+    assert machine.shown(MAYFLY.name)[0]["ActiveState"] == "activating"
+    keys(machine, 1)
+    machine.settled(MAYFLY.name)
+    # Other tests change the key as well.
+    machine.call("systemctl", "disable", "--now", MAYFLY.name)
+    machine.call("rm", f"{STATE}/running/{MAYFLY.name}")
+
+
+def test_what_a_service_does_before_it_stops_is_done_while_it_runs(machine: Container) -> None:
+    note = "/bin/sh -c 'kill -0 $MAINPID && touch /run/handed-over'"
+    unit = replace(SAMPLE, name="polite.service", program="/usr/bin/sleep", before_stop=(note,))
+    run(machine, Step(name="polite", units=(unit,)))
+    machine.settled(unit.name)
+    machine.call("systemctl", "restart", unit.name)
+    assert machine.path("/run/handed-over").exists()
 
 
 def test_a_service_of_another_user_runs_a_program_of_the_store(

@@ -1,6 +1,8 @@
 """One at a time: real members of etcd that several runs want to restart at once."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -16,6 +18,7 @@ import pytest
 from plan import etcd, render
 from plan.model import Step
 from tests.certs.clusters import APART, SINGLE
+from tests.engine.stack import eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.plan.running import LocalCluster, LocalMachine, programs
 
@@ -106,14 +109,14 @@ class Member:
         process.stdin = None
         return process
 
-    def ctl(self, line: str) -> str:
+    def ctl(self, line: str, *, errors: bool = False) -> str:
         """What etcdctl says on the machine."""
         words = self.script().partition(f"in_turn {etcd.UNIT}\n")[0]
         text = f'{words}\n"${{lock_words[@]}}" {line}'
         done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
-        return done.stdout
+        return done.stderr if errors else done.stdout
 
-    def well(self, seconds: float = 30) -> None:
+    def well(self, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         text = f"{self.script().partition('in_turn ' + etcd.UNIT)[0]}\nanswers {etcd.UNIT} "
         text += f'"${{own[{etcd.UNIT}]}}"'
@@ -199,10 +202,97 @@ def test_nobody_restarts_while_another_member_is_ill(members: dict[str, Member])
     assert process.returncode == 1
     assert "began" not in out
     assert f"{etcd.UNIT} of other machines" in err
-    assert "/health" in err
+    assert "/readyz" in err
     members["e3"].start()
     members["e3"].well()
     finished(members["e1"].run(others_wait=4))
+
+
+def restarted(member: Member, **flags: str) -> None:
+    """The member with these flags, and well."""
+    member.stop()
+    member.unit = replace(member.unit, flags={**member.unit.flags, **flags})
+    member.start()
+
+
+def test_who_has_no_vote_is_not_well(members: dict[str, Member]) -> None:
+    """A learner says at /health that it is."""
+    one, learner = members["e1"], members["e3"]
+    learner.stop()
+    (line,) = (line for line in one.ctl("member list").splitlines() if ", e3, " in line)
+    number, _, _, peer, *_ = line.split(", ")
+
+    def added() -> bool:
+        return "added" in one.ctl(f"member add e3 --learner --peer-urls {peer}")
+
+    one.ctl(f"member remove {number}")
+    eventually("another member is let in", added)
+    shutil.rmtree(learner.machine.root / "var/lib/etcd/member")
+    restarted(learner, **{"initial-cluster-state": "existing"})
+    eventually("it is a learner", lambda: "true" in learner.ctl("endpoint status"))
+    process = one.run(others_wait=4)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, "began" in out) == (1, False)
+    assert "non_learner" in err
+    (line,) = (line for line in one.ctl("member list").splitlines() if ", e3, " in line)
+    eventually(
+        "it has a vote", lambda: "promoted" in one.ctl(f"member promote {line.split(', ')[0]}")
+    )
+    finished(one.run(others_wait=30))
+
+
+def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(members: dict[str, Member]) -> None:
+    """A member with an alarm is well, so it does not restart as if it were broken."""
+    for one in members.values():
+        restarted(one, **{"quota-backend-bytes": str(2 * 1024**2)})
+        one.well()
+    one = members["e1"]
+    eventually(
+        "the database is full",
+        lambda: "exceeded" in one.ctl(f"put x{time.time_ns()} {'x' * 100_000}", errors=True),
+    )
+    began = time.monotonic()
+    process = one.run(patience=600)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, "began" in out) == (1, False)
+    assert "NOSPACE" in err
+    assert err.index("compact") < err.index("defrag") < err.index("disarm")
+    assert time.monotonic() - began < 100, "it does not wait for what cannot be"
+    # The way out is one.
+    revision = re.findall(r'"Revision" : (\d+)', one.ctl("endpoint status -w fields"))
+    one.ctl(f"compact {revision[0]}")
+    for member in members.values():
+        member.ctl("defrag")
+    one.ctl("alarm disarm")
+    finished(one.run())
+
+
+def refusing(member: Member, times: int) -> None:
+    """So many times the member's etcdctl is refused a lock."""
+    program = member.path / "etcdctl"
+    real, count = program.readlink(), member.machine.root / "refusals"
+    program.unlink()
+    program.write_text(
+        f'#!/bin/bash\ncase " $* " in *" lock "*)\necho >>{count}\n'
+        f'[ "$(wc -l <{count})" -gt {times} ] || {{ echo leader changed >&2; exit 1; }} ;;\n'
+        f'esac\nexec {real} "$@"\n'
+    )
+    program.chmod(0o755)
+
+
+def test_a_single_refusal_of_the_lock_is_no_verdict(members: dict[str, Member]) -> None:
+    """As when a leader hands over: what is under way is dropped."""
+    refusing(members["e1"], 2)
+    finished(members["e1"].run())
+
+
+def test_a_lock_that_is_always_refused_is_told_with_etcds_reason(
+    members: dict[str, Member],
+) -> None:
+    refusing(members["e1"], 1000)
+    out, err = members["e1"].run().communicate(timeout=120)
+    assert "began" not in out
+    assert err == "no turn to restart can be had from etcd: leader changed\n"
 
 
 SILENT = f"own[{etcd.UNIT}]=https://127.0.0.1:1/health"

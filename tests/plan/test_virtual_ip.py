@@ -2,11 +2,15 @@
 
 import re
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from plan import balancer, layout, virtual_ip
+from certs.authority import new_authority
+from certs.table import Authority
+from plan import apiserver, balancer, layout, render, virtual_ip
+from plan.model import File
 from plan.program import program
 from spec.cluster import Cluster, VirtualIp
 from tests.certs.clusters import APART, BALANCED, SINGLE, cluster
@@ -75,6 +79,41 @@ def test_the_address_is_only_where_the_api_server_is_ready(spec: Cluster) -> Non
         assert int(found[1]) < limit, "curl must end before keepalived ends it"
 
 
+def _delay(spec: Cluster) -> float:
+    unit = apiserver.unit(spec, spec.control_planes[0])
+    return float(unit.flags["shutdown-delay-duration"].removesuffix("s"))
+
+
+(STEADY,) = map(int, re.findall(r"^steady=(\d+)$", render.script("turn"), re.MULTILINE))
+"""Seconds for which the others have been well when an API server is restarted."""
+
+
+@MOVING
+def test_the_address_has_left_when_an_api_server_that_ends_refuses(spec: Cluster) -> None:
+    """It is asked right before the end begins, and says no at each of the next questions."""
+    text = _configuration(spec, spec.control_planes[0])
+    interval, fall, rise = (int(_word(text, word)) for word in ("interval", "fall", "rise"))
+    if len(spec.control_planes) > 1:
+        assert interval * fall < _delay(spec)
+    assert interval * rise < STEADY, "another machine may have the address before this one ends"
+
+
+def test_the_balancer_knows_who_is_ready_before_another_one_ends() -> None:
+    """haproxy's Configuration Manual, 5.2: inter while it is up, downinter while it is down."""
+    (file,) = balancer.parts(APART, "m1")[1]
+    inter, down = (
+        int(_found(rf"default-server .*\b{word} (\d+)s", file)) for word in ("inter", "downinter")
+    )
+    rise = int(_found(r"default-server .*\brise (\d+)", file))
+    assert inter < _delay(APART)
+    assert down * rise < STEADY
+
+
+def _found(pattern: str, file: File) -> str:
+    (found,) = re.findall(pattern, file.content)
+    return str(found)
+
+
 @MOVING
 def test_nothing_secret_is_in_a_configuration_that_would_send_it_in_the_clear(
     spec: Cluster,
@@ -114,7 +153,7 @@ def test_a_balancer_is_where_components_ask_it_and_knows_all_control_planes(
             assert _word(file.content, "bind") == url.removeprefix("https://")
             servers = re.findall(r"^\s+server \S+ (\S+)$", file.content, re.MULTILINE)
             assert servers == [f"{spec.machines[n].address}:6443" for n in spec.control_planes]
-            assert units[0].needs == (file.path,)
+            assert units[0].needs == (file.path, layout.AUTHORITY)
 
 
 def test_the_interface_of_an_address_is_found_and_one_of_none_is_told(tmp_path: Path) -> None:
@@ -141,6 +180,8 @@ def test_the_interface_of_an_address_is_found_and_one_of_none_is_told(tmp_path: 
 def test_haproxy_takes_its_configuration(machine: Container) -> None:
     (file,) = balancer.parts(APART, "m1")[1]
     machine.write("/tmp/haproxy", file.content)
+    authority = new_authority(Authority.KUBERNETES, datetime.now(UTC)).certificate
+    machine.write(layout.AUTHORITY, authority)
     assert "WARNING" not in machine.call("/usr/sbin/haproxy", "-c", "-f", "/tmp/haproxy")
 
 
