@@ -33,6 +33,7 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
+    """In the order in which they come into their places: of a pair, the key comes first."""
     yield from _of_components(spec, node)
     if node in spec.etcd_members:
         yield SecretFile(
@@ -41,15 +42,16 @@ def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
             mode=0o644,
             owner=MEMBER,
         )
+    if node in spec.control_planes:
+        yield SecretFile(path=layout.AUTHORITY_KEY, source=AuthorityKey("kubernetes"))
     if node in spec.nodes:
         yield _public(layout.AUTHORITY, AuthorityCertificate("kubernetes"))
     if node in spec.control_planes or (node in spec.nodes and spec.flannel.store == "etcd"):
         yield _public(layout.ETCD_AUTHORITY, AuthorityCertificate("etcd"))
     if node in spec.control_planes:
         yield _public(layout.FRONT_PROXY_AUTHORITY, AuthorityCertificate("front-proxy"))
-        yield SecretFile(path=layout.AUTHORITY_KEY, source=AuthorityKey("kubernetes"))
-        yield _public(layout.SERVICE_ACCOUNT_PUBLIC, ServiceAccountKey("public"))
         yield SecretFile(path=layout.SERVICE_ACCOUNT_PRIVATE, source=ServiceAccountKey("private"))
+        yield _public(layout.SERVICE_ACCOUNT_PUBLIC, ServiceAccountKey("public"))
         yield SecretFile(path=layout.ENCRYPTION, source=EncryptionConfiguration())
 
 
@@ -67,13 +69,13 @@ def _of_components(spec: Cluster, node: str) -> Iterator[SecretFile]:
             continue
         owner = MEMBER if row.name.startswith("etcd-") else "root:root"
         yield SecretFile(
+            path=layout.private_key(row.name), source=PrivateKey(row.name), owner=owner
+        )
+        yield SecretFile(
             path=layout.certificate(row.name),
             source=Certificate(row.name),
             mode=0o644,
             owner=owner,
-        )
-        yield SecretFile(
-            path=layout.private_key(row.name), source=PrivateKey(row.name), owner=owner
         )
 
 

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -285,6 +285,25 @@ def test_each_secret_file_is_made_from_what_the_machine_holds(machine: View) -> 
         if isinstance(file.source, Kubeconfig):
             assert rows[file.source.certificate].uses == {Use.CLIENT}
     assert used == set(rows), "a certificate that no file holds"
+
+
+OF_A_PAIR: dict[type, Callable[[Any], Source]] = {
+    PrivateKey: lambda key: Certificate(key.name),
+    AuthorityKey: lambda key: AuthorityCertificate(key.authority),
+    ServiceAccountKey: lambda _: ServiceAccountKey("public"),
+}
+
+
+@every_machine
+def test_a_key_comes_into_its_place_right_before_its_certificate(machine: View) -> None:
+    """They come in the plan's order, those of a folder in a row (``in_place`` of the prelude)."""
+    files = list(machine.plan.secret_files)
+    keys = [one for one in files if one.path.endswith(".key")]
+    assert keys
+    for key in keys:
+        follower = files[files.index(key) + 1]
+        assert follower.source == OF_A_PAIR[type(key.source)](key.source)
+        assert PurePosixPath(follower.path).parent == PurePosixPath(key.path).parent
 
 
 @every_machine
