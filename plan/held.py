@@ -28,6 +28,7 @@ class Kind(StrEnum):
     PACKAGE = "package"
     MODULE = "kernel module"
     SETTING = "kernel setting"
+    NODE = "Node object"
 
 
 AS_KEPT = "as kept in the state"
@@ -35,6 +36,9 @@ AS_KEPT = "as kept in the state"
 
 AS_VERIFIED = "as verified"
 """Stands for the content of a program whose archive is known and not the program itself."""
+
+REGISTERED = "registered"
+"""Of a Node object. An API that does not answer says nothing against it."""
 
 RUNS = "runs"
 UNREAD = "with a unit file that systemd has not read"
@@ -47,7 +51,7 @@ class Item:
 
     kind: Kind
     name: str
-    """A path, a unit, a package, an artifact with its version, a module or a setting's key."""
+    """A path, unit, package, module, node, a setting's key, or an artifact with its version."""
     wanted: str
     """How it must be, in the words in which an observation says it."""
     step: str
@@ -55,7 +59,8 @@ class Item:
     path: str = ""
     """Of an artifact: where it lies."""
     mark: str = ""
-    """Of an artifact: the name of the note which says that its bytes were verified."""
+    """Of an artifact: the name of the note which says that its bytes were verified.
+    Of a Node object: the kubeconfig with which its machine asks for it."""
     needs: tuple[str, ...] = ()
     """Of a service: files with which it must have been started."""
 
@@ -166,6 +171,8 @@ def _of_step(step: Step) -> Iterator[Item]:
             f"enabled, {RUNS} {_program(service, programs)}",
             needs=(service.path, *started_with(service)[1:]),
         )
+    if node := step.settings.get("node"):
+        yield item(Kind.NODE, node, REGISTERED, mark=step.settings["kubeconfig"])
     for name in step.settings.get("modules", "").split():
         yield item(Kind.MODULE, name, "loaded")
     for key, value in _settings(step):

@@ -8,6 +8,7 @@ from datetime import datetime
 from plan.held import (
     AS_KEPT,
     AS_VERIFIED,
+    REGISTERED,
     RUNS,
     UNREAD,
     Difference,
@@ -68,6 +69,8 @@ class Facts:
     packages: set[str] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
     settings: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    """Nodes of which the API says that there are none."""
 
 
 async def observed(
@@ -139,6 +142,8 @@ def read(answer: str) -> Facts:
                 facts.packages.add(words[0])
             case "module":
                 facts.modules.add(rest)
+            case "gone":
+                facts.gone.add(rest)
             case "setting":
                 facts.settings[words[0]] = " ".join(words[1:])
     return facts
@@ -158,6 +163,8 @@ def _told(
             return "installed" if item.name in facts.packages else MISSING
         case Kind.MODULE:
             return "loaded" if item.name in facts.modules else MISSING
+        case Kind.NODE:
+            return MISSING if item.name in facts.gone else REGISTERED
         case Kind.SETTING:
             return facts.settings.get(item.name, MISSING)
 

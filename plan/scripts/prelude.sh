@@ -10,6 +10,8 @@ state=/var/lib/hardway
 system=/etc/systemd/system
 programs=/usr/local/lib/hardway
 units=()
+# Those of them that this run started, because they did not run or ran with something else.
+started=()
 waiting=()
 declare -A needs=() seen=() beside=() ready=()
 # Of services that other machines run as well: where they say that they are well. See turn.sh.
@@ -385,6 +387,8 @@ settle() {
     fi
     if [ "${#start[@]}" -gt 0 ]; then
         restart "${start[@]}"
+        # shellcheck disable=SC2034 # a step's own script reads it
+        started=("${start[@]}")
     fi
     for name in "${units[@]}"; do
         mv "$state/running/.$name" "$state/running/$name"
