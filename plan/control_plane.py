@@ -21,7 +21,8 @@ def step(spec: Cluster, node: str) -> Step:
         files=(
             readyz.WAIT,
             *apiserver.files(),
-            *scheduler.files(spec),
+            *controller_manager.files(spec, node),
+            *scheduler.files(spec, node),
             *(virtual_ip.files(spec, node) if moves else ()),
         ),
         links=tuple(program.command for program in programs),

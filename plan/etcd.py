@@ -3,9 +3,8 @@
 import json
 
 from certs.table import PEER
-from plan import flannel, layout, tls, turn
+from plan import flannel, layout, reload, tls, turn
 from plan.artifact import artifacts
-from plan.flags import files_named
 from plan.model import Directory, Step, Turn, Unit
 from spec.cluster import Cluster
 
@@ -78,12 +77,14 @@ def unit(spec: Cluster, node: str) -> Unit:
         **_STORAGE,
         **(_EMULATED if spec.is_emulated(node) else {}),
     }
+    found = reload.files("etcd", flags)
     return Unit(
         name=UNIT,
         description="etcd",
         program=artifacts(spec, ("etcd",))[0].command.path,
         flags=flags,
-        needs=files_named(flags),
+        needs=found.needs,
+        reads=found.reads,
         service={
             "User": USER,
             "Group": USER,

@@ -9,7 +9,6 @@ from plan.model import (
     AuthorityKey,
     Certificate,
     EncryptionConfiguration,
-    Kubeconfig,
     PrivateKey,
     SecretFile,
     ServiceAccountKey,
@@ -17,14 +16,15 @@ from plan.model import (
 )
 from spec.cluster import Cluster
 
+NAME = "identity"
 MEMBER = "etcd:etcd"
 
 
 def step(spec: Cluster, node: str) -> Step:
-    """Every key, certificate and kubeconfig of a machine."""
+    """Every key and certificate of a machine."""
     member = node in spec.etcd_members
     return Step(
-        name="identity",
+        name=NAME,
         users=("etcd",) if member else (),
         secret_files=tuple(_files(spec, node)),
         turns=(*etcd.turns(spec, node), *apiserver.turns(spec, node)),
@@ -56,17 +56,7 @@ def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
 
 
 def _of_components(spec: Cluster, node: str) -> Iterator[SecretFile]:
-    """A kubeconfig for each certificate that goes into one, a pair of files for each other."""
-    inside = {name: component for component, name in layout.KUBECONFIGS.items()}
-    if spec.flannel.store == "etcd":
-        del inside["flannel"]
     for row in held_by(spec, node):
-        if row.name in inside:
-            yield SecretFile(
-                path=layout.kubeconfig(inside[row.name]),
-                source=Kubeconfig(row.name, layout.local_api_url(spec, node)),
-            )
-            continue
         owner = MEMBER if row.name.startswith("etcd-") else "root:root"
         yield SecretFile(
             path=layout.private_key(row.name), source=PrivateKey(row.name), owner=owner

@@ -52,7 +52,7 @@ class ServiceAccountKey:
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """A kubeconfig with a client certificate of this machine inside."""
+    """A kubeconfig with a client certificate inside, for people."""
 
     certificate: str
     """Of a row of ``certs.table``."""
@@ -189,6 +189,8 @@ class Unit:
     """Further settings of ``[Service]``; they win over the defaults."""
     needs: tuple[str, ...] = ()
     """Files whose change restarts the service, beside the unit and the program themselves."""
+    reads: tuple[str, ...] = ()
+    """Files that the service reads again by itself when they change (``plan.reload``)."""
     wanted_by: str = "multi-user.target"
 
     @property

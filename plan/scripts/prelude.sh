@@ -324,6 +324,13 @@ fingerprint() {
     [ "${#files[@]}" -eq 0 ] || sha256sum "${files[@]}"
 }
 
+# as_started NAME: whether a service runs with what .NAME says. What it needed more when it started,
+# and no longer needs, does not count.
+as_started() {
+    [ -f "$state/running/$1" ] && ! grep --quiet --invert-match --line-regexp --fixed-strings \
+        --file="$state/running/$1" "$state/running/.$1"
+}
+
 # stale NAME: whatever interrupts the restart, nobody takes the service for one with its new files
 stale() {
     [ -f "$state/running/$1" ] || return 0
@@ -375,7 +382,7 @@ settle() {
         # Coming up is as good as up: etcd comes up only when the other members do.
         case ${up[0]-} in
         active | activating | reloading)
-            cmp --quiet "$state/running/.$name" "$state/running/$name" || start+=("$name")
+            as_started "$name" || start+=("$name")
             ;;
         *) start+=("$name") ;;
         esac
@@ -393,6 +400,19 @@ settle() {
     for name in "${units[@]}"; do
         mv "$state/running/.$name" "$state/running/$name"
     done
+}
+
+# read_again UNIT PATH...: a service does not run with these files of its start, as an earlier program
+# may have noted
+read_again() {
+    local line kept='' noted=$state/running/$1
+    [ -f "$noted" ] || return 0
+    while read -r line; do
+        [[ " ${*:2} " == *" ${line#*  } "* ]] || kept+=$line$'\n'
+    done <"$noted"
+    [ "$kept" != "$(<"$noted")"$'\n' ] || return 0
+    printf %s "$kept" >"$state/running/..$1"
+    mv "$state/running/..$1" "$noted"
 }
 
 # restart_affected: restart exactly the services whose files are no longer what they started with

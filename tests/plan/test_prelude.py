@@ -607,6 +607,8 @@ CHANGES: dict[str, tuple[Callable[[Step], Step], set[str]]] = {
     "a file of none": (lambda step: with_file(step, "other", "other 2\n"), set()),
     "a unit": (lambda step: with_right(step, description="Another"), {"right"}),
     "what a unit needs": (lambda step: with_right(step, needs=("/etc/pair/other",)), {"right"}),
+    "less that a unit needs": (lambda step: with_right(step, needs=()), set()),
+    "a file that it no longer needs": (lambda step: with_file(step, "other", "other 3\n"), set()),
     "a program": (
         lambda step: replace(
             step, links=(step.links[0], replace(step.links[1], target="/srv/sleep"))
