@@ -1,6 +1,8 @@
-"""A kubeconfig with everything inside: no file beside it is needed."""
+"""Kubeconfigs: with everything inside, or with the names of files."""
 
 from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
 
 from spec.document import dump_yaml
 
@@ -16,36 +18,47 @@ def kubeconfig(
 ) -> str:
     """A kubeconfig (v1) in YAML with one context, ``<user>@<cluster_name>``.
 
-    ``server`` is the API server's URL. The text has a private key in it.
+    ``server`` is the API server's URL. No file beside it is needed: it has a private key in it.
     """
-    context = f"{user}@{cluster_name}"
-    return dump_yaml(
+    return _document(
+        cluster_name,
+        user,
+        {"server": server, "certificate-authority-data": _base64(authority_pem)},
         {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [
-                {
-                    "name": cluster_name,
-                    "cluster": {
-                        "server": server,
-                        "certificate-authority-data": _base64(authority_pem),
-                    },
-                }
-            ],
-            "users": [
-                {
-                    "name": user,
-                    "user": {
-                        "client-certificate-data": _base64(certificate_pem),
-                        "client-key-data": _base64(key_pem),
-                    },
-                }
-            ],
-            "contexts": [{"name": context, "context": {"cluster": cluster_name, "user": user}}],
-            "current-context": context,
+            "client-certificate-data": _base64(certificate_pem),
+            "client-key-data": _base64(key_pem),
         },
-        sort_keys=False,
     )
+
+
+def kubeconfig_of_files(
+    *, cluster_name: str, server: str, user: str, files: Mapping[str, str]
+) -> str:
+    """The same with paths in the place of the secrets.
+
+    ``files`` has those of ``certificate-authority``, ``client-certificate`` and ``client-key``.
+    """
+    return _document(
+        cluster_name,
+        user,
+        {"server": server, "certificate-authority": files["certificate-authority"]},
+        {name: files[name] for name in ("client-certificate", "client-key")},
+    )
+
+
+def _document(
+    cluster_name: str, user: str, cluster: Mapping[str, str], credentials: Mapping[str, str]
+) -> str:
+    context = f"{user}@{cluster_name}"
+    value: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": cluster_name, "cluster": dict(cluster)}],
+        "users": [{"name": user, "user": dict(credentials)}],
+        "contexts": [{"name": context, "context": {"cluster": cluster_name, "user": user}}],
+        "current-context": context,
+    }
+    return dump_yaml(value, sort_keys=False)
 
 
 def _base64(text: str) -> str:

@@ -48,8 +48,9 @@ def drift(
 ) -> None:
     """Compare every machine with what was applied, changing nothing.
 
-    Files, services, programs, kernel settings. What the stack's file says since, and what others
-    own, such as what a kubelet writes, is no drift. Certificates that end within 30 days are named.
+    Files, services, programs, kernel settings, Node objects. What the stack's file says since, and
+    what others own, such as what a kubelet writes, is no drift. Certificates that end within 30
+    days are named.
 
     Exit code 0: all is as it was applied. 1: a machine has drifted. 2: none has, and a certificate
     ends within 30 days. 3: a machine does not answer, or nothing can be asked at all, since the lab

@@ -79,7 +79,7 @@ def lines(found: Sequence[Ending], option: str) -> Iterator[str]:
     for one in found:
         yield f"[bold yellow]ends[/]     certificate {escape(one.sentence(now))}"
     if found:
-        yield f"./hardway up{option} makes them anew, and restarts what reads them"
+        yield f"./hardway up{option} makes them anew, and restarts only what must be"
 
 
 def told(found: Sequence[Ending]) -> list[dict[str, str]]:

@@ -4,9 +4,8 @@ from typing import Any
 
 import yaml
 
-from plan import audit, layout, tls, turn
+from plan import audit, layout, reload, tls, turn
 from plan.artifact import artifact
-from plan.flags import files_named
 from plan.model import Directory, File, Turn, Unit
 from spec.cluster import API_PORT, Cluster
 
@@ -94,12 +93,14 @@ def unit(spec: Cluster, node: str) -> Unit:
         **audit.FLAGS,
         **(_EMULATED if spec.is_emulated(node) else {}),
     }
+    found = reload.files("kube-apiserver", flags)
     return Unit(
         name=UNIT,
         description="Kubernetes API server",
         program=artifact(spec, "kube-apiserver").command.path,
         flags=flags,
-        needs=files_named(flags),
+        needs=found.needs,
+        reads=found.reads,
         service={
             "TimeoutStopSec": str(_delay(spec) + CALLS_END),
             "LimitNOFILE": "1048576",

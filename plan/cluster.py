@@ -1,5 +1,6 @@
 """The plan of a whole cluster."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from plan import addons, control_plane, etcd, identity, layout, node, runtime
@@ -69,6 +70,7 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
         steps.append(control_plane.step(spec, name))
     if name in spec.nodes:
         steps.append(node.step(spec, name))
+    steps = [_rereading(step, steps) for step in steps]
     if spec.is_emulated(name):
         steps = [replace(step, units=tuple(map(_sparing, step.units))) for step in steps]
     return NodePlan(node=name, steps=_artifacts_first(steps))
@@ -80,6 +82,15 @@ def _ready(spec: Cluster, name: str) -> Step:
     outcome = f"booted, {size} GiB disk" if size else "booted"
     settings = {"disk": size, "api_name": layout.api_name(spec, name)}
     return Step(name="ready", script="ready", settings=settings, outcome=outcome)
+
+
+def _rereading(step: Step, steps: Sequence[Step]) -> Step:
+    """The identity step knows for which files services are not restarted: they read them again."""
+    if step.name != identity.NAME:
+        return step
+    units = [unit for one in steps for unit in one.units if unit.reads]
+    reads = "\n".join(f"{unit.name} {' '.join(unit.reads)}" for unit in units)
+    return replace(step, settings={**step.settings, "reads": reads})
 
 
 def _sparing(unit: Unit) -> Unit:

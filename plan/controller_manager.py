@@ -1,14 +1,18 @@
 """kube-controller-manager."""
 
-from plan import election, health, layout, readyz, tls
+from plan import election, health, kubeconfig, layout, readyz, reload, tls
 from plan.artifact import artifact
-from plan.flags import files_named
-from plan.model import Unit
+from plan.model import File, Unit
 from spec.cluster import Cluster
 
 UNIT = "kube-controller-manager.service"
 PORT = 10257
 HEALTH = f"https://127.0.0.1:{PORT}/healthz"
+
+
+def files(spec: Cluster, node: str) -> tuple[File, ...]:
+    """Its kubeconfig."""
+    return (kubeconfig.file(spec, node, "controller-manager"),)
 
 
 def unit(spec: Cluster, node: str) -> Unit:
@@ -25,6 +29,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         # CIS 1.3.1: Kubernetes' own value is 12500 dead pods, each an object in etcd.
         "terminated-pod-gc-threshold": "1000",
     }
+    found = reload.files("kube-controller-manager", flags, kubeconfig.named("controller-manager"))
     return Unit(
         name=UNIT,
         description="Kubernetes controller manager",
@@ -34,7 +39,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
         after_start=(health.wait(HEALTH, layout.AUTHORITY),),
-        needs=files_named(flags),
+        needs=found.needs,
+        reads=found.reads,
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},
     )
 

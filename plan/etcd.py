@@ -4,9 +4,8 @@ import json
 import math
 
 from certs.table import PEER
-from plan import flannel, layout, tls, turn
+from plan import flannel, layout, reload, tls, turn
 from plan.artifact import artifacts
-from plan.flags import files_named
 from plan.model import Directory, File, Step, Turn, Unit
 from plan.program import program
 from spec.cluster import Cluster
@@ -89,13 +88,15 @@ def unit(spec: Cluster, node: str) -> Unit:
         **_STORAGE,
         **(_EMULATED if spec.is_emulated(node) else {}),
     }
+    found = reload.files("etcd", flags)
     return Unit(
         name=UNIT,
         description="etcd",
         program=artifacts(spec, ("etcd",))[0].command.path,
         flags=flags,
         before_stop=_hand_over(spec),
-        needs=files_named(flags),
+        needs=found.needs,
+        reads=found.reads,
         service={
             "User": USER,
             "Group": USER,

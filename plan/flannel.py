@@ -3,9 +3,8 @@
 import json
 from typing import Any
 
-from plan import cni, layout
+from plan import cni, kubeconfig, layout, reload
 from plan.artifact import artifact
-from plan.flags import files_named
 from plan.model import File, Unit
 from plan.program import program
 from spec.cluster import Cluster
@@ -33,9 +32,15 @@ def network(spec: Cluster) -> dict[str, Any]:
     }
 
 
-def files(spec: Cluster) -> tuple[File, ...]:
-    """The network's configuration, and the program that removes what another network left."""
-    return (File(path=CONFIG, content=json.dumps(network(spec), indent=2) + "\n"), DEVICES)
+def files(spec: Cluster, node: str) -> tuple[File, ...]:
+    """The network's configuration, and the program that removes what another network left.
+
+    A kubeconfig, where Kubernetes keeps the subnets.
+    """
+    configuration = File(path=CONFIG, content=json.dumps(network(spec), indent=2) + "\n")
+    if spec.flannel.store == "etcd":
+        return (configuration, DEVICES)
+    return (configuration, DEVICES, kubeconfig.file(spec, node, "flannel"))
 
 
 def unit(spec: Cluster, node: str) -> Unit:
@@ -53,6 +58,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         "healthz-ip": "127.0.0.1",
         "healthz-port": str(HEALTH_PORT),
     }
+    named = {} if spec.flannel.store == "etcd" else kubeconfig.named("flannel")
+    found = reload.files("flanneld", flags, named)
     return Unit(
         name=UNIT,
         description="flannel",
@@ -62,7 +69,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         environment={"NODE_NAME": node} if spec.flannel.store == "kubernetes" else {},
         before_start=(_remove_others(spec),),
         after_start=(cni.after_flannel(),),
-        needs=(*files_named(flags), CONFIG, cni.TEMPLATE, cni.RENDER.path),
+        needs=(*found.needs, CONFIG, cni.TEMPLATE, cni.RENDER.path),
         vxlan=_device(spec) if len(spec.nodes) > 1 else "",
     )
 

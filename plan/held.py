@@ -29,6 +29,7 @@ class Kind(StrEnum):
     MODULE = "kernel module"
     SETTING = "kernel setting"
     VXLAN = "VXLAN device"
+    NODE = "Node object"
 
 
 AS_KEPT = "as kept in the state"
@@ -36,6 +37,9 @@ AS_KEPT = "as kept in the state"
 
 AS_VERIFIED = "as verified"
 """Stands for the content of a program whose archive is known and not the program itself."""
+
+REGISTERED = "registered"
+"""Of a Node object. An API that does not answer says nothing against it."""
 
 RUNS = "runs"
 LEADS = "with a way to other nodes"
@@ -50,7 +54,7 @@ class Item:
 
     kind: Kind
     name: str
-    """A path, a unit, a package, an artifact with its version, a module or a setting's key."""
+    """A path, unit, package, module, node, a setting's key, or an artifact with its version."""
     wanted: str
     """How it must be, in the words in which an observation says it."""
     step: str
@@ -59,7 +63,8 @@ class Item:
     """Of an artifact: where it lies."""
     mark: str = ""
     """Of an artifact: the name of the note which says that its bytes were verified.
-    Of a VXLAN device: the service that makes it, and its ways, when it starts."""
+    Of a VXLAN device: the service that makes it, and its ways, when it starts.
+    Of a Node object: the kubeconfig with which its machine asks for it."""
     needs: tuple[str, ...] = ()
     """Of a service: files with which it must have been started."""
 
@@ -172,6 +177,8 @@ def _of_step(step: Step) -> Iterator[Item]:
         )
         if service.vxlan:
             yield item(Kind.VXLAN, service.vxlan, LEADS, mark=service.name)
+    if node := step.settings.get("node"):
+        yield item(Kind.NODE, node, REGISTERED, mark=step.settings["kubeconfig"])
     for name in step.settings.get("modules", "").split():
         yield item(Kind.MODULE, name, "loaded")
     for key, value in _settings(step):

@@ -9,7 +9,6 @@ from plan.model import (
     AuthorityKey,
     Certificate,
     EncryptionConfiguration,
-    Kubeconfig,
     PrivateKey,
     SecretFile,
     ServiceAccountKey,
@@ -17,14 +16,15 @@ from plan.model import (
 )
 from spec.cluster import Cluster
 
+NAME = "identity"
 MEMBER = "etcd:etcd"
 
 
 def step(spec: Cluster, node: str) -> Step:
-    """Every key, certificate and kubeconfig of a machine."""
+    """Every key and certificate of a machine."""
     member = node in spec.etcd_members
     return Step(
-        name="identity",
+        name=NAME,
         users=("etcd",) if member else (),
         secret_files=tuple(_files(spec, node)),
         turns=(*etcd.turns(spec, node), *apiserver.turns(spec, node)),
@@ -33,6 +33,7 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
+    """In the order in which they come into their places: of a pair, the key comes first."""
     yield from _of_components(spec, node)
     if node in spec.etcd_members:
         yield SecretFile(
@@ -41,39 +42,30 @@ def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
             mode=0o644,
             owner=MEMBER,
         )
+    if node in spec.control_planes:
+        yield SecretFile(path=layout.AUTHORITY_KEY, source=AuthorityKey("kubernetes"))
     if node in spec.nodes:
         yield _public(layout.AUTHORITY, AuthorityCertificate("kubernetes"))
     if node in spec.control_planes or (node in spec.nodes and spec.flannel.store == "etcd"):
         yield _public(layout.ETCD_AUTHORITY, AuthorityCertificate("etcd"))
     if node in spec.control_planes:
         yield _public(layout.FRONT_PROXY_AUTHORITY, AuthorityCertificate("front-proxy"))
-        yield SecretFile(path=layout.AUTHORITY_KEY, source=AuthorityKey("kubernetes"))
-        yield _public(layout.SERVICE_ACCOUNT_PUBLIC, ServiceAccountKey("public"))
         yield SecretFile(path=layout.SERVICE_ACCOUNT_PRIVATE, source=ServiceAccountKey("private"))
+        yield _public(layout.SERVICE_ACCOUNT_PUBLIC, ServiceAccountKey("public"))
         yield SecretFile(path=layout.ENCRYPTION, source=EncryptionConfiguration())
 
 
 def _of_components(spec: Cluster, node: str) -> Iterator[SecretFile]:
-    """A kubeconfig for each certificate that goes into one, a pair of files for each other."""
-    inside = {name: component for component, name in layout.KUBECONFIGS.items()}
-    if spec.flannel.store == "etcd":
-        del inside["flannel"]
     for row in held_by(spec, node):
-        if row.name in inside:
-            yield SecretFile(
-                path=layout.kubeconfig(inside[row.name]),
-                source=Kubeconfig(row.name, layout.local_api_url(spec, node)),
-            )
-            continue
         owner = MEMBER if row.name.startswith("etcd-") else "root:root"
+        yield SecretFile(
+            path=layout.private_key(row.name), source=PrivateKey(row.name), owner=owner
+        )
         yield SecretFile(
             path=layout.certificate(row.name),
             source=Certificate(row.name),
             mode=0o644,
             owner=owner,
-        )
-        yield SecretFile(
-            path=layout.private_key(row.name), source=PrivateKey(row.name), owner=owner
         )
 
 

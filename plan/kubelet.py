@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plan import host, layout, readyz, runtime, tls
+from plan import host, kubeconfig, layout, readyz, reload, runtime, tls
 from plan.artifact import artifact
 from plan.model import File, Unit
 from spec.cluster import Cluster, Machine, Role
@@ -45,11 +45,11 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
         "authentication": {
             "anonymous": {"enabled": False},
             "webhook": {"enabled": True},
-            "x509": {"clientCAFile": layout.AUTHORITY},
+            "x509": {"clientCAFile": _KEYS["clientCAFile"]},
         },
         "authorization": {"mode": "Webhook"},
-        "tlsCertFile": layout.certificate("kubelet-server"),
-        "tlsPrivateKeyFile": layout.private_key("kubelet-server"),
+        "tlsCertFile": _KEYS["tlsCertFile"],
+        "tlsPrivateKeyFile": _KEYS["tlsPrivateKeyFile"],
         "tlsMinVersion": tls.KUBERNETES_MINIMUM,
         "tlsCipherSuites": list(tls.CIPHER_SUITES),
         "streamingConnectionIdleTimeout": "5m0s",
@@ -94,42 +94,46 @@ def labels(machine: Machine) -> str:
 
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
-    """The configuration file."""
+    """The configuration file and the kubeconfig."""
     content = dump_yaml(configuration(spec, node), sort_keys=True)
-    return (File(path=CONFIG, content=content),)
+    return (File(path=CONFIG, content=content), kubeconfig.file(spec, node, "kubelet"))
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon. What it reads from its configuration, it reads at its start only.
+    """The daemon. Its configuration it reads at its start only, and not so all files of that.
 
     A kubelet that cannot register tries it ten times a second and logs each failure, which an
     emulated machine feels: it starts once the API is ready, since only that tells it of pods.
     """
     machine = spec.machines[node]
-    kubeconfig = layout.kubeconfig("kubelet")
+    flags = {
+        "config": CONFIG,
+        "kubeconfig": layout.kubeconfig("kubelet"),
+        # The certificate is for this name: the node must not follow a change of its hostname.
+        "hostname-override": node,
+        "node-ip": str(machine.address),
+        **({"node-labels": labels(machine)} if machine.labels else {}),
+    }
+    found = reload.files("kubelet", flags, _KEYS, kubeconfig.named("kubelet"))
     return Unit(
         name=UNIT,
         description="kubelet",
         program=artifact(spec, "kubelet").command.path,
-        flags={
-            "config": CONFIG,
-            "kubeconfig": kubeconfig,
-            # The certificate is for this name: the node must not follow a change of its hostname.
-            "hostname-override": node,
-            "node-ip": str(machine.address),
-            **({"node-labels": labels(machine)} if machine.labels else {}),
-        },
+        flags=flags,
         before_start=(readyz.wait(spec, node),),
         after=("network-online.target", runtime.UNITS[spec.runtime]),
         wants=("network-online.target", runtime.UNITS[spec.runtime]),
-        needs=(
-            CONFIG,
-            kubeconfig,
-            layout.AUTHORITY,
-            layout.certificate("kubelet-server"),
-            layout.private_key("kubelet-server"),
-        ),
+        needs=found.needs,
+        reads=found.reads,
     )
+
+
+_KEYS = {
+    "clientCAFile": layout.AUTHORITY,
+    "tlsCertFile": layout.certificate("kubelet-server"),
+    "tlsPrivateKeyFile": layout.private_key("kubelet-server"),
+}
+"""Settings of the configuration that name files."""
 
 
 def _reserved(machine: Machine, who: str) -> str:

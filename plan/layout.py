@@ -33,7 +33,7 @@ KUBECONFIGS = {
     "kube-proxy": "kube-proxy",
     "flannel": "flannel",
 }
-"""Component to the certificate inside its kubeconfig (flannel's: where Kubernetes is its store)."""
+"""Component to the certificate that its kubeconfig names (flannel: if Kubernetes is its store)."""
 
 LOCAL_BALANCER_PORT = 7443
 """Where a minion's own balancer passes connections on to the control planes."""

@@ -52,7 +52,7 @@ class ServiceAccountKey:
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """A kubeconfig with a client certificate of this machine inside."""
+    """A kubeconfig with a client certificate inside, for people."""
 
     certificate: str
     """Of a row of ``certs.table``."""
@@ -193,6 +193,8 @@ class Unit:
     """Files whose change restarts the service, beside the unit and the program themselves."""
     vxlan: str = ""
     """The VXLAN device that the service keeps, where it must have a way to other nodes."""
+    reads: tuple[str, ...] = ()
+    """Files that the service reads again by itself when they change (``plan.reload``)."""
     wanted_by: str = "multi-user.target"
 
     @property

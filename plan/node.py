@@ -23,7 +23,7 @@ def step(spec: Cluster, node: str) -> Step:
         files=(
             *kubelet.files(spec, node),
             *proxy.files(spec, node),
-            *flannel.files(spec),
+            *flannel.files(spec, node),
             *cni.files(spec),
             *balancer_files,
             readyz.WAIT,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plan import health, layout, readyz
+from plan import health, kubeconfig, layout, readyz, reload
 from plan.artifact import artifact
 from plan.model import File, Unit
 from spec.cluster import Cluster
@@ -30,20 +30,24 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
 
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
-    """The configuration file."""
+    """The configuration file and the kubeconfig."""
     content = dump_yaml(configuration(spec, node), sort_keys=True)
-    return (File(path=CONFIG, content=content),)
+    return (File(path=CONFIG, content=content), kubeconfig.file(spec, node, "kube-proxy"))
 
 
 def unit(spec: Cluster, node: str) -> Unit:
     """The daemon; before the API is ready it may not see its node and backs off for 20 s."""
+    flags = {"config": CONFIG}
+    named = {"kubeconfig": layout.kubeconfig("kube-proxy")}
+    found = reload.files("kube-proxy", flags, named, kubeconfig.named("kube-proxy"))
     return Unit(
         name=UNIT,
         description="kube-proxy",
         program=artifact(spec, "kube-proxy").command.path,
-        flags={"config": CONFIG},
+        flags=flags,
         type="exec",
         before_start=(readyz.wait(spec, node),),
         after_start=(health.wait(HEALTH),),
-        needs=(CONFIG, layout.kubeconfig("kube-proxy")),
+        needs=found.needs,
+        reads=found.reads,
     )

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 HEREDOC = re.compile(r" <<'(END(?:-END)*)'$")
 SETTING = re.compile(r"[a-z_]+=")
 SAYS_OUTCOME = 'echo "$outcome"'
-FLAGS = frozenset({"alone", "unpacked", "settle"})
+FLAGS = frozenset({"alone", "unpacked", "in_place", "settle"})
 """Words without anything after them."""
 WORDS = FLAGS | {
-    *("packages", "user", "artifact", "archived", "directory", "file", "link", "masked", "unit"),
-    *("not_newer", "lock_at", "shared"),
+    *("packages", "user", "artifact", "archived", "directory", "file", "secret", "link"),
+    *("masked", "unit", "not_newer", "lock_at", "shared"),
 }
 
 
@@ -133,7 +133,9 @@ def _told(
 
     return Told(
         files={
-            path: Text(content, f"{mode} {owner}") for (mode, owner, path), content in of("file")
+            path: Text(content, f"{mode} {owner}")
+            for word in ("file", "secret")
+            for (mode, owner, path), content in of(word)
         },
         units={name: Text(content) for (name, *_), content in of("unit")},
         needs={name: tuple(paths) for (name, *paths), _ in of("unit")},

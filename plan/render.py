@@ -111,7 +111,9 @@ def _words(step: Step, material: Material | None) -> Iterator[str]:
     for secret in step.secret_files:
         if material is None:
             raise ValueError(f"the step {step.name} needs keys to be rendered")
-        yield _file(secret, material(secret.source))
+        yield _file(secret, material(secret.source), word="secret")
+    if step.secret_files:
+        yield "in_place"
     for link in step.links:
         yield _line("link", link.path, link.target)
     if step.masked:
@@ -147,10 +149,9 @@ def _artifact(artifact: Artifact) -> str:
     return _line("archived", artifact.name, archive.digest, archive.member, mode, archive.url)
 
 
-def _file(file: File | SecretFile, content: str) -> str:
-    return (
-        _line("file", f"{file.mode:04o}", file.owner, file.path) + " " + _heredoc(content).rstrip()
-    )
+def _file(file: File | SecretFile, content: str, word: str = "file") -> str:
+    words = (f"{file.mode:04o}", file.owner, file.path)
+    return _line(word, *words) + " " + _heredoc(content).rstrip()
 
 
 def _line(*words: str) -> str:

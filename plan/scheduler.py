@@ -4,9 +4,8 @@ from typing import Any
 
 import yaml
 
-from plan import election, health, layout, readyz, tls
+from plan import election, health, kubeconfig, layout, readyz, reload, tls
 from plan.artifact import artifact
-from plan.flags import files_named
 from plan.model import File, Unit
 from spec.cluster import Cluster
 
@@ -36,13 +35,15 @@ def configuration(spec: Cluster) -> dict[str, Any]:
     }
 
 
-def files(spec: Cluster) -> tuple[File, ...]:
-    """Its configuration."""
-    return (File(path=CONFIG, content=yaml.safe_dump(configuration(spec), sort_keys=False)),)
+def files(spec: Cluster, node: str) -> tuple[File, ...]:
+    """Its configuration and its kubeconfig."""
+    content = yaml.safe_dump(configuration(spec), sort_keys=False)
+    return (File(path=CONFIG, content=content), kubeconfig.file(spec, node, "scheduler"))
 
 
 def unit(spec: Cluster, node: str) -> Unit:
     """The daemon; before the API is ready it would exit once."""
+    found = reload.files("kube-scheduler", _FLAGS, kubeconfig.named("scheduler"))
     return Unit(
         name=UNIT,
         description="Kubernetes scheduler",
@@ -52,7 +53,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
         after_start=(health.wait(HEALTH, layout.AUTHORITY),),
-        needs=files_named(_FLAGS),
+        needs=found.needs,
+        reads=found.reads,
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},
     )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
+from certs.table import Authority
 from plan import layout
 from preview.change import ResourceChange, Verb
 from preview.comparing import differing
@@ -136,8 +138,12 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
     certificates = tuple(_certificates(parts.of(name)))
     carried_out = parts.steps(name)
     needs = {unit: paths for one in carried_out for unit, paths in one.after.needs.items()}
+    everywhere = _certificates(parts.of(None))
     rewritten = frozenset(
-        path for one in certificates for path in _paths(one) if one.verb is not Verb.SAME
+        path
+        for one in (*certificates, *everywhere)
+        for path in _paths(one)
+        if one.verb is not Verb.SAME
     )
     steps = tuple(
         stepped(one, needs, rewritten if one.hidden else frozenset())
@@ -148,7 +154,7 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
         drawn(spec, name),
         verb=_verb(parts.of(name)),
         resources=tuple(_resources(parts.of(name))),
-        steps=tuple(_explained(one, certificates) for one in steps),
+        steps=tuple(_explained(one, certificates, needs) for one in steps),
         certificates=certificates,
     )
 
@@ -161,21 +167,38 @@ def _verb(changes: Sequence[ResourceChange]) -> Verb:
     return Verb.SAME if all(one.verb is Verb.SAME for one in changes) else Verb.UPDATE
 
 
-def _paths(one: CertificateChange) -> Iterator[str]:
-    """Where a machine has a certificate: in files of its own, or inside a kubeconfig."""
-    yield layout.certificate(one.name)
-    yield layout.private_key(one.name)
-    for component, name in layout.KUBECONFIGS.items():
-        if name == one.name:
-            yield layout.kubeconfig(component)
+def _paths(one: CertificateChange) -> tuple[str, ...]:
+    """Where a machine has a key and its certificate, if it has them."""
+    own = layout.certificate(one.name), layout.private_key(one.name)
+    return OF_THE_CLUSTER.get(one.name, own)
 
 
-def _explained(step: StepChange, certificates: Sequence[CertificateChange]) -> StepChange:
+OF_THE_CLUSTER: Mapping[str, tuple[str, ...]] = {
+    Authority.KUBERNETES: (layout.AUTHORITY, layout.AUTHORITY_KEY),
+    Authority.ETCD: (layout.ETCD_AUTHORITY, layout.MEMBER_AUTHORITY),
+    Authority.FRONT_PROXY: (layout.FRONT_PROXY_AUTHORITY,),
+    SERVICE_ACCOUNT: (layout.SERVICE_ACCOUNT_PUBLIC, layout.SERVICE_ACCOUNT_PRIVATE),
+    ENCRYPTION: (layout.ENCRYPTION,),
+}
+"""Keys and authorities of the whole cluster, by their names in the register."""
+
+
+def _explained(
+    step: StepChange,
+    certificates: Sequence[CertificateChange],
+    needs: Mapping[str, tuple[str, ...]],
+) -> StepChange:
     if not step.hidden or step.verb is not Verb.UPDATE or step.why:
         return step
-    names = [one.name for one in certificates if one.verb is not Verb.SAME]
-    why = f"these change: {', '.join(names)}" if names else "its script changes, and no key"
-    return replace(step, why=why)
+    changed = [one for one in certificates if one.verb is not Verb.SAME]
+    restarting = {path for paths in needs.values() for path in paths}
+    names = [one.name for one in changed if restarting & {*_paths(one)}]
+    quiet = [one.name for one in changed if not restarting & {*_paths(one)}]
+    whys = [
+        *([f"these change: {', '.join(names)}"] if names else []),
+        *([f"these change and are read without a restart: {', '.join(quiet)}"] if quiet else []),
+    ]
+    return replace(step, why="; ".join(whys) or "its script changes, and no key")
 
 
 def _of_cluster(one: ResourceChange, parts: _Parts) -> Carried:

@@ -200,7 +200,7 @@ async def _nodes(check: Nodes, api: Api) -> None:
 def _unready(status: Mapping[str, Any] | None) -> str | None:
     """Why a node is not Ready; None where it is."""
     if status is None:
-        return "has no Node object"
+        return "has no Node object (./hardway up --refresh has its kubelet register it)"
     ready = pods.condition(status, "Ready")
     if ready.get("status") == "True":
         return None

@@ -9,6 +9,7 @@ from plan.held import (
     AS_KEPT,
     AS_VERIFIED,
     LEADS,
+    REGISTERED,
     RUNS,
     UNREAD,
     Difference,
@@ -73,6 +74,8 @@ class Facts:
     settings: dict[str, str] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
     """VXLAN devices by name."""
+    gone: set[str] = field(default_factory=set)
+    """Nodes of which the API says that there are none."""
 
 
 async def observed(
@@ -154,6 +157,8 @@ def read(answer: str) -> Facts:
                 facts.modules.add(rest)
             case "device" | "route" | "neighbour" | "forwarded":
                 facts.devices.setdefault(words[0], Device()).add(kind, words[1])
+            case "gone":
+                facts.gone.add(rest)
             case "setting":
                 facts.settings[words[0]] = " ".join(words[1:])
     return facts
@@ -176,6 +181,8 @@ def _told(
         case Kind.VXLAN:
             device = facts.devices.get(item.name)
             return MISSING if device is None else device.told
+        case Kind.NODE:
+            return MISSING if item.name in facts.gone else REGISTERED
         case Kind.SETTING:
             return facts.settings.get(item.name, MISSING)
 

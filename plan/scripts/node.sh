@@ -9,10 +9,25 @@ healthy() {
     curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/healthz"
 }
 
-await_api 1200 "$api" "$authority" kubelet.service
-await 300 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
-await 300 "the node is registered ($node)" kubelet.service \
+registered() {
     kubectl --kubeconfig "$kubeconfig" get --raw "/api/v1/nodes/$node"
+}
+
+# gone: the API says that there is no such node
+gone() {
+    local said
+    ! said=$(registered 2>&1 </dev/null) && [[ $said == *'(NotFound)'* ]]
+}
+
+await_api 1200 "$api" "$authority" kubelet.service
+# One that has just been started may be about to register. Whoever restarts it beside this does the
+# same, so that needs no lock.
+if [[ " ${started[*]} " != *' kubelet.service '* ]] && gone; then
+    echo "the API has no node $node: its kubelet restarts, since it registers only at its start"
+    systemctl --no-block restart kubelet.service
+fi
+await 300 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
+await 300 "the node is registered ($node)" kubelet.service registered
 
 await 300 "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
 

@@ -100,7 +100,7 @@ brought() {
     done <<<"$all"
     for node in "${!wanted[@]}"; do
         [ -z "$giving" ] || [ -n "${there[$node]-}" ] || {
-            echo "the node $node is not registered"
+            echo "the node $node is not registered: ./hardway up --refresh has its kubelet do so"
             return 1
         }
     done

@@ -10,7 +10,10 @@ state=/var/lib/hardway
 system=/etc/systemd/system
 programs=/usr/local/lib/hardway
 units=()
-declare -A needs=() seen=() beside=()
+# Those of them that this run started, because they did not run or ran with something else.
+started=()
+waiting=()
+declare -A needs=() seen=() beside=() ready=()
 # Of services that other machines run as well: where they say that they are well. See turn.sh.
 declare -A own=()
 
@@ -84,44 +87,92 @@ directory() {
     install -d -m "$1" -o "${2%:*}" -g "${2#*:}" "$3"
 }
 
-# Where a file is made ready: on the same file system, out of sight of who watches its directory.
-staging_for() {
-    local folder=${1%/*} above devices
-    above=${beside[$folder]-}
-    if [ -z "$above" ]; then
-        [ -d "$folder" ] || install -d -m 0755 "$folder"
-        above=${folder%/*}
-        devices=$(stat -c %d "${above:-/}" "$folder")
-        if [ -z "$above" ] || [ "${devices%$'\n'*}" != "${devices#*$'\n'}" ]; then
-            above=$folder
-        fi
-        beside[$folder]=$above
+# beside_of FOLDER: sets above, where its files are made ready: on the same file system, out of sight
+# of who watches it
+beside_of() {
+    local devices
+    above=${beside[$1]-}
+    [ -z "$above" ] || return 0
+    [ -d "$1" ] || install -d -m 0755 "$1"
+    above=${1%/*}
+    devices=$(stat -c %d "${above:-/}" "$1")
+    if [ -z "$above" ] || [ "${devices%$'\n'*}" != "${devices#*$'\n'}" ]; then
+        above=$1
     fi
+    beside[$1]=$above
+}
+
+# staging_for PATH: sets staged
+staging_for() {
+    local above
+    beside_of "${1%/*}"
     staged=$above/.${1##*/}.hardway
     if [ -e "$staged" ] || [ -L "$staged" ]; then
         rm -rf "$staged"
     fi
 }
 
+# there MODE OWNER PATH CONTENT: whether the file is so already
+there() {
+    if [ -L "$3" ] || [ ! -f "$3" ]; then
+        [ ! -d "$3" ] || [ -L "$3" ] || problem "$3 is a directory and should be a file"
+        return 1
+    fi
+    [ "$(stat -c '%04a %U:%G %s' "$3")" = "$1 $2 ${#4}" ] && printf %s "$4" | cmp --quiet - "$3"
+}
+
+# write MODE OWNER PATH CONTENT: a file that nobody looks at yet
+write() {
+    printf %s "$4" >"$3"
+    [ "$2" = root:root ] || chown "$2" "$3"
+    [ "$1" = 0600 ] || chmod "$1" "$3" # the umask's
+}
+
 # file MODE OWNER PATH <<CONTENT: the content ends with one newline
 file() {
-    local mode=$1 owner=$2 path=$3 content staged
+    local content staged
     content=$(</dev/stdin)
     content+=$'\n' # a substitution loses it
-    if [ ! -L "$path" ] && [ -f "$path" ]; then
-        if [ "$(stat -c '%04a %U:%G %s' "$path")" = "$mode $owner ${#content}" ] &&
-            printf %s "$content" | cmp --quiet - "$path"; then
-            return
-        fi
-    else
-        [ ! -d "$path" ] || [ -L "$path" ] || problem "$path is a directory and should be a file"
-    fi
-    staging_for "$path"
-    printf %s "$content" >"$staged"
-    [ "$owner" = root:root ] || chown "$owner" "$staged"
-    [ "$mode" = 0600 ] || chmod "$mode" "$staged" # the umask's
+    ! there "$@" "$content" || return 0
+    staging_for "$3"
+    write "$1" "$2" "$staged" "$content"
     sync "$staged"
-    mv --force --no-target-directory "$staged" "$path"
+    mv --force --no-target-directory "$staged" "$3"
+}
+
+# secret MODE OWNER PATH <<CONTENT: a file that is made ready and has its place once all are in_place
+secret() {
+    local content above folder=${3%/*}
+    content=$(</dev/stdin)
+    content+=$'\n'
+    if [ -z "${ready[$folder]-}" ]; then
+        beside_of "$folder"
+        ready[$folder]=$above/.${folder##*/}.hardway
+        if [ -e "${ready[$folder]}" ] || [ -L "${ready[$folder]}" ]; then
+            rm -rf "${ready[$folder]}"
+        fi
+    fi
+    ! there "$@" "$content" || return 0
+    [ -d "${ready[$folder]}" ] || mkdir "${ready[$folder]}"
+    write "$1" "$2" "${ready[$folder]}/${3##*/}" "$content"
+    waiting+=("${ready[$folder]}/${3##*/}")
+}
+
+# in_place: secret files get their places, those of a folder by one program. Who reads a pair at each
+# connection, as etcd does, refuses all connections while the key and the certificate do not fit.
+in_place() {
+    local folder path moved
+    [ "${#waiting[@]}" -gt 0 ] || return 0
+    sync "${waiting[@]}"
+    for folder in "${!ready[@]}"; do
+        moved=()
+        for path in "${waiting[@]}"; do
+            [ "${path%/*}" != "${ready[$folder]}" ] || moved+=("$path")
+        done
+        [ "${#moved[@]}" -gt 0 ] || continue
+        mv --force --target-directory "$folder" "${moved[@]}"
+        rmdir "${ready[$folder]}"
+    done
 }
 
 # link PATH TARGET
@@ -275,6 +326,13 @@ fingerprint() {
     [ "${#files[@]}" -eq 0 ] || sha256sum "${files[@]}"
 }
 
+# as_started NAME: whether a service runs with what .NAME says. What it needed more when it started,
+# and no longer needs, does not count.
+as_started() {
+    [ -f "$state/running/$1" ] && ! grep --quiet --invert-match --line-regexp --fixed-strings \
+        --file="$state/running/$1" "$state/running/.$1"
+}
+
 # stale NAME: whatever interrupts the restart, nobody takes the service for one with its new files
 stale() {
     [ -f "$state/running/$1" ] || return 0
@@ -326,7 +384,7 @@ settle() {
         # Coming up is as good as up: etcd comes up only when the other members do.
         case ${up[0]-} in
         active | activating | reloading)
-            cmp --quiet "$state/running/.$name" "$state/running/$name" || start+=("$name")
+            as_started "$name" || start+=("$name")
             ;;
         *) start+=("$name") ;;
         esac
@@ -338,10 +396,25 @@ settle() {
     fi
     if [ "${#start[@]}" -gt 0 ]; then
         restart "${start[@]}"
+        # shellcheck disable=SC2034 # a step's own script reads it
+        started=("${start[@]}")
     fi
     for name in "${units[@]}"; do
         mv "$state/running/.$name" "$state/running/$name"
     done
+}
+
+# read_again UNIT PATH...: a service does not run with these files of its start, as an earlier program
+# may have noted
+read_again() {
+    local line kept='' noted=$state/running/$1
+    [ -f "$noted" ] || return 0
+    while read -r line; do
+        [[ " ${*:2} " == *" ${line#*  } "* ]] || kept+=$line$'\n'
+    done <"$noted"
+    [ "$kept" != "$(<"$noted")"$'\n' ] || return 0
+    printf %s "$kept" >"$state/running/..$1"
+    mv "$state/running/..$1" "$noted"
 }
 
 # restart_affected: restart exactly the services whose files are no longer what they started with

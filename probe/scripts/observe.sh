@@ -1,8 +1,9 @@
 #!/bin/bash
 # observe.sh: what a machine has of the things that stand on standard input, a line each: its kind,
-# its name and, of an artifact, its mark, with tabs between. Prints facts, a line each, and at last
-# that these were all. Writes nothing, and reads no artifact whose mark still fits. One process for
-# all files, one for all services: an emulated machine takes long to start one.
+# its name and, of an artifact, its mark, of a Node object, a kubeconfig, with tabs between. Prints
+# facts, a line each, and at last that these were all. Writes nothing, and reads no artifact whose mark
+# still fits. One process for all files, one for all services: an emulated machine takes long to start
+# one.
 
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -37,6 +38,11 @@ while IFS=$'\t' read -r kind name mark; do
             ip -4 neighbour show dev "$name" nud permanent | marked neighbour "$name"
             bridge fdb show dev "$name" | marked forwarded "$name"
         fi
+        ;;
+    'Node object')
+        said=$(kubectl --request-timeout=20s --kubeconfig "$mark" get --raw "/api/v1/nodes/$name" \
+            2>&1 </dev/null) ||
+            case $said in *'(NotFound)'*) printf 'gone\t%s\n' "$name" ;; esac
         ;;
     'kernel setting')
         if { read -r value <"/proc/sys/${name//.//}"; } 2>/dev/null; then

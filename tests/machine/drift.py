@@ -36,8 +36,8 @@ DRIFTS = {
         told={"file /etc/modules-load.d/hardway.conf": "missing"},
     ),
     "a wrong mode": Drift(
-        done="chmod 0644 /etc/kubernetes/kubelet.conf",
-        told={"file /etc/kubernetes/kubelet.conf": "as kept in the state 0644 root:root"},
+        done="chmod 0644 /etc/kubernetes/pki/kubelet-client.key",
+        told={"file /etc/kubernetes/pki/kubelet-client.key": "as kept in the state 0644 root:root"},
     ),
     "a wrong owner": Drift(
         done="chown daemon:daemon /etc/kubernetes/kubelet.yaml",

@@ -309,8 +309,8 @@ class Container:
             yield
 
     @contextmanager
-    def watched(self, folder: str) -> Iterator[Callable[[], list[str]]]:
-        """Tell the names that appeared in a folder, as programs learn them that watch it."""
+    def watched(self, *folders: str) -> Iterator[Callable[[], list[str]]]:
+        """Tell the names that appeared in folders, as programs learn them that watch these."""
         libc = ctypes.CDLL(None, use_errno=True)
         descriptor = libc.inotify_init1(os.O_NONBLOCK)
 
@@ -323,7 +323,9 @@ class Container:
             return names
 
         try:
-            libc.inotify_add_watch(descriptor, bytes(self.path(folder)), IN_CREATE | IN_MOVED_TO)
+            for folder in folders:
+                where = bytes(self.path(folder))
+                libc.inotify_add_watch(descriptor, where, IN_CREATE | IN_MOVED_TO)
             yield appeared
         finally:
             os.close(descriptor)

@@ -78,7 +78,10 @@ def _step(step: Step) -> Any:
             "secret files": [_secret(f) for f in step.secret_files],
             "links": {link.path: link.target for link in step.links},
             "masked": step.masked,
-            "units": {one.name: list(one.needs) for one in step.units},
+            "units": {
+                one.name: {"restarts for": list(one.needs), "reads again": list(one.reads)}
+                for one in step.units
+            },
             "not newer": _not_newer(step.not_newer),
             "script": step.script,
             "settings": dict(step.settings),

@@ -74,6 +74,18 @@ def test_a_service_must_run_the_very_file_that_the_plan_names(plans: list[NodePl
                 assert item.wanted.startswith("enabled, runs ")
 
 
+def test_what_a_service_reads_again_is_nothing_that_it_was_started_with(
+    plans: list[NodePlan],
+) -> None:
+    read = 0
+    for plan in plans:
+        services = {item.name: item for item in held(plan) if item.kind is Kind.SERVICE}
+        for one in plan.units:
+            assert not {*services[one.name].needs} & {*one.reads}
+            read += len(one.reads)
+    assert read
+
+
 def test_kernel_settings_and_modules_are_those_of_the_files(plans: list[NodePlan]) -> None:
     for plan in plans:
         items = {item.key: item.wanted for item in held(plan)}

@@ -4,7 +4,7 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,7 +20,6 @@ from plan.model import (
     AuthorityKey,
     Certificate,
     File,
-    Kubeconfig,
     PrivateKey,
     SecretFile,
     ServiceAccountKey,
@@ -129,13 +128,13 @@ def test_each_structured_file_can_be_read(machine: View) -> None:
 
 
 @every_machine
-def test_what_a_service_needs_restarts_it(machine: View) -> None:
-    """Each file of the plan that a flag names is among those whose change restarts the service."""
+def test_what_a_service_needs_restarts_it_or_is_read_again(machine: View) -> None:
+    """Each file of the plan that a flag names is among those that the service knows in a way."""
     for unit in machine.units.values():
         for value in unit.flags.values():
             entry = machine.entries.get(value)
             if isinstance(entry, File | SecretFile) and value.startswith("/etc/"):
-                assert value in unit.needs, f"{unit.name} {value}"
+                assert (value in unit.needs) != (value in unit.reads), f"{unit.name} {value}"
 
 
 WRITTEN_ELSEWHERE = {"flannel_network": flannel.CONFIG}
@@ -149,6 +148,7 @@ READ_BY_THE_STEP = {
     *("manifests", "absent", "digest", "nodes", "given", "record"),  # what goes to the API
     "flannel_store",  # fixed in a living cluster, as is flannel_prefix
     "flannel_prefix",
+    "reads",  # the step itself
     "users",  # etcd asks itself who may do what, at each request
     "images",  # each container that starts; the sandbox's also stands in the runtime's own file
     *("modules", "sysctls"),  # the kernel's, at once
@@ -233,7 +233,7 @@ def test_each_flag_names_the_certificate_that_fits_it(machine: View) -> None:
     sources = {file.path: file.source for file in machine.plan.secret_files}
     for name, unit in machine.units.items():
         for flag, value in unit.flags.items():
-            if value in sources and not isinstance(sources[value], Kubeconfig):
+            if value in sources:
                 if flag == "encryption-provider-config":
                     continue
                 assert sources[value] == FITS[name][flag], f"{name} --{flag}={value}"
@@ -247,9 +247,6 @@ def test_the_kubelet_serves_and_calls_with_its_own_certificates(machine: View) -
     assert sources[config["tlsPrivateKeyFile"]] == PrivateKey("kubelet-server")
     authority = sources[config["authentication"]["x509"]["clientCAFile"]]
     assert authority == AuthorityCertificate(KUBERNETES)
-    kubeconfig = sources[machine.flags("kubelet")["kubeconfig"]]
-    assert isinstance(kubeconfig, Kubeconfig)
-    assert kubeconfig.certificate == "kubelet-client"
 
 
 @every_machine
@@ -262,15 +259,28 @@ def test_each_kubeconfig_is_its_components_own(machine: View) -> None:
         "flanneld": "flannel",
     }
     sources = {file.path: file.source for file in machine.plan.secret_files}
+    found = 0
     for name, unit in machine.units.items():
         texts = [*unit.flags.values()]
         if name in ("kube-scheduler", "kube-proxy"):
             texts += _strings(machine.config(name))
-        for text in texts:
-            source = sources.get(text)
-            if isinstance(source, Kubeconfig):
-                assert source.certificate == wanted[name]
-                assert source.server == layout.local_api_url(machine.spec, machine.plan.node)
+        for path in {one for one in texts if one.endswith(".conf") and one in machine.entries}:
+            if not path.startswith(layout.KUBERNETES):
+                continue
+            found += 1
+            config = yaml.safe_load(machine.text(path))
+            ((cluster,), (user,)) = config["clusters"], config["users"]
+            server = layout.local_api_url(machine.spec, machine.plan.node)
+            assert cluster["cluster"]["server"] == server
+            authority = cluster["cluster"]["certificate-authority"]
+            assert sources[authority] == AuthorityCertificate(KUBERNETES)
+            assert sources[user["user"]["client-certificate"]] == Certificate(wanted[name])
+            assert sources[user["user"]["client-key"]] == PrivateKey(wanted[name])
+            # Either it restarts the service, or the service reads it again.
+            named = {authority, *user["user"].values()}
+            assert {path, *named} <= {*unit.needs, *unit.reads}
+            assert path in unit.needs
+    assert found or machine.plan.node not in machine.spec.nodes
 
 
 @every_machine
@@ -279,12 +289,29 @@ def test_each_secret_file_is_made_from_what_the_machine_holds(machine: View) -> 
     used: set[str] = set()
     for file in machine.plan.secret_files:
         match file.source:
-            case Certificate(name=name) | PrivateKey(name=name) | Kubeconfig(certificate=name):
+            case Certificate(name=name) | PrivateKey(name=name):
                 assert name in rows, file.path
                 used.add(name)
-        if isinstance(file.source, Kubeconfig):
-            assert rows[file.source.certificate].uses == {Use.CLIENT}
     assert used == set(rows), "a certificate that no file holds"
+
+
+OF_A_PAIR: dict[type, Callable[[Any], Source]] = {
+    PrivateKey: lambda key: Certificate(key.name),
+    AuthorityKey: lambda key: AuthorityCertificate(key.authority),
+    ServiceAccountKey: lambda _: ServiceAccountKey("public"),
+}
+
+
+@every_machine
+def test_a_key_comes_into_its_place_right_before_its_certificate(machine: View) -> None:
+    """They come in the plan's order, those of a folder in a row (``in_place`` of the prelude)."""
+    files = list(machine.plan.secret_files)
+    keys = [one for one in files if one.path.endswith(".key")]
+    assert keys
+    for key in keys:
+        follower = files[files.index(key) + 1]
+        assert follower.source == OF_A_PAIR[type(key.source)](key.source)
+        assert PurePosixPath(follower.path).parent == PurePosixPath(key.path).parent
 
 
 @every_machine

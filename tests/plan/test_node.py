@@ -248,7 +248,7 @@ def test_a_minion_before_several_control_planes_has_a_balancer_and_no_other_mach
 @pytest.mark.parametrize("backend", ["vxlan", "host-gw"])
 def test_flannel_understands_its_network(backend: str, tmp_path: Path) -> None:
     spec = cluster(flannel={"backend": backend, "store": "kubernetes"}, proxy_mode="iptables")
-    network = json.loads(flannel.files(spec)[0].content)
+    network = json.loads(flannel.files(spec, spec.nodes[0])[0].content)
     assert _starts(network, tmp_path)
     # It would have been seen: flannel refuses a network that is none.
     assert not _starts({**network, "Network": "172.16.0.0"}, tmp_path)

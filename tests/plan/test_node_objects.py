@@ -1,17 +1,23 @@
 """Labels and taints of nodes: a real API server, whose nodes follow one spec after the other."""
 
+import asyncio
 import json
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plan import addons, control_plane, etcd, kubelet, layout
+from plan import addons, cni, control_plane, etcd, kubelet, layout, node
+from plan.cluster import cluster_plan
+from plan.held import Difference, Item, Kind, held, mending
 from plan.model import Kubeconfig
+from probe.machines import Done
+from probe.observation import observed
 from spec.cluster import API_PORT, Cluster
 from tests.plan.running import LocalCluster, LocalMachine, programs, run
 from tests.plan.shell import cluster
@@ -49,8 +55,8 @@ class World:
         self.path = programs(folder / "bin", self.spec, ("etcdctl", "kubectl"))
         self.etcd = etcd.step(self.spec, "master")
         self.plane = control_plane.step(self.spec, "master")
-        self.master.furnish(self.etcd, self.plane)
-        self.minion.furnish()
+        self.master.furnish(self.etcd, self.plane, node.step(self.spec, "master"))
+        self.minion.furnish(node.step(self.spec, "minion"))
         source = Kubeconfig("super-admin", f"https://127.0.0.1:{API_PORT}")
         people = self.cluster.keys.of_people()
         self.admin = self.master.here(self.cluster.keys.content(source, people))
@@ -210,7 +216,125 @@ class TestNodes:
         world.kubectl("delete node minion")
         done = world.given(described(labels={"gpu": "a100"}), seconds=1)
         assert done.returncode == 1
-        assert "the node minion is not registered" in done.stderr
+        assert (
+            "the node minion is not registered: ./hardway up --refresh has its kubelet do so"
+            in done.stderr
+        )
+
+
+# -- a node whose object is gone -------------------------------------------------------------------
+
+STARTED_HERE = f"started=({kubelet.UNIT})"
+"""As after a step that started the kubelet itself."""
+
+
+def _joining(world: World, said: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    """The end of the minion's node step, where ``systemctl`` restarts a kubelet.
+
+    All that it does of a kubelet's work is what one does at its start, and never again: it
+    registers its node. The calls are noted in ``systemctl.calls``.
+    """
+    step = node.step(world.spec, "minion")
+    step = replace(step, settings={**step.settings, **settings})
+    folder = world.folder / "joining"
+    folder.mkdir(exist_ok=True)
+    node_object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "minion"}}
+    config = world.minion.root / layout.kubeconfig("kubelet")[1:]
+    for name, body in {
+        "kubectl": f'exec {world.path}/kubectl "$@"',
+        "curl": 'case $* in */healthz) echo ok ;; *) exec /usr/bin/curl "$@" ;; esac',
+        "systemctl": f"""echo "$*" >>{world.folder}/systemctl.calls
+case $* in
+*restart*) echo '{_compact(node_object)}' |
+    {world.path}/kubectl --kubeconfig {config} create --filename - >/dev/null ;;
+esac""",
+    }.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+    listed = world.minion.root / cni.LIST[1:]
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    listed.write_text("{}\n")
+    (world.folder / "systemctl.calls").write_text("")
+    path = f"PATH={folder}:$PATH\n"
+    text = world.minion.script(step, folder).replace(path, f"{path}{said}\n")
+    return run(text.replace("await 300", "await 2"), HOME=str(world.folder))
+
+
+def _restarts(world: World) -> list[str]:
+    calls = (world.folder / "systemctl.calls").read_text().splitlines()
+    return [call for call in calls if "restart" in call]
+
+
+@pytest.mark.engine
+class TestGone:
+    def test_the_kubelet_restarts_once_and_registers_its_node_again(self, world: World) -> None:
+        world.registered(described())
+        world.kubectl("delete node minion")
+        done = _joining(world)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert done.stdout.splitlines() == [
+            "the API has no node minion: its kubelet restarts, since it registers only at its start"
+        ]
+        assert _restarts(world) == [f"--no-block restart {kubelet.UNIT}"]
+        assert "minion" in world.kubectl("get nodes --output name")
+
+    def test_a_kubelet_whose_node_is_there_goes_on(self, world: World) -> None:
+        world.registered(described())
+        done = _joining(world)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert _restarts(world) == []
+
+    def test_a_kubelet_that_the_step_started_registers_by_itself(self, world: World) -> None:
+        world.registered(described())
+        world.kubectl("delete node minion")
+        done = _joining(world, STARTED_HERE)
+        assert done.returncode == 1
+        assert "the node minion is registered" in done.stderr
+        assert _restarts(world) == []
+
+    def test_no_other_answer_than_that_it_is_gone_restarts_a_kubelet(self, world: World) -> None:
+        world.registered(described())
+        world.kubectl("delete node minion")
+        # A kubelet may ask for no other node than its own: whatever there is, the answer is 403.
+        other = world.master.root / layout.kubeconfig("kubelet")[1:]
+        done = _joining(world, kubeconfig=str(other))
+        assert done.returncode == 1
+        assert "orbidden" in done.stderr
+        assert _restarts(world) == []
+
+    def test_drift_is_told_of_a_node_that_is_gone_and_its_own_step_mends_it(
+        self, world: World
+    ) -> None:
+        plan = cluster_plan(world.spec).nodes["minion"]
+        (item,) = [one for one in held(plan) if one.kind is Kind.NODE]
+        assert (item.name, item.mark) == ("minion", layout.kubeconfig("kubelet"))
+        own = replace(item, mark=f"{world.minion.root}{item.mark}")
+        others = replace(item, mark=f"{world.master.root}{item.mark}")
+        world.registered(described())
+        assert _told(world, own) == item.wanted
+        world.kubectl("delete node minion")
+        assert _told(world, own) == "missing"
+        assert _told(world, others) == item.wanted, "who may not ask does not know"
+        assert _told(world, replace(own, mark="/nowhere")) == item.wanted
+        found = [Difference(item=item, observed="missing")]
+        mends = mending(found, held(plan), [step.name for step in plan.steps])
+        assert (mends.steps, mends.restarts, mends.marks) == (("node",), (), ())
+
+
+def _told(world: World, item: Item) -> str:
+    """What an observation says of a Node object."""
+
+    class Here:
+        async def run(self, node: str, script: str, **given: Any) -> Done:
+            del node
+            script = script.replace(" PATH=", f" PATH={world.path}:")
+            done = subprocess.run(
+                ["bash", "-c", script], input=given["input"], capture_output=True, text=True
+            )
+            return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    found = asyncio.run(observed(Here(), "minion", [item], {}))  # type: ignore[arg-type]
+    return found[item.key]
 
 
 def _compact(value: Any) -> str:

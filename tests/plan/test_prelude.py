@@ -20,6 +20,7 @@ from plan.model import (
     Directory,
     File,
     Link,
+    PrivateKey,
     SecretFile,
     Step,
     Unit,
@@ -115,6 +116,58 @@ def test_who_watches_or_reads_sees_whole_files_only(machine: Container) -> None:
         run(machine, step)
         assert reader.read() == "old\n"
         assert appeared() == ["conf", "more", "link"]
+
+
+PAIRS = Step(
+    name="identity",
+    secret_files=tuple(
+        secret
+        for name, owner in (("a", "root:root"), ("b", "daemon:daemon"))
+        for secret in (
+            SecretFile(path=f"/srv/pki/{name}.key", source=PrivateKey(name), owner=owner),
+            SecretFile(path=f"/srv/pki/{name}.crt", source=Certificate(name), mode=0o644),
+        )
+    ),
+    script="identity",
+)
+OF_PAIRS = [file.path.rpartition("/")[2] for file in PAIRS.secret_files]
+
+
+def pairs(version: int) -> str:
+    return render.text(PAIRS, lambda source: f"{source} {version}\n")
+
+
+def test_keys_and_certificates_come_into_their_places_in_a_row(machine: Container) -> None:
+    """Who reads a pair at each connection refuses all while the two do not fit."""
+    assert machine.run(pairs(1)).returncode == 0
+    with machine.watched("/srv", "/srv/pki") as appeared:
+        assert machine.run(pairs(2)).returncode == 0
+        assert appeared() == [".pki.hardway", *OF_PAIRS]
+    assert not machine.path("/srv/.pki.hardway").exists()
+    modes = machine.call("stat", "-c", "%n %a %U:%G", *(one.path for one in PAIRS.secret_files))
+    assert modes.splitlines() == [
+        *("/srv/pki/a.key 600 root:root", "/srv/pki/a.crt 644 root:root"),
+        *("/srv/pki/b.key 600 daemon:daemon", "/srv/pki/b.crt 644 root:root"),
+    ]
+    before = [touched(machine, one.path) for one in PAIRS.secret_files]
+    assert machine.run(pairs(2)).returncode == 0
+    assert [touched(machine, one.path) for one in PAIRS.secret_files] == before
+
+
+def test_no_cut_leaves_a_key_beside_a_certificate_of_another(machine: Container) -> None:
+    assert machine.run(pairs(1)).returncode == 0
+    texts = {1: pairs(1), 2: pairs(2)}
+    commands, now, seen = machine.commands(texts[2]), 2, set()
+    for command in range(1, commands + 1, 2):
+        machine.run(texts[3 - now], command=command)
+        versions = {machine.read(one.path).split()[-1] for one in PAIRS.secret_files}
+        assert len(versions) == 1, f"cut at command {command} of {commands}"
+        now = int(versions.pop())
+        seen.add(now)
+        # Whatever the cut left, the next run clears it away.
+        assert machine.run(texts[now]).returncode == 0
+        assert not machine.path("/srv/.pki.hardway").exists()
+    assert seen == {1, 2}
 
 
 def test_a_directory_is_not_replaced_by_a_file_or_a_link(machine: Container) -> None:
@@ -555,6 +608,8 @@ CHANGES: dict[str, tuple[Callable[[Step], Step], set[str]]] = {
     "a file of none": (lambda step: with_file(step, "other", "other 2\n"), set()),
     "a unit": (lambda step: with_right(step, description="Another"), {"right"}),
     "what a unit needs": (lambda step: with_right(step, needs=("/etc/pair/other",)), {"right"}),
+    "less that a unit needs": (lambda step: with_right(step, needs=()), set()),
+    "a file that it no longer needs": (lambda step: with_file(step, "other", "other 3\n"), set()),
     "a program": (
         lambda step: replace(
             step, links=(step.links[0], replace(step.links[1], target="/srv/sleep"))

@@ -7,8 +7,10 @@ It has no network: packages that the base image does not have are empty ones.
 
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,9 @@ from lab.manifest import artifacts
 from lab.progress import Silence
 from plan import addons, layout, render
 from plan.cluster import cluster_plan, node_plan
+from plan.held import digest
 from plan.layout import STATE
-from plan.model import STORE, NodePlan, Step
+from plan.model import STORE, Kubeconfig, NodePlan, Step
 from spec.cluster import Cluster
 from tests.plan.container import Container, Memory, quiet
 from tests.plan.golden import golden_spec
@@ -323,17 +326,50 @@ def test_the_cluster_gets_its_objects_and_the_machine_keeps_no_key_to_them(
     assert "node-role.kubernetes.io/control-plane=" in labels
 
 
-def test_renewed_certificates_restart_exactly_who_holds_them(machine: Machine) -> None:
+def test_a_renewal_of_all_leaves_restarts_only_who_reads_them_once(machine: Machine) -> None:
     machine.until("add-ons")
-    before, renewed = machine.started(), machine.keys.of(NODE)
-    for certificate in ("scheduler", "etcd-server"):
-        machine.pairs[certificate] = renewed[certificate]
+    before = machine.started()
+    machine.pairs |= machine.keys.of(NODE)
     machine.bring(machine.until("identity"))
     after = machine.started()
-    assert {name for name in before if after[name] != before[name]} == {
-        "kube-scheduler.service",
-        "etcd.service",
-    }
+    assert {name for name in before if after[name] != before[name]} == {"flanneld.service"}
     for name in ("etcd", "control-plane", "node"):
         machine.bring(machine.until(name))
     assert machine.started() == after
+
+
+def of_an_earlier_program(machine: Machine) -> None:
+    """As a program left it that put keys into kubeconfigs and restarted services for every file."""
+    spec, state = machine.spec, machine.container.path(f"{STATE}/running")
+    for component in ("controller-manager", "scheduler"):
+        source = Kubeconfig(layout.KUBECONFIGS[component], layout.local_api_url(spec, NODE))
+        content = machine.keys.content(source, machine.pairs)
+        machine.container.write(layout.kubeconfig(component), content)
+    for unit in (one for one in machine.plan.units if one.name not in LEFT_OUT):
+        stamp = state / unit.name
+        paths = [line.split("  ")[1] for line in stamp.read_text().splitlines()]
+        lines = []
+        for path in dict.fromkeys((*paths, *unit.reads)):
+            place = machine.container.path(path)
+            said = place.readlink() if place.is_symlink() else digest(place.read_text())
+            lines.append(f"{said}  {path}\n")
+        stamp.write_text("".join(lines))
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_a_cluster_of_an_earlier_program_restarts_each_service_once_at_most(
+    machine: Machine, renewed: bool
+) -> None:
+    machine.until("add-ons")
+    of_an_earlier_program(machine)
+    started = [machine.started()]
+    if renewed:
+        machine.pairs |= machine.keys.of(NODE)
+    for name in ("identity", "etcd", "control-plane", "node"):
+        machine.bring(machine.until(name))
+        started.append(machine.started())
+    restarts = Counter(
+        name for one, next_one in pairwise(started) for name in one if one[name] != next_one[name]
+    )
+    once = {"kube-controller-manager.service", "kube-scheduler.service"}
+    assert restarts == Counter(once | ({"flanneld.service"} if renewed else set()))

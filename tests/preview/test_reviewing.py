@@ -7,15 +7,25 @@ from typing import Any
 
 import pytest
 
+from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
+from certs.table import Authority, held_by
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
 from preview.kinds import DOMAIN, VOLUME
 from preview.markdown import markdown
 from preview.registration import is_secret
-from preview.review import FileChange, MachineReview, Review, Severity
-from preview.reviewing import reviewed
+from preview.review import (
+    CertificateChange,
+    FileChange,
+    MachineReview,
+    Review,
+    Severity,
+    StepChange,
+)
+from preview.reviewing import _explained, _paths, reviewed
 from preview.terminal import shown
 from tests.declared import MADE, described, golden
+from tests.plan.golden import golden_plan, golden_spec
 from tests.policy.declared import gone, kept
 from tests.preview.recorded import DEFAULT, changed
 
@@ -247,7 +257,7 @@ def test_members_and_planes_that_are_several_restart_one_at_a_time() -> None:
     assert not worst(found)
 
 
-def test_a_certificate_with_another_name_says_why_and_restarts_who_has_it() -> None:
+def test_a_certificate_with_another_name_says_why_and_who_reads_it_without_a_restart() -> None:
     spec = described("available")
     endpoint = {"kind": "virtual-ip", "address": "192.168.50.6"}
     found = review(spec, {**spec, "endpoint": endpoint})
@@ -258,7 +268,34 @@ def test_a_certificate_with_another_name_says_why_and_restarts_who_has_it() -> N
     identity = next(step for step in control.steps if step.name == "identity")
     assert identity.hidden
     assert not identity.files
-    assert "kube-apiserver.service" in identity.restarts
+    assert identity.restarts == ()
+    assert identity.why == "these change and are read without a restart: apiserver"
+    assert "kube-apiserver.service" not in str(found.disturbances)
+
+
+def test_each_key_that_may_change_is_known_by_its_files() -> None:
+    plan = golden_plan("default").nodes["master"]
+    spec = golden_spec("default")
+    names = [row.name for row in held_by(spec, "master")]
+    told = {
+        path
+        for name in (*Authority, SERVICE_ACCOUNT, ENCRYPTION, *names)
+        for path in _paths(CertificateChange(name=name, holder="m", verb=Verb.UPDATE, why=""))
+    }
+    assert told == {one.path for one in plan.secret_files}
+
+
+def test_a_certificate_that_is_read_once_restarts_who_reads_it() -> None:
+    """Where etcd is flannel's store, flanneld has its certificate for as long as it runs."""
+    changes = [
+        CertificateChange(name=name, holder="m", verb=Verb.UPDATE, why="renew: soon over")
+        for name in ("flannel", "apiserver", "etcd-server")
+    ]
+    step = StepChange(resource="m-identity", name="identity", verb=Verb.UPDATE, hidden=True)
+    needs = {unit.name: unit.needs for unit in golden_plan("default").nodes["master"].units}
+    assert _explained(step, changes, needs).why == (
+        "these change: flannel; these change and are read without a restart: apiserver, etcd-server"
+    )
 
 
 # -- what must never be in it ----------------------------------------------------------------------
