@@ -6,7 +6,7 @@ from certs.table import PEER
 from plan import flannel, layout, tls, turn
 from plan.artifact import artifacts
 from plan.flags import files_named
-from plan.model import Directory, Step, Turn, Unit
+from plan.model import Directory, Membership, Step, Turn, Unit
 from spec.cluster import Cluster
 
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
@@ -34,6 +34,14 @@ OPERATOR = (
 PATIENT = {"heartbeat-interval": "500", "election-timeout": "5000"}
 """Of several members, in milliseconds. etcd's own values are 100 and 1000; emulated machines do not
 keep up with them. A lone member is late for nobody, and waits its time-out at every start."""
+STARTS = (
+    f"AssertPathExistsGlob=|{layout.ETCD_DATA}/member/wal/*.wal",
+    f"AssertPathExists=|!{layout.ETCD_ANSWERED}",
+    f"AssertPathExists=|{layout.ETCD_JOINS}",
+)
+"""A member starts with its data, before it has ever answered, or when it joins. Without its log
+etcd begins anew under its old identity (``wal.Exist`` in etcd's server): where no other member
+answers that is not refused, and what it had confirmed can be gone."""
 QUOTA = 2 * 1024**3
 """Bytes of the database, after which it can only be read: the smallest disk has room for them."""
 
@@ -48,6 +56,7 @@ def step(spec: Cluster, node: str) -> Step:
         directories=(Directory(path=layout.ETCD_DATA, mode=0o700, owner=f"{USER}:{USER}"),),
         links=tuple(program.command for program in programs),
         units=(unit(spec, node),),
+        membership=membership(spec, node),
         turns=turns(spec, node),
         script="etcd",
         settings={
@@ -58,6 +67,22 @@ def step(spec: Cluster, node: str) -> Step:
             "members": " ".join(spec.etcd_members),
             **_flannel(spec),
         },
+    )
+
+
+def membership(spec: Cluster, node: str) -> Membership:
+    """What tells a member that never ran from one that has lost its data."""
+    (etcdctl,) = artifacts(spec, ("etcdctl",))
+    return Membership(
+        unit=UNIT,
+        name=node,
+        peer=_peer(spec, node),
+        data=layout.ETCD_DATA,
+        marker=layout.ETCD_ANSWERED,
+        once=layout.ETCD_JOINS,
+        program=etcdctl.store_path,
+        trust=OPERATOR,
+        others=tuple(layout.etcd_url(spec, one) for one in spec.etcd_members if one != node),
     )
 
 
@@ -84,6 +109,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         program=artifacts(spec, ("etcd",))[0].command.path,
         flags=flags,
         needs=files_named(flags),
+        asserts=STARTS,
+        once=layout.ETCD_JOINS,
         service={
             "User": USER,
             "Group": USER,
@@ -111,6 +138,7 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         "initial-advertise-peer-urls": _peer(spec, node),
         "initial-cluster": ",".join(f"{one}={_peer(spec, one)}" for one in spec.etcd_members),
         # For a cluster that is made now; a member that has its data does not look at it again.
+        # A member that joins a running cluster reads that in ``layout.ETCD_JOINS``, at one start.
         "initial-cluster-state": "new",
         "initial-cluster-token": spec.name,
         "listen-metrics-urls": f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}",

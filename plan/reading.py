@@ -14,7 +14,7 @@ FLAGS = frozenset({"alone", "unpacked", "settle"})
 """Words without anything after them."""
 WORDS = FLAGS | {
     *("packages", "user", "artifact", "archived", "directory", "file", "link", "masked", "unit"),
-    *("not_newer", "lock_at", "shared"),
+    *("not_newer", "member", "lock_at", "shared"),
 }
 
 

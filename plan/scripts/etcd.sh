@@ -7,8 +7,18 @@ unlocked
 export ETCDCTL_ENDPOINTS=${endpoint:?}
 export ETCDCTL_CACERT=${authority:?} ETCDCTL_CERT=${certificate:?} ETCDCTL_KEY=${private_key:?}
 
-await 900 "etcd's members ${members:?} answer together" etcd.service \
-    etcdctl endpoint health --command-timeout=5s
+# together: the member answers with a quorum behind it; if it only learns still, it is promoted
+together() {
+    local said
+    said=$(etcdctl endpoint health --command-timeout=5s 2>&1) && return
+    echo "$said"
+    [[ $said != *learner* ]] || promoted
+    return 1
+}
+
+await 900 "etcd's members ${members:?} answer together" etcd.service together
+answered_once
+rm -f "$member_once"
 
 # written KEY VALUE: the key has this value
 written() {
