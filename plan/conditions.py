@@ -112,7 +112,7 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
     yield Condition(
         name="clocks",
         waits_for="the machines' clocks go as this computer's does",
-        check=Clocks(machines=tuple(spec.machines)),
+        check=Clocks(machines=tuple(sorted(spec.machines))),
         deadline=120,
     )
     yield Condition(
