@@ -26,6 +26,16 @@ class Members:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Space:
+    """No member of etcd has an alarm or has used more than this share of its quota."""
+
+    kind: Literal["space"] = "space"
+    members: Mapping[str, str]
+    """Name to client URL."""
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiServers:
     """Each API server is ready (``/readyz``) and of this version (``/version``)."""
 
@@ -86,7 +96,9 @@ class ServiceAnswers:
     port: int
 
 
-Check = Clocks | Members | ApiServers | Nodes | Pods | NameResolves | PodsReach | ServiceAnswers
+Check = (
+    Clocks | Members | Space | ApiServers | Nodes | Pods | NameResolves | PodsReach | ServiceAnswers
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +111,10 @@ class Condition:
     check: Check
     deadline: int
     """Seconds, for an emulated machine, from when the condition before it was true."""
+
+
+FULL = 80
+"""Per cent of etcd's quota at which somebody should look: at all of it nothing can be written."""
 
 
 def conditions(spec: Cluster) -> tuple[Condition, ...]:
@@ -115,11 +131,19 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
         check=Clocks(machines=tuple(sorted(spec.machines))),
         deadline=120,
     )
+    members = dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))
     yield Condition(
         name="members",
         waits_for="etcd has exactly the members of the spec and all are healthy",
-        check=Members(members=dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))),
+        check=Members(members=members),
         deadline=600,
+    )
+    # It does not come true by itself: the limit is for members that are slow to say it.
+    yield Condition(
+        name="space",
+        waits_for=f"etcd has no alarm, and each member used at most {FULL} % of its quota",
+        check=Space(members=members, percent=FULL),
+        deadline=120,
     )
     yield Condition(
         name="api",

@@ -172,6 +172,9 @@ _STORAGE = {
     # The API server compacts every five minutes; this is for when none of them runs.
     "auto-compaction-mode": "periodic",
     "auto-compaction-retention": "8h",
+    # What was compacted is used again, but the file does not shrink. A member puts that right when
+    # it starts, one at a time, if that frees so much; ./hardway etcd-space does it at once.
+    "bootstrap-defrag-threshold-megabytes": "100",
     "feature-gates": "InitialCorruptCheck=true",
     # Keeps the revisions of silent watches from being compacted away. An API server that must know
     # how far a watch is asks by itself (KEP-2340); five seconds for its 67 watches were three

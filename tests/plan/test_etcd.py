@@ -17,10 +17,10 @@ import pytest
 from certs.table import Authority, Use, certificates
 from plan import etcd, flannel
 from plan.model import Unit
-from tests.certs.clusters import APART
+from tests.certs.clusters import APART, SINGLE
 from tests.engine.stack import eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
-from tests.plan.running import LocalCluster, LocalMachine, programs, run
+from tests.plan.running import LocalCluster, LocalMachine, programs, run, stored_program
 
 CUTS = (1, 3, 6, 9, 12, 14)
 MEMBERS = ("e1", "e2", "e3")
@@ -342,3 +342,69 @@ def test_users_are_there_where_flannels_certificate_is_etcds(name: str) -> None:
     for node in spec.etcd_members:
         settings = golden_plan(name).nodes[node].step("etcd").settings
         assert bool(settings["users"]) is (Authority.ETCD in issuers)
+
+
+# -- what etcd keeps -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> LocalMachine:
+    machine = LocalMachine(LocalCluster(SINGLE, tmp_path), "master")
+    machine.furnish(etcd.step(SINGLE, "master"))
+    return machine
+
+
+def _alone(
+    machine: LocalMachine, line: str, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    cert, key = machine.certificate("etcd-healthcheck-client")
+    trust = [f"--cacert={machine.root}/etc/etcd/pki/ca.crt", f"--cert={cert}", f"--key={key}"]
+    place = f"--endpoints=127.0.0.1:{machine.cluster.ports['master', 2379]}"
+    words = [str(stored_program("etcdctl", SINGLE.versions)), place, *trust, *shlex.split(line)]
+    return subprocess.run(words, capture_output=True, text=True, input=given)
+
+
+def _revision(machine: LocalMachine) -> int:
+    (row,) = json.loads(_alone(machine, "endpoint status -w json").stdout)
+    return int(row["Status"]["header"]["revision"])
+
+
+def test_etcd_compacts_by_itself_also_beside_an_api_server_that_does(alone: LocalMachine) -> None:
+    """The plan's eight hours are two seconds here, and the API server's five minutes still less."""
+    unit = etcd.unit(SINGLE, "master")
+    assert unit.flags["auto-compaction-mode"] == "periodic"
+    quick = {"auto-compaction-retention": "2s"}
+
+    def compacted(revision: int) -> bool:
+        return "has been compacted" in _alone(alone, f"get key --rev={revision}").stderr
+
+    with alone.running(replace(unit, flags={**unit.flags, **quick})):
+        eventually("it answers", lambda: _alone(alone, "endpoint health").returncode == 0)
+        end = time.monotonic() + 6
+        while time.monotonic() < end:
+            assert _alone(alone, "put key value").returncode == 0
+            assert _alone(alone, f"compact {_revision(alone)}").returncode == 0
+        # The API server is gone.
+        assert _alone(alone, "put key one").returncode == 0
+        first = _revision(alone)
+        assert _alone(alone, "put key two").returncode == 0
+        assert not compacted(first)
+        eventually("etcd compacts what nobody else does", lambda: compacted(first))
+        assert _alone(alone, "get --print-value-only key").stdout == "two\n"
+
+
+def test_a_member_gives_room_back_when_it_starts(alone: LocalMachine) -> None:
+    unit = etcd.unit(SINGLE, "master")
+    threshold = int(unit.flags["bootstrap-defrag-threshold-megabytes"])
+    file = alone.root / "var/lib/etcd/member/snap/db"
+    with alone.running(unit):
+        eventually("it answers", lambda: _alone(alone, "endpoint health").returncode == 0)
+        for _ in range(threshold + 10):
+            assert _alone(alone, "put key", "x" * 2**20).returncode == 0
+        done = _alone(alone, f"compact --physical {_revision(alone)}")
+        assert done.returncode == 0, done.stderr
+    assert file.stat().st_size > threshold * 2**20
+    with alone.running(unit):
+        eventually("it answers", lambda: _alone(alone, "endpoint health").returncode == 0)
+        assert file.stat().st_size < threshold * 2**20 / 2
+        assert len(_alone(alone, "get --print-value-only key").stdout) == 2**20 + 1
