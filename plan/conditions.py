@@ -96,8 +96,25 @@ class ServiceAnswers:
     port: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What steps started on these machines runs, and none of it is started again and again."""
+
+    kind: Literal["services"] = "services"
+    machines: tuple[str, ...]
+
+
 Check = (
-    Clocks | Members | Space | ApiServers | Nodes | Pods | NameResolves | PodsReach | ServiceAnswers
+    Clocks
+    | Members
+    | Space
+    | ApiServers
+    | Nodes
+    | Pods
+    | NameResolves
+    | PodsReach
+    | ServiceAnswers
+    | Services
 )
 
 
@@ -119,7 +136,17 @@ FULL = 80
 
 def conditions(spec: Cluster) -> tuple[Condition, ...]:
     """What makes this cluster ready, in order; each needs those before it."""
-    return (*_of_machines(spec), *(_of_pods(spec) if spec.addons.coredns else ()))
+    return (*_of_machines(spec), *(_of_pods(spec) if spec.addons.coredns else ()), _services(spec))
+
+
+def _services(spec: Cluster) -> Condition:
+    """Last, since some are started again until others answer."""
+    return Condition(
+        name="services",
+        waits_for="every service runs, and none is started again and again",
+        check=Services(machines=tuple(sorted(spec.machines))),
+        deadline=300,
+    )
 
 
 def _of_machines(spec: Cluster) -> Iterator[Condition]:

@@ -37,6 +37,7 @@ AS_VERIFIED = "as verified"
 """Stands for the content of a program whose archive is known and not the program itself."""
 
 RUNS = "runs"
+RESTARTS = "is started again and again"
 UNREAD = "with a unit file that systemd has not read"
 """Ways of a service, which are told with commas between."""
 

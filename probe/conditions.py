@@ -17,9 +17,10 @@ from plan.conditions import (
     Pods,
     PodsReach,
     ServiceAnswers,
+    Services,
     Space,
 )
-from probe import clocks, pods, space
+from probe import clocks, pods, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -95,6 +96,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await pods.reach_service(through.machines, through.api, check)
         case NameResolves():
             await pods.resolve(through.machines, through.api, check)
+        case Services():
+            await services.demand_services(check, through.machines)
         case _:
             assert_never(check)
 
