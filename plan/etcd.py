@@ -140,10 +140,19 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         # For a cluster that is made now; a member that has its data does not look at it again.
         # A member that joins a running cluster reads that in ``layout.ETCD_JOINS``, at one start.
         "initial-cluster-state": "new",
-        "initial-cluster-token": spec.name,
+        "initial-cluster-token": token(spec),
         "listen-metrics-urls": f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}",
         **(PATIENT if len(spec.etcd_members) > 1 else {}),
     }
+
+
+def token(spec: Cluster) -> str:
+    """What the IDs of cluster and members are made of: members of another one are refused.
+
+    Data keep the IDs that they were made with, so a living cluster's do not follow the flag.
+    """
+    generation = spec.etcd.generation
+    return spec.name if generation == 1 else f"{spec.name}-{generation}"
 
 
 def _peer(spec: Cluster, node: str) -> str:

@@ -10,7 +10,7 @@ from spec.downloads import Architecture
 from spec.hypervisor import Existing, Hypervisor, Libvirt
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
-from spec.part import Address, Expected, Part, Text, Truth
+from spec.part import Address, Expected, Part, Text, Truth, Whole
 from spec.versions import Versions, catalogue, versions_for
 
 Sha256 = Annotated[
@@ -31,6 +31,13 @@ class Addons(Part):
     coredns: Truth = True
     name_servers: tuple[Address, ...] = ()
     """To whom CoreDNS passes on names outside the cluster; empty, it answers none of them."""
+
+
+class Etcd(Part):
+    """What the cluster keeps everything in."""
+
+    generation: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
+    """Whose data members hold: one more after each restore, which lets no earlier member in."""
 
 
 class BaseImage(Part):
@@ -88,6 +95,7 @@ class Description(Part):
     endpoint: Endpoint | None = None
     """Where the API answers; left out, at the only control plane's address."""
     runtime: Literal["containerd", "docker"] = "containerd"
+    etcd: Etcd = Etcd()
     flannel: Flannel = Flannel()
     proxy_mode: Literal["nftables", "iptables"] = "nftables"
     """Of kube-proxy."""
