@@ -193,7 +193,7 @@ _STORAGE = {
 
 
 def _flannel(spec: Cluster) -> dict[str, str]:
-    """What flannel finds in etcd, and users so that its certificate opens nothing else.
+    """What flannel finds in etcd, and users so that its certificate opens no other keys.
 
     Where it keeps nothing there, all clients are API servers or members, and there are no users.
     """

@@ -238,10 +238,87 @@ def test_flannel_keeps_a_subnet_by_a_lease_and_watches_the_others(ready: World) 
         "snapshot save /dev/null",
     ],
 )
-def test_flannels_certificate_opens_nothing_else(ready: World, line: str) -> None:
+def test_flannels_certificate_opens_no_other_keys(ready: World, line: str) -> None:
     done = ready.ctl(FLANNEL, line)
     assert done.returncode != 0, done.stdout
     assert "permission denied" in done.stderr
+
+
+ANYBODY = {
+    "flannel, which has a role": FLANNEL,
+    "a certificate of the authority without a user": ("e1", "etcd-peer"),
+}
+anybody = pytest.mark.parametrize("who", ANYBODY.values(), ids=ANYBODY)
+
+
+@anybody
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("endpoint health", "endpoint status", "version", "auth status"),
+        *("member list", "alarm list", "alarm disarm", "lease grant 60"),
+    ],
+)
+def test_what_etcd_opens_to_any_certificate_of_its_authority(
+    ready: World, who: tuple[str, str], line: str
+) -> None:
+    """Of etcd 3.7.1; the architecture document names these."""
+    done = ready.ctl(who, line)
+    assert done.returncode == 0, done.stderr
+
+
+@anybody
+def test_any_certificate_of_the_authority_opens_leases_without_others_keys(
+    ready: World, who: tuple[str, str]
+) -> None:
+    for key, opened in ((None, True), ("/registry/leased", False)):
+        found = re.search(r"lease (\w+) granted", ready.ctl(OPERATOR, "lease grant 600").stdout)
+        assert found
+        if key:
+            assert ready.ctl(OPERATOR, f"put --lease={found[1]} {key} value").returncode == 0
+        assert ready.ctl(who, f"lease timetolive {found[1]}").returncode == 0
+        for line in (
+            "lease list",
+            f"lease timetolive --keys {found[1]}",
+            f"lease keep-alive --once {found[1]}",
+            f"lease revoke {found[1]}",
+        ):
+            done = ready.ctl(who, line)
+            assert (done.returncode == 0) is opened, (line, done.stderr)
+            assert opened or "permission denied" in done.stderr
+        ready.ctl(OPERATOR, f"lease revoke {found[1]}")
+
+
+@anybody
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("get /registry/x", "put /registry/x stolen", "compact 1", "lock x true"),
+        *("endpoint hashkv", "defrag", "snapshot save /dev/null", "move-leader {member}"),
+        *("member add thief --peer-urls=https://127.0.0.1:1", "member remove {member}"),
+        *("member promote {member}", "member update {member} --peer-urls=https://127.0.0.1:1"),
+        *("downgrade validate 3.6", "downgrade enable 3.6", "downgrade cancel"),
+        *("user list", "role list", "user get root", "role get root", "auth disable"),
+    ],
+)
+def test_what_etcd_opens_to_its_own_users_alone(
+    ready: World, who: tuple[str, str], line: str
+) -> None:
+    every = ",".join(f"127.0.0.1:{ready.cluster.ports[name, 2379]}" for name in MEMBERS)
+    member = ready.ctl(OPERATOR, "member list").stdout.partition(",")[0]
+    if "move-leader" in line:
+        # The leader itself is asked, and another member is to be it.
+        (row,) = json.loads(ready.ctl(OPERATOR, "endpoint status -w json").stdout)
+        listed = ready.ctl(OPERATOR, "member list -w json").stdout
+        (member, *_) = (
+            f"{one['ID']:x}"
+            for one in json.loads(listed)["members"]
+            if one["ID"] != row["Status"]["leader"]
+        )
+        line += f" --endpoints={every}"
+    done = ready.ctl(who, line.format(member=member))
+    assert done.returncode != 0, done.stdout
+    assert re.search("permission denied|user name not found", done.stderr), done.stderr
 
 
 def test_a_transaction_cannot_reach_around_flannels_prefix(ready: World) -> None:
