@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # the prelude stands before this text
 # The member answers with a quorum behind it; then, from any member and from all at once, flannel's
 # network and the users are there.
 
@@ -21,10 +22,10 @@ together() {
     return 1
 }
 
-rm -f "$state/.alarm"
+[ ! -e "$state/.alarm" ] || rm -f "$state/.alarm"
 await 900 "etcd's members ${members:?} answer together" etcd.service together
 answered_once
-rm -f "$member_once"
+[ ! -e "${member_once:?}" ] || rm -f "$member_once"
 if [ -e "$state/.alarm" ]; then
     read -r alarm <"$state/.alarm"
     [[ $alarm != *NOSPACE* ]] || problem "etcd has the alarm NOSPACE: a member's database is at its \

@@ -11,7 +11,7 @@ member() {
     member_trust=("${@:7:4}")
     member_others=("${@:11}")
     if has_log "$data"; then
-        rm -f "$member_once"
+        [ ! -e "$member_once" ] || rm -f "$member_once"
         return
     fi
     local lost="etcd's data is gone from $name ($data/member/wal has no log), and this member has \
