@@ -1,6 +1,6 @@
 # The short ways in. Everything they need is set up by ./hardway itself.
 
-.PHONY: up down preview test test-all test-topologies golden picture bench
+.PHONY: up down preview test test-all test-topologies golden docs picture bench
 
 up:
 	./hardway up
@@ -26,6 +26,10 @@ test-topologies:
 # Rewrite the golden clusters, to be reviewed as a diff.
 golden:
 	./hardway test tests/plan/test_golden.py --golden
+
+# Rewrite the tables of docs/configuration.md from the models of a spec.
+docs:
+	./hardway test tests/spec/test_reference.py -k tables_are --golden
 
 # Draw the default stack anew, for the README.
 picture:

@@ -178,7 +178,9 @@ async def _mended(
 def _demand(done: "Done", sentence: str, *, hidden: bool = False) -> None:
     """Raises Drifted where a command failed."""
     if done.status != 0:
-        why = "what it said is not told, since it has keys" if hidden else done.said
+        why = render.failure(done.stderr) or done.said
+        if hidden:
+            why = "what it said is not told, since it has keys"
         raise Drifted(f"{sentence} ({why}); ./hardway diagnose collects the rest")
 
 

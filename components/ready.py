@@ -1,7 +1,7 @@
 """The cluster is ready when it answers, and not before."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -18,7 +18,7 @@ CONDITIONS = TypeAdapter(tuple[Condition, ...])
 
 
 class NotReady(Exception):
-    """Some conditions did not become true, a line for each."""
+    """The condition that was waited for in vain, in one line, and below it what else is not so."""
 
 
 class ReadyProvider(Checked):
@@ -50,17 +50,23 @@ def _wait(props: Mapping[str, Any]) -> None:
         outcomes = run_watch(conditions, access, limit=None, say=_say)
     except ApiError as error:
         raise NotReady(str(error)) from error
-    if failed := [outcome for outcome in outcomes if not outcome.holds]:
-        raise NotReady(_told(failed))
+    if failed := [pair for pair in zip(conditions, outcomes, strict=True) if not pair[1].holds]:
+        raise NotReady("\n".join(_told(*failed)))
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _told(failed: "Sequence[Outcome]") -> str:
-    lines = [f"{one.name}: {one.error}" for one in failed]
-    return "the cluster is not ready:\n" + "\n".join(lines)
+def _told(
+    first: "tuple[Condition, Outcome]", *others: "tuple[Condition, Outcome]"
+) -> Iterator[str]:
+    condition, outcome = first
+    yield f"not yet after {outcome.seconds:.0f} s: {condition.waits_for} ({outcome.error})"
+    if others:
+        yield "of what comes after it:"
+    for _, one in others:
+        yield f"{one.name}: {one.error}"
 
 
 class Ready(dynamic.Resource, module="hardway", name="Ready"):

@@ -1,12 +1,13 @@
 """What the cluster is described as, kept so that a change that it cannot take is refused."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pulumi
 from pulumi import dynamic
 
 from certs.tracked import Checked
-from hypervisors.growth import grow
+from hypervisors.growth import grow, refuse_taken
 from hypervisors.port import domain_name
 from plan.leaving import left_behind
 from spec.change import grown_disks, refused_changes
@@ -18,7 +19,8 @@ from spec.kept import kept, read
 class SpecificationProvider(Checked):
     """Refuses a change when the engine checks it, which it does in a preview as well.
 
-    It comes before all machines, so it also grows their disks: nothing else of a machine has to.
+    It comes before all machines, so it also grows their disks, since nothing else of a machine has
+    to, and sees that the disks of new machines are not there yet.
     """
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
@@ -31,12 +33,25 @@ class SpecificationProvider(Checked):
         # same, for the next check.
         return dynamic.DiffResult(changes=olds.get("spec") != news["spec"])
 
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        if new := read(props):
+            _refuse_taken(new, new.machines)
+        return super().create(props)
+
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
-        new = read(news)
+        old, new = read(olds), read(news)
+        if old and new:
+            _refuse_taken(new, new.machines.keys() - old.machines.keys())
         if new and isinstance(new.hypervisor, Libvirt):
-            sizes = grown_disks(read(olds), new)
+            sizes = grown_disks(old, new)
             grow(new.hypervisor, {domain_name(new.name, one): sizes[one] for one in sizes})
         return super().update(id_, olds, news)
+
+
+def _refuse_taken(spec: Cluster, machines: Iterable[str]) -> None:
+    """Raise DiskError where one of these machines, which are to be made, has a disk already."""
+    if isinstance(spec.hypervisor, Libvirt):
+        refuse_taken(spec.hypervisor, [domain_name(spec.name, name) for name in machines])
 
 
 def _refused(old: Cluster | None, new: Cluster | None) -> tuple[str, ...]:

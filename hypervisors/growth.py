@@ -1,11 +1,12 @@
 """Disks that grow where they are, under machines that run: nothing on them is lost.
 
 The provider makes a volume anew for another size, so its size is settled when it is made
-(``libvirt.py``), and this asks libvirt itself, by virsh.
+(``libvirt.py``), and this asks libvirt itself, by virsh. The provider also takes a volume that has
+the right name for its own, and deletes it with the stack: so names are looked up first.
 """
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hypervisors.virsh import ask
 from spec.hypervisor import Libvirt
@@ -17,8 +18,8 @@ PATIENCE = 120
 GONE = "Storage volume not found"
 
 
-class NotGrown(Exception):
-    """A disk that is not as large as it should be, in one sentence with the next step."""
+class DiskError(Exception):
+    """Why a disk cannot become what it should be, in one sentence with the next step."""
 
 
 def volume(domain: str) -> str:
@@ -26,11 +27,30 @@ def volume(domain: str) -> str:
     return f"{domain}.qcow2"
 
 
+def refuse_taken(where: Libvirt, domains: Iterable[str]) -> None:
+    """Raise DiskError where one of these domains, which are still to be made, has a disk already.
+
+    It is another stack's, or was left behind. Without virsh nobody looks.
+    """
+    for domain in domains:
+        name = volume(domain)
+        try:
+            done = ask(where.uri, "vol-info", "--pool", where.pool, name, timeout=PATIENCE)
+        except FileNotFoundError:
+            return
+        if done is not None and done.returncode == 0:
+            raise DiskError(
+                f"the disk {name} is in the pool {where.pool} already and is none of this stack's, "
+                "which would take it and delete it in the end; give the cluster another name, or "
+                f"remove that disk (virsh -c '{where.uri}' vol-delete --pool {where.pool} {name})"
+            )
+
+
 def grow(where: Libvirt, sizes: Mapping[str, int]) -> None:
     """Make the disks of these domains as large as this, in GiB, whether they run or not.
 
     A disk that is large enough is left alone, so a second time does nothing; one that is not there
-    is left to whoever makes it. Raises NotGrown.
+    is left to whoever makes it. Raises DiskError.
     """
     for domain, size in sizes.items():
         name = volume(domain)
@@ -53,7 +73,7 @@ def _capacity(where: Libvirt, name: str) -> int | None:
         key, _, value = line.partition(":")
         if key == "Capacity":
             return int(value.split()[0])
-    raise NotGrown(f"virsh does not say how large the disk {name} is; look at virsh vol-info")
+    raise DiskError(f"virsh does not say how large the disk {name} is; look at virsh vol-info")
 
 
 def _said(where: Libvirt, *words: str) -> str:
@@ -63,7 +83,7 @@ def _said(where: Libvirt, *words: str) -> str:
 def _text(done: subprocess.CompletedProcess[str], words: Sequence[str]) -> str:
     if done.returncode != 0:
         said = " ".join(done.stderr.replace("error:", "").split())
-        raise NotGrown(
+        raise DiskError(
             f"virsh {' '.join(words)} failed ({said}); mend that and run the update again"
         )
     return done.stdout
@@ -73,12 +93,12 @@ def _done(where: Libvirt, *words: str) -> subprocess.CompletedProcess[str]:
     try:
         done = ask(where.uri, *words, timeout=PATIENCE)
     except FileNotFoundError as error:
-        raise NotGrown(
+        raise DiskError(
             "a disk grows by the program virsh, which is missing; install libvirt-clients and run "
             "the update again"
         ) from error
     if done is None:
-        raise NotGrown(
+        raise DiskError(
             f"libvirt at {where.uri} gives no answer within {PATIENCE} s; see that it runs and run "
             "the update again"
         )

@@ -15,6 +15,9 @@ DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
 """Part of every machine that was ever made with it, and fixed there (``replacement.py``): one more
 letter in it, and the next update makes all machines of all clusters anew."""
 
+NETWORK = (Path(__file__).parent / "network.xslt").read_text()
+"""What the provider does not say of a network; part of new networks only."""
+
 
 class LibvirtHypervisor:
     """Networks and machines of one libvirt connection."""
@@ -30,7 +33,7 @@ class LibvirtHypervisor:
     def network(
         self, name: str, addresses: IPv4Network, parent: pulumi.Resource
     ) -> pulumi.Output[str]:
-        """Make a NAT network without DHCP: every machine's address is static."""
+        """Make a NAT network without DHCP and name server: machines' addresses are static."""
         network = libvirt.Network(
             "network",
             name=name,
@@ -39,8 +42,13 @@ class LibvirtHypervisor:
             autostart=True,
             dhcp=libvirt.NetworkDhcpArgs(enabled=False),
             dns=libvirt.NetworkDnsArgs(enabled=False),
+            xml=libvirt.NetworkXmlArgs(xslt=NETWORK),
             opts=pulumi.ResourceOptions(
-                parent=parent, provider=self._provider, delete_before_replace=True
+                parent=parent,
+                provider=self._provider,
+                delete_before_replace=True,
+                # Of a network that is there it would make another network, and all machines anew.
+                ignore_changes=["xml"],
             ),
         )
         return network.id.apply(str)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lab import gobuild, libvirt, mirror, packages, toolchain
+from lab import endpoint, gobuild, libvirt, mirror, packages, toolchain
 from lab.cache import Cache
 from lab.host import packages_for_machines
 from lab.paths import LabPaths
@@ -69,6 +69,7 @@ def findings(paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster]) -> I
     except Problem as problem:
         yield Finding("libvirt", Verdict.PROBLEM, problem.what, problem.remedy)
     yield _guarded("network", lambda: _network(cluster, found))
+    yield _guarded("endpoint", lambda: _endpoint(cluster, found))
     yield _guarded("mirror port", lambda: _mirror(paths, found))
 
 
@@ -208,6 +209,11 @@ def _network(cluster: Callable[[], Cluster], found: libvirt.Libvirt | None) -> F
     if found is not None:
         libvirt.check_network(value.networks.machines, value.name, found)
     return Finding("network", Verdict.GOOD, f"{value.networks.machines} is free")
+
+
+def _endpoint(cluster: Callable[[], Cluster], found: libvirt.Libvirt | None) -> Finding:
+    seen = endpoint.demand_known(cluster(), libvirt.enter(found) if found else ())
+    return Finding("endpoint", Verdict.GOOD, seen)
 
 
 def _mirror(paths: LabPaths, found: libvirt.Libvirt | None) -> Finding:

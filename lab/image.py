@@ -26,6 +26,7 @@ from lab.cache import Cache, Receipt, digest_of, sha256_of
 from lab.download import fetch
 from lab.gobuild import architecture
 from lab.libvirt import Libvirt, virsh
+from lab.paths import PROJECT
 from lab.problem import Problem, full_disk_told
 from lab.process import run
 from lab.progress import Progress, Task
@@ -66,6 +67,7 @@ ENABLED = {
     "multi-user.target": ("systemd-networkd.service",),
     "sockets.target": ("systemd-networkd.socket",),
     "network-online.target": ("systemd-networkd-wait-online.service",),
+    "timers.target": ("catch-up-clock.timer",),
 }
 
 MASKED_UNITS = (
@@ -497,6 +499,8 @@ def official_image(
 ) -> BaseImage:
     """A distribution's cloud image, from a URL or a file, once its digest is right.
 
+    A path that is not absolute begins at the checkout, as the stack's file does that names it.
+
     Raises a Problem where the bytes are others than the digest says.
     """
     if not (sha256 or sha512):
@@ -521,10 +525,13 @@ def _take(source: str, target: Path, sha256: str | None, sha512: str | None, tas
         fetch(source, target, sha256=sha256, sha512=sha512, task=task)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    place = PROJECT / source
     try:
-        shutil.copyfile(source, target)
+        shutil.copyfile(place, target)
     except FileNotFoundError as error:
-        raise Problem(f"there is no image {source}", "give the path of the file") from error
+        raise Problem(f"there is no image {place}", "give the path of the file") from error
+    except IsADirectoryError as error:
+        raise Problem(f"{place} is a directory", "give the path of an image file in it") from error
     with target.open("rb") as stream:
         found = {"sha256": file_digest(stream, "sha256").hexdigest()}
         stream.seek(0)

@@ -24,6 +24,8 @@ mount -n --bind "$run/libvirt" "$state/run/libvirt"
 mount -n --move "$state/run" /run
 
 mount -n --bind "$state/etc" /etc/libvirt
+# Debian's package has this folder: libvirt notes networks in it and makes it for dnsmasq only.
+mkdir -p "$state/lib/dnsmasq"
 mount -n --bind "$state/lib" /var/lib/libvirt
 mount -n --bind "$state/cache" /var/cache/libvirt
 mount -n --bind "$state/log" /var/log/libvirt

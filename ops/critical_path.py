@@ -15,9 +15,18 @@ and waits for none by name."""
 class Span:
     """A resource that was created, changed or deleted, in seconds since the update began."""
 
-    name: str
+    urn: str
     start: float
     end: float
+
+    @property
+    def name(self) -> str:
+        return self.urn.rpartition("::")[2]
+
+    @property
+    def kind(self) -> str:
+        """The type token: a machine may be called as any other resource is."""
+        return self.urn.rpartition("::")[0].rpartition("$")[2].rpartition("::")[2]
 
     @property
     def seconds(self) -> float:
@@ -47,7 +56,7 @@ def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, S
             started[before["urn"]] = at - first
         if after and after["urn"] in started:
             urn = after["urn"]
-            found[urn] = Span(urn.rpartition("::")[2], started[urn], at - first)
+            found[urn] = Span(urn, started[urn], at - first)
     return found
 
 
@@ -62,12 +71,6 @@ def critical_path(
         before = [one for one in dependencies.get(urn, ()) if one in found]
         urn = max(before, key=lambda one: found[one].end, default=None)
     return tuple(path)
-
-
-def failures(events: Iterable[Mapping[str, Any]]) -> str:
-    """What failed, the earliest first, after how long by this host's clock; empty for nothing."""
-    found = sorted(spans(events, FAILED).values(), key=lambda span: span.end)
-    return ", ".join(f"{span.name} failed after {span.seconds:.0f} s" for span in found)
 
 
 def read_events(log: Path) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from lab.problem import Problem
 from ops import expiry
 from ops.display import option_of, stdout, unapplied_line
 from ops.exit_codes import ExitCode
-from ops.reach import AUTHORITIES, KEYS, kept_in, reach, resources, revealed
+from ops.reach import AUTHORITIES, kept_by_cluster, kept_by_machines, reach, resources, revealed
 from ops.stacks import StackOption
 from plan.cluster import cluster_plan
 from plan.contents import Unreadable, unpacked
@@ -113,12 +113,12 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
 
     Of a machine without keys no secret file is compared with success, since it was not made yet.
     """
-    authorities = kept_in(state, kinds.AUTHORITIES).get(AUTHORITIES)
-    kept = kept_in(state, kinds.CERTIFICATES)
+    authorities = kept_by_cluster(state).get(AUTHORITIES)
+    kept = kept_by_machines(state)
     plan, every = cluster_plan(spec), {}
     for node in nodes:
         whole = compared(spec, plan, node)
-        keys = kept.get(f"{node}{KEYS}")
+        keys = kept.get(node)
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")
         if keys and authorities:
             digests = secret_digests(whole, kept_material(spec.name, authorities, keys))

@@ -2,7 +2,7 @@
 
 An event log (``--event-log``) also has what plugins print for themselves: the libvirt provider's
 debug lines are whole user data, with a machine's private key. So the engine writes into a pipe, and
-only names, operations and times ever reach a file.
+only names, operations, times and of each failure one sentence ever reach a file.
 """
 
 import json
@@ -14,8 +14,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ops.redaction import Redaction
+from plan import render
+
 KEPT = ("resourcePreEvent", "resOutputsEvent", "resOpFailedEvent")
 FIELDS = ("urn", "type", "op")
+
+LONGEST = 400
+"""Characters that are kept of why a resource failed."""
+
+OF_A_PROVIDER = "Exception calling application: "
+"""What gRPC puts before the words of a dynamic resource's exception."""
 
 
 @contextmanager
@@ -88,9 +97,16 @@ class _Kept:
 
 
 def kept(line: bytes) -> dict[str, Any] | None:
-    """Of an event of the engine about a resource, its time, kind and names; else nothing."""
+    """Of an event of the engine about a resource, its time, kind and names; else nothing.
+
+    Of an error also why: a step's own sentence or else the first line, and nothing of a log.
+    """
     with suppress(ValueError, LookupError, TypeError, AttributeError):  # of another version
         event = json.loads(line)
+        said = event.get("diagnosticEvent", {})
+        if said.get("severity") == "error" and said.get("urn"):
+            told = {"urn": said["urn"], "severity": "error", "message": _sentence(said["message"])}
+            return {"timestamp": event["timestamp"], "diagnosticEvent": told}
         for kind in KEPT:
             if metadata := event.get(kind, {}).get("metadata"):
                 return {
@@ -98,3 +114,10 @@ def kept(line: bytes) -> dict[str, Any] | None:
                     kind: {"metadata": {field: metadata[field] for field in FIELDS}},
                 }
     return None
+
+
+def _sentence(message: str) -> str:
+    """Why a resource failed, in one line; nothing that looks like a key."""
+    first = message.strip().removeprefix(OF_A_PROVIDER).partition("\n")[0]
+    text = Redaction(())(render.failure(message) or first.rstrip(": "))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

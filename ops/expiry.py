@@ -15,12 +15,14 @@ from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.stack import stack_in_lab
 from ops.display import progress
-from ops.reach import KEYS, kept_in, state_of
-from preview.kinds import AUTHORITIES, CERTIFICATES
+from ops.reach import AUTHORITIES, PEOPLE, kept_by_cluster, kept_by_machines, state_of
 
 SOON = timedelta(days=30)
 """Before its end a certificate is named. ``./hardway up`` makes a leaf anew four months before it
 (``certs.renewal.DUE``), so nobody who brings the stack up now and then sees a name here."""
+
+HOLDERS = {AUTHORITIES: "the cluster", PEOPLE: "its people"}
+"""Resource to who holds what it keeps, where that is no machine: none can be called so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Ending:
     """A certificate that ends soon, or has ended."""
 
     holder: str
-    """The machine that has it; ``people``, or ``authorities`` of the cluster."""
+    """The machine that has it, or of ``HOLDERS``."""
     name: str
     end: datetime
 
@@ -86,10 +88,10 @@ def told(found: Sequence[Ending]) -> list[dict[str, str]]:
 
 
 def _certificates(state: Mapping[str, Any]) -> Iterator[Ending]:
-    for kind in (AUTHORITIES, CERTIFICATES):
-        for resource, kept in kept_in(state, kind).items():
-            for name, texts in json.loads(kept).items():
-                # Beside the authorities there are keys that have none.
-                if pem := texts.get("certificate"):
-                    end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
-                    yield Ending(holder=resource.removesuffix(KEYS), name=name, end=end)
+    holders = [(HOLDERS[name], kept) for name, kept in kept_by_cluster(state).items()]
+    for holder, kept in [*holders, *kept_by_machines(state).items()]:
+        for name, texts in json.loads(kept).items():
+            # Beside the authorities there are keys that have none.
+            if pem := texts.get("certificate"):
+                end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+                yield Ending(holder=holder, name=name, end=end)

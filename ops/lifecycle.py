@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lab import libvirt, mirror, toolchain
+from lab import endpoint, libvirt, mirror, toolchain
 from lab.cache import Cache
 from lab.consoles import Consoles
 from lab.offer import Phases, prepare_lab
@@ -26,9 +26,11 @@ from ops import critical_path
 from ops.display import HEALTHY, condition_line, progress, stdout
 from ops.events import kept_events
 from ops.exit_codes import ExitCode
+from ops.failures import failures
 from ops.recovery import going_on, recover
 from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.conditions import conditions
+from preview.kinds import READY
 from spec.cluster import Cluster
 
 
@@ -63,6 +65,7 @@ def up(
     if cluster.hypervisor is None:
         host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
     ready = stack_in_lab(stack, paths, tools)
+    endpoint.demand_known(cluster, ready.enter)
     with phases.phase("pulumi up"):
         ready.create()
         recover(ready, host, progress().say)
@@ -84,12 +87,17 @@ def up(
                 progress().say,
             )
     if status != 0:
-        failed = critical_path.failures(_kept(events))
-        raise Problem(
-            f"pulumi up ended with exit status {status}{failed and f' ({failed})'}",
-            "read its message above; the next ./hardway up goes on from there",
-        )
+        raise _failed(status, failures(_kept(events), cluster.machines))
     _summary(ready, cluster, phases, events)
+
+
+def _failed(status: int, sentences: Sequence[str]) -> Problem:
+    """Why an update failed, before all else: what Pulumi has shown of it is long."""
+    return Problem(
+        "\n".join([*sentences, f"pulumi up ended with exit status {status}"]),
+        f"read {'their logs' if sentences else 'its message'} above; the next ./hardway up goes on "
+        "from there",
+    )
 
 
 def _kept(events: Path) -> list[dict[str, Any]]:
@@ -108,7 +116,7 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
         table.add_row(name, node["address"], ", ".join(node["roles"]))
     stdout.print(table)
     changed = critical_path.spans(_kept(events))
-    if any(span.name == "ready" for span in changed.values()):
+    if any(span.kind == READY for span in changed.values()):
         # Pulumi has just waited for them.
         for condition in conditions(cluster):
             stdout.print(condition_line(condition.name, condition.waits_for, holds=True))

@@ -117,8 +117,8 @@ def _of_revisions(stack: str, base: str | None) -> Review:
         before=name,
         after="this checkout",
         refused=[
-            Finding(rule=REFUSED, resource=name, sentence=sentence)
-            for name, sentences in after.refused.items()
+            Finding(rule=REFUSED, resource=urn.rpartition("::")[2], sentence=sentence)
+            for urn, sentences in after.refused.items()
             for sentence in sentences
         ],
         notes=_notes(after),

@@ -26,9 +26,9 @@ from ops.stacks import (
     read_cluster,
     ready_stack,
 )
+from preview.kinds import CLUSTER
 from spec.cluster import SpecError
 
-CLUSTER = "hardway:index:Cluster"
 SPECIFICATION = f"{CLUSTER}$pulumi-python:dynamic/hardway:Specification::specification"
 DISK = f"{CLUSTER}$hardway:index:Machine$libvirt:index/volume:Volume::{{machine}}-disk"
 """How the names (URNs) of these resources end, after the stack and the project."""

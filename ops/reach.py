@@ -278,22 +278,37 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
 
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:
     """The admin's, from an exported state with secrets shown, before the cluster was ever ready."""
-    authorities = kept_in(state, kinds.AUTHORITIES).get(AUTHORITIES)
-    people = kept_in(state, kinds.CERTIFICATES).get(PEOPLE)
+    kept = kept_by_cluster(state)
+    authorities, people = kept.get(AUTHORITIES), kept.get(PEOPLE)
     return admin_kubeconfig(spec, authorities, people) if authorities and people else None
 
 
-def kept_in(state: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """The keys and certificates that resources of this kind keep, as JSON, by their names.
+def kept_by_cluster(state: Mapping[str, Any]) -> dict[str, str]:
+    """The keys and certificates of no machine, as JSON, by the resources that keep them.
 
-    From an exported state with secrets shown. A name alone would not do: machines choose theirs.
+    From an exported state with secrets shown.
     """
-    found = {
-        name: revealed(resource.get("outputs", {})).get("kept")
-        for name, resource in resources(state)
-        if resource["type"] == kind
-    }
-    return {name: kept for name, kept in found.items() if kept}
+    return {name: kept for of_machine, name, kept in _kept(state) if not of_machine}
+
+
+def kept_by_machines(state: Mapping[str, Any]) -> dict[str, str]:
+    """The keys and certificates of each machine, as JSON; none of a machine that has none yet.
+
+    From an exported state with secrets shown.
+    """
+    return {name.removesuffix(KEYS): kept for of_machine, name, kept in _kept(state) if of_machine}
+
+
+def _kept(state: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
+    """By each resource that keeps keys: whether a machine holds it, its name, what it keeps.
+
+    A name alone would not do: people choose those of machines, ``people`` for example.
+    """
+    for name, resource in resources(state):
+        if resource["type"] not in (kinds.AUTHORITIES, kinds.CERTIFICATES):
+            continue
+        if kept := revealed(resource.get("outputs", {})).get("kept"):
+            yield f"${kinds.MACHINE}$" in resource["urn"], name, kept
 
 
 def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from plan import addons, control_plane, etcd, identity, node, runtime
+from plan import addons, control_plane, etcd, identity, layout, node, runtime
 from plan.artifact import missing_digests
 from plan.conditions import Condition, conditions
 from plan.model import NodePlan, Step, Unit
@@ -60,9 +60,10 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
 
 
 def _ready(spec: Cluster, name: str) -> Step:
-    """The machine answers, with all of the disk that a hypervisor gives it."""
+    """The machine answers, has all of the disk that it is given, and will find the API."""
     size = str(spec.machines[name].disk) if spec.is_made(name) else ""
-    return Step(name="ready", script="ready", settings={"disk": size})
+    settings = {"disk": size, "api_name": layout.api_name(spec, name)}
+    return Step(name="ready", script="ready", settings=settings)
 
 
 def _sparing(unit: Unit) -> Unit:

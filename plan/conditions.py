@@ -78,9 +78,13 @@ class NameResolves:
 
 @dataclass(frozen=True, kw_only=True)
 class PodsReach:
-    """From the network of each of the pods, every other of them answers at its own address."""
+    """From each of the nodes, a pod of another node answers at its own address.
+
+    From the network of one of the pods where the node has one, else from the node's own.
+    """
 
     kind: Literal["pods-reach"] = "pods-reach"
+    nodes: tuple[str, ...]
     pods: Pods
     port: int
     path: str
@@ -198,11 +202,13 @@ def _of_pods(spec: Cluster) -> Iterator[Condition]:
         check=pods,
         deadline=900,
     )
-    if count > 1:
+    if len(spec.nodes) > 1:
         yield Condition(
             name="pods-reach",
-            waits_for="a pod reaches a pod of another machine",
-            check=PodsReach(pods=pods, port=coredns.READY_PORT, path=coredns.READY_PATH),
+            waits_for="every node reaches a pod of another node",
+            check=PodsReach(
+                nodes=spec.nodes, pods=pods, port=coredns.READY_PORT, path=coredns.READY_PATH
+            ),
             deadline=300,
         )
     yield Condition(

@@ -1,6 +1,7 @@
 """Where things lie on a machine, and at which ports they listen: each said once."""
 
 from spec.cluster import API_PORT, Balancer, Cluster
+from spec.names import is_address
 
 PKI = "/etc/kubernetes/pki"
 """Keys and certificates of Kubernetes' components: all of root's (CIS 1.1.19)."""
@@ -74,6 +75,12 @@ def local_api_url(spec: Cluster, node: str) -> str:
     if len(spec.control_planes) == 1 or isinstance(spec.endpoint, Balancer):
         return spec.api_url
     return f"https://127.0.0.1:{LOCAL_BALANCER_PORT}"
+
+
+def api_name(spec: Cluster, node: str) -> str:
+    """The DNS name that a machine must know to find the API; empty where it asks an address."""
+    asks = node in spec.nodes and local_api_url(spec, node) == spec.api_url
+    return spec.api_host if asks and not is_address(spec.api_host) else ""
 
 
 def api_server_url(spec: Cluster, control_plane: str) -> str:

@@ -44,6 +44,16 @@ WAIT = re.compile(r"\b(?:await|await_api|timeout(?: --\S+)*|flock --timeout) (\d
 """How a script names the limit of a wait, in seconds."""
 
 
+SENTENCE = re.compile(r"^failed: (.+)$", re.MULTILINE)
+"""How a step says why it fails, before all details."""
+
+
+def failure(said: str) -> str | None:
+    """Why a step failed, in its own sentence; None where nothing that it said is one."""
+    found = SENTENCE.search(said)
+    return found[1].strip() if found else None
+
+
 def seconds(text: str) -> int:
     """The net under a step: after so long it is ended.
 

@@ -8,7 +8,7 @@ from preview.change import ResourceChange, Verb
 from preview.kinds import BESIDE
 from preview.registration import Registration
 
-Key = tuple[str, str]
+Identity = tuple[str, str, str]
 
 
 def changes(
@@ -19,14 +19,14 @@ def changes(
     What is replaced takes with it whatever dies with it, what its provider makes, and what was made
     from it in a way that cannot be changed afterwards.
     """
-    old = {_key(one): one for one in before}
+    old = {one.identity: one for one in before}
     replaced = _replaced(old, after)
-    found = [_change(old.get(_key(one)), one, replaced) for one in after]
-    kept = {_key(one) for one in after}
+    found = [_change(old.get(one.identity), one, replaced) for one in after]
+    kept = {one.identity for one in after}
     found += [
         ResourceChange(verb=Verb.DELETE, before=one, after=None)
         for one in before
-        if _key(one) not in kept
+        if one.identity not in kept
     ]
     return tuple(found)
 
@@ -43,17 +43,13 @@ def changed_inputs(before: Registration, after: Registration) -> tuple[str, ...]
     return tuple(key for key in differing(before.inputs, after.inputs) if key not in beside)
 
 
-def _key(one: Registration) -> Key:
-    return one.kind, one.name
-
-
 def _change(
-    before: Registration | None, after: Registration, replaced: Mapping[Key, tuple[str, ...]]
+    before: Registration | None, after: Registration, replaced: Mapping[Identity, tuple[str, ...]]
 ) -> ResourceChange:
     if before is None:
         return ResourceChange(verb=Verb.CREATE, before=None, after=after)
     keys = changed_inputs(before, after)
-    if (forcing := replaced.get(_key(after))) is not None:
+    if (forcing := replaced.get(after.identity)) is not None:
         keys = (*forcing, *(key for key in keys if key not in forcing))
         return ResourceChange(verb=Verb.REPLACE, before=before, after=after, keys=keys)
     verb = Verb.UPDATE if keys else Verb.SAME
@@ -61,33 +57,37 @@ def _change(
 
 
 def _replaced(
-    old: Mapping[Key, Registration], after: Iterable[Registration]
-) -> dict[Key, tuple[str, ...]]:
+    old: Mapping[Identity, Registration], after: Iterable[Registration]
+) -> dict[Identity, tuple[str, ...]]:
     """What is replaced, with the inputs that force it.
 
     A resource comes after those that it depends on, so one walk is enough.
     """
-    found: dict[Key, tuple[str, ...]] = {}
-    names: set[str] = set()
+    found: dict[Identity, tuple[str, ...]] = {}
+    identifiers: set[str] = set()
+    providers: set[str] = set()
     for one in after:
-        if (before := old.get(_key(one))) is None:
+        if (before := old.get(one.identity)) is None:
             continue
         fixed = REPLACED_FOR.get(one.kind, frozenset()) | {
             path.partition("[")[0] for path in one.replace_on_changes
         }
         forcing = [key for key in differing(before.inputs, one.inputs) if key in fixed]
-        forcing += [key for key in sorted(fixed) if _made_of(one.inputs.get(key), names)]
-        if forcing or _made_of(one.replacement_trigger, names) or one.provider in names:
-            found[_key(one)] = tuple(dict.fromkeys(forcing))
-            if one.custom:
-                names.add(one.name)
+        forcing += [key for key in sorted(fixed) if _made_of(one.inputs.get(key), identifiers)]
+        again = _made_of(one.replacement_trigger, identifiers) or one.provider in providers
+        if forcing or again:
+            found[one.identity] = tuple(dict.fromkeys(forcing))
+            if one.kind.startswith("pulumi:providers:"):
+                providers.add(one.name)
+            elif one.custom:
+                identifiers.add(f"{one.kind}/{one.name}")
     return found
 
 
-def _made_of(value: Any, names: set[str]) -> bool:
+def _made_of(value: Any, identifiers: set[str]) -> bool:
     """Whether a recorder's identifier of one of these resources is in a value."""
     if isinstance(value, str):
-        return value.removesuffix("-id") in names and value.endswith("-id")
+        return value in identifiers
     if isinstance(value, Mapping):
         value = list(value.values())
-    return isinstance(value, list) and any(_made_of(one, names) for one in value)
+    return isinstance(value, list) and any(_made_of(one, identifiers) for one in value)

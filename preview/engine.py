@@ -76,6 +76,7 @@ def _registration(state: Mapping[str, Any]) -> Registration:
         custom=bool(state.get("custom")),
         inputs=inputs,
         parent=_name(state.get("parent", "")),
+        parent_kind=_kind(state.get("parent", "")),
         dependencies=tuple(sorted({_name(urn) for urn in state.get("dependencies") or ()})),
         provider=_name(state.get("provider", "").rpartition("::")[0]),
         deleted_with=_name(state.get("deletedWith", "")) or None,
@@ -88,7 +89,7 @@ def _registration(state: Mapping[str, Any]) -> Registration:
 
 
 def _kind(urn: str) -> str:
-    return urn.split("::")[2].rpartition("$")[2]
+    return urn.rpartition("::")[0].rpartition("::")[2].rpartition("$")[2]
 
 
 def _name(urn: str) -> str:

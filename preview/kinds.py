@@ -6,6 +6,9 @@ from preview.change import ResourceChange
 from spec.cluster import Cluster
 from spec.kept import read
 
+CLUSTER = "hardway:index:Cluster"
+MACHINE = "hardway:index:Machine"
+"""The components that hold the other resources: of the cluster as a whole, and of a machine."""
 COMMAND = "command:remote:Command"
 DOMAIN = "libvirt:index/domain:Domain"
 """What a machine is to a hypervisor."""

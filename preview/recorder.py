@@ -31,6 +31,7 @@ class Registered(TypedDict):
     custom: bool
     inputs: dict[str, Any]
     parent: str
+    parent_kind: str
     dependencies: list[str]
     provider: str
     version: str
@@ -57,7 +58,7 @@ class Answer(TypedDict):
 
     registered: list[Registered]
     refused: dict[str, list[str]]
-    """Resource to the sentences with which its provider refuses it."""
+    """URN of a resource to the sentences with which its provider refuses it."""
     error: str | None
 
 
@@ -70,9 +71,8 @@ class Recorder(mocks.MockMonitor):
 
     def __init__(self, held: Iterable[Registered] = ()) -> None:
         super().__init__(cast("mocks.Mocks", None))
-        self.held = {(one["kind"], one["name"]): one for one in held}
+        self.held = {(one["parent_kind"], one["kind"], one["name"]): one for one in held}
         self.seen: list[Registered] = []
-        self.requests: dict[tuple[str, str], Any] = {}
         self.refused: dict[str, list[str]] = {}
 
     def Invoke(self, request: Any) -> Any:  # noqa: N802
@@ -83,31 +83,32 @@ class Recorder(mocks.MockMonitor):
         if request.type == "pulumi:pulumi:Stack":
             return resource_pb2.RegisterResourceResponse(urn=urn)
         inputs = _value(request.object)
-        before = self.held.get((request.type, request.name))
-        for key in request.ignoreChanges:
-            if before and key in before["inputs"]:
-                inputs[key] = before["inputs"][key]
+        before = self.held.get((_kind(request.parent), request.type, request.name))
+        if before:
+            for key in request.ignoreChanges:
+                inputs.pop(key, None)
+                if key in before["inputs"]:
+                    inputs[key] = before["inputs"][key]
         if serialized := inputs.pop(PROVIDER, None):
-            inputs = self._checked(request.name, serialized, inputs, before)
+            inputs = self._checked(urn, serialized, inputs, before)
         self.seen.append(_registered(request, inputs))
-        self.requests[request.type, request.name] = request
         outputs = dict(inputs)
         if request.type == STASH:
             outputs["output"] = inputs["input"]
         given = resource_pb2.RegisterResourceResponse().object
         json_format.ParseDict(outputs, given)  # type: ignore[no-untyped-call]
-        identifier = f"{request.name}-id" if request.custom else ""
+        identifier = f"{request.type}/{request.name}" if request.custom else ""
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=given)
 
     def _checked(
-        self, name: str, serialized: Any, news: dict[str, Any], before: Registered | None
+        self, urn: str, serialized: Any, news: dict[str, Any], before: Registered | None
     ) -> dict[str, Any]:
         """Inputs after the provider's check; what was a secret stays one, by name."""
         provider = dill.loads(base64.b64decode(_opened(serialized)))  # noqa: S301  # just pickled
         olds = _opened(before["inputs"]) if before else {}
         result = provider.check(olds, _opened(news))
         if result.failures:
-            self.refused[name] = [failure.reason for failure in result.failures]
+            self.refused[urn] = [failure.reason for failure in result.failures]
         return {
             key: _envelope(value) if rpc.is_rpc_secret(news.get(key)) else value
             for key, value in result.inputs.items()
@@ -135,6 +136,7 @@ def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
         "custom": bool(request.custom),
         "inputs": inputs,
         "parent": _name(request.parent),
+        "parent_kind": _kind(request.parent),
         "dependencies": sorted({_name(urn) for urn in request.dependencies}),
         "provider": _name(request.provider.rpartition("::")[0]),
         "version": request.version,
@@ -160,6 +162,10 @@ def _value(message: Any) -> Any:
 
 def _name(urn: str) -> str:
     return urn.rpartition("::")[2]
+
+
+def _kind(urn: str) -> str:
+    return urn.rpartition("::")[0].rpartition("::")[2].rpartition("$")[2]
 
 
 def record(

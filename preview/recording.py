@@ -34,7 +34,7 @@ class Recording:
 
     registrations: tuple[Registration, ...] = ()
     refused: dict[str, list[str]] = field(default_factory=dict)
-    """Resource to why a living cluster as in ``held`` cannot take it."""
+    """URN of a resource to why a living cluster as in ``held`` cannot take it."""
     unknown: tuple[str, ...] = ()
     """Artifacts, such as ``containerd-2.3.7``, whose bytes nobody knows before they are built."""
 

@@ -25,6 +25,8 @@ class Registration:
     """Camel case, as on the wire. A secret is in its envelope (``is_secret``)."""
     parent: str = ""
     """Name of the resource that it is a child of."""
+    parent_kind: str = ""
+    """Type token of that resource: names alone are chosen by people, and may be the same."""
     dependencies: tuple[str, ...] = ()
     """Names of the resources that it comes after, sorted."""
     provider: str = ""
@@ -42,6 +44,11 @@ class Registration:
     delete_before_replace: bool = False
     timeouts: Mapping[str, str] = field(default_factory=dict)
     """``create``, ``update``, ``delete`` to a duration such as ``300s``."""
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells it from all others of its program, as in the engine's own name (URN) of it."""
+        return self.parent_kind, self.kind, self.name
 
 
 def is_secret(value: Any) -> bool:

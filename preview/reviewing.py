@@ -14,6 +14,7 @@ from preview.consequences import consequences, disturbances
 from preview.kinds import (
     AUTHORITIES,
     CERTIFICATES,
+    CLUSTER,
     COMMAND,
     DOMAIN,
     GUARD,
@@ -34,8 +35,6 @@ from preview.steps import Carried, carried, changed_lines, stepped
 from preview.still import drawn, place
 from spec.artifacts import artifact_row
 from spec.cluster import Cluster
-
-CLUSTER = "cluster"
 
 ISSUED = {"keep": Verb.SAME, "issue": Verb.CREATE, "take": Verb.CREATE, "drop": Verb.DELETE}
 """How a register's line begins, where that is no change of something kept."""
@@ -105,9 +104,12 @@ class _Parts:
                 self._parts.setdefault(self._owner(one), []).append(one)
 
     def _owner(self, one: ResourceChange) -> str | None:
-        """By parent: a step that a machine runs for the cluster is the cluster's."""
-        parent, name = one.declared.parent, one.name
-        owned = parent in self.machines and (name == parent or name.startswith(f"{parent}-"))
+        """By parent: a step that a machine runs for the cluster is the cluster's.
+
+        A machine may be called as its cluster is.
+        """
+        parent = one.declared.parent
+        owned = one.declared.parent_kind != CLUSTER and parent in self.machines
         return parent if owned else None
 
     def of(self, machine: str | None) -> list[ResourceChange]:
@@ -177,8 +179,8 @@ def _explained(step: StepChange, certificates: Sequence[CertificateChange]) -> S
 
 
 def _of_cluster(one: ResourceChange, parts: _Parts) -> Carried:
-    machine = next((m for m in parts.machines if one.name.startswith(f"{m}-add-ons")), "")
-    return carried(one, machine)
+    found = (m for m in parts.machines if one.name.startswith(f"{m}-add-ons"))
+    return carried(one, max(found, key=len, default=""))
 
 
 # -- resources and certificates --------------------------------------------------------------------
@@ -237,7 +239,7 @@ def _certificates(changes: Iterable[ResourceChange]) -> Iterator[CertificateChan
     for one in changes:
         if one.kind not in (AUTHORITIES, CERTIFICATES) or one.verb is Verb.SAME:
             continue
-        holder = one.name.removesuffix("-keys") if one.kind == CERTIFICATES else CLUSTER
+        holder = one.name.removesuffix("-keys") if one.kind == CERTIFICATES else "cluster"
         before, after = (
             (side.inputs.get("register") or {}) if side else {} for side in (one.before, one.after)
         )

@@ -91,7 +91,7 @@ async def _demand(check: Check, through: Doors) -> None:
         case Pods():
             await pods.run(through.api, check)
         case PodsReach():
-            await pods.reach_each_other(through.machines, through.api, check)
+            await pods.reach_from_nodes(through.machines, through.api, check)
         case ServiceAnswers():
             await pods.reach_service(through.machines, through.api, check)
         case NameResolves():

@@ -10,7 +10,7 @@ from spec.downloads import Architecture
 from spec.hypervisor import Existing, Hypervisor, Libvirt
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
-from spec.part import Address, Expected, Part, Text, Truth, Whole
+from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
 from spec.versions import Versions, catalogue, versions_for
 
 Sha256 = Annotated[
@@ -29,15 +29,19 @@ class Addons(Part):
     """What runs in the cluster itself."""
 
     coredns: Truth = True
+    """Whether CoreDNS answers, at the tenth address of ``networks.services``."""
     name_servers: tuple[Address, ...] = ()
-    """To whom CoreDNS passes on names outside the cluster; empty, it answers none of them."""
+    """To whom CoreDNS passes on names outside the cluster, at most 15; without one it answers none
+    of them. No address of ``networks.services`` or ``networks.pods``, none that leads to no machine
+    (loopback, link-local, multicast), and only with ``coredns``."""
 
 
 class Etcd(Part):
-    """What the cluster keeps everything in."""
+    """What keeps all that the cluster knows."""
 
     generation: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
-    """Whose data members hold: one more after each restore, which lets no earlier member in."""
+    """One more after each restore from a snapshot: members from before it are not let in. Of a
+    living cluster never less."""
 
 
 class BaseImage(Part):
@@ -48,25 +52,31 @@ class BaseImage(Part):
         StringConstraints(strict=True, pattern=r"^(https?://\S+|[^:\s][^:]*)$"),
         Expected("a http or https URL, or a path on this host"),
     ]
-    """A URL, or a path on this host."""
+    """The image: a URL without a user in it, or a path on this host, from the checkout on where it
+    is not absolute."""
     sha256: Sha256 | None = None
+    """The digest of the file that its maker publishes; this or ``sha512`` is required."""
     sha512: Sha512 | None = None
+    """The other digest; both are compared where both are given."""
 
 
 class ArtifactSource(Part):
     """Where machines get the programs and image archives that their base image lacks."""
 
-    mirror: (
+    mirror: Annotated[
         Annotated[
             str,
             StringConstraints(strict=True, pattern=r"^https?://[^\s]+[^/\s]$"),
             Expected("a http or https URL without a slash at its end"),
         ]
-        | None
-    ) = None
-    """A site mirror: it has every file at ``<mirror>/sha256/<digest>``."""
+        | None,
+        LeftOut("the lab's"),
+    ] = None
+    """A site mirror: it has every file at ``<mirror>/sha256/<digest>``. Each machine reaches it, so
+    it is none of the cluster, and no ``localhost``; without user, query and fragment."""
     digests: dict[Text, Sha256] = Field(default_factory=dict)
-    """``<name>-<version>`` to the sha256 of the file, before the catalogue's own digests."""
+    """The sha256 of a file that is not the official one, by ``<name>-<version>`` such as
+    ``kubelet-1.37.1``."""
 
 
 def _alone_it_does_everything(value: Any) -> Any:
@@ -79,32 +89,48 @@ def _alone_it_does_everything(value: Any) -> Any:
 
 
 class Description(Part):
-    """What a person wants, and what follows from it without choice."""
+    """What a person wants of a cluster; the rest follows without choice."""
 
-    name: Text
+    name: Annotated[Text, LeftOut("the stack's name")]
+    """Begins the names of the machines and their network on the hypervisor: at most 63 of ``a-z``,
+    ``0-9`` and ``-``, a letter or digit at both ends."""
     kubernetes: Annotated[Text, Expected('a version in quotes, such as "1.37.1"')] = Field(
         default_factory=lambda: catalogue()[0].kubernetes
     )
-    """Of the API servers and, where nothing else is said, of all components."""
+    """Of the API servers and kubelets; a fitting version of each other component comes with it. A
+    living cluster goes to the next minor version, one at a time, and not back to an older one."""
     architecture: Architecture = "amd64"
-    """Of every machine."""
+    """The processor of every machine."""
     dns_domain: Annotated[Text, Expected("a DNS name such as cluster.local")] = "cluster.local"
+    """The domain of Services, in lower case: at most 230 characters."""
     networks: Networks
+    """The address ranges."""
     machines: Annotated[dict[Text, Machine], BeforeValidator(_alone_it_does_everything)]
-    """By name, which is the host name and the name of the Node object."""
-    endpoint: Endpoint | None = None
-    """Where the API answers; left out, at the only control plane's address."""
+    """The machines by their names, which are host names and names of Node objects: at most 52 of
+    ``a-z``, ``0-9`` and ``-``, a letter or digit at both ends, and not ``localhost``."""
+    endpoint: Annotated[
+        Endpoint | None, LeftOut("the control plane's address; required with several of them")
+    ] = None
+    """Where the API answers."""
     runtime: Literal["containerd", "docker"] = "containerd"
+    """What runs containers: containerd, or Docker through cri-dockerd."""
     etcd: Etcd = Etcd()
+    """What keeps all that the cluster knows."""
     flannel: Flannel = Flannel()
+    """The pod network."""
     proxy_mode: Literal["nftables", "iptables"] = "nftables"
-    """Of kube-proxy."""
+    """By which of the kernel's means kube-proxy leads packets to Services."""
     addons: Addons = Addons()
-    base_image: BaseImage | None = None
-    """What machines start from; left out, the lab builds a Debian with the artifacts inside."""
-    hypervisor: Hypervisor | None = None
-    """Where the machines run; left out, the lab of this host offers it."""
+    """What runs in the cluster itself."""
+    base_image: Annotated[
+        BaseImage | None, LeftOut("a Debian that the lab builds, with all artifacts inside")
+    ] = None
+    """The cloud image from which the lab makes the base image; not beside ``hypervisor``, which
+    names a base image of its own."""
+    hypervisor: Annotated[Hypervisor | None, LeftOut("what this host's lab offers")] = None
+    """Where the machines run."""
     artifacts: ArtifactSource = ArtifactSource()
+    """Where machines get programs and image archives."""
 
     @cached_property
     def versions(self) -> Versions:

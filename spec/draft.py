@@ -1,6 +1,6 @@
 """What of a spec can be read although other parts of it cannot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, get_origin
@@ -24,11 +24,11 @@ def draft(model: type[Part], value: Mapping[Any, Any]) -> Any:
                 fields[name] = found
         elif not field.is_required():
             fields[name] = field.get_default(call_default_factory=True)
-    return _with_fields(model, fields)
+    return _with_fields(model, fields, given=fields.keys() & value.keys())
 
 
-def _with_fields(model: type[Part], fields: dict[str, Any]) -> Part:
-    made = model.model_construct(set(fields), **fields)
+def _with_fields(model: type[Part], fields: dict[str, Any], given: Set[str] = frozenset()) -> Part:
+    made = model.model_construct(set(given), **fields)
     for name in model.model_fields.keys() - fields.keys():
         made.__dict__.pop(name, None)  # a default in the place of what did not parse would lie
     return made

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
-from spec.part import Address, Expected, Part, Port, Text
+from spec.part import Address, Expected, LeftOut, Part, Port, Text
 
 User = Annotated[
     str,
@@ -21,54 +21,106 @@ KernelArgument = Annotated[
 ]
 
 
+InPool = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^[^\s/]([^/\x00-\x1f]*[^\s/])?$"),
+    Expected("a name as virsh lists it, without a slash"),
+]
+"""The name of a storage pool, or of a volume in it."""
+
+HostPath = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=r"^/[^\x00-\x1f]+$"),
+    Expected("an absolute path on libvirt's host"),
+]
+
+NO_DEFAULT = LeftOut("required: without it a libvirt is meant")
+
+
 class Libvirt(Part):
     """A libvirt, and the base image that lies in one of its storage pools."""
 
     kind: Literal["libvirt"] = "libvirt"
+    """Tells the kinds of hypervisor apart."""
     uri: Annotated[
         str,
-        StringConstraints(strict=True, pattern=r"^[a-z][a-z0-9+]*://\S*$"),
-        Expected("a libvirt connection URI such as qemu:///system"),
+        StringConstraints(
+            strict=True, pattern=r"^qemu(\+[a-z0-9]+)?://[^\s/?]*/(system|session)(\?\S*)?$"
+        ),
+        Expected("a connection URI of libvirt's QEMU driver, such as qemu:///system"),
     ]
+    """The libvirt in which the machines are made. A living cluster keeps it."""
     domain_type: Literal["kvm", "qemu"] = "qemu"
     """``kvm`` where the processor's virtualisation works; ``qemu`` emulates, 8-15 times slower."""
-    pool: Text = "default"
-    image: Annotated[Text, Expected("the name of the base image's volume in the pool")]
-    """The base image's volume in ``pool``; machines are copy-on-write overlays of it."""
+    pool: InPool = "default"
+    """The storage pool with the base image and the machines' disks. A living cluster keeps it."""
+    image: Annotated[
+        InPool,
+        Expected(
+            "the name alone of the base image's volume in the pool, as virsh vol-list shows it"
+        ),
+    ]
+    """The base image's volume in ``pool``, and no machine's disk; machines are copy-on-write
+    overlays of it."""
     image_format: Literal["raw", "qcow2"] = "qcow2"
-    kernel: Text | None = None
-    """Kernel and initrd for direct boot; without them the image boots by its own loader."""
-    initrd: Text | None = None
+    """The format of that volume."""
+    kernel: Annotated[HostPath | None, LeftOut("the image boots by its own loader")] = None
+    """A kernel, for direct boot; only together with ``initrd``."""
+    initrd: HostPath | None = None
+    """That kernel's initial file system; only together with ``kernel``."""
     kernel_arguments: tuple[KernelArgument, ...] = ()
-    """More words for the kernel of a direct boot, such as ``mitigations=off``."""
+    """More words for the kernel of a direct boot; only together with ``kernel``."""
     disk_cache: Literal["default", "none", "writeback", "directsync", "unsafe"] = "default"
     """Of the machines' disks, in libvirt's words. ``unsafe`` does not wait for the host's disk:
     etcd is then many times faster, and a power failure of the host may cost a machine."""
-    console_logs: Text | None = None
+    # It stands in hypervisors/domain.xslt as it is.
+    console_logs: Annotated[
+        Annotated[
+            str,
+            StringConstraints(strict=True, pattern=r"^/[^\x00-\x1f'\"<>&]+$"),
+            Expected("an absolute path on libvirt's host without quotes, <, > and &"),
+        ]
+        | None,
+        LeftOut("no log is written"),
+    ] = None
     """A directory in which libvirt writes each machine's serial console, ``<domain>.log``."""
 
 
 class VirtualBox(Part):
-    """VirtualBox on the host that runs the program."""
+    """VirtualBox on the host that runs the program.
 
-    kind: Literal["virtualbox"]
+    Refused for now.
+    """
+
+    kind: Annotated[Literal["virtualbox"], NO_DEFAULT]
+    """Tells the kinds of hypervisor apart."""
     image: Annotated[
         str,
         StringConstraints(strict=True, pattern=r"(?i)\.(vdi|vmdk)$"),
         Expected("the path of a VDI or VMDK file"),
     ]
-    """The path of the base image (VDI or VMDK) that machines are differencing disks of."""
+    """The path of the base image that machines are differencing disks of."""
 
 
 class Existing(Part):
-    """Machines that are there already and are reached by SSH; nothing makes or ends them."""
+    """Machines that are there already and are reached by SSH; nothing makes or ends them.
 
-    kind: Literal["existing"]
+    Refused for now.
+    """
+
+    kind: Annotated[Literal["existing"], NO_DEFAULT]
+    """Tells the kinds of hypervisor apart."""
     user: User = "root"
-    """Root, or a user that may ``sudo`` without a password."""
+    """Who logs in: root, or a user that may ``sudo`` without a password."""
     port: Port = 22
-    host_keys: dict[Address, Text] = Field(default_factory=dict)
-    """Address to the machine's public host key, as in ``/etc/ssh/ssh_host_ed25519_key.pub``."""
+    """The TCP port of the machines' sshd: none of the NodePorts 30000-32767, and no
+    component's."""
+    host_keys: Annotated[
+        dict[Address, Text], LeftOut("required: an entry for each machine that exists")
+    ] = Field(default_factory=dict)
+    """The machines' public host keys by their addresses, ``192.168.1.10: ssh-ed25519 AAAA…``, as in
+    the machine's ``/etc/ssh/ssh_host_ed25519_key.pub``: Ed25519, ECDSA or RSA. Each machine that
+    exists has an entry; no entry is of another address."""
 
 
 def _libvirt_unless_said(value: Any) -> Any:

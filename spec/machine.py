@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from spec.hypervisor import Hypervisor
-from spec.part import Address, Expected, Part, Text, Whole
+from spec.part import Address, Expected, LeftOut, Part, Text, Whole
 
 
 class Role(StrEnum):
@@ -40,21 +40,41 @@ class Taint(Part):
     """Keeps pods that do not tolerate it away from a node."""
 
     key: Text
+    """As of a label, also with a prefix of Kubernetes' own, but none that its controllers set
+    (``node.kubernetes.io``, ``node.cloudprovider.kubernetes.io``)."""
     value: Text = ""
+    """As of a label."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+    """What becomes of such pods. A key stands once with each effect."""
 
 
 class Machine(Part):
     """One machine at its fixed address."""
 
     address: Address
-    roles: Roles = frozenset({Role.MINION})
+    """Its fixed address in ``networks.machines``: not the first or last one of the range, not the
+    host's, no other machine's. It cannot change; a new address goes with a new name."""
+    roles: Annotated[Roles, LeftOut("minion; of the only machine control-plane and minion")] = (
+        frozenset({Role.MINION})
+    )
+    """What it does: a member of etcd, a control plane, a node for pods. There is at least one
+    control plane and one minion that takes any pod. The members of etcd are an odd number, and the
+    control planes where no machine is said to be one."""
     cpus: Annotated[Whole, Field(ge=1, le=128)] = 1
+    """Virtual CPUs. This, ``memory`` and ``disk`` are left out of a machine that exists already."""
     memory: Whole = 2048
-    """MiB."""
+    """In MiB: at least 1024 for a control plane, else 512; at most 16777216."""
     disk: Whole = 10
-    """GiB."""
+    """In GiB, allocated as it fills: at least 8 for a member of etcd, else 6; at most 65536. It can
+    grow and not shrink."""
     labels: dict[Text, Text] = Field(default_factory=dict)
+    """Of the Node object, which follows them; not for a machine with etcd alone. A key has at most
+    63 of ``A-Z``, ``a-z``, ``0-9``, ``-``, ``_`` and ``.``, a letter or digit at both ends, and
+    perhaps a DNS name and ``/`` before it. A value has as many of the same, or none. Prefixes that
+    end with ``kubernetes.io`` or ``k8s.io`` are Kubernetes' own; open are ``node.kubernetes.io``,
+    ``kubelet.kubernetes.io``, and ``topology.kubernetes.io/region`` and ``zone`` with their older
+    names."""
     taints: tuple[Taint, ...] = ()
-    hypervisor: Hypervisor | None = None
-    """Where this machine runs; left out, where the cluster's others do."""
+    """Of the Node object, which follows them; not for a machine with etcd alone."""
+    hypervisor: Annotated[Hypervisor | None, LeftOut("the cluster's hypervisor")] = None
+    """Where this machine alone runs: a mapping as the cluster's ``hypervisor``. Refused for now."""

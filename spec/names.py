@@ -6,6 +6,8 @@ from ipaddress import IPv4Address
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _DNS_LABEL = re.compile(_LABEL)
 _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
+"""A last label that has a resolver take the whole for an address (inet_aton(3))."""
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 LONGEST_LABEL = 63
@@ -23,7 +25,7 @@ def is_dns_name(text: str) -> bool:
     """Whether this is a DNS name in lower case, which an address is not (RFC 1123)."""
     labels = text.split(".")
     fits = len(text) <= LONGEST_DNS_NAME and all(len(one) <= LONGEST_LABEL for one in labels)
-    return fits and bool(_DNS_NAME.fullmatch(text)) and not labels[-1].isdigit()
+    return fits and bool(_DNS_NAME.fullmatch(text)) and not _NUMBER.fullmatch(labels[-1])
 
 
 def is_address(text: str) -> bool:

@@ -32,13 +32,22 @@ NODE_PORTS = range(30000, 32768)
 
 
 class Networks(Part):
-    """The address ranges of a cluster, which must not overlap."""
+    """The address ranges of a cluster, which must not overlap.
+
+    They are private: in ``10.0.0.0/8``, ``172.16.0.0/12``, ``192.168.0.0/16`` or another range that
+    nobody on the Internet has.
+    """
 
     machines: Network
+    """The machines' network, with room for all of them, the host and a virtual IP. The host has its
+    first address. It may be public where all machines exist already."""
     pods: Network = IPv4Network("172.16.0.0/16")
+    """The pods' network, with a part of ``pods_per_node`` for each node: for all nodes together, or
+    with ``flannel.store: etcd`` for one more and for four at least."""
     services: Network = IPv4Network("192.168.3.0/24")
-    pods_per_node: Whole = 24
-    """The prefix length of the part of ``pods`` that a node gets."""
+    """The Services' network, ``/28`` or larger: the API has its first address, DNS its tenth."""
+    pods_per_node: Annotated[Whole, Expected("a prefix length alone, such as 24")] = 24
+    """The prefix length of the part of ``pods`` that a node gets, from 16 to 25."""
 
     @property
     def gateway(self) -> IPv4Address:
@@ -60,15 +69,22 @@ class VirtualIp(Part):
     """An address that moves to a control plane whose API server answers."""
 
     kind: Literal["virtual-ip"]
+    """Tells the kinds of endpoint apart."""
     address: Address
+    """A free address of ``networks.machines``: no machine's, and not the host's."""
 
 
 class Balancer(Part):
     """A balancer that somebody else runs in front of the control planes."""
 
     kind: Literal["balancer"]
+    """Tells the kinds of endpoint apart."""
     host: Annotated[Text, Expected("an IPv4 address or a DNS name")]
+    """The balancer, without scheme and port, by a name that machines and this computer can look up:
+    no machine of the cluster, no Service, no address of ``networks.pods`` or
+    ``networks.services``, and not ``localhost``."""
     port: Port = API_PORT
+    """The TCP port at which it answers."""
 
 
 Endpoint = Annotated[VirtualIp | Balancer, Field(discriminator="kind")]
@@ -78,12 +94,15 @@ class Flannel(Part):
     """The pod network."""
 
     backend: Literal["vxlan", "host-gw"] = "vxlan"
+    """How packets reach another node: wrapped in VXLAN, or by a route for each node."""
     store: Literal["etcd", "kubernetes"] = "etcd"
-    """Where flanneld keeps its configuration and the nodes' subnets."""
+    """Where flanneld keeps its configuration and the nodes' parts of ``networks.pods``: in etcd, or
+    in Kubernetes' Node objects."""
     vni: Annotated[Whole, Field(ge=1, le=2**24 - 1)] = 1
     """The VXLAN network identifier."""
     port: Port = 8472
-    """The UDP port of VXLAN."""
+    """The UDP port of VXLAN: 1024 or higher, none of the NodePorts 30000-32767, and no
+    component's. Of no use with ``host-gw``."""
 
 
 def mac_address(cluster: str, address: IPv4Address) -> str:

@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
-FROZEN = ConfigDict(frozen=True, extra="forbid")
+FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
 class Expected:
     """Annotates a type with what to write, for the sentence that refuses something else."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Annotates a field with what counts without it, where that is not the field's default."""
 
     text: str
 
@@ -29,8 +36,14 @@ def _text_only(value: Any) -> Any:
     raise ValueError("a number is an address to Python alone")
 
 
+def _with_prefix(value: Any) -> Any:
+    if not isinstance(value, str) or "/" in value:
+        return value
+    raise ValueError("an address without a prefix length is a network of its own to Python alone")
+
+
 Address = Annotated[IPv4Address, BeforeValidator(_text_only)]
-Network = Annotated[IPv4Network, BeforeValidator(_text_only)]
+Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text_only)]
 
 
 class Unparsed(Exception):
@@ -40,6 +53,7 @@ class Unparsed(Exception):
 class Part(BaseModel):
     """A part of a spec.
 
+    The texts below fields are their descriptions in ``docs/configuration.md`` (``spec.reference``).
     A draft (``spec.draft``) lacks the fields that did not parse: asking for one raises Unparsed.
     """
 

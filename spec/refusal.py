@@ -1,11 +1,15 @@
 """A mistake in a spec, told in one sentence."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 WIDEST = 60
 """Characters of a value that are shown."""
+
+_PASSWORD = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*@")
+"""User and password in a URL."""
 
 
 class SpecError(ValueError):
@@ -29,7 +33,7 @@ class Refusal(NamedTuple):
 
 
 def shown(value: Any) -> str:
-    """A value on one line, cut off where it is long; nothing of a private key."""
+    """A value on one line, cut off where it is long; nothing of a private key or a password."""
     if "PRIVATE KEY" in str(value):
         return "a private key"
     try:
@@ -37,6 +41,7 @@ def shown(value: Any) -> str:
     except (TypeError, ValueError):  # keys that are no text, or a value inside itself
         text = str(value)
     text = "".join(character if character.isprintable() else " " for character in text)
+    text = _PASSWORD.sub("…@", text)
     if len(text) <= WIDEST:
         return text
     return f'{text[: WIDEST - 2]}…"' if text.startswith('"') else f"{text[: WIDEST - 1]}…"

@@ -86,13 +86,8 @@ def _unreadable(field: str, here: Spot | None, value: Any) -> Refusal:
         return Refusal(field, f"{value} {why}", "it is not offered", instead)
     if here.choices:
         return Refusal(field, wrong, "Hardway does not know how to do it", instead)
-    if here.allowed is IPv4Network and (network := _without_host_bits(value)):
-        return Refusal(
-            field,
-            f"{shown(value)} has bits set to the right of its prefix",
-            "it is the address of a machine and not of a network",
-            f"write {network}",
-        )
+    if here.allowed is IPv4Network and (network := _network_around(value)):
+        return _no_network(field, str(value), network)
     if here.allowed is str and isinstance(value, bool | int | float):
         instead += f" ({AS_TEXT})"
     return Refusal(field, wrong, "it cannot be used", instead)
@@ -105,8 +100,31 @@ def _of_no_kind(field: str, here: Spot, value: Mapping[Any, Any]) -> Refusal:
     )
 
 
-def _without_host_bits(value: Any) -> IPv4Network | None:
+def _network_around(value: Any) -> IPv4Network | None:
+    """The network that an address with or without a prefix length lies in, if it is one."""
+    if not isinstance(value, str):
+        return None
     try:
-        return IPv4Network(str(value), strict=False)
+        return IPv4Network(value if "/" in value else f"{value}/{_likely_prefix(value)}", False)
     except ValueError:
         return None
+
+
+def _likely_prefix(address: str) -> int:
+    return 16 if address.endswith(".0.0") else 24
+
+
+def _no_network(field: str, value: str, network: IPv4Network) -> Refusal:
+    if "/" in value:
+        return Refusal(
+            field,
+            f"{shown(value)} has bits set to the right of its prefix",
+            "it is the address of a machine and not of a network",
+            f"write {network}",
+        )
+    return Refusal(
+        field,
+        f"{shown(value)} has no prefix length",
+        "it is a single address and not a network",
+        f"write the network with its prefix length, such as {network}",
+    )

@@ -19,8 +19,8 @@ TIERS = ("browser", "engine", "container", "machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--golden``: what ``make golden`` gives."""
-    parser.addoption("--golden", action="store_true", help="rewrite the golden clusters")
+    """``--golden``: what ``make golden`` and ``make docs`` give."""
+    parser.addoption("--golden", action="store_true", help="rewrite what was reviewed")
 
 
 SSHD = Path("/run/sshd")

@@ -34,6 +34,7 @@ ALONE = (
     "./hardway preview --base HEAD~1",
     "make picture",
     "make golden",
+    "make docs",
     "make bench",
 )
 """Run by ``tests/ops/test_readme.py`` without a cluster."""

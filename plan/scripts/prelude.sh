@@ -29,8 +29,10 @@ lasting() {
 }
 trap lasting EXIT
 
+# problem SENTENCE: why this step fails. By its first word the sentence is found in all that a step
+# says, and shown before the rest (plan/render.py).
 problem() {
-    echo "$*" >&2
+    echo "failed: $*" >&2
     exit 1
 }
 
@@ -370,24 +372,36 @@ unlocked() {
     [ -z "${lock-}" ] || flock --unlock "$lock"
 }
 
+# Seconds after which a wait says, again and again, what is still not so.
+reminder=60
+
 # await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
 await() {
-    local limit=$1 title=$2 unit=$3 end said told='' tenths=1
-    shift 3
-    end=$((SECONDS + limit))
+    await_since "$SECONDS" "$@"
+}
+
+# await_since BEGIN SECONDS TITLE UNIT COMMAND...: the same, where the wait began at BEGIN of $SECONDS
+await_since() {
+    local begin=$1 limit=$2 title=$3 unit=$4 said told='' remind=$((SECONDS + reminder)) tenths=1
+    shift 4
     until said=$("$@" 2>&1 </dev/null); do
-        if [ "$SECONDS" -ge "$end" ]; then
-            {
-                echo "not yet after $limit s: $title"
-                tail --lines 5 <<<"$said"
+        if [ "$SECONDS" -ge "$((begin + limit))" ]; then
+            # Of a command that fails 20 lines and 4 KiB are shown, the last ones: so the sentence is.
+            said=$(
+                [ -z "$said" ] || tail --lines 3 <<<"$said" | cut --bytes=-500
                 echo "the last lines of $unit:"
-                journalctl --unit "$unit" --lines 20 --no-pager --output cat
-            } >&2
-            exit 1
+                journalctl --unit "$unit" --lines 8 --no-pager --output cat 2>&1 | cut --bytes=-200
+            ) || true
+            problem "not yet after $((SECONDS - begin)) s: $title"$'\n'"$said"
         fi
-        if [ -z "$told" ] && [ "$tenths" -ge 8 ]; then
-            echo "waiting until $title"
-            told=yes
+        if [ -z "$told" ]; then
+            if [ "$tenths" -ge 8 ]; then
+                echo "waiting until $title"
+                told=yes
+            fi
+        elif [ "$SECONDS" -ge "$remind" ]; then
+            not_yet "$title" "$said"
+            remind=$((SECONDS + reminder))
         fi
         # Ever rarer: a question costs seconds of an emulated processor that others need to answer.
         sleep "$((tenths / 10)).$((tenths % 10))"
@@ -396,14 +410,24 @@ await() {
     done
 }
 
+# not_yet TITLE SAID: the last line of what was said is the reason
+not_yet() {
+    echo "not yet: $1${2:+ (${2##*$'\n'})}"
+}
+
 # await_api SECONDS URL AUTHORITY UNIT: until the API server there is ready
 await_api() {
-    local limit=$1 url=$2 authority=$3 unit=$4
+    local begin=$SECONDS limit=$1 url=$2 authority=$3 unit=$4 left said
+    local title="the API server at $url is ready"
     if ! timeout 3 "$programs/wait-for-api" "$url" "$authority"; then
-        echo "waiting until the API server at $url is ready"
-        timeout "$limit" "$programs/wait-for-api" "$url" "$authority" || true
+        echo "waiting until $title"
+        while left=$((begin + limit - SECONDS)) && [ "$left" -gt 0 ]; do
+            timeout "$((left < reminder ? left : reminder))" \
+                "$programs/wait-for-api" "$url" "$authority" && break
+            said=$(well "$url/readyz" "$authority") || not_yet "$title" "$said"
+        done
     fi
-    await 120 "the API server at $url is ready" "$unit" well "$url/readyz" "$authority"
+    await_since "$begin" "$limit" "$title" "$unit" well "$url/readyz" "$authority"
 }
 
 # well URL AUTHORITY: the answer to a question about health is yes

@@ -18,9 +18,8 @@ if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; th
         status=0
         said=$(timeout 60 cloud-init status --wait 2>&1) || status=$?
         if [ "$status" -ne 0 ] && [ "$status" -ne 2 ]; then
-            cloud-init status --long >&2 || true
-            echo "cloud-init failed: ${said##*$'\n'}" >&2
-            exit 1
+            said="cloud-init failed: ${said##*$'\n'}"
+            problem "$said"$'\n'"$(cloud-init status --long 2>&1 | tail --lines 15)"
         fi
     fi
     # It would run at every boot again and take seconds from each. What it did is on the disk first: a
@@ -81,4 +80,35 @@ filled() {
     esac || problem "the file system of /dev/$device cannot be made larger: ${said//$'\n'/ }"
 }
 
+# name_servers: sets servers to those that this machine asks, each after a space
+name_servers() {
+    local list word server
+    for list in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
+        servers=''
+        while read -r word server _; do
+            [ "$word" != nameserver ] || servers+=" $server"
+        done < <(cat "$list" 2>/dev/null)
+        # systemd-resolved's own address leads to those of the other file.
+        [ "$servers" = ' 127.0.0.53' ] || break
+    done
+}
+
+# known NAME: the machine finds an address of the name under which it will ask for the API. Nothing that
+# asks comes up without one, long after this.
+known() {
+    local end=$((SECONDS + 60)) told='' servers
+    until timeout 20 getent ahosts "$1" >/dev/null; do
+        if [ "$SECONDS" -ge "$end" ]; then
+            name_servers
+            problem "$HOSTNAME finds no address of $1, the host at which it is to ask for the API" \
+                "(its name servers:${servers:- none}); make a DNS record that it can look up or a line" \
+                "in its /etc/hosts, or write the balancer's address as endpoint.host, and run the same again"
+        fi
+        [ -n "$told" ] || echo "waiting until this machine finds an address of $1"
+        told=yes
+        sleep 2
+    done
+}
+
 [ -z "${disk?}" ] || filled "$disk"
+[ -z "${api_name?}" ] || known "$api_name"

@@ -6,7 +6,7 @@ fields it needs; where one of them did not parse, it says nothing, and the other
 
 from collections.abc import Iterator
 
-from spec.checks import addresses, names, networks, nodes, parts, places, roles, sizes
+from spec.checks import addresses, names, networks, nodes, parts, places, roles, sizes, urls
 from spec.description import Description
 from spec.part import Unparsed
 from spec.refusal import Refusal
@@ -27,6 +27,7 @@ OF_THE_WHOLE = (
     networks.services_network_has_room,
     networks.flannel_port_is_free,
     addresses.each_is_used_once,
+    addresses.each_has_a_mac_address_of_its_own,
     addresses.virtual_ip_fits,
     addresses.balancer_is_somebody_elses,
     addresses.name_servers_are_outside,
@@ -34,9 +35,13 @@ OF_THE_WHOLE = (
     roles.there_is_a_place_for_pods,
     roles.etcd_has_a_majority,
     roles.several_control_planes_have_an_endpoint,
+    urls.base_image_can_be_fetched,
+    urls.mirror_can_be_asked,
+    urls.mirror_is_no_machine_itself,
     places.base_image_is_pinned,
     places.base_image_is_used,
     places.libvirt_boots_as_it_says,
+    places.libvirt_image_is_no_machines_disk,
     places.ssh_port_is_free,
     places.host_keys_are_public_keys,
     places.host_keys_belong_to_machines,
@@ -49,6 +54,7 @@ OF_EACH_MACHINE = (
     roles.machine_has_a_role,
     sizes.memory_is_enough,
     sizes.disk_is_enough,
+    sizes.sizes_are_of_a_machine_that_is_made,
     nodes.labels_are_taken,
     nodes.taints_are_taken,
     nodes.only_nodes_carry_labels_and_taints,

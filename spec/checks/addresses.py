@@ -7,7 +7,7 @@ from itertools import islice
 from spec.checks.networks import SPECIAL
 from spec.description import Description
 from spec.names import is_address, is_dns_name
-from spec.network import Balancer, VirtualIp
+from spec.network import Balancer, VirtualIp, mac_address
 from spec.part import Unparsed
 from spec.refusal import Refusal, called, dotted, shown
 
@@ -55,6 +55,20 @@ def each_is_used_once(spec: Description) -> Iterator[Refusal]:
             )
 
 
+def each_has_a_mac_address_of_its_own(spec: Description) -> Iterator[Refusal]:
+    """No two machines that are made have the same MAC address, which follows from the other."""
+    taken: dict[str, str] = {}
+    for name, address in _of_machines(spec):
+        first = taken.setdefault(mac_address(spec.name, address), name)
+        if first != name and address != spec.machines[first].address and spec.is_made(name):
+            yield Refusal(
+                dotted(("machines", name, "address")),
+                f"{address} gives the same MAC address as {called(first)} has",
+                "both would get each other's packets",
+                f"write {_free(spec)}",
+            )
+
+
 def balancer_is_somebody_elses(spec: Description) -> Iterator[Refusal]:
     """A balancer has a name or an address, outside the cluster."""
     if not isinstance(spec.endpoint, Balancer):
@@ -69,14 +83,41 @@ def balancer_is_somebody_elses(spec: Description) -> Iterator[Refusal]:
             "it could not stand in certificates and kubeconfigs",
             "write the name alone, without scheme and port, such as api.example.org",
         )
-    elif host == "localhost" or host.endswith(".localhost"):
+    elif is_own_name(host):
         yield _itself(host)
+    elif host.endswith(f".svc.{spec.dns_domain}"):
+        yield Refusal(
+            "endpoint.host",
+            f"{host} is the name of a Service",
+            "machines, which do not ask the cluster's name service, would never find the API",
+            "write the balancer's own name or address",
+        )
+    elif host in spec.machines:
+        yield Refusal(
+            "endpoint.host",
+            f"{host} is the name of a machine of this cluster",
+            "that machine would look for the API at itself, and others would not know the name",
+            "write the balancer's own name or address",
+        )
+
+
+def is_own_name(host: str) -> bool:
+    """Whether each machine takes this name for itself (RFC 6761)."""
+    return host == "localhost" or host.endswith(".localhost")
 
 
 def _misplaced_balancer(spec: Description, host: IPv4Address) -> Iterator[Refusal]:
     field = "endpoint.host"
     if any(host in special for special in SPECIAL):
         yield _itself(str(host))
+    if which := reserved(spec, host):
+        yield Refusal(
+            field,
+            f"{host} is the {which} of networks.machines {spec.networks.machines}, "
+            "which is reserved",
+            "nobody could answer there",
+            "write the balancer's own name or address",
+        )
     for name, address in _of_machines(spec):
         if address == host:
             yield Refusal(
@@ -114,8 +155,8 @@ def name_servers_are_outside(spec: Description) -> Iterator[Refusal]:
             "write two or three",
         )
     for number, server in enumerate(servers):
-        services = spec.networks.services
-        if server in services or any(server in special for special in SPECIAL):
+        inside = (spec.networks.services, spec.networks.pods, *SPECIAL)
+        if any(server in network for network in inside) or reserved(spec, server):
             yield Refusal(
                 f"{field}.{number}",
                 f"{server} leads back into the cluster or nowhere",
@@ -139,14 +180,21 @@ def _misplaced(
     network = spec.networks.machines
     if address not in network:
         wrong, breaks = f"is outside networks.machines {network}", "nothing would reach it"
-    elif network.prefixlen < 31 and address in (network[0], network[-1]):
-        which = "first" if address == network[0] else "last"
+    elif which := reserved(spec, address):
         wrong, breaks = f"is the {which} of its network, which is reserved", "it would not answer"
     elif made and address == spec.networks.gateway:
         wrong, breaks = "is used by the gateway", "neither of them would answer"
     else:
         return
     yield Refusal(field, f"{address} {wrong}", breaks, f"write {_free(spec)}")
+
+
+def reserved(spec: Description, address: IPv4Address) -> str:
+    """Which of the two addresses this is that no machine has: the network's or its broadcasts'."""
+    network = spec.networks.machines
+    if network.prefixlen >= 31 or address not in (network[0], network[-1]):
+        return ""
+    return "first" if address == network[0] else "last"
 
 
 def _free(spec: Description) -> str:

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from spec.description import Description
 from spec.hypervisor import Existing, Hypervisor, Libvirt
 from spec.network import NODE_PORTS, RESERVED_PORTS
-from spec.refusal import Refusal, called, dotted
+from spec.refusal import Refusal, called, dotted, shown
 
 KEY_KINDS = (
     "ssh-ed25519",
@@ -82,6 +82,21 @@ def _boots(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
         "machines would not find their disk" if where.kernel else "it would have no effect",
         f"write {field}.{missing} as well, or leave both out",
     )
+
+
+def libvirt_image_is_no_machines_disk(spec: Description) -> Iterator[Refusal]:
+    """The base image lies beside the machines' disks, which libvirt finds by their names."""
+    where = spec.hypervisor
+    if not isinstance(where, Libvirt):
+        return
+    for name in spec.machines:
+        if where.image == f"{spec.name}-{name}.qcow2":
+            yield Refusal(
+                "hypervisor.image",
+                f"{shown(where.image)} is the name that the disk of {called(name)} has",
+                "the machine would write on the image that all others stand on",
+                "write the name of another volume, or give the image another one",
+            )
 
 
 def ssh_port_is_free(spec: Description) -> Iterator[Refusal]:

@@ -43,6 +43,21 @@ def disk_is_enough(spec: Description, name: str) -> Iterator[Refusal]:
     yield from _enough(spec, name, "disk", disk, "GiB", DISK, MOST_DISK)
 
 
+def sizes_are_of_a_machine_that_is_made(spec: Description, name: str) -> Iterator[Refusal]:
+    """A machine that exists has the size that it has."""
+    if spec.is_made(name):
+        return
+    machine = spec.machines[name]
+    for field in ("cpus", "memory", "disk"):
+        if field in machine.model_fields_set:
+            yield Refusal(
+                dotted(("machines", name, field)),
+                "is given for a machine that exists already",
+                "it would have no effect",
+                "leave it out",
+            )
+
+
 def _enough(
     spec: Description,
     name: str,

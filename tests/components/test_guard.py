@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from components.guard import GuardProvider, login
+from components.guard import Drifted, GuardProvider, _demand, login
 from plan.contents import CONTENTS, Contents, Unreadable, packed, unpacked
 from plan.held import Item, Kind
+from probe.machines import Done
 
 ITEM = Item(kind=Kind.FILE, name="/etc/one", wanted="sha256:1 0600 root:root", step="one")
 WHOLE = Contents(items=(ITEM,), texts={"one": "true\n" * 9}, secret=frozenset({"one"}))
@@ -64,3 +65,15 @@ def test_whatever_else_goes_wrong_ends_no_refresh_either(
     found = GuardProvider().read("id", state)
     assert (found.id, found.outs) == ("id", state)
     assert "nobody knows what a machine holds now" in capsys.readouterr().out
+
+
+def test_a_step_that_fails_says_its_sentence_and_not_the_last_line_of_a_log() -> None:
+    sentence = "not yet after 300 s: the kubelet is healthy"
+    said = f"failed: {sentence}\nconnection refused\nthe last lines of kubelet.service:\nI1128 x\n"
+    done = Done(status=1, stdout="waiting until the kubelet is healthy\n", stderr=said)
+    with pytest.raises(Drifted) as raised:
+        _demand(done, "minion1: the step node fails")
+    assert str(raised.value).startswith(f"minion1: the step node fails ({sentence}); ")
+    with pytest.raises(Drifted) as raised:
+        _demand(done, "minion1: the step identity fails", hidden=True)
+    assert sentence not in str(raised.value)

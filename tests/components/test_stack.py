@@ -4,9 +4,12 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import dill  # type: ignore[import-untyped]
 import pytest
@@ -127,7 +130,8 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         machine = command.deleted_with
         assert machine in {one.name for one in of_kind(recorder, DOMAIN)}
         assert name.startswith(f"{machine}-")
-        assert command.replacement_trigger == f"{machine}-id", "another machine gets everything"
+        trigger = command.replacement_trigger
+        assert trigger == f"{DOMAIN}/{machine}", "another machine gets everything"
         assert command.provider == "command"
         assert re.fullmatch(r"\d+s", command.timeouts["create"])
         assert command.timeouts["update"] == command.timeouts["create"]
@@ -223,7 +227,7 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
     for machine in spec.machines:
         guard = guards[f"{machine}-guard"]
         assert guard.deleted_with == machine
-        assert guard.replacement_trigger == f"{machine}-id"
+        assert guard.replacement_trigger == f"{DOMAIN}/{machine}"
         steps = {name for name in found if name.startswith(f"{machine}-")}
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply", f"{machine}-add-ons-nodes"}
@@ -258,7 +262,9 @@ def test_another_machine_of_the_same_size_has_its_cluster_asked_again(
 ) -> None:
     spec, recorder = golden
     ready = next(one for one in recorder if one.name == "ready")
-    assert ready.inputs["changes"]["machines"] == {name: f"{name}-id" for name in spec.machines}
+    assert ready.inputs["changes"]["machines"] == {
+        name: f"{DOMAIN}/{name}" for name in spec.machines
+    }
 
 
 def test_a_limit_is_given_only_where_somebody_keeps_it(golden: tuple[Cluster, Declared]) -> None:
@@ -324,6 +330,28 @@ def test_keys_are_kept_and_a_disk_survives_a_new_base_image_and_another_size(
         assert {"baseVolumeName", "size"} <= set(volume.ignore_changes)
     for domain in of_kind(recorder, DOMAIN):
         assert set(domain.ignore_changes) == {"kernel", "initrd", "cmdlines"}
+    # An older program's network has no stylesheet, and another network makes all machines anew.
+    (network,) = of_kind(recorder, "libvirt:index/network:Network")
+    assert network.ignore_changes == ("xml",)
+
+
+NETWORK = (
+    '<network connections="1"><name>dev</name><forward mode="nat"/>{dns}'
+    '<ip address="192.168.1.1" prefix="24"/></network>'
+)
+
+
+@pytest.mark.parametrize("dns", ["", '<dns><host ip="1.2.3.4"/></dns>', '<dns enable="yes"/>'])
+def test_no_name_server_runs_on_a_new_network(dns: str, tmp_path: Path) -> None:
+    (network,) = of_kind(declared(described("default")), "libvirt:index/network:Network")
+    style, given = tmp_path / "style.xslt", tmp_path / "network.xml"
+    style.write_text(network.inputs["xml"]["xslt"])
+    given.write_text(NETWORK.format(dns=dns))
+    words = ["xsltproc", "--nonet", str(style), str(given)]
+    made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    found = ElementTree.fromstring(made)
+    assert [one.attrib for one in found.iter("dns")] == [{"enable": "no"}]
+    assert [one.tag for one in found] == ["name", "forward", "ip", "dns"]
 
 
 def test_what_has_a_name_on_its_hypervisor_goes_before_its_successor_is_made(

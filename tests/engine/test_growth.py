@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hypervisors.growth import GIB, NotGrown, grow
+from hypervisors.growth import GIB, DiskError, grow
 from spec.hypervisor import Libvirt
 from tests.engine.session_libvirt import SessionLibvirt
 from tests.engine.stack import Stack
@@ -157,6 +157,33 @@ def test_what_loses_data_is_refused_by_the_engine_before_anything(
         assert ids(stack) == disks
 
 
+def test_a_disk_of_the_same_name_is_not_taken_from_whoever_has_it(
+    stack: Stack, session_libvirt: SessionLibvirt
+) -> None:
+    """The provider takes it for the one that it should make, and deletes it with the stack."""
+    libvirt = session_libvirt
+    stack.write(PROGRAM)
+    words = ("vol-create-as", "disks", "dev-minion.qcow2", "6G", "--format", "qcow2")
+    libvirt.virsh(*words)
+    describe(stack, libvirt, disk=10)
+    done = stack.up(fails=True, environment=HERE)
+    told = done.errors_of("specification")
+    assert "dev-minion.qcow2 is in the pool disks already and is none of this stack's" in told
+    assert not ids(stack)
+
+    describe(stack, libvirt, disk=10, without=["minion"])
+    stack.up(environment=HERE)
+    describe(stack, libvirt, disk=10)
+    assert "is none of this stack's" in stack.up(fails=True, environment=HERE).errors_of(
+        "specification"
+    )
+    assert list(ids(stack)) == ["master-disk"]
+    libvirt.virsh("vol-delete", "--pool", "disks", "dev-minion.qcow2")
+    stack.up(environment=HERE)
+    stack.preview("--expect-no-changes", environment=HERE)
+    assert libvirt.size("dev-minion.qcow2") == 10 * GIB
+
+
 def test_a_disk_grows_whether_its_machine_runs_or_not_and_again(
     session_libvirt: SessionLibvirt,
 ) -> None:
@@ -180,7 +207,7 @@ def test_a_disk_grows_whether_its_machine_runs_or_not_and_again(
 
 def test_a_disk_that_cannot_grow_is_told(session_libvirt: SessionLibvirt) -> None:
     libvirt = session_libvirt
-    with pytest.raises(NotGrown, match="Storage pool not found"):
+    with pytest.raises(DiskError, match="Storage pool not found"):
         grow(place(libvirt).model_copy(update={"pool": "none"}), {"one": 5})
-    with pytest.raises(NotGrown, match="Failed to connect socket"):
+    with pytest.raises(DiskError, match="Failed to connect socket"):
         grow(Libvirt(uri="qemu+unix:///session?socket=/nowhere", image="base"), {"one": 5})

@@ -47,6 +47,9 @@ anew = remote.Command("anew", connection=to("sshd"), create="true", triggers=["f
 dies = remote.Command(
     "dies", connection=to("sshd"), create="true", opts=ResourceOptions(deleted_with=group)
 )
+older = remote.Command(
+    "older", connection=to("sshd"), create="true", opts=ResourceOptions(ignore_changes=["update"])
+)
 """
 
 AFTER = (
@@ -55,6 +58,8 @@ AFTER = (
     .replace("never to be told", "nor this")
     .replace('"gone"', '"come"')
     .replace('triggers=["first"]', 'triggers=["second"]')
+    # What an older program did not say, and what is settled with the first update.
+    .replace("opts=ResourceOptions(ignore", 'update="false", opts=ResourceOptions(ignore')
 )
 
 
@@ -97,6 +102,7 @@ def test_what_the_engine_says_is_what_two_recordings_say(stack: Stack, sshd: Ssh
         "come": Verb.CREATE,
         "anew": Verb.REPLACE,
         "dies": Verb.SAME,
+        "older": Verb.SAME,
     }
     assert {name: one.verb for name, one in without.items()} == {
         name: one.verb for name, one in engine.items()

@@ -9,9 +9,10 @@ import pytest
 
 from lab import offer, timestamp_counter
 from lab.consoles import Consoles
-from lab.image import OWN
+from lab.image import ENABLED, OWN
 
 CHECK = OWN / "root/usr/local/sbin/check-clock.sh"
+CATCH_UP = OWN / "root/usr/local/sbin/catch-up-clock.sh"
 
 
 def kernel_counted() -> float | None:
@@ -86,3 +87,32 @@ def test_nobody_logs_in_before_the_clock_was_looked_at() -> None:
     unit = (OWN / "root/etc/systemd/system/ssh.service.d/90-hardway.conf").read_text()
     assert f"ExecStartPre=/{CHECK.relative_to(OWN / 'root')}\n" in unit
     assert CHECK.stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize(("off", "is_set"), [(-280, True), (-1, False), (280, False)])
+def test_only_a_clock_that_fell_behind_is_set(off: int, is_set: bool, tmp_path: Path) -> None:
+    rtc, words = tmp_path / "rtc", tmp_path / "words"
+    host = int(time.time()) - off
+    rtc.write_text(f"{host}\n")
+    # This host's own clock stays what it is: what is said to ``date --set`` is looked at.
+    date = tmp_path / "date"
+    date.write_text(f'#!/bin/sh\n[ "$1" = +%s ] && exec /bin/date "$@"\necho "$@" >>{words}\n')
+    date.chmod(0o755)
+    done = subprocess.run(
+        ["sh", CATCH_UP, rtc],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert words.exists() == is_set
+    assert not is_set or words.read_text() == f"--set=@{host}\n"
+    assert ("behind the host's and is set" in done.stdout) == is_set
+
+
+def test_the_image_looks_again_and_again_whether_its_clock_fell_behind() -> None:
+    units = OWN / "root/usr/lib/systemd/system"
+    (wanted,) = ENABLED["timers.target"]
+    service = (units / wanted).with_suffix(".service")
+    assert f"ExecStart=/{CATCH_UP.relative_to(OWN / 'root')}\n" in service.read_text()
+    assert CATCH_UP.stat().st_mode & 0o111

@@ -48,7 +48,8 @@ sleep 60
 
 
 def step(size: int) -> str:
-    return render.text(Step(name="ready", script="ready", settings={"disk": str(size)}))
+    settings = {"disk": str(size), "api_name": ""}
+    return render.text(Step(name="ready", script="ready", settings=settings))
 
 
 def shell_first(initrd: bytes) -> bytes:

@@ -58,6 +58,20 @@ def test_an_official_image_with_other_bytes_is_refused(empty_cache: Cache, offic
     ] == []
 
 
+def test_a_path_means_the_same_wherever_the_command_is_run(
+    empty_cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    readme = PROJECT / "README.md"
+    digest = hashlib.sha256(readme.read_bytes()).hexdigest()
+    monkeypatch.chdir(tmp_path)
+    found = official_image(empty_cache, "README.md", Notebook(), sha256=digest)
+    assert found.disk.read_bytes() == readme.read_bytes()
+    with pytest.raises(Problem, match=f"there is no image {PROJECT}/nowhere.img"):
+        official_image(empty_cache, "nowhere.img", Notebook(), sha256="1" * 64)
+    with pytest.raises(Problem, match="docs is a directory"):
+        official_image(empty_cache, "docs", Notebook(), sha256="1" * 64)
+
+
 def test_a_damaged_official_image_is_noticed_and_taken_again(
     empty_cache: Cache, official: Path
 ) -> None:

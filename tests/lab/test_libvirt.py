@@ -26,6 +26,11 @@ NETWORK = IPv4Network("192.168.1.0/24")
 NETWORK_XML = """<network><name>{name}</name><forward mode='nat'/><bridge name='{bridge}'/>
 <ip address='{address}' netmask='255.255.255.0'>
 <dhcp><range start='192.168.1.200' end='192.168.1.210'/></dhcp></ip></network>"""
+"""As of an older program: libvirt runs dnsmasq on it."""
+
+QUIET_XML = """<network><name>{name}</name><forward mode='nat'/><bridge name='{bridge}'/>
+<dns enable='no'/><ip address='{address}' netmask='255.255.255.0'/></network>"""
+"""As they are made now."""
 
 IDLE = """<domain type='{kind}'><name>idle</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <os><type>hvm</type></os><devices><interface type='network'><source network='dev'/></interface>
@@ -143,10 +148,14 @@ def _host() -> dict[str, object]:
 
 
 def _network(
-    host: Libvirt, tmp_path: Path, name: str = "dev", address: str = "192.168.1.1"
+    host: Libvirt,
+    tmp_path: Path,
+    name: str = "dev",
+    address: str = "192.168.1.1",
+    xml: str = NETWORK_XML,
 ) -> None:
     definition = tmp_path / f"{host.pool}-{name}.xml"
-    definition.write_text(NETWORK_XML.format(name=name, bridge=f"br-{name}", address=address))
+    definition.write_text(xml.format(name=name, bridge=f"br-{name}", address=address))
     libvirt.virsh(host, "net-define", definition)
     libvirt.virsh(host, "net-start", name)
 
@@ -229,9 +238,10 @@ def test_stop_leaves_the_host_as_it_was(own: LabPaths, tmp_path: Path) -> None:
 @pytest.mark.machine
 def test_machines_survive_the_death_of_libvirtd(own: LabPaths, tmp_path: Path) -> None:
     host = libvirt.start(own, Notebook())
-    _network(host, tmp_path)
+    _network(host, tmp_path, xml=QUIET_XML)
     _machine(host, tmp_path)
     machine = _pids(own, "qemu")
+    assert _pids(own, "dnsmasq") == []
     _kill(_pids(own, "libvirtd") + _pids(own, "virtlogd"))
     assert libvirt.find(own) is None
     host = libvirt.start(own, Notebook())

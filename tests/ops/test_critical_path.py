@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ops.critical_path import critical_path, dependencies, failures, read_events, spans
+from ops.critical_path import critical_path, dependencies, read_events, spans
 
 URN = "urn:pulumi:dev::hardway::command:remote:Command::"
 
@@ -70,22 +70,6 @@ def test_what_a_refresh_only_asked_was_not_changed() -> None:
     ]
     (changed,) = spans(events).values()
     assert (changed.name, changed.seconds) == ("guard", 20)
-
-
-def test_what_failed_is_named_first_with_its_time() -> None:
-    events = [
-        {"timestamp": 1000, "resourcePreEvent": {"metadata": STACK}},
-        event("resourcePreEvent", 1000, "minion1-node"),
-        event("resourcePreEvent", 1001, "master-etcd"),
-        event("resourcePreEvent", 1002, "minion2-node"),
-        event("resOpFailedEvent", 1125, "minion1-node"),
-        event("resOpFailedEvent", 1101, "master-etcd"),
-        event("resOutputsEvent", 1200, "minion2-node"),
-        {"timestamp": 1201, "resOpFailedEvent": {"metadata": STACK}},
-    ]
-    told = "master-etcd failed after 100 s, minion1-node failed after 125 s"
-    assert failures(events) == told
-    assert failures([]) == ""
 
 
 def test_a_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ops.expiry import Ending
 from plan.cluster import cluster_plan
 from plan.contents import Contents, packed
 from plan.held import AS_KEPT, Difference, Item, Kind, compared, held
-from preview.kinds import AUTHORITIES, CERTIFICATES, GUARD
+from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, GUARD, MACHINE
 from probe import observation
 from probe.access import Access, MachineAccess
 from probe.machines import Unreachable
@@ -186,7 +186,10 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
     keys = Keys(spec)
     pairs = {node: keys.of(node) for node in spec.machines}
 
-    kept = [(CERTIFICATES, f"{node}-keys", Bundle(pairs[node]).state()) for node in pairs]
+    kept = [
+        (f"{CLUSTER}${MACHINE}${CERTIFICATES}", f"{node}-keys", Bundle(pairs[node]).state())
+        for node in pairs
+    ]
     kept += [(AUTHORITIES, "authorities", keys._authorities.state())]
     state = exported(*((kind, name, {"kept": json.dumps(one)}) for kind, name, one in kept))
     for node, wanted in wanted_of(spec, state).items():

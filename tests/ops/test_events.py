@@ -34,6 +34,43 @@ def test_what_a_plugin_prints_is_not_kept() -> None:
     assert kept(b"") is None
 
 
+def error(message: str) -> str:
+    """What is kept of an error of the engine about a resource."""
+    said = {"urn": METADATA["urn"], "severity": "error", "message": message, "color": "raw"}
+    event = kept(json.dumps({"timestamp": 7, "diagnosticEvent": said}).encode())
+    assert event is not None
+    told = event.pop("diagnosticEvent")
+    assert event == {"timestamp": 7}
+    assert (told.pop("urn"), told.pop("severity")) == (METADATA["urn"], "error")
+    (sentence,) = told.values()
+    assert "\n" not in sentence
+    return str(sentence)
+
+
+def test_of_a_failure_its_sentence_is_kept_and_nothing_of_the_log_below() -> None:
+    log = "connection refused\nthe last lines of kubelet.service:\nI1128 a line with a token: x"
+    command = "the command on root@192.168.1.10:22 failed with exit status 1"
+    step = f"{command}\nstderr ends with:\nfailed: not yet after 300 s: it is up\n{log}\n"
+    assert error(step) == "not yet after 300 s: it is up"
+    assert error(f"{command}\nstderr ends with:\n{log}\n") == command
+    assert error("Exception calling application: not yet after 9 s: b (c)\nd\n") == (
+        "not yet after 9 s: b (c)"
+    )
+    assert len(error("x" * 5000)) <= 400
+
+
+def test_no_key_is_kept_of_a_failure() -> None:
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAA\\n"
+    assert "b3Blbn" not in error(f"invalid user data: {key}")
+
+
+def test_an_error_of_no_resource_is_not_kept() -> None:
+    said = {"severity": "error", "message": "update failed"}
+    assert kept(json.dumps({"timestamp": 1, "diagnosticEvent": said}).encode()) is None
+    warning = {"urn": METADATA["urn"], "severity": "warning", "message": "a value"}
+    assert kept(json.dumps({"timestamp": 1, "diagnosticEvent": warning}).encode()) is None
+
+
 def test_what_another_process_writes_arrives_whole_and_the_pipe_is_gone(tmp_path: Path) -> None:
     target = tmp_path / "events.json"
     lines = [json.dumps({**PRE, "timestamp": n, "more": "x" * 5000}) for n in range(200)]

@@ -9,10 +9,10 @@ import pytest
 from certs.authority import issued
 from certs.bundle import Bundle
 from certs.renewal import decided_authorities, renewed_authorities
-from certs.table import Authority, held_by
+from certs.table import FOR_PEOPLE, Authority, Row, held_by
 from lab.stack import Stack
 from ops.expiry import ending, in_lab
-from preview.kinds import AUTHORITIES, CERTIFICATES
+from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, MACHINE
 from tests.certs.clusters import SINGLE
 from tests.ops.exported import exported
 from tests.ops.test_reach import KEYS, up
@@ -20,6 +20,7 @@ from tests.ops.test_reach import KEYS, up
 MADE = datetime(2030, 1, 1, tzinfo=UTC)
 AUTHORITIES_OF_IT = renewed_authorities(None, decided_authorities(None, MADE), MADE)
 ROWS = held_by(SINGLE, "master")
+OF_MACHINE = f"{CLUSTER}${MACHINE}${CERTIFICATES}"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def state() -> dict[str, Any]:
     pairs = {row.name: issued(row, AUTHORITIES_OF_IT.signers[row.issuer], MADE) for row in ROWS}
     return exported(
         (AUTHORITIES, "authorities", {"kept": json.dumps(AUTHORITIES_OF_IT.state())}),
-        (CERTIFICATES, "master-keys", {"kept": json.dumps(Bundle(pairs).state())}),
+        (OF_MACHINE, "master-keys", {"kept": json.dumps(Bundle(pairs).state())}),
         # Another kind's resource may have any name.
         ("hardway:index:Machine", "authorities", {"kept": "no JSON"}),
     )
@@ -47,7 +48,21 @@ def test_each_certificate_is_named_thirty_days_before_its_end(state: dict[str, A
 
 def test_authorities_end_as_well(state: dict[str, Any]) -> None:
     found = ending(state, MADE + timedelta(days=3650))
-    assert {one.name for one in found if one.holder == "authorities"} == set(Authority)
+    assert {one.name for one in found if one.holder == "the cluster"} == set(Authority)
+
+
+def test_a_machine_may_be_called_as_what_keeps_the_keys_of_people() -> None:
+    def kept(kind: str, row: Row) -> tuple[str, str, dict[str, str]]:
+        pair = issued(row, AUTHORITIES_OF_IT.signers[row.issuer], MADE)
+        return kind, "people-keys", {"kept": json.dumps(Bundle({row.name: pair}).state())}
+
+    of_machine, of_people = kept(OF_MACHINE, ROWS[0]), kept(CERTIFICATES, FOR_PEOPLE[0])
+    for state in (exported(of_machine, of_people), exported(of_people, of_machine)):
+        found = ending(state, MADE + timedelta(days=340))
+        assert {(one.holder, one.name) for one in found} == {
+            ("people", ROWS[0].name),
+            ("its people", FOR_PEOPLE[0].name),
+        }
 
 
 def test_a_stack_without_keys_has_no_certificate() -> None:
@@ -62,7 +77,7 @@ def test_status_reads_the_states_of_the_lab(stack: Stack, monkeypatch: pytest.Mo
     assert in_lab(["dev"], stack.paths) == ([], False)
     monkeypatch.setattr("ops.expiry.SOON", timedelta(days=400))
     every, warned = in_lab(["dev"], stack.paths)
-    assert any(line.startswith("dev: admin of people ends on ") for line in every)
+    assert any(line.startswith("dev: admin of its people ends on ") for line in every)
     assert warned
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
     (said,), warned = in_lab(["dev"], stack.paths)

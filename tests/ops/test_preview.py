@@ -70,7 +70,7 @@ def test_an_add_on_can_be_switched_off_and_on(checkout: Checkout) -> None:
 
 def test_a_change_may_add_a_field_that_its_base_does_not_know(checkout: Checkout) -> None:
     model = checkout.folder / "spec/hypervisor.py"
-    field = "    console_logs: Text | None = None\n"
+    field = '    image_format: Literal["raw", "qcow2"] = "qcow2"\n'
     text = model.read_text()
     assert field in text
     model.write_text(text.replace(field, field + '    lock: Text = "none"\n'))

@@ -14,7 +14,16 @@ import yaml
 
 from certs.table import certificates
 from plan import addons, coredns, runtime
-from plan.conditions import ApiServers, Clocks, Condition, Members, Nodes, Pods, conditions
+from plan.conditions import (
+    ApiServers,
+    Clocks,
+    Condition,
+    Members,
+    Nodes,
+    Pods,
+    PodsReach,
+    conditions,
+)
 from plan.model import Kubeconfig, Step
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in
@@ -292,7 +301,8 @@ def test_no_replica_is_wanted_on_a_node_that_would_not_take_it(
     assert deployment["spec"]["replicas"] == count
     counted = [one.check.count for one in conditions(spec) if isinstance(one.check, Pods)]
     assert counted == [count]
-    assert ("pods-reach" in {one.name for one in conditions(spec)}) == (count > 1)
+    (reach,) = (one.check for one in conditions(spec) if isinstance(one.check, PodsReach))
+    assert (set(reach.nodes), reach.pods.count) == (set(machines), count)
 
 
 def test_a_control_plane_that_is_no_minion_takes_coredns() -> None:

@@ -105,7 +105,7 @@ def test_what_the_kernel_refuses_is_told_in_a_sentence(
 ) -> None:
     settings = _settings(node) | {"modules": "no_such_module"}
     said = node.with_programs(**programs).run(STEP, **settings)
-    assert (said.code, said.output, said.errors) == (1, "", f"{sentence}\n")
+    assert (said.code, said.output, said.errors) == (1, "", f"failed: {sentence}\n")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from plan.model import (
 )
 from spec.cluster import Cluster, parse
 from tests.plan.golden import NAMES, golden_plan, golden_spec
+from tests.plan.shell import cluster
 from tests.plan.view import View
 
 VIEWS = [
@@ -153,6 +154,7 @@ READ_BY_THE_STEP = {
     *("modules", "sysctls"),  # the kernel's, at once
     "resolver",  # kubelet reads it for each pod
     "disk",  # the kernel's, at once
+    "api_name",  # who asks looks it up each time
 }
 """Settings that no service reads at its start."""
 
@@ -439,6 +441,26 @@ def test_no_step_is_ended_before_all_of_its_waits_are(name: str) -> None:
         assert max(seconds) >= 600
         assert render.limit(step) > sum(seconds)
         assert render.seconds(text) >= render.limit(step), "a repair has as long"
+
+
+@pytest.mark.parametrize("host", ["api.example.org", "192.0.2.9"])
+@pytest.mark.parametrize("planes", [1, 3])
+def test_who_asks_for_the_api_by_a_name_first_looks_whether_there_is_one(
+    host: str, planes: int
+) -> None:
+    roles = [*["a"] * planes, "e", "i", "i"]
+    machines = {
+        f"m{number}": {"address": f"192.168.1.{10 + number}", "roles": role}
+        for number, role in enumerate(roles)
+    }
+    plan = cluster_plan(cluster(endpoint={"kind": "balancer", "host": host}, machines=machines))
+    asked = {}
+    for name, one in plan.nodes.items():
+        ready, *later = one.steps
+        asks = any(f"//{host}" in render.text(step, _placeholder) for step in later)
+        asked[name] = asks
+        assert ready.settings["api_name"] == (host if asks and host[0] == "a" else "")
+    assert [asked[name] for name in machines] == [role == "i" for role in roles]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -221,7 +221,7 @@ def test_an_archive_that_is_none_is_told(running: StandIn) -> None:
     step, settings = runtime.step(cluster(), "master"), _settings(running)
     said = running.run(step, **settings | {"images": f"{PAUSE} d1 {broken}"})
     assert said.code == 1
-    assert said.errors.startswith(f"containerd does not take the image {PAUSE}: ")
+    assert said.errors.startswith(f"failed: containerd does not take the image {PAUSE}: ")
 
 
 # -- the whole step --------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def first_boot(user_data: str) -> Callable[[Path], None]:
     return prepare
 
 
-READY = Step(name="ready", script="ready", settings={"disk": ""})
+READY = Step(name="ready", script="ready", settings={"disk": "", "api_name": ""})
 
 
 def test_a_machine_is_ready_when_its_first_boot_is_done_and_that_is_the_last(
@@ -94,15 +94,66 @@ def test_a_first_boot_that_failed_is_told(new_machine: Callable[..., Container])
     machine = new_machine(prepare=first_boot("runcmd: [exit 5]\n"))
     done = machine.run(render.text(READY))
     assert done.returncode == 1
-    assert "cloud-init failed" in done.stderr
+    assert done.stderr.startswith("failed: cloud-init failed: "), "and then the details"
     assert not machine.path("/etc/cloud/cloud-init.disabled").exists()
 
 
 def test_a_machine_without_a_first_boot_is_ready(new_machine: Callable[..., Container]) -> None:
     machine = new_machine()
     for disk in ("", "4"):  # what is no block device is left alone
-        done = machine.run(render.text(replace(READY, settings={"disk": disk})))
+        done = machine.run(render.text(replace(READY, settings={"disk": disk, "api_name": ""})))
         assert (done.returncode, said(done.stdout), done.stderr) == (0, "", "")
+
+
+NAME = "api.example.org"
+NAMED = replace(READY, settings={"disk": "", "api_name": NAME})
+
+
+def test_a_name_that_comes_in_time_is_waited_for(new_machine: Callable[..., Container]) -> None:
+    machine = new_machine()
+    child = machine.begin(render.text(NAMED))
+    assert child.stdout
+    assert child.stdout.readline() == f"waiting until this machine finds an address of {NAME}\n"
+    machine.write("/etc/hosts", f"127.0.0.1 localhost\n192.0.2.7 {NAME}\n")
+    done = machine.finish(child)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    # And nothing is said where it is there.
+    done = machine.run(render.text(NAMED))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("list_of_servers", "servers", "told"),
+    [
+        ("/etc/resolv.conf", (), "none"),
+        ("/etc/resolv.conf", ("192.0.2.53", "192.0.2.54"), "192.0.2.53 192.0.2.54"),
+        ("/run/systemd/resolve/resolv.conf", ("192.0.2.55",), "192.0.2.55"),
+        ("/run/systemd/resolve/resolv.conf", (), "none"),
+    ],
+)
+def test_a_name_that_no_machine_finds_is_told_in_one_sentence(
+    new_machine: Callable[..., Container],
+    list_of_servers: str,
+    servers: tuple[str, ...],
+    told: str,
+) -> None:
+    machine = new_machine()
+    machine.path("/etc/resolv.conf").unlink(missing_ok=True)
+    machine.path("/run/systemd/resolve/resolv.conf").unlink(missing_ok=True)
+    if servers:
+        machine.write(list_of_servers, "".join(f"nameserver {one}\n" for one in servers))
+    if list_of_servers != "/etc/resolv.conf":
+        machine.write("/etc/resolv.conf", "nameserver 127.0.0.53\n")
+    text = render.text(NAMED)
+    assert "SECONDS + 60" in text
+    done = machine.run(text.replace("SECONDS + 60", "SECONDS + 1"))
+    assert done.returncode == 1
+    host = machine.call("hostname").strip()
+    assert done.stderr == (
+        f"failed: {host} finds no address of {NAME}, the host at which it is to ask for the API (its name "
+        f"servers: {told}); make a DNS record that it can look up or a line in its /etc/hosts, or "
+        "write the balancer's address as endpoint.host, and run the same again\n"
+    )
 
 
 # -- all others ----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Pods' networks: two namespaces on one bridge in a third, and real servers in them.
 
-The addresses are of TEST-NET-2, and this computer's own namespace knows nothing of them.
+The addresses are for benchmarks of networks (RFC 2544), and this computer's own namespace knows
+nothing of them.
 """
 
 import os
@@ -18,7 +19,8 @@ from probe.pods import script
 from tests.plan.running import Keys
 from tests.plan.stored import inside, stored
 
-ONE, TWO = "198.51.100.11", "198.51.100.12"
+ONE, TWO = (str(IPv4Address(f"198.{net}.0.0") + 1 + os.getpid() % 65533) for net in (18, 19))
+"""Unlike those of another run: pods are found by their addresses among all of this computer's."""
 NAME, ADDRESS = "kubernetes.default.svc.cluster.local", "192.0.2.1"
 MANY = tuple(f"192.0.2.{number}" for number in range(100, 128))
 """So many that the server must write the name of all but the first as a reference to it."""
@@ -69,7 +71,7 @@ class PodNetwork:
         peer = ("type", "veth", "peer", "name", "eth0", "netns", name)
         _ip("-n", self.bridge, "link", "add", port, *peer)
         _ip("-n", self.bridge, "link", "set", port, "master", "bridge", "up")
-        _ip("-n", name, "address", "add", f"{address}/24", "dev", "eth0")
+        _ip("-n", name, "address", "add", f"{address}/15", "dev", "eth0")
         _ip("-n", name, "link", "set", "eth0", "up")
 
     def resolve(self, query: bytes) -> bytes:

@@ -1,8 +1,12 @@
 """Each condition asked of real programs: whether it holds, and what it says where it does not."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -158,10 +162,10 @@ def pods(empty: RunningCluster, network: PodNetwork) -> RunningCluster:
     return empty
 
 
-REACH = PodsReach(pods=PODS, port=8181, path="/ready")
+REACH = PodsReach(nodes=("m1", "m2"), pods=PODS, port=8181, path="/ready")
 
 
-def test_pods_reach_each_other_and_the_pair_that_does_not_is_named(
+def test_nodes_reach_each_others_pods_and_the_pair_that_does_not_is_named(
     asked: Asking, pods: RunningCluster, network: PodNetwork
 ) -> None:
     assert asked(REACH) is None
@@ -185,6 +189,25 @@ def test_pods_of_one_machine_prove_nothing_about_others(
     assert "are on m1" in asked.told(REACH)
 
 
+def test_a_node_without_such_a_pod_asks_from_its_own_network(
+    asked: Asking, pods: RunningCluster, tmp_path: Path
+) -> None:
+    """Here that is this computer's, from which a pod of the loopback interface is reached."""
+    pods.remove(f"/api/v1/namespaces/{NAMESPACE}/pods/two")
+    pods.pod("one", "m1", running("127.0.0.1"))
+    (tmp_path / "ready").touch()
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        check = replace(REACH, pods=replace(PODS, count=1), port=server.server_port)
+        assert asked(check) is None, "m1 has all of the pods and reaches none of another node"
+        server.shutdown()
+    said = asked.told(check)
+    assert said.startswith(f"m2 does not reach one on m1 at http://127.0.0.1:{check.port}/ready (")
+    assert "m1 does not" not in said
+    assert asked(replace(check, nodes=("m1",))) is None
+
+
 def test_a_machine_that_cannot_be_asked_is_named(asked: Asking, pods: RunningCluster) -> None:
     access = pods.access
     machines = {**access.machines, "m2": replace(access.machines["m2"], port=1)}
@@ -193,9 +216,9 @@ def test_a_machine_that_cannot_be_asked_is_named(asked: Asking, pods: RunningClu
 
 
 def test_a_pod_whose_network_is_not_there_is_named(asked: Asking, pods: RunningCluster) -> None:
-    pods.pod("two", "m2", running("198.51.100.99"))
+    pods.pod("two", "m2", running("198.18.255.255"))
     said = asked.told(REACH)
-    assert "two on m2 (no process here has the pod's address 198.51.100.99)" in said
+    assert "two on m2 (no process here has the pod's address 198.18.255.255)" in said
 
 
 def test_a_service_answers_with_a_certificate_of_the_cluster(
@@ -221,7 +244,7 @@ RESOLVES = NameResolves(inside=PODS, server=TWO, name=NAME, address=ADDRESS)
         ({"address": "192.0.2.99"}, f"NOERROR with {ADDRESS} and not 192.0.2.99"),
         ({"name": "nobody.test"}, "NXDOMAIN with no address"),
         ({"server": "127.0.0.1", "name": NAME}, None),
-        ({"server": "198.51.100.99"}, "one on m1 ("),
+        ({"server": "198.18.255.255"}, "one on m1 ("),
     ],
 )
 def test_a_name_resolves_inside_a_pod(

@@ -1,11 +1,14 @@
 """Every mistake that can be seen in a spec is refused, in a sentence that says what to write."""
 
 import copy
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 
-from spec.cluster import SpecError, parse
+from hypervisors.growth import volume
+from hypervisors.port import domain_name
+from spec.cluster import SpecError, mac_address, parse
 from tests.spec.sentences import check, refused
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O"
@@ -97,6 +100,15 @@ ONE = [
     ({"networks services": "172.16.5.0/24"}, "networks.services", "overlaps networks.pods"),
     ({"networks pods": "172.16.0.0/23"}, "networks.pods", "room for 1 parts"),
     ({"networks pods": "172.16.0.0/25"}, "networks.pods", "room for 0 parts"),
+    ({"networks pods": "172.16.0.0"}, "networks.pods", "prefix length, such as 172.16.0.0/16"),
+    ({"networks services": "192.168.3.0"}, "networks.services", "such as 192.168.3.0/24"),
+    ({"networks services": "192.168.3.1/24"}, "networks.services", "write 192.168.3.0/24"),
+    ({"networks machines": "192.168.1.0"}, "networks.machines", "such as 192.168.1.0/24"),
+    ({"networks machines": "192.168.1.10/24"}, "networks.machines", "write 192.168.1.0/24"),
+    ({"networks pods": " 172.16.0.0/16"}, "networks.pods", "an IPv4 network such as"),
+    ({"networks pods": "172.16.0.0/"}, "networks.pods", "an IPv4 network such as"),
+    ({"networks pods": ""}, "networks.pods", "an IPv4 network such as"),
+    ({"networks pods_per_node": "/24"}, "networks.pods_per_node", "alone, such as 24"),
     ({"networks pods": "172.16.1.0/16"}, "networks.pods", "write 172.16.0.0/16"),
     ({"networks pods": "11.0.0.0/16"}, "networks.pods", "not private"),
     ({"networks pods": "fd00::/64"}, "networks.pods", "such as 192.168.1.0/24"),
@@ -126,6 +138,10 @@ ONE = [
     ({"machines m1 address": "192.168.1.11/24"}, "machines.m1.address", "an IPv4 address"),
     ({"machines m1 address": GONE}, "machines.m1.address", "is missing"),
     ({"addons name_servers": ["127.0.0.53"]}, "addons.name_servers.0", "or nowhere"),
+    ({"addons name_servers": ["172.16.0.10"]}, "addons.name_servers.0", "into the cluster"),
+    ({"addons name_servers": ["192.168.1.255"]}, "addons.name_servers.0", "or nowhere"),
+    ({"addons name_servers": ["0.0.0.0"]}, "addons.name_servers.0", "or nowhere"),
+    ({"addons name_servers": ["::1"]}, "addons.name_servers.0", "an IPv4 address"),
     ({"addons name_servers": ["192.168.3.10"]}, "addons.name_servers.0", "into the cluster"),
     ({"addons name_servers": ["192.0.2.1"] * 16}, "addons.name_servers", "more than 15"),
     (
@@ -141,6 +157,24 @@ ONE = [
     ({"endpoint": {**BALANCER, "host": "192.168.1.10"}}, "endpoint.host", "address of master"),
     ({"endpoint": {**BALANCER, "host": "172.16.0.9"}}, "endpoint.host", "networks.pods"),
     ({"endpoint": {**BALANCER, "host": "192.168.3.9"}}, "endpoint.host", "networks.services"),
+    ({"endpoint": {**BALANCER, "host": "192.168.1.0"}}, "endpoint.host", "the first of networks"),
+    ({"endpoint": {**BALANCER, "host": "192.168.1.255"}}, "endpoint.host", "the last of networks"),
+    ({"endpoint": {**BALANCER, "host": "master"}}, "endpoint.host", "name of a machine of this"),
+    ({"endpoint": {**BALANCER, "host": "m1"}}, "endpoint.host", "name of a machine of this"),
+    (
+        {"endpoint": {**BALANCER, "host": "kubernetes.default.svc.cluster.local"}},
+        "endpoint.host",
+        "the name of a Service",
+    ),
+    ({"endpoint": {**BALANCER, "host": "0.0.0.0"}}, "endpoint.host", "to itself"),
+    ({"endpoint": {**BALANCER, "host": "255.255.255.255"}}, "endpoint.host", "to itself"),
+    ({"endpoint": {**BALANCER, "host": "224.0.0.18"}}, "endpoint.host", "to itself"),
+    ({"endpoint": {**BALANCER, "host": "0x7f000001"}}, "endpoint.host", "neither an IPv4 address"),
+    ({"endpoint": {**BALANCER, "host": "10.1"}}, "endpoint.host", "neither an IPv4 address"),
+    ({"endpoint": {**BALANCER, "host": ""}}, "endpoint.host", "neither an IPv4 address"),
+    ({"endpoint": {**BALANCER, "host": " api"}}, "endpoint.host", "neither an IPv4 address"),
+    ({"endpoint": {**BALANCER, "host": "api."}}, "endpoint.host", "neither an IPv4 address"),
+    ({"endpoint": {**BALANCER, "port": 80800}}, "endpoint.port", "from 1 to 65535"),
     ({"endpoint": {**BALANCER, "host": "127.0.0.1"}}, "endpoint.host", "to itself"),
     ({"endpoint": {**BALANCER, "host": "localhost"}}, "endpoint.host", "to itself"),
     ({"endpoint": {**BALANCER, "host": "https://api"}}, "endpoint.host", "without scheme"),
@@ -186,6 +220,12 @@ ONE = [
     ({"machines m1 cpus": 0}, "machines.m1.cpus", "from 1 to 128"),
     ({"machines m1 cpus": True}, "machines.m1.cpus", "a whole number"),
     ({"machines m1 cpus": "2"}, "machines.m1.cpus", "a whole number"),
+    ({"machines m1 disk": 0}, "machines.m1.disk", "at least 6, in GiB"),
+    ({"machines m1 disk": -1}, "machines.m1.disk", "at least 6, in GiB"),
+    ({"machines m1 cpus": 129}, "machines.m1.cpus", "from 1 to 128"),
+    ({"hypervisor": EXISTING, "machines m1 memory": 4096}, "machines.m1.memory", "no effect"),
+    ({"hypervisor": EXISTING, "machines m1 disk": 10}, "machines.m1.disk", "exists already"),
+    ({"hypervisor": EXISTING, "machines m1 cpus": 1}, "machines.m1.cpus", "leave it out"),
     # -- labels and taints
     ({"machines m1 labels": {"a b": "x"}}, 'machines.m1.labels."a b"', "no key"),
     ({"machines m1 labels": {"": "x"}}, 'machines.m1.labels.""', "no key"),
@@ -245,6 +285,33 @@ ONE = [
     ({"hypervisor": {"image": "x"}}, "hypervisor.uri", "such as qemu:///system"),
     ({"hypervisor": {**LIBVIRT, "uri": "/system"}}, "hypervisor.uri", "such as qemu:///system"),
     ({"hypervisor": {**LIBVIRT, "domain_type": "xen"}}, "hypervisor.domain_type", "kvm or qemu"),
+    ({"hypervisor": {**LIBVIRT, "uri": "qemu://"}}, "hypervisor.uri", "such as qemu:///system"),
+    ({"hypervisor": {**LIBVIRT, "uri": "qemu:///"}}, "hypervisor.uri", "such as qemu:///system"),
+    ({"hypervisor": {**LIBVIRT, "uri": "lxc:///system"}}, "hypervisor.uri", "QEMU driver"),
+    ({"hypervisor": {**LIBVIRT, "uri": "qemu:///system "}}, "hypervisor.uri", "such as qemu"),
+    *(
+        ({"hypervisor": {**LIBVIRT, "image": image}}, "hypervisor.image", "the name alone of")
+        for image in (
+            *("", " base", "base\n", "images/base.qcow2", "https://example.org/base.qcow2"),
+            "/var/lib/libvirt/images/base.qcow2",
+        )
+    ),
+    ({"hypervisor": {**LIBVIRT, "image": "dev-m1.qcow2"}}, "hypervisor.image", "the disk of m1"),
+    ({"hypervisor": {**LIBVIRT, "pool": ""}}, "hypervisor.pool", "a name as virsh lists it"),
+    ({"hypervisor": {**LIBVIRT, "pool": "/images"}}, "hypervisor.pool", "a name as virsh lists it"),
+    (
+        {"hypervisor": {**LIBVIRT, "kernel": "vmlinuz", "initrd": "/i"}},
+        "hypervisor.kernel",
+        "an absolute path",
+    ),
+    (
+        {"hypervisor": {**LIBVIRT, "kernel": "/k", "initrd": "./i"}},
+        "hypervisor.initrd",
+        "an absolute path",
+    ),
+    ({"hypervisor": {**LIBVIRT, "console_logs": "log"}}, "hypervisor.console_logs", "absolute"),
+    ({"hypervisor": {**LIBVIRT, "console_logs": "/a'b"}}, "hypervisor.console_logs", "quotes"),
+    ({"hypervisor": {**LIBVIRT, "console_logs": "/a&b"}}, "hypervisor.console_logs", "and &"),
     ({"hypervisor": {**LIBVIRT, "kernel": "/k"}}, "hypervisor.kernel", "without initrd"),
     ({"hypervisor": {**LIBVIRT, "initrd": "/i"}}, "hypervisor.initrd", "without kernel"),
     (
@@ -307,6 +374,46 @@ ONE = [
     ),
     ({"artifacts mirror": "http://mirror/"}, "artifacts.mirror", "without a slash at its end"),
     ({"artifacts mirror": "mirror"}, "artifacts.mirror", "a http or https URL"),
+    ({"artifacts mirror": "http:///files"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://:80"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://[::1"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://300.1.1.1"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://127.1"}, "artifacts.mirror", "has no host"),
+    ({"artifacts mirror": "http://[fd00::1]:80"}, "artifacts.mirror", "an IPv6 address"),
+    *(
+        ({"artifacts mirror": f"http://mirror:{port}{path}"}, "artifacts.mirror", "from 1 to 65535")
+        for port in ("80800", "65536", "0", "-1", "http")
+        for path in ("", "/files")
+    ),
+    *(
+        ({"artifacts mirror": f"http://{host}:6480"}, "artifacts.mirror", "to itself at best")
+        for host in (
+            *("localhost", "LocalHost", "localhost.", "mirror.localhost", "127.0.0.1", "127.1.2.3"),
+            *("0.0.0.0", "169.254.1.1", "224.0.0.1", "255.255.255.255"),
+        )
+    ),
+    ({"artifacts mirror": "http://m1/x"}, "artifacts.mirror", "the name of a machine"),
+    ({"artifacts mirror": "http://172.16.0.9"}, "artifacts.mirror", "inside networks.pods"),
+    ({"artifacts mirror": "http://192.168.3.9"}, "artifacts.mirror", "inside networks.services"),
+    ({"artifacts mirror": "http://192.168.1.255"}, "artifacts.mirror", "the last of networks"),
+    ({"artifacts mirror": "http://mirror/x?y=1"}, "artifacts.mirror", "has a query"),
+    ({"artifacts mirror": "http://mirror/x#y"}, "artifacts.mirror", "or a fragment"),
+    ({"artifacts mirror": "http://me:secret@mirror/x"}, "artifacts.mirror", "has a user in it"),
+    (
+        {"base_image": {"source": "https://me:secret@mirror/x", "sha256": DIGEST}},
+        "base_image.source",
+        "has a user in it",
+    ),
+    (
+        {"base_image": {"source": "https:///x", "sha256": DIGEST}},
+        "base_image.source",
+        "has no host",
+    ),
+    (
+        {"base_image": {"source": "https://mirror:80800/x", "sha256": DIGEST}},
+        "base_image.source",
+        "from 1 to 65535",
+    ),
     ({"artifacts digests": {"kubelet-1.37.1": "x"}}, "artifacts.digests.kubelet-1.37.1", "64"),
     (
         {"artifacts digests": {"kubelet-1.37.1": DIGEST.upper()}},
@@ -449,6 +556,70 @@ def test_nothing_of_a_private_key_is_told() -> None:
         assert "b3Blbn" not in "".join(sentences)
 
 
+def test_nothing_of_a_password_in_a_url_is_told() -> None:
+    url = "https://me:s3cret@mirror"
+    for changes in (
+        {"artifacts mirror": f"{url}:80800/x?y"},
+        {"artifacts mirror": f"{url}/"},
+        {"base_image": {"source": f"{url}:0/x", "sha256": DIGEST}},
+        {"hypervisor": {**LIBVIRT, "uri": url}},
+        {"endpoint": {**BALANCER, "host": url}},
+    ):
+        sentences = refused(changed(changes))
+        assert sentences
+        assert "s3cret" not in "".join(sentences)
+
+
+TAKEN: list[dict[str, Any]] = [
+    *({"artifacts mirror": url} for url in ("http://mirror", "https://192.168.1.11:8443/a/b")),
+    *({"artifacts mirror": url} for url in ("http://192.168.1.1:6480", "http://My_Mirror:8080")),
+    {"endpoint": {**BALANCER, "host": "192.168.1.1"}},
+    {"endpoint": {**BALANCER, "host": "api.cluster.local"}},
+    {"endpoint": {**BALANCER, "host": "master.example.org"}},
+    {"base_image": {"source": "https://[fd00::1]:80/a?signature=x", "sha256": DIGEST}},
+    {"base_image": {"source": "images/a.img", "sha256": DIGEST}},
+    {"hypervisor": {**LIBVIRT, "image": "debian 12.qcow2", "pool": "fast disks"}},
+    {"hypervisor": {**LIBVIRT, "uri": "qemu+ssh://root@[fd00::1]:2222/system?keyfile=/k"}},
+    {"hypervisor": {**LIBVIRT, "kernel": "/it's/k", "initrd": "/i", "console_logs": "/var/log"}},
+    {"networks machines": "192.168.1.0/255.255.255.0"},
+    {"addons name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
+]
+
+
+@pytest.mark.parametrize("changes", TAKEN)
+def test_what_living_clusters_can_have_is_taken(changes: dict[str, Any]) -> None:
+    assert refused(changed(changes)) == []
+
+
+def test_a_mistake_elsewhere_gives_an_existing_machine_no_size() -> None:
+    changes = {"hypervisor": EXISTING, "machines m1 labels": {"x": 1}}
+    (sentence,) = refused(changed(changes))
+    assert sentence.startswith("machines.m1.labels.x ")
+
+
+def test_a_machines_disk_is_known_by_its_name() -> None:
+    image = volume(domain_name("dev", "m1"))
+    (sentence,) = refused(changed({"hypervisor": {**LIBVIRT, "image": image}}))
+    assert "the disk of m1" in sentence
+
+
+def test_two_machines_have_two_mac_addresses() -> None:
+    first: dict[str, str] = {}
+    for address in IPv4Network("10.1.0.0/16"):
+        other = first.setdefault(mac_address("dev", address), str(address))
+        if other != str(address):
+            break
+    machines = {
+        "master": {"address": other, "roles": "ai"},
+        "m1": {"address": str(address)},
+    }
+    changes = {"networks machines": "10.1.0.0/16", "machines": machines}
+    (sentence,) = refused(changed(changes))
+    check(sentence)
+    assert sentence.startswith(f"machines.m1.address {address} gives the same MAC address as mast")
+    assert refused(changed({**changes, "name": "other"})) == []
+
+
 @pytest.mark.parametrize("value", [None, [], "text", 5])
 def test_what_is_no_mapping_is_refused(value: object) -> None:
     (sentence,) = refused(value)
@@ -463,13 +634,13 @@ def test_a_value_inside_itself_is_refused() -> None:
     assert refused(value)
 
 
-def test_existing_machines_may_be_small_public_and_at_the_first_address() -> None:
-    value = changed({"machines m1 memory": 1, "machines m1 disk": 1})
+def test_existing_machines_may_be_public_and_at_the_first_address() -> None:
+    value = changed({})
     value["networks"]["machines"] = "8.8.8.0/24"
     value["machines"]["master"]["address"] = "8.8.8.1"
     value["machines"]["m1"]["address"] = "8.8.8.2"
     value["hypervisor"] = {"kind": "existing", "host_keys": {f"8.8.8.{n}": ED25519 for n in (1, 2)}}
     parse(value, name="dev")
     value["machines"]["m1"]["hypervisor"] = LIBVIRT
-    with pytest.raises(SpecError, match=r"machines\.m1\.memory"):
+    with pytest.raises(SpecError, match=r"networks\.machines 8\.8\.8\.0/24 is not private"):
         parse(value, name="dev")

@@ -1,0 +1,82 @@
+"""Several machines wait in vain at once: what the real engine shows of it, and what is kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.problem import Problem
+from ops.events import kept
+from ops.failures import failures
+from ops.lifecycle import _failed
+from plan import render
+from tests.engine.sshd import Sshd
+from tests.engine.stack import Run, Stack
+from tests.plan.test_failing import KUBELET
+
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("own_plugin")]
+
+MACHINES = ("master", "minion1", "minion2")
+TITLE = "the kubelet is healthy"
+
+STEP = """{{
+{words}
+touch {folder}/there.$name
+# All of them run before the first fails, after which the engine begins nothing more.
+for _ in {{1..600}}; do
+    there=({folder}/there.*)
+    [ "${{#there[@]}}" -lt {machines} ] || break
+    sleep 0.1
+done
+await 1 '{title}' kubelet.service sh -c 'echo connection refused; exit 1'
+exit
+}}
+"""
+
+
+def failed_update(stack: Stack, sshd: Sshd, folder: Path) -> Run:
+    """An update with a step on each machine that waits in vain, on a host with long logs."""
+    journal = folder / "programs" / "journalctl"
+    journal.parent.mkdir()
+    journal.write_text(f"#!/bin/bash\n{KUBELET}")
+    journal.chmod(0o755)
+    words = render.script("prelude").replace("/var/lib/hardway", str(folder / "state"))
+    words = words.replace("PATH=", f"PATH={journal.parent}:", 1)
+    text = STEP.format(words=words, folder=folder, machines=len(MACHINES), title=TITLE)
+    (folder / "step").write_text(text)
+    stack.write(
+        f"""
+        for name in {MACHINES}:
+            remote.Command(f"{{name}}-node", connection=to("sshd"),
+                create="timeout -k 10 600 bash -euo pipefail -s",
+                stdin=f"name={{name}}\\n" + Path("{folder / "step"}").read_text())
+        """,
+        sshd=sshd.connection(),
+    )
+    return stack.up("--parallel", "8", fails=True)
+
+
+def test_a_failed_update_ends_with_a_sentence_for_each_machine(
+    stack: Stack, sshd: Sshd, tmp_path: Path
+) -> None:
+    run = failed_update(stack, sshd, tmp_path)
+    lines = run.text.partition("\nDiagnostics:\n")[2].splitlines()
+    reasons = [number for number, line in enumerate(lines) if line.endswith(f" s: {TITLE}")]
+    assert len(reasons) == len(MACHINES)
+    for number in reasons:
+        assert lines[number - 1].strip() == "stderr ends with:", "nothing of it is cut off"
+        assert lines[number].strip().startswith("failed: not yet after ")
+    assert len(lines) < 20 * len(MACHINES)
+
+    events = [told for one in run.events if (told := kept(json.dumps(one).encode()))]
+    sentences = failures(events, MACHINES)
+    assert sorted(one.partition(",")[0] for one in sentences) == list(MACHINES)
+    for one in sentences:
+        assert ", step node: not yet after " in one
+        assert f" s: {TITLE} (after " in one
+        assert one.endswith(" s by this computer's clock)")
+    assert "I1128" in run.text
+    assert "I1128" not in json.dumps(events)
+    problem = _failed(run.status, sentences)
+    assert isinstance(problem, Problem)
+    assert tuple(str(problem).splitlines()[: len(MACHINES)]) == sentences

@@ -1,0 +1,102 @@
+"""People choose the names of machines, and may choose those of other resources."""
+
+from typing import Any
+
+import pytest
+
+from preview.change import Verb
+from preview.comparing import changes
+from preview.review import Review
+from preview.reviewing import reviewed
+from tests.declared import declared, described, registrations
+from tests.preview.recorded import changed
+
+MASTER, FIRST, LAST = described("default")["machines"]
+
+NAMES = {
+    # Each is that of a resource of the whole cluster's, or of a provider.
+    "of-the-cluster": {MASTER: "people", FIRST: "libvirt", LAST: "authorities"},
+    # The cluster's own.
+    "as-the-cluster": {MASTER: "dev", FIRST: "command", LAST: "ready"},
+    # What the engine calls a part of a machine is the name of another machine.
+    "of-a-part": {MASTER: "m-add-ons", FIRST: "m", LAST: "m-disk"},
+    "of-a-step": {MASTER: "m", FIRST: "m-ready", LAST: "m-add-ons"},
+}
+
+
+def cluster(names: dict[str, str], more: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+    """The default cluster with other names, and more of some machines."""
+    spec = {**described("default"), "name": "dev"}
+    machines = {
+        names[name]: {**fields, **(more or {}).get(name, {})}
+        for name, fields in spec["machines"].items()
+    }
+    return {**spec, "machines": machines}
+
+
+def without(spec: dict[str, Any], machine: str) -> dict[str, Any]:
+    """The same without a machine."""
+    kept = {name: one for name, one in spec["machines"].items() if name != machine}
+    return {**spec, "machines": kept}
+
+
+def meaning(found: Review, names: dict[str, str]) -> dict[str, Any]:
+    """What a review says of machine by machine, under the names of the default cluster."""
+    back = {new: old for old, new in names.items()}
+
+    def part(of: str, name: str) -> str:
+        return name.removeprefix(of) if name.startswith(of) else f"of another: {name}"
+
+    return {
+        "counts": found.counts,
+        "whole": (
+            sorted((one.kind, one.verb) for one in found.resources),
+            sorted((one.name, one.verb) for one in found.steps),
+            sorted((one.name, one.verb) for one in found.certificates),
+        ),
+        "machines": {
+            back[one.name]: (
+                one.verb,
+                sorted((part(one.name, each.name), each.verb) for each in one.resources),
+                sorted((each.name, each.verb) for each in one.steps),
+                sorted((each.name, each.verb) for each in one.certificates),
+            )
+            for one in found.machines
+        },
+    }
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_a_new_cluster_is_the_same_whatever_its_machines_are_called(names: dict[str, str]) -> None:
+    same = {name: name for name in (MASTER, FIRST, LAST)}
+    usual = reviewed(changes((), registrations(declared(cluster(same)))))
+    found = reviewed(changes((), registrations(declared(cluster(names)))))
+    assert meaning(found, names) == meaning(usual, same)
+
+
+@pytest.mark.parametrize("machine", [FIRST, LAST])
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_a_machine_that_is_made_anew_or_leaves_takes_no_other_with_it(
+    names: dict[str, str], machine: str
+) -> None:
+    same = {name: name for name in (MASTER, FIRST, LAST)}
+    found = {}
+    for called in (same, names):
+        before = cluster(called)
+        larger = cluster(called, {machine: {"memory": 4096}})
+        for what, after in {"larger": larger, "gone": without(before, called[machine])}.items():
+            every, refused = changed(before, after)
+            assert not refused
+            review = reviewed(every)
+            (touched,) = (m for m in review.machines if m.verb in (Verb.REPLACE, Verb.DELETE))
+            assert touched.name == called[machine]
+            found[what, called is names] = meaning(review, called)
+    assert found["larger", True] == found["larger", False]
+    assert found["gone", True] == found["gone", False]
+
+
+def test_nothing_changes_where_nothing_changes() -> None:
+    for names in NAMES.values():
+        every, refused = changed(cluster(names), cluster(names))
+        assert not refused
+        assert reviewed(every).empty
