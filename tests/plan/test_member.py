@@ -114,7 +114,7 @@ def refused(member: Member) -> str:
     assert not list(member.data.iterdir())
     assert not member.joins.exists()
     assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith(f"etcd's data is gone from {member.name} (")
+    assert done.stderr.startswith(f"failed: etcd's data is gone from {member.name} (")
     return done.stderr
 
 

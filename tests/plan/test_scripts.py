@@ -150,8 +150,9 @@ def test_a_name_that_no_machine_finds_is_told_in_one_sentence(
     assert done.returncode == 1
     host = machine.call("hostname").strip()
     assert done.stderr == (
-        f"failed: {host} finds no address of {NAME}, the host at which it is to ask for the API (its name "
-        f"servers: {told}); make a DNS record that it can look up or a line in its /etc/hosts, or "
+        f"failed: {host} finds no address of {NAME}, the host at which it is to ask for the API "
+        f"(its name servers: {told}); make a DNS record that it can look up or a line in its "
+        "/etc/hosts, or "
         "write the balancer's address as endpoint.host, and run the same again\n"
     )
 
@@ -356,7 +357,7 @@ def test_a_member_without_its_data_is_started_by_nobody(machine: Machine) -> Non
             container.call("systemctl", word, ETCD)
     done = container.run(machine.text(step))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"etcd's data is gone from {NODE} ({LOG} has no log)")
+    assert done.stderr.startswith(f"failed: etcd's data is gone from {NODE} ({LOG} has no log)")
     (shown,) = container.shown(ETCD)
     assert (shown["ActiveState"], shown["Job"]) == ("inactive", "")
     assert not container.path(LOG).exists()
