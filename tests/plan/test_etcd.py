@@ -244,6 +244,9 @@ def test_flannels_certificate_opens_no_other_keys(ready: World, line: str) -> No
     assert "permission denied" in done.stderr
 
 
+PATIENTLY = "--dial-timeout=30s --command-timeout=30s"
+"""Of what is let in: a busy computer refuses nobody."""
+
 ANYBODY = {
     "flannel, which has a role": FLANNEL,
     "a certificate of the authority without a user": ("e1", "etcd-peer"),
@@ -263,7 +266,7 @@ def test_what_etcd_opens_to_any_certificate_of_its_authority(
     ready: World, who: tuple[str, str], line: str
 ) -> None:
     """Of etcd 3.7.1; the architecture document names these."""
-    done = ready.ctl(who, line)
+    done = ready.ctl(who, f"{line} {PATIENTLY}")
     assert done.returncode == 0, done.stderr
 
 
@@ -272,21 +275,23 @@ def test_any_certificate_of_the_authority_opens_leases_without_others_keys(
     ready: World, who: tuple[str, str]
 ) -> None:
     for key, opened in ((None, True), ("/registry/leased", False)):
-        found = re.search(r"lease (\w+) granted", ready.ctl(OPERATOR, "lease grant 600").stdout)
+        granted = ready.ctl(OPERATOR, f"lease grant 600 {PATIENTLY}").stdout
+        found = re.search(r"lease (\w+) granted", granted)
         assert found
         if key:
-            assert ready.ctl(OPERATOR, f"put --lease={found[1]} {key} value").returncode == 0
-        assert ready.ctl(who, f"lease timetolive {found[1]}").returncode == 0
+            put = f"put --lease={found[1]} {key} value {PATIENTLY}"
+            assert ready.ctl(OPERATOR, put).returncode == 0
+        assert ready.ctl(who, f"lease timetolive {found[1]} {PATIENTLY}").returncode == 0
         for line in (
             "lease list",
             f"lease timetolive --keys {found[1]}",
             f"lease keep-alive --once {found[1]}",
             f"lease revoke {found[1]}",
         ):
-            done = ready.ctl(who, line)
+            done = ready.ctl(who, f"{line} {PATIENTLY}")
             assert (done.returncode == 0) is opened, (line, done.stderr)
             assert opened or "permission denied" in done.stderr
-        ready.ctl(OPERATOR, f"lease revoke {found[1]}")
+        ready.ctl(OPERATOR, f"lease revoke {found[1]} {PATIENTLY}")
 
 
 @anybody
@@ -305,18 +310,18 @@ def test_what_etcd_opens_to_its_own_users_alone(
     ready: World, who: tuple[str, str], line: str
 ) -> None:
     every = ",".join(f"127.0.0.1:{ready.cluster.ports[name, 2379]}" for name in MEMBERS)
-    member = ready.ctl(OPERATOR, "member list").stdout.partition(",")[0]
+    member = ready.ctl(OPERATOR, f"member list {PATIENTLY}").stdout.partition(",")[0]
     if "move-leader" in line:
         # The leader itself is asked, and another member is to be it.
-        (row,) = json.loads(ready.ctl(OPERATOR, "endpoint status -w json").stdout)
-        listed = ready.ctl(OPERATOR, "member list -w json").stdout
+        (row,) = json.loads(ready.ctl(OPERATOR, f"endpoint status -w json {PATIENTLY}").stdout)
+        listed = ready.ctl(OPERATOR, f"member list -w json {PATIENTLY}").stdout
         (member, *_) = (
             f"{one['ID']:x}"
             for one in json.loads(listed)["members"]
             if one["ID"] != row["Status"]["leader"]
         )
         line += f" --endpoints={every}"
-    done = ready.ctl(who, line.format(member=member))
+    done = ready.ctl(who, f"{line.format(member=member)} {PATIENTLY}")
     assert done.returncode != 0, done.stdout
     assert re.search("permission denied|user name not found", done.stderr), done.stderr
 
