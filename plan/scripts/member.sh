@@ -71,11 +71,16 @@ answered_once() {
 
 # listed: whoever of the others answers says who the members are: all of them, and this one
 listed() {
-    local list id name peer clients
+    local list id name peer clients other place up=()
     member_id='' member_name='' member_reached='' member_all=''
-    [ "${#member_others[@]}" -gt 0 ] || return
+    # First members, which start at once, need not wait for etcdctl to give each other up.
+    for other in "${member_others[@]}"; do
+        place=${other#*//}
+        ! timeout 5 bash -c "true >/dev/tcp/${place%:*}/${place##*:}" 2>/dev/null || up+=("$other")
+    done
+    [ "${#up[@]}" -gt 0 ] || return
     # From the member that answers, whether it has a quorum or not.
-    list=$(others_ctl "$(joined , "${member_others[@]}")" member list --consistency=s 2>/dev/null) ||
+    list=$(others_ctl "$(joined , "${up[@]}")" member list --consistency=s 2>/dev/null) ||
         return
     while IFS=, read -r id _ name peer clients _; do
         # A member that was added and never started has no name.
