@@ -44,6 +44,7 @@ MODULES = (
     "preview",
     "validate",
     "drift",
+    "etcd_space",
     "kubectl",
     "kubeconfig",
     "ssh",
@@ -58,6 +59,7 @@ MODULES = (
 ELSEWHERE = {
     "up": "lifecycle",
     "down": "lifecycle",
+    "etcd-space": "etcd_space",
     "status": "lifecycle",
     "env": "kubectl",
     "test": "tests",

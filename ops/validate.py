@@ -31,6 +31,9 @@ class Verdict(Enum):
 ESSENTIAL = ("members", "api-servers")
 """Kinds of checks without which a cluster cannot be used at all."""
 
+WHOLLY = ("nodes", "space")
+"""Kinds without which it cannot be used where nothing of them is left: no node, or no room."""
+
 SENTENCES = {
     Verdict.HEALTHY: HEALTHY,
     Verdict.BROKEN: "[bold red]The cluster is broken.[/]",
@@ -55,8 +58,8 @@ def validate(
     It is compared with what was applied and not with what the stack's file says since. Certificates
     that end within 30 days are named.
 
-    Exit code 0: every condition holds. 1: broken (etcd, an API server or every node fails). 2: it
-    can be used, and a condition fails or a certificate ends within 30 days. 3: nothing can be
+    Exit code 0: every condition holds. 1: broken (etcd, its room, an API server or every node). 2:
+    it can be used, and a condition fails or a certificate ends within 30 days. 3: nothing can be
     asked, since the lab does not run or the stack is not up.
 
     Examples: `./hardway validate`, after a start `./hardway validate --wait 300`
@@ -92,7 +95,7 @@ def exit_code(found: Verdict, ending: Sequence[expiry.Ending]) -> ExitCode:
 def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Verdict:
     """What the outcomes come to; ``kinds`` is the kind of check of each condition by name."""
     failed = [(kinds[one.name], one) for one in outcomes if not one.holds]
-    if any(kind in ESSENTIAL or (kind == "nodes" and one.wholly) for kind, one in failed):
+    if any(kind in ESSENTIAL or (kind in WHOLLY and one.wholly) for kind, one in failed):
         return Verdict.BROKEN
     return Verdict.USABLE_WITH_ERRORS if failed else Verdict.HEALTHY
 

@@ -26,6 +26,16 @@ class Members:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Space:
+    """No member of etcd has an alarm or has used more than this share of its quota."""
+
+    kind: Literal["space"] = "space"
+    members: Mapping[str, str]
+    """Name to client URL."""
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiServers:
     """Each API server is ready (``/readyz``) and of this version (``/version``)."""
 
@@ -90,7 +100,26 @@ class ServiceAnswers:
     port: int
 
 
-Check = Clocks | Members | ApiServers | Nodes | Pods | NameResolves | PodsReach | ServiceAnswers
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What steps started on these machines runs, and none of it is started again and again."""
+
+    kind: Literal["services"] = "services"
+    machines: tuple[str, ...]
+
+
+Check = (
+    Clocks
+    | Members
+    | Space
+    | ApiServers
+    | Nodes
+    | Pods
+    | NameResolves
+    | PodsReach
+    | ServiceAnswers
+    | Services
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +134,23 @@ class Condition:
     """Seconds, for an emulated machine, from when the condition before it was true."""
 
 
+FULL = 80
+"""Per cent of etcd's quota at which somebody should look: at all of it nothing can be written."""
+
+
 def conditions(spec: Cluster) -> tuple[Condition, ...]:
     """What makes this cluster ready, in order; each needs those before it."""
-    return (*_of_machines(spec), *(_of_pods(spec) if spec.addons.coredns else ()))
+    return (*_of_machines(spec), *(_of_pods(spec) if spec.addons.coredns else ()), _services(spec))
+
+
+def _services(spec: Cluster) -> Condition:
+    """Last, since some are started again until others answer."""
+    return Condition(
+        name="services",
+        waits_for="every service runs, and none is started again and again",
+        check=Services(machines=tuple(sorted(spec.machines))),
+        deadline=300,
+    )
 
 
 def _of_machines(spec: Cluster) -> Iterator[Condition]:
@@ -119,11 +162,19 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
         check=Clocks(machines=tuple(sorted(spec.machines))),
         deadline=120,
     )
+    members = dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))
     yield Condition(
         name="members",
         waits_for="etcd has exactly the members of the spec and all are healthy",
-        check=Members(members=dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))),
+        check=Members(members=members),
         deadline=600,
+    )
+    # It does not come true by itself: the limit is for members that are slow to say it.
+    yield Condition(
+        name="space",
+        waits_for=f"etcd has no alarm, and each member used at most {FULL} % of its quota",
+        check=Space(members=members, percent=FULL),
+        deadline=120,
     )
     yield Condition(
         name="api",

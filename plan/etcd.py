@@ -6,7 +6,7 @@ import math
 from certs.table import PEER
 from plan import flannel, layout, reload, tls, turn
 from plan.artifact import artifacts
-from plan.model import Directory, File, Step, Turn, Unit
+from plan.model import Directory, File, Membership, Step, Turn, Unit
 from plan.program import program
 from spec.cluster import Cluster
 
@@ -38,6 +38,14 @@ keep up with them. A lone member is late for nobody, and waits its time-out at e
 DEFAULT_ELECTION = "1000"
 """etcd's own election timeout, in milliseconds."""
 HAND_OVER: File = program("hand-over")
+STARTS = (
+    f"AssertPathExistsGlob=|{layout.ETCD_DATA}/member/wal/*.wal",
+    f"AssertPathExists=|!{layout.ETCD_ANSWERED}",
+    f"AssertPathExists=|{layout.ETCD_JOINS}",
+)
+"""A member starts with its data, before it has ever answered, or when it joins. Without its log
+etcd begins anew under its old identity (``wal.Exist`` in etcd's server): where no other member
+answers that is not refused, and what it had confirmed can be gone."""
 QUOTA = 2 * 1024**3
 """Bytes of the database, after which it can only be read: the smallest disk has room for them."""
 
@@ -53,6 +61,7 @@ def step(spec: Cluster, node: str) -> Step:
         files=(HAND_OVER,) if len(spec.etcd_members) > 1 else (),
         links=tuple(program.command for program in programs),
         units=(unit(spec, node),),
+        membership=membership(spec, node),
         turns=turns(spec, node),
         script="etcd",
         settings={
@@ -64,6 +73,22 @@ def step(spec: Cluster, node: str) -> Step:
             **_flannel(spec),
         },
         outcome=f"etcd {spec.versions.etcd}, healthy",
+    )
+
+
+def membership(spec: Cluster, node: str) -> Membership:
+    """What tells a member that never ran from one that has lost its data."""
+    (etcdctl,) = artifacts(spec, ("etcdctl",))
+    return Membership(
+        unit=UNIT,
+        name=node,
+        peer=_peer(spec, node),
+        data=layout.ETCD_DATA,
+        marker=layout.ETCD_ANSWERED,
+        once=layout.ETCD_JOINS,
+        program=etcdctl.store_path,
+        trust=OPERATOR,
+        others=tuple(layout.etcd_url(spec, one) for one in spec.etcd_members if one != node),
     )
 
 
@@ -97,6 +122,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         before_stop=_hand_over(spec),
         needs=found.needs,
         reads=found.reads,
+        asserts=STARTS,
+        once=layout.ETCD_JOINS,
         service={
             "User": USER,
             "Group": USER,
@@ -145,11 +172,21 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         "initial-advertise-peer-urls": _peer(spec, node),
         "initial-cluster": ",".join(f"{one}={_peer(spec, one)}" for one in spec.etcd_members),
         # For a cluster that is made now; a member that has its data does not look at it again.
+        # A member that joins a running cluster reads that in ``layout.ETCD_JOINS``, at one start.
         "initial-cluster-state": "new",
-        "initial-cluster-token": spec.name,
+        "initial-cluster-token": token(spec),
         "listen-metrics-urls": f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}",
         **(PATIENT if len(spec.etcd_members) > 1 else {}),
     }
+
+
+def token(spec: Cluster) -> str:
+    """What the IDs of cluster and members are made of: members of another one are refused.
+
+    Data keep the IDs that they were made with, so a living cluster's do not follow the flag.
+    """
+    generation = spec.etcd.generation
+    return spec.name if generation == 1 else f"{spec.name}-{generation}"
 
 
 def _peer(spec: Cluster, node: str) -> str:
@@ -178,6 +215,9 @@ _STORAGE = {
     # The API server compacts every five minutes; this is for when none of them runs.
     "auto-compaction-mode": "periodic",
     "auto-compaction-retention": "8h",
+    # What was compacted is used again, but the file does not shrink. A member puts that right when
+    # it starts, one at a time, if that frees so much; ./hardway etcd-space does it at once.
+    "bootstrap-defrag-threshold-megabytes": "100",
     "feature-gates": "InitialCorruptCheck=true",
     # Keeps the revisions of silent watches from being compacted away. An API server that must know
     # how far a watch is asks by itself (KEP-2340); five seconds for its 67 watches were three
@@ -187,7 +227,7 @@ _STORAGE = {
 
 
 def _flannel(spec: Cluster) -> dict[str, str]:
-    """What flannel finds in etcd, and users so that its certificate opens nothing else.
+    """What flannel finds in etcd, and users so that its certificate opens no other keys.
 
     Where it keeps nothing there, all clients are API servers or members, and there are no users.
     """

@@ -85,7 +85,7 @@ def _device(spec: Cluster) -> str:
 
 
 def _store(spec: Cluster) -> dict[str, str]:
-    """Flags of where the subnets are kept. Flannel's certificate opens its own prefix only."""
+    """Flags of where the subnets are kept. Of etcd's keys its certificate opens its prefix only."""
     if spec.flannel.store == "kubernetes":
         return {
             "kube-subnet-mgr": "true",

@@ -44,6 +44,7 @@ REGISTERED = "registered"
 RUNS = "runs"
 LEADS = "with a way to other nodes"
 """How a VXLAN device is with which its node is not alone."""
+RESTARTS = "is started again and again"
 UNREAD = "with a unit file that systemd has not read"
 """Ways of a service, which are told with commas between."""
 

@@ -13,6 +13,11 @@ VOLUME_PLUGINS = "/var/lib/kubelet/volume-plugins"
 ETCD_DATA = "/var/lib/etcd"
 STATE = "/var/lib/hardway"
 """What the installation itself keeps: artifacts, the saved steps, what services run with."""
+ETCD_ANSWERED = f"{STATE}/etcd-answered"
+"""There once the member has answered: without its data it must not start again. It lies outside of
+the data and goes with the machine's disk, as the data do."""
+ETCD_JOINS = "/run/hardway/etcd-joins"
+"""Flags of the one start with which a member joins a cluster that runs."""
 
 AUTHORITY = f"{PKI}/ca.crt"
 ETCD_AUTHORITY = f"{PKI}/etcd-ca.crt"

@@ -187,6 +187,10 @@ class Unit:
     wants: tuple[str, ...] = ("network-online.target",)
     requires: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    asserts: tuple[str, ...] = ()
+    """``Assert...`` lines of which one must be true, else systemd refuses each start."""
+    once: str = ""
+    """A file that, where it is there, gives further flags as the value of ``ONCE``."""
     service: Mapping[str, str] = field(default_factory=dict)
     """Further settings of ``[Service]``; they win over the defaults."""
     needs: tuple[str, ...] = ()
@@ -217,6 +221,28 @@ class Turn:
     """The URLs of the etcd that has the lock."""
     lock_trust: tuple[str, str, str]
     """Files with which it is asked: the authority, a certificate and its key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membership:
+    """A member of etcd that must not start empty once it has answered (``scripts/member.sh``)."""
+
+    unit: str
+    name: str
+    peer: str
+    """Its peer URL."""
+    data: str
+    """Its data directory."""
+    marker: str
+    """The file that says that it has answered."""
+    once: str
+    """The file with the flags of the start with which it joins."""
+    program: str
+    """The path of etcdctl."""
+    trust: tuple[str, str, str]
+    """Files with which the others are asked: the authority, a certificate and its key."""
+    others: tuple[str, ...]
+    """The client URLs of the other members."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +279,8 @@ class Step:
     """Enabled and running when the step is done, in this order."""
     not_newer: NotNewer | None = None
     """What the step waits for before it changes anything."""
+    membership: Membership | None = None
+    """The member of etcd whose data are looked for before anything is made or started."""
     turns: tuple[Turn, ...] = ()
     """Which services wait for their turn before the step restarts them."""
     masked: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ FLAGS = frozenset({"alone", "unpacked", "in_place", "settle"})
 """Words without anything after them."""
 WORDS = FLAGS | {
     *("packages", "user", "artifact", "archived", "directory", "file", "secret", "link"),
-    *("masked", "unit", "not_newer", "lock_at", "shared"),
+    *("masked", "unit", "not_newer", "member", "lock_at", "shared"),
 }
 
 

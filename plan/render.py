@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from plan import unit
-from plan.model import Artifact, File, SecretFile, Source, Step, Unit
+from plan.model import Artifact, File, Membership, SecretFile, Source, Step, Unit
 from plan.reading import SAYS_OUTCOME
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -82,6 +82,8 @@ def _said_first(step: Step) -> Iterator[str]:
         yield script("skew")
     if step.admin:
         yield script("admin")
+    if step.membership:
+        yield script("member")
     if step.turns:
         yield script("turn")
     for turn in step.turns:
@@ -104,6 +106,8 @@ def _words(step: Step, material: Material | None) -> Iterator[str]:
         yield _artifact(artifact)
     if any(artifact.sha256 is None for artifact in step.artifacts):
         yield "unpacked"
+    if step.membership:
+        yield member(step.membership)
     for directory in step.directories:
         yield _line("directory", f"{directory.mode:04o}", directory.owner, directory.path)
     for file in step.files:
@@ -133,6 +137,14 @@ def _ending(step: Step) -> Iterator[str]:
         yield script(step.script)
     if step.outcome:
         yield SAYS_OUTCOME
+
+
+def member(one: Membership) -> str:
+    """The word that lets a member of etcd start, join anew, or be refused."""
+    places = (one.data, one.marker, one.once)
+    return _line(
+        "member", one.unit, one.name, one.peer, *places, one.program, *one.trust, *one.others
+    )
 
 
 def started_with(one: Unit) -> tuple[str, ...]:

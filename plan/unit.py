@@ -25,9 +25,12 @@ def text(unit: Unit) -> str:
         )
         if names
     ]
+    lines += unit.asserts
     lines += ["", "[Service]"]
     lines += [f"{key}={value}" for key, value in service.items()]
     lines += [f'Environment="{name}={value}"' for name, value in sorted(unit.environment.items())]
+    if unit.once:
+        lines += ['Environment="ONCE="', f"EnvironmentFile=-{unit.once}"]
     lines += [f"ExecStartPre={line}" for line in unit.before_start]
     lines.append(f"ExecStart={command(unit)}")
     lines += [f"ExecStartPost={line}" for line in unit.after_start]
@@ -42,6 +45,8 @@ def command(unit: Unit) -> str:
         unit.program,
         *(_word(f"{unit.dashes}{name}={value}") for name, value in unit.flags.items()),
         *(_word(word) for word in unit.arguments),
+        # Without braces or quotes: systemd makes as many words of it as it has, none where empty.
+        *(["$ONCE"] if unit.once else []),
     ]
     return " \\\n  ".join(words)
 

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from plan import layout
 from plan.conditions import (
     ApiServers,
     Check,
@@ -18,15 +17,21 @@ from plan.conditions import (
     Pods,
     PodsReach,
     ServiceAnswers,
+    Services,
+    Space,
 )
-from probe import clocks, pods
+from probe import clocks, pods, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
-from probe.machines import Done, Machines, Unreachable
+from probe.machines import Machines, Unreachable
 
 MEMBERS_LIMIT = 40
 """Seconds for two questions to etcd; an emulated machine needs many to start etcdctl."""
+
+
+ALARM = "Active Alarm(s)"
+"""How etcdctl's ``endpoint health`` begins what it says of a member that only has an alarm."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await _clocks(check, through.machines)
         case Members():
             await _members(check, through.machines)
+        case Space():
+            await space.demand_space(check, through.machines)
         case ApiServers():
             await _api_servers(check, through.api)
         case Nodes():
@@ -89,6 +96,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await pods.reach_service(through.machines, through.api, check)
         case NameResolves():
             await pods.resolve(through.machines, through.api, check)
+        case Services():
+            await services.demand_services(check, through.machines)
         case _:
             assert_never(check)
 
@@ -107,7 +116,7 @@ async def _clocks(check: Clocks, machines: Machines) -> None:
 
 
 async def _members(check: Members, machines: Machines) -> None:
-    node, done = await _first_answer(check, machines)
+    node, done = await space.first_answer(check.members, machines, "members", timeout=MEMBERS_LIMIT)
     if done.status != 0:
         raise Unmet(f"etcd cannot be asked on {node} ({done.said})")
     try:
@@ -122,29 +131,11 @@ async def _members(check: Members, machines: Machines) -> None:
         f"etcd's member {names.get(row['endpoint'], '?')} ({row['endpoint']}) is not healthy "
         f"({row.get('error', 'no reason given')})"
         for row in health or ()
-        if not row["health"]
+        # An alarm is another condition's: the member answers, with a quorum behind it.
+        if not row["health"] and not row.get("error", "").startswith(ALARM)
     )
     if listed is None or health is None:
         raise Unmet(f"etcd does not answer on {node} ({done.said})")
-
-
-async def _first_answer(check: Members, machines: Machines) -> tuple[str, Done]:
-    """The answer of the first member that can be asked. Raises Unmet where none can."""
-    failures = []
-    for name in check.members:
-        try:
-            return name, await machines.run(
-                name,
-                pods.script("members"),
-                layout.MEMBER_AUTHORITY,
-                layout.certificate("etcd-healthcheck-client"),
-                layout.private_key("etcd-healthcheck-client"),
-                ",".join(check.members.values()),
-                timeout=MEMBERS_LIMIT,
-            )
-        except Unreachable as error:
-            failures.append(str(error))
-    raise Unmet("; ".join(failures), wholly=True)
 
 
 def _differences(wanted: Mapping[str, str], listed: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from plan.held import (
     AS_VERIFIED,
     LEADS,
     REGISTERED,
+    RESTARTS,
     RUNS,
     UNREAD,
     Difference,
@@ -67,6 +68,8 @@ class Facts:
     """systemd's properties, in the order of the questions."""
     programs: dict[str, str] = field(default_factory=dict)
     """Process number to the file that it runs."""
+    restarts: dict[str, int] = field(default_factory=dict)
+    """How often systemd had started a service again by itself, some seconds after ``units``."""
     jobs: dict[str, str] = field(default_factory=dict)
     """What systemd is about to do with a unit, by its name, such as ``restart``."""
     packages: set[str] = field(default_factory=set)
@@ -149,6 +152,8 @@ def read(answer: str) -> Facts:
                 unit = {}
             case "program":
                 facts.programs[words[0].split("/")[2]] = words[1]
+            case "restarts":
+                facts.restarts[words[0]] = int(words[1])
             case "job":
                 facts.jobs[words[0]] = words[1]
             case "package" if words[1] == "installed":
@@ -223,7 +228,9 @@ def _service(item: Item, unit: Mapping[str, str], facts: Facts) -> str:
     wanted = item.wanted.rpartition(" ")[2]
     state = unit["ActiveState"]
     program = facts.programs.get(unit["MainPID"], "")
-    if _about_to_start(item, facts):
+    if restarts_again(unit, facts):
+        runs = RESTARTS
+    elif _about_to_start(item, facts):
         runs = f"{RUNS} {wanted}"
     elif state not in RUNNING:
         runs = "failed" if state == "failed" else "stopped"
@@ -240,6 +247,15 @@ def _service(item: Item, unit: Mapping[str, str], facts: Facts) -> str:
     if unit["NeedDaemonReload"] == "yes":
         told.append(UNREAD)
     return ", ".join(told)
+
+
+def restarts_again(unit: Mapping[str, str], facts: Facts) -> bool:
+    """Whether systemd started a service again between two looks, as it had done before.
+
+    Its state alone says nothing: between two starts it is coming up, and a program may say that it
+    is ready before it ends.
+    """
+    return facts.restarts.get(unit["Id"], 0) > int(unit.get("NRestarts") or 0)
 
 
 def _about_to_start(item: Item, facts: Facts) -> bool:

@@ -73,6 +73,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_addresses(before, after),
         *_kubernetes(before, after),
         *_etcd_version(before.versions.etcd, after.versions.etcd),
+        *_generation(before.etcd.generation, after.etcd.generation),
         *_members(before, after),
         *_control_planes(before, after),
         *_disks(before, after),
@@ -222,6 +223,16 @@ def _etcd_version(old: str, new: str) -> Iterator[Refusal]:
             f"brings etcd {new} to members at {old}",
             "etcd does not promise that they can work together before 3.6.11",
             "write a version with etcd 3.6.11 or later first",
+        )
+
+
+def _generation(old: int, new: int) -> Iterator[Refusal]:
+    if new < old:
+        yield Refusal(
+            "etcd.generation",
+            f"is {old} and cannot become {new}",
+            "a member that was left out of a restore would be let in again, with what it held",
+            f"write {old} or more",
         )
 
 

@@ -10,7 +10,7 @@ from spec.downloads import Architecture
 from spec.hypervisor import Existing, Hypervisor, Libvirt
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
-from spec.part import Address, Expected, LeftOut, Part, Text, Truth
+from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
 from spec.versions import Versions, catalogue, versions_for
 
 Sha256 = Annotated[
@@ -34,6 +34,14 @@ class Addons(Part):
     """To whom CoreDNS passes on names outside the cluster, at most 15; without one it answers none
     of them. No address of ``networks.services`` or ``networks.pods``, none that leads to no machine
     (loopback, link-local, multicast), and only with ``coredns``."""
+
+
+class Etcd(Part):
+    """What keeps all that the cluster knows."""
+
+    generation: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
+    """One more after each restore from a snapshot: members from before it are not let in. Of a
+    living cluster never less."""
 
 
 class BaseImage(Part):
@@ -106,6 +114,8 @@ class Description(Part):
     """Where the API answers."""
     runtime: Literal["containerd", "docker"] = "containerd"
     """What runs containers: containerd, or Docker through cri-dockerd."""
+    etcd: Etcd = Etcd()
+    """What keeps all that the cluster knows."""
     flannel: Flannel = Flannel()
     """The pod network."""
     proxy_mode: Literal["nftables", "iptables"] = "nftables"

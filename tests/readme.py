@@ -8,6 +8,7 @@ ON_A_CLUSTER = (
     "./hardway status",
     "./hardway validate --wait 300",
     "./hardway drift",
+    "./hardway etcd-space",
     "./hardway pulumi preview --refresh --diff",
     "./hardway kubectl get nodes",
     "./hardway kubeconfig --merge",

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # the prelude stands before this text
 # The member answers with a quorum behind it; then, from any member and from all at once, flannel's
 # network and the users are there.
 
@@ -7,8 +8,32 @@ unlocked
 export ETCDCTL_ENDPOINTS=${endpoint:?}
 export ETCDCTL_CACERT=${authority:?} ETCDCTL_CERT=${certificate:?} ETCDCTL_KEY=${private_key:?}
 
-await 900 "etcd's members agree (${members:?})" etcd.service \
-    etcdctl endpoint health --command-timeout=5s
+# together: the member answers with a quorum behind it; if it only learns still, it is promoted. With
+# an alarm it answers, and no waiting ends the alarm.
+together() {
+    local said
+    said=$(etcdctl endpoint health --command-timeout=5s 2>&1) && return
+    echo "$said"
+    if [[ $said =~ 'Active Alarm(s): '([A-Z ]+) ]]; then
+        echo "${BASH_REMATCH[1]}" >"$state/.alarm"
+        return
+    fi
+    [[ $said != *learner* ]] || promoted
+    return 1
+}
+
+[ ! -e "$state/.alarm" ] || rm -f "$state/.alarm"
+await 900 "etcd's members agree (${members:?})" etcd.service together
+answered_once
+[ ! -e "${member_once:?}" ] || rm -f "$member_once"
+if [ -e "$state/.alarm" ]; then
+    read -r alarm <"$state/.alarm"
+    [[ $alarm != *NOSPACE* ]] || problem "etcd has the alarm NOSPACE: a member's database is at its \
+quota, and nothing can be written, also with a larger quota; ./hardway etcd-space shows the sizes and \
+makes room (it compacts, defragments and then disarms the alarm)"
+    problem "etcd has the alarm $alarm: a member's data differs from the others'; ./hardway etcd-space \
+says which member it is, and that one is to be replaced"
+fi
 
 # written KEY VALUE: the key has this value
 written() {

@@ -1,9 +1,9 @@
 #!/bin/bash
 # observe.sh: what a machine has of the things that stand on standard input, a line each: its kind,
-# its name and, of an artifact, its mark, of a Node object, a kubeconfig, with tabs between. Prints
-# facts, a line each, and at last that these were all. Writes nothing, and reads no artifact whose mark
-# still fits. One process for all files, one for all services: an emulated machine takes long to start
-# one.
+# its name and, of an artifact, its mark, of a Node object, a kubeconfig, with tabs between; "services"
+# are all that a step started. Prints facts, a line each, and at last that these were all. Writes
+# nothing, and reads no artifact whose mark still fits. One process for all files, one for all services:
+# an emulated machine takes long to start one.
 
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -20,12 +20,25 @@ built_in() {
         grep --quiet --fixed-strings "/$1.ko" "/lib/modules/$(uname -r)/modules.builtin" 2>/dev/null
 }
 
+# What systemd started again by itself is looked at twice: whether it has done so in between. Not what
+# has run for a minute since, as after a boot. A service that ends at once is started every two seconds.
+again=() between=8 id='' sub='' restarts=0 entered=0 now=0
+look_again() {
+    if [ -n "$id" ] && [[ $sub == auto-restart* || $restarts != 0 ]]; then
+        [[ $sub == running && $((${now%.*} - entered / 1000000)) -gt 60 ]] || again+=("$id")
+    fi
+    id='' sub='' restarts=0 entered=0
+}
+
 while IFS=$'\t' read -r kind name mark; do
     case $kind in
     file) paths+=("$name") files[$name]=yes ;;
     directory | link) paths+=("$name") ;;
     artifact) paths+=("$name") marks[$name]=$mark ;;
     service) units+=("$name") ;;
+    services) for mark in /var/lib/hardway/running/*.service; do
+        [ ! -e "$mark" ] || units+=("${mark##*/}")
+    done ;;
     'masked unit') units+=("$name") ;;
     package) packages+=("$name") ;;
     'kernel module')
@@ -81,16 +94,34 @@ fi
 if [ "${#units[@]}" -gt 0 ]; then
     names=Id,Job,LoadState,UnitFileState,ActiveState,MainPID
     names+=,ExecMainStartTimestamp,NeedDaemonReload,DropInPaths
+    names+=,SubState,NRestarts,ExecMainStatus,ActiveEnterTimestampMonotonic
+    read -r now _ </proc/uptime
     while IFS= read -r line; do
         printf 'unit\t%s\n' "$line"
         case $line in
+        '') look_again ;;
+        Id=*) id=${line#*=} ;;
+        SubState=*) sub=${line#*=} ;;
+        NRestarts=*) restarts=${line#*=} ;;
+        ActiveEnterTimestampMonotonic=*) entered=${line#*=} ;;
         Job=?*) jobs=some ;;
         MainPID=0) ;;
         MainPID=*) programs+=("/proc/${line#*=}/exe") ;;
         esac
     done < <(systemctl show --timestamp=us+utc --property="$names" "${units[@]}")
+    look_again
     [ "${#programs[@]}" -eq 0 ] ||
         find "${programs[@]}" -maxdepth 0 -printf 'program\t%p\t%l\n' 2>/dev/null || true
+    if [ "${#again[@]}" -gt 0 ]; then
+        sleep "$between"
+        while IFS= read -r line; do
+            case $line in
+            Id=*) id=${line#*=} ;;
+            NRestarts=*) restarts=${line#*=} ;;
+            '') printf 'restarts\t%s\t%s\n' "$id" "$restarts" ;;
+            esac
+        done < <(systemctl show --property=Id,NRestarts "${again[@]}" && echo)
+    fi
     [ -z "$jobs" ] || systemctl list-jobs --no-legend --plain |
         while read -r _ unit type _; do printf 'job\t%s\t%s\n' "$unit" "$type"; done
 fi

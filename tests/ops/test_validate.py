@@ -35,6 +35,8 @@ def outcomes(*failing: str, wholly: bool = False) -> tuple[Outcome, ...]:
         (("members",), False, Verdict.BROKEN),
         (("api",), False, Verdict.BROKEN),
         (("nodes",), True, Verdict.BROKEN),
+        (("space",), True, Verdict.BROKEN),
+        (("space",), False, Verdict.USABLE_WITH_ERRORS),
         (("nodes",), False, Verdict.USABLE_WITH_ERRORS),
         (("dns",), True, Verdict.USABLE_WITH_ERRORS),
         (("pods-reach", "dns-runs"), True, Verdict.USABLE_WITH_ERRORS),

@@ -7,11 +7,12 @@ another port of 127.0.0.1. Nothing else of the plan is changed.
 import os
 import random
 import re
+import shlex
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
@@ -37,6 +38,9 @@ PORTS = (
     controller_manager.PORT,
     scheduler.PORT,
 )
+
+JOINS = f"{layout.STATE}/joins"
+"""Stands for ``layout.ETCD_JOINS``, which would lie among this computer's own files."""
 
 
 @cache
@@ -154,7 +158,11 @@ class LocalMachine:
         for name, value in unit.flags.items():
             parts = dict.fromkeys(self.here(own.get(value, value)).split(","))
             flags[name] = ",".join(parts)
-        return [str(program), *(f"{unit.dashes}{name}={value}" for name, value in flags.items())]
+        words = [f"{unit.dashes}{name}={value}" for name, value in flags.items()]
+        once = Path(self.here(JOINS))
+        if unit.once and once.exists():
+            words += shlex.split(once.read_text())[0].removeprefix("ONCE=").split()
+        return [str(program), *words]
 
     @property
     def log(self) -> Path:
@@ -179,10 +187,15 @@ class LocalMachine:
 
     def script(self, step: Step, path: Path) -> str:
         """The end of a step: its settings and its script, with programs from ``path``."""
-        words = ("prelude", "admin") if step.admin else ("prelude",)
+        words = ["prelude", *(["admin"] if step.admin else [])]
+        member = ""
+        if step.membership:
+            words.append("member")
+            here = replace(step.membership, program=str(path / "etcdctl"), once=JOINS)
+            member = self.here(render.member(here))
         prelude = self.here("\n".join(map(render.script, words)))
         ending = self.here("\n".join(render._ending(step)))
-        return f"{prelude}\nPATH={path}:$PATH\nprograms={self.programs}\n{ending}\n"
+        return f"{prelude}\nPATH={path}:$PATH\nprograms={self.programs}\n{member}\n{ending}\n"
 
     @property
     def programs(self) -> Path:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from components.guard import mended
+from plan.conditions import Services
 from plan.contents import Contents, contents
-from plan.held import OTHERS, Difference, secret_digests
+from plan.held import OTHERS, RESTARTS, Difference, secret_digests
 from plan.model import (
     STORE,
     Artifact,
@@ -24,8 +25,11 @@ from plan.model import (
     Step,
     Unit,
 )
+from probe.failure import Unmet
 from probe.machines import Done
 from probe.observation import drifted
+from probe.services import demand_services
+from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, quiet
 
 pytestmark = pytest.mark.container
@@ -361,6 +365,46 @@ def test_a_service_in_the_middle_of_its_restart_is_not_taken_for_stopped(machine
     )
     machine.started()
     assert machine.drift() == {}
+
+
+def test_a_service_that_does_not_stay_up_is_told_by_drift_and_by_a_condition(
+    machine: Machine,
+) -> None:
+    """Whatever its state is at the moment: systemd starts it every two seconds."""
+    machine.started()
+    check = Services(machines=(NODE,))
+
+    def told() -> str:
+        try:
+            asyncio.run(demand_services(check, machine))  # type: ignore[arg-type]
+        except Unmet as unmet:
+            return str(unmet)
+        return ""
+
+    assert told() == ""
+    machine.shell(
+        "touch /run/ending; { while [ -e /run/ending ]; do "
+        "systemctl kill --signal KILL one.service; sleep 0.2; done; } >/dev/null 2>&1 &"
+    )
+    try:
+        eventually("it was started again", lambda: "service one.service" in machine.drift())
+        drift = machine.drift()
+        assert {key: one.observed for key, one in drift.items()} == {
+            "service one.service": f"enabled, {RESTARTS}"
+        }
+        said = told()
+        assert said.startswith(f"one.service of {NODE} is started again and again (")
+        assert "two.service" not in said
+    finally:
+        machine.shell("rm /run/ending")
+    # Its number of restarts stays, and it runs.
+    machine.started()
+    eventually("it is over", lambda: machine.drift() == {})
+    assert told() == ""
+    machine.shell("systemctl stop one.service")
+    assert told() == f"one.service of {NODE} does not run (inactive)"
+    machine.mend()
+    assert told() == ""
 
 
 def test_an_artifact_that_was_not_touched_is_not_read(machine: Machine) -> None:

@@ -17,10 +17,10 @@ import pytest
 from certs.table import Authority, Use, certificates
 from plan import etcd, flannel
 from plan.model import Unit
-from tests.certs.clusters import APART
+from tests.certs.clusters import APART, SINGLE
 from tests.engine.stack import eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
-from tests.plan.running import LocalCluster, LocalMachine, programs, run
+from tests.plan.running import LocalCluster, LocalMachine, programs, run, stored_program
 
 CUTS = (1, 3, 6, 9, 12, 14)
 MEMBERS = ("e1", "e2", "e3")
@@ -240,10 +240,92 @@ def test_flannel_keeps_a_subnet_by_a_lease_and_watches_the_others(ready: World) 
         "snapshot save /dev/null",
     ],
 )
-def test_flannels_certificate_opens_nothing_else(ready: World, line: str) -> None:
+def test_flannels_certificate_opens_no_other_keys(ready: World, line: str) -> None:
     done = ready.ctl(FLANNEL, line)
     assert done.returncode != 0, done.stdout
     assert "permission denied" in done.stderr
+
+
+PATIENTLY = "--dial-timeout=30s --command-timeout=30s"
+"""Of what is let in: a busy computer refuses nobody."""
+
+ANYBODY = {
+    "flannel, which has a role": FLANNEL,
+    "a certificate of the authority without a user": ("e1", "etcd-peer"),
+}
+anybody = pytest.mark.parametrize("who", ANYBODY.values(), ids=ANYBODY)
+
+
+@anybody
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("endpoint health", "endpoint status", "version", "auth status"),
+        *("member list", "alarm list", "alarm disarm", "lease grant 60"),
+    ],
+)
+def test_what_etcd_opens_to_any_certificate_of_its_authority(
+    ready: World, who: tuple[str, str], line: str
+) -> None:
+    """Of etcd 3.7.1; the architecture document names these."""
+    done = ready.ctl(who, f"{line} {PATIENTLY}")
+    assert done.returncode == 0, done.stderr
+
+
+@anybody
+def test_any_certificate_of_the_authority_opens_leases_without_others_keys(
+    ready: World, who: tuple[str, str]
+) -> None:
+    for key, opened in ((None, True), ("/registry/leased", False)):
+        granted = ready.ctl(OPERATOR, f"lease grant 600 {PATIENTLY}").stdout
+        found = re.search(r"lease (\w+) granted", granted)
+        assert found
+        if key:
+            put = f"put --lease={found[1]} {key} value {PATIENTLY}"
+            assert ready.ctl(OPERATOR, put).returncode == 0
+        assert ready.ctl(who, f"lease timetolive {found[1]} {PATIENTLY}").returncode == 0
+        for line in (
+            "lease list",
+            f"lease timetolive --keys {found[1]}",
+            f"lease keep-alive --once {found[1]}",
+            f"lease revoke {found[1]}",
+        ):
+            done = ready.ctl(who, f"{line} {PATIENTLY}")
+            assert (done.returncode == 0) is opened, (line, done.stderr)
+            assert opened or "permission denied" in done.stderr
+        ready.ctl(OPERATOR, f"lease revoke {found[1]} {PATIENTLY}")
+
+
+@anybody
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("get /registry/x", "put /registry/x stolen", "compact 1", "lock x true"),
+        *("endpoint hashkv", "defrag", "snapshot save /dev/null", "move-leader {member}"),
+        *("member add thief --peer-urls=https://127.0.0.1:1", "member remove {member}"),
+        *("member promote {member}", "member update {member} --peer-urls=https://127.0.0.1:1"),
+        *("downgrade validate 3.6", "downgrade enable 3.6", "downgrade cancel"),
+        *("user list", "role list", "user get root", "role get root", "auth disable"),
+    ],
+)
+def test_what_etcd_opens_to_its_own_users_alone(
+    ready: World, who: tuple[str, str], line: str
+) -> None:
+    every = ",".join(f"127.0.0.1:{ready.cluster.ports[name, 2379]}" for name in MEMBERS)
+    member = ready.ctl(OPERATOR, f"member list {PATIENTLY}").stdout.partition(",")[0]
+    if "move-leader" in line:
+        # The leader itself is asked, and another member is to be it.
+        (row,) = json.loads(ready.ctl(OPERATOR, f"endpoint status -w json {PATIENTLY}").stdout)
+        listed = ready.ctl(OPERATOR, f"member list -w json {PATIENTLY}").stdout
+        (member, *_) = (
+            f"{one['ID']:x}"
+            for one in json.loads(listed)["members"]
+            if one["ID"] != row["Status"]["leader"]
+        )
+        line += f" --endpoints={every}"
+    done = ready.ctl(who, f"{line.format(member=member)} {PATIENTLY}")
+    assert done.returncode != 0, done.stdout
+    assert re.search("permission denied|user name not found", done.stderr), done.stderr
 
 
 def test_a_transaction_cannot_reach_around_flannels_prefix(ready: World) -> None:
@@ -382,3 +464,69 @@ def test_users_are_there_where_flannels_certificate_is_etcds(name: str) -> None:
     for node in spec.etcd_members:
         settings = golden_plan(name).nodes[node].step("etcd").settings
         assert bool(settings["users"]) is (Authority.ETCD in issuers)
+
+
+# -- what etcd keeps -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> LocalMachine:
+    machine = LocalMachine(LocalCluster(SINGLE, tmp_path), "master")
+    machine.furnish(etcd.step(SINGLE, "master"))
+    return machine
+
+
+def _alone(
+    machine: LocalMachine, line: str, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    cert, key = machine.certificate("etcd-healthcheck-client")
+    trust = [f"--cacert={machine.root}/etc/etcd/pki/ca.crt", f"--cert={cert}", f"--key={key}"]
+    place = f"--endpoints=127.0.0.1:{machine.cluster.ports['master', 2379]}"
+    words = [str(stored_program("etcdctl", SINGLE.versions)), place, *trust, *shlex.split(line)]
+    return subprocess.run(words, capture_output=True, text=True, input=given)
+
+
+def _revision(machine: LocalMachine) -> int:
+    (row,) = json.loads(_alone(machine, "endpoint status -w json").stdout)
+    return int(row["Status"]["header"]["revision"])
+
+
+def test_etcd_compacts_by_itself_also_beside_an_api_server_that_does(alone: LocalMachine) -> None:
+    """The plan's eight hours are two seconds here, and the API server's five minutes still less."""
+    unit = etcd.unit(SINGLE, "master")
+    assert unit.flags["auto-compaction-mode"] == "periodic"
+    quick = {"auto-compaction-retention": "2s"}
+
+    def compacted(revision: int) -> bool:
+        return "has been compacted" in _alone(alone, f"get key --rev={revision}").stderr
+
+    with alone.running(replace(unit, flags={**unit.flags, **quick})):
+        eventually("it answers", lambda: _alone(alone, "endpoint health").returncode == 0)
+        end = time.monotonic() + 6
+        while time.monotonic() < end:
+            assert _alone(alone, "put key value").returncode == 0
+            assert _alone(alone, f"compact {_revision(alone)}").returncode == 0
+        # The API server is gone.
+        assert _alone(alone, "put key one").returncode == 0
+        first = _revision(alone)
+        assert _alone(alone, "put key two").returncode == 0
+        assert not compacted(first)
+        eventually("etcd compacts what nobody else does", lambda: compacted(first))
+        assert _alone(alone, "get --print-value-only key").stdout == "two\n"
+
+
+def test_a_member_gives_room_back_when_it_starts(alone: LocalMachine) -> None:
+    unit = etcd.unit(SINGLE, "master")
+    threshold = int(unit.flags["bootstrap-defrag-threshold-megabytes"])
+    file = alone.root / "var/lib/etcd/member/snap/db"
+    with alone.running(unit):
+        eventually("it answers", lambda: _alone(alone, "endpoint health").returncode == 0)
+        for _ in range(threshold + 10):
+            assert _alone(alone, "put key", "x" * 2**20).returncode == 0
+        done = _alone(alone, f"compact --physical {_revision(alone)}")
+        assert done.returncode == 0, done.stderr
+    assert file.stat().st_size > threshold * 2**20
+    with alone.running(unit):
+        eventually("it answers", lambda: _alone(alone, "endpoint health").returncode == 0)
+        assert file.stat().st_size < threshold * 2**20 / 2
+        assert len(_alone(alone, "get --print-value-only key").stdout) == 2**20 + 1

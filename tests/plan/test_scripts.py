@@ -373,3 +373,54 @@ def test_a_cluster_of_an_earlier_program_restarts_each_service_once_at_most(
     )
     once = {"kube-controller-manager.service", "kube-scheduler.service"}
     assert restarts == Counter(once | ({"flanneld.service"} if renewed else set()))
+
+
+# -- a member of etcd that has lost its data -------------------------------------------------------
+
+ETCD = "etcd.service"
+LOG = f"{layout.ETCD_DATA}/member/wal"
+
+
+def test_a_member_without_its_data_is_started_by_nobody(machine: Machine) -> None:
+    """Neither by systemd, as at a boot, nor by its step; with the data back it goes on."""
+    machine.until("add-ons")
+    step, container = machine.until("etcd"), machine.container
+    assert container.path(layout.ETCD_ANSWERED).exists()
+    container.call("systemctl", "stop", ETCD)
+    container.call("mv", LOG, "/srv/wal")
+    for word in ("start", "restart"):
+        with pytest.raises(RuntimeError, match="Assertion failed"):
+            container.call("systemctl", word, ETCD)
+    done = container.run(machine.text(step))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"failed: etcd's data is gone from {NODE} ({LOG} has no log)")
+    (shown,) = container.shown(ETCD)
+    assert (shown["ActiveState"], shown["Job"]) == ("inactive", "")
+    assert not container.path(LOG).exists()
+    container.call("mv", "/srv/wal", LOG)
+    container.call("systemctl", "start", ETCD)
+    machine.bring(step)
+
+
+def test_a_member_is_told_once_how_it_joins(machine: Machine) -> None:
+    """Further words of its command line, of a file that is gone with the next boot."""
+    machine.until("add-ons")
+    step, container = machine.until("etcd"), machine.container
+    words = ["--initial-cluster-state=existing", "--initial-cluster=a=https://a:1,b=https://b:1"]
+    assert not any("existing" in word for word in _command_line(machine))
+    container.call("mkdir", "--parents", str(Path(layout.ETCD_JOINS).parent))
+    container.write(layout.ETCD_JOINS, f'ONCE="{" ".join(words)}"\n')
+    container.call("systemctl", "restart", ETCD)
+    assert _command_line(machine)[-2:] == words
+    # A member with its data does not look at them, and its step takes them away.
+    machine.bring(step)
+    assert not container.path(layout.ETCD_JOINS).exists()
+    container.call("systemctl", "restart", ETCD)
+    assert all(_command_line(machine))
+    assert not any("existing" in word for word in _command_line(machine))
+
+
+def _command_line(machine: Machine) -> list[str]:
+    machine.container.settled(ETCD)
+    (shown,) = machine.container.shown(ETCD)
+    return machine.container.read(f"/proc/{shown['MainPID']}/cmdline").split("\0")[:-1]

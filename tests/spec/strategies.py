@@ -62,6 +62,7 @@ def good_specs(draw: st.DrawFn) -> Value:
         "dns_domain": st.sampled_from(["cluster.local", "k8s.example.org", "local"]),
         "runtime": st.sampled_from(["containerd", "docker"]),
         "proxy_mode": st.sampled_from(["nftables", "iptables"]),
+        "etcd": st.fixed_dictionaries({"generation": st.integers(1, 9)}),
         "flannel": st.fixed_dictionaries(
             {},
             optional={

@@ -44,6 +44,7 @@ WHOLE: dict[str, Any] = {
     },
     "endpoint": {"kind": "virtual-ip", "address": "192.168.1.9"},
     "runtime": "docker",
+    "etcd": {"generation": 2},
     "flannel": {"backend": "vxlan", "store": "kubernetes", "vni": 7, "port": 4789},
     "proxy_mode": "iptables",
     "addons": {"coredns": True, "name_servers": ["192.168.1.1"]},

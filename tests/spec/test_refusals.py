@@ -83,6 +83,8 @@ ONE = [
     ({"runtime": "dockershim"}, "runtime", "gone since Kubernetes 1.24"),
     ({"proxy_mode": "ipvs"}, "proxy_mode", "deprecated since Kubernetes 1.35"),
     ({"proxy_mode": "ebpf"}, "proxy_mode", "write nftables or iptables"),
+    ({"etcd generation": 0}, "etcd.generation", "1 or more"),
+    ({"etcd generation": "two"}, "etcd.generation", "1 or more"),
     ({"flannel backend": "wireguard"}, "flannel.backend", "write vxlan or host-gw"),
     ({"flannel backend": "udp"}, "flannel.backend", "for old kernels only"),
     ({"flannel store": "consul"}, "flannel.store", "write etcd or kubernetes"),

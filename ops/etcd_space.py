@@ -1,0 +1,169 @@
+"""``etcd-space``: how full etcd's members are, and making room."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lab.problem import Problem
+from ops.display import option_of, progress, stdout
+from ops.reach import reach
+from ops.stacks import StackOption
+from plan import layout
+from plan.conditions import Members
+from probe import space
+from probe.access import Access
+from probe.conditions import Doors, ask, doors
+from probe.failure import Unmet
+from probe.space import CORRUPT, Member, leader_last, mebibytes
+from spec.refusal import listed
+
+Say = Callable[[str], None]
+
+ETCDCTL = """
+export ETCDCTL_CACERT=$1 ETCDCTL_CERT=$2 ETCDCTL_KEY=$3 ETCDCTL_ENDPOINTS=${5:-$4}
+exec etcdctl "${@:6}"
+"""
+"""etcdctl on a member's machine, asking all members or only the fifth word."""
+
+WORK = 900
+"""Seconds for a compaction or a defragmentation: its database is copied."""
+
+PATIENCE = 120
+"""Seconds until all members are well again after one was kept from its work."""
+
+COMPACTED_BEFORE = "required revision has been compacted"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb of this module."""
+    app.command("etcd-space", rich_help_panel="A cluster")(etcd_space)
+
+
+def etcd_space(
+    stack: StackOption = "dev",
+    yes: Annotated[bool, typer.Option("--yes", help="Make room without asking.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Show it for programs, and end.")] = False,
+) -> None:
+    """Show how full etcd's members are, and make room once you say yes.
+
+    At its quota etcd takes no writes. Then, or before: old revisions are compacted, each member is
+    defragmented (one at a time, its leader last, while the others are healthy), and the alarm
+    NOSPACE is disarmed. A member is kept from its work for as long as its database is copied.
+
+    Examples: `./hardway etcd-space`, without a question `./hardway etcd-space --yes`
+    """
+    reached = reach(stack)
+    spec = reached.spec
+    members = dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))
+    try:
+        found = asyncio.run(measured(members, reached.access))
+        if as_json:
+            print(json.dumps([asdict(one) for one in found], indent=1))
+            return
+        show(found)
+        demand_no_difference(found)
+        demand_yes(yes, option_of(stack))
+        show(asyncio.run(freed(members, reached.access, progress().say)))
+    except Unmet as unmet:
+        raise Problem(
+            str(unmet), f"./hardway validate{option_of(stack)} says what else is not so"
+        ) from unmet
+
+
+def demand_yes(given: bool, option: str) -> None:
+    """Ask a person once. Raises a Problem where nobody can answer, and Exit for a no."""
+    if given:
+        return
+    if not sys.stdin.isatty():
+        raise Problem("nobody can be asked here", f"say ./hardway etcd-space --yes{option}")
+    if not typer.confirm("Compact, defragment one member at a time, and disarm?"):
+        raise typer.Exit(0)
+
+
+def show(members: Sequence[Member]) -> None:
+    """A row for each member."""
+    table = Table("member", "MiB", "in use", "quota", "full", "alarms")
+    for one in members:
+        table.add_row(
+            f"{one.name} (leads)" if one.leads else one.name,
+            mebibytes(one.size),
+            mebibytes(one.in_use),
+            mebibytes(one.quota),
+            f"{one.used:.0%}",
+            ", ".join(one.alarms) or "none",
+        )
+    stdout.print(table)
+
+
+def demand_no_difference(members: Sequence[Member]) -> None:
+    """Raises a Problem where a member's data is not the others': to disarm that would hide it."""
+    if other := [one.name for one in members if CORRUPT in one.alarms]:
+        raise Problem(
+            f"the data of etcd's member {other[0]} differs from the others' (alarm {CORRUPT})",
+            "stop it, move its data away and run ./hardway up, which says how it is replaced",
+        )
+
+
+async def measured(members: Mapping[str, str], access: Access) -> tuple[Member, ...]:
+    """All members, by name to URL. Raises Unmet."""
+    async with doors(access) as through:
+        return await space.ask(members, through.machines)
+
+
+async def freed(members: Mapping[str, str], access: Access, say: Say) -> tuple[Member, ...]:
+    """Compact, defragment, disarm, in this order, and tell how it is then.
+
+    Run again it goes on where it was cut off. Raises Unmet where etcd does not do it, or where a
+    member is not well: the others are then left alone.
+    """
+    async with doors(access) as through:
+        await _well(members, through)
+        found = await space.ask(members, through.machines)
+        revision = max(one.revision for one in found)
+        say(f"compacting to revision {revision}")
+        await _etcdctl(members, through, "", "compact", str(revision), "--physical")
+        for one in leader_last(found):
+            say(f"defragmenting {one.name}, {mebibytes(one.size)} MiB")
+            await _etcdctl(members, through, one.url, "defrag")
+            await _well(members, through)
+        after = await space.ask(members, through.machines)
+        demand_room(after)
+        if alarms := sorted({alarm for one in after for alarm in one.alarms}):
+            say(f"disarming {listed(alarms, 'and')}")
+            await _etcdctl(members, through, "", "alarm", "disarm")
+        return await space.ask(members, through.machines)
+
+
+def demand_room(members: Sequence[Member]) -> None:
+    """Raises Unmet where the next write would bring the alarm back."""
+    for one in members:
+        if one.size >= one.quota:
+            raise Unmet(
+                f"etcd's member {one.name} is still at its quota ({space.sizes(one)}), so its "
+                "alarm stays: less must be kept in it; delete what can go and run this again"
+            )
+
+
+async def _well(members: Mapping[str, str], through: Doors) -> None:
+    """Wait until all of them are healthy. Raises Unmet."""
+    end = asyncio.get_running_loop().time() + PATIENCE
+    while unmet := await ask(Members(members=members), through):
+        if asyncio.get_running_loop().time() > end:
+            raise unmet
+        await asyncio.sleep(1)
+
+
+async def _etcdctl(members: Mapping[str, str], through: Doors, url: str, *words: str) -> None:
+    """Raises Unmet where it fails."""
+    limit = f"--command-timeout={WORK}s"
+    node, done = await space.on_a_member(
+        members, through.machines, ETCDCTL, url, *words, limit, timeout=WORK + 30
+    )
+    if done.status != 0 and COMPACTED_BEFORE not in f"{done.stdout}{done.stderr}":
+        raise Unmet(f"etcdctl {words[0]} on {node} fails ({done.said})")

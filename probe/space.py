@@ -1,0 +1,160 @@
+"""How much room etcd's members have left, and which alarms they gave."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from plan.conditions import Space
+from plan.etcd import OPERATOR
+from probe.failure import Unmet, demand
+from probe.machines import Done, Machines, Unreachable
+from probe.pods import script
+
+LIMIT = 40
+"""Seconds for a question; an emulated machine needs many to start etcdctl."""
+
+NO_SPACE, CORRUPT = "NOSPACE", "CORRUPT"
+"""etcd's alarms (its Maintenance.Alarm): a database at its quota, and one that differs."""
+
+ALARM = re.compile(r"memberID:(\d+)\s+alarm:(\w+)")
+
+REMOVED = " of a removed member"
+
+WAY_OUT = "./hardway etcd-space makes room (it compacts, defragments and then disarms the alarm)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """What a member says of its database, in bytes."""
+
+    name: str
+    url: str
+    leads: bool
+    size: int
+    """Of the file, which is what counts for the quota and does not shrink by itself."""
+    in_use: int
+    quota: int
+    revision: int
+    alarms: tuple[str, ...]
+    """Its own; of the leader also those that members left which were removed."""
+
+    @property
+    def used(self) -> float:
+        """The share of the quota."""
+        return self.size / self.quota
+
+
+async def demand_space(check: Space, machines: Machines) -> None:
+    """Raises Unmet where a member has an alarm or too little room left."""
+    members = await ask(check.members, machines)
+    failures = list(_failures(members, check.percent))
+    # With an alarm nothing is written any more, whichever member it is of.
+    demand(failures, wholly=any(one.alarms for one in members))
+
+
+def _failures(members: Iterable[Member], percent: int) -> Iterator[str]:
+    for one in members:
+        for alarm in one.alarms:
+            has = f"etcd's member {one.name} has the alarm {alarm} ({sizes(one)})"
+            yield f"{has}: {_comes_of(alarm)}"
+        if not one.alarms and one.used * 100 > percent:
+            yield (
+                f"etcd's member {one.name} has used more than {percent} % of its quota "
+                f"({sizes(one)}): at the quota nothing can be written any more; {WAY_OUT}"
+            )
+
+
+def _comes_of(alarm: str) -> str:
+    if alarm.endswith(REMOVED):
+        return f"it outlives the member; {WAY_OUT}"
+    if alarm == NO_SPACE:
+        return f"etcd takes no writes, also with a larger quota; {WAY_OUT}"
+    return (
+        "its data differs from the others'; stop it, move its data away and run ./hardway up, "
+        "which says how the member is replaced"
+    )
+
+
+def sizes(member: Member) -> str:
+    """Its database and its quota, for a person."""
+    return (
+        f"{mebibytes(member.size)} MiB of {mebibytes(member.quota)}, "
+        f"{mebibytes(member.in_use)} in use"
+    )
+
+
+def mebibytes(count: int) -> str:
+    """MiB with a digit behind the point, such as ``1638.4``."""
+    return f"{count / 1024**2:.1f}"
+
+
+async def ask(members: Mapping[str, str], machines: Machines) -> tuple[Member, ...]:
+    """All members, by name to URL. Raises Unmet where not all of them answer."""
+    node, done = await first_answer(members, machines, "space", timeout=LIMIT)
+    try:
+        rows = {row["Endpoint"]: row["Status"] for row in json.loads(done.stdout or "null") or ()}
+    except (ValueError, KeyError) as error:
+        raise Unmet(f"etcdctl on {node} does not say what it should ({done.said})") from error
+    if silent := [name for name, url in members.items() if url not in rows]:
+        raise Unmet(
+            f"etcd's member {silent[0]} does not say how large it is ({done.said})",
+            wholly=len(silent) == len(members),
+        )
+    there = {rows[url]["header"]["member_id"] for url in members.values()}
+    return tuple(_member(name, url, rows[url], there) for name, url in members.items())
+
+
+def _member(name: str, url: str, status: Mapping[str, Any], there: Set[int]) -> Member:
+    own = status["header"]["member_id"]
+    # Each member tells the alarms of all, and of those that were removed.
+    alarms = [ALARM.match(error) for error in status.get("errors", ())]
+    told = {int(found[1]): found[2] for found in alarms if found}
+    leads = status.get("leader") == own
+    return Member(
+        name=name,
+        url=url,
+        leads=leads,
+        size=status["dbSize"],
+        in_use=status["dbSizeInUse"],
+        quota=status["dbSizeQuota"],
+        revision=status["header"]["revision"],
+        alarms=tuple(
+            alarm if which == own else f"{alarm}{REMOVED}"
+            for which, alarm in told.items()
+            if which == own or (leads and which not in there)
+        ),
+    )
+
+
+async def first_answer(
+    members: Mapping[str, str], machines: Machines, name: str, *words: str, timeout: float
+) -> tuple[str, Done]:
+    """What a script says on the first member's machine that can be asked, and which one that is.
+
+    Raises Unmet where none can.
+    """
+    return await on_a_member(members, machines, script(name), *words, timeout=timeout)
+
+
+async def on_a_member(
+    members: Mapping[str, str], machines: Machines, text: str, *words: str, timeout: float
+) -> tuple[str, Done]:
+    """``first_answer`` with the script's text."""
+    failures: list[str] = []
+    for node in members:
+        try:
+            done = await machines.run(
+                node, text, *OPERATOR, ",".join(members.values()), *words, timeout=timeout
+            )
+        except Unreachable as error:
+            failures.append(str(error))
+        else:
+            return node, done
+    raise Unmet("; ".join(failures), wholly=True)
+
+
+def leader_last(members: Sequence[Member]) -> tuple[Member, ...]:
+    """The order in which each of them is kept from its work for a while."""
+    return tuple(sorted(members, key=lambda one: one.leads))

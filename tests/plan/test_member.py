@@ -1,0 +1,267 @@
+"""A member of etcd that has lost its data, among real ones: it is refused, or made anew."""
+
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from plan import etcd, layout
+from plan.model import Unit
+from tests.certs.clusters import APART, SINGLE
+from tests.engine.stack import eventually
+from tests.plan.running import JOINS, LocalCluster, LocalMachine, programs, run
+
+MEMBERS = ("e1", "e2", "e3")
+
+
+class Member:
+    """A member's machine: its program runs as systemd would run it, and its step is run."""
+
+    def __init__(self, cluster: LocalCluster, name: str) -> None:
+        self.machine = LocalMachine(cluster, name)
+        self.name, self.spec = name, cluster.spec
+        self.step = etcd.step(self.spec, name)
+        self.machine.furnish(self.step)
+        self.path = programs(cluster.folder / "bin" / name, self.spec, ("etcdctl",))
+        # Stops the program, as the one of a machine would.
+        pid = self.machine.root / "pid"
+        systemctl = self.path / "systemctl"
+        systemctl.write_text(f"#!/bin/sh\nkill $(cat {pid}) 2>/dev/null\n")
+        systemctl.chmod(0o755)
+        self.pid = pid
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def unit(self) -> Unit:
+        unit = etcd.unit(self.spec, self.name)
+        quick = {"heartbeat-interval": "50", "election-timeout": "500"}
+        return replace(unit, flags={**unit.flags, **quick})
+
+    @property
+    def data(self) -> Path:
+        return self.machine.root / layout.ETCD_DATA[1:]
+
+    @property
+    def marker(self) -> Path:
+        return self.machine.root / layout.ETCD_ANSWERED[1:]
+
+    @property
+    def joins(self) -> Path:
+        return Path(self.machine.here(JOINS))
+
+    def start(self) -> None:
+        with self.machine.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.machine.words(self.unit), stdout=log, stderr=log, cwd=self.machine.root
+            )
+        self.pid.write_text(str(self.process.pid))
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def lose_data(self) -> None:
+        self.stop()
+        shutil.rmtree(self.data / "member")
+
+    def run(self, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+        return run(self.machine.script(self.step, path or self.path))
+
+    def url(self, port: int) -> str:
+        return f"https://127.0.0.1:{self.machine.cluster.ports[self.name, port]}"
+
+    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """etcdctl at this member alone."""
+        cert, key = self.machine.certificate("etcd-healthcheck-client")
+        trust = [f"--cacert={self.machine.root}{layout.MEMBER_AUTHORITY}", f"--cert={cert}"]
+        command = [str(self.path / "etcdctl"), f"--endpoints={self.url(2379)}", *trust]
+        return subprocess.run(
+            [*command, f"--key={key}", *words], capture_output=True, text=True, timeout=60
+        )
+
+    def well(self) -> bool:
+        return self.ctl("endpoint", "health", "--command-timeout=2s").returncode == 0
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
+    """Three that have answered, and the steps of the first and the last were done."""
+    cluster = LocalCluster(APART, tmp_path)
+    made = {name: Member(cluster, name) for name in MEMBERS}
+    with ExitStack() as stack:
+        for one in made.values():
+            stack.callback(one.stop)
+            one.start()
+        for name in ("e1", "e3"):
+            done = made[name].run()
+            assert (done.returncode, done.stderr) == (0, "")
+        assert made["e1"].ctl("put", "kept", "data").returncode == 0
+        yield made
+
+
+def refused(member: Member) -> str:
+    """What the step says, which leaves the member without data and starts nothing."""
+    done = member.run()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert not list(member.data.iterdir())
+    assert not member.joins.exists()
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"failed: etcd's data is gone from {member.name} (")
+    return done.stderr
+
+
+def removal(said: str) -> list[str]:
+    """The command that a refusal gives, as the other member's shell would read it."""
+    return said.partition("run 'etcdctl ")[2].partition("'")[0].split()
+
+
+def test_a_member_without_its_data_is_refused_though_the_others_answer(
+    members: dict[str, Member],
+) -> None:
+    lost = members["e3"]
+    lost.lose_data()
+    said = refused(lost)
+    listed = members["e1"].ctl("member", "list").stdout
+    assert f"{removal(said)[-1]}, started, e3," in listed
+    # Nor on a new disk, where nothing says that it has ever answered.
+    lost.marker.unlink()
+    assert refused(lost) == said
+    assert lost.marker.exists(), "systemd must not start it either"
+
+
+def test_a_member_without_its_data_is_refused_while_no_other_answers(
+    members: dict[str, Member],
+) -> None:
+    for one in members.values():
+        one.stop()
+    members["e3"].lose_data()
+    assert "when another member answers" in refused(members["e3"])
+
+
+def test_a_lone_member_without_its_data_says_how_to_go_on(tmp_path: Path) -> None:
+    alone = Member(LocalCluster(SINGLE, tmp_path), "master")
+    try:
+        alone.start()
+        assert alone.run().returncode == 0
+        alone.lose_data()
+        said = refused(alone)
+        assert "etcdutl snapshot restore" in said
+        assert f"remove {alone.marker}" in said
+        alone.marker.unlink()
+        alone.start()
+        assert alone.run().returncode == 0
+    finally:
+        alone.stop()
+
+
+def test_a_member_with_its_data_is_marked_by_the_first_step_that_looks(
+    members: dict[str, Member],
+) -> None:
+    """As those of a cluster that was made before there were marks."""
+    members["e2"].start()
+    assert not members["e2"].marker.exists()
+    for _ in range(2):
+        done = members["e2"].run()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert members["e2"].marker.exists()
+
+
+class Systemd(threading.Thread):
+    """Starts a member's program once its step allows it."""
+
+    def __init__(self, member: Member) -> None:
+        super().__init__(daemon=True)
+        self.member, self.ended = member, threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.05):
+            if self.member.process is None and self.member.joins.exists():
+                self.member.start()
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.join()
+
+
+def cutting(member: Member, call: int) -> Path:
+    """An etcdctl that ends the whole script at a call, after it did its work."""
+    folder = member.path.parent / f"{member.name}-{call}"
+    folder.mkdir()
+    (folder / "systemctl").symlink_to(member.path / "systemctl")
+    program = folder / "etcdctl"
+    program.write_text(
+        f'#!/bin/sh\necho >>{folder}/calls\n[ "$(wc -l <{folder}/calls)" -lt {call} ] && '
+        f'exec {member.path}/etcdctl "$@"\n{member.path}/etcdctl "$@" >/dev/null 2>&1\nkill -9 0\n'
+    )
+    program.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize("cuts", [(), (1, 3, 4, 5)], ids=["whole", "cut-off"])
+def test_a_member_that_was_removed_is_made_anew_from_the_others(
+    members: dict[str, Member], cuts: tuple[int, ...]
+) -> None:
+    lost, other = members["e3"], members["e1"]
+    lost.lose_data()
+    (lost.data / "member/snap").mkdir(parents=True)
+    (lost.data / "member/snap/db").write_text("what is left of it")
+    done = lost.run()
+    # The sentence's own command, with the paths and the ports of this test.
+    words = removal(done.stderr.replace(str(lost.machine.root), str(other.machine.root)))
+    path = str(other.path / "etcdctl")
+    eventually(
+        # For a moment after a member was lost the others call the cluster unhealthy.
+        "the member is removed",
+        lambda: subprocess.run([path, *words], capture_output=True).returncode == 0,
+    )
+    with Systemd(lost):
+        for call in cuts:
+            cut = lost.run(cutting(lost, call))
+            assert cut.returncode == -signal.SIGKILL, (call, cut.stderr)
+        done = lost.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not lost.joins.exists()
+    assert lost.marker.exists()
+    rows = [row.split(", ") for row in other.ctl("member", "list").stdout.splitlines()]
+    assert sorted((row[2], row[1], row[5]) for row in rows) == [
+        (name, "started", "false") for name in MEMBERS
+    ]
+    found = lost.ctl("get", "--consistency=s", "--print-value-only", "kept")
+    assert found.stdout == "data\n"
+    # It goes on by its unit, which knows nothing of how it joined.
+    lost.stop()
+    lost.start()
+    assert lost.process is not None
+    assert not any("existing" in word for word in lost.machine.words(lost.unit))
+    eventually("the member is well", lost.well)
+
+
+def test_whoever_has_never_answered_waits_for_nobody(tmp_path: Path) -> None:
+    """All first members start at once, and the last one finds others that list it already."""
+    cluster = LocalCluster(APART, tmp_path)
+    first = [Member(cluster, name) for name in ("e1", "e2")]
+    last = Member(cluster, "e3")
+    with ExitStack() as stack:
+        for one in first:
+            stack.callback(one.stop)
+            one.start()
+        eventually("two of three are a quorum", first[0].well)
+        may_start = last.machine.script(last.step, last.path).partition("\nunlocked\n")[0]
+        done = run(may_start)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert not last.joins.exists()
+        stack.callback(last.stop)
+        last.start()
+        done = last.run()
+        assert (done.returncode, done.stderr) == (0, "")

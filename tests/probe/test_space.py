@@ -1,0 +1,192 @@
+"""etcd at its quota: what the condition and the step say, and how room is made: real members."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lab.problem import Problem
+from ops import etcd_space
+from plan import etcd
+from plan.conditions import FULL, Space
+from plan.model import Unit
+from probe.access import Access
+from probe.failure import Unmet
+from probe.space import Member, leader_last
+from tests.engine.stack import eventually
+from tests.plan.running import run
+from tests.plan.stored import as_root
+from tests.probe.asking import asked_once
+from tests.probe.test_members import NAMES, World
+from tests.probe.test_members import asked as members_asked
+
+pytestmark = [pytest.mark.engine, as_root]
+
+QUOTA = 8 * 1024**2
+PART = 1024**2
+
+
+class Small(World):
+    """Members with room for little."""
+
+    def unit(self, name: str, **more: str) -> Unit:
+        return super().unit(name, **{"quota-backend-bytes": str(QUOTA), **more})
+
+    @property
+    def access(self) -> Access:
+        """The first machine is up, and asked."""
+        up = super().access
+        return Access(machines={"e1": up.machines["e2"]}, ssh_key=up.ssh_key)
+
+    def put(self, size: int) -> subprocess.CompletedProcess[str]:
+        cert, key = self.machines["e1"].certificate("etcd-healthcheck-client")
+        trust = [f"--cacert={self.machines['e1'].root}/etc/etcd/pki/ca.crt", f"--cert={cert}"]
+        words = [str(self.path / "etcdctl"), f"--endpoints={self.url('e1', 2379)}", *trust]
+        return subprocess.run(
+            [*words, f"--key={key}", "put", "one"],
+            capture_output=True,
+            text=True,
+            input="x" * size,
+        )
+
+    def space(self) -> Unmet | None:
+        urls = {name: self.url(name, 2379) for name in NAMES}
+        return asked_once(Space(members=urls, percent=FULL), self.access)
+
+    def told(self) -> str:
+        return str(self.space() or "")
+
+    def fill_up(self) -> None:
+        """The same key again and again, until etcd takes no more."""
+        eventually("the quota is reached", lambda: self.put(PART).returncode != 0)
+
+
+@pytest.fixture(scope="module")
+def small(
+    tmp_path_factory: pytest.TempPathFactory, privilege_separation_directory: None
+) -> Iterator[Small]:
+    with ExitStack() as stack:
+        made = Small(tmp_path_factory.mktemp("space"), stack)
+        done = run(made.machines["e1"].script(etcd.step(made.cluster.spec, "e1"), made.path))
+        assert done.returncode == 0, done.stderr
+        yield made
+
+
+def test_who_has_room_has_nothing_to_say(small: Small) -> None:
+    assert small.space() is None
+
+
+def test_a_database_that_is_nearly_full_is_named_with_its_sizes(small: Small) -> None:
+    while not (said := small.told()):
+        assert small.put(PART).returncode == 0
+    assert f"has used more than {FULL} % of its quota (" in said
+    assert f" MiB of {QUOTA / PART:.1f}, " in said
+    assert "./hardway etcd-space" in said
+    unmet = small.space()
+    assert unmet is not None
+    assert not unmet.wholly
+
+
+def test_an_alarm_is_told_by_the_condition_and_by_the_step_at_once(small: Small) -> None:
+    small.fill_up()
+    eventually("the alarm is told", lambda: "has the alarm NOSPACE" in small.told())
+    unmet = small.space()
+    assert unmet is not None
+    assert unmet.wholly
+    # The members themselves are well: another condition must not say otherwise.
+    assert members_asked(small) is None
+    done = run(small.machines["e1"].script(etcd.step(small.cluster.spec, "e1"), small.path))
+    assert done.returncode == 1
+    assert "etcd has the alarm NOSPACE" in done.stderr
+    assert "it compacts, defragments and then disarms" in done.stderr
+
+
+def test_room_is_made_once_somebody_says_yes(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.fill_up()
+    urls = {name: small.url(name, 2379) for name in NAMES}
+    leader = next(
+        one.name for one in asyncio.run(etcd_space.measured(urls, small.access)) if one.leads
+    )
+    said: list[str] = []
+    after = asyncio.run(etcd_space.freed(urls, small.access, said.append))
+    assert said[0].startswith("compacting to revision ")
+    order = [line.split()[1].rstrip(",") for line in said if line.startswith("defragmenting ")]
+    assert sorted(order) == sorted(NAMES)
+    assert order[-1] == leader
+    assert said[-1] == "disarming NOSPACE"
+    assert all(not one.alarms and one.used < 0.5 for one in after)
+    assert small.put(PART).returncode == 0
+    assert small.space() is None
+    # Cut off and said again: what was compacted is no failure.
+    said.clear()
+    asyncio.run(etcd_space.freed(urls, small.access, said.append))
+    assert not any(line.startswith("disarming") for line in said)
+
+
+def test_nothing_is_defragmented_while_a_member_is_not_well(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_space, "PATIENCE", 1)
+    urls = {name: small.url(name, 2379) for name in NAMES}
+    small.third.close()
+    said: list[str] = []
+    with pytest.raises(Unmet, match="e3"):
+        asyncio.run(etcd_space.freed(urls, small.access, said.append))
+    assert said == []
+    small.start_third()
+    eventually("all are well", lambda: members_asked(small) is None)
+
+
+# -- the verb --------------------------------------------------------------------------------------
+
+
+def member(name: str, **more: object) -> Member:
+    values = {"leads": False, "size": 9, "in_use": 1, "quota": 10, "revision": 1, "alarms": ()}
+    return Member(name=name, url=f"https://{name}", **{**values, **more})  # type: ignore[arg-type]
+
+
+def test_the_leader_is_last() -> None:
+    found = leader_last([member("a"), member("b", leads=True), member("c")])
+    assert [one.name for one in found] == ["a", "c", "b"]
+
+
+def test_where_nobody_can_be_asked_the_answer_is_a_word_of_the_command() -> None:
+    with pytest.raises(Problem, match="--yes --stack lab2"):
+        etcd_space.demand_yes(False, " --stack lab2")
+    etcd_space.demand_yes(True, "")
+
+
+@pytest.mark.parametrize(("answer", "goes_on"), [("y\n", True), ("n\n", False)])
+def test_a_person_is_asked_once(
+    answer: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, done = typer.Typer(), []
+
+    @app.command()
+    def verb() -> None:
+        # The runner gives the command a standard input of its own.
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+        etcd_space.demand_yes(False, "")
+        done.append("went on")
+
+    result = CliRunner().invoke(app, input=answer)
+    assert result.exit_code == 0, result.output
+    assert result.output.count("?") == 1
+    assert bool(done) is goes_on
+
+
+def test_data_that_differs_is_not_disarmed() -> None:
+    with pytest.raises(Problem, match="member b differs"):
+        etcd_space.demand_no_difference([member("a"), member("b", alarms=("CORRUPT",))])
+    etcd_space.demand_no_difference([member("a", alarms=("CORRUPT of a removed member",))])
+
+
+def test_members_that_stay_full_keep_their_alarm() -> None:
+    etcd_space.demand_room([member("a")])
+    with pytest.raises(Unmet, match="a is still at its quota"):
+        etcd_space.demand_room([member("a", size=10)])
