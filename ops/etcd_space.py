@@ -68,7 +68,8 @@ def etcd_space(
             return
         show(found)
         demand_no_difference(found)
-        demand_yes(yes, option_of(stack))
+        if not (yes or wanted(option_of(stack))):
+            return
         show(asyncio.run(freed(members, reached.access, progress().say)))
     except Unmet as unmet:
         raise Problem(
@@ -76,14 +77,12 @@ def etcd_space(
         ) from unmet
 
 
-def demand_yes(given: bool, option: str) -> None:
-    """Ask a person once. Raises a Problem where nobody can answer, and Exit for a no."""
-    if given:
-        return
+def wanted(option: str) -> bool:
+    """Ask a person once; where there is none, say how to go on."""
     if not sys.stdin.isatty():
-        raise Problem("nobody can be asked here", f"say ./hardway etcd-space --yes{option}")
-    if not typer.confirm("Compact, defragment one member at a time, and disarm?"):
-        raise typer.Exit(0)
+        stdout.print(f"Make room with ./hardway etcd-space --yes{option}")
+        return False
+    return typer.confirm("Compact, defragment one member at a time, and disarm?")
 
 
 def show(members: Sequence[Member]) -> None:

@@ -1,14 +1,12 @@
 """etcd at its quota: what the condition and the step say, and how room is made: real members."""
 
 import asyncio
+import io
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from lab.problem import Problem
 from ops import etcd_space
@@ -155,29 +153,31 @@ def test_the_leader_is_last() -> None:
     assert [one.name for one in found] == ["a", "c", "b"]
 
 
-def test_where_nobody_can_be_asked_the_answer_is_a_word_of_the_command() -> None:
-    with pytest.raises(Problem, match="--yes --stack lab2"):
-        etcd_space.demand_yes(False, " --stack lab2")
-    etcd_space.demand_yes(True, "")
+def test_where_nobody_can_be_asked_the_answer_is_a_word_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    assert not etcd_space.wanted(" --stack lab2")
+    assert "--yes --stack lab2" in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    """Somebody is there."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(("answer", "goes_on"), [("y\n", True), ("n\n", False)])
 def test_a_person_is_asked_once(
-    answer: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+    answer: str,
+    goes_on: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    app, done = typer.Typer(), []
-
-    @app.command()
-    def verb() -> None:
-        # The runner gives the command a standard input of its own.
-        monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-        etcd_space.demand_yes(False, "")
-        done.append("went on")
-
-    result = CliRunner().invoke(app, input=answer)
-    assert result.exit_code == 0, result.output
-    assert result.output.count("?") == 1
-    assert bool(done) is goes_on
+    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    assert etcd_space.wanted("") is goes_on
+    assert capsys.readouterr().out.count("?") == 1
 
 
 def test_data_that_differs_is_not_disarmed() -> None:
