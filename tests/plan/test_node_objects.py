@@ -289,7 +289,7 @@ class TestGone:
         world.kubectl("delete node minion")
         done = _joining(world, STARTED_HERE)
         assert done.returncode == 1
-        assert "the node minion is registered" in done.stderr
+        assert "the node is registered (minion)" in done.stderr
         assert _restarts(world) == []
 
     def test_no_other_answer_than_that_it_is_gone_restarts_a_kubelet(self, world: World) -> None:

@@ -116,7 +116,7 @@ def test_a_name_that_comes_in_time_is_waited_for(new_machine: Callable[..., Cont
     machine = new_machine()
     child = machine.begin(render.text(NAMED))
     assert child.stdout
-    assert child.stdout.readline() == f"waiting until this machine finds an address of {NAME}\n"
+    assert child.stdout.readline() == f"until it finds an address of {NAME}\n"
     machine.write("/etc/hosts", f"127.0.0.1 localhost\n192.0.2.7 {NAME}\n")
     done = machine.finish(child)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
