@@ -138,12 +138,12 @@ def _really(node: StandIn) -> StandIn:
     return StandIn(node.folder, real)
 
 
-NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 
 
 def test_a_clock_within_the_certificates_time_is_right(node: StandIn) -> None:
-    made = _certificate(node.folder, NOW - DAY, NOW + DAY)
+    now = datetime.now(UTC)
+    made = _certificate(node.folder, now - DAY, now + DAY)
     said = _really(node).run(STEP, **_settings(node) | made)
     assert (said.code, said.errors) == (0, "")
 
@@ -151,27 +151,31 @@ def test_a_clock_within_the_certificates_time_is_right(node: StandIn) -> None:
 @pytest.mark.parametrize(
     ("start", "end", "why", "differs"),
     [
-        (NOW + DAY, NOW + 2 * DAY, "not yet valid", r"86[34]\d\d s or more behind that"),
-        (NOW - 2 * DAY, NOW - DAY, "expired", r"86[4-9]\d\d s or more ahead of that"),
+        (DAY, 2 * DAY, "not yet valid", "behind that"),
+        (-2 * DAY, -DAY, "expired", "ahead of that"),
     ],
 )
 def test_a_clock_outside_the_certificates_time_is_told_and_which_other_it_differs_from(
-    node: StandIn, start: datetime, end: datetime, why: str, differs: str
+    node: StandIn, start: timedelta, end: timedelta, why: str, differs: str
 ) -> None:
-    made = _certificate(node.folder, start, end)
+    now = datetime.now(UTC)
+    made = _certificate(node.folder, now + start, now + end)
     said = _really(node).run(STEP, **_settings(node) | made)
     assert said.code == 1
     assert "the clock (" in said.errors
     assert why in said.errors
-    told = rf"the clock of this machine is {differs} of the computer that runs \./hardway up"
-    assert re.search(told, said.errors)
+    told = rf"machine is (\d+) s or more {differs} of the computer that runs \./hardway up"
+    found = re.search(told, said.errors)
+    assert found
+    assert abs(int(found[1]) - DAY.total_seconds()) < 600, "this test may be held up"
     assert made["certificate"] in said.errors
 
 
 def test_certificates_of_different_authorities_are_no_affair_of_clocks(node: StandIn) -> None:
-    made = _certificate(node.folder, NOW - DAY, NOW + DAY)
+    now = datetime.now(UTC)
+    made = _certificate(node.folder, now - DAY, now + DAY)
     (node.folder / "other").mkdir()
-    other = _certificate(node.folder / "other", NOW - DAY, NOW + DAY)
+    other = _certificate(node.folder / "other", now - DAY, now + DAY)
     mixed = made | {"authority": other["authority"]}
     said = _really(node).run(STEP, **_settings(node) | mixed)
     assert said.code == 1
