@@ -235,7 +235,7 @@ def _joining(world: World, said: str = "", **settings: str) -> subprocess.Comple
     registers its node. The calls are noted in ``systemctl.calls``.
     """
     step = node.step(world.spec, "minion")
-    step = replace(step, settings={**step.settings, **settings})
+    step = replace(step, settings={**step.settings, **settings}, outcome="")
     folder = world.folder / "joining"
     folder.mkdir(exist_ok=True)
     node_object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "minion"}}
