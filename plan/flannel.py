@@ -70,7 +70,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         before_start=(_remove_others(spec),),
         after_start=(cni.after_flannel(),),
         needs=(*found.needs, CONFIG, cni.TEMPLATE, cni.RENDER.path),
-        vxlan=_device(spec) if len(spec.nodes) > 1 else "",
+        vxlan=_device(spec),
     )
 
 

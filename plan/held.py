@@ -109,10 +109,18 @@ def somebody_elses(path: str) -> bool:
 
 
 def compared(spec: Cluster, plan: ClusterPlan, node: str) -> NodePlan:
-    """A machine's steps with the cluster's own that leave files on it."""
+    """A machine's steps with the cluster's own that leave files on it.
+
+    A node that is alone has no way to others.
+    """
     files, *_ = plan.add_ons
-    more = (files,) if node == spec.control_planes[0] else ()
-    return replace(plan.nodes[node], steps=(*plan.nodes[node].steps, *more))
+    steps = plan.nodes[node].steps + ((files,) if node == spec.control_planes[0] else ())
+    if len(spec.nodes) == 1:
+        steps = tuple(
+            replace(step, units=tuple(replace(unit, vxlan="") for unit in step.units))
+            for step in steps
+        )
+    return replace(plan.nodes[node], steps=steps)
 
 
 def held(plan: NodePlan) -> tuple[Item, ...]:

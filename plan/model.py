@@ -196,7 +196,7 @@ class Unit:
     needs: tuple[str, ...] = ()
     """Files whose change restarts the service, beside the unit and the program themselves."""
     vxlan: str = ""
-    """The VXLAN device that the service keeps, where it must have a way to other nodes."""
+    """The VXLAN device that the service keeps, with a way to each other node."""
     reads: tuple[str, ...] = ()
     """Files that the service reads again by itself when they change (``plan.reload``)."""
     wanted_by: str = "multi-user.target"

@@ -189,8 +189,8 @@ def test_a_device_without_ways_has_its_service_restarted() -> None:
 
 @pytest.mark.parametrize(("cluster", "devices"), [("default", 3), ("single", 0)])
 def test_a_way_is_asked_for_where_there_are_other_nodes(cluster: str, devices: int) -> None:
-    plan = golden_plan(cluster)
-    found = [item for node in plan.nodes.values() for item in held(node)]
+    spec, plan = golden_spec(cluster), golden_plan(cluster)
+    found = [item for node in plan.nodes for item in held(compared(spec, plan, node))]
     assert sum(item.kind is Kind.VXLAN for item in found) == devices
 
 
