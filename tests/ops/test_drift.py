@@ -26,7 +26,7 @@ from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, GUARD, MACHINE
 from probe import observation
 from probe.access import Access, MachineAccess
 from probe.machines import Unreachable
-from probe.observation import Wanted, everywhere
+from probe.observation import Facts, Wanted, everywhere
 from spec.cluster import ArtifactSource, Cluster
 from tests.engine.sshd import Sshd, make_sshd, privilege_separation_directory, sshd
 from tests.ops.exported import exported
@@ -245,7 +245,7 @@ def test_fifty_machines_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPat
     names = [f"m{number}" for number in range(50)]
     here, all_here = 0, asyncio.Event()
 
-    async def drifted(machines: Any, node: str, items: Any, secrets: Any) -> Any:
+    async def looked(machines: Any, node: str, items: Any, secrets: Any) -> Any:
         nonlocal here
         del machines, items, secrets
         here += 1
@@ -255,10 +255,11 @@ def test_fifty_machines_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPat
         await all_here.wait()
         if node == "m7":
             raise Unreachable("m7 is away")
-        return (DIFFERENCE,) if node == "m8" else ()
+        item = DIFFERENCE.item
+        return {item.key: DIFFERENCE.observed if node == "m8" else item.wanted}, Facts()
 
-    monkeypatch.setattr(observation, "drifted", drifted)
-    wanted = dict.fromkeys(names, Wanted(items=(), secrets={}))
+    monkeypatch.setattr(observation, "_looked", looked)
+    wanted = dict.fromkeys(names, Wanted(items=(DIFFERENCE.item,), secrets={}))
     found = asyncio.run(everywhere(Access(machines={}, ssh_key=""), wanted))
     assert list(found) == names
     assert isinstance(found["m7"], Unreachable)
