@@ -95,7 +95,7 @@ def test_a_program_that_ends_with_an_error_is_told_in_one_sentence(checkout: Che
     assert start in text
     model.write_text(
         text.replace(start, f"    Offer.model_validate({{}})\n{start}").replace(
-            "import offered", "import Offer, offered"
+            "offered, with_offer", "Offer, offered, with_offer"
         )
     )
     done = preview(checkout)

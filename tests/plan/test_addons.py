@@ -513,7 +513,10 @@ def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
 
 
 def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
-    order = ["clocks", "members", "api", "nodes", "dns-runs", "pods-reach", "service", "dns"]
+    order = [
+        *("clocks", "members", "space", "api", "nodes"),
+        *("dns-runs", "pods-reach", "service", "dns", "services"),
+    ]
     for every in _all_conditions():
         places = [order.index(one.name) for one in every]
         assert places == sorted(places)
@@ -539,4 +542,4 @@ def test_one_machine_alone_reaches_no_other() -> None:
 
 def test_without_pods_of_ours_only_the_machines_are_asked() -> None:
     names = [one.name for one in conditions(SPECS["without-dns"])]
-    assert names == ["clocks", "members", "api", "nodes"]
+    assert names == ["clocks", "members", "space", "api", "nodes", "services"]
