@@ -249,7 +249,7 @@ def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(members: dict[st
     one = members["e1"]
     eventually(
         "the database is full",
-        lambda: "exceeded" in one.ctl(f"put x{time.time_ns()} {'x' * 100_000}", errors=True),
+        lambda: "exceeded" in one.ctl(f"put x{time.time_ns()} {'x' * 60_000}", errors=True),
     )
     began = time.monotonic()
     process = one.run(patience=600)
@@ -292,7 +292,7 @@ def test_a_lock_that_is_always_refused_is_told_with_etcds_reason(
     refusing(members["e1"], 1000)
     out, err = members["e1"].run().communicate(timeout=120)
     assert "began" not in out
-    assert err == "no turn to restart can be had from etcd: leader changed\n"
+    assert err == "failed: no turn to restart can be had from etcd: leader changed\n"
 
 
 SILENT = f"own[{etcd.UNIT}]=https://127.0.0.1:1/health"
