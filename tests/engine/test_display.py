@@ -1,6 +1,5 @@
 """What a person sees beside a step's row, at a terminal of 100 columns, by the real engine."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -36,10 +35,12 @@ def test_a_machine_that_boots_is_no_failure_and_what_is_done_waits_for_nothing(
     stack: Stack, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     late, answers, seen = make_sshd(), tmp_path / "answers", tmp_path / "seen"
-    found = re.search(r"^await\(\) \{.*?^\}$", script("prelude"), re.MULTILINE | re.DOTALL)
-    assert found
+    words = script("prelude").partition("\nreminder=")[2].partition("\n# await_api ")[0]
+    assert "await()" in words
     wait = f'await 60 "the member is healthy (a b c)" x test -e {answers}\n'
-    (stack.directory / "first").write_text("\n".join([found[0], wait, *_ending(STEP), ""]))
+    (stack.directory / "first").write_text(
+        "\n".join([f"reminder={words}", wait, *_ending(STEP), ""])
+    )
     (stack.directory / "last").write_text(
         f"echo 'until the scheduler is healthy'; until [ -e {seen} ]; do sleep 0.1; done\n"
     )
