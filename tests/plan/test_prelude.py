@@ -737,7 +737,7 @@ def test_who_ends_at_once_has_not_been_up(machine: Container) -> None:
     assert machine.call("curl", "--silent", "--fail", "http://127.0.0.1:8099/")
     done = machine.run(render.text(KEYS, lambda _: "key 2\n").replace("await 300 ", "await 3 "))
     assert done.returncode == 1
-    assert "mayfly.service runs again" in done.stderr
+    assert "it runs with its new files (mayfly.service)" in done.stderr
     assert "I die" in done.stderr
     # It is tried again and again, and comes up once it can.
     before = int(machine.shown(MAYFLY.name)[0]["NRestarts"])
