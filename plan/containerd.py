@@ -23,7 +23,7 @@ def configuration(images: Mapping[str, str]) -> dict[str, Any]:
     """The configuration; ``images`` are the references that must never be thrown away, by name.
 
     The one named ``sandbox`` is every pod's first container: at ``sandbox_image``, its place up to
-    version 2, containerd ignores it and asks for registry.k8s.io/pause (PARTS.md, pitfall 11).
+    version 2, containerd ignores it and asks for registry.k8s.io/pause.
     """
     runc = {"runtime_type": "io.containerd.runc.v2", "options": {"SystemdCgroup": True}}
     return {

@@ -55,7 +55,7 @@ def replicas(spec: Cluster) -> int:
 def corefile(spec: Cluster) -> str:
     """The configuration.
 
-    A block may not stand on one line (PARTS.md, pitfall 10). Names outside the cluster are passed
+    A block may not stand on one line. Names outside the cluster are passed
     on to the name servers of the spec; a machine's own list may be empty, which ends CoreDNS.
     """
     reverse = ["in-addr.arpa", "ip6.arpa"]

@@ -12,6 +12,6 @@ LEASE, RENEWAL, RETRY = "45s", "30s", "5s"
 def needed(spec: Cluster) -> bool:
     """Whether there is anybody to elect from.
 
-    The only one would wait after a reboot for its own dead lease (PARTS.md, pitfall 2).
+    The only one would wait after a reboot for its own dead lease.
     """
     return len(spec.control_planes) > 1

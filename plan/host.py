@@ -7,7 +7,7 @@ from plan.model import File
 from spec.cluster import Cluster
 
 PACKAGES = (
-    "apparmor",  # without its parser containers run unconfined (PARTS.md, pitfall 12)
+    "apparmor",  # without its parser containers run unconfined
     "ca-certificates",
     "curl",
     "iproute2",

@@ -18,7 +18,7 @@ CONTROL_PLANE_TAINT = {"key": CONTROL_PLANE, "effect": "NoSchedule"}
 
 RESERVED = {
     # Who: (part of the memory, at most MiB). A control plane's servers are no pods, so the
-    # scheduler would give their memory away: idle they take 550 MiB (PARTS.md).
+    # scheduler would give their memory away: idle they take 550 MiB.
     "system": (1 / 16, 128),
     "minion": (1 / 8, 256),
     "control-plane": (3 / 8, 1024),
@@ -31,7 +31,7 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
     ``rotateCertificates`` is left out, which means false and satisfies CIS 4.2.10: the certificate
     is the state's, renewed before it expires. A kubelet that also renewed it would go on with its
     own copy in /var/lib/kubelet/pki when the authority changes, and be locked out.
-    ``shutdownGracePeriod`` is left out, for it leaves dead pods behind (PARTS.md, pitfall 5).
+    ``shutdownGracePeriod`` is left out, for it leaves dead pods behind.
     """
     machine = spec.machines[node]
     return {

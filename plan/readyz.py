@@ -1,4 +1,4 @@
-"""Services that must not start before the API is ready wait for it (PARTS.md, pitfalls 3 and 4)."""
+"""Services that must not start before the API is ready wait for it."""
 
 from plan import layout
 from plan.model import File

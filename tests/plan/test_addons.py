@@ -111,7 +111,7 @@ def test_one_group_may_do_anything_and_it_is_the_admins() -> None:
 
 
 def test_the_api_server_may_call_kubelets() -> None:
-    """Else neither logs nor exec work (PARTS.md)."""
+    """Else neither logs nor exec work."""
     caller = next(row for row in certificates(cluster()) if row.name == "apiserver-kubelet-client")
     (bound,) = (
         one
