@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preview.urn import kind_of, name_of
+
 GROUPS = ("hardway:", "pulumi:pulumi:Stack")
 """How the types of resources begin that only group others: the stack itself ends after all of them
 and waits for none by name."""
@@ -21,12 +23,12 @@ class Span:
 
     @property
     def name(self) -> str:
-        return self.urn.rpartition("::")[2]
+        return name_of(self.urn)
 
     @property
     def kind(self) -> str:
         """The type token: a machine may be called as any other resource is."""
-        return self.urn.rpartition("::")[0].rpartition("$")[2].rpartition("::")[2]
+        return kind_of(self.urn)
 
     @property
     def seconds(self) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ops.critical_path import DONE, FAILED, Span, spans
 from preview import kinds
+from preview.urn import of_machine
 
 
 def failures(events: Iterable[Mapping[str, Any]], machines: Collection[str]) -> tuple[str, ...]:
@@ -36,7 +37,7 @@ def _place(span: Span, machines: Collection[str]) -> str:
     """A resource as people call it: what belongs to a machine bears its name first."""
     step = span.kind == kinds.COMMAND
     own = [name for name in machines if span.name.startswith(f"{name}-")]
-    if not own or not (step or f"${kinds.MACHINE}$" in span.urn):
+    if not own or not (step or of_machine(span.urn)):
         return span.name
     machine = max(own, key=len)
     part = span.name.removeprefix(f"{machine}-")

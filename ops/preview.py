@@ -25,6 +25,7 @@ from preview.review import Finding, Review
 from preview.reviewing import NoSpecification, reviewed
 from preview.revision import NoRevision, checked_out, compared_with, named
 from preview.terminal import shown
+from preview.urn import name_of
 
 REFUSED = "refused-change"
 """The rule of a finding that a provider itself made."""
@@ -117,7 +118,7 @@ def _of_revisions(stack: str, base: str | None) -> Review:
         before=name,
         after="this checkout",
         refused=[
-            Finding(rule=REFUSED, resource=urn.rpartition("::")[2], sentence=sentence)
+            Finding(rule=REFUSED, resource=name_of(urn), sentence=sentence)
             for urn, sentences in after.refused.items()
             for sentence in sentences
         ],

@@ -22,6 +22,7 @@ from ops.stacks import read_cluster
 from plan.material import admin_kubeconfig
 from preview import kinds
 from preview.registration import SIGNATURE
+from preview.urn import name_of, of_machine
 from probe.access import Access, MachineAccess
 from spec.cluster import ArtifactSource, Cluster, SpecError, parse
 from spec.offer import read_offer, with_offer
@@ -308,13 +309,13 @@ def _kept(state: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
         if resource["type"] not in (kinds.AUTHORITIES, kinds.CERTIFICATES):
             continue
         if kept := revealed(resource.get("outputs", {})).get("kept"):
-            yield f"${kinds.MACHINE}$" in resource["urn"], name, kept
+            yield of_machine(resource["urn"]), name, kept
 
 
 def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each resource of an exported state, with its name."""
     for resource in state.get("deployment", {}).get("resources") or ():
-        yield resource["urn"].rpartition("::")[2], resource
+        yield name_of(resource["urn"]), resource
 
 
 def revealed(value: Any) -> Any:

@@ -18,9 +18,10 @@ from typing import Any
 
 from lab.cache import write_atomically
 from lab.stack import Stack, offer_path
-from ops.critical_path import DONE, FAILED, Span, read_events, spans
+from ops.critical_path import DONE, FAILED, read_events, spans
 from plan.cluster import outcomes
 from preview.kinds import COMMAND, READY
+from preview.urn import kind_of, name_of
 from spec.cluster import Cluster, SpecError
 from spec.offer import STATUS_VARIABLE, read_offer, with_offer
 
@@ -92,8 +93,8 @@ class Steps:
 
     def _name(self, urn: str) -> str:
         # A machine may be called as the last step is.
-        kind = READY if (name := urn.rpartition("::")[2]) == LAST else COMMAND
-        return name if name in self._outcomes and Span(urn, 0, 0).kind == kind else ""
+        kind = READY if (name := name_of(urn)) == LAST else COMMAND
+        return name if name in self._outcomes and kind_of(urn) == kind else ""
 
     def _hear(self, name: str, message: str) -> None:
         lines = re.sub(r"<\{%.*?%\}>", "", message).strip().splitlines()

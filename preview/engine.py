@@ -7,6 +7,7 @@ from typing import Any
 from preview.change import ResourceChange, Verb
 from preview.comparing import changed_inputs
 from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration
+from preview.urn import kind_of, name_of
 
 VERBS = {
     "same": Verb.SAME,
@@ -39,7 +40,7 @@ def told(text: str) -> tuple[ResourceChange, ...]:
     return tuple(
         _change(step, VERBS[step["op"]])
         for step in document.get("steps") or ()
-        if step["op"] in VERBS and _kind(step["urn"]) not in UNSHOWN
+        if step["op"] in VERBS and kind_of(step["urn"]) not in UNSHOWN
     )
 
 
@@ -72,28 +73,20 @@ def _registration(state: Mapping[str, Any]) -> Registration:
     }
     return Registration(
         kind=state["type"],
-        name=_name(state["urn"]),
+        name=name_of(state["urn"]),
         custom=bool(state.get("custom")),
         inputs=inputs,
-        parent=_name(state.get("parent", "")),
-        parent_kind=_kind(state.get("parent", "")),
-        dependencies=tuple(sorted({_name(urn) for urn in state.get("dependencies") or ()})),
-        provider=_name(state.get("provider", "").rpartition("::")[0]),
-        deleted_with=_name(state.get("deletedWith", "")) or None,
+        parent=name_of(state.get("parent", "")),
+        parent_kind=kind_of(state.get("parent", "")),
+        dependencies=tuple(sorted({name_of(urn) for urn in state.get("dependencies") or ()})),
+        provider=name_of(state.get("provider", "").rpartition("::")[0]),
+        deleted_with=name_of(state.get("deletedWith", "")) or None,
         protect=bool(state.get("protect")),
         additional_secret_outputs=tuple(state.get("additionalSecretOutputs") or ()),
         timeouts={
             key: f"{seconds:g}s" for key, seconds in (state.get("customTimeouts") or {}).items()
         },
     )
-
-
-def _kind(urn: str) -> str:
-    return urn.rpartition("::")[0].rpartition("::")[2].rpartition("$")[2]
-
-
-def _name(urn: str) -> str:
-    return urn.rpartition("::")[2]
 
 
 def _enveloped(value: Any) -> Any:

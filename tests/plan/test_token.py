@@ -74,6 +74,13 @@ class World:
             capture_output=True,
         )
 
+    def begun(self, stack: ExitStack) -> int:
+        """All members of the first generation, well together; return their cluster's ID."""
+        for name in MEMBERS:
+            self.start(stack, name, 1)
+        eventually("all are well", lambda: all(map(self.well, MEMBERS)))
+        return self.cluster_id("e1")
+
     def cluster_id(self, name: str) -> int:
         (row,) = json.loads(self.ctl(name, "endpoint", "status", "--write-out=json").stdout)
         return int(row["Status"]["header"]["cluster_id"])
@@ -85,10 +92,7 @@ class World:
 def test_a_member_that_was_left_out_of_a_restore_is_refused(tmp_path: Path) -> None:
     world = World(tmp_path)
     with ExitStack() as stack:
-        for name in MEMBERS:
-            world.start(stack, name, 1)
-        eventually("all are well", lambda: all(map(world.well, MEMBERS)))
-        first = world.cluster_id("e1")
+        first = world.begun(stack)
         done = world.ctl("e1", "snapshot", "save", str(world.snapshot))
         assert done.returncode == 0, done.stderr
         assert world.ctl("e3", "put", "discarded", "by the restore").returncode == 0
@@ -122,10 +126,7 @@ def test_a_restore_with_the_old_token_is_the_old_cluster_to_etcd(tmp_path: Path)
     """Why a generation is needed: nothing tells the forgotten member from the others."""
     world = World(tmp_path)
     with ExitStack() as stack:
-        for name in MEMBERS:
-            world.start(stack, name, 1)
-        eventually("all are well", lambda: all(map(world.well, MEMBERS)))
-        first = world.cluster_id("e1")
+        first = world.begun(stack)
         assert world.ctl("e1", "snapshot", "save", str(world.snapshot)).returncode == 0
     for name in MEMBERS:
         world.restore(name, 1)
