@@ -130,12 +130,15 @@ def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -
             f"correct the edit of {recipe.family} in lab/recipes/recipes.yaml",
         )
     file.write_text(text.replace(edit.before, edit.after))
-    for source in sorted((recipe.path / "added").glob("*.go")):
-        shutil.copyfile(source, file.with_name(source.name))
-    shutil.copyfile(recipe.path / "go.sum", place / "go.sum")
+    for source in recipe.sources():
+        inside = source.relative_to(recipe.path)
+        added = inside.parts[0] == "added"
+        target = file.with_name(source.name) if added else place / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
     # A relative path: the program records it, and must be the same wherever it is built.
-    said = (recipe.path / "go.mod").read_text()
-    (place / "go.mod").write_text(f"{said}\nreplace {edit.module} => ./edited\n")
+    with (place / "go.mod").open("a") as module:
+        module.write(f"\nreplace {edit.module} => ./edited\n")
     return place
 
 

@@ -79,6 +79,35 @@ def test_the_edited_copy_is_built(
     assert str(tmp_path).encode() not in built, "the same bytes wherever it is built"
 
 
+def test_a_main_package_of_the_recipe_itself_is_built_with_the_edited_copy(
+    edited: Recipe, published: Path, empty_cache: Cache, tmp_path: Path
+) -> None:
+    (published / "said.go").write_text('package published\n\nfunc Said() string { return "old" }\n')
+    inner = edited.path / "inner"
+    inner.mkdir()
+    (inner / "inner.go").write_text(
+        'package inner\n\nimport "example.invalid/published"\n\n'
+        "func Said() string { return published.Said() }\n"
+    )
+    (edited.path / "main.go").write_text(
+        'package main\n\nimport (\n"fmt"\n"example.invalid/recipe/inner"\n)\n\n'
+        "func main() { fmt.Println(inner.Said()) }\n"
+    )
+    (edited.path / "main_test.go").write_text("this is no Go")
+    (edited.path / "added" / "said.go").unlink()
+    assert edited.edit is not None
+    own = edited.model_copy(
+        update={
+            "programs": {"tool": "."},
+            "edit": edited.edit.model_copy(
+                update={"path": "said.go", "before": '"old"', "after": '"new"'}
+            ),
+        }
+    )
+    receipt = gobuild.build(own, empty_cache, Silence(), tmp_path / "logs")
+    assert say_of(empty_cache, receipt.files["tool"]) == "new\n"
+
+
 @pytest.mark.parametrize("text", ["nothing of it", '"as published" "as published"'])
 def test_a_text_that_is_not_there_once_is_refused(
     text: str, edited: Recipe, published: Path, empty_cache: Cache, tmp_path: Path
