@@ -116,7 +116,7 @@ def attended(
     words = [str(word) for word in command]
     # A terminal gives Ctrl-C to every process of the group in its foreground. Anywhere else the
     # program has a group of its own, or a signal to the whole group would reach it twice.
-    terminal = _in_foreground()
+    terminal = in_foreground()
     asked = _Asked()
     with _handled(dict.fromkeys(ENDINGS, asked)):
         with _handled({signal.SIGHUP: signal.SIG_IGN}):  # which the program inherits
@@ -204,7 +204,7 @@ def _follows_its_parent() -> tuple[str, ...]:
     return words if output([*words, "true"]) is not None else ()
 
 
-def _in_foreground() -> bool:
+def in_foreground() -> bool:
     """Whether the standard input is a terminal whose keys reach this process as signals."""
     try:
         return os.tcgetpgrp(0) == os.getpgrp()

@@ -4,6 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +22,7 @@ from lab.host import (
 )
 from lab.paths import PROJECT, lab_paths
 from lab.problem import Problem
-from lab.process import output, run
+from lab.process import attended, output, run
 from lab.recipe import recipes
 from ops.display import progress
 from spec.versions import versions_for
@@ -49,25 +52,80 @@ def test(
         list[str] | None,
         typer.Argument(help="Given to pytest instead of the whole suite, without other checks."),
     ] = None,  # noqa: PT028
+    load: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="LOOPS",
+            help="Only tests, without those of whole clusters where no other are named, beside so "
+            "many busy loops for each processor. Stands before pytest's own words, as --times.",
+        ),
+    ] = None,  # noqa: PT028
+    times: Annotated[
+        int, typer.Option(min=1, help="Run the tests so often, and stop at the first red run.")
+    ] = 1,  # noqa: PT028
 ) -> None:
     """Run every check: style, types, imports, shell, Go, and the tests of all tiers.
 
-    Examples: `./hardway test` for everything, `./hardway test tests/lab -k cache` for a part.
+    Examples: `./hardway test` for everything, `./hardway test tests/lab -k cache` for a part,
+    `./hardway test --load 2 --times 10` for what fails on a busy host only.
     """
     prepare_host()
-    if not arguments:
+    parts: Sequence[Sequence[str]]
+    if arguments:
+        parts = [arguments]
+    elif load is not None:
+        parts = [SIDE_BY_SIDE]
+    else:
         static_checks()
         go_checks()
         prepare_parts()
-    for words in [arguments] if arguments else (SIDE_BY_SIDE, MACHINES):
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *words],
-            cwd=PROJECT,
-            check=False,
-            env={**os.environ, "PULUMI_ERROR_OUTPUT_STRING": "true"},
-        )
-        if done.returncode != 0:
-            raise typer.Exit(done.returncode)
+        parts = [SIDE_BY_SIDE, MACHINES]
+    with busy_loops((load or 0) * (os.cpu_count() or 1)):
+        for number in range(1, times + 1):
+            begun = time.monotonic()
+            status = next(filter(None, map(run_tests, parts)), 0)
+            if load is not None or times > 1:
+                _say_how_it_went(number, times, status, time.monotonic() - begun, load or 0)
+            if status != 0:
+                raise typer.Exit(status)
+
+
+def run_tests(words: Sequence[str]) -> int:
+    """The exit status of pytest, which leaves no process behind, however it ends."""
+    return attended(
+        [sys.executable, "-m", "ops.keeper", sys.executable, "-m", "pytest", *words],
+        environment={**os.environ, "PULUMI_ERROR_OUTPUT_STRING": "true"},
+        directory=PROJECT,
+    ).returncode
+
+
+BUSY = "ulimit -t 21600; while :; do :; done"
+"""Ends by itself after six hours of processor time."""
+
+
+@contextmanager
+def busy_loops(number: int) -> Iterator[None]:
+    """Keep processors busy; the loops end with this process, also where it is killed."""
+    words = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", BUSY]
+    loops = []
+    try:
+        for _ in range(number):
+            loops.append(subprocess.Popen(words, stdin=subprocess.DEVNULL))
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def _say_how_it_went(number: int, times: int, status: int, seconds: float, load: int) -> None:
+    """One line below pytest's own, which name the tests that failed."""
+    print(
+        f"Run {number} of {times} was {'red' if status else 'green'} after {seconds:.0f} s beside "
+        f"{load} busy loops for each processor; the load was {os.getloadavg()[0]:.1f}.",
+        flush=True,
+    )
 
 
 def prepare_host() -> None:
