@@ -1,6 +1,6 @@
 """What the cluster is described as, kept so that a change that it cannot take is refused."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import pulumi
@@ -9,8 +9,9 @@ from pulumi import dynamic
 from certs.tracked import Checked
 from hypervisors.growth import grow, refuse_taken
 from hypervisors.port import domain_name
+from hypervisors.shutdown import Size, shut_down
 from plan.leaving import left_behind
-from spec.change import grown_disks, refused_changes
+from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
 from spec.hypervisor import Libvirt
 from spec.kept import kept, read
@@ -19,8 +20,9 @@ from spec.kept import kept, read
 class SpecificationProvider(Checked):
     """Refuses a change when the engine checks it, which it does in a preview as well.
 
-    It comes before all machines, so it also grows their disks, since nothing else of a machine has
-    to, and sees that the disks of new machines are not there yet.
+    It comes before all machines. So it also grows their disks, since nothing else of a machine has
+    to, shuts down those that will be made anew with another size, and sees that the disks of new
+    machines are not there yet.
     """
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
@@ -45,6 +47,8 @@ class SpecificationProvider(Checked):
         if new and isinstance(new.hypervisor, Libvirt):
             sizes = grown_disks(old, new)
             grow(new.hypervisor, {domain_name(new.name, one): sizes[one] for one in sizes})
+            if old:
+                _shut_down(new.hypervisor, new, resized(old, new))
         return super().update(id_, olds, news)
 
 
@@ -52,6 +56,21 @@ def _refuse_taken(spec: Cluster, machines: Iterable[str]) -> None:
     """Raise DiskError where one of these machines, which are to be made, has a disk already."""
     if isinstance(spec.hypervisor, Libvirt):
         refuse_taken(spec.hypervisor, [domain_name(spec.name, name) for name in machines])
+
+
+def _shut_down(where: Libvirt, spec: Cluster, names: Set[str]) -> None:
+    """Have these machines power themselves off.
+
+    Members of etcd come last, one after the other: who leads hands over to one that stays up.
+    """
+    members = [name for name in spec.etcd_members if name in names]
+    for turn in (sorted(names - set(members)), *([name] for name in members)):
+        sizes = {
+            domain_name(spec.name, name): Size(spec.machines[name].memory, spec.machines[name].cpus)
+            for name in turn
+        }
+        if sizes:
+            shut_down(where, sizes, lambda line: print(line, flush=True))
 
 
 def _refused(old: Cluster | None, new: Cluster | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from plan import addons, control_plane, etcd, identity, layout, node, runtime
+from plan import addons, control_plane, etcd, host, identity, layout, node, runtime
 from plan.artifact import missing_digests
 from plan.conditions import Condition, conditions
 from plan.model import NodePlan, Step, Unit
@@ -77,11 +77,23 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
 
 
 def _ready(spec: Cluster, name: str) -> Step:
-    """The machine answers, has all of the disk that it is given, and will find the API."""
-    size = str(spec.machines[name].disk) if spec.is_made(name) else ""
-    outcome = f"booted, {size} GiB disk" if size else "booted"
-    settings = {"disk": size, "api_name": layout.api_name(spec, name)}
-    return Step(name="ready", script="ready", settings=settings, outcome=outcome)
+    """The machine answers, has all of the disk that it is given, and will find the API.
+
+    One that is made notices its power button, by which it is shut down before it is made anew.
+    """
+    made = spec.is_made(name)
+    size = str(spec.machines[name].disk) if made else ""
+    return Step(
+        name="ready",
+        files=(host.power_button(),) if made else (),
+        script="ready",
+        settings={
+            "disk": size,
+            "power_button": " ".join(host.POWER_BUTTON) if made else "",
+            "api_name": layout.api_name(spec, name),
+        },
+        outcome=f"booted, {size} GiB disk" if made else "booted",
+    )
 
 
 def _rereading(step: Step, steps: Sequence[Step]) -> Step:

@@ -27,6 +27,11 @@ RESOLVER = f"{layout.KUBERNETES}/resolv.conf"
 """A link to the machine's list of name servers, which lies elsewhere where systemd-resolved runs
 (its stub at 127.0.0.53 is out of a pod's reach)."""
 
+POWER_BUTTON = ("button", "evdev")
+"""Kernel modules by which systemd-logind notices the power button. A lab's image, where udev visits
+few devices, has nobody else to load them, and its machines did not shut down without them."""
+
+POWER_BUTTON_FILE = "/etc/modules-load.d/hardway-power-button.conf"
 MODULES_FILE = "/etc/modules-load.d/hardway.conf"
 SYSCTLS_FILE = "/etc/sysctl.d/90-hardway.conf"
 
@@ -59,6 +64,12 @@ def modules(spec: Cluster) -> tuple[str, ...]:
     """Kernel modules that must be loaded before anything runs, sorted."""
     backend = {"vxlan"} if spec.flannel.backend == "vxlan" else set()
     return tuple(sorted({"br_netfilter", "nf_conntrack", "nf_tables", "overlay"} | backend))
+
+
+def power_button() -> File:
+    """What has a machine notice its power button at every boot."""
+    content = "".join(f"{name}\n" for name in POWER_BUTTON)
+    return File(path=POWER_BUTTON_FILE, content=content, mode=0o644)
 
 
 def files(spec: Cluster) -> tuple[File, ...]:

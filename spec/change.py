@@ -86,12 +86,21 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
 
 def made_anew(before: Cluster, after: Cluster) -> frozenset[str]:
     """The machines that stay and are made anew around their disks: of another size or kind."""
-    every = bool(_where_changes(before, after))
+    return _staying(before, after) if _where_changes(before, after) else resized(before, after)
+
+
+def resized(before: Cluster, after: Cluster) -> frozenset[str]:
+    """The machines that stay and get other memory or processors."""
+    every = _staying(before, after)
+    return frozenset(name for name in every if _size(before, name) != _size(after, name))
+
+
+def _staying(before: Cluster, after: Cluster) -> frozenset[str]:
+    """The machines that are made, before and after."""
     return frozenset(
         name
         for name in before.machines.keys() & after.machines.keys()
         if before.is_made(name) and after.is_made(name)
-        if every or _size(before, name) != _size(after, name)
     )
 
 

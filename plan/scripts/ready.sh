@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The machine answers by SSH; wait until its first boot is configured, and let it be the last time.
-# Its disk may have grown since: the root file system fills it.
+# Its disk may have grown since: the root file system fills it. It notices its power button.
 
 # What cloud-init leaves when all of it is done. To ask cloud-init itself is to start Python, again and
 # again, beside the boot that is waited for.
@@ -110,5 +110,8 @@ known() {
     done
 }
 
+# A kernel may have them built in, or do without them.
+# shellcheck disable=SC2086 # several names
+[ -z "${power_button?}" ] || modprobe --all $power_button 2>/dev/null || true
 [ -z "${disk?}" ] || filled "$disk"
 [ -z "${api_name?}" ] || known "$api_name"

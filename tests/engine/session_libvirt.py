@@ -1,4 +1,7 @@
-"""A real libvirt of a user without rights: a pool of volumes, and machines without a system."""
+"""A real libvirt of a user without rights: a pool of volumes, and machines without a system.
+
+All that machines do, where they have ACPI at all, is to obey their power button.
+"""
 
 import os
 import shutil
@@ -21,6 +24,15 @@ MACHINE = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memor
 <disk type='volume' device='disk'><driver type='qcow2'/>
 <source pool='disks' volume='{volume}'/><target dev='vda' bus='virtio'/></disk>
 </devices></domain>"""
+
+BOOT_SECTOR = bytes.fromhex(
+    "ba0206 b80001 ef"  # out 0x602, 0x100: the power button is noted (PM1 Enable, PWRBTN_EN)
+    "fb f4"  # sti, hlt: until the clock ticks
+    "ba0006 ed f6c401 74f5"  # in 0x600: again, unless it was pressed (PM1 Status, PWRBTN_STS)
+    "ba0406 b80020 ef"  # out 0x604, 0x2000: off (PM1 Control, SLP_EN with QEMU's SLP_TYP of S5)
+    "ebfe"
+).ljust(510, b"\0") + bytes.fromhex("55aa")
+"""What the BIOS starts of the base image: SeaBIOS puts ACPI's registers at port 0x600."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class SessionLibvirt:
         return int(said.partition("Capacity:")[2].split()[0])
 
     def start(self, name: str, volume: str) -> None:
-        """Start a machine that boots nothing from a disk."""
+        """Start a machine without ACPI from a disk."""
         definition = self.directory / f"{name}.xml"
         definition.write_text(MACHINE.format(name=name, volume=volume))
         self.virsh("define", definition)
@@ -70,9 +82,12 @@ def _running(directory: Path) -> Iterator[SessionLibvirt]:
     configuration = directory / "libvirt"
     configuration.mkdir()
     (configuration / "qemu.conf").write_text('stdio_handler = "file"\nsecurity_driver = "none"\n')
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disks / "base", "4G"], check=True)
+    (directory / "sector").write_bytes(BOOT_SECTOR)
+    words = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
+    subprocess.run([*words, directory / "sector", disks / "base"], check=True)
+    subprocess.run(["qemu-img", "resize", "-q", disks / "base", "4G"], check=True)
     (directory / "pool.xml").write_text(POOL.format(path=disks))
-    words: list[str] = []
+    words = []
     if os.geteuid() == 0:
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", directory], check=True)
         words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab.cache import Cache
-from lab.image import base_image
+from lab.image import BaseImage, base_image
 from lab.paths import LabPaths
 from lab.progress import PlainProgress
 from plan import render
@@ -48,7 +48,7 @@ sleep 60
 
 
 def step(size: int) -> str:
-    settings = {"disk": str(size), "api_name": ""}
+    settings = {"disk": str(size), "power_button": "", "api_name": ""}
     return render.text(Step(name="ready", script="ready", settings=settings))
 
 
@@ -59,6 +59,38 @@ def shell_first(initrd: bytes) -> bytes:
     return initrd.replace(systemd, shell)
 
 
+def make_disk(disk: Path, image: BaseImage) -> None:
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]
+    subprocess.run([*words, str(image.disk), str(disk), "5G"], check=True)
+
+
+def make_program(program: Path, text: str) -> None:
+    """A disk whose content a shell reads as its script."""
+    program.write_text(text + "\n" * (-len(text.encode()) % 512))
+
+
+def start(
+    kernel: Path, initrd: Path, disk: Path, program: Path, *more: str, folder: Path
+) -> subprocess.Popen[bytes]:
+    """A machine that takes what it is given for what is typed at its console.
+
+    Its console is written to a file of the folder, where there is also its QEMU's socket.
+    """
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", "-m", "512", "-display", "none"]
+        + ["-nic", "none", "-kernel", str(kernel), "-initrd", str(initrd)]
+        + ["-append", " ".join(["console=ttyS0 quiet norandmaps mitigations=off", *more])]
+        + ["-drive", f"file={disk},if=none,id=root,cache=unsafe"]
+        + ["-device", "virtio-blk-pci,drive=root"]
+        + ["-drive", f"file={program},if=none,id=program,format=raw,readonly=on"]
+        + ["-device", "virtio-blk-pci,drive=program"]
+        + ["-chardev", f"stdio,id=console,logfile={folder / 'console'}"]
+        + ["-serial", "chardev:console", "-qmp", f"unix:{folder / 'control'},server=on,wait=off"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 @pytest.mark.machine
 def test_the_root_file_system_fills_a_disk_that_grew_under_it(
     debian: Cache, paths: LabPaths, tmp_path: Path
@@ -67,25 +99,11 @@ def test_the_root_file_system_fills_a_disk_that_grew_under_it(
     assert image.kernel
     assert image.initrd
     disk, program, initrd = tmp_path / "disk", tmp_path / "program", tmp_path / "initrd"
-    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]
-    subprocess.run([*words, str(image.disk), str(disk), "5G"], check=True)
-    text = PROGRAM.format(five=step(5), eight=step(8), sectors=8 * GIB // 512)
-    program.write_text(text + "\n" * (-len(text.encode()) % 512))
+    make_disk(disk, image)
+    make_program(program, PROGRAM.format(five=step(5), eight=step(8), sectors=8 * GIB // 512))
     initrd.write_bytes(shell_first(image.initrd.read_bytes()))
     control, console = tmp_path / "control", tmp_path / "console"
-    machine = subprocess.Popen(
-        ["setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", "-m", "512", "-display", "none"]
-        + ["-nic", "none", "-kernel", str(image.kernel), "-initrd", str(initrd)]
-        + ["-append", "console=ttyS0 quiet norandmaps mitigations=off"]
-        + ["-drive", f"file={disk},if=none,id=root,cache=unsafe"]
-        + ["-device", "virtio-blk-pci,drive=root"]
-        + ["-drive", f"file={program},if=none,id=program,format=raw,readonly=on"]
-        + ["-device", "virtio-blk-pci,drive=program"]
-        + ["-chardev", f"stdio,id=console,logfile={console}", "-serial", "chardev:console"]
-        + ["-qmp", f"unix:{control},server=on,wait=off"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-    )
+    machine = start(image.kernel, initrd, disk, program, folder=tmp_path)
 
     def said(words: str) -> bool:
         return console.exists() and words in console.read_text(errors="replace")
@@ -96,7 +114,7 @@ def test_the_root_file_system_fills_a_disk_that_grew_under_it(
         machine.stdin.write(b"bash /dev/vdb\n")
         machine.stdin.flush()
         eventually("the first step is done", lambda: said("STEP 5 "), patience=600)
-        resize(control, 8 * GIB)
+        tell(control, "block_resize", device="root", size=8 * GIB)
         machine.wait(600)
     finally:
         machine.kill()
@@ -114,17 +132,17 @@ def test_the_root_file_system_fills_a_disk_that_grew_under_it(
     assert same == large
 
 
-def resize(control: Path, size: int) -> None:
-    """Make the machine's disk larger, as libvirt does it."""
+def tell(control: Path, command: str, **arguments: Any) -> None:
+    """Have the machine's QEMU do something, as libvirt does it."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(control))
         with connection.makefile("rw") as stream:
             stream.readline()
-            for command in (
+            for one in (
                 {"execute": "qmp_capabilities"},
-                {"execute": "block_resize", "arguments": {"device": "root", "size": size}},
+                {"execute": command, "arguments": arguments},
             ):
-                stream.write(json.dumps(command) + "\n")
+                stream.write(json.dumps(one) + "\n")
                 stream.flush()
                 answer: dict[str, Any] = json.loads(stream.readline())
                 assert "return" in answer, answer

@@ -4,13 +4,15 @@ Everything of a machine lies below a folder of its own, and each of its addresse
 another port of 127.0.0.1. Nothing else of the plan is changed.
 """
 
+import grp
 import os
+import pwd
 import random
 import re
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -143,6 +145,15 @@ class LocalMachine:
                 self._write(file.path, self.here(file.content), file.mode)
             for directory in step.directories:
                 (self.root / directory.path[1:]).mkdir(parents=True, mode=directory.mode)
+
+    def bring(self, content: Callable[[Source], str]) -> None:
+        """Bring its keys and certificates to what they should be, by the words of the real step."""
+        step = identity.step(self.cluster.spec, self.node)
+        owner = f"{pwd.getpwuid(os.getuid()).pw_name}:{grp.getgrgid(os.getgid()).gr_name}"
+        files = tuple(replace(one, owner=owner) for one in step.secret_files)
+        own = replace(step, users=(), turns=(), script=None, secret_files=files)
+        done = run(self.here(render.text(own, content)))
+        assert (done.returncode, done.stderr) == (0, "")
 
     def _write(self, path: str, content: str, mode: int) -> None:
         place = self.root / path[1:]

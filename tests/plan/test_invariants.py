@@ -153,7 +153,7 @@ READ_BY_THE_STEP = {
     "images",  # each container that starts; the sandbox's also stands in the runtime's own file
     *("modules", "sysctls"),  # the kernel's, at once
     "resolver",  # kubelet reads it for each pod
-    "disk",  # the kernel's, at once
+    *("disk", "power_button"),  # the kernel's, at once
     "api_name",  # who asks looks it up each time
 }
 """Settings that no service reads at its start."""

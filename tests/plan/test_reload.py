@@ -5,10 +5,8 @@ server, outside of these tests.
 """
 
 import ctypes
-import grp
 import json
 import os
-import pwd
 import socket
 import ssl
 import subprocess
@@ -45,7 +43,6 @@ from plan import (
     kubeconfig,
     layout,
     proxy,
-    render,
     scheduler,
 )
 from plan.cluster import node_plan
@@ -235,13 +232,8 @@ class World:
         return content
 
     def bring(self) -> None:
-        """Bring the files to what they should be, by the words of the real step."""
-        step = identity.step(SINGLE, NODE)
-        owner = f"{pwd.getpwuid(os.getuid()).pw_name}:{grp.getgrgid(os.getgid()).gr_name}"
-        files = tuple(replace(one, owner=owner) for one in step.secret_files)
-        own = replace(step, users=(), turns=(), script=None, secret_files=files)
-        done = run(self.machine.here(render.text(own, self._content)))
-        assert (done.returncode, done.stderr) == (0, "")
+        """Bring the files to what they should be."""
+        self.machine.bring(self._content)
 
     # -- how it is asked -------------------------------------------------------------------------
 

@@ -1,23 +1,33 @@
-"""Members and API servers restart as their units say, under calls: real ones, three of each."""
+"""Members and API servers under calls, real ones, three of each: they restart as their units say.
 
+A renewal of all their certificates restarts none of them.
+"""
+
+import os
 import random
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
+from cryptography import x509
 
+from certs.bundle import Pair
 from certs.kubeconfig import kubeconfig
-from certs.table import Authority
+from certs.table import Authority, held_by
 from plan import apiserver, balancer, layout, render, virtual_ip
+from spec.cluster import API_PORT
 from tests.engine.stack import eventually
 from tests.plan.container import Memory
 from tests.plan.restarts import MACHINES, THREE, Planes, writing
@@ -228,10 +238,16 @@ class Address:
     @contextmanager
     def kept(self) -> Iterator[Callable[[], str]]:
         """The URL of one that is believed to be ready."""
+        with self.asked():
+            yield self._chosen
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """All are asked again and again."""
         with ThreadPoolExecutor(len(MACHINES)) as pool:
             asking = [pool.submit(self._ask, name) for name in MACHINES]
             try:
-                yield self._chosen
+                yield
             finally:
                 self._over.set()
         for one in asking:
@@ -245,9 +261,13 @@ class Address:
                 ready = httpx.get(url, verify=self._tls, timeout=12).status_code == 200
             self._failures[name] = 0 if ready else self._failures[name] + 1
 
-    def _chosen(self) -> str:
+    def ready(self) -> list[str]:
+        """Those that are believed to be ready, in any order."""
         ready = [name for name, failures in self._failures.items() if failures < self.fall]
-        return self._planes.url(random.choice(ready))
+        return random.sample(ready, len(ready))
+
+    def _chosen(self) -> str:
+        return self._planes.url(self.ready()[0])
 
 
 @pytest.mark.engine
@@ -268,3 +288,204 @@ def test_no_call_fails_behind_a_minions_balancer_while_api_servers_restart(
         restart_one_by_one(planes)
     assert calls.failed == []
     assert calls.answered > 100
+
+
+# -- a renewal of all certificates -----------------------------------------------------------------
+
+SHOWN = {
+    "apiserver": API_PORT,
+    "etcd-server": layout.ETCD_CLIENT_PORT,
+    "etcd-peer": layout.ETCD_PEER_PORT,
+}
+"""Certificate to the port at which it is shown."""
+CALLERS = "/etc/etcd/pki/callers.crt"
+"""Whom a member lets in that asks for certificates which it knows, and not for their authority."""
+
+
+@dataclass
+class Attempts:
+    """What became of calls that are made once more, through another API server, if they fail."""
+
+    answered: int = 0
+    refused: list[str] = field(default_factory=list)
+    """Why attempts were of no use."""
+    failed: list[str] = field(default_factory=list)
+    """Why the last attempts of calls were of none."""
+
+    def go_on(self, more: int = 20) -> None:
+        """Wait until so many more are answered."""
+        enough = self.answered + more
+        eventually("calls go on", lambda: self.answered >= enough, patience=120)
+
+
+def refused(server: str, tls: ssl.SSLContext, name: str) -> str:
+    """Why an API server makes no object of this name, on a new connection; nothing if it does."""
+    url = f"{server}/api/v1/namespaces/default/configmaps"
+    try:
+        answer = httpx.post(url, json={"metadata": {"name": name}}, verify=tls, timeout=30)
+    except httpx.HTTPError as error:
+        return repr(error)
+    # An attempt before this one may have made it.
+    return "" if answer.status_code in (201, 409) else answer.text
+
+
+@contextmanager
+def trying(planes: Planes) -> Iterator[Attempts]:
+    """Somebody who makes objects ten times a second, each on a connection of its own."""
+    attempts, over, tls = Attempts(), threading.Event(), planes.tls()
+    address = Address(planes)
+
+    def call() -> None:
+        while not over.wait(0.1):
+            name = f"renewed-{uuid4()}"
+            why = "no API server is ready"
+            for server in address.ready()[:2]:
+                if not (why := refused(planes.url(server), tls, name)):
+                    break
+                attempts.refused.append(why)
+            if why:
+                attempts.failed.append(why)
+            else:
+                attempts.answered += 1
+
+    with address.asked(), ThreadPoolExecutor(1) as pool:
+        caller = pool.submit(call)
+        try:
+            yield attempts
+        finally:
+            over.set()
+    caller.result()
+
+
+def serial(certificate: str) -> int:
+    return x509.load_pem_x509_certificate(certificate.encode()).serial_number
+
+
+def context(planes: Planes, name: str, pair: Pair) -> ssl.SSLContext:
+    """Of somebody who shows a pair and trusts a machine's two authorities."""
+    root = planes.machines[name].root
+    made = ssl.create_default_context(cafile=f"{root}{layout.AUTHORITY}")
+    made.load_verify_locations(f"{root}{layout.MEMBER_AUTHORITY}")
+    file = planes.folder / f"{serial(pair.certificate)}.pem"
+    file.write_text(pair.certificate + pair.key)
+    made.load_cert_chain(file)
+    return made
+
+
+def shown(planes: Planes, name: str, port: int, pair: Pair) -> int | None:
+    """The serial number of the certificate with which a server answers; none where it does not."""
+    try:
+        with socket.create_connection(("127.0.0.1", planes.local.ports[name, port])) as plain:
+            plain.settimeout(20)
+            with context(planes, name, pair).wrap_socket(
+                plain, server_hostname="localhost"
+            ) as secured:
+                der = secured.getpeercert(binary_form=True)
+                return x509.load_der_x509_certificate(der).serial_number if der else None
+    except OSError:
+        return None
+
+
+def admits(planes: Planes, name: str, pair: Pair) -> bool:
+    """Whether a member answers who shows this pair."""
+    url = f"{planes.url(name, layout.ETCD_CLIENT_PORT)}/readyz"
+    with suppress(httpx.HTTPError):
+        answer = httpx.get(url, verify=context(planes, name, pair), timeout=20)
+        return answer.status_code == 200
+    return False
+
+
+def process_ids(planes: Planes) -> dict[str, int]:
+    """Of what runs."""
+    services = [*planes.servers.values(), *planes.members.values()]
+    return {
+        f"{one.machine.node} {one.unit.name}": one.process.pid
+        for one in services
+        if one.process and one.process.poll() is None
+    }
+
+
+def bring(planes: Planes, pairs: dict[str, dict[str, Pair]]) -> None:
+    """Bring each machine its certificates, on all machines at once as an update does."""
+
+    def on(name: str) -> None:
+        planes.machines[name].bring(lambda source: planes.local.keys.content(source, pairs[name]))
+
+    with ThreadPoolExecutor(len(MACHINES)) as pool:
+        for done in [pool.submit(on, name) for name in MACHINES]:
+            done.result()
+
+
+def await_shown(planes: Planes, name: str, certificate: str, pairs: Mapping[str, Pair]) -> None:
+    """Until a machine shows a new certificate of its own."""
+    port, wanted = SHOWN[certificate], serial(pairs[certificate].certificate)
+    eventually(
+        f"{name} shows its new {certificate}",
+        lambda: shown(planes, name, port, pairs["etcd-peer"]) == wanted,
+        patience=120,
+    )
+
+
+def writes(planes: Planes, name: str) -> bool:
+    """Whether an API server makes an object, which is in etcd then."""
+    return not refused(planes.url(name), planes.tls(), f"written-{uuid4()}")
+
+
+@contextmanager
+def knowing(planes: Planes, known: list[Pair]) -> Iterator[None]:
+    """Each member, one after the other, lets in only who shows one of these pairs."""
+    units = {name: one.unit for name, one in planes.members.items()}
+
+    def restart(name: str, trusted: str) -> None:
+        member, unit = planes.members[name], units[name]
+        member.unit = replace(unit, flags={**unit.flags, "trusted-ca-file": trusted})
+        member.stop()
+        member.start()
+        planes.await_member(name)
+
+    for name in MACHINES:
+        file = planes.machines[name].root / CALLERS[1:]
+        file.write_text("".join(pair.certificate for pair in known))
+        restart(name, CALLERS)
+    try:
+        yield
+    finally:
+        for name in MACHINES:
+            restart(name, layout.MEMBER_AUTHORITY)
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_all_certificates_of_three_control_planes_are_renewed_without_a_restart(
+    planes: Planes,
+) -> None:
+    old, new = ({name: planes.local.keys.of(name) for name in MACHINES} for _ in range(2))
+    before = process_ids(planes)
+    assert len(before) == 6
+    with trying(planes) as attempts:
+        for pairs in (old, new):
+            bring(planes, pairs)
+            for name in MACHINES:
+                for certificate in SHOWN:
+                    await_shown(planes, name, certificate, pairs[name])
+            attempts.go_on()
+    counts = f"{attempts.answered} calls answered, {len(attempts.failed)} failed"
+    load = f"at a load of {os.getloadavg()[0]:.0f}"
+    print(f"{counts}, {len(attempts.refused)} attempts refused, {load}")
+    assert attempts.failed == []
+    assert process_ids(planes) == before
+
+    # What was connected before stays so: who comes again is known by the new certificate.
+    caller = "apiserver-etcd-client"
+    assert all(admits(planes, name, old[name][caller]) for name in MACHINES)
+    of_etcd = {row.name for row in held_by(THREE, MACHINES[0]) if row.issuer is Authority.ETCD}
+    known = [pair for pairs in new.values() for name, pair in pairs.items() if name in of_etcd]
+    with knowing(planes, known):
+        for name in MACHINES:
+            assert not admits(planes, name, old[name][caller])
+            assert admits(planes, name, new[name][caller])
+            planes.await_ready(name)
+            eventually(f"{name} writes", partial(writes, planes, name), patience=120)
+    assert process_ids(planes).items() >= {
+        (name, pid) for name, pid in before.items() if "apiserver" in name
+    }

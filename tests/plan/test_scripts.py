@@ -56,7 +56,8 @@ def first_boot(user_data: str) -> Callable[[Path], None]:
     return prepare
 
 
-READY = Step(name="ready", script="ready", settings={"disk": "", "api_name": ""})
+NOTHING = {"disk": "", "power_button": "", "api_name": ""}
+READY = Step(name="ready", script="ready", settings=NOTHING)
 
 
 def test_a_machine_is_ready_when_its_first_boot_is_done_and_that_is_the_last(
@@ -104,12 +105,12 @@ def test_a_first_boot_that_failed_is_told(new_machine: Callable[..., Container])
 def test_a_machine_without_a_first_boot_is_ready(new_machine: Callable[..., Container]) -> None:
     machine = new_machine()
     for disk in ("", "4"):  # what is no block device is left alone
-        done = machine.run(render.text(replace(READY, settings={"disk": disk, "api_name": ""})))
+        done = machine.run(render.text(replace(READY, settings=NOTHING | {"disk": disk})))
         assert (done.returncode, said(done.stdout), done.stderr) == (0, "", "")
 
 
 NAME = "api.example.org"
-NAMED = replace(READY, settings={"disk": "", "api_name": NAME})
+NAMED = replace(READY, settings=NOTHING | {"api_name": NAME})
 
 
 def test_a_name_that_comes_in_time_is_waited_for(new_machine: Callable[..., Container]) -> None:
