@@ -192,7 +192,7 @@ def base_image(
     root, the disk is full, an artifact has other bytes than its digest, or a program fails.
     """
     wanted = sorted(artifacts, key=lambda item: (item.name, item.version, item.digest))
-    more = tuple(sorted(set(packages) - set(PACKAGES)))
+    more = _beside(packages)
     key = digest_of(
         [
             *("image", FORMAT, _root_key(more), SIZE, ENABLED, MASKED_UNITS, MASKED_GENERATORS),
@@ -243,6 +243,11 @@ def _record(cache: Cache, receipt: Receipt) -> Receipt:
     stamped = Receipt(**{**vars(receipt), "facts": {"stamp": _stamp(cache, receipt)}})
     cache.record(stamped)
     return stamped
+
+
+def _beside(packages: Iterable[str]) -> tuple[str, ...]:
+    """Those that not every image has."""
+    return tuple(sorted(set(packages) - set(PACKAGES)))
 
 
 def _root_key(more: tuple[str, ...] = ()) -> str:
@@ -319,12 +324,15 @@ def _build(
     return _record(cache, Receipt(key, files, "built", source))
 
 
-def machine_root(cache: Cache, root: Path, progress: Progress, *, logs: Path) -> None:
+def machine_root(
+    cache: Cache, root: Path, progress: Progress, *, logs: Path, packages: Iterable[str] = ()
+) -> None:
     """Fill an empty directory with what a built image's file system holds, but no artifacts.
 
     Raises a Problem as ``base_image`` does.
     """
-    _unpack(_debian_root(cache, progress, logs), root, logs / "debian-root.log")
+    archive = _debian_root(cache, progress, logs, _beside(packages))
+    _unpack(archive, root, logs / "debian-root.log")
 
 
 def _unpack(archive: Path, root: Path, log: Path) -> None:

@@ -111,6 +111,42 @@ docker_images() {
     done <<<"$images"
 }
 
+# keepers [=IMAGE]: the containers that keep the images, or this one; an ID each. Fails without any.
+keepers() {
+    docker_api --get --data-urlencode "filters={\"label\":[\"hardway.image${1-}\"]}" \
+        'http://docker/containers/json?all=true' | grep --only-matching '"Id": *"[^"]*"' |
+        cut --delimiter='"' --fields=4
+}
+
+# Where the disk is full the kubelet removes images, and nothing would bring these back. cri-dockerd
+# knows no pinned image but pause, but asks Docker without force, which then refuses to remove an image
+# that a container has. So each image has a container that is never started; without the labels of a
+# pod's the kubelet does not see it.
+docker_keeps() {
+    local reference image kept wanted=' '
+    while read -r reference _; do
+        image=$(docker_image "$reference")
+        image=${image#*:} image=${image//[ \"]/}
+        keepers "=$image" >/dev/null || said=$(docker_keeper "$reference" "$image" 2>&1) ||
+            problem "Docker makes no container that keeps the image $reference: $said"
+        wanted+=$(keepers "=$image")' '
+    done <<<"$images"
+    # Those of images in whose place a new archive or version is.
+    for kept in $(keepers); do
+        [[ $wanted == *" $kept "* ]] ||
+            said=$(docker_api --request DELETE "http://docker/containers/$kept" 2>&1) ||
+            problem "Docker does not remove the container $kept, which keeps an image of before: $said"
+    done
+}
+
+# docker_keeper REFERENCE IMAGE
+docker_keeper() {
+    docker_api --header 'Content-Type: application/json' --data "{\"Image\": \"$1\",
+        \"Entrypoint\": [\"never started\"], \"Labels\": {\"hardway.image\": \"$2\"},
+        \"HostConfig\": {\"NetworkMode\": \"none\"}}" \
+        "http://docker/containers/create?name=hardway-keeps-${2:7:12}"
+}
+
 # A Docker that ran before it had our configuration left a bridge behind, and the rule that nothing
 # is forwarded.
 after_other_docker() {
@@ -129,6 +165,7 @@ docker)
     await 300 "Docker answers" docker.service docker_api http://docker/_ping
     after_other_docker
     docker_images
+    docker_keeps
     await 300 "cri-dockerd runs" cri-dockerd.service systemctl is-active cri-dockerd.service
     ;;
 esac

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from plan import docker
 from tests.machine.lab import Lab, at_length, brought_up
+from tests.plan import cri
 
 pytestmark = [
     pytest.mark.machine,
@@ -47,6 +49,24 @@ def test_its_pods_are_dockers(lab: Lab) -> None:
     running = [name for one in json.loads(lab.on("solo", asked)) for name in one["Names"]]
     assert any(name.startswith("/k8s_coredns_") for name in running)
     assert any(name.startswith("/k8s_POD_") for name in running)
+
+
+def test_the_kubelet_can_have_none_of_its_images_removed(lab: Lab) -> None:
+    """As it would where the disk is full: a pod that starts then would not find its image."""
+    asked = f"curl -fsS --unix-socket {docker.ENGINE_SOCKET} http://docker/images/json"
+    before = json.loads(lab.on("solo", asked))
+    assert {name.partition(":")[0] for one in before for name in one["RepoTags"]} == {
+        "hardway.local/pause",
+        "hardway.local/coredns",
+    }
+    # Whatever becomes of its pods, which keep their images as well.
+    every = json.loads(lab.on("solo", asked.replace("images/json", "'containers/json?all=true'")))
+    kept = [one["ImageID"] for one in every if "hardway.image" in one["Labels"]]
+    assert sorted(kept) == sorted(one["Id"] for one in before)
+    for one in before:
+        said = lab.on("solo", cri.call(docker.SOCKET, "ImageService/RemoveImage", one["Id"]))
+        assert "container" in cri.refusal(said)
+    assert json.loads(lab.on("solo", asked)) == before
 
 
 def test_its_pods_live_in_the_subnet_that_kubernetes_gave_the_node(lab: Lab) -> None:

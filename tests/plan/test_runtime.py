@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import tomli_w
@@ -302,11 +303,21 @@ class _Engine(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     images: ClassVar[dict[str, str]]
+    keepers: ClassVar[dict[str, str]]
+    """The ID of a container to that of its image."""
     loads: ClassVar[int]
     refuses: ClassVar[bool]
 
     def do_GET(self) -> None:
-        name = self.path.removeprefix("/images/").removesuffix("/json")
+        url = urlsplit(self.path)
+        name = url.path.removeprefix("/images/").removesuffix("/json")
+        if name == "/containers":
+            asked = json.loads(parse_qs(url.query)["filters"][0])["label"][0]
+            label, _, image = asked.partition("=")
+            found = [one for one in self.keepers.items() if image in ("", one[1])]
+            rows = [{"Id": one, "ImageID": of, "Labels": {label: of}} for one, of in found]
+            self._say(200, json.dumps(rows, separators=(",", ":")))
+            return
         if self.path == "/_ping":
             self._say(200, "OK")
         elif name in self.images:
@@ -316,12 +327,24 @@ class _Engine(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.startswith("/containers/create"):
+            wanted = json.loads(content)
+            of = self.images[wanted["Image"]]
+            assert wanted["Labels"] == {"hardway.image": of}
+            one = f"{len(self.keepers):063x}{self.loads:x}"
+            self.keepers[one] = of
+            self._say(201, f'{{"Id":"{one}","Warnings":[]}}')
+            return
         type(self).loads += 1
         if self.refuses:
             self._say(200, json.dumps({"errorDetail": {"message": "x"}, "error": "no space left"}))
             return
         self.images[content.decode()] = f"sha256:{self.loads:064x}"
         self._say(200, json.dumps({"stream": "Loaded image"}))
+
+    def do_DELETE(self) -> None:
+        del self.keepers[self.path.removeprefix("/containers/")]
+        self._say(204, "")
 
     def _say(self, status: int, text: str) -> None:
         self.send_response(status)
@@ -348,6 +371,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 def engine(tmp_path: Path) -> Iterator[type[_Engine]]:
     class Engine(_Engine):
         images: ClassVar[dict[str, str]] = {}
+        keepers: ClassVar[dict[str, str]] = {}
         loads = 0
         refuses = False
 
@@ -381,6 +405,7 @@ def test_docker_loads_an_image_once(docker_node: StandIn, engine: type[_Engine])
         said = docker_node.run(DOCKER, **_docker_settings(docker_node, digest))
         assert (said.code, said.output, said.errors) == (0, "", "")
         assert engine.loads == loads
+        assert list(engine.keepers.values()) == [engine.images[PAUSE]]
 
 
 @pytest.mark.parametrize("images", [{}, {PAUSE: "sha256:" + "f" * 64}])

@@ -1,0 +1,154 @@
+"""Debian's Docker and cri-dockerd as a node has them: what the kubelet may take away."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab.cache import Cache
+from lab.image import machine_root
+from lab.oci import write_archive
+from lab.progress import PlainProgress
+from plan import docker, identity, render, runtime
+from plan.model import Step
+from tests.engine.stack import eventually
+from tests.machine.lab import at_length
+from tests.plan import cri
+from tests.plan.container import Container, Memory, quiet
+from tests.plan.running import Keys
+from tests.plan.shell import cluster
+from tests.plan.stored import as_root, stored
+
+pytestmark = [as_root, at_length, pytest.mark.timeout(1800)]
+
+NODE = "master"
+KERNEL = ("modprobe", "sysctl", "swapoff")
+"""What a container may not change is replaced."""
+UNITS = [unit.name for unit in docker.units(cluster(runtime="docker"))]
+PAUSE, COREDNS = (str(one.reference) for one in runtime.images(cluster()))
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """A machine as the base image of a cluster with Docker has it."""
+    folder = tmp_path_factory.mktemp("docker")
+    with Memory(folder) as memory:
+        root = memory.path / "debian"
+        root.mkdir()
+        packages = docker.PACKAGES
+        logs = tmp_path_factory.mktemp("docker-logs")
+        machine_root(Cache(), root, PlainProgress(), logs=logs, packages=packages)
+        with Container(memory, prepare=quiet) as container:
+            for program in KERNEL:
+                container.write(f"/usr/local/sbin/{program}", "#!/bin/sh\n", 0o755)
+            # Images are overlays, and those need something else than an overlay below them.
+            for path in ("/var/lib/docker", "/var/lib/containerd"):
+                container.call("mkdir", "--parents", path)
+                container.call("mount", "-t", "tmpfs", "tmpfs", path)
+            keys, spec = Keys(cluster()), cluster()
+            pairs = keys.of(NODE)
+            step = identity.step(spec, NODE)
+            container.run(render.text(step, lambda one: keys.content(one, pairs)))
+            yield container
+
+
+def bring(node: Container, **archives: Path) -> Step:
+    """Do the runtime step with these archives in place of the store's."""
+    names = [one.name for one in runtime.step(cluster(runtime="docker"), NODE).artifacts]
+    files = {name: stored(name) for name in names} | archives
+    digests = {
+        f"{one.name}-{one.version}": hashlib.sha256(files[one.name].read_bytes()).hexdigest()
+        for one in runtime.step(cluster(runtime="docker"), NODE).artifacts
+    }
+    known = dict(cluster().artifacts.digests) | digests
+    step = runtime.step(cluster(runtime="docker", artifacts={"digests": known}), NODE)
+    for one in step.artifacts:
+        if not node.path(one.store_path).exists():
+            node.write(one.store_path, files[one.name].read_bytes(), 0o755)
+    done = node.run(render.text(step))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{step.outcome}\n", "")
+    return step
+
+
+def ask(node: Container, path: str) -> object:
+    """What Docker answers."""
+    asked = ("curl", "--silent", "--unix-socket", docker.ENGINE_SOCKET, f"http://docker{path}")
+    return json.loads(node.call(*asked))
+
+
+def images(node: Container) -> dict[str, str]:
+    """Reference to ID of what Docker has; of an image without a reference its ID."""
+    found = ask(node, "/images/json")
+    assert isinstance(found, list)
+    return {(one["RepoTags"] or [one["Id"]])[0]: one["Id"] for one in found}
+
+
+def keepers(node: Container) -> dict[str, str]:
+    """The containers of Docker, none of which runs, to the image that each has."""
+    found = ask(node, "/containers/json?all=true")
+    assert isinstance(found, list)
+    assert {one["State"] for one in found} <= {"created"}
+    return {one["Id"]: one["ImageID"] for one in found}
+
+
+def called(node: Container, method: str, argument: str = "") -> str:
+    """What a call of cri-dockerd comes to."""
+    eventually("cri-dockerd listens", lambda: node.path(docker.SOCKET).is_socket())
+    return node.call("bash", "-c", cri.call(docker.SOCKET, method, argument))
+
+
+def remove(node: Container, image: str) -> str:
+    """What cri-dockerd has against the removal of an image; nothing where it is done."""
+    return cri.refusal(called(node, "ImageService/RemoveImage", image))
+
+
+def test_the_kubelet_cannot_have_an_image_removed_that_nothing_would_bring_back(
+    node: Container, tmp_path: Path
+) -> None:
+    bring(node)
+    had, kept = images(node), keepers(node)
+    assert had.keys() == {PAUSE, COREDNS}
+    assert sorted(kept.values()) == sorted(had.values())
+    for image in had.values():
+        assert "container" in remove(node, image)
+    assert images(node) == had
+
+    # Done again, it is as it was: the same containers, and nothing was started again.
+    started = node.settled(*UNITS)
+    bring(node)
+    assert (node.settled(*UNITS), images(node), keepers(node)) == (started, had, kept)
+
+    # Another archive of the same reference: the image of before may go, and the new one not.
+    other, arch = tmp_path / "other", cluster().architecture
+    words = {"name": "coredns", "reference": COREDNS, "architecture": arch, "user": "65535:65535"}
+    write_archive(stored("runc"), other, **words)
+    bring(node, coredns=other)
+    new, before = images(node)[COREDNS], had[COREDNS]
+    assert new != before
+    assert sorted(keepers(node).values()) == sorted([new, had[PAUSE]])
+    assert remove(node, before) == ""
+    assert "container" in remove(node, new)
+    assert images(node) == {PAUSE: had[PAUSE], COREDNS: new}
+
+
+def test_an_image_that_is_gone_all_the_same_comes_back_with_the_step(node: Container) -> None:
+    bring(node)
+    had = images(node)
+    for one in keepers(node):
+        words = ("--silent", "--fail", "--unix-socket", docker.ENGINE_SOCKET, "--request", "DELETE")
+        node.call("curl", *words, f"http://docker/containers/{one}")
+    assert remove(node, had[COREDNS]) == ""
+    assert COREDNS not in images(node)
+    bring(node)
+    assert images(node) == had
+    assert sorted(keepers(node).values()) == sorted([had[PAUSE], had[COREDNS]])
+
+
+def test_the_kubelet_does_not_see_what_keeps_the_images(node: Container) -> None:
+    """Else it would take it for a container of a pod that is gone, and remove it."""
+    bring(node)
+    assert keepers(node)
+    said = cri.outcome(called(node, "RuntimeService/ListContainers"))
+    assert (said["grpc-status"], said["answer"]) == ("0", str(cri.NOTHING))
