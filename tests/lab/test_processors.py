@@ -6,13 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from lab import processors
 from lab.processors import Got, Shares, Taker
 from tests.engine.stack import eventually
+from tests.quota import quota
 
 Busy = Callable[..., int]
 
@@ -134,9 +134,9 @@ def test_machines_that_are_too_many_for_a_quiet_host_take_processors_from_each_o
 
 
 def test_a_quota_is_named() -> None:
-    quota = "the quota of the control group /x is used up 90% of the time"
-    said = processors.starved(shares(got=0.5, asked=3, quota=quota))
-    assert said.endswith(f"ask for; {quota}")
+    used_up = "the quota of the control group /x is used up 90% of the time"
+    said = processors.starved(shares(got=0.5, asked=3, quota=used_up))
+    assert said.endswith(f"ask for; {used_up}")
 
 
 @pytest.mark.parametrize(("got", "asked"), [(1.0, 1.9), (0.0, 0.4), (0.0, 0.0)])
@@ -158,31 +158,6 @@ def test_a_host_without_room_is_told_before_machines_run(monkeypatch: pytest.Mon
 # -- a quota ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A control group with a twentieth of a processor, of version 1 or 2."""
-    quotas = (
-        ("cpu", "cpu.cfs_quota_us"),
-        ("cpu,cpuacct", "cpu.cfs_quota_us"),
-        ("", "cpu.max"),
-    )
-    for home, limit in quotas:
-        own = Path("/sys/fs/cgroup", home, f"hardway-test-{os.getpid()}")
-        try:
-            own.mkdir()
-        except OSError:
-            continue
-        try:
-            if not (own / limit).exists():
-                continue
-            (own / limit).write_text("5000")
-            yield own
-            return
-        finally:
-            own.rmdir()
-    pytest.skip("no control group with a quota can be made here")
-
-
 MEASURE = """
 import sys
 from lab import processors
@@ -193,9 +168,11 @@ print(quota)
 
 
 @pytest.mark.container
-def test_a_quota_that_is_used_up_is_seen_from_inside(group: Path) -> None:
-    words = ["sh", "-c", f"echo $$ >{group}/cgroup.procs && exec {sys.executable} -c '{MEASURE}'"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
+def test_a_quota_that_is_used_up_is_seen_from_inside() -> None:
+    with quota(0.05) as group:
+        join = f"echo $$ >{group}/cgroup.procs"
+        words = ["sh", "-c", f"{join} && exec {sys.executable} -c '{MEASURE}'"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.startswith(f"the quota of the control group {group} is used up ")
 
 

@@ -48,7 +48,7 @@ def ratio(one: int, other: int) -> float:
     def enough() -> bool:
         now = processors.look({"one": one, "other": other})
         found[:] = [processors.between(before, now)]
-        return found[0].together.got * found[0].seconds > 2
+        return found[0].together.got * found[0].seconds > 1
 
     eventually("both have run for a while", enough, patience=600)
     shares = found[0].machines

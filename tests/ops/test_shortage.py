@@ -6,7 +6,9 @@ from collections.abc import Mapping
 import pytest
 
 from lab.processors import Look, Program
+from ops import shortage
 from ops.shortage import INTERVAL, SILENCE, Shortage
+from tests.engine.stack import eventually
 
 MACHINES = {"master": 1, "minion": 2}
 """Their processors."""
@@ -24,6 +26,8 @@ class Host:
         self.ran = dict.fromkeys(MACHINES, 0.0)
         self.waited = dict.fromkeys(MACHINES, 0.0)
         self.said: list[str] = []
+        self.looked = 0
+        """How often both machines were."""
         self.shortage = Shortage(
             MACHINES,
             lambda: self.running,
@@ -33,6 +37,7 @@ class Host:
         )
 
     def look(self, machines: Mapping[str, int]) -> Look:
+        self.looked += len(machines) == len(MACHINES)
         return Look(
             at=self.now,
             idle=self.idle,
@@ -68,6 +73,20 @@ def test_a_host_without_room_for_machines_is_told_once_before_they_run() -> None
         "This computer is busy: 0.2 of this computer's 2 processors are free, and the machines ask "
         "for 3; most is taken by cc1 (4242) 1.8. The update works and takes longer."
     )
+
+
+def test_it_is_measured_as_long_as_an_update_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shortage, "BEGINS", 0.01)
+    monkeypatch.setattr(shortage, "INTERVAL", 0.01)
+    host = Host({})
+    host.passes(1, other=1.8)
+    with host.shortage.watched():
+        eventually("the host is looked at", lambda: len(host.said) == 1)
+        host.running = BOTH
+        eventually("so are machines that start", lambda: host.looked > 2)
+        host.passes(SILENCE, got=0.1, asked=0.9)
+        eventually("what they get is said", lambda: len(host.said) == 2)
+    assert "the machines get 0.2 of the 1.8 processors" in host.said[1]
 
 
 def test_a_quiet_host_and_machines_that_run_already_are_not_worth_a_word() -> None:
