@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lab import endpoint, gobuild, libvirt, mirror, packages, toolchain
+from lab import endpoint, gobuild, libvirt, mirror, packages, processors, qemu, toolchain
 from lab.cache import Cache
 from lab.host import packages_for_machines
 from lab.paths import LabPaths
@@ -24,6 +24,8 @@ class Verdict(StrEnum):
     """What a finding means for an ``up``."""
 
     GOOD = "good"
+    SLOW = "slow"
+    """It works and takes longer."""
     DONE_BY_UP = "done by up"
     PROBLEM = "problem"
 
@@ -47,6 +49,9 @@ WARM_DISK = 3 * 1024
 OWN_MEMORY = 1024
 """MiB for the host itself, libvirt and Pulumi, beside the machines."""
 
+MEASURED = 2.0
+"""Seconds over which is measured who has the processors."""
+
 MEMORY = 3 * 1024
 """MiB for the default stack's first machine and the programs beside it."""
 
@@ -66,6 +71,7 @@ def findings(
     yield _guarded("memory", _memory)
     yield _guarded("machines", lambda: _machines(cluster))
     yield _virtualisation()
+    yield _guarded("processors", lambda: _processors(cluster, paths))
     found = None
     try:
         found = libvirt.find(paths)
@@ -212,6 +218,33 @@ def _memory() -> Finding:
 def _virtualisation() -> Finding:
     kind, reason = libvirt.domain_type()
     return Finding("virtualisation", Verdict.GOOD, f"{kind}: {reason}")
+
+
+def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Finding:
+    """What machines that run get of the processors, and whether there is room for the others."""
+    spec = cluster()
+    if spec.hypervisor is not None:
+        return Finding("processors", Verdict.GOOD, f"of {spec.hypervisor.kind} elsewhere")
+    running = qemu.machines(spec.name, spec.machines, paths.run / "libvirt")
+    asked = sum(
+        machine.cpus
+        for name, machine in spec.machines.items()
+        if spec.is_made(name) and name not in running
+    )
+    shares = processors.measured(running, MEASURED)
+    lacking = [
+        *([said] if (said := processors.starved(shares)) else []),
+        *([said] if (said := processors.crowded(shares, asked)) else []),
+    ]
+    if lacking:
+        return Finding(
+            "processors",
+            Verdict.SLOW,
+            "; ".join(lacking),
+            "nothing, if time does not matter; else end or pause what takes most",
+        )
+    load = f"load {os.getloadavg()[0]:.1f}"
+    return Finding("processors", Verdict.GOOD, f"{processors.room(shares)}, {load}")
 
 
 def _libvirt(paths: LabPaths, found: libvirt.Libvirt | None) -> Finding:

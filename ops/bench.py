@@ -40,7 +40,8 @@ def bench(
 
     Planning clusters of 5, 50 and 500 machines, and asking 4 and 20 that answer late what they
     hold; with `--machines` also an update, compared with
-    what the same machines need just to boot, an empty preview, and one minion more.
+    what the same machines need just to boot, an empty preview, one minion more, and what the three
+    idle machines take of this computer in ten minutes.
 
     Examples: `./hardway bench` takes a minute, `./hardway bench --machines` most of an hour
     """

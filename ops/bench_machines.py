@@ -18,6 +18,7 @@ from rich.table import Table
 from lab.paths import PROJECT
 from lab.problem import Problem
 from ops import critical_path
+from ops.bench_idle import bench_idle, running
 from spec.configuration import CLUSTER, configuration
 
 STACK = "bench"
@@ -121,10 +122,16 @@ def _lab() -> Iterator[_Lab]:
 
 
 def bench_machines(console: Console) -> None:
-    """Bring the default stack up, look at it, add a minion, and print how that compares."""
+    """Bring the default stack up, leave it idle, add a minion, and print how that compares."""
     with _lab() as lab:
         first = lab.update()
         previews = [lab.preview() for _ in range(PREVIEWS)]
+        names = configuration(PROJECT / "Pulumi.dev.yaml")[CLUSTER]["machines"]
+        bench_idle(
+            console,
+            lambda machine, script: lab.run("ssh", machine, "--", script),
+            running(STACK, names, STACK),
+        )
         lab.describe(MORE)
         added = lab.update()
     table = Table(title="the default stack")

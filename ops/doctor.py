@@ -9,7 +9,12 @@ from lab.paths import lab_paths
 from ops.display import stdout
 from ops.stacks import StackOption, read_cluster
 
-COLOURS = {Verdict.GOOD: "green", Verdict.DONE_BY_UP: "yellow", Verdict.PROBLEM: "bold red"}
+COLOURS = {
+    Verdict.GOOD: "green",
+    Verdict.DONE_BY_UP: "yellow",
+    Verdict.SLOW: "yellow",
+    Verdict.PROBLEM: "bold red",
+}
 
 
 def register(app: typer.Typer) -> None:

@@ -1,6 +1,6 @@
 """What failed in an update, in a sentence each: where, why, and after how long."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from ops.critical_path import DONE, FAILED, Span, spans
@@ -8,13 +8,29 @@ from preview import kinds
 from preview.urn import of_machine
 
 
-def failures(events: Iterable[Mapping[str, Any]], machines: Collection[str]) -> tuple[str, ...]:
+def _unknown(machine: str | None, begin: float, end: float) -> str:
+    del machine, begin, end
+    return ""
+
+
+def failures(
+    events: Iterable[Mapping[str, Any]],
+    machines: Collection[str],
+    shortage: Callable[[str | None, float, float], str] = _unknown,
+) -> tuple[str, ...]:
     """The sentences, the earliest first, from an update's kept events (``ops.events``).
 
     The seconds are those of this computer's clock: a machine's own may be wrong. What was done
-    after all, as the update was begun again, has not failed.
+    after all, as the update was begun again, has not failed. ``shortage`` says of a machine, or of
+    all, what it lacked between two times of the events.
     """
     every = tuple(events)
+    first = float(every[0]["timestamp"]) if every else 0.0
+
+    def lacked(span: Span) -> str:
+        said = shortage(_machine(span, machines), first + span.start, first + span.end)
+        return f"; {said}" if said else ""
+
     done = spans(every, DONE)
     failed = [
         span
@@ -24,7 +40,7 @@ def failures(events: Iterable[Mapping[str, Any]], machines: Collection[str]) -> 
     said = {one["urn"]: str(one["message"]) for one in _errors(every)}
     return tuple(
         f"{_place(span, machines)}: {said.get(span.urn, 'failed')} "
-        f"(after {span.seconds:.0f} s by this computer's clock)"
+        f"(after {span.seconds:.0f} s by this computer's clock{lacked(span)})"
         for span in sorted(failed, key=lambda span: span.end)
     )
 
@@ -35,10 +51,16 @@ def _errors(events: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
 
 def _place(span: Span, machines: Collection[str]) -> str:
     """A resource as people call it: what belongs to a machine bears its name first."""
-    step = span.kind == kinds.COMMAND
-    own = [name for name in machines if span.name.startswith(f"{name}-")]
-    if not own or not (step or of_machine(span.urn)):
+    machine = _machine(span, machines)
+    if machine is None:
         return span.name
-    machine = max(own, key=len)
     part = span.name.removeprefix(f"{machine}-")
-    return f"{machine}, step {part}" if step else f"{machine}, {part}"
+    return f"{machine}, step {part}" if span.kind == kinds.COMMAND else f"{machine}, {part}"
+
+
+def _machine(span: Span, machines: Collection[str]) -> str | None:
+    """The machine that a resource belongs to, if it belongs to one."""
+    own = [name for name in machines if span.name.startswith(f"{name}-")]
+    if not own or not (span.kind == kinds.COMMAND or of_machine(span.urn)):
+        return None
+    return max(own, key=len)

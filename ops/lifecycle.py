@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lab import endpoint, libvirt, mirror, toolchain
+from lab import endpoint, libvirt, mirror, qemu, toolchain
 from lab.cache import Cache
 from lab.consoles import Consoles
 from lab.offer import Phases, prepare_lab
@@ -28,6 +28,7 @@ from ops.events import kept_events
 from ops.exit_codes import ExitCode
 from ops.failures import failures
 from ops.recovery import going_on, recover
+from ops.shortage import Shortage
 from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.conditions import conditions
 from preview.kinds import READY
@@ -58,6 +59,19 @@ def up(
     `./hardway up --refresh` to mend what drifted as well
     """
     cluster = read_cluster(stack)
+    if cluster.hypervisor is not None:
+        _up(stack, cluster, refresh=refresh, shortage=None)
+        return
+    shortage = Shortage(
+        {name: one.cpus for name, one in cluster.machines.items() if cluster.is_made(name)},
+        lambda: qemu.machines(cluster.name, cluster.machines, lab_paths().run / "libvirt"),
+        progress().say,
+    )
+    with shortage.watched():
+        _up(stack, cluster, refresh=refresh, shortage=shortage)
+
+
+def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | None) -> None:
     paths, cache, phases = lab_paths(), Cache(), Phases()
     with phases.phase("toolchain"):
         tools = toolchain.prepare(cache, paths, progress())
@@ -80,6 +94,8 @@ def up(
             if host is not None:
                 watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())
                 during.enter_context(watch)
+            if host is not None and host.private:
+                during.enter_context(qemu.first(paths.run / "libvirt"))
             shown = during.enter_context(underway.shown(ready, cluster, events))
             kept = kept_events(events, progress().say, shown.see)
             words += [*shown.options, "--event-log", str(during.enter_context(kept))]
@@ -89,7 +105,8 @@ def up(
                 progress().say,
             )
     if status != 0:
-        raise _failed(status, failures(_kept(events), cluster.machines))
+        lacked = (shortage.during,) if shortage else ()
+        raise _failed(status, failures(_kept(events), cluster.machines, *lacked))
     _summary(ready, cluster, phases, events)
 
 

@@ -5,12 +5,12 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Annotated
 
 import typer
 
-from lab import command_line, libvirt, toolchain
+from lab import command_line, libvirt, qemu, toolchain
 from lab.cache import Cache
 from lab.command_line import CommandLine
 from lab.paths import lab_paths
@@ -77,7 +77,9 @@ def pulumi(
             raise refused
         if line.verb in UPDATES and ready.exists():
             recover(ready, libvirt.find(paths), progress().say)
-    raise typer.Exit(ready.pulumi(*words).returncode)
+    with qemu.first(paths.run / "libvirt") if line.verb in UPDATES else nullcontext():
+        status = ready.pulumi(*words).returncode
+    raise typer.Exit(status)
 
 
 def refusals(

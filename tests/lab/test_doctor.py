@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from lab.cache import Cache
 from lab.doctor import Finding, Verdict, findings
-from lab.paths import LabPaths
+from lab.paths import PROJECT, LabPaths
 from lab.stack import plugins_path
 from spec.cluster import Cluster, parse
 
@@ -126,3 +128,44 @@ def test_a_state_that_another_plugin_wrote_is_named(
     assert ("the state of dev was written by" in seen.seen) == ((installed, noted) in another)
     assert bool(seen.remedy) == ((installed, noted) in another)
     assert seen.verdict is not Verdict.PROBLEM
+
+
+# -- the processors --------------------------------------------------------------------------------
+
+
+def test_a_host_that_others_keep_busy_is_slow_and_no_problem(
+    paths: LabPaths, empty_cache: Cache
+) -> None:
+    loops = [
+        subprocess.Popen(["sh", "-c", "while :; do :; done"], start_new_session=True)
+        for _ in range(2 * (os.cpu_count() or 1))
+    ]
+    # As others' programs: what doctor itself starts does not count.
+    try:
+        script = (
+            "from tests.lab.test_doctor import *; from lab.paths import lab_paths\n"
+            "found = seen_of('processors', lab_paths(), Cache(), {'cpus': 100})\n"
+            "print(found.verdict, found.seen, found.remedy, sep='|')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True
+        )
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    verdict, seen, remedy = done.stdout.strip().split("|")
+    assert verdict == "slow"
+    assert (
+        f"of this computer's {os.cpu_count()} processors are free, and the machines ask for 300; "
+        in seen
+    )
+    assert "most is taken by " in seen
+    assert remedy.startswith("nothing, if time does not matter")
+
+
+def test_machines_elsewhere_take_none_of_the_processors(
+    paths: LabPaths, empty_cache: Cache
+) -> None:
+    seen = seen_of("processors", paths, empty_cache, SMALL, hypervisor=LIBVIRT)
+    assert (seen.verdict, seen.seen) == (Verdict.GOOD, "of libvirt elsewhere")

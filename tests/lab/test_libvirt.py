@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 import lab.libvirt
-from lab import address_range, connection, libvirt, namespace
+from lab import address_range, connection, libvirt, namespace, qemu
 from lab.libvirt import Libvirt, choose_domain_type
 from lab.namespace import Process
 from lab.paths import LabPaths
 from lab.problem import Problem
+from tests.engine.stack import eventually
+from tests.lab.test_qemu import nice_of, update
 from tests.lab.world import Notebook
 
 NETWORK = IPv4Network("192.168.1.0/24")
@@ -285,6 +287,21 @@ def test_a_machine_gives_way_to_the_programs_of_its_host(own: LabPaths, tmp_path
     assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {5}
     group = Path(f"/proc/{machine}/autogroup")
     assert not group.exists() or group.read_text().endswith(" nice 5\n")
+
+
+@pytest.mark.machine
+def test_a_machine_goes_first_while_an_update_works_and_yields_once_that_is_killed(
+    own: LabPaths, tmp_path: Path
+) -> None:
+    host = libvirt.start(own, Notebook())
+    _network(host, tmp_path)
+    with update(own.run / "libvirt") as process:
+        _machine(host, tmp_path)
+        (machine,) = _pids(own, "qemu")
+        assert qemu.processes(own.run / "libvirt") == {"idle": machine}
+        eventually("the machine goes first", lambda: nice_of(machine) == {qemu.FIRST})
+        process.kill()
+    eventually("it yields again", lambda: nice_of(machine) == {qemu.YIELDING})
 
 
 @pytest.mark.machine

@@ -120,3 +120,28 @@ def test_without_a_reason_it_has_failed_all_the_same(tmp_path: Path) -> None:
     events = [begun(1000, urn), event("resOpFailedEvent", 1005, urn)]
     (sentence,) = told(tmp_path, events)
     assert sentence == "minion, step node: failed (after 5 s by this computer's clock)"
+
+
+def test_what_machines_lacked_is_said_beside_each_step_that_failed(tmp_path: Path) -> None:
+    asked = []
+
+    def lacked(machine: str | None, begin: float, end: float) -> str:
+        asked.append((machine, begin, end))
+        return "minion got 0.1 of the 0.9 processors that it asked for" if machine else ""
+
+    ready = "pulumi-python:dynamic/hardway:Ready::ready"
+    events = [
+        begun(1000, f"{COMMAND}minion-node"),
+        *failed(1300, f"{COMMAND}minion-node", step("not yet after 300 s: it is well")),
+        begun(1310, ready),
+        *failed(1400, ready, "not yet"),
+    ]
+    told(tmp_path, events)
+    kept = read_events(tmp_path / "events.json")
+    of_minion, of_all = failures(kept, MACHINES, lacked)
+    assert of_minion == (
+        "minion, step node: not yet after 300 s: it is well (after 300 s by this computer's clock; "
+        "minion got 0.1 of the 0.9 processors that it asked for)"
+    )
+    assert of_all == "ready: not yet (after 90 s by this computer's clock)"
+    assert asked == [("minion", 1000, 1300), (None, 1310, 1400)]
