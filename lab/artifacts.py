@@ -155,6 +155,10 @@ class Store:
         """Everything that machines of a stack with this runtime need, with every byte checked."""
         return self._gather(artifacts(versions, self.architecture, runtime))
 
+    def has(self, versions: Versions, runtime: Runtime = "containerd") -> bool:
+        """Whether the store has all of that, without reading its bytes."""
+        return all(self.find(one) for one in artifacts(versions, self.architecture, runtime))
+
     def _gather(self, wanted: Iterable[Artifact]) -> tuple[StoredArtifact, ...]:
         """Resolve artifacts; the programs of one family are obtained together."""
         families: dict[tuple[str, str], Receipt] = {}

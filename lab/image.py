@@ -192,7 +192,7 @@ def base_image(
     root, the disk is full, an artifact has other bytes than its digest, or a program fails.
     """
     wanted = sorted(artifacts, key=lambda item: (item.name, item.version, item.digest))
-    more = tuple(sorted(set(packages) - set(PACKAGES)))
+    more = _more(packages)
     key = digest_of(
         [
             *("image", FORMAT, _root_key(more), SIZE, ENABLED, MASKED_UNITS, MASKED_GENERATORS),
@@ -214,6 +214,20 @@ def base_image(
     files = {name: cache.blob(digest) for name, digest in receipt.files.items()}
     disk = receipt.files["disk"]
     return BaseImage(disk, files["disk"], "qcow2", files["kernel"], files["initrd"])
+
+
+def prepare_root(
+    cache: Cache, progress: Progress, *, logs: Path, packages: Iterable[str] = ()
+) -> None:
+    """Make the Debian root of an image with these packages, which takes no artifacts to begin.
+
+    Raises a Problem as ``base_image`` does.
+    """
+    _debian_root(cache, progress, logs, _more(packages))
+
+
+def _more(packages: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(packages) - set(PACKAGES)))
 
 
 def _intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
