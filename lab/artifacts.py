@@ -17,9 +17,10 @@ from lab import oci
 from lab.cache import Cache, Receipt, digest_of, sha256_of
 from lab.download import Damaged, Unreachable, fetch, part_of
 from lab.gobuild import architecture, build
-from lab.manifest import Artifact, artifacts, downloads_key, recipe_of
+from lab.manifest import Artifact, artifacts, downloads_key, official_downloads, recipe_of
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
+from lab.published import FACT, fact_of, note, published_of, said_downloads
 from spec.artifacts import Runtime
 from spec.downloads import Architecture, Download, downloads_of
 from spec.versions import Versions
@@ -66,7 +67,7 @@ def _own_architecture() -> Architecture:
 
 def source_keys(family: str, version: str) -> list[str]:
     """The receipts under which a family's programs can be in the store, the preferred one first."""
-    rows = downloads_of(family, version, architecture())
+    rows = official_downloads(family, version, architecture())
     recipe = recipe_of(family, version)
     return [
         *([downloads_key(rows)] if rows else []),
@@ -74,8 +75,10 @@ def source_keys(family: str, version: str) -> list[str]:
     ]
 
 
-def image_key(artifact: Artifact, source_key: str) -> str:
-    """The receipt of an image archive that is made from one source's program."""
+def key_of(artifact: Artifact, source_key: str) -> str:
+    """The receipt of an artifact whose family one source gave: an image archive has its own."""
+    if not artifact.image:
+        return source_key
     return digest_of(["image", oci.FORMAT, artifact.reference, _user(artifact), source_key])
 
 
@@ -84,17 +87,20 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
 
     Safe when several runs ask at once and when one is killed. Raises Problem where no source is
     known, none is reachable (Unreachable), a download has other bytes than it should (Damaged: that
-    is no reason to go on quietly with another source), or the disk is full.
+    is no reason to go on quietly with another source), its publisher says another digest than the
+    one that is noted, or the disk is full.
     """
     title = f"{family} {version}"
     for key in source_keys(family, version):
         if receipt := cache.usable(key, title, progress.say):
             return receipt
     rows = downloads_of(family, version, architecture())
+    said = published_of(family, version, architecture())
     recipe = recipe_of(family, version)
-    if rows:
+    if rows or said:
         try:
-            return _download(rows, title, cache, progress)
+            rows = rows or said_downloads(said, cache, progress)
+            receipt = _download(rows, title, cache, progress)
         except Unreachable as problem:
             if recipe is None:
                 raise Unreachable(
@@ -105,6 +111,10 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
             for row in rows:
                 part_of(_place(cache, row)).unlink(missing_ok=True)
             progress.say(f"{title}: {problem.what}; taking the next source")
+        else:
+            if said:
+                note(rows, cache, progress)
+            return receipt
     if recipe:
         return build(recipe, cache, progress, logs)
     raise Problem(
@@ -145,6 +155,10 @@ class Store:
         """Everything that machines of a stack with this runtime need, with every byte checked."""
         return self._gather(artifacts(versions, self.architecture, runtime))
 
+    def has(self, versions: Versions, runtime: Runtime = "containerd") -> bool:
+        """Whether the store has all of that, without reading its bytes."""
+        return all(self.find(one) for one in artifacts(versions, self.architecture, runtime))
+
     def _gather(self, wanted: Iterable[Artifact]) -> tuple[StoredArtifact, ...]:
         """Resolve artifacts; the programs of one family are obtained together."""
         families: dict[tuple[str, str], Receipt] = {}
@@ -162,8 +176,7 @@ class Store:
 
     def keys(self, artifact: Artifact) -> list[str]:
         """The receipts under which the artifact can be in the store, the preferred one first."""
-        keys = source_keys(artifact.family, artifact.version)
-        return [image_key(artifact, key) for key in keys] if artifact.image else keys
+        return [key_of(artifact, key) for key in source_keys(artifact.family, artifact.version)]
 
     def verify(self) -> Verification:
         """Read every byte of the store, toolchain included, and report what is not as recorded."""
@@ -213,7 +226,7 @@ class Store:
             if receipt := cache.usable(key, title, self._progress.say):
                 return receipt
         program = self._with(artifact, self._obtain(artifact))
-        key = image_key(artifact, program.key)
+        key = key_of(artifact, program.key)
         with cache.lock(key), full_disk_told(cache.root), cache.work() as scratch:
             archive = scratch / artifact.name
             oci.write_archive(
@@ -229,7 +242,8 @@ class Store:
                 files={artifact.name: cache.add(archive)},
                 origin=program.origin,
                 source=f"image archive of {program.source}",
-                facts={"family": artifact.family, "version": artifact.version},
+                facts={"family": artifact.family, "version": artifact.version}
+                | {name: said for name, said in program.facts.items() if name == FACT},
             )
             cache.record(receipt)
         return receipt
@@ -282,7 +296,7 @@ def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Pr
             files=files,
             origin="official",
             source=rows[0].url if len(rows) == 1 else posixpath.dirname(rows[0].url),
-            facts={"family": rows[0].family, "version": rows[0].version},
+            facts={"family": rows[0].family, "version": rows[0].version, **fact_of(rows)},
         )
         cache.record(receipt)
         return receipt
@@ -319,4 +333,4 @@ def _opened(row: Download, place: Path, scratch: Path) -> Iterator[tuple[str, Pa
         raise Damaged(f"{row.url} has no {' and no '.join(wanted)} in it", _CORRECT)
 
 
-_CORRECT = "correct its row in spec/official.yaml"
+_CORRECT = "correct its row in spec/official.yaml or lab/published.yaml"

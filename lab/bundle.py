@@ -16,11 +16,12 @@ from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from lab.artifacts import Store
+from lab.artifacts import Store, key_of
 from lab.cache import Cache, Receipt, digest_of
-from lab.manifest import Artifact, Origin, artifacts, manifest
+from lab.manifest import Artifact, Origin, artifacts, downloads_key, manifest
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
+from lab.published import downloads_in, note
 from spec.artifacts import Runtime
 from spec.downloads import Architecture, downloads_of
 from spec.versions import Versions
@@ -136,10 +137,11 @@ def import_bundle(
     """Put a bundle's artifacts into the store, once every byte of the file is checked.
 
     ``digest`` is the one that the export printed. With None built programs are whatever the file
-    says, since their bytes are known nowhere else; official ones have pinned digests. Raises a
-    Problem that names the damaged artifact, and then nothing was imported; the same where the
-    bundle has another digest, is for another architecture or was made by a Hardway with other
-    sources.
+    says, since their bytes are known nowhere else; official ones have pinned digests, and those
+    that were noted at a first use are noted in this checkout too. Raises a Problem that names the
+    damaged artifact, and then nothing was imported; the same where the bundle has another digest,
+    is for another architecture, was made by a Hardway with other sources, or has another file than
+    the noted one.
     """
     cache = store.cache
     with (
@@ -156,6 +158,8 @@ def import_bundle(
             _take(archive, digest, scratch / digest, bundle, path)
         if _next(archive) is not None:
             raise _damaged(path, "its end", "something follows the last artifact")
+        for receipt in bundle.receipts:
+            note(downloads_in(receipt.facts, store.architecture), cache, progress)
         _enter(bundle, known, scratch, cache)
     return bundle
 
@@ -202,6 +206,13 @@ def _known(bundle: BundleManifest, path: Path, store: Store) -> Mapping[str, Art
         for artifact in manifest()
         if artifact.architecture == store.architecture
         for key in store.keys(artifact)
+    } | {
+        key_of(artifact, downloads_key(rows)): artifact
+        for receipt in bundle.receipts
+        if (rows := downloads_in(receipt.facts, store.architecture))
+        for artifact in manifest()
+        if (artifact.family, artifact.version, artifact.architecture)
+        == (rows[0].family, rows[0].version, store.architecture)
     }
     known = {}
     for receipt in bundle.receipts:

@@ -57,7 +57,8 @@ def fetch(
 
     Bytes gather in ``<target>.part``; a later call goes on from there if it has a digest to check
     the result against. Two calls must not have the same target at the same time: hold a lock.
-    Proxies and certificates come from the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``).
+    Proxies and certificates come from the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``). What is
+    asked for over TLS is not taken from where a redirection leads without it.
     Raises Unreachable, Damaged (wrong digest, or cut at each of ``attempts``), or Problem where the
     disk is full.
     """
@@ -133,6 +134,9 @@ def _receive(
         raise _Cut(f"HTTP {response.status_code}")
     if not response.is_success:
         raise _not_reached(url, f"HTTP {response.status_code}")
+    hops = [hop.url for hop in (*response.history, response)]
+    if url.startswith("https:") and (plain := [hop for hop in hops if hop.scheme != "https"]):
+        raise _not_reached(url, f"it leads to {plain[0]}, which is not encrypted")
     if not response.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
         begun = 0
     done = begun

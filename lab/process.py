@@ -10,13 +10,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 from lab.problem import Problem
 from lab.progress import Task
+
+T = TypeVar("T")
+
+_running: set[int] = set()
+"""The leaders of the groups that ``run`` made and that live."""
 
 
 def run(
@@ -56,6 +63,7 @@ def run(
             )
         except OSError as error:
             raise Problem(f"{failure}: {words[0]}: {error.strerror}", "install it") from error
+        _running.add(child.pid)
         expired = threading.Event()
 
         def expire() -> None:
@@ -80,6 +88,7 @@ def run(
             child.wait()
             raise
         finally:
+            _running.discard(child.pid)
             timer.cancel()
     if expired.is_set():
         raise Problem(f"{failure}: not done after {timeout:.0f} s", f"look into {log}")
@@ -87,6 +96,37 @@ def run(
         said = f" ({' / '.join(last)})" if last else ""
         raise Problem(f"{failure}: exit status {status}{said}", f"look into {log}")
 
+
+@contextmanager
+def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Do work in a thread beside what the context does; the function given waits for its result.
+
+    An error of the work is raised there. Where the context ends with an error, or with a signal,
+    the programs that the work runs are ended and nothing waits for it.
+    """
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # whoever asks for the result gets it
+            future.set_exception(error)
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    try:
+        yield future.result
+        thread.join()
+    except BaseException:
+        for _ in range(2):  # the second time ends what was just about to be started
+            for leader in tuple(_running):
+                end_group(leader)
+            thread.join(END_WITHIN)
+        raise
+
+
+END_WITHIN = 5
+"""Seconds for a thread whose programs were ended."""
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a job that is cancelled, a terminal that is closed."""

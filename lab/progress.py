@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 
@@ -22,7 +22,10 @@ class Progress(Protocol):
         """Show a fact: what was chosen and why."""
 
     def task(self, title: str) -> AbstractContextManager[Task]:
-        """Show a step with its elapsed time while the context lasts."""
+        """Show a step with its elapsed time while the context lasts; several may be under way."""
+
+    def asking(self) -> AbstractContextManager[None]:
+        """Leave the terminal to a question while the context lasts."""
 
 
 class _PlainTask:
@@ -68,12 +71,18 @@ class PlainProgress:
             thread.join()
             self.say(f"  {title}: {outcome} after {time.monotonic() - started:.1f} s")
 
+    def asking(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 class Silence:
     """Shows nothing."""
 
     def say(self, text: str) -> None:
         del text
+
+    def asking(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:

@@ -23,18 +23,27 @@ class ModuleFile(BaseModel):
     path: str
 
 
+class Change(BaseModel):
+    """A text of a module's source that another one takes the place of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    before: str
+    """A text that is in the file exactly once."""
+    after: str = ""
+
+
 class Edit(BaseModel):
-    """A place in a module's source that is built in another way than it was published."""
+    """How a module is built in another way than it was published."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     module: str
     version: str
-    path: str
-    """The file; Go files in ``added`` of the recipe's directory are put beside it."""
-    before: str
-    """A text that is in the file exactly once."""
-    after: str
+    changes: tuple[Change, ...]
+    removed: tuple[str, ...] = ()
+    """Files of the module that are left out."""
 
 
 class Recipe(BaseModel):

@@ -52,6 +52,9 @@ BACKEND_SETTINGS = (
 In the lab's own backend states lie where this module looks for them.
 """
 
+LEFT_OUT = ("gs://", "azblob://")
+"""The backends that the recipe of Pulumi's CLI leaves out."""
+
 AT_ONCE = 100
 """Resources that the engine works on at the same time; ``--parallel`` says otherwise.
 
@@ -94,8 +97,10 @@ class Stack:
         """The environment of every ``pulumi``; a person's own backend or passphrase wins.
 
         An SSH agent that does not answer is left out: the published command plugin would fail every
-        step, although each has its key.
+        step, although each has its key. Raises a Problem where states lie where this Pulumi cannot
+        reach them.
         """
+        self._demand_reachable_backend()
         own = {"PULUMI_STACK": self.name, **(self.extra or {})}
         if self._own_backend:
             self.paths.backend.mkdir(parents=True, exist_ok=True)
@@ -111,6 +116,17 @@ class Stack:
         if not _answers(inherited.get("SSH_AUTH_SOCK", "")):
             inherited.pop("SSH_AUTH_SOCK", None)
         return {"PULUMI_PARALLEL": str(AT_ONCE)} | inherited | own
+
+    def _demand_reachable_backend(self) -> None:
+        """A Pulumi that was built would take such a URL for one of Pulumi's own service."""
+        url = os.environ.get("PULUMI_BACKEND_URL", "")
+        if url.startswith(LEFT_OUT) and self.toolchain.choices[0].origin == "built":
+            raise Problem(
+                f"PULUMI_BACKEND_URL is {url.partition(':')[0]}://..., which the Pulumi that was "
+                "built here cannot reach (lab/recipes/recipes.yaml says why)",
+                f"install an official Pulumi {self.toolchain.choices[0].version} or later, or use "
+                "file://, s3:// or postgres://",
+            )
 
     @property
     def _own_backend(self) -> bool:

@@ -10,12 +10,10 @@ from pathlib import Path
 from lab.artifacts import obtain, source_keys
 from lab.cache import Cache, Receipt, digest_of, sha256_of
 from lab.download import Unreachable
-from lab.gobuild import architecture
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.process import output, run
 from lab.progress import Progress
-from spec.downloads import downloads_of
 
 PULUMI = "3.259.0"
 """The version that is built and the oldest that fits; the Python SDK's in requirements.txt."""
@@ -119,7 +117,7 @@ def _cli(cache: Cache, paths: LabPaths, progress: Progress) -> tuple[Path, Choic
     receipts = _bundle(cache, paths, progress)
     files = {name: digest for receipt in receipts for name, digest in receipt.files.items()}
     version = receipts[0].facts["version"]
-    return cache.tree(files), _choice("pulumi", version, receipts[0], told, pinned=True)
+    return cache.tree(files), _choice("pulumi", version, receipts[0], told)
 
 
 def _bundle(cache: Cache, paths: LabPaths, progress: Progress) -> list[Receipt]:
@@ -138,13 +136,9 @@ def _is_stored(cache: Cache, family: str, version: str) -> bool:
     return any(cache.receipt(key) for key in source_keys(family, version))
 
 
-def _choice(tool: str, version: str, receipt: Receipt, told: str, *, pinned: bool) -> Choice:
-    if receipt.origin == "official":
-        why = "the official download is reachable"
-    elif pinned:
-        why = "the official download is not reachable"
-    else:
-        why = "no digest of the official download is pinned"
+def _choice(tool: str, version: str, receipt: Receipt, told: str) -> Choice:
+    could = "could" if receipt.origin == "official" else "could not"
+    why = f"the official download {could} be had"
     return Choice(tool, version, receipt.origin, f"{told}; {why}")
 
 
@@ -165,9 +159,7 @@ def _plugin(
     if (program := installed_plugin(name, version)) is not None:
         return program, Choice(tool, version, "installed", f"{program.parent.name} is installed")
     receipt = obtain(tool, version, cache, progress, paths.logs)
-    pinned = bool(downloads_of(tool, version, architecture()))
-    told = f"no plugin {name} {version} is installed"
-    choice = _choice(tool, version, receipt, told, pinned=pinned)
+    choice = _choice(tool, version, receipt, f"no plugin {name} {version} is installed")
     return cache.blob(receipt.files[tool]), choice
 
 

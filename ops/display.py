@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -48,25 +49,56 @@ class _LiveTask:
 class LiveProgress:
     """A spinner, the elapsed time and the last line of the log for each step under way."""
 
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._bars: Bars | None = None
+        """One display for all steps under way: a terminal has room for no other beside it."""
+        self._under_way = 0
+
     def say(self, text: str) -> None:
         stderr.print(text, markup=False)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
-        with Bars(
-            SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn(
-                "[dim]{task.fields[detail]}[/]",
-                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-            ),
-            console=stderr,
-            expand=True,
-        ) as bars:
+        with self._lock:
+            bars = self._bars = self._bars or _bars()
+            bars.start()
+            self._under_way += 1
             identifier = bars.add_task(title, total=1, detail="")
+        try:
             yield _LiveTask(bars, identifier)
             bars.update(identifier, completed=1, detail="")
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                if not self._under_way:
+                    bars.stop()
+                    self._bars = None
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        with self._lock:
+            if self._bars:
+                self._bars.stop()
+            try:
+                yield
+            finally:
+                if self._bars:
+                    self._bars.start()
+
+
+def _bars() -> Bars:
+    return Bars(
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn(
+            "[dim]{task.fields[detail]}[/]",
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
+        console=stderr,
+        expand=True,
+    )
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from lab.consoles import Consoles
 from lab.offer import Phases, prepare_lab
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
-from lab.process import output
+from lab.process import beside, output
 from lab.stack import Stack, stack_in_lab, stacks_with_state
 from lab.watch import FirstBootWatch
 from ops import critical_path, underway
@@ -73,13 +73,13 @@ def up(
 
 def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | None) -> None:
     paths, cache, phases = lab_paths(), Cache(), Phases()
-    with phases.phase("toolchain"):
-        tools = toolchain.prepare(cache, paths, progress())
+    host = None
+    with beside(lambda: _tools(cache, paths, phases)) as prepared:
+        if cluster.hypervisor is None:
+            host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
+        tools = prepared()
     for choice in tools.choices:
         progress().say(f"{choice.tool} {choice.version}: {choice.origin} ({choice.reason})")
-    host = None
-    if cluster.hypervisor is None:
-        host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
     ready = stack_in_lab(stack, paths, tools)
     endpoint.demand_known(cluster, ready.enter)
     with phases.phase("pulumi up"):
@@ -108,6 +108,11 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
         lacked = (shortage.during,) if shortage else ()
         raise _failed(status, failures(_kept(events), cluster.machines, *lacked))
     _summary(ready, cluster, phases, events)
+
+
+def _tools(cache: Cache, paths: LabPaths, phases: Phases) -> toolchain.Toolchain:
+    with phases.phase("toolchain"):
+        return toolchain.prepare(cache, paths, progress())
 
 
 def _failed(status: int, sentences: Sequence[str]) -> Problem:

@@ -8,7 +8,7 @@ from lab import gobuild, recipe
 from lab.cache import Cache
 from lab.problem import Problem
 from lab.progress import Silence
-from lab.recipe import Edit, Recipe
+from lab.recipe import Change, Edit, Recipe
 from tests.lab.test_gobuild import say_of
 
 PUBLISHED = """\
@@ -34,6 +34,8 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "go.mod").write_text("module example.invalid/published\n\ngo 1.21\n")
     (folder / "cmd" / "main.go").write_text(PUBLISHED)
     (folder / "cmd" / "main.go").chmod(0o444)
+    (folder / "cmd" / "left_out.go").write_text("package main\n\nvar left = undefined\n")
+    (folder / "cmd" / "main_test.go").write_text("package main\n")
     monkeypatch.setattr(gobuild, "_module", lambda *_: folder)
     return folder
 
@@ -46,12 +48,12 @@ def edited(
     (Cache().root / "go").mkdir(parents=True, exist_ok=True)
     (empty_cache.root / "go").symlink_to(Cache().root / "go")
     folder = tmp_path / "recipes" / "tool" / "1.0.0"
-    (folder / "added").mkdir(parents=True)
+    (folder / "added" / "cmd").mkdir(parents=True)
     (folder / "go.mod").write_text(
         "module example.invalid/recipe\n\ngo 1.21\n\nrequire example.invalid/published v1.0.0\n"
     )
     (folder / "go.sum").touch()
-    (folder / "added" / "said.go").write_text(ADDED)
+    (folder / "added" / "cmd" / "said.go").write_text(ADDED)
     monkeypatch.setattr(recipe, "RECIPES", tmp_path / "recipes")
     return Recipe(
         family="tool",
@@ -61,9 +63,12 @@ def edited(
         edit=Edit(
             module="example.invalid/published",
             version="v1.0.0",
-            path="cmd/main.go",
-            before='"as published"',
-            after="said()",
+            changes=(
+                Change(path="cmd/main.go", before='"as published"', after="said()"),
+                Change(path="cmd/main.go", before='import "fmt"\n', after='import f "fmt"\n'),
+                Change(path="cmd/main.go", before="fmt.Println", after="f.Println"),
+            ),
+            removed=("cmd/left_out.go",),
         ),
     )
 
@@ -74,7 +79,9 @@ def test_the_edited_copy_is_built(
     receipt = gobuild.build(edited, empty_cache, Silence(), tmp_path / "logs")
     assert say_of(empty_cache, receipt.files["tool"]) == "as edited\n"
     assert (published / "cmd" / "main.go").read_text() == PUBLISHED
-    assert [file.name for file in (published / "cmd").iterdir()] == ["main.go"]
+    assert {file.name for file in (published / "cmd").iterdir()} == {
+        *("main.go", "left_out.go", "main_test.go"),
+    }
     built = empty_cache.blob(receipt.files["tool"]).read_bytes()
     assert str(tmp_path).encode() not in built, "the same bytes wherever it is built"
 
@@ -94,14 +101,13 @@ def test_a_main_package_of_the_recipe_itself_is_built_with_the_edited_copy(
         "func main() { fmt.Println(inner.Said()) }\n"
     )
     (edited.path / "main_test.go").write_text("this is no Go")
-    (edited.path / "added" / "said.go").unlink()
+    (edited.path / "added" / "cmd" / "said.go").unlink()
     assert edited.edit is not None
+    change = Change(path="said.go", before='"old"', after='"new"')
     own = edited.model_copy(
         update={
             "programs": {"tool": "."},
-            "edit": edited.edit.model_copy(
-                update={"path": "said.go", "before": '"old"', "after": '"new"'}
-            ),
+            "edit": edited.edit.model_copy(update={"changes": (change,), "removed": ()}),
         }
     )
     receipt = gobuild.build(own, empty_cache, Silence(), tmp_path / "logs")
@@ -118,11 +124,21 @@ def test_a_text_that_is_not_there_once_is_refused(
         gobuild.build(edited, empty_cache, Silence(), tmp_path / "logs")
 
 
+@pytest.mark.parametrize("change", ["changes", "removed"])
+def test_a_file_that_is_not_there_is_refused(
+    change: str, edited: Recipe, published: Path, empty_cache: Cache, tmp_path: Path
+) -> None:
+    (published / "cmd" / ("main.go" if change == "changes" else "left_out.go")).unlink()
+    with pytest.raises(Problem, match=r"(main|left_out)\.go of .* is not what the recipe changes"):
+        gobuild.build(edited, empty_cache, Silence(), tmp_path / "logs")
+
+
 def test_an_edit_is_part_of_what_is_built(edited: Recipe) -> None:
     keys = {edited.key("amd64"), edited.model_copy(update={"edit": None}).key("amd64")}
     assert edited.edit is not None
-    other = edited.edit.model_copy(update={"after": "other()"})
-    keys.add(edited.model_copy(update={"edit": other}).key("amd64"))
-    (edited.path / "added" / "said.go").write_text(ADDED + "\n")
+    for part in ({"changes": edited.edit.changes[:1]}, {"removed": ()}):
+        other = edited.edit.model_copy(update=part)
+        keys.add(edited.model_copy(update={"edit": other}).key("amd64"))
+    (edited.path / "added" / "cmd" / "said.go").write_text(ADDED + "\n")
     keys.add(edited.key("amd64"))
-    assert len(keys) == 4
+    assert len(keys) == 5

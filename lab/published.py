@@ -1,0 +1,239 @@
+"""Official downloads whose digests their publishers say, and those digests once they are noted.
+
+Nobody wrote these digests down before: the first use takes what the publisher says over TLS, and
+``pins.yaml`` of the checkout notes it for every later use, by whoever has that file.
+"""
+
+import json
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+
+from lab.cache import Cache, write_atomically
+from lab.download import Damaged, Unreachable, fetch
+from lab.paths import PROJECT
+from lab.problem import Problem
+from lab.progress import Progress
+from spec.document import load_yaml
+from spec.downloads import Architecture, Download
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+
+PINS = PROJECT / "pins.yaml"
+
+FACT = "downloads"
+"""The fact of a receipt that says the digests of the downloads, in their order."""
+
+HEADER = """\
+# The sha256 of official downloads of lab/published.yaml, as their publishers said it at first.
+# Written by ./hardway, and to be committed: another file than the one noted here is never taken.
+"""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Loopback is for tests: nobody else can answer there.
+Encrypted = Annotated[
+    str, StringConstraints(pattern=r"^(https://[^/\s]+|http://127\.0\.0\.1(:\d+)?)/\S+$")
+]
+
+
+class Published(BaseModel):
+    """One file of an official release whose publisher says its digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    family: str
+    version: str
+    arch: Architecture
+    url: Encrypted
+    checksums: Encrypted
+    """Where the publisher says it."""
+    members: Mapping[str, str] = {}
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names of what is inside."""
+        return tuple(self.members) or (self.name,)
+
+    def pinned(self, sha256: str) -> Download:
+        """The same file as a download whose digest is known."""
+        return Download(**self.model_dump(exclude={"checksums"}), sha256=sha256)
+
+
+class Silent(Unreachable):
+    """A publisher says no digest: the next source can be taken."""
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """Every download of this kind."""
+    rows = load_yaml(PUBLISHED.read_text(), PUBLISHED.name)
+    return TypeAdapter(tuple[Published, ...]).validate_python(rows)
+
+
+def published_of(family: str, version: str, architecture: str) -> tuple[Published, ...]:
+    """The downloads that together hold a family of programs."""
+    return tuple(
+        row
+        for row in published()
+        if (row.family, row.version, row.arch) == (family, version, architecture)
+    )
+
+
+# -- what is noted -------------------------------------------------------------------------------
+
+
+def pins() -> dict[str, str]:
+    """The noted sha256 of each URL. Raises a Problem where the file has a mistake."""
+    try:
+        found = yaml.safe_load(PINS.read_text()) or {}
+        return TypeAdapter(dict[str, Sha256]).validate_python(found)
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, ValidationError) as error:
+        raise Problem(
+            f"{PINS} is not what ./hardway writes there ({' '.join(str(error).split())[:200]})",
+            "take the mistake out, or bring the file back from your repository",
+        ) from error
+
+
+def noted_downloads(family: str, version: str, architecture: str) -> tuple[Download, ...]:
+    """A family's downloads where the digest of each is noted; else none."""
+    noted = pins()
+    rows = published_of(family, version, architecture)
+    return _pinned(rows, noted) if all(row.url in noted for row in rows) else ()
+
+
+def note(rows: Iterable[Download], cache: Cache, progress: Progress) -> None:
+    """Note the digests of downloads. Raises a Problem where a URL is noted with another digest."""
+    with cache.lock("pins"):
+        noted = pins()
+        new = {
+            row.url: row.sha256 for row in rows if row.sha256 and noted.get(row.url) != row.sha256
+        }
+        for url, sha256 in new.items():
+            if url in noted:
+                raise _changed("what is to be noted", url, sha256, noted[url])
+        if not new:
+            return
+        content = HEADER + yaml.safe_dump({**noted, **new}, width=1000)
+        try:
+            write_atomically(PINS, content.encode())
+        except OSError as error:
+            raise Problem(
+                f"{PINS} cannot be written ({error.strerror})",
+                "make the checkout writable, since it notes which downloads were taken",
+            ) from error
+    for url, sha256 in new.items():
+        progress.say(f"noted in {PINS.name}: {url} has the sha256 {sha256}")
+
+
+def fact_of(rows: Iterable[Download]) -> dict[str, str]:
+    """What a receipt says of downloads, so that a bundle can bring them to another checkout."""
+    return {FACT: " ".join(row.sha256 or row.sha512 or "" for row in rows)}
+
+
+def downloads_in(facts: Mapping[str, str], architecture: str) -> tuple[Download, ...]:
+    """The downloads of this kind that a receipt was made from; none for every other receipt."""
+    rows = published_of(facts.get("family", ""), facts.get("version", ""), architecture)
+    digests = facts.get(FACT, "").split()
+    if len(rows) != len(digests) or not all(re.fullmatch(r"[0-9a-f]{64}", one) for one in digests):
+        return ()
+    return tuple(row.pinned(digest) for row, digest in zip(rows, digests, strict=True))
+
+
+# -- what publishers say -------------------------------------------------------------------------
+
+
+def said_downloads(
+    rows: tuple[Published, ...], cache: Cache, progress: Progress
+) -> tuple[Download, ...]:
+    """A family's downloads with the digests that the publisher says today.
+
+    Where the publisher cannot be asked, the noted ones count.
+
+    Raises Unreachable where no digest can be had, and a Problem where the publisher says another
+    one than the one that is noted.
+    """
+    noted = pins()
+    if any(row.url not in noted for row in rows) and not os.access(PINS.parent, os.W_OK):
+        raise Silent(
+            f"{PINS} cannot be written to note the digest of its download",
+            "make the checkout writable",
+        )
+    return _pinned(rows, dict(_said(rows, noted, cache, progress)))
+
+
+def _said(
+    rows: Iterable[Published], noted: Mapping[str, str], cache: Cache, progress: Progress
+) -> Iterator[tuple[str, str]]:
+    for row in rows:
+        known = noted.get(row.url)
+        try:
+            sha256 = _ask(row, cache)
+        except Unreachable as problem:
+            if known is None:
+                raise
+            progress.say(f"{problem.what}; {PINS.name} has the digest of {row.url}")
+            sha256 = known
+        if known and known != sha256:
+            raise _changed(row.checksums, row.url, sha256, known)
+        yield row.url, sha256
+
+
+def _ask(row: Published, cache: Cache) -> str:
+    """The digest that the publisher says of a file. Raises Unreachable."""
+    with cache.work() as scratch:
+        try:
+            fetch(row.checksums, scratch / "checksums")
+        except Damaged as problem:
+            raise Silent(problem.what, problem.remedy) from problem
+        content = (scratch / "checksums").read_bytes()
+    sha256 = digest_in(content.decode(errors="replace"), posixpath.basename(row.url))
+    if sha256 is None:
+        raise Silent(
+            f"{row.checksums} says no sha256 of {posixpath.basename(row.url)}",
+            "correct its row in lab/published.yaml",
+        )
+    return sha256
+
+
+def digest_in(text: str, name: str) -> str | None:
+    """The sha256 of a file in what a publisher says: a list, a lone digest or GitHub's release."""
+    if text.lstrip().startswith("{"):
+        return _in_release(text, name)
+    found = {
+        posixpath.basename(match[2] or name): match[1].lower()
+        for line in text.splitlines()
+        if (match := re.fullmatch(r"\s*([0-9A-Fa-f]{64})(?:\s+\*?(\S+))?\s*", line))
+    }
+    return found.get(name)
+
+
+def _in_release(text: str, name: str) -> str | None:
+    try:
+        release: Any = json.loads(text)
+        digests = {asset["name"]: asset.get("digest") or "" for asset in release["assets"]}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
+    found = re.fullmatch(r"sha256:([0-9a-f]{64})", str(digests.get(name, "")))
+    return found[1] if found else None
+
+
+def _pinned(rows: Iterable[Published], digests: Mapping[str, str]) -> tuple[Download, ...]:
+    return tuple(row.pinned(digests[row.url]) for row in rows)
+
+
+def _changed(source: str, url: str, sha256: str, noted: str) -> Problem:
+    return Problem(
+        f"{source} says the sha256 {sha256} of {url}, and {PINS} has {noted} from its first use",
+        "ask the publisher why the file changed; only where that is right, take its line out of "
+        f"{PINS.name}",
+    )
