@@ -192,7 +192,7 @@ def base_image(
     root, the disk is full, an artifact has other bytes than its digest, or a program fails.
     """
     wanted = sorted(artifacts, key=lambda item: (item.name, item.version, item.digest))
-    more = tuple(sorted(set(packages) - set(PACKAGES)))
+    more = _more(packages)
     key = digest_of(
         [
             *("image", FORMAT, _root_key(more), SIZE, ENABLED, MASKED_UNITS, MASKED_GENERATORS),
@@ -207,7 +207,7 @@ def base_image(
     with cache.lock(f"image-{key}", lambda: progress.say("another run builds the image; waiting")):
         receipt = _intact(cache, key, "the base image", progress)
         if receipt is None:
-            root = _debian_root(cache, progress, logs, more)
+            root = debian_root(cache, progress, logs, more)
             cache.room(5000, "the base image")
             with progress.task("building the base image") as task, full_disk_told(cache.root):
                 receipt = _build(cache, key, root, wanted, task, logs / "image.log")
@@ -245,14 +245,23 @@ def _record(cache: Cache, receipt: Receipt) -> Receipt:
     return stamped
 
 
+def _more(packages: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(packages) - set(PACKAGES)))
+
+
 def _root_key(more: tuple[str, ...] = ()) -> str:
     return digest_of(
         ["debian-root", ROOT_FORMAT, SUITE, (*PACKAGES, *more), EXCLUDED, architecture()]
     )
 
 
-def _debian_root(cache: Cache, progress: Progress, logs: Path, more: tuple[str, ...] = ()) -> Path:
-    """The archive of a Debian root, by mmdebstrap from its own choice of mirror."""
+def debian_root(cache: Cache, progress: Progress, logs: Path, packages: Iterable[str] = ()) -> Path:
+    """The archive of a Debian root, by mmdebstrap from its own choice of mirror.
+
+    ``packages`` are those beside the ones that every image has. Raises a Problem as ``base_image``
+    does.
+    """
+    more = _more(packages)
     if os.geteuid() != 0:
         raise Problem("building the base image needs root", "run the same command with sudo")
     key, name = _root_key(more), "root.tar"
@@ -324,7 +333,7 @@ def machine_root(cache: Cache, root: Path, progress: Progress, *, logs: Path) ->
 
     Raises a Problem as ``base_image`` does.
     """
-    _unpack(_debian_root(cache, progress, logs), root, logs / "debian-root.log")
+    _unpack(debian_root(cache, progress, logs), root, logs / "debian-root.log")
 
 
 def _unpack(archive: Path, root: Path, log: Path) -> None:
