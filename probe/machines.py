@@ -68,8 +68,10 @@ class Machines:
     It is kept, and made again after it was lost. An async context manager.
     """
 
-    def __init__(self, access: Access, *, at_once: int = AT_ONCE) -> None:
+    def __init__(self, access: Access, *, at_once: int = AT_ONCE, missed: int = MISSED) -> None:
+        """``missed`` is how many signs of life a machine that works hard may owe."""
         self._access = access
+        self._missed = missed
         self._slots = asyncio.Semaphore(at_once)
         self._lines = {name: _Line() for name in access.machines}
 
@@ -131,13 +133,13 @@ class Machines:
             if line.connection is None or line.connection.is_closed():
                 machine = self._access.machines[node]
                 try:
-                    line.connection = await _opened(machine, self._access.ssh_key)
+                    line.connection = await _opened(machine, self._access.ssh_key, self._missed)
                 except (OSError, asyncssh.Error, ValueError) as error:
                     raise Unreachable(_refused(node, machine, error)) from error
             return line.connection
 
 
-async def _opened(machine: MachineAccess, key: str) -> asyncssh.SSHClientConnection:
+async def _opened(machine: MachineAccess, key: str, missed: int) -> asyncssh.SSHClientConnection:
     """A connection to exactly this machine; nothing of the person's own SSH settings counts."""
     return await asyncssh.connect(
         machine.address,
@@ -152,7 +154,7 @@ async def _opened(machine: MachineAccess, key: str) -> asyncssh.SSHClientConnect
         connect_timeout=CONNECT,
         login_timeout=CONNECT,
         keepalive_interval=KEEPALIVE,
-        keepalive_count_max=MISSED,
+        keepalive_count_max=missed,
     )
 
 
