@@ -32,7 +32,7 @@ from plan.artifact import artifacts
 from plan.conditions import Condition, conditions
 from plan.model import Artifact, File, Step
 from probe.access import Access
-from probe.machines import KEEPALIVE, Done, Machines, Unreachable
+from probe.machines import Done, Machines, Unreachable
 from probe.watch import watch
 from spec.cluster import Cluster
 
@@ -180,7 +180,7 @@ def measure_kubeadm(lab: BenchLab, where: Libvirt, peer: Kubeadm) -> Run:
 
 async def _both(spec: Cluster, peer: Kubeadm, access: Access, shown: Progress) -> Run:
     try:
-        async with Machines(access, missed=PATIENCE // KEEPALIVE) as machines:
+        async with Machines(access, patience=PATIENCE) as machines:
             with shown.task("preparing the machines for kubeadm"):
                 await asyncio.gather(*(_prepare(machines, spec, peer, name) for name in spec.nodes))
             with shown.task("kubeadm, until nodes are Ready and DNS answers"):
