@@ -27,7 +27,7 @@ from lab.problem import Problem
 from lab.progress import Progress
 from ops.bench_lab import BenchLab, bench_lab
 from ops.display import progress
-from plan import cni, containerd, host, render
+from plan import cni, containerd, host, render, runtime
 from plan.artifact import artifacts
 from plan.conditions import Condition, conditions
 from plan.model import Artifact, File, Step
@@ -126,8 +126,8 @@ def bench_kubeadm(console: Console) -> None:
     """Bring up both clusters, one after the other, and print how they compare."""
     with bench_lab() as lab:
         demand_comparable(lab.cluster)
-        where = lab.prepare()
         peer = kubeadm(lab.cluster, Cache(), progress(), lab.paths.logs)
+        where = lab.prepare()
         ours = measure_ours(lab, where)
         lab.run("down", "--keep-lab")
         theirs = measure_kubeadm(lab, where, peer)
@@ -264,6 +264,8 @@ def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
     )
     return Step(
         name="kubeadm",
+        # What its preflight checks ask for; the base image of the lab has them all.
+        packages=(*runtime.packages(spec), "conntrack", "mount"),
         artifacts=(*programs, *cni.programs(spec), *archives(spec, peer, node)),
         directories=cni.directories(),
         files=(
