@@ -207,23 +207,13 @@ def base_image(
     with cache.lock(f"image-{key}", lambda: progress.say("another run builds the image; waiting")):
         receipt = _intact(cache, key, "the base image", progress)
         if receipt is None:
-            root = _debian_root(cache, progress, logs, more)
+            root = debian_root(cache, progress, logs, more)
             cache.room(5000, "the base image")
             with progress.task("building the base image") as task, full_disk_told(cache.root):
                 receipt = _build(cache, key, root, wanted, task, logs / "image.log")
     files = {name: cache.blob(digest) for name, digest in receipt.files.items()}
     disk = receipt.files["disk"]
     return BaseImage(disk, files["disk"], "qcow2", files["kernel"], files["initrd"])
-
-
-def prepare_root(
-    cache: Cache, progress: Progress, *, logs: Path, packages: Iterable[str] = ()
-) -> None:
-    """Make the Debian root of an image with these packages, which takes no artifacts to begin.
-
-    Raises a Problem as ``base_image`` does.
-    """
-    _debian_root(cache, progress, logs, _beside(packages))
 
 
 def _intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
@@ -266,8 +256,13 @@ def _root_key(more: tuple[str, ...] = ()) -> str:
     )
 
 
-def _debian_root(cache: Cache, progress: Progress, logs: Path, more: tuple[str, ...] = ()) -> Path:
-    """The archive of a Debian root, by mmdebstrap from its own choice of mirror."""
+def debian_root(cache: Cache, progress: Progress, logs: Path, packages: Iterable[str] = ()) -> Path:
+    """The archive of a Debian root, by mmdebstrap from its own choice of mirror.
+
+    ``packages`` are those beside the ones that every image has. Raises a Problem as ``base_image``
+    does.
+    """
+    more = _beside(packages)
     if os.geteuid() != 0:
         raise Problem("building the base image needs root", "run the same command with sudo")
     key, name = _root_key(more), "root.tar"
@@ -341,7 +336,7 @@ def machine_root(
 
     Raises a Problem as ``base_image`` does.
     """
-    archive = _debian_root(cache, progress, logs, _beside(packages))
+    archive = debian_root(cache, progress, logs, packages)
     _unpack(archive, root, logs / "debian-root.log")
 
 

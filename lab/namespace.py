@@ -4,6 +4,7 @@ Whatever is done to a process is done through a pidfd that was opened before the
 at, so a number that the kernel has given to another process in the meantime is never hit.
 """
 
+import ctypes
 import os
 import select
 import shutil
@@ -19,6 +20,9 @@ from lab.problem import Problem
 from lab.process import parent_of, run
 
 NAMESPACES = Path("/run/netns")
+
+CLONE_NEWNET = 0x40000000
+"""Of the kernel's sched.h."""
 
 ENGINE_VARIABLE = "HARDWAY_ENGINE"
 """Names the lab's state to each ``pulumi`` that the lab runs, and so to all that it starts."""
@@ -64,6 +68,19 @@ def remove(paths: LabPaths) -> None:
     if exists(paths):
         _ip(["netns", "delete", paths.namespace], paths)
     namespace_path(paths).unlink(missing_ok=True)
+
+
+def enter(namespace: Path | None) -> None:
+    """Move the calling thread, and no other, into a network namespace. Raises OSError."""
+    if namespace is None:
+        return
+    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # os.setns is there from Python 3.12 on.
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+    finally:
+        os.close(descriptor)
 
 
 def _ip(words: list[str], paths: LabPaths) -> None:

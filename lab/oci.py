@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,36 +52,44 @@ def write_archive(
     reference: str,
     architecture: str,
     user: str,
+    folder: str = "/",
+    beneath: Sequence[Path] = (),
 ) -> None:
-    """Write to ``target`` an image that holds ``program`` as ``/<name>`` and runs it.
+    """Write to ``target`` an image that holds ``program`` as ``<folder><name>`` and runs it.
 
-    ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``. The layer is
-    not compressed: emulated machines unpack it faster. A scratch file is made beside ``target``.
+    ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``; ``beneath``
+    are tar files with what the program needs, a layer each. No layer is compressed: emulated
+    machines unpack them faster. A scratch file is made beside ``target``.
     """
+    path = f"{folder}{name}"
     layer_file = target.with_name(f"{target.name}.layer")
-    with _tar(layer_file) as layer_tar, program.open("rb") as stream:
-        _add(layer_tar, name, stream, program.stat().st_size, mode=0o755)
-    layer = Blob(f"{_MEDIA}.layer.v1.tar", sha256_of(layer_file), layer_file.stat().st_size)
-    documents = _documents(layer, name, reference, architecture, user)
-    with _tar(target) as archive, layer_file.open("rb") as stream:
-        for path, content in documents.items():
-            _add(archive, path, io.BytesIO(content), len(content))
-        _add(archive, layer.path, stream, layer.size)
+    with tar_file(layer_file) as layer_tar, program.open("rb") as stream:
+        add_file(layer_tar, path.removeprefix("/"), stream, program.stat().st_size, mode=0o755)
+    files = (*beneath, layer_file)
+    layers = [Blob(f"{_MEDIA}.layer.v1.tar", sha256_of(one), one.stat().st_size) for one in files]
+    documents = _documents(layers, path, name, reference, architecture, user)
+    with tar_file(target) as archive:
+        for place, content in documents.items():
+            add_file(archive, place, io.BytesIO(content), len(content))
+        for layer, file in zip(layers, files, strict=True):
+            with file.open("rb") as stream:
+                add_file(archive, layer.path, stream, layer.size)
     layer_file.unlink()
 
 
 def _documents(
-    layer: Blob, name: str, reference: str, architecture: str, user: str
+    layers: Sequence[Blob], path: str, name: str, reference: str, architecture: str, user: str
 ) -> Mapping[str, bytes]:
     """The JSON files of the layout by path, each referring to the next: index, manifest, config."""
+    history = {"created": _EPOCH, "created_by": f"hardway: {name}"}
     config_bytes = _json(
         {
             "created": _EPOCH,
             "architecture": architecture,
             "os": "linux",
-            "config": {"User": user, "Entrypoint": [f"/{name}"], "WorkingDir": "/"},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.sha256}"]},
-            "history": [{"created": _EPOCH, "created_by": f"hardway: {name}"}],
+            "config": {"User": user, "Entrypoint": [path], "WorkingDir": "/"},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{one.sha256}" for one in layers]},
+            "history": [history for _ in layers],
         }
     )
     config = _blob("config.v1+json", config_bytes)
@@ -90,7 +98,7 @@ def _documents(
             "schemaVersion": 2,
             "mediaType": f"{_MEDIA}.manifest.v1+json",
             "config": config.descriptor(),
-            "layers": [layer.descriptor()],
+            "layers": [one.descriptor() for one in layers],
         }
     )
     manifest = _blob("manifest.v1+json", manifest_bytes)
@@ -107,7 +115,8 @@ def _documents(
             )
         ],
     }
-    docker = [{"Config": config.path, "RepoTags": [reference], "Layers": [layer.path]}]
+    paths = [one.path for one in layers]
+    docker = [{"Config": config.path, "RepoTags": [reference], "Layers": paths}]
     return {
         "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
         "index.json": _json(index),
@@ -118,7 +127,8 @@ def _documents(
 
 
 @contextmanager
-def _tar(path: Path) -> Iterator[tarfile.TarFile]:
+def tar_file(path: Path) -> Iterator[tarfile.TarFile]:
+    """A tar file to be written."""
     with (
         path.open("wb") as output,
         tarfile.open(fileobj=output, mode="w:", format=tarfile.USTAR_FORMAT) as archive,
@@ -134,7 +144,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _add(
+def add_file(
     archive: tarfile.TarFile, path: str, stream: IO[bytes], size: int, mode: int = 0o644
 ) -> None:
     """Add a file of root's with no time: the same bytes wherever and whenever it is made."""

@@ -101,8 +101,8 @@ def prepare_lab(
             # A new image follows, and its Debian waits for none of the artifacts.
             during.enter_context(
                 beside(
-                    lambda: image.prepare_root(
-                        cache, progress, logs=paths.logs, packages=runtime.packages(cluster)
+                    lambda: image.debian_root(
+                        cache, progress, paths.logs, runtime.packages(cluster)
                     )
                 )
             )

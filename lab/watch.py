@@ -6,9 +6,7 @@ not answer. That its processor is busy proves nothing: a hanging kernel spins. A
 on its console that its clock is wrong is reset too: a kernel measures its processor at its start.
 """
 
-import ctypes
 import json
-import os
 import socket
 import threading
 import time
@@ -21,6 +19,7 @@ from typing import Protocol
 from lab.cache import write_atomically
 from lab.connection import Libvirt, ask, virsh
 from lab.consoles import Consoles
+from lab.namespace import enter
 from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.progress import Progress
@@ -33,9 +32,6 @@ INTERVAL = 3.0
 
 RUNNING, PAUSED = 1, 3
 """Of libvirt's ``virDomainState``."""
-
-CLONE_NEWNET = 0x40000000
-"""Of the kernel's sched.h."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class FirstBootWatch:
 
         def keep_looking() -> None:
             try:
-                _enter_namespace(libvirt.namespace)
+                enter(libvirt.namespace)
             except OSError as error:
                 progress.say(f"first boots are not watched: {error.strerror}")
                 return
@@ -233,16 +229,3 @@ class LibvirtMachines:
         virsh(self._libvirt, "reset", domain)
         if state == PAUSED:
             virsh(self._libvirt, "resume", domain)
-
-
-def _enter_namespace(namespace: Path | None) -> None:
-    """Move the calling thread, and no other, into a network namespace."""
-    if namespace is None:
-        return
-    descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # os.setns is there from Python 3.12 on.
-        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-    finally:
-        os.close(descriptor)

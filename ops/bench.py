@@ -4,6 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from rich.table import Table
 
 from lab.paths import PROJECT
+from ops.bench_kubeadm import bench_kubeadm
 from ops.bench_machines import bench_machines
 from ops.bench_refresh import bench_refresh
 from ops.display import stdout
@@ -26,6 +28,12 @@ from spec.versions import versions_for
 SIZES = (5, 50, 500)
 
 
+class Peer(StrEnum):
+    """An installer that the default stack is compared with."""
+
+    KUBEADM = "kubeadm"
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb of this module."""
     app.command("bench", rich_help_panel="Development")(bench)
@@ -35,6 +43,10 @@ def bench(
     machines: Annotated[
         bool, typer.Option("--machines", help="Also bring up the default stack, in its own lab.")
     ] = False,
+    peer: Annotated[
+        Peer | None,
+        typer.Option("--peer", help="Compare the default stack with this installer instead."),
+    ] = None,
 ) -> None:
     """Print what things cost, as ratios within this run.
 
@@ -43,8 +55,17 @@ def bench(
     what the same machines need just to boot, an empty preview, one minion more, and what the three
     idle machines take of this computer in ten minutes.
 
-    Examples: `./hardway bench` takes a minute, `./hardway bench --machines` most of an hour
+    `--peer kubeadm` brings up the default stack and, on new machines of the same size from the same
+    base image, a cluster by `kubeadm init` and `kubeadm join`, one after the other. Both clocks
+    begin once the machines have booted and wait for a login; for kubeadm the images are imported
+    and the runtime runs before that. Beside each is how busy this computer was.
+
+    Examples: `./hardway bench` takes a minute, `./hardway bench --machines` most of an hour,
+    `./hardway bench --peer kubeadm` half of one
     """
+    if peer is Peer.KUBEADM:
+        bench_kubeadm(stdout)
+        return
     _table("spec, certificates and plan", _planned, "MiB of text")
     _table("the program, declared to a recorder in the engine's place", _declared, "resources")
     bench_refresh(stdout)

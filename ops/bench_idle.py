@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lab import processors, qemu
+from lab import processors
 
 SETTLES = 120.0
 """Seconds after an update in which pods and caches come to rest."""
@@ -95,8 +95,3 @@ def bench_idle(
     console.print(table)
     if together.starves:
         console.print(f"[yellow]note[/]  {processors.starved(shares)}", highlight=False)
-
-
-def running(stack: str, names: Mapping[str, object], lab: str) -> dict[str, int]:
-    """The processes of a lab's machines."""
-    return qemu.machines(stack, names, Path("/run/hardway") / lab / "libvirt")

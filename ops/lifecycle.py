@@ -86,13 +86,13 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
         ready.create()
         recover(ready, host, progress().say)
         if host is not None:
-            libvirt.set_going(host, _domains(cluster), progress())
+            libvirt.set_going(host, domains(cluster), progress())
         events = paths.logs / f"events-{stack}.json"
         words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
         words += ["--refresh"] if refresh else []
         with ExitStack() as during:
             if host is not None:
-                watch = FirstBootWatch.running(paths, host, _domains(cluster), progress())
+                watch = FirstBootWatch.running(paths, host, domains(cluster), progress())
                 during.enter_context(watch)
             if host is not None and host.private:
                 during.enter_context(qemu.first(paths.run / "libvirt"))
@@ -101,7 +101,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
             words += [*shown.options, "--event-log", str(during.enter_context(kept))]
             status = going_on(
                 lambda: shown.stack.pulumi(*words, each_line=shown.each_line).returncode,
-                Consoles(paths.state / "console", _domains(cluster)),
+                Consoles(paths.state / "console", domains(cluster)),
                 progress().say,
             )
     if status != 0:
@@ -129,7 +129,8 @@ def _kept(events: Path) -> list[dict[str, Any]]:
     return critical_path.read_events(events) if events.is_file() else []
 
 
-def _domains(cluster: Cluster) -> dict[str, str]:
+def domains(cluster: Cluster) -> dict[str, str]:
+    """The machines' names on their hypervisor, and their addresses."""
     return {f"{cluster.name}-{name}": str(m.address) for name, m in cluster.machines.items()}
 
 

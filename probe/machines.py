@@ -68,8 +68,12 @@ class Machines:
     It is kept, and made again after it was lost. An async context manager.
     """
 
-    def __init__(self, access: Access, *, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, access: Access, *, at_once: int = AT_ONCE, patience: int | None = None
+    ) -> None:
+        """``patience`` is how many seconds a machine may be silent that has much to do."""
         self._access = access
+        self._patience = patience
         self._slots = asyncio.Semaphore(at_once)
         self._lines = {name: _Line() for name in access.machines}
 
@@ -131,13 +135,15 @@ class Machines:
             if line.connection is None or line.connection.is_closed():
                 machine = self._access.machines[node]
                 try:
-                    line.connection = await _opened(machine, self._access.ssh_key)
+                    line.connection = await _opened(machine, self._access.ssh_key, self._patience)
                 except (OSError, asyncssh.Error, ValueError) as error:
                     raise Unreachable(_refused(node, machine, error)) from error
             return line.connection
 
 
-async def _opened(machine: MachineAccess, key: str) -> asyncssh.SSHClientConnection:
+async def _opened(
+    machine: MachineAccess, key: str, patience: int | None
+) -> asyncssh.SSHClientConnection:
     """A connection to exactly this machine; nothing of the person's own SSH settings counts."""
     return await asyncssh.connect(
         machine.address,
@@ -149,10 +155,10 @@ async def _opened(machine: MachineAccess, key: str) -> asyncssh.SSHClientConnect
         agent_path=None,
         config=None,
         gss_host=None,
-        connect_timeout=CONNECT,
-        login_timeout=CONNECT,
+        connect_timeout=patience or CONNECT,
+        login_timeout=patience or CONNECT,
         keepalive_interval=KEEPALIVE,
-        keepalive_count_max=MISSED,
+        keepalive_count_max=patience // KEEPALIVE if patience else MISSED,
     )
 
 

@@ -47,7 +47,7 @@ GIGABYTES = (
 
 THE_TESTS_THEMSELVES = (
     *("make test", "make test-all", "make test-topologies"),
-    "./hardway bench --machines",
+    *("./hardway bench --machines", "./hardway bench --peer kubeadm"),
 )
 """What runs all of this, and what takes as long."""
 

@@ -187,7 +187,7 @@ def cache(tmp_path: Path) -> Cache:
 def debian(tmp_path: Path, paths: LabPaths) -> Cache:
     """A cache that holds the real Debian root of the shared one and nothing else."""
     shared, fresh = Cache(), Cache(tmp_path / "cache-with-debian")
-    image._debian_root(shared, PlainProgress(), paths.logs)
+    image.debian_root(shared, PlainProgress(), paths.logs)
     receipt = shared.receipt(image._root_key())
     assert receipt is not None
     for digest in receipt.files.values():

@@ -16,7 +16,7 @@ import pytest
 from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
-from lab.oci import write_archive
+from lab.oci import FORMAT, add_file, tar_file, write_archive
 from lab.progress import Silence
 from spec.versions import versions_for
 
@@ -28,11 +28,11 @@ def archive(tmp_path: Path) -> Path:
     return make(tmp_path)
 
 
-def make(directory: Path, **changed: str) -> Path:
+def make(directory: Path, **changed: Any) -> Path:
     directory.mkdir(exist_ok=True)
     program, target = directory / "program", directory / "image.tar"
     program.write_bytes(PROGRAM)
-    settings = {
+    settings: dict[str, Any] = {
         "name": "coredns",
         "reference": "hardway.local/coredns:1.14.7",
         "architecture": "arm64",
@@ -119,6 +119,34 @@ def test_the_same_program_gives_the_same_bytes_anywhere_and_at_any_time(tmp_path
     finally:
         os.umask(previous)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_layers_lie_beneath_the_program_which_may_have_a_folder(tmp_path: Path) -> None:
+    beneath = tmp_path / "tools"
+    with tar_file(beneath) as tools:
+        add_file(tools, "usr/sbin/nft", io.BytesIO(b"nft"), 3, mode=0o755)
+    archive = make(tmp_path / "image", folder="/usr/local/bin/", beneath=(beneath,))
+    files = members(archive)
+    (entry,) = json.loads(files["index.json"])["manifests"]
+    manifest = json.loads(follow(files, entry))
+    config = json.loads(follow(files, manifest["config"]))
+    assert config["config"]["Entrypoint"] == ["/usr/local/bin/coredns"]
+    layers = [follow(files, layer) for layer in manifest["layers"]]
+    assert layers[0] == beneath.read_bytes()
+    with tarfile.open(fileobj=io.BytesIO(layers[1])) as tar:
+        assert tar.getnames() == ["usr/local/bin/coredns"]
+    digests = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    assert config["rootfs"]["diff_ids"] == digests
+    assert len(config["history"]) == 2
+    (image,) = json.loads(files["manifest.json"])
+    assert [files[path] for path in image["Layers"]] == layers
+
+
+def test_the_bytes_of_an_image_stay_what_they_are_in_living_clusters(archive: Path) -> None:
+    """Other bytes come with another ``oci.FORMAT``, or what is in a store counts as made so."""
+    assert FORMAT == 1
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    assert digest == "60e56d192b58743e4cb1cf7801c1d43bdc6181c2e38d7c17defac6c96771eacb"
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,23 @@ def test_a_machine_that_says_nothing_is_given_up(
     assert time.monotonic() - began < 9
 
 
+def test_a_machine_that_has_much_to_do_may_be_silent_for_longer(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KEEPALIVE", 1)
+    monkeypatch.setattr(module, "MISSED", 1)
+    # The script's parent is `timeout`, whose parent is the server of this connection.
+    script = """
+        read -r _ _ _ server _ </proc/$PPID/stat
+        kill -STOP "$server"
+        sleep 5
+        kill -CONT "$server"
+        echo done
+    """
+    done = within(access(m1=sshd), lambda there: there.run("m1", script, timeout=60), patience=60)
+    assert done.stdout == "done\n"
+
+
 def test_one_connection_serves_all_and_more_than_a_server_allows_at_once(sshd: Sshd) -> None:
     async def act(there: Machines) -> Done:
         await asyncio.gather(*(there.run("m1", "sleep 0.2", timeout=20) for _ in range(12)))

@@ -1,0 +1,227 @@
+"""kubeadm, and the container images that it asks for, made of the store's own programs.
+
+For ``bench`` alone, which compares a cluster of kubeadm's with ours: of the same programs, so that
+only the way to the cluster differs.
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import oci
+from lab.artifacts import obtain
+from lab.cache import Cache, Receipt, digest_of
+from lab.gobuild import architecture
+from lab.image import debian_root
+from lab.problem import Problem, full_disk_told
+from lab.process import output
+from lab.progress import Progress
+from plan import runtime
+from spec.artifacts import artifact_row
+from spec.cluster import Cluster
+from spec.versions import Versions
+
+NAME = "kubeadm"
+
+PROXY = "kube-proxy"
+PROXY_TOOLS = ("iptables", "nftables")
+"""The Debian packages whose programs kube-proxy calls; all other images are a program alone."""
+
+FOLDER = "/usr/local/bin/"
+"""Where kube-proxy's manifest names it, and where the others are looked for."""
+
+UNREAD = ("usr/share/", "var/")
+"""What packages bring that nobody reads in a container."""
+
+
+@dataclass(frozen=True)
+class KubeadmImage:
+    """An image archive in the store under the name that kubeadm gives the image."""
+
+    reference: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The name of the program in it."""
+        return program_of(self.reference)
+
+
+@dataclass(frozen=True)
+class Kubeadm:
+    """What a cluster of kubeadm's needs beside what every machine's base image has."""
+
+    digest: str
+    """Of the program itself."""
+    images: tuple[KubeadmImage, ...]
+
+    def reference(self, name: str) -> str:
+        """The full name of the image with this program. Raises KeyError."""
+        return {image.name: image.reference for image in self.images}[name]
+
+
+def cluster_configuration(versions: Versions) -> dict[str, Any]:
+    """What kubeadm is told of versions: those of our own programs, where it has others in mind."""
+    return {
+        "apiVersion": "kubeadm.k8s.io/v1beta4",
+        "kind": "ClusterConfiguration",
+        "kubernetesVersion": f"v{versions.kubernetes}",
+        "dns": {"imageTag": f"v{versions.coredns}"},
+        "etcd": {"local": {"imageTag": f"{versions.etcd}-0"}},
+    }
+
+
+def program_of(reference: str) -> str:
+    """The program in an image, by the last part of the image's name."""
+    return reference.rpartition("/")[2].partition(":")[0]
+
+
+def kubeadm(spec: Cluster, cache: Cache, progress: Progress, logs: Path) -> Kubeadm:
+    """The program in the cluster's version and its images, from the cache or built into it.
+
+    Raises a Problem where there is no source of it, or where it asks for an image that none of the
+    store's programs is for.
+    """
+    versions = spec.versions
+    program = obtain(NAME, versions.kubernetes, cache, progress, logs)
+    with cache.work() as scratch:
+        wanted = references(cache.blob(program.files[NAME]), versions, scratch)
+    return Kubeadm(
+        digest=program.files[NAME],
+        images=tuple(_image(one, spec, cache, progress, logs) for one in wanted),
+    )
+
+
+def references(program: Path, versions: Versions, scratch: Path) -> tuple[str, ...]:
+    """The images that kubeadm itself says it wants. Raises a Problem where it says none."""
+    told = scratch / "kubeadm.json"
+    told.write_text(json.dumps(cluster_configuration(versions)))
+    said = output([program, "config", "images", "list", "--config", told])
+    if not said:
+        raise Problem(
+            f"kubeadm {versions.kubernetes} does not say which images it wants",
+            f"see what {program} config images list says here",
+        )
+    return tuple(said.split())
+
+
+def _image(
+    reference: str, spec: Cluster, cache: Cache, progress: Progress, logs: Path
+) -> KubeadmImage:
+    name = program_of(reference)
+    try:
+        row = artifact_row(name)
+    except KeyError:
+        raise Problem(
+            f"kubeadm asks for the image {reference}, and no program of the store is called {name}",
+            "add it to spec/artifacts.yaml, or compare with another version",
+        ) from None
+    source = obtain(row.family, row.version(spec.versions), cache, progress, logs)
+    program = source.files[name]
+    root = debian_root(cache, progress, logs, runtime.packages(spec)) if name == PROXY else None
+    parts = ["kubeadm-image", oci.FORMAT, reference, program, root.name if root else ""]
+    key = digest_of([*parts, PROXY_TOOLS, UNREAD])
+    receipt = cache.usable(key, f"image archive {reference}", progress.say)
+    if receipt is None:
+        with cache.lock(key), full_disk_told(cache.root), cache.work() as scratch:
+            beneath = scratch / "beneath"
+            if root:
+                write_packages(root, PROXY_TOOLS, beneath)
+            oci.write_archive(
+                cache.blob(program),
+                scratch / name,
+                name=name,
+                reference=reference,
+                architecture=architecture(),
+                user=row.image.user if row.image else "0:0",
+                folder="/" if row.image else FOLDER,
+                beneath=(beneath,) if root else (),
+            )
+            files = {name: cache.add(scratch / name)}
+            receipt = Receipt(key, files, source.origin, f"image archive of {source.source}")
+            cache.record(receipt)
+    return KubeadmImage(reference, receipt.files[name])
+
+
+# -- what a program needs of Debian ----------------------------------------------------------------
+
+
+def write_packages(root: Path, packages: Sequence[str], target: Path) -> None:
+    """Write a tar file with packages of a Debian root's archive, and with all that they need."""
+    with tarfile.open(root) as archive, oci.tar_file(target) as layer:
+        members = {_plain(member.name): member for member in archive}
+
+        def text(path: str) -> str:
+            stream = archive.extractfile(members[path])
+            assert stream is not None
+            return stream.read().decode()
+
+        lists = {
+            path.rpartition("/")[2].removesuffix(".list").partition(":")[0]: path
+            for path in members
+            if path.startswith("var/lib/dpkg/info/") and path.endswith(".list")
+        }
+        closure = needed(text("var/lib/dpkg/status"), packages)
+        listed = (line for name in closure for line in text(lists[name]).splitlines())
+        held = {path for line in listed if (path := line.removeprefix("/")) in members}
+        held |= set(_links(members, held))
+        for path in sorted(path for path in held if not path.startswith(UNREAD)):
+            member = members[path]
+            stream = archive.extractfile(member) if member.isreg() or member.islnk() else None
+            if stream is not None:
+                size = members[_plain(member.linkname)].size if member.islnk() else member.size
+                with stream:
+                    oci.add_file(layer, path, stream, size, mode=member.mode)
+            elif member.issym():
+                link = tarfile.TarInfo(path)
+                link.type, link.linkname, link.mode = tarfile.SYMTYPE, member.linkname, 0o777
+                layer.addfile(link)
+
+
+def needed(status: str, packages: Sequence[str]) -> tuple[str, ...]:
+    """The packages and all that they depend on, by dpkg's list of what is installed.
+
+    Raises a Problem where one of the packages themselves is not installed.
+    """
+    depends = {
+        fields["Package"]: f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}"
+        for paragraph in status.split("\n\n")
+        if (fields := dict(FIELD.findall(paragraph)))
+    }
+    if missing := [name for name in packages if name not in depends]:
+        raise Problem(
+            f"the Debian root has no package {' and no '.join(missing)}",
+            "add it to the packages of lab/image.py",
+        )
+    found, looked = list(packages), 0
+    while looked < len(found):
+        for said in depends[found[looked]].split(","):
+            # Of alternatives the first that is there; none where another package provides it.
+            names = (re.split(r"[ :(]", one.strip())[0] for one in said.split("|"))
+            name = next((name for name in names if name in depends), None)
+            if name and name not in found:
+                found.append(name)
+        looked += 1
+    return tuple(found)
+
+
+FIELD = re.compile(r"^(Package|Depends|Pre-Depends): (.*)$", re.MULTILINE)
+
+
+def _links(members: Mapping[str, tarfile.TarInfo], held: set[str]) -> Iterator[str]:
+    """What no package has in its list: the folders' own links, and those to the alternatives."""
+    yield from (path for path in ("bin", "lib", "lib64", "sbin") if path in members)
+    for path, member in members.items():
+        chosen = member.linkname.strip("/") if member.issym() else ""
+        if not chosen.startswith("etc/alternatives/") or chosen not in members:
+            continue
+        if members[chosen].linkname.strip("/") in held:
+            yield from (path, chosen)
+
+
+def _plain(path: str) -> str:
+    return path.removeprefix("./").rstrip("/")

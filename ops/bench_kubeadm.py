@@ -1,0 +1,417 @@
+"""Our way to a cluster and kubeadm's, in one run, on machines of one size and one base image.
+
+Each has the host for itself: one after the other, on new machines. Both clocks begin once the
+machines have booted and wait for somebody to log in. Whatever can be done for kubeadm before that
+is done before its clock begins: images are imported, the container runtime runs, pods' networks
+have their configuration and routes.
+"""
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lab.cache import Cache
+from lab.kubeadm import Kubeadm, cluster_configuration, kubeadm
+from lab.libvirt import Libvirt
+from lab.problem import Problem
+from lab.progress import Progress
+from ops.bench_lab import BenchLab, bench_lab
+from ops.display import progress
+from plan import cni, containerd, host, render, runtime
+from plan.artifact import artifacts
+from plan.conditions import Condition, conditions
+from plan.model import Artifact, File, Step
+from probe.access import Access
+from probe.machines import Done, Machines, Unreachable
+from probe.watch import watch
+from spec.cluster import Cluster
+
+WANTED = 0.6
+"""Our time, divided by kubeadm's, should be at most this."""
+
+WAITED_FOR = ("nodes", "dns")
+"""The conditions that end kubeadm's clock; ours has all of them."""
+
+ON_MINIONS = ("kube-proxy", "coredns", "pause")
+"""The images that a node without a control plane needs."""
+
+PATIENCE = 3600
+"""Seconds for each command on a machine, and for its silence; no measure depends on it."""
+
+CONFIGURATION = "/etc/kubernetes/kubeadm.yaml"
+ADMIN = "/etc/kubernetes/admin.conf"
+TOKEN = re.compile(r"--token (\S+)")
+AUTHORITY = re.compile(r"--discovery-token-ca-cert-hash (\S+)")
+
+PATH = "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+
+PREPARE = Path(__file__).parent / "scripts" / "prepare-for-kubeadm.sh"
+
+KUBELET_UNIT = """\
+[Unit]
+Description=kubelet
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart=/usr/local/bin/kubelet
+Restart=always
+StartLimitInterval=0
+RestartSec=10
+
+[Install]
+WantedBy=multi-user.target
+"""
+KUBELET_SETTINGS = """\
+[Service]
+Environment="KUBELET_KUBECONFIG_ARGS=--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
+--kubeconfig=/etc/kubernetes/kubelet.conf"
+Environment="KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml"
+EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
+EnvironmentFile=-/etc/default/kubelet
+ExecStart=
+ExecStart=/usr/local/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS \
+$KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
+"""
+"""The unit of the kubelet's package and the settings that kubeadm counts on ("Configuring each
+kubelet in your cluster using kubeadm" in the documentation of Kubernetes)."""
+
+
+# -- what was measured ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """How long a way took, and how busy the host was."""
+
+    seconds: float
+    """From login to done."""
+    load: tuple[float, float]
+    """The host's load average over a minute, when the clock began and when it ended."""
+    parts: Mapping[str, float]
+    """What it was spent on, in order."""
+
+
+def table(ours: Run, theirs: Run) -> Table:
+    """Both runs beside each other."""
+    shown = Table(title="from login to done, ours and kubeadm's")
+    for title in ("what", "seconds", "load before", "load after", "ratio"):
+        shown.add_column(title, justify="left" if title == "what" else "right")
+    shown.add_row("ours, all conditions true", *_row(ours), f"{ours.seconds / theirs.seconds:.2f}")
+    shown.add_row("kubeadm, nodes Ready and DNS answering", *_row(theirs), f"at most {WANTED}")
+    return shown
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    return f"{run.seconds:.0f}", *(f"{load:.1f}" for load in run.load)
+
+
+def _parts(title: str, run: Run) -> Iterator[str]:
+    yield f"what was waited for, {title}:"
+    for name, seconds in run.parts.items():
+        yield f"  {name:28} {seconds:5.0f} s"
+
+
+def bench_kubeadm(console: Console) -> None:
+    """Bring up both clusters, one after the other, and print how they compare."""
+    with bench_lab() as lab:
+        demand_comparable(lab.cluster)
+        peer = kubeadm(lab.cluster, Cache(), progress(), lab.paths.logs)
+        where = lab.prepare()
+        ours = measure_ours(lab, where)
+        lab.run("down", "--keep-lab")
+        theirs = measure_kubeadm(lab, where, peer)
+    console.print(table(ours, theirs))
+    for title, run in (("ours", ours), ("kubeadm", theirs)):
+        for line in _parts(title, run):
+            console.print(line)
+
+
+def demand_comparable(spec: Cluster) -> None:
+    """Raise a Problem where kubeadm would be asked for another cluster than ours."""
+    differs = {
+        "has more than one control plane": len(spec.control_planes) > 1,
+        "has members of etcd apart from its control plane": spec.etcd_members
+        != spec.control_planes,
+        "has Docker as its container runtime": spec.runtime != "containerd",
+        "has no CoreDNS": not spec.addons.coredns,
+        "has one node only": len(spec.nodes) < 2,
+        "has a control plane that is no node": set(spec.nodes) != set(spec.machines),
+    }
+    if found := [what for what, so in differs.items() if so]:
+        raise Problem(
+            f"the default stack {' and '.join(found)}, and kubeadm is compared with one control "
+            "plane and its minions",
+            "take that out of Pulumi.dev.yaml for as long as you compare",
+        )
+
+
+# -- ours ----------------------------------------------------------------------------------------
+
+
+def measure_ours(lab: BenchLab, where: Libvirt) -> Run:
+    """Our update on machines that have booted."""
+    lab.boot(where)
+    before = os.getloadavg()[0]
+    with progress().task("ours, until all conditions are true"):
+        update = lab.update()
+    load = before, os.getloadavg()[0]
+    return Run(update.seconds, load, {span.name: span.seconds for span in update.path})
+
+
+# -- kubeadm's -----------------------------------------------------------------------------------
+
+
+def measure_kubeadm(lab: BenchLab, where: Libvirt, peer: Kubeadm) -> Run:
+    """`kubeadm init` and `kubeadm join` on machines that have booted and are prepared."""
+    spec = lab.boot(where)
+    return lab.inside(where, _both(spec, peer, lab.access(), progress()))
+
+
+async def _both(spec: Cluster, peer: Kubeadm, access: Access, shown: Progress) -> Run:
+    try:
+        async with Machines(access, patience=PATIENCE) as machines:
+            with shown.task("preparing the machines for kubeadm"):
+                await asyncio.gather(*(_prepare(machines, spec, peer, name) for name in spec.nodes))
+            with shown.task("kubeadm, until nodes are Ready and DNS answers"):
+                return await _timed(machines, spec, access)
+    except Unreachable as error:
+        raise Problem(str(error), "measure again, on a host with less to do") from error
+
+
+async def _prepare(machines: Machines, spec: Cluster, peer: Kubeadm, node: str) -> None:
+    step = preparation(spec, peer, node)
+    await _said(machines, node, "exec bash -euo pipefail -s", given=render.text(step))
+    script = PATH + PREPARE.read_text()
+    await _said(machines, node, script, f"linux/{spec.architecture}", given=told(spec, peer, node))
+
+
+async def _timed(machines: Machines, spec: Cluster, access: Access) -> Run:
+    master = spec.control_planes[0]
+    minions = [name for name in spec.nodes if name != master]
+    before = os.getloadavg()[0]
+    began = time.monotonic()
+    done = await _said(machines, master, f"{PATH}kubeadm init --config {CONFIGURATION}")
+    initialised = time.monotonic()
+    given = join(spec, done.stdout)
+    joins = (
+        _said(machines, one, f"{PATH}kubeadm join --config /dev/stdin", given=given)
+        for one in minions
+    )
+    admin, *_ = await asyncio.gather(_said(machines, master, f"cat {ADMIN}"), *joins)
+    joined = time.monotonic()
+    opened = Access(machines=access.machines, ssh_key=access.ssh_key, kubeconfig=admin.stdout)
+    outcomes = await watch(waited_for(spec), opened, say=_silent)
+    ended = time.monotonic()
+    if failed := [one for one in outcomes if not one.holds]:
+        raise Problem(
+            f"kubeadm's cluster does not come up: {failed[0].error}",
+            "measure again; a busy host makes it likelier",
+        )
+    return Run(
+        ended - began,
+        (before, os.getloadavg()[0]),
+        {
+            "kubeadm init": initialised - began,
+            "kubeadm join": joined - initialised,
+            **{one.name: one.seconds for one in outcomes},
+        },
+    )
+
+
+async def _said(
+    machines: Machines, node: str, script: str, *words: str, given: str | None = None
+) -> Done:
+    """What a command says on a machine. Raises a Problem where it fails, or Unreachable."""
+    done = await machines.run(node, script, *words, timeout=PATIENCE, input=given)
+    if done.status != 0:
+        raise Problem(
+            f"{node}: kubeadm's way ends with exit status {done.status}: "
+            f"{(done.stderr or done.stdout)[-2000:]}",
+            "mend that and measure again",
+        )
+    return done
+
+
+def _silent(text: str) -> None:
+    del text
+
+
+def waited_for(spec: Cluster) -> tuple[Condition, ...]:
+    """The conditions that end kubeadm's clock."""
+    return tuple(one for one in conditions(spec) if one.name in WAITED_FOR)
+
+
+# -- what kubeadm's machines hold ------------------------------------------------------------------
+
+
+def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
+    """What a machine has before kubeadm begins: the programs, the runtime, the pods' network."""
+    programs = (
+        *containerd.programs(spec),
+        *artifacts(spec, ("kubelet", "kubectl")),
+        _artifact(spec, "kubeadm", peer.digest, "binary"),
+    )
+    return Step(
+        name="kubeadm",
+        # What its preflight checks ask for; the base image of the lab has them all.
+        packages=(*runtime.packages(spec), "conntrack", "mount"),
+        artifacts=(*programs, *cni.programs(spec), *archives(spec, peer, node)),
+        directories=cni.directories(),
+        files=(
+            *host.files(spec),
+            *containerd.files({"sandbox": peer.reference("pause")}),
+            File(path="/etc/systemd/system/kubelet.service", content=KUBELET_UNIT, mode=0o644),
+            File(
+                path="/etc/systemd/system/kubelet.service.d/10-kubeadm.conf",
+                content=KUBELET_SETTINGS,
+                mode=0o644,
+            ),
+            # Its CoreDNS passes on what it does not know, and does not start where that is nobody.
+            File(
+                path="/etc/systemd/resolved.conf.d/upstream.conf",
+                content=f"[Resolve]\nDNS={spec.networks.gateway}\n",
+                mode=0o644,
+            ),
+            File(path=cni.LIST, content=_json(network(spec, node))),
+            *([File(path=CONFIGURATION, content=init(spec))] if _leads(spec, node) else []),
+        ),
+        links=(*(one.command for one in programs), *cni.links(spec)),
+        units=(containerd.unit(spec),),
+        masked=(host.SWAP,),
+    )
+
+
+def archives(spec: Cluster, peer: Kubeadm, node: str) -> tuple[Artifact, ...]:
+    """The image archives that a machine needs."""
+    return tuple(
+        _artifact(spec, one.name, one.digest, "image")
+        for one in peer.images
+        if _leads(spec, node) or one.name in ON_MINIONS
+    )
+
+
+def told(spec: Cluster, peer: Kubeadm, node: str) -> str:
+    """The standard input of the script that prepares a machine."""
+    routes = (
+        f"route {subnet} {spec.machines[other].address}\n"
+        for other, subnet in subnets(spec).items()
+        if other != node
+    )
+    images = (f"image {one.store_path}\n" for one in archives(spec, peer, node))
+    return "".join((*routes, *images))
+
+
+def subnets(spec: Cluster) -> dict[str, IPv4Network]:
+    """The addresses of each node's pods."""
+    return dict(zip(spec.nodes, spec.networks.pods.subnets(new_prefix=24), strict=False))
+
+
+def network(spec: Cluster, node: str) -> dict[str, Any]:
+    """A CNI network list for a node alone: a bridge, and addresses that the node gives out."""
+    bridge = {
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "isDefaultGateway": True,
+        "hairpinMode": True,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": str(subnets(spec)[node])}]]},
+    }
+    portmap = {
+        "type": "portmap",
+        "capabilities": {"portMappings": True},
+        "backend": spec.proxy_mode,
+    }
+    return {"cniVersion": "1.0.0", "name": "static", "plugins": [bridge, portmap]}
+
+
+def init(spec: Cluster) -> str:
+    """The file for `kubeadm init`: our cluster's networks, versions and mode of kube-proxy."""
+    master = spec.machines[spec.control_planes[0]]
+    networks = spec.networks
+    return _json(
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": {"advertiseAddress": str(master.address)},
+            **_node(),
+        },
+        {
+            **cluster_configuration(spec.versions),
+            "networking": {
+                "podSubnet": str(networks.pods),
+                "serviceSubnet": str(networks.services),
+                "dnsDomain": spec.dns_domain,
+            },
+        },
+        {
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": spec.proxy_mode,
+        },
+    )
+
+
+def join(spec: Cluster, said: str) -> str:
+    """The file for `kubeadm join`, with what `kubeadm init` said at its end."""
+    token, authority = TOKEN.search(said), AUTHORITY.search(said)
+    if token is None or authority is None:
+        raise Problem(
+            "kubeadm init does not say how to join", "see whether this kubeadm says it otherwise"
+        )
+    master = spec.machines[spec.control_planes[0]]
+    return _json(
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta4",
+            "kind": "JoinConfiguration",
+            "discovery": {
+                "bootstrapToken": {
+                    "token": token[1],
+                    "apiServerEndpoint": f"{master.address}:6443",
+                    "caCertHashes": [authority[1]],
+                }
+            },
+            **_node(),
+        }
+    )
+
+
+def _node() -> dict[str, Any]:
+    """Where the runtime is, and limits that a busy host does not reach; none of them is a pause."""
+    limits = ("controlPlaneComponentHealthCheck", "kubeletHealthCheck", "kubernetesAPICall")
+    more = ("etcdAPICall", "tlsBootstrap", "discovery")
+    return {
+        "nodeRegistration": {"criSocket": f"unix://{containerd.SOCKET}"},
+        "timeouts": dict.fromkeys((*limits, *more), "30m0s"),
+    }
+
+
+def _leads(spec: Cluster, node: str) -> bool:
+    """Whether `kubeadm init` is run there."""
+    return node in spec.control_planes
+
+
+def _artifact(spec: Cluster, name: str, digest: str, kind: Any) -> Artifact:
+    """A file of this computer's store, which the lab's mirror has as well."""
+    return Artifact(
+        name=name,
+        version=spec.versions.kubernetes,
+        kind=kind,
+        sha256=digest,
+        urls=(f"{spec.artifacts.mirror}/sha256/{digest}",),
+    )
+
+
+def _json(*documents: Mapping[str, Any]) -> str:
+    """YAML documents, each as JSON."""
+    return "---\n".join(json.dumps(one, indent=1) + "\n" for one in documents)
