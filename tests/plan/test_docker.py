@@ -121,9 +121,15 @@ def test_the_kubelet_cannot_have_an_image_removed_that_nothing_would_bring_back(
     assert (node.settled(*UNITS), images(node), keepers(node)) == (started, had, kept)
 
     # Another archive of the same reference: the image of before may go, and the new one not.
-    other, arch = tmp_path / "other", cluster().architecture
-    words = {"name": "coredns", "reference": COREDNS, "architecture": arch, "user": "65535:65535"}
-    write_archive(stored("runc"), other, **words)
+    other = tmp_path / "other"
+    write_archive(
+        stored("runc"),
+        other,
+        name="coredns",
+        reference=COREDNS,
+        architecture=cluster().architecture,
+        user="65535:65535",
+    )
     bring(node, coredns=other)
     new, before = images(node)[COREDNS], had[COREDNS]
     assert new != before
