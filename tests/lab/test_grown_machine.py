@@ -144,5 +144,7 @@ def tell(control: Path, command: str, **arguments: Any) -> None:
             ):
                 stream.write(json.dumps(one) + "\n")
                 stream.flush()
-                answer: dict[str, Any] = json.loads(stream.readline())
+                answer: dict[str, Any] = {"event": "of before"}
+                while "event" in answer:
+                    answer = json.loads(stream.readline())
                 assert "return" in answer, answer

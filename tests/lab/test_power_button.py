@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import offer
 from lab.cache import Cache
 from lab.image import base_image
 from lab.paths import LabPaths
@@ -68,7 +69,8 @@ def test_a_machine_obeys_its_power_button_after_its_first_step_and_at_each_boot(
         console = tmp_path / "console"
         return console.exists() and words in console.read_text(errors="replace")
 
-    machine = start(image.kernel, initrd, disk, program, *ALONE, folder=tmp_path)
+    words = (*offer.emulated()["kernel_arguments"], *ALONE)
+    machine = start(image.kernel, initrd, disk, program, *words, folder=tmp_path)
     try:
         eventually("the machine has a shell", lambda: said("# "), patience=600)
         assert machine.stdin
@@ -80,7 +82,7 @@ def test_a_machine_obeys_its_power_button_after_its_first_step_and_at_each_boot(
     finally:
         machine.kill()
         machine.wait()
-    machine = start(image.kernel, image.initrd, disk, program, *ALONE, folder=tmp_path)
+    machine = start(image.kernel, image.initrd, disk, program, *words, folder=tmp_path)
     try:
         eventually("the machine is up", lambda: said("multi-user.target"), patience=900)
         shuts_down(machine, tmp_path)

@@ -507,6 +507,7 @@ def _anew(lab: Lab, **fields: int) -> dict[str, str]:
 @at_length
 def test_a_minion_with_more_memory_is_made_anew_around_its_disk(lab: Lab) -> None:
     planned = _anew(lab, memory=2304)
+    assert f"{lab.stack}-{LAST} has not shut down" not in lab.transcript
     assert "replace" in planned[LAST]
     assert f"{LAST}-disk" not in planned
     assert not {name for name in planned if name.startswith((MASTER, MINIONS[0]))}
