@@ -19,6 +19,9 @@ from tests.engine.terminal import Terminal
 if TYPE_CHECKING:
     from lab.toolchain import Toolchain
 
+PATIENCE = 600
+"""Seconds after which a test that waits has failed: ten times what a busy computer needs."""
+
 PROJECT = "name: engine\nruntime: python\n"
 
 PRELUDE = """\
@@ -186,7 +189,7 @@ class Stack:
         return self._terminal
 
     def finish(self, process: subprocess.Popen[str]) -> Run:
-        text, _ = process.communicate(timeout=120)
+        text, _ = process.communicate(timeout=PATIENCE)
         return Run(process.returncode, text, self._events())
 
     def logged_so_far(self) -> str:
@@ -257,13 +260,14 @@ class Stack:
         return events
 
 
-def eventually(what: str, condition: Callable[[], bool], *, patience: int = 60) -> None:
-    """Wait for what must come; the limit, in seconds, only ends a failing test."""
-    for _ in range(patience * 20):
-        if condition():
-            return
+def eventually(
+    what: str, condition: Callable[[], object], *, reason: Callable[[], str] = str
+) -> None:
+    """Wait for what must come; the limit only ends a failing test, and says the reason."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"it never came true that {what}: {reason()}"
         time.sleep(0.05)
-    raise AssertionError(f"it never came true that {what}")
 
 
 LISTED = ["list", "-v", "--format", "json"]

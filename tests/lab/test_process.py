@@ -1,18 +1,17 @@
 """Programs end with those who started them, and failures say where to look."""
 
-import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from lab.paths import PROJECT
 from lab.problem import Problem
-from lab.process import output, run
+from lab.process import output, run, start_time
+from tests.engine.stack import PATIENCE, eventually
 
 
 class Notes:
@@ -32,7 +31,7 @@ def test_output_goes_to_the_log_and_its_lines_to_the_task(tmp_path: Path) -> Non
         log=tmp_path / "log",
         task=notes,
         environment={"EXTRA": "three"},
-        timeout=10,
+        timeout=600,
         failure="no",
     )
     assert notes.texts == ["one", "two", "three"]
@@ -44,7 +43,7 @@ def test_a_failure_names_the_status_the_last_lines_and_the_log(tmp_path: Path) -
         run(
             ["sh", "-c", "echo broken pipe; exit 7"],
             log=tmp_path / "log",
-            timeout=10,
+            timeout=600,
             failure="the build failed",
         )
     assert str(caught.value) == (
@@ -54,7 +53,7 @@ def test_a_failure_names_the_status_the_last_lines_and_the_log(tmp_path: Path) -
 
 def test_a_program_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="no-such-program"):
-        run(["no-such-program"], log=tmp_path / "log", timeout=10, failure="no")
+        run(["no-such-program"], log=tmp_path / "log", timeout=600, failure="no")
     assert output(["no-such-program"]) is None
 
 
@@ -62,7 +61,7 @@ def test_a_timeout_ends_the_whole_process_group(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with pytest.raises(Problem, match="not done after 1 s"):
         run(
-            ["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"],
+            ["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"],
             log=tmp_path / "log",
             timeout=1,
             failure="slow",
@@ -81,30 +80,19 @@ def test_an_interrupted_run_leaves_no_child(tmp_path: Path) -> None:
                 from pathlib import Path
                 from lab.process import run
                 pid = "{pid_file}"
-                run(["sh", "-c", f"echo $$ > {{pid}}.new; mv {{pid}}.new {{pid}}; sleep 60"],
-                    log=Path("{tmp_path}/log"), timeout=60, failure="no")
+                run(["sh", "-c", f"echo $$ > {{pid}}.new; mv {{pid}}.new {{pid}}; sleep 600"],
+                    log=Path("{tmp_path}/log"), timeout=600, failure="no")
                 """
             ),
         ],
         cwd=PROJECT,
         stderr=subprocess.DEVNULL,
     )
-    for _ in range(500):
-        if pid_file.exists():
-            break
-        time.sleep(0.02)
+    eventually("it runs", lambda: pid_file.exists() or parent.poll() is not None)
     parent.send_signal(signal.SIGINT)
-    parent.wait(10)
+    parent.wait(PATIENCE)
     _await_end(int(pid_file.read_text()))
 
 
 def _await_end(pid: int) -> None:
-    for _ in range(500):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"process {pid} still runs")
+    eventually("it has ended", lambda: start_time(pid) is None)

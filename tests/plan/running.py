@@ -5,13 +5,11 @@ another port of 127.0.0.1. Nothing else of the plan is changed.
 """
 
 import os
-import random
 import re
 import shlex
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -29,6 +27,7 @@ from plan.material import material
 from plan.model import Source, Step, Unit
 from spec.cluster import API_PORT, Cluster
 from spec.versions import Versions
+from tests.ports import free_port
 
 PORTS = (
     API_PORT,
@@ -94,17 +93,7 @@ class LocalCluster:
     def ports(self) -> dict[tuple[str, int], int]:
         """Machine and planned port to the port here."""
         wanted = [(node, port) for node in self.spec.machines for port in PORTS]
-        with ExitStack() as held:
-            found = [held.enter_context(_listener()).getsockname()[1] for _ in wanted]
-        return dict(zip(wanted, found, strict=True))
-
-
-def _listener() -> socket.socket:
-    """On a port that the kernel gives to nobody: who restarts must find it free."""
-    (first, _) = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    while True:
-        with suppress(OSError):
-            return socket.create_server(("127.0.0.1", random.randrange(10_000, first)))
+        return {one: free_port() for one in wanted}
 
 
 @dataclass

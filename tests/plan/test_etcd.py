@@ -95,10 +95,11 @@ def ready(world: World) -> World:
 
 
 def _await_health(world: World) -> None:
-    end = time.monotonic() + 20
-    while world.ctl(("e1", "etcd-healthcheck-client"), "endpoint health").returncode:
-        assert time.monotonic() < end, world.machines["e1"].log.read_text()[-2000:]
-        time.sleep(0.1)
+    eventually(
+        "a member is well",
+        lambda: not world.ctl(("e1", "etcd-healthcheck-client"), "endpoint health").returncode,
+        reason=lambda: world.machines["e1"].log.read_text()[-2000:],
+    )
 
 
 def _cutting(world: World, call: int) -> Path:
@@ -164,7 +165,7 @@ def test_what_somebody_changed_is_put_right(ready: World) -> None:
 def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: World) -> None:
     text = re.sub(r"\bawait \d+", "await 1", ready.script("e1"))
     nobody = re.sub(r"endpoint=\S+", "endpoint=https://127.0.0.1:1", text)
-    done = run(nobody.replace("command-timeout=5s", "command-timeout=1s"))
+    done = run(nobody)
     assert done.returncode != 0
     assert "e1 e2 e3" in done.stderr
     assert "refused" in done.stderr
@@ -505,12 +506,13 @@ def test_etcd_compacts_by_itself_also_beside_an_api_server_that_does(alone: Loca
         end = time.monotonic() + 6
         while time.monotonic() < end:
             assert _alone(alone, "put key value").returncode == 0
-            assert _alone(alone, f"compact {_revision(alone)}").returncode == 0
+            done = _alone(alone, f"compact {_revision(alone)}")
+            # On a busy computer etcd itself may have come first.
+            assert done.returncode == 0 or "has been compacted" in done.stderr
         # The API server is gone.
         assert _alone(alone, "put key one").returncode == 0
         first = _revision(alone)
         assert _alone(alone, "put key two").returncode == 0
-        assert not compacted(first)
         eventually("etcd compacts what nobody else does", lambda: compacted(first))
         assert _alone(alone, "get --print-value-only key").stdout == "two\n"
 
