@@ -22,6 +22,7 @@ from lab.download import fetch
 from lab.mirror import Mirror, MirrorServer
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
+from tests.ports import free_port
 
 CONTENT = bytes(range(256)) * 8000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -57,12 +58,6 @@ def lab(tmp_path: Path, cache: Cache) -> Iterator[LabPaths]:
     paths = LabPaths(name="mirror", state=tmp_path / "state", run=tmp_path / "run")
     yield paths
     mirror.stop(paths)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- what is answered --------------------------------------------------------------------------

@@ -216,6 +216,12 @@ def run(text: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def beside_waits(output: str) -> str:
+    """What a step says beside what it waits for, which a busy computer has it say."""
+    lines = output.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(("until ", "not yet: ")))
+
+
 def programs(folder: Path, spec: Cluster, names: Sequence[str]) -> Path:
     """A directory with these programs under their names."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,14 @@ from tests.certs.clusters import SINGLE
 from tests.engine.stack import PATIENCE, eventually
 from tests.plan.emulated import on
 from tests.plan.golden import NAMES, golden_plan, golden_spec
-from tests.plan.running import LocalCluster, LocalMachine, programs, run, stored_program
+from tests.plan.running import (
+    LocalCluster,
+    LocalMachine,
+    beside_waits,
+    programs,
+    run,
+    stored_program,
+)
 
 UNITS = (apiserver.unit, controller_manager.unit, scheduler.unit)
 CLUSTERS = pytest.mark.parametrize("name", NAMES)
@@ -200,7 +207,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
                 _started(machine, line, process.pid)
         done = run(machine.script(made.step, made.path))
         outcome = f"{made.step.outcome}\n"
-        assert (done.returncode, done.stdout, done.stderr) == (0, outcome, "")
+        assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, outcome, "")
         yield made
 
 

@@ -832,7 +832,8 @@ def test_who_waits_in_vain_is_shown_the_units_last_lines(machine: Container) -> 
 
 
 def test_who_waits_goes_on_as_soon_as_it_is_there(machine: Container) -> None:
-    done = machine.run(words("(sleep 0.3; touch /srv/here) & await 600 here x test -e /srv/here"))
+    asks = "sh -c 'echo >>/srv/asked; test $(wc -l </srv/asked) -eq 3'"
+    done = machine.run(words(f"await 600 here x {asks}"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

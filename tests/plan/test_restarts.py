@@ -20,16 +20,23 @@ from certs.table import Authority
 from plan import apiserver, balancer, layout, render, virtual_ip
 from tests.engine.stack import eventually
 from tests.plan.container import Memory
-from tests.plan.restarts import MACHINES, THREE, Planes, writing
+from tests.plan.restarts import MACHINES, THREE, Planes, Writes, writing
 from tests.plan.running import LocalMachine, stored_program
 
 (STEADY,) = map(int, re.findall(r"^steady=(\d+)$", render.script("turn"), re.MULTILINE))
 
 
 GAP = 3
-"""Seconds in which nothing is confirmed, at most. Seen on two processors: 0.1 to 0.5 at a load of 9
-to 22, and 2.3 once at 36. Where nobody hands over it is the election timeout, 5, at least; 10.2 was
-seen."""
+"""Seconds in which nothing is confirmed, at most, and what a write takes anyway. Seen on two
+processors: 0.1 to 0.5 at a load of 9 to 22, and 2.3 once at 36. Where nobody hands over it is the
+election timeout, 5, at least; 10.2 was seen."""
+
+
+def allowed(writes: Writes) -> float:
+    """The longest gap, where writes that nothing disturbs show how slow this computer is."""
+    began = time.monotonic()
+    eventually("some are confirmed", lambda: sum(at > began for at, _ in list(writes.done)) > 100)
+    return GAP + 2 * writes.gap(began, time.monotonic())
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +62,7 @@ def test_who_leads_hands_over_before_it_stops_and_nobody_else_does(planes: Plane
 @pytest.mark.timeout(1200)
 def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) -> None:
     with writing(planes, MACHINES[:2]) as writes:
+        limit = allowed(writes)
         for leads in (False, True, True):
             leader = planes.leader()
             name = next(one for one in MACHINES if (one == leader) is leads)
@@ -64,7 +72,7 @@ def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) 
             assert planes.leader() != name
             planes.members[name].start()
             planes.await_member(name)
-            assert writes.gap(began, time.monotonic()) <= GAP, (name, writes.failed)
+            assert writes.gap(began, time.monotonic()) <= limit, (name, writes.failed)
     assert {name for _, name in writes.done} <= planes.config_maps()
 
 
@@ -73,12 +81,13 @@ def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) 
 def test_who_has_handed_over_may_be_killed(planes: Planes) -> None:
     """As where its limit passes: whoever still led then stopped all writes for ten seconds."""
     with writing(planes, MACHINES[:2]) as writes:
+        limit = allowed(writes)
         name, began = planes.leader(), time.monotonic()
         planes.members[name].before_stop()
         planes.members[name].kill()
         # Longer than the others would have needed to notice its silence and to elect.
         time.sleep(12)
-        assert writes.gap(began, time.monotonic()) <= GAP, writes.failed
+        assert writes.gap(began, time.monotonic()) <= limit, writes.failed
     assert {name for _, name in writes.done} <= planes.config_maps()
     planes.members[name].start()
     planes.await_member(name)
