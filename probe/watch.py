@@ -79,9 +79,9 @@ class _Wait:
     condition: Condition
     patience: float
     say: Say
-    began: float = field(default_factory=monotonic)
+    began: float = field(default_factory=lambda: monotonic())
     told: str | None = None
-    told_at: float = field(default_factory=monotonic)
+    told_at: float = field(default_factory=lambda: monotonic())
 
     @property
     def seconds(self) -> float:

@@ -1,5 +1,6 @@
 """Fixtures of all tiers, the order of the tiers, and what this computer cannot run."""
 
+import compileall
 import os
 import shutil
 import sys
@@ -9,13 +10,28 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.cache import Cache
-from lab.paths import LabPaths, lab_paths
+from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.progress import PlainProgress, Silence
 
 if TYPE_CHECKING:
     from lab.toolchain import Toolchain
 
 TIERS = ("browser", "engine", "container", "machine")
+
+
+ROOMS = ("spec", "certs", "plan", "hypervisors", "policy", "probe", "components", "lab", "preview")
+
+sys.dont_write_bytecode = False
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+"""Hundreds of processes of the tests import the project: they find it compiled, and compile nothing
+themselves. A program that a test writes twice in a second would be found as it was before."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the project once."""
+    if not hasattr(config, "workerinput"):
+        for room in (*ROOMS, "ops"):
+            compileall.compile_dir(PROJECT / room, quiet=2)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -48,6 +48,7 @@ GIGABYTES = (
 THE_TESTS_THEMSELVES = (
     *("make test", "make test-all", "make test-topologies"),
     *("./hardway bench --machines", "./hardway bench --peer kubeadm"),
+    "./hardway test --load 2 --times 10",
 )
 """What runs all of this, and what takes as long."""
 

@@ -6,13 +6,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+
+from tests.engine.stack import PATIENCE, eventually
+from tests.ports import free_port
 
 CONFIGURATION = """\
 ListenAddress 127.0.0.1:{port}
@@ -49,9 +51,7 @@ class Sshd:
         directory.mkdir()
         for name in ("host_key", "client_key"):
             make_key(directory / name)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = free_port()
         text = CONFIGURATION.format(
             port=port, directory=directory, accepted=" ".join(ACCEPTED), log_level=log_level
         )
@@ -91,13 +91,13 @@ class Sshd:
                 stderr=log,
                 start_new_session=True,
             )
-        for _ in range(500):
-            assert self._process.poll() is None, self.log()
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.01)
-        raise AssertionError(f"sshd does not answer on port {self.port}")
+        eventually("sshd listens", self._listens)
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self) -> None:
         """End the server, and what a failed test has left running under it."""
@@ -105,7 +105,7 @@ class Sshd:
             return
         left = descendants(self._process.pid)
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(PATIENCE)
         for pid in left:
             if pid_runs(pid):
                 os.kill(pid, signal.SIGKILL)

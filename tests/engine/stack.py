@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ from tests.engine.terminal import Terminal
 
 if TYPE_CHECKING:
     from lab.toolchain import Toolchain
+
+PATIENCE = 600
+"""Seconds after which a test that waits has failed: ten times what a busy computer needs."""
 
 PROJECT = "name: engine\nruntime: python\n"
 
@@ -185,7 +189,7 @@ class Stack:
         return self._terminal
 
     def finish(self, process: subprocess.Popen[str]) -> Run:
-        text, _ = process.communicate(timeout=120)
+        text, _ = process.communicate(timeout=PATIENCE)
         return Run(process.returncode, text, self._events())
 
     def logged_so_far(self) -> str:
@@ -256,19 +260,52 @@ class Stack:
         return events
 
 
-def eventually(what: str, condition: Callable[[], bool], *, patience: int = 60) -> None:
-    """Wait for what must come; the limit, in seconds, only ends a failing test."""
-    for _ in range(patience * 20):
-        if condition():
-            return
+def eventually(
+    what: str, condition: Callable[[], object], *, reason: Callable[[], str] = str
+) -> None:
+    """Wait for what must come; the limit only ends a failing test, and says the reason."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"it never came true that {what}: {reason()}"
         time.sleep(0.05)
-    raise AssertionError(f"it never came true that {what}")
+
+
+LISTED = ["list", "-v", "--format", "json"]
+PIP = f"""\
+import runpy, sys
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+if sys.argv[1:] == {LISTED!r}:
+    sys.exit(print((here / "listed.json").read_text()))
+sys.path = [path for path in sys.path if Path(path).resolve() != here.parent]
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
+def remember_packages(project: Path, toolchain: "Toolchain") -> None:
+    """Put into a project what pip lists of the virtual environment.
+
+    Each run of the engine asks pip for it, from the project's folder, to find plugins: a third of
+    the processor time of a small run.
+    """
+    (project / "pip").mkdir()
+    (project / "pip/__main__.py").write_text(PIP)
+    (project / "pip/listed.json").write_text(_listed(toolchain))
+
+
+@cache
+def _listed(toolchain: "Toolchain") -> str:
+    environment = toolchain.environment()
+    python = Path(environment["VIRTUAL_ENV"]) / "bin/python"
+    return subprocess.check_output([python, "-m", "pip", *LISTED], env=environment, text=True)
 
 
 @pytest.fixture(scope="session")
 def empty_stack(toolchain: "Toolchain", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose stack is made and empty, to copy: making one takes a second."""
     directory = tmp_path_factory.mktemp("stack")
+    remember_packages(directory, toolchain)
     (directory / "Pulumi.yaml").write_text(PROJECT)
     Stack(directory, toolchain.pulumi, toolchain.environment()).init()
     return directory

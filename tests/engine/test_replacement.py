@@ -33,7 +33,7 @@ def schema(toolchain: Toolchain) -> dict[str, Any]:
         unlimited = [("grpc.max_receive_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=unlimited) as channel:
             stub = provider_pb2_grpc.ResourceProviderStub(channel)
-            said = stub.GetSchema(provider_pb2.GetSchemaRequest(version=0), timeout=60)
+            said = stub.GetSchema(provider_pb2.GetSchemaRequest(version=0), timeout=600)
         value: dict[str, Any] = json.loads(said.schema)
         return value
     finally:

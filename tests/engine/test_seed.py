@@ -81,7 +81,7 @@ def recorded(libvirt: SessionLibvirt) -> Iterator[tuple[str, Calls]]:
         server.start()
         yield f"qemu+unix:///session?socket={path}", calls
         listener.shutdown(socket.SHUT_RDWR)
-        server.join(timeout=60)
+        server.join(timeout=600)
 
 
 def test_a_seed_is_uploaded_and_not_downloaded(

@@ -104,7 +104,7 @@ def test_at_a_terminal_the_stacks_row_says_how_far_it_is(
 
     def shows(text: str) -> None:
         line.write_text(text)
-        eventually("the row says it", lambda: text in screen.row("engine-test"), patience=30)
+        eventually("the row says it", lambda: text in screen.row("engine-test"))
 
     shows("1 of 21 steps, 31 s")
     shows("2 of 21 steps, 40 s")

@@ -25,10 +25,10 @@ def note(number, frame):
         file.write(signal.Signals(number).name + " ")
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, note)
-other = subprocess.Popen(["sleep", "100"], start_new_session=True)
+other = subprocess.Popen(["sleep", "600"], start_new_session=True)
 (folder / "other").write_text(str(other.pid))
 (folder / "begun").touch()
-end = time.monotonic() + 100
+end = time.monotonic() + 600
 while not (folder / "go").exists() and time.monotonic() < end:
     time.sleep(0.05)
 other.kill()
@@ -80,7 +80,7 @@ def begun(folder: Path, *more: str, session: bool = True) -> subprocess.Popen[st
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -112,7 +112,7 @@ def test_the_first_signal_reaches_it_once_and_its_end_is_waited_for(
     eventually(lambda: got(tmp_path) != [])
     assert process.poll() is None
     (tmp_path / "go").touch()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert out.strip() == "interrupted True"
     assert err.strip() == STOPPING
     assert got(tmp_path) == [received]
@@ -125,7 +125,7 @@ def test_the_second_signal_kills_it_and_what_it_started(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     eventually(lambda: got(tmp_path) != [])
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=600)
     assert out.strip() == "interrupted False"
     eventually(lambda: start_time(other) is None)
 
@@ -143,7 +143,7 @@ def test_it_is_asked_to_end_where_who_started_it_is_killed(tmp_path: Path) -> No
 def test_without_a_signal_it_ends_as_it_ends(tmp_path: Path) -> None:
     process = begun(tmp_path)
     (tmp_path / "go").touch()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (out.strip(), err) == ("ended 0", "")
 
 

@@ -18,6 +18,7 @@ from lab import download
 from lab.download import Damaged, Unreachable, fetch
 from lab.paths import PROJECT
 from lab.problem import Problem
+from tests.ports import free_port
 
 BODY = bytes(range(256)) * 12_000  # 3 MB that is different at every offset within a block
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -103,12 +104,6 @@ class Notes:
 
     def note(self, text: str) -> None:
         self.texts.append(text)
-
-
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def test_a_download_is_whole_and_tells_how_far_it_is(site: Site, tmp_path: Path) -> None:
@@ -201,7 +196,7 @@ def test_a_file_that_is_not_there_is_unreachable_at_once(
 
 
 def test_a_host_that_refuses_is_tried_once_in_a_process(tmp_path: Path) -> None:
-    port = closed_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/kubelet"
     with pytest.raises(Unreachable):
         fetch(url, tmp_path / "kubelet", sha256=SHA256)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from lab.paths import PROJECT
 from lab.problem import Problem
 from lab.progress import Silence
 from lab.recipe import Recipe, recipes
+from tests.engine.stack import eventually
 
 MAIN = """\
 package main
@@ -142,10 +142,10 @@ def test_a_killed_build_is_followed_by_a_whole_one(
         ],
         cwd=PROJECT,
     )
-    for _ in range(1000):
-        if list(empty_cache.root.glob("work/*/out")):
-            break
-        time.sleep(0.01)
+    eventually(
+        "it builds",
+        lambda: list(empty_cache.root.glob("work/*/out")) or child.poll() is not None,
+    )
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert empty_cache.receipt(tool.key(gobuild.architecture())) is None

@@ -109,11 +109,11 @@ def test_the_root_file_system_fills_a_disk_that_grew_under_it(
         return console.exists() and words in console.read_text(errors="replace")
 
     try:
-        eventually("the machine has a shell", lambda: said("# "), patience=600)
+        eventually("the machine has a shell", lambda: said("# "))
         assert machine.stdin
         machine.stdin.write(b"bash /dev/vdb\n")
         machine.stdin.flush()
-        eventually("the first step is done", lambda: said("STEP 5 "), patience=600)
+        eventually("the first step is done", lambda: said("STEP 5 "))
         tell(control, "block_resize", device="root", size=8 * GIB)
         machine.wait(600)
     finally:

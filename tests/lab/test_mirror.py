@@ -22,6 +22,7 @@ from lab.download import fetch
 from lab.mirror import Mirror, MirrorServer
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
+from tests.ports import free_port
 
 CONTENT = bytes(range(256)) * 8000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -57,12 +58,6 @@ def lab(tmp_path: Path, cache: Cache) -> Iterator[LabPaths]:
     paths = LabPaths(name="mirror", state=tmp_path / "state", run=tmp_path / "run")
     yield paths
     mirror.stop(paths)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- what is answered --------------------------------------------------------------------------
@@ -341,7 +336,7 @@ def test_in_the_lab_s_namespace_it_serves_there_and_nowhere_else(
         subprocess.run([*enter, *words], check=True)
     program = (
         "import hashlib, sys, urllib.request\n"
-        "answer = urllib.request.urlopen(sys.argv[1], timeout=10)\n"
+        "answer = urllib.request.urlopen(sys.argv[1], timeout=600)\n"
         "print(hashlib.sha256(answer.read()).hexdigest())"
     )
     words = [*enter, sys.executable, "-c", program, f"{running.url}/sha256/{DIGEST}"]

@@ -72,11 +72,11 @@ def test_a_machine_obeys_its_power_button_after_its_first_step_and_at_each_boot(
     words = (*offer.emulated()["kernel_arguments"], *ALONE)
     machine = start(image.kernel, initrd, disk, program, *words, folder=tmp_path)
     try:
-        eventually("the machine has a shell", lambda: said("# "), patience=600)
+        eventually("the machine has a shell", lambda: said("# "))
         assert machine.stdin
         machine.stdin.write(b"exec bash /dev/vdb\n")
         machine.stdin.flush()
-        eventually("the step is done", lambda: said("STEP "), patience=900)
+        eventually("the step is done", lambda: said("STEP "))
         assert said("STEP 0")
         shuts_down(machine, tmp_path)
     finally:
@@ -84,7 +84,7 @@ def test_a_machine_obeys_its_power_button_after_its_first_step_and_at_each_boot(
         machine.wait()
     machine = start(image.kernel, image.initrd, disk, program, *words, folder=tmp_path)
     try:
-        eventually("the machine is up", lambda: said("multi-user.target"), patience=900)
+        eventually("the machine is up", lambda: said("multi-user.target"))
         shuts_down(machine, tmp_path)
     finally:
         machine.kill()
@@ -95,6 +95,6 @@ def shuts_down(machine: subprocess.Popen[bytes], folder: Path) -> None:
     """Press the button, once, and wait."""
     tell(folder / "control", "system_powerdown")
     console = folder / "console"
-    eventually("the machine is off", lambda: machine.poll() is not None, patience=600)
+    eventually("the machine is off", lambda: machine.poll() is not None)
     assert machine.returncode == 0
     assert "Power down" in console.read_text(errors="replace")

@@ -5,14 +5,14 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
 from lab.paths import PROJECT
 from lab.problem import Problem
-from lab.process import beside, output, run
+from lab.process import beside, output, run, start_time
+from tests.engine.stack import PATIENCE, eventually
 
 
 class Notes:
@@ -32,7 +32,7 @@ def test_output_goes_to_the_log_and_its_lines_to_the_task(tmp_path: Path) -> Non
         log=tmp_path / "log",
         task=notes,
         environment={"EXTRA": "three"},
-        timeout=10,
+        timeout=600,
         failure="no",
     )
     assert notes.texts == ["one", "two", "three"]
@@ -44,7 +44,7 @@ def test_a_failure_names_the_status_the_last_lines_and_the_log(tmp_path: Path) -
         run(
             ["sh", "-c", "echo broken pipe; exit 7"],
             log=tmp_path / "log",
-            timeout=10,
+            timeout=600,
             failure="the build failed",
         )
     assert str(caught.value) == (
@@ -54,7 +54,7 @@ def test_a_failure_names_the_status_the_last_lines_and_the_log(tmp_path: Path) -
 
 def test_a_program_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="no-such-program"):
-        run(["no-such-program"], log=tmp_path / "log", timeout=10, failure="no")
+        run(["no-such-program"], log=tmp_path / "log", timeout=600, failure="no")
     assert output(["no-such-program"]) is None
 
 
@@ -62,7 +62,7 @@ def test_a_timeout_ends_the_whole_process_group(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     with pytest.raises(Problem, match="not done after 1 s"):
         run(
-            ["sh", "-c", f"sleep 60 & echo $! > {pid_file}; wait"],
+            ["sh", "-c", f"sleep 600 & echo $! > {pid_file}; wait"],
             log=tmp_path / "log",
             timeout=1,
             failure="slow",
@@ -81,33 +81,22 @@ def test_an_interrupted_run_leaves_no_child(tmp_path: Path) -> None:
                 from pathlib import Path
                 from lab.process import run
                 pid = "{pid_file}"
-                run(["sh", "-c", f"echo $$ > {{pid}}.new; mv {{pid}}.new {{pid}}; sleep 60"],
-                    log=Path("{tmp_path}/log"), timeout=60, failure="no")
+                run(["sh", "-c", f"echo $$ > {{pid}}.new; mv {{pid}}.new {{pid}}; sleep 600"],
+                    log=Path("{tmp_path}/log"), timeout=600, failure="no")
                 """
             ),
         ],
         cwd=PROJECT,
         stderr=subprocess.DEVNULL,
     )
-    for _ in range(500):
-        if pid_file.exists():
-            break
-        time.sleep(0.02)
+    eventually("it runs", lambda: pid_file.exists() or parent.poll() is not None)
     parent.send_signal(signal.SIGINT)
-    parent.wait(10)
+    parent.wait(PATIENCE)
     _await_end(int(pid_file.read_text()))
 
 
 def _await_end(pid: int) -> None:
-    for _ in range(500):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"process {pid} still runs")
+    eventually("it has ended", lambda: start_time(pid) is None)
 
 
 def test_work_beside_has_its_result_or_its_error_where_that_is_asked_for() -> None:
@@ -140,8 +129,7 @@ def test_work_beside_ends_with_the_error_of_the_context(tmp_path: Path) -> None:
 
     def failing() -> None:
         with beside(work):
-            while not (tmp_path / "pid").exists():
-                time.sleep(0.01)
+            eventually("the work has begun", (tmp_path / "pid").exists)
             raise Problem("the context failed", "mend it")
 
     with pytest.raises(Problem, match="the context failed"):

@@ -57,7 +57,7 @@ def test_a_machine_that_shares_a_processor_with_three_others_starves(busy: Busy)
         found[:] = [between(before, processors.look({"master": machine}), {machine})]
         return found[0].together.got * found[0].seconds > 0.2
 
-    eventually("the machine has run for a while", enough, patience=300)
+    eventually("the machine has run for a while", enough)
     (shares,) = found
     assert shares.machines["master"].asked > 0.8, "whatever else runs, it is always ready"
     assert shares.together.starves
@@ -79,7 +79,7 @@ def test_programs_that_have_ended_count_with_what_waited_for_them() -> None:
                 taken[:] = [one for one in every if one.name == f"sh ({shell.pid})"]
                 return bool(taken) and taken[0].processors > 0.05
 
-            eventually("the shell has what its programs used", seen, patience=300)
+            eventually("the shell has what its programs used", seen)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(shell.pid, 9)
@@ -185,5 +185,5 @@ def test_what_this_process_starts_is_its_own_and_no_taker(busy: Busy) -> None:
         found[:] = [processors.between(before, processors.look())]
         return found[0].own * found[0].seconds > 0.2
 
-    eventually("it has used a processor for a while", used, patience=300)
+    eventually("it has used a processor for a while", used)
     assert not any(f"({pid})" in taker.name for taker in found[0].takers)

@@ -189,7 +189,7 @@ def _start(
     return console
 
 
-def _until(condition: object, seconds: float = 240) -> bool:
+def _until(condition: object, seconds: float = 900) -> bool:
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -258,17 +257,15 @@ def test_what_never_ends_is_cut_off_and_so_is_what_is_too_long(
         diagnose,
         "questions",
         lambda *_: [
-            Question(name="hangs", script="echo begun; sleep 60"),
+            Question(name="hangs", script="echo begun; sleep 600"),
             Question(name="long", script="seq 1000000"),
             Question(name="last", script="echo done"),
         ],
     )
-    monkeypatch.setattr(diagnose, "SECONDS", 1)
+    monkeypatch.setattr(diagnose, "SECONDS", 5)
     monkeypatch.setattr(diagnose, "LARGEST", 1000)
-    begun = time.monotonic()
     spec, opened = alone(running)
     found = collect(spec, opened, tmp_path / "x.tar.gz", print)
-    assert time.monotonic() - begun < 20
     files = read(found.path)
     assert len(found.missing) == 3, found.missing
     assert files["machines/master/hangs.txt"].endswith("\nbegun\n# exit status 124\n")

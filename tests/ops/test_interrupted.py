@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from lab.paths import LabPaths
 from lab.process import STOPPING, descendants, start_time
 from lab.progress import Silence
 from tests.checkout import Checkout
+from tests.engine.stack import PATIENCE, eventually
 
 pytestmark = pytest.mark.engine
 
@@ -57,13 +57,14 @@ class Door:
             start_new_session=True,
         )
         self.started: list[int] = []
-        eventually(lambda: (self.checkout.folder / "begun").exists() or self.process.poll())
+        begun = self.checkout.folder / "begun"
+        eventually("it has begun", lambda: begun.exists() or self.process.poll())
         assert self.process.poll() is None, self.process.communicate()[0]
         self.started = descendants(self.process.pid)
 
     def said(self) -> str:
         """All that it said, once it has ended."""
-        said, _ = self.process.communicate(timeout=120)
+        said, _ = self.process.communicate(timeout=PATIENCE)
         return said
 
     def state(self) -> dict[str, Any]:
@@ -101,13 +102,6 @@ def _name(pid: int) -> str:
     return ""
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
     made = Door(tmp_path)
@@ -128,7 +122,7 @@ def test_the_engine_stops_and_saves_and_the_same_command_goes_on(
     assert door.made() == {"first"}
     assert not door.state().get("pending_operations")
     assert door.locks() == []
-    eventually(lambda: not any(map(start_time, door.started)))
+    eventually("all have ended", lambda: not any(map(start_time, door.started)))
     done = door.again()
     assert done.returncode == 0, done.stdout + done.stderr
     assert door.made() == {"first", "held", "last"}
@@ -142,7 +136,7 @@ def test_a_second_signal_ends_it_at_once_and_the_same_command_goes_on(door: Door
         assert line, "it ended without a word"
     door.process.send_signal(signal.SIGTERM)
     assert "the same command goes on from here" in door.said()
-    eventually(lambda: not any(map(start_time, door.started)))
+    eventually("all have ended", lambda: not any(map(start_time, door.started)))
     assert len(door.locks()) == 1
     done = door.again()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -155,7 +149,7 @@ def test_what_an_engine_left_that_was_killed_is_ended_before_the_next_update(doo
     for pid in (door.process.pid, engine):
         os.kill(pid, signal.SIGKILL)
     door.process.wait()
-    eventually(lambda: start_time(engine) is None)
+    eventually("the engine has ended", lambda: start_time(engine) is None)
     left = [p for p in door.started if start_time(p) is not None]
     assert left, "otherwise this test asks nothing"
     done = door.again()
@@ -169,7 +163,7 @@ def test_what_an_engine_left_that_was_killed_ends_with_the_lab(door: Door) -> No
     for pid in (door.process.pid, engine):
         os.kill(pid, signal.SIGKILL)
     door.process.wait()
-    eventually(lambda: start_time(engine) is None)
+    eventually("the engine has ended", lambda: start_time(engine) is None)
     # Some end by themselves when they notice, sooner or later: what lives is an orphan.
     assert namespace.orphans(door.paths) or not any(map(start_time, door.started))
     libvirt.stop(door.paths, Silence())

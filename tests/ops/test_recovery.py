@@ -17,6 +17,7 @@ from lab.problem import Problem
 from lab.process import start_time
 from lab.stack import Stack
 from ops.recovery import going_on, recover
+from tests.engine.stack import eventually
 
 HOLDS = """\
 import pulumi
@@ -44,11 +45,8 @@ def update(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
     )
     started: list[int] = []
     try:
-        end = time.monotonic() + 120
-        while not (folder / "begun").exists():
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.1)
+        eventually("it has begun", lambda: (folder / "begun").exists() or process.poll())
+        assert process.poll() is None
         started = below(process.pid)
         yield process
     finally:
@@ -100,10 +98,7 @@ def test_a_plugin_does_not_outlive_its_engine(
     (plugin,) = children(update.pid, "resource-command")
     os.kill(update.pid, signal.SIGKILL)
     (stack.file.parent / "hold").unlink()
-    end = time.monotonic() + 30
-    while start_time(plugin) is not None:
-        assert time.monotonic() < end, "it goes on without its engine"
-        time.sleep(0.1)
+    eventually("it ends with its engine", lambda: start_time(plugin) is None)
 
 
 @pytest.mark.engine

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ops import ssh
 from ops.reach import Reached
 from probe.access import Access
 from tests.engine.sshd import Sshd, make_sshd, privilege_separation_directory, sshd
+from tests.engine.stack import PATIENCE, eventually
 from tests.probe.machine import access
 
 __all__ = ["make_sshd", "privilege_separation_directory", "sshd"]
@@ -70,7 +70,7 @@ from probe.access import Access, MachineAccess
 told = json.loads(os.environ["TOLD"])
 opened = Access(machines={{"m": MachineAccess(**told["machine"])}}, ssh_key=told["key"])
 signal.signal(signal.SIGTERM, _interrupted)
-ssh.session(opened, "m", ["touch {seen}; sleep 60"], lab_paths())
+ssh.session(opened, "m", ["touch {seen}; sleep 600"], lab_paths())
 """
     import json
 
@@ -81,10 +81,7 @@ ssh.session(opened, "m", ["touch {seen}; sleep 60"], lab_paths())
         cwd=PROJECT,
         stderr=subprocess.DEVNULL,
     )
-    for _ in range(1000):
-        if seen.exists() or child.poll() is not None:
-            break
-        time.sleep(0.01)
+    eventually("it is there", lambda: seen.exists() or child.poll() is not None)
     files = {path.name: path.stat().st_mode & 0o777 for path in left(paths)}
     assert {name: mode for name, mode in files.items() if name in ("key", "known_hosts")} == {
         "key": 0o600,
@@ -92,7 +89,7 @@ ssh.session(opened, "m", ["touch {seen}; sleep 60"], lab_paths())
     }
     assert sum(mode == 0o700 for mode in files.values()) == 2
     child.send_signal(signal.SIGTERM)
-    assert child.wait(10) != 0
+    assert child.wait(PATIENCE) != 0
     assert left(paths) == []
 
 

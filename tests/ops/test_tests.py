@@ -12,7 +12,7 @@ import pytest
 from lab.paths import PROJECT
 from lab.process import descendants, start_time
 from ops.tests import BUSY
-from tests.engine.stack import eventually
+from tests.engine.stack import PATIENCE, eventually
 
 LEAVES = """\
 import os, pathlib, signal, subprocess, sys, time
@@ -44,7 +44,7 @@ def test_what_tests_leave_ends_with_them(tmp_path: Path, end: str, status: int) 
     eventually("it has begun", (tmp_path / "left").exists)
     if end == "asked":
         keeper.send_signal(signal.SIGTERM)
-    assert keeper.wait(600) == status
+    assert keeper.wait(PATIENCE) == status
     assert (tmp_path / "interrupted").exists() == (end == "asked")
     assert not any(start_time(int(pid)) for pid in (tmp_path / "left").read_text().split())
 
@@ -84,7 +84,7 @@ def _loops(parent: int) -> list[int]:
 
 def test_they_are_repeated_until_the_first_red_run(tmp_path: Path) -> None:
     process = _begun(tmp_path, "--times", "5")
-    said, _ = process.communicate(timeout=600)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert (tmp_path / "runs").read_text() == "xx"
     first, second = (line for line in said.splitlines() if line.startswith("Run "))
@@ -98,10 +98,10 @@ def test_they_are_repeated_until_the_first_red_run(tmp_path: Path) -> None:
 def test_busy_loops_end_with_the_verb(tmp_path: Path, end: signal.Signals) -> None:
     (tmp_path / "wait").touch()
     process = _begun(tmp_path)
-    eventually("a test runs", (tmp_path / "runs").exists, patience=600)
+    eventually("a test runs", (tmp_path / "runs").exists)
     started = descendants(process.pid)
     loops = _loops(process.pid)
     assert len(loops) == os.cpu_count()
     process.send_signal(end)
-    process.wait(600)
-    eventually("all has ended", lambda: not any(map(start_time, started)), patience=600)
+    process.wait(PATIENCE)
+    eventually("all has ended", lambda: not any(map(start_time, started)))

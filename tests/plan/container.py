@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.engine.stack import PATIENCE
+
 NAME = "hardway-test"
 # Of the kernel: sched.h and inotify.h.
 CLONE_NEWNET = 0x40000000
@@ -179,7 +181,7 @@ class Container:
                     stderr=console,
                     start_new_session=True,
                 )
-            said, end = "", time.monotonic() + 120
+            said, end = "", time.monotonic() + PATIENCE
             while "READY=1" not in said.splitlines():
                 try:
                     said = notified.recv(4096).decode()
@@ -195,7 +197,7 @@ class Container:
             _signal(self.leader, signal.SIGKILL)
         if hasattr(self, "_nspawn"):
             try:
-                self._nspawn.wait(10 if self.leader else 0)
+                self._nspawn.wait(60 if self.leader else 0)
             except subprocess.TimeoutExpired:
                 self._nspawn.kill()
                 self._nspawn.wait()
@@ -229,7 +231,7 @@ class Container:
     def call(self, *words: str) -> str:
         """What a program prints. Raises where it fails."""
         child = self.start(*words)
-        said, errors = child.communicate(timeout=60)
+        said, errors = child.communicate(timeout=PATIENCE)
         if child.returncode:
             raise RuntimeError(f"{' '.join(words)}: {child.returncode}: {said}{errors}")
         return said
@@ -250,7 +252,7 @@ class Container:
         """What came of a step; after ``cut`` seconds, all of its processes are killed."""
         with child:
             try:
-                said, errors = child.communicate(timeout=120 if cut is None else cut)
+                said, errors = child.communicate(timeout=PATIENCE if cut is None else cut)
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
                 said, errors = child.communicate()
@@ -343,7 +345,7 @@ class Container:
 
     def settled(self, *units: str) -> dict[str, str]:
         """Service to a number that changes with every start, once all are up and none has a job."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         while True:
             shown = self.shown(*units)
             if all(one["ActiveState"] == "active" and not one["Job"] for one in shown):
@@ -442,7 +444,7 @@ def _control_groups() -> list[Path]:
 
 
 def _remove_group(group: Path) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + PATIENCE
     folders = sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True)
     for folder in (*folders, group):
         while folder.is_dir():

@@ -165,7 +165,7 @@ class Planes:
         return False
 
     def await_ready(self, name: str) -> None:
-        eventually(f"the API server {name} is ready", lambda: self.ready(name), patience=120)
+        eventually(f"the API server {name} is ready", lambda: self.ready(name))
 
     def await_member(self, name: str) -> None:
         eventually(

@@ -7,13 +7,11 @@ another port of 127.0.0.1. Nothing else of the plan is changed.
 import grp
 import os
 import pwd
-import random
 import re
 import shlex
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -31,6 +29,7 @@ from plan.material import material
 from plan.model import Source, Step, Unit
 from spec.cluster import API_PORT, Cluster
 from spec.versions import Versions
+from tests.ports import free_port
 
 PORTS = (
     API_PORT,
@@ -96,17 +95,7 @@ class LocalCluster:
     def ports(self) -> dict[tuple[str, int], int]:
         """Machine and planned port to the port here."""
         wanted = [(node, port) for node in self.spec.machines for port in PORTS]
-        with ExitStack() as held:
-            found = [held.enter_context(_listener()).getsockname()[1] for _ in wanted]
-        return dict(zip(wanted, found, strict=True))
-
-
-def _listener() -> socket.socket:
-    """On a port that the kernel gives to nobody: who restarts must find it free."""
-    (first, _) = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    while True:
-        with suppress(OSError):
-            return socket.create_server(("127.0.0.1", random.randrange(10_000, first)))
+        return {one: free_port() for one in wanted}
 
 
 @dataclass
@@ -236,6 +225,12 @@ def run(text: str, **more: str) -> subprocess.CompletedProcess[str]:
         start_new_session=True,
         env={"PATH": "/usr/bin:/bin", **more},
     )
+
+
+def beside_waits(output: str) -> str:
+    """What a step says beside what it waits for, which a busy computer has it say."""
+    lines = output.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(("until ", "not yet: ")))
 
 
 def programs(folder: Path, spec: Cluster, names: Sequence[str]) -> Path:

@@ -5,7 +5,6 @@ import os
 import re
 import ssl
 import subprocess
-import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,9 +28,17 @@ from plan import (
 )
 from plan.model import Unit
 from tests.certs.clusters import SINGLE
+from tests.engine.stack import PATIENCE, eventually
 from tests.plan.emulated import on
 from tests.plan.golden import NAMES, golden_plan, golden_spec
-from tests.plan.running import LocalCluster, LocalMachine, programs, run, stored_program
+from tests.plan.running import (
+    LocalCluster,
+    LocalMachine,
+    beside_waits,
+    programs,
+    run,
+    stored_program,
+)
 
 UNITS = (apiserver.unit, controller_manager.unit, scheduler.unit)
 CLUSTERS = pytest.mark.parametrize("name", NAMES)
@@ -173,7 +180,7 @@ class ControlPlane:
         return context
 
     def client(self, person: str | None = None) -> httpx.Client:
-        return httpx.Client(base_url=self.url(6443), verify=self.tls(person), timeout=10)
+        return httpx.Client(base_url=self.url(6443), verify=self.tls(person), timeout=120)
 
     def audited(self) -> list[dict[str, Any]]:
         log = self.machine.root / "var/log/kubernetes/audit.log"
@@ -192,13 +199,15 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
             for line in unit.before_start:
                 program, *words = machine.here(line).split()
                 file = next(f for f in made.step.files if f.path == program)
-                subprocess.run(["bash", "-c", file.content, "-", *words], check=True, timeout=60)
+                subprocess.run(
+                    ["bash", "-c", file.content, "-", *words], check=True, timeout=PATIENCE
+                )
             process = stack.enter_context(machine.running(unit))
             for line in unit.after_start:
                 _started(machine, line, process.pid)
         done = run(machine.script(made.step, made.path))
         outcome = f"{made.step.outcome}\n"
-        assert (done.returncode, done.stdout, done.stderr) == (0, outcome, "")
+        assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, outcome, "")
         yield made
 
 
@@ -207,16 +216,9 @@ def _started(machine: LocalMachine, line: str, process: int) -> None:
     subprocess.run(
         ["bash", str(machine.programs / Path(program).name), *words],
         check=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, "MAINPID": str(process)},
     )
-
-
-def _eventually(check: Any) -> None:
-    end = time.monotonic() + 15
-    while not check():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 @pytest.mark.engine
@@ -281,7 +283,7 @@ class TestRunning:
     ) -> None:
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         with running.client("super-admin") as person:
-            _eventually(lambda: person.get(account).status_code == 200)
+            eventually("it is so", lambda: person.get(account).status_code == 200)
             request = {"spec": {"expirationSeconds": 3600}}
             token = person.post(f"{account}/token", json=request).json()["status"]["token"]
         with running.client() as bearer:

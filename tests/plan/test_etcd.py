@@ -20,7 +20,14 @@ from plan.model import Unit
 from tests.certs.clusters import APART, SINGLE
 from tests.engine.stack import eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
-from tests.plan.running import LocalCluster, LocalMachine, programs, run, stored_program
+from tests.plan.running import (
+    LocalCluster,
+    LocalMachine,
+    beside_waits,
+    programs,
+    run,
+    stored_program,
+)
 
 CUTS = (1, 3, 6, 9, 12, 14)
 MEMBERS = ("e1", "e2", "e3")
@@ -90,15 +97,17 @@ def ready(world: World) -> World:
         assert done.returncode == -9, f"call {call}: {done.stderr}"
     with ThreadPoolExecutor() as pool:
         for done in pool.map(run, map(world.script, MEMBERS)):
-            assert (done.returncode, done.stdout, done.stderr) == (0, "etcd 3.7.1, healthy\n", "")
+            assert (done.returncode, done.stderr) == (0, "")
+            assert beside_waits(done.stdout) == "etcd 3.7.1, healthy\n"
     return world
 
 
 def _await_health(world: World) -> None:
-    end = time.monotonic() + 20
-    while world.ctl(("e1", "etcd-healthcheck-client"), "endpoint health").returncode:
-        assert time.monotonic() < end, world.machines["e1"].log.read_text()[-2000:]
-        time.sleep(0.1)
+    eventually(
+        "a member is well",
+        lambda: not world.ctl(("e1", "etcd-healthcheck-client"), "endpoint health").returncode,
+        reason=lambda: world.machines["e1"].log.read_text()[-2000:],
+    )
 
 
 def _cutting(world: World, call: int) -> Path:
@@ -164,7 +173,7 @@ def test_what_somebody_changed_is_put_right(ready: World) -> None:
 def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: World) -> None:
     text = re.sub(r"\bawait \d+", "await 1", ready.script("e1"))
     nobody = re.sub(r"endpoint=\S+", "endpoint=https://127.0.0.1:1", text)
-    done = run(nobody.replace("command-timeout=5s", "command-timeout=1s"))
+    done = run(nobody)
     assert done.returncode != 0
     assert "e1 e2 e3" in done.stderr
     assert "refused" in done.stderr
@@ -246,7 +255,7 @@ def test_flannels_certificate_opens_no_other_keys(ready: World, line: str) -> No
     assert "permission denied" in done.stderr
 
 
-PATIENTLY = "--dial-timeout=30s --command-timeout=30s"
+PATIENTLY = "--dial-timeout=120s --command-timeout=120s"
 """Of what is let in: a busy computer refuses nobody."""
 
 ANYBODY = {
@@ -337,7 +346,7 @@ def test_a_transaction_cannot_reach_around_flannels_prefix(ready: World) -> None
 
 
 def test_a_watch_cannot_reach_around_flannels_prefix(ready: World) -> None:
-    words = ["timeout", "3", *ready.words(*FLANNEL), "watch", "--prefix", "/registry"]
+    words = ["timeout", "60", *ready.words(*FLANNEL), "watch", "--prefix", "/registry"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert "permission denied" in done.stderr + done.stdout
 
@@ -368,7 +377,7 @@ def test_the_api_servers_certificate_opens_all_that_it_needs(
             assert watch.stdout.readline() == "PUT\n"
             watch.kill()
         return
-    done = ready.ctl(API_SERVER, line.format(tmp_path))
+    done = ready.ctl(API_SERVER, f"{line.format(tmp_path)} {PATIENTLY}")
     assert done.returncode == 0, done.stderr
 
 
@@ -505,12 +514,13 @@ def test_etcd_compacts_by_itself_also_beside_an_api_server_that_does(alone: Loca
         end = time.monotonic() + 6
         while time.monotonic() < end:
             assert _alone(alone, "put key value").returncode == 0
-            assert _alone(alone, f"compact {_revision(alone)}").returncode == 0
+            done = _alone(alone, f"compact {_revision(alone)}")
+            # On a busy computer etcd itself may have come first.
+            assert done.returncode == 0 or "has been compacted" in done.stderr
         # The API server is gone.
         assert _alone(alone, "put key one").returncode == 0
         first = _revision(alone)
         assert _alone(alone, "put key two").returncode == 0
-        assert not compacted(first)
         eventually("etcd compacts what nobody else does", lambda: compacted(first))
         assert _alone(alone, "get --print-value-only key").stdout == "two\n"
 

@@ -84,7 +84,7 @@ class Member:
         trust = [f"--cacert={self.machine.root}{layout.MEMBER_AUTHORITY}", f"--cert={cert}"]
         command = [str(self.path / "etcdctl"), f"--endpoints={self.url(2379)}", *trust]
         return subprocess.run(
-            [*command, f"--key={key}", *words], capture_output=True, text=True, timeout=60
+            [*command, f"--key={key}", *words], capture_output=True, text=True, timeout=600
         )
 
     def well(self) -> bool:

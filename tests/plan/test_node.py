@@ -80,7 +80,7 @@ def _effective(config: str, folder: Path) -> tuple[dict[str, Any], str]:
         + [f"--root-dir={folder}/root", f"--cert-dir={folder}/keys"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=600,
     )
     assert done.returncode != 0
     shown = done.stderr.split('"Effective KubeletConfiguration" config=<\n')[1].split("\n >")[0]
@@ -207,7 +207,7 @@ def _configured(config: str, folder: Path) -> dict[str, Any]:
         [stored("kube-proxy"), "--config", path, "--write-config-to", written],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=600,
     )
     assert "strict decoding" not in done.stderr
     configured: dict[str, Any] = yaml.safe_load(written.read_text())

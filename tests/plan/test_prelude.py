@@ -26,6 +26,7 @@ from plan.model import (
     Unit,
 )
 from plan.readyz import WAIT
+from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, quiet
 from tests.plan.mirror import Mirror, mirror
 
@@ -294,7 +295,7 @@ def test_packages_are_installed_once_and_after_a_cut(new_machine: Callable[..., 
     machine.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/apt ./\n")
     machine.write("/srv/slow", "")
     child = machine.begin(render.text(step))
-    until(lambda: machine.path("/srv/begun").exists())
+    eventually("it is so", lambda: machine.path("/srv/begun").exists())
     machine.finish(child, cut=0)
     machine.path("/srv/slow").unlink()
     run(machine, step)  # waits for the other, which outlives its run
@@ -483,7 +484,7 @@ def test_programs_come_out_of_an_archive(machine: Container, server: Mirror) -> 
 
 def test_of_two_runs_one_waits_for_the_other(machine: Container) -> None:
     first = machine.begin(words("alone; echo begun >/srv/first; sleep 0.5; echo ended >/srv/first"))
-    until(lambda: machine.path("/srv/first").exists())
+    eventually("it is so", lambda: machine.path("/srv/first").exists())
     done = machine.run(words("alone; cat /srv/first"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
     assert machine.finish(first).returncode == 0
@@ -512,13 +513,6 @@ def test_runs_of_one_step_at_once_do_not_disturb_each_other(machine: Container) 
 
 
 # -- services ------------------------------------------------------------------------------------
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 SAMPLE = Unit(
@@ -825,30 +819,28 @@ def test_who_waits_in_vain_is_shown_the_units_last_lines(machine: Container) -> 
     )
     run(machine, Step(name="crasher", units=(crasher,)))
     machine.run("until journalctl --unit crasher | grep --quiet hunger; do sleep 0.1; done")
-    begun = time.monotonic()
     # It is up again and again, for a moment.
     done = machine.run(
         words("await 1 'the crasher is up' crasher.service sh -c 'echo still hungry; exit 1'")
     )
-    assert time.monotonic() - begun < 20
     assert done.returncode == 1
-    assert done.stdout == ""
     first, *lines = done.stderr.splitlines()
-    assert first in [f"failed: not yet after {n} s: the crasher is up" for n in (1, 2, 3)]
+    assert re.fullmatch(r"failed: not yet after \d+ s: the crasher is up", first)
     assert lines[:2] == ["still hungry", "the last lines of crasher.service:"]
     assert "I die of hunger" in lines
     assert len(lines) <= 10
 
 
 def test_who_waits_goes_on_as_soon_as_it_is_there(machine: Container) -> None:
-    done = machine.run(words("(sleep 0.3; touch /srv/here) & await 30 here x test -e /srv/here"))
+    asks = "sh -c 'echo >>/srv/asked; test $(wc -l </srv/asked) -eq 3'"
+    done = machine.run(words(f"await 600 here x {asks}"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_who_waits_long_says_why_it_is_not_so_yet(machine: Container) -> None:
     asks = "sh -c 'echo first; echo none is up; test -e /srv/late'"
     late = "(sleep 5; touch /srv/late) &"
-    done = machine.run(words(f"reminder=1; {late} await 60 'all are up' x {asks}"))
+    done = machine.run(words(f"reminder=1; {late} await 600 'all are up' x {asks}"))
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr, lines[0]) == (0, "", "until all are up")
     assert set(lines[1:]) == {"not yet: all are up (none is up)"}

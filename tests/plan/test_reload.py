@@ -65,7 +65,7 @@ from tests.plan.running import LocalCluster, LocalMachine, programs, run, stored
 pytestmark = pytest.mark.engine
 
 NODE = "master"
-LATE = 60
+LATE = 180
 """Seconds for what a busy computer adds."""
 
 PORTS = {

@@ -30,16 +30,23 @@ from plan import apiserver, balancer, layout, render, virtual_ip
 from spec.cluster import API_PORT
 from tests.engine.stack import eventually
 from tests.plan.container import Memory
-from tests.plan.restarts import MACHINES, THREE, Planes, writing
+from tests.plan.restarts import MACHINES, THREE, Planes, Writes, writing
 from tests.plan.running import LocalMachine, stored_program
 
 (STEADY,) = map(int, re.findall(r"^steady=(\d+)$", render.script("turn"), re.MULTILINE))
 
 
 GAP = 3
-"""Seconds in which nothing is confirmed, at most. Seen on two processors: 0.1 to 0.5 at a load of 9
-to 22, and 2.3 once at 36. Where nobody hands over it is the election timeout, 5, at least; 10.2 was
-seen."""
+"""Seconds in which nothing is confirmed, at most, and what a write takes anyway. Seen on two
+processors: 0.1 to 0.5 at a load of 9 to 22, and 2.3 once at 36. Where nobody hands over it is the
+election timeout, 5, at least; 10.2 was seen."""
+
+
+def allowed(writes: Writes) -> float:
+    """The longest gap, where writes that nothing disturbs show how slow this computer is."""
+    began = time.monotonic()
+    eventually("some are confirmed", lambda: sum(at > began for at, _ in list(writes.done)) > 100)
+    return GAP + 2 * writes.gap(began, time.monotonic())
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,7 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planes]:
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_who_leads_hands_over_before_it_stops_and_nobody_else_does(planes: Planes) -> None:
     leader = planes.leader()
     planes.members[leader].before_stop()
@@ -62,9 +69,10 @@ def test_who_leads_hands_over_before_it_stops_and_nobody_else_does(planes: Plane
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) -> None:
     with writing(planes, MACHINES[:2]) as writes:
+        limit = allowed(writes)
         for leads in (False, True, True):
             leader = planes.leader()
             name = next(one for one in MACHINES if (one == leader) is leads)
@@ -74,28 +82,29 @@ def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) 
             assert planes.leader() != name
             planes.members[name].start()
             planes.await_member(name)
-            assert writes.gap(began, time.monotonic()) <= GAP, (name, writes.failed)
+            assert writes.gap(began, time.monotonic()) <= limit, (name, writes.failed)
     assert {name for _, name in writes.done} <= planes.config_maps()
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_who_has_handed_over_may_be_killed(planes: Planes) -> None:
     """As where its limit passes: whoever still led then stopped all writes for ten seconds."""
     with writing(planes, MACHINES[:2]) as writes:
+        limit = allowed(writes)
         name, began = planes.leader(), time.monotonic()
         planes.members[name].before_stop()
         planes.members[name].kill()
         # Longer than the others would have needed to notice its silence and to elect.
         time.sleep(12)
-        assert writes.gap(began, time.monotonic()) <= GAP, writes.failed
+        assert writes.gap(began, time.monotonic()) <= limit, writes.failed
     assert {name for _, name in writes.done} <= planes.config_maps()
     planes.members[name].start()
     planes.await_member(name)
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_the_last_member_that_is_well_stops_all_the_same(planes: Planes) -> None:
     leader = planes.leader()
     others = [planes.members[name] for name in MACHINES if name != leader]
@@ -121,13 +130,13 @@ class Calls:
 
 @contextmanager
 def calling(planes: Planes, url: Callable[[], str], callers: int = 4) -> Iterator[Calls]:
-    """Callers that list objects all the time; ``url`` says call by call where."""
+    """Callers that list objects, five times a second; ``url`` says call by call where."""
     calls, over, tls = Calls(), threading.Event(), planes.tls()
 
     def call() -> None:
-        while not over.wait(0.05):
+        while not over.wait(0.2):
             try:
-                answer = httpx.get(f"{url()}/api/v1/namespaces", verify=tls, timeout=30)
+                answer = httpx.get(f"{url()}/api/v1/namespaces", verify=tls, timeout=120)
             except httpx.HTTPError as error:
                 calls.failed.append(repr(error))
                 continue
@@ -271,7 +280,7 @@ class Address:
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_no_call_fails_that_goes_by_readiness_while_api_servers_restart(planes: Planes) -> None:
     with Address(planes).kept() as url, calling(planes, url) as calls:
         restart_one_by_one(planes)
@@ -280,7 +289,7 @@ def test_no_call_fails_that_goes_by_readiness_while_api_servers_restart(planes: 
 
 
 @pytest.mark.container
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_no_call_fails_behind_a_minions_balancer_while_api_servers_restart(
     planes: Planes, memory: Memory
 ) -> None:
@@ -315,7 +324,7 @@ class Attempts:
     def go_on(self, more: int = 20) -> None:
         """Wait until so many more are answered."""
         enough = self.answered + more
-        eventually("calls go on", lambda: self.answered >= enough, patience=120)
+        eventually("calls go on", lambda: self.answered >= enough)
 
 
 def refused(server: str, tls: ssl.SSLContext, name: str) -> str:
@@ -422,7 +431,6 @@ def await_shown(planes: Planes, name: str, certificate: str, pairs: Mapping[str,
     eventually(
         f"{name} shows its new {certificate}",
         lambda: shown(planes, name, port, pairs["etcd-peer"]) == wanted,
-        patience=120,
     )
 
 
@@ -485,7 +493,7 @@ def test_all_certificates_of_three_control_planes_are_renewed_without_a_restart(
             assert not admits(planes, name, old[name][caller])
             assert admits(planes, name, new[name][caller])
             planes.await_ready(name)
-            eventually(f"{name} writes", partial(writes, planes, name), patience=120)
+            eventually(f"{name} writes", partial(writes, planes, name))
     assert process_ids(planes).items() >= {
         (name, pid) for name, pid in before.items() if "apiserver" in name
     }

@@ -8,7 +8,6 @@ import socket
 import socketserver
 import subprocess
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
@@ -22,6 +21,7 @@ import tomli_w
 from plan import cni, containerd, docker, identity, kubelet, render, runtime
 from plan.artifact import artifact
 from spec.versions import catalogue
+from tests.engine.stack import PATIENCE, eventually
 from tests.plan.container import Container
 from tests.plan.running import Keys
 from tests.plan.shell import StandIn, cluster, stand_in
@@ -165,16 +165,13 @@ def running(tmp_path: Path) -> Iterator[StandIn]:
             stdout=log,
             stderr=log,
         )
-    end = time.monotonic() + 20
-    while not (folder / "socket").exists():
-        assert time.monotonic() < end, (folder / "log").read_text()
-        time.sleep(0.02)
+    eventually("it listens", (folder / "socket").exists, reason=(folder / "log").read_text)
     try:
         real = f'exec {programs} --address {folder / "socket"} "$@" 2> >(grep -v DEPRECATION >&2)'
         yield stand_in(tmp_path, **HOST, ctr=real)
     finally:
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(PATIENCE)
 
 
 def _settings(node: StandIn, digest: str = "d1") -> dict[str, str]:

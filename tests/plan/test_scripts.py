@@ -27,15 +27,9 @@ from plan.model import STORE, Kubeconfig, NodePlan, Step
 from spec.cluster import Cluster
 from tests.plan.container import Container, Memory, quiet
 from tests.plan.golden import golden_spec
-from tests.plan.running import Keys
+from tests.plan.running import Keys, beside_waits
 
 pytestmark = pytest.mark.container
-
-
-def said(output: str) -> str:
-    """What a step says beside what it waits for."""
-    lines = output.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("until "))
 
 
 # -- the first step ------------------------------------------------------------------------------
@@ -66,7 +60,7 @@ def test_a_machine_is_ready_when_its_first_boot_is_done_and_that_is_the_last(
     machine = new_machine(prepare=first_boot("runcmd: [touch /srv/booted]\n"))
     for _ in range(2):
         done = machine.run(render.text(READY))
-        assert (done.returncode, said(done.stdout), done.stderr) == (0, "", "")
+        assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
         assert machine.path("/srv/booted").exists()
         assert machine.path("/etc/cloud/cloud-init.disabled").exists()
 
@@ -90,7 +84,7 @@ def test_a_first_boot_without_its_end_is_gone_through_again(
 
     machine = new_machine(prepare=cut_off)
     done = machine.run(render.text(READY))
-    assert (done.returncode, said(done.stdout), done.stderr) == (0, "", "")
+    assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
     assert machine.path("/srv/booted").exists()
 
 
@@ -106,7 +100,7 @@ def test_a_machine_without_a_first_boot_is_ready(new_machine: Callable[..., Cont
     machine = new_machine()
     for disk in ("", "4"):  # what is no block device is left alone
         done = machine.run(render.text(replace(READY, settings=NOTHING | {"disk": disk})))
-        assert (done.returncode, said(done.stdout), done.stderr) == (0, "", "")
+        assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
 
 
 NAME = "api.example.org"
@@ -225,7 +219,9 @@ class Machine:
             assert killed.returncode < 0, f"{step.name} was not cut off"
         done = self.container.run(text)
         outcome = f"{step.outcome}\n" if step.outcome else ""
-        assert (done.returncode, said(done.stdout), done.stderr) == (0, outcome, ""), step.name
+        assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, outcome, ""), (
+            step.name
+        )
         if step not in self.done:
             self.done.append(step)
 

@@ -18,7 +18,7 @@ import pytest
 from plan import etcd, render
 from plan.model import Step
 from tests.certs.clusters import APART, SINGLE
-from tests.engine.stack import eventually
+from tests.engine.stack import PATIENCE, eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.plan.running import LocalCluster, LocalMachine, programs
 
@@ -34,7 +34,7 @@ class Member:
         self.step = etcd.step(APART, name)
         self.machine.furnish(self.step)
         unit = etcd.unit(APART, name)
-        quick = {"heartbeat-interval": "50", "election-timeout": "500"}
+        quick = {"heartbeat-interval": "100", "election-timeout": "1000"}
         self.unit = replace(unit, flags={**unit.flags, **quick})
         self.wanted = self.machine.root / "restart"
         self.ended = False
@@ -116,13 +116,14 @@ class Member:
         done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
         return done.stderr if errors else done.stdout
 
-    def well(self, seconds: float = 120) -> None:
-        end = time.monotonic() + seconds
+    def well(self) -> None:
         text = f"{self.script().partition('in_turn ' + etcd.UNIT)[0]}\nanswers {etcd.UNIT} "
         text += f'"${{own[{etcd.UNIT}]}}"'
-        while subprocess.run(["bash", "-c", text], capture_output=True).returncode:
-            assert time.monotonic() < end, self.machine.log.read_text()[-2000:]
-            time.sleep(0.2)
+        eventually(
+            "the member is well",
+            lambda: not subprocess.run(["bash", "-c", text], capture_output=True).returncode,
+            reason=lambda: self.machine.log.read_text()[-2000:],
+        )
 
 
 def pgrep(text: str) -> bool:
@@ -141,9 +142,7 @@ def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
             one.well()
         yield made
     finally:
-        end = time.monotonic() + 10
-        while time.monotonic() < end and pgrep(f"etcdctl.*{tmp_path}"):
-            time.sleep(0.2)  # the last run gives its turn back
+        eventually("the last run gives its turn back", lambda: not pgrep(f"etcdctl.*{tmp_path}"))
         for one in made.values():
             one.ended = True
             one.stop()
@@ -157,7 +156,7 @@ def between(said: str) -> tuple[float, float]:
 
 
 def finished(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (0, ""), out + err
     return out
 
@@ -172,7 +171,7 @@ def test_members_that_are_well_restart_one_after_the_other(members: dict[str, Me
 
 
 def test_who_is_not_well_disturbs_nobody_and_waits_for_nobody(members: dict[str, Member]) -> None:
-    holder = members["e2"].run(work="sleep 30")
+    holder = members["e2"].run(work="sleep 600")
     assert holder.stdout is not None
     assert holder.stdout.readline().startswith("began")
     members["e1"].stop()
@@ -198,14 +197,14 @@ def test_a_run_that_is_killed_gives_its_turn_back(members: dict[str, Member]) ->
 def test_nobody_restarts_while_another_member_is_ill(members: dict[str, Member]) -> None:
     members["e3"].stop()
     process = members["e1"].run(others_wait=4)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "began" not in out
     assert f"{etcd.UNIT} of other machines" in err
     assert "/readyz" in err
     members["e3"].start()
     members["e3"].well()
-    finished(members["e1"].run(others_wait=4))
+    finished(members["e1"].run())
 
 
 def restarted(member: Member, **flags: str) -> None:
@@ -231,14 +230,14 @@ def test_who_has_no_vote_is_not_well(members: dict[str, Member]) -> None:
     restarted(learner, **{"initial-cluster-state": "existing"})
     eventually("it is a learner", lambda: "true" in learner.ctl("endpoint status"))
     process = one.run(others_wait=4)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "began" in out) == (1, False)
     assert "non_learner" in err
     (line,) = (line for line in one.ctl("member list").splitlines() if ", e3, " in line)
     eventually(
         "it has a vote", lambda: "promoted" in one.ctl(f"member promote {line.split(', ')[0]}")
     )
-    finished(one.run(others_wait=30))
+    finished(one.run())
 
 
 def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(members: dict[str, Member]) -> None:
@@ -251,13 +250,11 @@ def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(members: dict[st
         "the database is full",
         lambda: "exceeded" in one.ctl(f"put x{time.time_ns()} {'x' * 60_000}", errors=True),
     )
-    began = time.monotonic()
-    process = one.run(patience=600)
-    out, err = process.communicate(timeout=120)
+    process = one.run(patience=6000)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "began" in out) == (1, False)
     assert "NOSPACE" in err
     assert err.index("compact") < err.index("defrag") < err.index("disarm")
-    assert time.monotonic() - began < 100, "it does not wait for what cannot be"
     # The way out is one.
     revision = re.findall(r'"Revision" : (\d+)', one.ctl("endpoint status -w fields"))
     one.ctl(f"compact {revision[0]}")
@@ -290,7 +287,7 @@ def test_a_lock_that_is_always_refused_is_told_with_etcds_reason(
     members: dict[str, Member],
 ) -> None:
     refusing(members["e1"], 1000)
-    out, err = members["e1"].run().communicate(timeout=120)
+    out, err = members["e1"].run().communicate(timeout=PATIENCE)
     assert "began" not in out
     assert err == "failed: no turn to restart can be had from etcd: leader changed\n"
 

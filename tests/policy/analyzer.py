@@ -41,7 +41,7 @@ def started(log: Path) -> Iterator[analyzer_pb2_grpc.AnalyzerStub]:
                 yield analyzer_pb2_grpc.AnalyzerStub(channel)
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=600)
 
 
 def _struct(value: Any) -> Any:

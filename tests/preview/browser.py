@@ -19,7 +19,7 @@ FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--disable-dev-shm-usage",
 )
-PATIENCE = 60
+PATIENCE = 600
 """Seconds until something that shall be seen is missing."""
 
 

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 
 from preview.change import Verb
-from preview.comparing import changes
 from preview.review import Review
 from preview.reviewing import reviewed
-from tests.declared import declared, described, registrations
-from tests.preview.recorded import changed
+from tests.declared import described
+from tests.preview.recorded import changed, made
 
 MASTER, FIRST, LAST = described("default")["machines"]
 
@@ -69,8 +68,8 @@ def meaning(found: Review, names: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_a_new_cluster_is_the_same_whatever_its_machines_are_called(names: dict[str, str]) -> None:
     same = {name: name for name in (MASTER, FIRST, LAST)}
-    usual = reviewed(changes((), registrations(declared(cluster(same)))))
-    found = reviewed(changes((), registrations(declared(cluster(names)))))
+    usual = reviewed(made(cluster(same)))
+    found = reviewed(made(cluster(names)))
     assert meaning(found, names) == meaning(usual, same)
 
 

@@ -1,8 +1,7 @@
 """A real etcd and a real API server on the loopback interface, and kubelets' objects."""
 
 import ssl
-import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from plan import apiserver, control_plane, etcd
 from plan.coredns import NAMESPACE, SELECTOR
 from probe.access import Access
 from tests.certs.clusters import SINGLE
+from tests.engine.stack import eventually
 from tests.plan.running import LocalCluster, LocalMachine, programs
 from tests.probe.machine import access, answering, one_key
 
@@ -69,18 +69,15 @@ class RunningCluster:
             cadata=self.keys.signers[Authority.KUBERNETES].certificate
         )
         context.load_cert_chain(file)
-        return httpx.Client(base_url=self.url, verify=context, timeout=10)
+        return httpx.Client(base_url=self.url, verify=context, timeout=120)
 
     def _await_readiness(self, master: LocalMachine) -> None:
-        end = time.monotonic() + 60
-        while True:
-            try:
-                if self.client.get("/readyz").is_success:
-                    break
-            except httpx.HTTPError:
-                pass
-            assert time.monotonic() < end, master.log.read_text()[-2000:]
-            time.sleep(0.2)
+        def ready() -> bool:
+            with suppress(httpx.HTTPError):
+                return self.client.get("/readyz").is_success
+            return False
+
+        eventually("it is ready", ready, reason=lambda: master.log.read_text()[-2000:])
         # The controller manager, which makes this account, does not run.
         self.post(
             f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", {"metadata": {"name": "default"}}

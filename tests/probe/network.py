@@ -6,7 +6,6 @@ nothing of them.
 
 import os
 import subprocess
-import time
 from base64 import b64decode, b64encode
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 from certs.authority import issued
 from certs.table import SERVER, Authority, Row
 from probe.pods import script
+from tests.engine.stack import eventually
 from tests.plan.running import Keys
 from tests.plan.stored import inside, stored
 
@@ -128,12 +128,13 @@ class PodNetwork:
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
         ask = f"exec 3<>/dev/tcp/127.0.0.1/{port}"
-        for _ in range(200):
-            if not subprocess.run([*enter, "bash", "-c", ask], capture_output=True).returncode:
-                return
+
+        def listens() -> bool:
             assert process.poll() is None, Path(log.name).read_text()
-            time.sleep(0.05)
-        raise AssertionError(Path(log.name).read_text())
+            done = subprocess.run([*enter, "bash", "-c", ask], capture_output=True)
+            return done.returncode == 0
+
+        eventually("it listens", listens, reason=Path(log.name).read_text)
 
 
 def _ip(*words: str) -> None:

@@ -15,6 +15,7 @@ from probe import machines as module
 from probe.access import Access
 from probe.machines import Done, Machines, Unreachable
 from tests.engine.sshd import MakeSshd, Sshd, descendants, make_key, pid_runs
+from tests.engine.stack import PATIENCE, eventually
 from tests.probe.machine import access
 
 pytestmark = pytest.mark.engine
@@ -29,7 +30,9 @@ def within(opened: Access, act: Callable[[Machines], Awaitable[Done]], **more: i
 
 
 def once(opened: Access, script: str, *words: str, given: str | None = None) -> Done:
-    return within(opened, lambda there: there.run("m1", script, *words, timeout=20, input=given))
+    return within(
+        opened, lambda there: there.run("m1", script, *words, timeout=PATIENCE, input=given)
+    )
 
 
 def refusal(opened: Access) -> str:
@@ -57,8 +60,8 @@ def test_without_input_a_script_that_reads_finds_the_end(sshd: Sshd) -> None:
 def test_a_script_stops_at_its_first_failure(sshd: Sshd) -> None:
     async def act(there: Machines) -> Done:
         for script in ("false; echo on", "false | true; echo on"):
-            assert (await there.run("m1", script, timeout=20)).stdout == ""
-        return await there.run("m1", 'echo "$unset"; echo on', timeout=20)
+            assert (await there.run("m1", script, timeout=PATIENCE)).stdout == ""
+        return await there.run("m1", 'echo "$unset"; echo on', timeout=PATIENCE)
 
     done = within(access(m1=sshd), act)
     assert done.stdout == ""
@@ -71,11 +74,13 @@ def test_a_large_input_arrives_whole(sshd: Sshd) -> None:
 
 
 def test_a_script_is_ended_when_its_time_is_over(sshd: Sshd) -> None:
-    began = time.monotonic()
-    done = within(access(m1=sshd), lambda there: there.run("m1", "sleep 77 & sleep 78", timeout=1))
+    slow = "sleep 677 & sleep 678"
+    done = within(access(m1=sshd), lambda there: there.run("m1", slow, timeout=1))
     assert (done.status, done.said) == (124, "it did not end in its time")
-    assert time.monotonic() - began < 20
-    assert not [pid for pid in descendants(sshd.pid) if "sleep" in _command(pid)]
+    eventually(
+        "nothing of it runs on",
+        lambda: not [pid for pid in descendants(sshd.pid) if "sleep" in _command(pid)],
+    )
 
 
 def _command(pid: int) -> str:
@@ -155,9 +160,8 @@ def test_a_machine_that_says_nothing_is_given_up(
     sshd: Sshd, silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CONNECT", 1)
-    began = time.monotonic()
-    assert "does not answer over SSH" in refusal(changed(access(m1=sshd), port=silent))
-    assert time.monotonic() - began < 9
+    said = refusal(changed(access(m1=sshd), port=silent))
+    assert said.endswith("does not answer over SSH within 1 s")
 
 
 def test_a_machine_that_has_much_to_do_may_be_silent_for_longer(
@@ -179,8 +183,8 @@ def test_a_machine_that_has_much_to_do_may_be_silent_for_longer(
 
 def test_one_connection_serves_all_and_more_than_a_server_allows_at_once(sshd: Sshd) -> None:
     async def act(there: Machines) -> Done:
-        await asyncio.gather(*(there.run("m1", "sleep 0.2", timeout=20) for _ in range(12)))
-        return await there.run("m1", "true", timeout=20)
+        await asyncio.gather(*(there.run("m1", "sleep 0.2", timeout=PATIENCE) for _ in range(12)))
+        return await there.run("m1", "true", timeout=PATIENCE)
 
     assert within(access(m1=sshd), act).status == 0
     assert sshd.log().count("Accepted publickey") == 1
@@ -190,7 +194,9 @@ def test_so_many_commands_and_no_more_are_under_way_at_once(sshd: Sshd, tmp_path
     script = f"touch {tmp_path}/$1; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
 
     async def act(there: Machines) -> Done:
-        runs = asyncio.gather(*(there.run("m1", script, f"{n}.on", timeout=60) for n in range(5)))
+        runs = asyncio.gather(
+            *(there.run("m1", script, f"{n}.on", timeout=PATIENCE) for n in range(5))
+        )
         while len(list(tmp_path.glob("*.on"))) < 3:
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.5)
@@ -201,19 +207,21 @@ def test_so_many_commands_and_no_more_are_under_way_at_once(sshd: Sshd, tmp_path
     assert within(access(m1=sshd), act, at_once=3).status == 0
 
 
-def test_a_lost_connection_is_told_at_once_and_made_again(sshd: Sshd) -> None:
+def test_a_lost_connection_is_told_at_once_and_made_again(sshd: Sshd, tmp_path: Path) -> None:
+    """At once is before the command's own end, which nothing else would tell either."""
+    begun = tmp_path / "begun"
+
     async def act(there: Machines) -> Done:
-        assert (await there.run("m1", "true", timeout=20)).status == 0
-        lost = asyncio.create_task(there.run("m1", "sleep 60", timeout=60))
-        await asyncio.sleep(0.5)
+        assert (await there.run("m1", "true", timeout=PATIENCE)).status == 0
+        lost = asyncio.create_task(there.run("m1", f"touch {begun}; sleep 600", timeout=PATIENCE))
+        while not begun.exists():
+            await asyncio.sleep(0.05)
         for pid in descendants(sshd.pid):
             if "sshd" in _command(pid) and pid_runs(pid):
                 os.kill(pid, 9)
-        began = time.monotonic()
         with pytest.raises(Unreachable, match="m1"):
             await lost
-        assert time.monotonic() - began < 20
-        return await there.run("m1", "echo again", timeout=20)
+        return await there.run("m1", "echo again", timeout=PATIENCE)
 
     assert within(access(m1=sshd), act).stdout == "again\n"
     assert sshd.log().count("Accepted publickey") == 2
@@ -224,8 +232,8 @@ def test_a_machine_that_was_down_is_reached_once_it_is_up(make_sshd: MakeSshd) -
 
     async def act(there: Machines) -> Done:
         with pytest.raises(Unreachable):
-            await there.run("m1", "true", timeout=20)
+            await there.run("m1", "true", timeout=PATIENCE)
         server.start()
-        return await there.run("m1", "echo up", timeout=20)
+        return await there.run("m1", "echo up", timeout=PATIENCE)
 
     assert within(access(m1=server), act).stdout == "up\n"

@@ -18,6 +18,7 @@ from probe.access import Access
 from probe.conditions import ask, doors
 from probe.failure import Unmet
 from tests.certs.clusters import APART
+from tests.engine.stack import PATIENCE, eventually
 from tests.plan.running import LocalCluster, LocalMachine, programs, run
 from tests.plan.stored import as_root
 from tests.probe.machine import access, answering
@@ -81,7 +82,7 @@ class World:
 
         Only the leader promotes: what a member passes on to it bears no user (etcd 3.7.1).
         """
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE
         for member in cycle(("e1", "e2")):
             done = self.ctl(member, "member", *words)
             if done.returncode == 0:
@@ -115,12 +116,12 @@ def asked(world: World, check: Members | None = None, opened: Access | None = No
 
 def until(world: World, sentence: str | None) -> None:
     """A change takes a moment to be seen."""
-    end = time.monotonic() + 60
-    while True:
+
+    def seen() -> bool:
         found = asked(world)
-        if found is None if sentence is None else sentence in str(found):
-            return
-        assert time.monotonic() < end, found
+        return found is None if sentence is None else sentence in str(found)
+
+    eventually("it is seen", seen, reason=lambda: str(asked(world)))
 
 
 def test_the_members_are_these_and_no_others(world: World) -> None:
