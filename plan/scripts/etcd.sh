@@ -23,7 +23,7 @@ together() {
 }
 
 [ ! -e "$state/.alarm" ] || rm -f "$state/.alarm"
-await 900 "etcd's members agree (${members:?})" etcd.service together
+await members "etcd's members agree (${members:?})" etcd.service together
 answered_once
 [ ! -e "${member_once:?}" ] || rm -f "$member_once"
 if [ -e "$state/.alarm" ]; then
@@ -78,8 +78,8 @@ permitted() {
 }
 
 if [ -n "${users?}" ]; then
-    await 120 "etcd has flannel's network" etcd.service \
+    await flannel-network "etcd has flannel's network" etcd.service \
         written "${flannel_prefix:?}config" "${flannel_network:?}"
-    await 300 "etcd's users have roles" etcd.service \
+    await users "etcd's users have roles" etcd.service \
         permitted "$flannel_prefix"
 fi

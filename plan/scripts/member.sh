@@ -38,7 +38,7 @@ the others"
     echo "$name joins etcd's other members anew"
     systemctl stop "$unit" 2>/dev/null || true # it may not be there yet
     answered_once
-    await 120 "etcd's members take $name in" "$unit" added
+    await member-added "etcd's members take $name in" "$unit" added
     listed || problem "etcd's members do not say any more who they are; run this again"
     rm -rf "$data/member" # what is left of a member that was removed
     install -d -m 0700 "${member_once%/*}"
