@@ -18,8 +18,8 @@ AT_ONCE = 50
 SESSIONS = 8
 """Commands under way on one machine: OpenSSH's server refuses the eleventh (MaxSessions)."""
 
-CONNECT = 10
-"""Seconds for the connection, and again for the login."""
+CONNECT = 30
+"""Seconds for the connection, and again for the login: a quiet emulated machine needs two."""
 
 KEEPALIVE, MISSED = 5, 3
 """Seconds between signs of life, and how many of them may stay unanswered."""
@@ -70,6 +70,8 @@ class Machines:
 
     def __init__(self, access: Access, *, at_once: int = AT_ONCE) -> None:
         self._access = access
+        self.factor = 1.0
+        """Scripts and logins get so many times their time: more where machines are slow."""
         self._slots = asyncio.Semaphore(at_once)
         self._lines = {name: _Line() for name in access.machines}
 
@@ -104,10 +106,13 @@ class Machines:
     ) -> Done:
         """Run a script for bash on a machine, where it is ended after ``timeout`` seconds.
 
+        Those are seconds of a machine that is not slow (``factor``).
+
         Everybody on the machine can see the script and its words (together below 100 kB) while it
         runs: what is secret or large goes in by ``input``. Raises Unreachable where the machine is
         not reached, or was lost before the script ended.
         """
+        timeout *= self.factor
         command = shlex.join(
             ["timeout", "--kill-after=5", f"{timeout:g}"]
             # Started by sshd, bash would read the person's settings first (bash(1), INVOCATION).
@@ -131,13 +136,15 @@ class Machines:
             if line.connection is None or line.connection.is_closed():
                 machine = self._access.machines[node]
                 try:
-                    line.connection = await _opened(machine, self._access.ssh_key)
+                    line.connection = await _opened(
+                        machine, self._access.ssh_key, CONNECT * self.factor
+                    )
                 except (OSError, asyncssh.Error, ValueError) as error:
                     raise Unreachable(_refused(node, machine, error)) from error
             return line.connection
 
 
-async def _opened(machine: MachineAccess, key: str) -> asyncssh.SSHClientConnection:
+async def _opened(machine: MachineAccess, key: str, seconds: float) -> asyncssh.SSHClientConnection:
     """A connection to exactly this machine; nothing of the person's own SSH settings counts."""
     return await asyncssh.connect(
         machine.address,
@@ -149,8 +156,8 @@ async def _opened(machine: MachineAccess, key: str) -> asyncssh.SSHClientConnect
         agent_path=None,
         config=None,
         gss_host=None,
-        connect_timeout=CONNECT,
-        login_timeout=CONNECT,
+        connect_timeout=seconds,
+        login_timeout=seconds,
         keepalive_interval=KEEPALIVE,
         keepalive_count_max=MISSED,
     )
@@ -177,7 +184,7 @@ def _refused(node: str, machine: MachineAccess, error: Exception) -> str:
     place = f"{node} ({machine.address} port {machine.port})"
     match error:
         case TimeoutError():
-            return f"{place} does not answer over SSH within {CONNECT} s"
+            return f"{place} does not answer over SSH in time"
         case asyncssh.HostKeyNotVerifiable():
             return f"{place} shows another SSH host key than the stack's: it is another machine"
         case asyncssh.PermissionDenied():

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import pytest
 
 from plan.conditions import Check, Condition, Pods
+from probe import pace
 from probe import watch as module
 from probe.access import Access
 from probe.conditions import Doors
 from probe.failure import Unmet
+from probe.machines import Machines
 from probe.watch import Outcome, run_watch
 
 NOWHERE = Access(machines={}, ssh_key="")
@@ -23,6 +25,7 @@ class Cluster:
         self._last: dict[str, str | None] = {}
         self.asked: list[str] = []
         self.said: list[str] = []
+        self.pace = 1.0
 
     async def ask(self, check: Check, through: Doors) -> Unmet | None:
         del through
@@ -55,7 +58,12 @@ def watched(
     *conditions: Condition,
     limit: float | None = None,
 ) -> tuple[Outcome, ...]:
+    async def slowest(machines: Machines, before: float) -> float:
+        del machines, before
+        return cluster.pace
+
     monkeypatch.setattr(module, "ask", cluster.ask)
+    monkeypatch.setattr(pace, "slowest", slowest)
     return run_watch(conditions, NOWHERE, say=cluster.said.append, limit=limit)
 
 
@@ -76,7 +84,9 @@ def test_what_is_waited_for_is_told_once_and_each_new_reason_after_a_while(
     (found,) = watched(cluster, monkeypatch, condition("a"))
     assert found.holds
     assert cluster.said[0] == "waiting until a is so"
-    assert cluster.said[1:-1] == ["a: not yet, first", "a: not yet, second"]
+    first, second = cluster.said[1:-1]
+    assert first.startswith("a: not yet, first (no news for ")
+    assert second.startswith("a: not yet, second (no news for 0 s")
     assert cluster.said[-1].startswith("a: a is so (0.")
     assert found.seconds > 0.3
 
@@ -104,6 +114,43 @@ def test_each_condition_has_its_own_deadline_where_there_is_no_limit(
     found = watched(cluster, monkeypatch, condition("a", 60), condition("b", 1))
     assert [one.holds for one in found] == [True, False]
     assert 1 <= found[1].seconds < 10
+
+
+def test_what_says_something_new_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [f"{'x' * number} is missing" for number in range(50)]
+    (found,) = watched(Cluster(a=[*words, None]), monkeypatch, condition("a", 1))
+    assert found.holds
+    assert found.seconds > 1
+
+
+def test_what_only_counts_or_goes_round_in_circles_is_not_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [f"{name} for {number} s" for number in range(500) for name in ("a", "b")]
+    (found,) = watched(Cluster(a=words), monkeypatch, condition("a", 1))
+    assert not found.holds
+    assert not found.hard
+    assert found.news.startswith("no news for ")
+
+
+def test_what_says_something_new_for_ever_ends_at_the_hard_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["x" * number for number in range(5000)]
+    (found,) = watched(Cluster(a=words), monkeypatch, condition("a", 1))
+    assert (found.holds, found.hard) == (False, True)
+    assert found.seconds >= 8
+
+
+def test_slow_machines_have_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(a=["no"] * 45 + [None], b=["never"])
+    cluster.pace = 6.0
+    a, b = watched(cluster, monkeypatch, condition("a", 1), condition("b", 1))
+    assert a.holds
+    assert a.seconds > 1
+    assert not b.holds
+    assert b.seconds >= 6
+    assert b.news.endswith("the slowest machine is 6.0 x slower than a quiet one")
 
 
 def test_a_limit_is_for_all_of_them_together(monkeypatch: pytest.MonkeyPatch) -> None:
