@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # pace.sh stands before this text
 # Whether a member of etcd may start. Its data is what it has confirmed: a member that lost it and
 # starts empty under its old identity votes as if it had confirmed nothing.
 
@@ -50,7 +51,8 @@ the others"
 others_ctl() {
     ETCDCTL_ENDPOINTS=$1 ETCDCTL_CACERT=${member_trust[1]} ETCDCTL_CERT=${member_trust[2]} \
         ETCDCTL_KEY=${member_trust[3]} \
-        "${member_trust[0]}" --dial-timeout=5s --command-timeout=10s "${@:2}"
+        "${member_trust[0]}" "--dial-timeout=$((5 * pace / 100))s" \
+        "--command-timeout=$((10 * pace / 100))s" "${@:2}"
 }
 
 # has_log DATA: etcd finds what it wrote before

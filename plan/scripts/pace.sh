@@ -3,10 +3,10 @@
 # whose host is busy, or that has much to do itself.
 
 # The work, and the microseconds that it takes on a quiet emulated machine (QEMU 7.2's TCG on a host of
-# which one core works for it alone: 9.0 to 10.4 ms). Where the host emulates nothing it is 0.5 ms. It
+# which one core works for it alone: 8.5 to 10.4 ms). Where the host emulates nothing it is 0.5 ms. It
 # is longer than the 3 ms for which Linux lets a process work while others wait: a shorter one would
 # lie between two of the host's interruptions, and see none.
-rounds=400 quiet=9300
+rounds=400 quiet=10000
 
 # How many times slower than a quiet emulated machine this one is, in hundredths, and of how many
 # measurements that is the mean. Faster ones count as quiet: no limit becomes shorter.

@@ -21,8 +21,9 @@ shared() {
 answers() {
     local authority certificate key said
     read -r authority certificate key <<<"${trust[$1]}"
-    said=$(curl --silent --show-error --fail-with-body --max-time 20 --cacert "$authority" \
-        ${certificate:+--cert "$certificate" --key "$key"} "$2" 2>&1) && return
+    said=$(curl --silent --show-error --fail-with-body --max-time "$((20 * pace / 100))" \
+        --cacert "$authority" ${certificate:+--cert "$certificate" --key "$key"} \
+        "$2" 2>&1) && return
     # Of the many checks, those that failed.
     said=$(grep '^\[-\]' <<<"$said" || echo "$said")
     echo "$2: $said"
@@ -72,7 +73,7 @@ broken_all() {
 # while all members and API servers say that they are ready.
 no_turn() {
     local said
-    said=$("${lock_words[@]}" alarm list --command-timeout=10s 2>&1) || said=''
+    said=$("${lock_words[@]}" alarm list "--command-timeout=$((10 * pace / 100))s" 2>&1) || said=''
     case $said in
     *alarm:NOSPACE*)
         problem "etcd takes no writes, so nothing that runs can have its turn to restart: its database" \
@@ -90,7 +91,7 @@ no_turn() {
 # first_in_turn: the key of whoever has the lock
 first_in_turn() {
     "${lock_words[@]}" get /hardway/turn/ --prefix --keys-only --sort-by=CREATE --limit=1 \
-        --command-timeout=10s 2>/dev/null || true
+        "--command-timeout=$((10 * pace / 100))s" 2>/dev/null || true
 }
 
 # take_turn UNIT...: hold the lock until this run ends, however it ends. Fails where it cannot be had
