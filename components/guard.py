@@ -13,6 +13,7 @@ from certs.tracked import Checked
 from plan import render
 from plan.contents import Contents, Unreadable, unpacked
 from plan.held import RESTARTS, Difference, Kind, mending, secret_digests
+from plan.limits import HARD
 from plan.model import NodePlan
 from plan.render import Material
 
@@ -33,8 +34,8 @@ STEP = "exec bash -euo pipefail -s"
 BACK = "cd /var/lib/hardway && find aside -type f -exec mv -t running {} + && rmdir aside"
 """What ``scripts/mend.sh`` put aside. If it is lost, the services are restarted once more."""
 RELOAD = "systemctl daemon-reload"
-SHORT = 120
-"""Seconds for what is quick."""
+SHORT = 120 * HARD
+"""Seconds for what is quick, on the slowest machine."""
 REPAIRS = "repairs"
 
 

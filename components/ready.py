@@ -62,7 +62,9 @@ def _told(
     first: "tuple[Condition, Outcome]", *others: "tuple[Condition, Outcome]"
 ) -> Iterator[str]:
     condition, outcome = first
-    yield f"not yet after {outcome.seconds:.0f} s: {condition.waits_for} ({outcome.error})"
+    waited = f"{outcome.seconds:.0f} s{', the hard limit' if outcome.hard else ''}"
+    why = "; ".join(filter(None, (outcome.error, outcome.news)))
+    yield f"not yet after {waited}: {condition.waits_for} ({why})"
     if others:
         yield "of what comes after it:"
     for _, one in others:

@@ -16,6 +16,10 @@ BOOT_DIALS = 240
 LATER_DIALS = 30
 """Where the machine has answered before: two minutes, which a restart takes at most."""
 
+DIAL, PAUSE = 30, 5
+"""Seconds for an attempt, of which a quiet emulated machine needs two to shake hands, and at most
+until the next one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
@@ -57,7 +61,8 @@ def remote_command(
     where a lost one is created, of which ``replace_with`` knows the first alone. Of a secret script
     neither its text nor what it prints is logged or kept in the clear.
     """
-    limit = f"{seconds + dials * 6 + 60}s"
+    # A step's limit is the sum of its waits' hard ones: they decide, and not the engine.
+    limit = f"{seconds + (dials + 1) * (DIAL + PAUSE) + 60}s"
     return command.remote.Command(
         name,
         connection=command.remote.ConnectionArgs(
@@ -66,7 +71,7 @@ def remote_command(
             private_key=login.private_key,
             host_key=login.host_key,
             dial_error_limit=dials,
-            per_dial_timeout=15,
+            per_dial_timeout=DIAL,
         ),
         create=SHELL.format(seconds=seconds),
         stdin=pulumi.Output.secret(script) if secret else script,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan import coredns, layout
+from plan.limits import CONDITIONS
 from spec.cluster import Cluster
 
 
@@ -131,7 +132,7 @@ class Condition:
     """What to tell a person while it is waited for: completes "waiting until ..."."""
     check: Check
     deadline: int
-    """Seconds, for an emulated machine, from when the condition before it was true."""
+    """Its limit in ``plan.limits``, from when the condition before it was true."""
 
 
 FULL = 80
@@ -145,79 +146,70 @@ def conditions(spec: Cluster) -> tuple[Condition, ...]:
 
 def _services(spec: Cluster) -> Condition:
     """Last, since some are started again until others answer."""
-    return Condition(
+    return _condition(
         name="services",
         waits_for="every service runs, and none is started again and again",
         check=Services(machines=tuple(sorted(spec.machines))),
-        deadline=300,
     )
 
 
 def _of_machines(spec: Cluster) -> Iterator[Condition]:
     version = f"v{spec.versions.kubernetes}"
     # First, since a wrong clock has every other condition say something else.
-    yield Condition(
+    yield _condition(
         name="clocks",
         waits_for="the machines' clocks go as this computer's does",
         check=Clocks(machines=tuple(sorted(spec.machines))),
-        deadline=120,
     )
     members = dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))
-    yield Condition(
+    yield _condition(
         name="members",
         waits_for="etcd has exactly the members of the spec and all are healthy",
         check=Members(members=members),
-        deadline=600,
     )
     # It does not come true by itself: the limit is for members that are slow to say it.
-    yield Condition(
+    yield _condition(
         name="space",
         waits_for=f"etcd has no alarm, and each member used at most {FULL} % of its quota",
         check=Space(members=members, percent=FULL),
-        deadline=120,
     )
-    yield Condition(
+    yield _condition(
         name="api",
         waits_for=f"every API server is ready and is {version}",
         check=ApiServers(
             servers={name: layout.api_server_url(spec, name) for name in spec.control_planes},
             version=version,
         ),
-        deadline=900,
     )
-    yield Condition(
+    yield _condition(
         name="nodes",
         waits_for=f"the nodes are those of the spec, all Ready, with kubelets {version}",
         check=Nodes(nodes=spec.nodes, version=version),
-        deadline=900,
     )
 
 
 def _of_pods(spec: Cluster) -> Iterator[Condition]:
     count = coredns.replicas(spec)
     pods = Pods(namespace=coredns.NAMESPACE, selector=coredns.SELECTOR, count=count)
-    yield Condition(
+    yield _condition(
         name="dns-runs",
         waits_for=f"{count} of CoreDNS' pods are Ready",
         check=pods,
-        deadline=900,
     )
     if len(spec.nodes) > 1:
-        yield Condition(
+        yield _condition(
             name="pods-reach",
             waits_for="every node reaches a pod of another node",
             check=PodsReach(
                 nodes=spec.nodes, pods=pods, port=coredns.READY_PORT, path=coredns.READY_PATH
             ),
-            deadline=300,
         )
-    yield Condition(
+    yield _condition(
         name="service",
         waits_for="the Service of the API answers pods",
         check=ServiceAnswers(inside=pods, address=str(spec.networks.api_service), port=443),
-        deadline=300,
     )
-    yield Condition(
+    yield _condition(
         name="dns",
         waits_for="a pod finds the API by its name",
         check=NameResolves(
@@ -226,5 +218,9 @@ def _of_pods(spec: Cluster) -> Iterator[Condition]:
             name=f"kubernetes.default.svc.{spec.dns_domain}",
             address=str(spec.networks.api_service),
         ),
-        deadline=300,
     )
+
+
+def _condition(*, name: str, waits_for: str, check: Check) -> Condition:
+    """A condition with its limit."""
+    return Condition(name=name, waits_for=waits_for, check=check, deadline=CONDITIONS[name].seconds)

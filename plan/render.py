@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from plan import unit
+from plan.limits import HARD, LIMITS
 from plan.model import Artifact, File, Membership, SecretFile, Source, Step, Unit
 from plan.reading import SAYS_OUTCOME
 
@@ -39,11 +40,18 @@ def text(step: Step, material: Material | None = None) -> str:
 
 
 WORK = 1800
-"""Seconds for all that a step does and does not wait for, such as downloads."""
+"""Seconds for all that a step does and does not wait for, such as downloads, on a quiet machine."""
 
-WAIT = re.compile(r"\b(?:await|await_api|timeout(?: --\S+)*|flock --timeout) (\d+)\b")
-"""How a script names the limit of a wait, in seconds."""
+WAIT = re.compile(
+    r"^[^#\n]*?\b(?:(?:await|await_api|wait_for) ([a-z-]+|\d+)"
+    r"|(?:timeout(?: --\S+)*|flock --timeout) (\d+)|limits\[([a-z-]+)\])",
+    re.MULTILINE,
+)
+"""How a script has a limit: by its name in ``plan.limits``, or in seconds."""
 
+GIVEN = re.compile(r"^declare -A limits=\((.*)\)$", re.MULTILINE)
+EACH = re.compile(r"\[(\S+)\]=(\d+)")
+"""How a step's text says how long its limits are."""
 
 SENTENCE = re.compile(r"^failed: (.+)$", re.MULTILINE)
 """How a step says why it fails, before all details."""
@@ -58,9 +66,18 @@ def failure(said: str) -> str | None:
 def seconds(text: str) -> int:
     """The net under a step: after so long it is ended.
 
-    Each of its waits has ended before, and said what was waited for.
+    Each of its waits has ended before, at its hard limit at the latest, and said what was waited
+    for.
     """
-    return WORK + sum(map(int, WAIT.findall(text)))
+    found = GIVEN.search(text)
+    given = dict(EACH.findall(found[1])) if found else {}
+    every = (given.get(one, one) for one in _waits(text))
+    return HARD * (WORK + sum(int(one) for one in every if one.isdecimal()))
+
+
+def _waits(text: str) -> list[str]:
+    """The limits of all waits: names, or seconds."""
+    return ["".join(each) for each in WAIT.findall(text)]
 
 
 def limit(step: Step) -> int:
@@ -75,17 +92,31 @@ def script(name: str) -> str:
     return (SCRIPTS / f"{name}.sh").read_text()
 
 
+def words(*names: str, before: str = "") -> str:
+    """The words of these scripts, as a step has them before what is said in them.
+
+    With them come the limits of waits: their own, and those of the text that they come ``before``.
+    Raises ValueError for a limit that ``plan.limits`` does not have.
+    """
+    text = "\n".join(map(script, names))
+    used = {one for one in _waits(f"{text}\n{before}") if not one.isdecimal()}
+    if unknown := used - LIMITS.keys():
+        raise ValueError(f"plan/limits.py has no limit {', '.join(sorted(unknown))}")
+    limits = " ".join(f"[{name}]={one.seconds}" for name, one in LIMITS.items() if name in used)
+    return "\n".join([script("pace"), f"hard={HARD}", f"declare -A limits=({limits})\n", text])
+
+
 def _said_first(step: Step) -> Iterator[str]:
     """The words of every step and, where it needs them, those that let machines wait for others."""
-    yield script("prelude")
-    if step.not_newer:
-        yield script("skew")
-    if step.admin:
-        yield script("admin")
-    if step.membership:
-        yield script("member")
-    if step.turns:
-        yield script("turn")
+    names = {
+        "prelude": True,
+        "skew": step.not_newer is not None,
+        "admin": step.admin,
+        "member": step.membership is not None,
+        "turn": bool(step.turns),
+    }
+    own = script(step.script) if step.script else ""
+    yield words(*(name for name, needed in names.items() if needed), before=own)
     for turn in step.turns:
         yield _line("lock_at", ",".join(turn.lock), *turn.lock_trust)
         yield _line("shared", turn.unit, " ".join(turn.trust), turn.own, *turn.others)

@@ -15,7 +15,7 @@ import httpx
 import yaml
 
 CONNECT, ANSWER = 10, 30
-"""Seconds for a connection, and for a whole answer."""
+"""Seconds for a connection, and for a whole answer of a machine that is not slow."""
 
 
 class ApiError(Exception):
@@ -39,10 +39,10 @@ class Api:
         except (KeyError, TypeError, ValueError, StopIteration, yaml.YAMLError, ssl.SSLError) as e:
             # Its own words could quote a key.
             raise ApiError(f"the stack's kubeconfig cannot be used ({type(e).__name__})") from None
+        self.factor = 1.0
+        """Answers get so many times their time: more where machines are slow."""
         # A proxy of this computer's does not lead to the machines.
-        self._client = httpx.AsyncClient(
-            verify=context, trust_env=False, timeout=httpx.Timeout(ANSWER, connect=CONNECT)
-        )
+        self._client = httpx.AsyncClient(verify=context, trust_env=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,8 +62,10 @@ class Api:
         """
         base = (at or self.server).rstrip("/")
         try:
-            async with asyncio.timeout(ANSWER):
-                answer = await self._client.get(base + path, params=query or None)
+            seconds = ANSWER * self.factor
+            limits = httpx.Timeout(seconds, connect=CONNECT * self.factor)
+            async with asyncio.timeout(seconds):
+                answer = await self._client.get(base + path, params=query or None, timeout=limits)
         except (httpx.TimeoutException, TimeoutError) as error:
             raise ApiError(f"{base}{path} gives no answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -42,6 +42,12 @@ class Doors:
     kubernetes: Api | None
     """None before the cluster has a kubeconfig."""
 
+    def slow_by(self, factor: float) -> None:
+        """Give each answer so many times its time: the machines are that slow."""
+        self.machines.factor = factor
+        if self.kubernetes is not None:
+            self.kubernetes.factor = factor
+
     @property
     def api(self) -> Api:
         """The API. Raises Unmet where nothing opens it."""

@@ -18,8 +18,8 @@ AT_ONCE = 50
 SESSIONS = 8
 """Commands under way on one machine: OpenSSH's server refuses the eleventh (MaxSessions)."""
 
-CONNECT = 10
-"""Seconds for the connection, and again for the login."""
+CONNECT = 30
+"""Seconds for the connection, and again for the login: a quiet emulated machine needs two."""
 
 KEEPALIVE, MISSED = 5, 3
 """Seconds between signs of life, and how many of them may stay unanswered."""
@@ -74,6 +74,8 @@ class Machines:
         """``patience`` is how many seconds a machine may be silent that has much to do."""
         self._access = access
         self._patience = patience
+        self.factor = 1.0
+        """Scripts and logins get so many times their time: more where machines are slow."""
         self._slots = asyncio.Semaphore(at_once)
         self._lines = {name: _Line() for name in access.machines}
 
@@ -108,10 +110,13 @@ class Machines:
     ) -> Done:
         """Run a script for bash on a machine, where it is ended after ``timeout`` seconds.
 
+        Those are seconds of a machine that is not slow (``factor``).
+
         Everybody on the machine can see the script and its words (together below 100 kB) while it
         runs: what is secret or large goes in by ``input``. Raises Unreachable where the machine is
         not reached, or was lost before the script ended.
         """
+        timeout *= self.factor
         command = shlex.join(
             ["timeout", "--kill-after=5", f"{timeout:g}"]
             # Started by sshd, bash would read the person's settings first (bash(1), INVOCATION).
@@ -135,14 +140,17 @@ class Machines:
             if line.connection is None or line.connection.is_closed():
                 machine = self._access.machines[node]
                 try:
-                    line.connection = await _opened(machine, self._access.ssh_key, self._patience)
+                    patience = self._patience or CONNECT * self.factor
+                    line.connection = await _opened(
+                        machine, self._access.ssh_key, patience, self._patience
+                    )
                 except (OSError, asyncssh.Error, ValueError) as error:
                     raise Unreachable(_refused(node, machine, error)) from error
             return line.connection
 
 
 async def _opened(
-    machine: MachineAccess, key: str, patience: int | None
+    machine: MachineAccess, key: str, seconds: float, patience: int | None
 ) -> asyncssh.SSHClientConnection:
     """A connection to exactly this machine; nothing of the person's own SSH settings counts."""
     return await asyncssh.connect(
@@ -155,8 +163,8 @@ async def _opened(
         agent_path=None,
         config=None,
         gss_host=None,
-        connect_timeout=patience or CONNECT,
-        login_timeout=patience or CONNECT,
+        connect_timeout=seconds,
+        login_timeout=seconds,
         keepalive_interval=KEEPALIVE,
         keepalive_count_max=patience // KEEPALIVE if patience else MISSED,
     )
@@ -183,7 +191,7 @@ def _refused(node: str, machine: MachineAccess, error: Exception) -> str:
     place = f"{node} ({machine.address} port {machine.port})"
     match error:
         case TimeoutError():
-            return f"{place} does not answer over SSH within {CONNECT} s"
+            return f"{place} does not answer over SSH in time"
         case asyncssh.HostKeyNotVerifiable():
             return f"{place} shows another SSH host key than the stack's: it is another machine"
         case asyncssh.PermissionDenied():

@@ -8,9 +8,9 @@ options=()
 for file in $manifests; do
     options+=(--filename "$file")
 done
-await 600 "the API server takes the add-ons" kube-apiserver.service applied "${options[@]}"
+await add-ons "the API server takes the add-ons" kube-apiserver.service applied "${options[@]}"
 if [ -n "$absent" ]; then
-    await 300 "the add-ons that are not wanted are gone" kube-apiserver.service \
+    await unwanted "the add-ons that are not wanted are gone" kube-apiserver.service \
         cluster delete --ignore-not-found --wait=false --filename "$absent"
 fi
 
@@ -34,10 +34,15 @@ gone=$(strangers) || problem "the API server does not list the nodes"
 for node in $gone; do
     echo "the node $node is no longer in the spec: its pods move, then it goes"
     # Pods of a machine that is dead cannot be asked to leave; they go with their node.
-    said=$(cluster drain "$node" --ignore-daemonsets --delete-emptydir-data --force \
-        --timeout=180s 2>&1) || ! ready "$node" ||
-        problem "the pods of the node $node do not move within 180 s (${said##*$'\n'}): see" \
-            "kubectl get pods --all-namespaces --field-selector spec.nodeName=$node, then run this again"
-    await 60 "the node is gone ($node)" kube-apiserver.service \
+    wait_for drained "its pods have moved ($node)"
+    until next_look && said=$(cluster drain "$node" --ignore-daemonsets --delete-emptydir-data --force \
+        --timeout="${look}s" 2>&1) || ! ready "$node"; do
+        announce
+        still "$said" ||
+            problem "the pods of the node $node do not move within $waited (${said##*$'\n'}; $since): see" \
+                "kubectl get pods --all-namespaces --field-selector spec.nodeName=$node, then run this again"
+        sleep 2
+    done
+    await node-gone "the node is gone ($node)" kube-apiserver.service \
         cluster delete node "$node" --ignore-not-found --timeout=30s
 done

@@ -3,10 +3,10 @@
 
 unlocked
 
-await_api 600 "${api:?}" "${authority:?}" kube-apiserver.service
-await 300 "the controller manager is up" kube-controller-manager.service \
+await_api api "${api:?}" "${authority:?}" kube-apiserver.service
+await controllers "the controller manager is up" kube-controller-manager.service \
     well "${controller_manager:?}" "$authority"
-await 300 "the scheduler is healthy" kube-scheduler.service well "${scheduler:?}" "$authority"
+await controllers "the scheduler is healthy" kube-scheduler.service well "${scheduler:?}" "$authority"
 if [ -n "${virtual_ip?}" ]; then
-    await 300 "the virtual IP answers" keepalived.service well "$virtual_ip/readyz" "$authority"
+    await virtual-ip "the virtual IP answers" keepalived.service well "$virtual_ip/readyz" "$authority"
 fi

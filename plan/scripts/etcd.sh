@@ -8,11 +8,16 @@ unlocked
 export ETCDCTL_ENDPOINTS=${endpoint:?}
 export ETCDCTL_CACERT=${authority:?} ETCDCTL_CERT=${certificate:?} ETCDCTL_KEY=${private_key:?}
 
+# etcdctl WORD...: its own five seconds for an answer are those of a quiet machine
+etcdctl() {
+    command etcdctl "--command-timeout=$((5 * pace / 100))s" "$@"
+}
+
 # together: the member answers with a quorum behind it; if it only learns still, it is promoted. With
 # an alarm it answers, and no waiting ends the alarm.
 together() {
     local said
-    said=$(etcdctl endpoint health --command-timeout=5s 2>&1) && return
+    said=$(etcdctl endpoint health 2>&1) && return
     echo "$said"
     if [[ $said =~ 'Active Alarm(s): '([A-Z ]+) ]]; then
         echo "${BASH_REMATCH[1]}" >"$state/.alarm"
@@ -23,7 +28,7 @@ together() {
 }
 
 [ ! -e "$state/.alarm" ] || rm -f "$state/.alarm"
-await 900 "etcd's members agree (${members:?})" etcd.service together
+await members "etcd's members agree (${members:?})" etcd.service together
 answered_once
 [ ! -e "${member_once:?}" ] || rm -f "$member_once"
 if [ -e "$state/.alarm" ]; then
@@ -45,7 +50,7 @@ written() {
 # made WORD...: a user or role is there, by us or by another member's step
 made() {
     local said
-    said=$(etcdctl "$@" --command-timeout=10s 2>&1) && return
+    said=$(etcdctl "$@" 2>&1) && return
     [[ $said == *'name already exists'* ]] && return
     echo "$said"
     return 1
@@ -78,8 +83,8 @@ permitted() {
 }
 
 if [ -n "${users?}" ]; then
-    await 120 "etcd has flannel's network" etcd.service \
+    await flannel-network "etcd has flannel's network" etcd.service \
         written "${flannel_prefix:?}config" "${flannel_network:?}"
-    await 300 "etcd's users have roles" etcd.service \
+    await users "etcd's users have roles" etcd.service \
         permitted "$flannel_prefix"
 fi

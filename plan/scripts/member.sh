@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # pace.sh stands before this text
 # Whether a member of etcd may start. Its data is what it has confirmed: a member that lost it and
 # starts empty under its old identity votes as if it had confirmed nothing.
 
@@ -38,7 +39,7 @@ the others"
     echo "$name joins etcd's other members anew"
     systemctl stop "$unit" 2>/dev/null || true # it may not be there yet
     answered_once
-    await 120 "etcd's members take $name in" "$unit" added
+    await member-added "etcd's members take $name in" "$unit" added
     listed || problem "etcd's members do not say any more who they are; run this again"
     rm -rf "$data/member" # what is left of a member that was removed
     install -d -m 0700 "${member_once%/*}"
@@ -50,7 +51,8 @@ the others"
 others_ctl() {
     ETCDCTL_ENDPOINTS=$1 ETCDCTL_CACERT=${member_trust[1]} ETCDCTL_CERT=${member_trust[2]} \
         ETCDCTL_KEY=${member_trust[3]} \
-        "${member_trust[0]}" --dial-timeout=5s --command-timeout=10s "${@:2}"
+        "${member_trust[0]}" "--dial-timeout=$((5 * pace / 100))s" \
+        "--command-timeout=$((10 * pace / 100))s" "${@:2}"
 }
 
 # has_log DATA: etcd finds what it wrote before

@@ -19,21 +19,21 @@ gone() {
     ! said=$(registered 2>&1 </dev/null) && [[ $said == *'(NotFound)'* ]]
 }
 
-await_api 1200 "$api" "$authority" kubelet.service
+await_api api-for-node "$api" "$authority" kubelet.service
 # One that has just been started may be about to register. Whoever restarts it beside this does the
 # same, so that needs no lock.
 if [[ " ${started[*]} " != *' kubelet.service '* ]] && gone; then
     echo "the API has no node $node: its kubelet restarts, since it registers only at its start"
     systemctl --no-block restart kubelet.service
 fi
-await 300 "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
-await 300 "the node is registered ($node)" kubelet.service registered
+await node "the kubelet is healthy" kubelet.service healthy "$kubelet_port"
+await node "the node is registered ($node)" kubelet.service registered
 
-await 300 "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
+await node "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
 
 # Where Kubernetes keeps flannel's subnets, flannel waits for its role, which is an add-on.
 if [ "$flannel_store" = etcd ]; then
-    await 600 "flannel has a subnet (and the CNI list is made)" flanneld.service \
+    await flannel "flannel has a subnet (and the CNI list is made)" flanneld.service \
         systemctl is-active flanneld.service
-    await 60 "the CNI list is there" flanneld.service test -s "$cni_list"
+    await cni-list "the CNI list is there" flanneld.service test -s "$cni_list"
 fi

@@ -118,4 +118,4 @@ all_given() {
 }
 
 by_node wanted <<<"$given"
-await 300 "the nodes have the labels and taints of the spec" kube-apiserver.service all_given
+await labels "the nodes have the labels and taints of the spec" kube-apiserver.service all_given

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # pace.sh and the limits stand before this text
 # What every step can say. Each word brings about a state, from whatever state it finds, and does
 # nothing where that state is there already; a step can be cut off anywhere and run again.
 
@@ -43,8 +44,14 @@ problem() {
 # at once would undo each other.
 alone() {
     exec {lock}>"$state/lock"
-    flock --timeout 900 "$lock" || problem \
-        "another run has been at work on this machine for fifteen minutes; try again later"
+    wait_for lock "no other run is at work here"
+    if ! flock --timeout "$reminder" "$lock"; then
+        announce
+        until next_look && flock --timeout "$look" "$lock"; do
+            still || problem "another run has been at work on this machine for $waited ($since);" \
+                "try again later"
+        done
+    fi
     # What runs left that were cut off while they saved their text.
     local left
     for left in "$state"/steps/.*.*; do
@@ -60,17 +67,22 @@ packages() {
         [[ $'\n'$there$'\n' == *$'\n'"installed:$name"$'\n'* ]] || missing+=("$name")
     done
     [ "${#missing[@]}" -eq 0 ] && return
-    local said why end=$((SECONDS + 300))
+    local said why
     # dpkg outlives a run that was cut off, and machines have other users of it; it does not wait.
+    wait_for dpkg "other installations are over"
     until said=$(dpkg --configure -a 2>&1); do
-        if [[ $said != *' lock '* ]] || [ "$SECONDS" -ge "$end" ]; then break; fi
+        if [[ $said != *' lock '* ]] || ! still "$said"; then break; fi
         sleep 1
     done
-    said=$( { apt-get --quiet -o DPkg::Lock::Timeout=300 update &&
-        apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=300 \
-            install "${missing[@]}"; } 2>&1) && return
-    why=$(grep --extended-regexp '^(E:|dpkg: error)' <<<"$said") || why=${said##*$'\n'}
-    problem "the packages ${missing[*]} cannot be installed: $why"
+    until said=$( { apt-get --quiet -o "DPkg::Lock::Timeout=$reminder" update &&
+        apt-get --quiet --yes --no-install-recommends -o "DPkg::Lock::Timeout=$reminder" \
+            install "${missing[@]}"; } 2>&1); do
+        if [[ $said != *"E: Could not get lock"* ]] || ! still "$said"; then
+            why=$(grep --extended-regexp '^(E:|dpkg: error)' <<<"$said") || why=${said##*$'\n'}
+            problem "the packages ${missing[*]} cannot be installed: $why"
+        fi
+        sleep 1
+    done
 }
 
 # user NAME: a system user with a group of its name
@@ -359,7 +371,7 @@ restart() {
     mapfile -t before < <(systemctl show --property InvocationID --value "$@")
     systemctl --no-block restart "$@"
     for name; do
-        [ -z "${before[0]-}" ] || await 300 "what ran before is over ($name)" "$name" \
+        [ -z "${before[0]-}" ] || await ended "what ran before is over ($name)" "$name" \
             ended "$name" "${before[0]}"
         before=("${before[@]:2}") # there is an empty line between two
     done
@@ -432,7 +444,7 @@ restart_affected() {
         restart "${again[@]}"
     fi
     for name in "${again[@]}"; do
-        await 300 "it runs with its new files ($name)" "$name" systemctl is-active "$name"
+        await restarted "it runs with its new files ($name)" "$name" systemctl is-active "$name"
         [ "${#own[@]}" -eq 0 ] || back "$name"
         mv "$state/running/.$name" "$state/running/$name"
     done
@@ -445,38 +457,120 @@ unlocked() {
     [ -z "${lock-}" ] || flock --unlock "$lock"
 }
 
+# -- waiting ---------------------------------------------------------------------------------------
+#
+# A wait has a limit in seconds of a quiet machine (plan/limits.py), and a slow one has as many more. It
+# is in vain when nothing new was said for that long: what gets on is not stuck. After some times its
+# limit by the clock it ends in any case (the hard limit).
+
 # Seconds after which a wait says, again and again, what is still not so.
 reminder=60
 
-# await SECONDS TITLE UNIT COMMAND...: until the command succeeds; it must end by itself. What is said
-# meanwhile is short, for the row of the step: the title up to its parenthesis.
-await() {
-    await_since "$SECONDS" "$@"
+# The time, in hundredths of a second: as a quiet machine has it, and by a clock that nobody sets.
+moment=0 uptime=0
+
+# tick: brings both up to date
+tick() {
+    local now
+    read -r now _ </proc/uptime
+    now=$((10#${now/./}))
+    ((uptime == 0)) || moment=$((moment + (now - uptime) * 100 / pace))
+    uptime=$now
 }
 
-# await_since BEGIN SECONDS TITLE UNIT COMMAND...: the same, where the wait began at BEGIN of $SECONDS
-await_since() {
-    local begin=$1 limit=$2 title=$3 unit=$4 said told='' remind=$((SECONDS + reminder)) tenths=1
-    shift 4
+# What is waited for, one thing at a time; when that began, when it last said something new, and all
+# that it said.
+wait_limit=0 wait_title='' wait_began=0 wait_told='' wait_remind=0 news=0 news_at=0
+declare -A reasons=()
+# Where it was in vain: for how long, and how the machine was.
+waited='' since=''
+
+# wait_for LIMIT TITLE: what is waited for from now on; a limit is a name or seconds. What is said of it
+# meanwhile is short, for the row of the step: the title up to its parenthesis.
+wait_for() {
+    wait_limit=${limits[$1]-$1} wait_title=$2 wait_told='' reasons=()
+    tick
+    wait_began=$uptime wait_remind=$((uptime + reminder * 100)) news=$moment news_at=$uptime
+}
+
+# still [REASON]: it is not so yet. Fails where it was waited for in vain.
+still() {
+    local reason=${1-}
+    measure
+    tick
+    # Numbers may be times, or count for ever. What was said before is no news: who is started again
+    # and again says the same few things in turn.
+    if [ -z "${reasons["x${reason//[0-9]/}"]-}" ]; then
+        [ "${#reasons[@]}" -eq 0 ] || news=$moment news_at=$uptime
+        reasons["x${reason//[0-9]/}"]=yes
+    fi
+    if ((moment - news >= wait_limit * 100)); then
+        in_vain ''
+    elif ((uptime - wait_began >= wait_limit * hard * 100)); then
+        in_vain ', the hard limit'
+    elif [ -n "$wait_told" ] && ((uptime >= wait_remind)); then
+        not_yet "$reason"
+        wait_remind=$((uptime + reminder * 100))
+    fi
+}
+
+# in_vain WORDS: sets what is said of a wait that ends, and fails
+in_vain() {
+    waited="$(((uptime - wait_began) / 100)) s$1"
+    since="no news for $(((uptime - news_at) / 100)) s"
+    ((pace < 150)) ||
+        since+=", and this machine is $((pace / 100)).$((pace % 100 / 10)) x slower than a quiet one"
+    return 1
+}
+
+# announce: what is waited for, once
+announce() {
+    [ -n "$wait_told" ] || echo "until ${wait_title%% (*}"
+    wait_told=yes
+}
+
+# not_yet REASON: a line of at most 100 characters; the last line of what was said is the reason
+not_yet() {
+    local reason=${1##*$'\n'} room told
+    told="no news for $(((uptime - news_at) / 100)) s"
+    ((pace < 150)) || told+="; machine $((pace / 100)).$((pace % 100 / 10)) x slower"
+    room=${wait_title%% (*}
+    room=$((100 - ${#told} - ${#room} - 14)) # of "not yet: ", " (", "; " and ")"
+    if [ "${#reason}" -gt "$room" ]; then
+        reason=${reason//[^[:print:]]/?} # no half characters
+        [ "$room" -ge 10 ] && reason=${reason:0:room-3}... || reason=''
+    fi
+    echo "not yet: ${wait_title%% (*} (${reason:+$reason; }$told)"
+}
+
+# next_look: sets look, the seconds for which a command may wait by itself before it is looked whether
+# the wait is in vain
+next_look() {
+    look=$(((wait_limit * 100 - moment + news) * pace / 10000 + 1))
+    [ "$look" -le "$reminder" ] || look=$reminder
+}
+
+# await LIMIT TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
+await() {
+    wait_for "$1" "$2"
+    asking "${@:3}"
+}
+
+# asking UNIT COMMAND...: goes on with a wait
+asking() {
+    local unit=$1 said tenths=1
+    shift
     until said=$("$@" 2>&1 </dev/null); do
-        if [ "$SECONDS" -ge "$((begin + limit))" ]; then
+        if ! still "$said"; then
             # Of a command that fails 20 lines and 4 KiB are shown, the last ones: so the sentence is.
             said=$(
                 [ -z "$said" ] || tail --lines 3 <<<"$said" | cut --bytes=-500
                 echo "the last lines of $unit:"
                 journalctl --unit "$unit" --lines 8 --no-pager --output cat 2>&1 | cut --bytes=-200
             ) || true
-            problem "not yet after $((SECONDS - begin)) s: $title"$'\n'"$said"
+            problem "not yet after $waited: $wait_title; $since"$'\n'"$said"
         fi
-        if [ -z "$told" ]; then
-            if [ "$tenths" -ge 8 ]; then
-                echo "until ${title%% (*}"
-                told=yes
-            fi
-        elif [ "$SECONDS" -ge "$remind" ]; then
-            not_yet "${title%% (*}" "$said"
-            remind=$((SECONDS + reminder))
-        fi
+        [ "$tenths" -lt 8 ] || announce
         # Ever rarer: a question costs seconds of an emulated processor that others need to answer.
         sleep "$((tenths / 10)).$((tenths % 10))"
         tenths=$((tenths + 1 + tenths / 3))
@@ -484,24 +578,17 @@ await_since() {
     done
 }
 
-# not_yet TITLE SAID: the last line of what was said is the reason
-not_yet() {
-    echo "not yet: $1${2:+ (${2##*$'\n'})}"
-}
-
-# await_api SECONDS URL AUTHORITY UNIT: until the API server there is ready
+# await_api LIMIT URL AUTHORITY UNIT: until the API server there is ready
 await_api() {
-    local begin=$SECONDS limit=$1 url=$2 authority=$3 unit=$4 left said
+    local url=$2 authority=$3 unit=$4 said
+    wait_for "$1" "the API server is ready ($url)"
     if ! timeout 3 "$programs/wait-for-api" "$url" "$authority"; then
-        echo "until the API server is ready"
-        while left=$((begin + limit - SECONDS)) && [ "$left" -gt 0 ]; do
-            timeout "$((left < reminder ? left : reminder))" \
-                "$programs/wait-for-api" "$url" "$authority" && break
-            said=$(well "$url/readyz" "$authority") || not_yet "the API server is ready" "$said"
+        announce
+        until next_look && timeout "$look" "$programs/wait-for-api" "$url" "$authority"; do
+            said=$(well "$url/readyz" "$authority") || still "$said" || break
         done
     fi
-    await_since "$begin" "$limit" "the API server is ready ($url)" "$unit" \
-        well "$url/readyz" "$authority"
+    asking "$unit" well "$url/readyz" "$authority"
 }
 
 # well URL AUTHORITY: the answer to a question about health is yes

@@ -12,11 +12,11 @@ over() {
 }
 
 if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; then
-    await 900 "the first boot is configured" cloud-final.service over
+    await first-boot "the first boot is configured" cloud-final.service over
     if ! grep --quiet --no-messages '"errors": \[\]' "$result"; then
         # Exit status 2 means done with a recoverable warning; anything else is worth its details.
         status=0
-        said=$(timeout 60 cloud-init status --wait 2>&1) || status=$?
+        said=$(timeout 480 cloud-init status --wait 2>&1) || status=$?
         if [ "$status" -ne 0 ] && [ "$status" -ne 2 ]; then
             said="cloud-init failed: ${said##*$'\n'}"
             problem "$said"$'\n'"$(cloud-init status --long 2>&1 | tail --lines 15)"
@@ -62,7 +62,7 @@ filled() {
         disk=$(readlink "$part")
         disk=${disk%/*} disk=${disk##*/}
     fi
-    await 60 "the disk has $1 GiB" systemd-udevd.service has "$disk" "$1"
+    await disk "the disk has $1 GiB" systemd-udevd.service has "$disk" "$1"
     if [ "$disk" != "$device" ]; then
         left=$(($(<"/sys/class/block/$disk/size") - $(<"$part/start") - $(<"$part/size")))
         # In sectors of 512 bytes: a copy of the partition table is at the end.
@@ -96,16 +96,16 @@ name_servers() {
 # known NAME: the machine finds an address of the name under which it will ask for the API. Nothing that
 # asks comes up without one, long after this.
 known() {
-    local end=$((SECONDS + 60)) told='' servers
-    until timeout 20 getent ahosts "$1" >/dev/null; do
-        if [ "$SECONDS" -ge "$end" ]; then
+    local servers
+    wait_for api-name "it finds an address of $1"
+    until timeout 60 getent ahosts "$1" >/dev/null; do
+        if ! still; then
             name_servers
             problem "$HOSTNAME finds no address of $1, the host at which it is to ask for the API" \
                 "(its name servers:${servers:- none}); make a DNS record that it can look up or a line" \
                 "in its /etc/hosts, or write the balancer's address as endpoint.host, and run the same again"
         fi
-        [ -n "$told" ] || echo "until it finds an address of $1"
-        told=yes
+        announce
         sleep 2
     done
 }

@@ -27,9 +27,8 @@ for number in "${!services[@]}"; do
     [ "${up[$number]-}" != active ] || clock=${services[$number]}
 done
 if [ "$clock" != systemd-timedated ]; then
-    end=$((SECONDS + 30))
-    until [ "$(timedatectl show --property NTPSynchronized --value)" = yes ] ||
-        [ "$SECONDS" -ge "$end" ]; do
+    wait_for clock-set "the clock has been set"
+    until [ "$(timedatectl show --property NTPSynchronized --value)" = yes ] || ! still; do
         sleep 0.5
     done
 fi
@@ -58,7 +57,7 @@ timely() {
     return 1
 }
 
-await 30 "the clock is right ($(date --utc), by this machine's certificates)" "$clock" timely
+await clock "the clock is right ($(date --utc), by this machine's certificates)" "$clock" timely
 
 # -- containerd ------------------------------------------------------------------------------------
 
@@ -158,14 +157,14 @@ after_other_docker() {
 
 case $runtime in
 containerd)
-    await 300 "containerd answers" containerd.service containerd_answers
+    await runtime "containerd answers" containerd.service containerd_answers
     containerd_images
     ;;
 docker)
-    await 300 "Docker answers" docker.service docker_api http://docker/_ping
+    await runtime "Docker answers" docker.service docker_api http://docker/_ping
     after_other_docker
     docker_images
     docker_keeps
-    await 300 "cri-dockerd runs" cri-dockerd.service systemctl is-active cri-dockerd.service
+    await runtime "cri-dockerd runs" cri-dockerd.service systemctl is-active cri-dockerd.service
     ;;
 esac

@@ -21,5 +21,5 @@ are_at() {
 not_newer() {
     [ -L "$1" ] || return 0
     [ "$(readlink "$1")" != "$2" ] || return 0
-    await 3000 "all API servers are $3" "${1##*/}.service" are_at "$3" "$4" "${@:5}"
+    await api-versions "all API servers are $3" "${1##*/}.service" are_at "$3" "$4" "${@:5}"
 }

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # the limits and the prelude stand before this text
 # Whose turn it is to restart what other machines run as well.
 
 # Unit to the files with which it is asked, and to the places of the others.
@@ -20,8 +21,9 @@ shared() {
 answers() {
     local authority certificate key said
     read -r authority certificate key <<<"${trust[$1]}"
-    said=$(curl --silent --show-error --fail-with-body --max-time 20 --cacert "$authority" \
-        ${certificate:+--cert "$certificate" --key "$key"} "$2" 2>&1) && return
+    said=$(curl --silent --show-error --fail-with-body --max-time "$((20 * pace / 100))" \
+        --cacert "$authority" ${certificate:+--cert "$certificate" --key "$key"} \
+        "$2" 2>&1) && return
     # Of the many checks, those that failed.
     said=$(grep '^\[-\]' <<<"$said" || echo "$said")
     echo "$2: $said"
@@ -45,15 +47,18 @@ others_are_steady() {
     others_answer "$1" && sleep "$steady" && others_answer "$1"
 }
 
-# Who runs and is silent for so many seconds is broken, and has nothing to lose by a restart. Who is
-# only slow does not count as that: others may rely on it.
-patience=300
+# Unit to the moment when it answered last. Who runs and is silent for long is broken, and has nothing to
+# lose by a restart. Who is only slow does not count as that: others may rely on it.
 declare -A heard=()
 
 # broken UNIT: asked again and again, it has not answered for that long
 broken() {
-    ! answers "$1" "${own[$1]}" >/dev/null || heard[$1]=$SECONDS
-    [ "$((SECONDS - ${heard[$1]}))" -ge "$patience" ]
+    local said
+    said=$(answers "$1" "${own[$1]}") || said=no
+    measure
+    tick
+    [ "$said" = no ] || heard[$1]=$moment
+    [ "$((moment - heard[$1]))" -ge "$((limits[silent] * 100))" ]
 }
 
 # broken_all UNIT...
@@ -68,7 +73,7 @@ broken_all() {
 # while all members and API servers say that they are ready.
 no_turn() {
     local said
-    said=$("${lock_words[@]}" alarm list --command-timeout=10s 2>&1) || said=''
+    said=$("${lock_words[@]}" alarm list "--command-timeout=$((10 * pace / 100))s" 2>&1) || said=''
     case $said in
     *alarm:NOSPACE*)
         problem "etcd takes no writes, so nothing that runs can have its turn to restart: its database" \
@@ -83,13 +88,21 @@ no_turn() {
     esac
 }
 
+# first_in_turn: the key of whoever has the lock
+first_in_turn() {
+    "${lock_words[@]}" get /hardway/turn/ --prefix --keys-only --sort-by=CREATE --limit=1 \
+        "--command-timeout=$((10 * pace / 100))s" 2>/dev/null || true
+}
+
 # take_turn UNIT...: hold the lock until this run ends, however it ends. Fails where it cannot be had
 # for units of which none answers.
 take_turn() {
-    local unit said='' why='it ended' status seconds=3
+    local unit said='' why='it ended' status seconds=3 owner=''
+    wait_for turn "other machines had their turn"
     exec {turn}< <(
         # tail ends with this run, and the lock is freed; without etcd that would be tried for ever.
-        exec timeout --kill-after=10 2000 "${lock_words[@]}" lock --ttl 60 /hardway/turn -- \
+        exec timeout --kill-after=10 "$((limits[turn] * hard))" "${lock_words[@]}" \
+            lock --ttl 60 /hardway/turn -- \
             sh -c "echo mine \"\$ETCD_LOCK_KEY\"; exec tail --pid=$$ --follow /dev/null" 2>&1
     )
     holder=$!
@@ -99,10 +112,13 @@ take_turn() {
         read -r -t "$seconds" -u "$turn" said || status=$?
         [ "$status" -gt 0 ] || continue
         if [ "$status" -gt 128 ]; then # nothing was said in time
-            said=''
-            [ "$seconds" -ne 3 ] || echo "until other machines had their turn"
+            announce
             seconds=10
             ! broken_all "$@" || return
+            # Each that had its turn is news; to ask for that costs a program.
+            ((uptime < wait_remind)) || owner=$(first_in_turn)
+            still "$owner" || problem "the turn to restart does not come within $waited ($since):" \
+                "another machine has it; see what its steps do, and run the same again"
             continue
         fi
         # A leader that gives its place away drops what is under way: a single refusal proves nothing.
@@ -138,7 +154,7 @@ others_are_well() {
             ! broken "$unit" || continue 2
             sleep 2
         done
-        await 300 "the others are well ($unit of other machines, before that of this one restarts)" \
+        await others-well "the others are well ($unit of other machines, before that of this one restarts)" \
             "$unit" others_are_steady "$unit"
     done
 }
@@ -146,11 +162,12 @@ others_are_well() {
 # in_turn UNIT...: before these are restarted, it is this machine's turn and the others are well
 in_turn() {
     local unit running=() refusals=0
+    tick
     for unit; do
         # Who does not run, or has not come up yet, disturbs nobody.
         [[ -z ${own[$unit]-} || $(systemctl is-active "$unit") != @(active|reloading) ]] || {
             running+=("$unit")
-            heard[$unit]=$SECONDS
+            heard[$unit]=$moment
         }
     done
     [ "${#running[@]}" -gt 0 ] || return 0
@@ -168,5 +185,5 @@ in_turn() {
 # back UNIT: it serves again
 back() {
     [ -z "${own[$1]-}" ] ||
-        await 600 "$1 is well again" "$1" answers "$1" "${own[$1]}"
+        await well-again "$1 is well again" "$1" answers "$1" "${own[$1]}"
 }

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from components.ready import CONDITIONS, NotReady, ReadyProvider
+from components.ready import CONDITIONS, NotReady, ReadyProvider, _told
 from plan.conditions import Condition, Pods
 from probe import watch
 from probe.watch import Outcome
@@ -47,3 +48,8 @@ def test_the_condition_that_was_waited_for_in_vain_comes_first_with_its_time(
         "of what comes after it:",
         "dns: no pod answers",
     ]
+    hard = replace(found[1], hard=True, news="no news for 3 s")
+    assert next(_told((condition("nodes"), hard))) == (
+        "not yet after 900 s, the hard limit: nodes is so "
+        "(the node minion1 is not Ready; no news for 3 s)"
+    )

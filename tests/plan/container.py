@@ -29,6 +29,9 @@ NAME = "hardway-test"
 CLONE_NEWNET = 0x40000000
 IN_MOVED_TO, IN_CREATE = 0x80, 0x100
 
+TURN = 0.1
+"""Seconds of a machine that is slowed: a part of them it runs."""
+
 _HOLDER = """
 mount -t tmpfs -o mode=0755,size=75% hardway-test "$1"
 echo mounted
@@ -121,6 +124,7 @@ class Container:
         self.name = f"{NAME}-{os.getpid()}-{next(_numbers)}"
         self._memory, self._above, self._prepare = memory, above, prepare
         self._groups = [parent / self.name for parent in _control_groups()]
+        self._steps: Path | None = None
         self.leader = 0
         """The process id of its systemd, as this host sees it."""
 
@@ -209,6 +213,35 @@ class Container:
     def console(self) -> str:
         return (self._folder / "console").read_text(errors="replace")
 
+    # -- how fast it is --------------------------------------------------------------------------
+
+    @contextmanager
+    def slowed(self, share: float) -> Iterator[None]:
+        """Give it this share of the time only: in between, all of its processes stand still.
+
+        So a busy host treats a machine. Of what is started from outside that holds for what is
+        started meanwhile.
+        """
+        (group,) = (one for one in self._groups if (one / "cgroup.freeze").exists())
+        self._steps = group / "steps"
+        self._steps.mkdir(exist_ok=True)
+        ended = threading.Event()
+
+        def slow() -> None:
+            while not ended.is_set():
+                for state, seconds in (("1", TURN * (1 - share)), ("0", TURN * share)):
+                    (group / "cgroup.freeze").write_text(state)
+                    time.sleep(seconds)
+
+        thread = threading.Thread(target=slow)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self._steps = None
+
     # -- programs in it --------------------------------------------------------------------------
 
     def start(
@@ -217,6 +250,9 @@ class Container:
         """Start a program in the container, in a process group of its own."""
         # Not --all: the control group stays this process's, as the one of a login is not systemd's.
         enter = ["nsenter", "--target", str(self.leader), "--mount", "--uts", "--ipc", "--net"]
+        if self._steps is not None:
+            joins = f'echo $$ >{self._steps}/cgroup.procs; exec "$@"'
+            enter = ["sh", "-euc", joins, "sh", *enter]
         return subprocess.Popen(
             [*enter, "--pid", "--", "env", "-i", *_PATH]
             + [f"{name}={value}" for name, value in (environment or {}).items()]

@@ -193,8 +193,9 @@ class LocalMachine:
             words.append("member")
             here = replace(step.membership, program=str(path / "etcdctl"), once=JOINS)
             member = self.here(render.member(here))
-        prelude = self.here("\n".join(map(render.script, words)))
-        ending = self.here("\n".join(render._ending(step)))
+        ending = "\n".join(render._ending(step))
+        prelude = self.here(render.words(*words, before=ending))
+        ending = self.here(ending)
         return f"{prelude}\nPATH={path}:$PATH\nprograms={self.programs}\n{member}\n{ending}\n"
 
     @property

@@ -31,6 +31,7 @@ from tests.certs.clusters import SINGLE
 from tests.engine.stack import PATIENCE, eventually
 from tests.plan.emulated import on
 from tests.plan.golden import NAMES, golden_plan, golden_spec
+from tests.plan.limited import limited
 from tests.plan.running import (
     LocalCluster,
     LocalMachine,
@@ -331,7 +332,7 @@ class TestRunning:
     ) -> None:
         text = running.machine.script(running.step, running.path)
         text = re.sub(r"scheduler=\S+", f"scheduler={running.url(6443)}/nothing", text)
-        done = run(re.sub(r"\b(await|await_api) \d+", r"\1 1", text))
+        done = run(limited(text, 1))
         assert done.returncode != 0
         assert "the scheduler is healthy" in done.stderr
         assert "kube-scheduler.service" in done.stderr

@@ -20,6 +20,7 @@ from plan.model import Unit
 from tests.certs.clusters import APART, SINGLE
 from tests.engine.stack import eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
+from tests.plan.limited import limited
 from tests.plan.running import (
     LocalCluster,
     LocalMachine,
@@ -171,7 +172,7 @@ def test_what_somebody_changed_is_put_right(ready: World) -> None:
 
 
 def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: World) -> None:
-    text = re.sub(r"\bawait \d+", "await 1", ready.script("e1"))
+    text = limited(ready.script("e1"), 1)
     nobody = re.sub(r"endpoint=\S+", "endpoint=https://127.0.0.1:1", text)
     done = run(nobody)
     assert done.returncode != 0

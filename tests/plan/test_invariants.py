@@ -14,6 +14,7 @@ import yaml
 from certs.table import Authority, Row, Use, held_by
 from plan import flannel, layout, render
 from plan.cluster import cluster_plan, node_plan
+from plan.limits import HARD, LIMITS
 from plan.model import (
     BIN,
     AuthorityCertificate,
@@ -461,11 +462,10 @@ def test_no_step_is_ended_before_all_of_its_waits_are(name: str) -> None:
     plan = golden_plan(name)
     for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
         text = render.text(step, _placeholder)
-        waits = re.findall(r"^ *(?:exec )?(await|await_api|timeout|flock)\b(.*)", text, re.M)
-        limits = [re.search(r"(?<![\w=-])\d+(?![\w.])", rest) for _, rest in waits]
-        seconds = [int(found[0]) for found in limits if found]
+        waits = re.findall(r"^ *(?:exec )?(?:await|await_api|wait_for) (\S+)", text, re.M)
+        seconds = [LIMITS[name].seconds for name in waits if not name.startswith('"$')]
         assert max(seconds) >= 600
-        assert render.limit(step) > sum(seconds)
+        assert render.limit(step) > HARD * sum(seconds)
         assert render.seconds(text) >= render.limit(step), "a repair has as long"
 
 
@@ -520,7 +520,9 @@ def test_each_step_whose_output_is_shown_ends_with_what_it_did(name: str) -> Non
 def test_what_a_step_waits_for_has_room_beside_its_row(name: str) -> None:
     """Details are for the failure: they stand in a parenthesis, which is not said before."""
     for step in (s for one in golden_plan(name).nodes.values() for s in one.steps):
-        titles = re.findall(r'^ *.*\bawait \d+ "([^"]+)"', render.text(step, _placeholder), re.M)
+        titles = re.findall(
+            r'^ *.*\b(?:await|wait_for) [a-z-]+ "([^"]+)"', render.text(step, _placeholder), re.M
+        )
         assert titles
         for title in titles:
             assert len("until " + title.partition(" (")[0]) <= INFO, title

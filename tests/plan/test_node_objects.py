@@ -19,6 +19,7 @@ from plan.model import Kubeconfig
 from probe.machines import Done
 from probe.observation import observed
 from spec.cluster import API_PORT, Cluster
+from tests.plan.limited import limited
 from tests.plan.running import LocalCluster, LocalMachine, programs, run
 from tests.plan.shell import cluster
 
@@ -103,7 +104,7 @@ class World:
         self.master._write(addons.ADMIN, self.admin, 0o600)
         text = self.master.script(step, path or self.path)
         text = text.replace(addons.ADMIN, f"{self.master.root}{addons.ADMIN}")
-        return run(text.replace("await 300", f"await {seconds}"), HOME=str(self.folder))
+        return run(limited(text, seconds), HOME=str(self.folder))
 
     def follows(self, spec: Cluster) -> None:
         done = self.given(spec)
@@ -129,7 +130,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         stack.enter_context(made.master.running(made.etcd.units[0]))
         assert run(made.master.script(made.etcd, made.path)).returncode == 0
         stack.enter_context(made.master.running(made.plane.units[0]))
-        waits = made.master.script(made.plane, made.path).partition('await 300 "the controller')[0]
+        waits = made.master.script(made.plane, made.path).partition(
+            'await controllers "the controller'
+        )[0]
         done = run(waits)
         assert done.returncode == 0, done.stderr
         yield made
@@ -257,7 +260,7 @@ esac""",
     (world.folder / "systemctl.calls").write_text("")
     path = f"PATH={folder}:$PATH\n"
     text = world.minion.script(step, folder).replace(path, f"{path}{said}\n")
-    return run(text.replace("await 300", "await 2"), HOME=str(world.folder))
+    return run(limited(text, 2), HOME=str(world.folder))
 
 
 def _restarts(world: World) -> list[str]:

@@ -43,7 +43,7 @@ def test_all_of_a_step_is_read_back(name: str) -> None:
         assert told.shared == tuple(turn.unit for turn in step.turns)
         assert told.script == (script(step.script).strip("\n") if step.script else "")
         assert told.outcome == step.outcome
-        assert told.words.startswith(script("prelude").strip("\n"))
+        assert script("prelude").strip("\n") in told.words
 
 
 @pytest.mark.parametrize("strange", ["", "{", "echo hello\n", "cat >x <<'END'\n", "a='\nb\n"])

@@ -20,6 +20,7 @@ from plan.model import Step
 from tests.certs.clusters import APART, SINGLE
 from tests.engine.stack import PATIENCE, eventually
 from tests.plan.golden import NAMES, golden_plan, golden_spec
+from tests.plan.limited import limited
 from tests.plan.running import LocalCluster, LocalMachine, programs
 
 MEMBERS = ("e1", "e2", "e3")
@@ -82,8 +83,8 @@ class Member:
         self, work: str = "", others_wait: int = 300, before: str = "", patience: int = 300
     ) -> str:
         """The words of the step up to its turn, the restart, and what else is done in the turn."""
-        said = "\n".join(render._said_first(self.step)).replace("await 300", f"await {others_wait}")
-        said = said.replace("patience=300", f"patience={patience}")
+        said = limited("\n".join(render._said_first(self.step)), others_wait, "others-well")
+        said = limited(said, patience, "silent")
         asked = f"own[{etcd.UNIT}]={self.step.turns[0].own}"
         # Every run takes a second longer than it needs: who does not wait runs into it.
         restart = (

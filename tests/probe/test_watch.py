@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from plan.conditions import Check, Condition, Pods
+from probe import pace
 from probe import watch as module
 from probe.access import Access
 from probe.conditions import Doors
 from probe.failure import Unmet
+from probe.machines import Machines
 from probe.watch import Outcome, watch
 
 NOWHERE = Access(machines={}, ssh_key="")
@@ -50,6 +52,7 @@ class Cluster:
         self._last: dict[str, str | None] = {}
         self.asked: list[str] = []
         self.said: list[str] = []
+        self.pace = 1.0
 
     async def ask(self, check: Check, through: Doors) -> Unmet | None:
         del through
@@ -75,6 +78,11 @@ def watched(
     *conditions: Condition,
     limit: float | None = None,
 ) -> tuple[Outcome, ...]:
+    async def slowest(machines: Machines, before: float) -> float:
+        del machines, before
+        return cluster.pace
+
+    monkeypatch.setattr(pace, "slowest", slowest)
     clock = Clock()
     monkeypatch.setattr(module, "ask", cluster.ask)
     monkeypatch.setattr(module, "monotonic", lambda: clock.now)
@@ -99,7 +107,9 @@ def test_what_is_waited_for_is_told_once_and_each_new_reason_after_a_while(
     (found,) = watched(cluster, monkeypatch, condition("a", 600))
     assert found.holds
     assert cluster.said[0] == "waiting until a is so"
-    assert cluster.said[1:-1] == ["a: not yet, first", "a: not yet, second"]
+    first, second = cluster.said[1:-1]
+    assert first.startswith("a: not yet, first (no news for ")
+    assert second.startswith("a: not yet, second (no news for ")
     assert cluster.said[-1] == f"a: a is so ({found.seconds:.1f} s)"
     assert 30 < found.seconds < 24 * module.LONGEST_PAUSE
 
@@ -128,6 +138,43 @@ def test_each_condition_has_its_own_deadline_where_there_is_no_limit(
     assert [one.holds for one in found] == [True, False]
     assert found[0].seconds > 30
     assert found[1].seconds == pytest.approx(1)
+
+
+def test_what_says_something_new_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [f"{'x' * number} is missing" for number in range(50)]
+    (found,) = watched(Cluster(a=[*words, None]), monkeypatch, condition("a", 100))
+    assert found.holds
+    assert found.seconds > 100
+
+
+def test_what_only_counts_or_goes_round_in_circles_is_not_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = [f"{name} for {number} s" for number in range(500) for name in ("a", "b")]
+    (found,) = watched(Cluster(a=words), monkeypatch, condition("a", 100))
+    assert not found.holds
+    assert not found.hard
+    assert found.news.startswith("no news for ")
+
+
+def test_what_says_something_new_for_ever_ends_at_the_hard_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["x" * number for number in range(5000)]
+    (found,) = watched(Cluster(a=words), monkeypatch, condition("a", 100))
+    assert (found.holds, found.hard) == (False, True)
+    assert found.seconds >= 800
+
+
+def test_slow_machines_have_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(a=["no"] * 45 + [None], b=["never"])
+    cluster.pace = 6.0
+    a, b = watched(cluster, monkeypatch, condition("a", 100), condition("b", 100))
+    assert a.holds
+    assert a.seconds > 100
+    assert not b.holds
+    assert b.seconds >= 600
+    assert b.news.endswith("the slowest machine is 6.0 x slower than a quiet one")
 
 
 def test_a_limit_is_for_all_of_them_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,82 @@
+"""How long each thing is waited for, and why so long.
+
+The seconds are those of a quiet emulated machine, which is what the slowest host makes of a machine
+that it has time for: one that is slower has as many more, by what it measures itself
+(``scripts/pace.sh``). They are counted from when what is waited for last said something new, since
+whatever gets on is not stuck.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HARD = 8
+"""After so many times its limit, by the clock, a wait ends, however slow its machine is and
+whatever was said: what says something new for ever would be waited for without end."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit of a wait."""
+
+    seconds: int
+    why: str
+    """What takes so long."""
+
+
+LIMITS: Mapping[str, Limit] = {
+    # -- every step: prelude.sh
+    "lock": Limit(900, "another step of the machine, which unpacks archives or images"),
+    "dpkg": Limit(300, "somebody else's installation of packages, such as a first boot's"),
+    "ended": Limit(
+        300, "systemd stops a service, for which it has limits of 90 s or a little more"
+    ),
+    "restarted": Limit(300, "a service comes up; etcd does when the others have"),
+    # -- a machine: ready.sh, runtime.sh
+    "first-boot": Limit(900, "cloud-init, which is Python and most of a first boot"),
+    "disk": Limit(60, "the hypervisor has made it larger before; udev is told of it"),
+    "api-name": Limit(60, "a name server answers within seconds; a record may just be made"),
+    "clock-set": Limit(30, "a time service asks at its start; without a server it never does"),
+    "clock": Limit(30, "it is right, or somebody must set it"),
+    "runtime": Limit(300, "containerd or Docker comes up and reads what it has"),
+    # -- etcd: member.sh, etcd.sh
+    "member-added": Limit(120, "the others elect a leader, at most a few election timeouts"),
+    "members": Limit(900, "every machine comes to its etcd, after its packages and artifacts"),
+    "flannel-network": Limit(120, "one write, to members that agree already"),
+    "users": Limit(300, "a program is started for each of about ten changes"),
+    # -- a control plane: control-plane.sh
+    "api": Limit(600, "an API server starts in 23 s, then waits for etcd and its own hooks"),
+    "controllers": Limit(300, "controller manager or scheduler starts beside the API server"),
+    "virtual-ip": Limit(300, "an election of keepalived, once an API server is ready"),
+    # -- a node: skew.sh, node.sh
+    "api-versions": Limit(3000, "all control planes, one after the other, come to a new version"),
+    "api-for-node": Limit(1200, "etcd's members and the API servers come up before"),
+    "node": Limit(300, "kubelet or kube-proxy starts, or the node is registered"),
+    "flannel": Limit(600, "flanneld is started again until etcd has its network"),
+    "cni-list": Limit(60, "it is written once flannel has a subnet"),
+    # -- the cluster: add-ons.sh, nodes.sh
+    "add-ons": Limit(600, "dozens of objects, to API servers that have just come up"),
+    "unwanted": Limit(300, "some objects are deleted, without a wait for their end"),
+    "drained": Limit(180, "pods move: they have half a minute to end, and budgets of disruption"),
+    "node-gone": Limit(60, "one object is deleted"),
+    "labels": Limit(300, "one object for each node, and a record"),
+    # -- turns: turn.sh
+    "turn": Limit(2000, "other machines that are restarted before, minutes each"),
+    "silent": Limit(300, "whoever is asked again and again and says nothing that long is broken"),
+    "others-well": Limit(300, "another machine's member or API server comes up"),
+    "well-again": Limit(600, "an API server starts and waits for its hooks"),
+}
+"""The limits of waits in ``plan/scripts``, by the names that they have there."""
+
+CONDITIONS: Mapping[str, Limit] = {
+    "clocks": Limit(120, "a machine that was paused catches up within a minute"),
+    "members": Limit(600, "members come up together, and elect a leader"),
+    "space": Limit(120, "it does not come true by itself: members may be slow to say it"),
+    "api": Limit(900, "several API servers start, and wait for etcd"),
+    "nodes": Limit(900, "kubelets register, flannel makes its network, and nodes get Ready"),
+    "dns-runs": Limit(900, "pods are scheduled once nodes are Ready, and their images are there"),
+    "pods-reach": Limit(300, "flannel tells each node of the others"),
+    "service": Limit(300, "kube-proxy writes its rules"),
+    "dns": Limit(300, "CoreDNS reads the cluster's Services first"),
+    "services": Limit(300, "some are started again until others answer"),
+}
+"""The limits of ``plan.conditions``, by the conditions' names."""

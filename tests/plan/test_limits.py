@@ -1,0 +1,105 @@
+"""How long steps wait, and what ends them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from plan import render
+from plan.limits import CONDITIONS, HARD, LIMITS
+from plan.model import Step
+from tests.plan.limited import limited
+from tests.plan.shell import StandIn, stand_in
+
+SCRIPTS = sorted(path.stem for path in render.SCRIPTS.glob("*.sh"))
+
+
+def test_each_limit_is_used_and_each_wait_has_one() -> None:
+    used = {name for script in SCRIPTS for name in render._waits(render.script(script))}
+    assert {name for name in used if not name.isdecimal()} == LIMITS.keys()
+    for script in SCRIPTS:
+        text = render.script(script)
+        waits = re.findall(r"^[^#\n]*\b(?:await|await_api|wait_for) ([^ \n]+) ", text, re.M)
+        assert all(name in LIMITS or name == '"$1"' for name in waits), (script, waits)
+        assert "SECONDS" not in re.sub(r"#.*", "", text), "the clock of a slow machine decides"
+
+
+def test_each_limit_has_a_reason() -> None:
+    for name, limit in {**LIMITS, **CONDITIONS}.items():
+        assert limit.seconds >= 30, name
+        assert 20 <= len(limit.why) <= 100, name
+        assert not limit.why.endswith("."), name
+
+
+def test_a_step_is_ended_after_the_hard_limits_of_its_waits() -> None:
+    step = Step(name="s", script="control-plane")
+    names = ("api", "controllers", "controllers", "virtual-ip", "lock", "dpkg", "ended")
+    own = sum(LIMITS[name].seconds for name in (*names, "restarted"))
+    # A question to wait-for-api has three seconds, and a connection for a download ten.
+    assert render.limit(step) == HARD * (render.WORK + own + 3 + 10)
+    assert render.seconds(render.text(step)) == render.limit(step)
+
+
+def test_a_text_says_itself_how_long_its_waits_are() -> None:
+    """A machine's guard keeps texts of earlier programs, also of those that had only numbers."""
+    text = limited(render.text(Step(name="s", script="control-plane")), 100, "api")
+    assert render.seconds(text) == render.limit(Step(name="s", script="control-plane")) - HARD * (
+        LIMITS["api"].seconds - 100
+    )
+    assert render.seconds("await 300 'it is up' x true\n") == HARD * (render.WORK + 300)
+    assert render.seconds("") == HARD * render.WORK
+
+
+def test_a_text_has_no_limits_but_those_of_its_waits() -> None:
+    def line(step: Step) -> str:
+        (found,) = re.findall(r"^declare -A limits=.*$", render.text(step), re.MULTILINE)
+        return str(found)
+
+    assert "[api]=600" in line(Step(name="s", script="control-plane"))
+    assert "[api]" not in line(Step(name="s"))
+    assert "[lock]=900" in line(Step(name="s"))
+
+
+def test_a_limit_that_is_in_no_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="no limit kubelt"):
+        render.words("prelude", before="await kubelt 'it is up' x true")
+
+
+# -- a machine's own measure -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> StandIn:
+    return stand_in(tmp_path)
+
+
+def paces(machine: StandIn, before: str) -> list[int]:
+    said = machine.say(
+        "was=$PATH", before, "for _ in {1..9}; do measure; echo $pace; done", "PATH=$was"
+    )
+    assert (said.code, said.errors) == (0, "")
+    return list(map(int, said.output.split()))
+
+
+def test_a_faster_machine_counts_as_a_quiet_one(machine: StandIn) -> None:
+    assert paces(machine, "quiet=1000000000") == [100] * 9
+
+
+def test_a_slower_machine_has_its_measure_and_starts_no_program(machine: StandIn) -> None:
+    found = paces(machine, "quiet=1 PATH=/nowhere")
+    assert found[0] == 6400, "one measurement does not count for minutes"
+    assert found[-1] > 1000
+
+
+def test_what_the_host_keeps_for_others_counts(machine: StandIn) -> None:
+    """With KVM a machine is told: here half of the time when it wants a processor."""
+    stat = machine.folder / "stat"
+    measure = render.script("pace").replace("/proc/stat", str(stat))
+    grows = f'n=$((n + 50)); echo "cpu $n 0 0 9999 0 0 0 $n 0 0" >{stat}'
+    said = machine.say(
+        measure,
+        "quiet=1000000000 n=0",
+        f"for _ in {{1..60}}; do {grows}; measure; done; echo $pace",
+    )
+    assert said.errors == ""
+    assert 190 <= int(said.output) <= 200
