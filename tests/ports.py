@@ -23,7 +23,7 @@ def free_port() -> int:
 def _own() -> tuple[socket.socket, Iterator[int]]:
     """What says to other tests that these ports are taken, for as long as this process lives."""
     (ephemeral, _) = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    for first in range(10_000, ephemeral - EACH, EACH):
+    for first in range(12_000, ephemeral - EACH, EACH):
         claim = socket.socket(socket.AF_UNIX)
         try:
             claim.bind(f"\0hardway-test-ports-{first}")

@@ -165,7 +165,11 @@ class Planes:
         return False
 
     def await_ready(self, name: str) -> None:
-        eventually(f"the API server {name} is ready", lambda: self.ready(name))
+        eventually(
+            f"the API server {name} is ready",
+            lambda: self.ready(name),
+            reason=lambda: self.servers[name].log.read_text()[-2000:],
+        )
 
     def await_member(self, name: str) -> None:
         eventually(

@@ -22,6 +22,7 @@ from plan.conditions import (
 )
 from plan.coredns import NAMESPACE, SELECTOR
 from probe.api import ApiError
+from tests.engine.stack import eventually
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
 from tests.probe.asking import Asking
@@ -227,7 +228,7 @@ def test_a_service_answers_with_a_certificate_of_the_cluster(
 ) -> None:
     """Also to a caller without one, whom the server tells nothing."""
     check = ServiceAnswers(inside=PODS, address=TWO, port=TLS_PORT)
-    assert asked(check) is None
+    eventually("it answers", lambda: asked(check) is None)
     said = asked.told(replace(check, port=FOREIGN_PORT))
     assert "does not answer one on m1" in said
     assert "certificate" in said
