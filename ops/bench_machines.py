@@ -18,7 +18,7 @@ from rich.table import Table
 from lab.paths import PROJECT
 from lab.problem import Problem
 from ops import critical_path
-from ops.bench_idle import bench_idle, running
+from ops.bench_idle import bench_idle
 from spec.configuration import CLUSTER, configuration
 
 STACK = "bench"
@@ -130,7 +130,9 @@ def bench_machines(console: Console) -> None:
         bench_idle(
             console,
             lambda machine, script: lab.run("ssh", machine, "--", script),
-            running(STACK, names, STACK),
+            STACK,
+            names,
+            Path("/run/hardway") / STACK / "libvirt",
         )
         lab.describe(MORE)
         added = lab.update()
