@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,19 +68,25 @@ def services(before: Seen, after: Seen) -> dict[str, float]:
 def bench_idle(
     console: Console,
     ask: Callable[[str, str], str],
-    machines: Mapping[str, int],
-    *,
-    settles: float = SETTLES,
-    seconds: float = SECONDS,
+    stack: str,
+    names: Iterable[str],
+    libvirt: Path,
 ) -> None:
-    """Print what idle machines take; ``ask`` runs a script on a machine and says what it prints.
+    """Print what a stack's idle machines take of this computer.
 
-    ``machines`` are their processes on this host.
+    ``ask`` runs a script on a machine and says what it prints; ``libvirt`` is the folder that holds
+    what runs in the lab. The machines go first: what they did not get now they would ask for later.
     """
-    time.sleep(settles)
+    machines = qemu.machines(stack, names, libvirt)
+    with qemu.first(libvirt):
+        time.sleep(SETTLES)
+        _measure(console, ask, machines)
+
+
+def _measure(console: Console, ask: Callable[[str, str], str], machines: Mapping[str, int]) -> None:
     inside = {name: seen(ask(name, LOOK)) for name in machines}
     before = processors.look(machines)
-    time.sleep(seconds)
+    time.sleep(SECONDS)
     shares = processors.between(before, processors.look(machines), machines.values())
     table = Table(title=f"idle for {shares.seconds:.0f} s")
     for title in ("machine", "processors", "asked for", "MiB used", "for what"):

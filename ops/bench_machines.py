@@ -6,7 +6,6 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from lab import qemu
 from ops.bench_idle import bench_idle
 from ops.bench_lab import BenchLab, bench_lab
 
@@ -25,7 +24,9 @@ def bench_machines(console: Console) -> None:
         bench_idle(
             console,
             lambda machine, script: lab.run("ssh", machine, "--", script),
-            qemu.machines(cluster.name, cluster.machines, lab.paths.run / "libvirt"),
+            cluster.name,
+            cluster.machines,
+            lab.paths.run / "libvirt",
         )
         lab.describe(MORE)
         added = lab.update()
