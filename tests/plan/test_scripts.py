@@ -36,7 +36,7 @@ pytestmark = pytest.mark.container
 def said(output: str) -> str:
     """What a step says beside what it waits for."""
     lines = output.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("until "))
+    return "".join(line for line in lines if not line.startswith(("until ", "not yet: ")))
 
 
 # -- the first step ------------------------------------------------------------------------------
