@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lab import processors
+from lab import processors, qemu
 
 SETTLES = 120.0
 """Seconds after an update in which pods and caches come to rest."""

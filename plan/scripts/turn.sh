@@ -98,7 +98,7 @@ first_in_turn() {
 # for units of which none answers.
 take_turn() {
     local unit said='' why='it ended' status seconds=3 owner=''
-    wait_for turn "other machines had their turn"
+    wait_for turn "other machines had a turn"
     exec {turn}< <(
         # tail ends with this run, and the lock is freed; without etcd that would be tried for ever.
         exec timeout --kill-after=10 "$((limits[turn] * hard))" "${lock_words[@]}" \
