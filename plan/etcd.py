@@ -38,6 +38,7 @@ keep up with them. A lone member is late for nobody, and waits its time-out at e
 DEFAULT_ELECTION = "1000"
 """etcd's own election timeout, in milliseconds."""
 HAND_OVER: File = program("hand-over")
+NOTE_REMOVAL: File = program("note-removal")
 STARTS = (
     f"AssertPathExistsGlob=|{layout.ETCD_DATA}/member/wal/*.wal",
     f"AssertPathExists=|!{layout.ETCD_ANSWERED}",
@@ -46,6 +47,10 @@ STARTS = (
 """A member starts with its data, before it has ever answered, or when it joins. Without its log
 etcd begins anew under its old identity (``wal.Exist`` in etcd's server): where no other member
 answers that is not refused, and what it had confirmed can be gone."""
+NOT_REMOVED = {"ExecCondition": f"+/usr/bin/test ! -e {layout.ETCD_REMOVED}"}
+"""Of several members. One that the others removed ends at each start, with 0 or 1 by chance, and
+tells systemd each time that it is ready: neither a limit of starts nor an exit code knows it. No
+assert is asked when systemd starts a service again by itself; this is."""
 QUOTA = 2 * 1024**3
 """Bytes of the database, after which it can only be read: the smallest disk has room for them."""
 
@@ -58,7 +63,7 @@ def step(spec: Cluster, node: str) -> Step:
         users=(USER,),
         artifacts=programs,
         directories=(Directory(path=layout.ETCD_DATA, mode=0o700, owner=f"{USER}:{USER}"),),
-        files=(HAND_OVER,) if len(spec.etcd_members) > 1 else (),
+        files=(HAND_OVER, NOTE_REMOVAL) if len(spec.etcd_members) > 1 else (),
         links=tuple(program.command for program in programs),
         units=(unit(spec, node),),
         membership=membership(spec, node),
@@ -83,9 +88,11 @@ def membership(spec: Cluster, node: str) -> Membership:
         unit=UNIT,
         name=node,
         peer=_peer(spec, node),
+        ready=f"{_metrics_url()}/readyz",
         data=layout.ETCD_DATA,
         marker=layout.ETCD_ANSWERED,
         once=layout.ETCD_JOINS,
+        removed=layout.ETCD_REMOVED,
         program=etcdctl.store_path,
         trust=OPERATOR,
         others=tuple(layout.etcd_url(spec, one) for one in spec.etcd_members if one != node),
@@ -120,11 +127,13 @@ def unit(spec: Cluster, node: str) -> Unit:
         program=artifacts(spec, ("etcd",))[0].command.path,
         flags=flags,
         before_stop=_hand_over(spec),
+        after_stop=_note_removal(spec),
         needs=found.needs,
         reads=found.reads,
         asserts=STARTS,
         once=layout.ETCD_JOINS,
         service={
+            **(NOT_REMOVED if len(spec.etcd_members) > 1 else {}),
             "User": USER,
             "Group": USER,
             "TimeoutStopSec": str(
@@ -161,6 +170,17 @@ def _hand_over(spec: Cluster) -> tuple[str, ...]:
     return (f"-{HAND_OVER.path} {url} {' '.join(OPERATOR)}",)
 
 
+def _note_removal(spec: Cluster) -> tuple[str, ...]:
+    """As root, who reads the journal: it says so to nobody else (etcdserver's run loop)."""
+    if len(spec.etcd_members) == 1:
+        return ()
+    return (f"-+{NOTE_REMOVAL.path} {layout.ETCD_REMOVED}",)
+
+
+def _metrics_url() -> str:
+    return f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}"
+
+
 def _membership(spec: Cluster, node: str) -> dict[str, str]:
     address = spec.machines[node].address
     client = f"https://{address}:{layout.ETCD_CLIENT_PORT}"
@@ -175,7 +195,7 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         # A member that joins a running cluster reads that in ``layout.ETCD_JOINS``, at one start.
         "initial-cluster-state": "new",
         "initial-cluster-token": token(spec),
-        "listen-metrics-urls": f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}",
+        "listen-metrics-urls": _metrics_url(),
         **(PATIENT if len(spec.etcd_members) > 1 else {}),
     }
 

@@ -18,6 +18,8 @@ ETCD_ANSWERED = f"{STATE}/etcd-answered"
 the data and goes with the machine's disk, as the data do."""
 ETCD_JOINS = "/run/hardway/etcd-joins"
 """Flags of the one start with which a member joins a cluster that runs."""
+ETCD_REMOVED = "/run/hardway/etcd-removed"
+"""There once the member ended because the others removed it: systemd does not start it again."""
 
 AUTHORITY = f"{PKI}/ca.crt"
 ETCD_AUTHORITY = f"{PKI}/etcd-ca.crt"

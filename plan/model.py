@@ -183,6 +183,8 @@ class Unit:
     """``ExecStartPost`` lines."""
     before_stop: tuple[str, ...] = ()
     """``ExecStop`` lines."""
+    after_stop: tuple[str, ...] = ()
+    """``ExecStopPost`` lines, also where the program has ended by itself."""
     after: tuple[str, ...] = ("network-online.target",)
     wants: tuple[str, ...] = ("network-online.target",)
     requires: tuple[str, ...] = ()
@@ -231,12 +233,16 @@ class Membership:
     name: str
     peer: str
     """Its peer URL."""
+    ready: str
+    """The URL at which it says that it answers with a quorum behind it."""
     data: str
     """Its data directory."""
     marker: str
     """The file that says that it has answered."""
     once: str
     """The file with the flags of the start with which it joins."""
+    removed: str
+    """The file that says that the others have removed it."""
     program: str
     """The path of etcdctl."""
     trust: tuple[str, str, str]

@@ -172,10 +172,9 @@ def _ending(step: Step) -> Iterator[str]:
 
 def member(one: Membership) -> str:
     """The word that lets a member of etcd start, join anew, or be refused."""
-    places = (one.data, one.marker, one.once)
-    return _line(
-        "member", one.unit, one.name, one.peer, *places, one.program, *one.trust, *one.others
-    )
+    own = (one.unit, one.name, one.peer, one.ready)
+    places = (one.data, one.marker, one.once, one.removed)
+    return _line("member", *own, *places, one.program, *one.trust, *one.others)
 
 
 def started_with(one: Unit) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ def text(unit: Unit) -> str:
     lines.append(f"ExecStart={command(unit)}")
     lines += [f"ExecStartPost={line}" for line in unit.after_start]
     lines += [f"ExecStop={line}" for line in unit.before_stop]
+    lines += [f"ExecStopPost={line}" for line in unit.after_stop]
     lines += ["", "[Install]", f"WantedBy={unit.wanted_by}", ""]
     return "\n".join(lines)
 

@@ -40,8 +40,9 @@ PORTS = (
     scheduler.PORT,
 )
 
-JOINS = f"{layout.STATE}/joins"
-"""Stands for ``layout.ETCD_JOINS``, which would lie among this computer's own files."""
+JOINS, REMOVED = f"{layout.STATE}/joins", f"{layout.STATE}/removed"
+"""Stand for ``layout.ETCD_JOINS`` and ``layout.ETCD_REMOVED``, which would lie among files of
+this computer."""
 
 
 @cache
@@ -191,7 +192,9 @@ class LocalMachine:
         member = ""
         if step.membership:
             words.append("member")
-            here = replace(step.membership, program=str(path / "etcdctl"), once=JOINS)
+            here = replace(
+                step.membership, program=str(path / "etcdctl"), once=JOINS, removed=REMOVED
+            )
             member = self.here(render.member(here))
         ending = "\n".join(render._ending(step))
         prelude = self.here(render.words(*words, before=ending))

@@ -14,8 +14,9 @@ import pytest
 from plan import etcd, layout
 from plan.model import Unit
 from tests.certs.clusters import APART, SINGLE
+from tests.certs.clusters import cluster as machines
 from tests.engine.stack import eventually
-from tests.plan.running import JOINS, LocalCluster, LocalMachine, programs, run
+from tests.plan.running import JOINS, REMOVED, LocalCluster, LocalMachine, programs, run
 
 MEMBERS = ("e1", "e2", "e3")
 
@@ -32,7 +33,7 @@ class Member:
         # Stops the program, as the one of a machine would.
         pid = self.machine.root / "pid"
         systemctl = self.path / "systemctl"
-        systemctl.write_text(f"#!/bin/sh\nkill $(cat {pid}) 2>/dev/null\n")
+        systemctl.write_text(f"#!/bin/sh\nkill $(cat {pid}) 2>/dev/null || true\n")
         systemctl.chmod(0o755)
         self.pid = pid
         self.process: subprocess.Popen[bytes] | None = None
@@ -265,3 +266,198 @@ def test_whoever_has_never_answered_waits_for_nobody(tmp_path: Path) -> None:
         last.start()
         done = last.run()
         assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- removed, with its data ------------------------------------------------------------------------
+
+
+def begun(member: Member) -> subprocess.CompletedProcess[str]:
+    """The step up to where it waits for etcd: what it does with the data is done before."""
+    return run(member.machine.script(member.step, member.path).partition("\nunlocked\n")[0])
+
+
+def wal(member: Member) -> dict[str, bytes]:
+    """Name to content of the files of its log."""
+    return {path.name: path.read_bytes() for path in (member.data / "member/wal").glob("*.wal")}
+
+
+def left_alone(member: Member) -> None:
+    """Its step begins, says nothing, and deletes nothing of the data of the stopped member."""
+    had = wal(member)
+    assert had
+    done = begun(member)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert wal(member) == had
+    assert not member.joins.exists()
+
+
+def doubted(member: Member) -> str:
+    """What its step says, which deletes nothing of the data of the stopped member."""
+    had = wal(member)
+    assert had
+    done = begun(member)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert wal(member) == had
+    assert not member.joins.exists()
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+def id_of(member: Member, other: Member) -> str:
+    rows = other.ctl("member", "list").stdout.splitlines()
+    return next(row.split(",")[0] for row in rows if f"{member.url(2380)}," in row)
+
+
+def remove(member: Member, other: Member) -> str:
+    """Take a member out of the cluster at another one; its ID."""
+    found = id_of(member, other)
+    eventually(
+        # For a moment after a member was lost the others call the cluster unhealthy.
+        "the member is removed",
+        lambda: other.ctl("member", "remove", found).returncode == 0,
+    )
+    return found
+
+
+def names(other: Member) -> list[tuple[str, str, str]]:
+    """Name, state and whether it learns, of all members."""
+    rows = [row.split(", ") for row in other.ctl("member", "list").stdout.splitlines()]
+    return sorted((row[2], row[1], row[5]) for row in rows)
+
+
+@pytest.mark.parametrize("cuts", [(), (2, 3, 4, 5)], ids=["whole", "cut-off"])
+def test_a_member_that_was_removed_and_has_its_data_joins_anew(
+    members: dict[str, Member], cuts: tuple[int, ...]
+) -> None:
+    gone, other = members["e3"], members["e1"]
+    was = remove(gone, other)
+    assert gone.process is not None
+    gone.process.wait(60)  # etcd ends by itself
+    gone.process = None
+    with Systemd(gone):
+        for call in cuts:
+            cut = gone.run(cutting(gone, call))
+            assert cut.returncode == -signal.SIGKILL, (call, cut.stderr)
+        done = gone.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    if not cuts:
+        assert f"have removed e3 (its data is of the member {was}, " in done.stdout
+    assert names(other) == [(name, "started", "false") for name in MEMBERS]
+    assert id_of(gone, other) != was
+    assert not gone.joins.exists()
+    found = gone.ctl("get", "--consistency=s", "--print-value-only", "kept")
+    assert found.stdout == "data\n"
+    # From now on it is a member as any other.
+    gone.stop()
+    left_alone(gone)
+
+
+def test_a_member_that_is_cut_off_keeps_its_data(members: dict[str, Member]) -> None:
+    cut_off, *others = (members[name] for name in ("e3", "e1", "e2"))
+    cut_off.stop()
+    left_alone(cut_off)  # the others are a quorum, and list it
+    for other in others:
+        other.stop()
+        left_alone(cut_off)  # one is left, without a quorum, and then none
+
+
+def test_a_member_keeps_its_data_where_others_without_a_quorum_do_not_list_it(
+    members: dict[str, Member],
+) -> None:
+    """As a member does that was cut off before this one came, and has heard of nothing since."""
+    gone, other = members["e3"], members["e1"]
+    remove(gone, other)
+    gone.stop()
+    members["e2"].stop()
+    eventually(
+        "what is left knows that it has no quorum",
+        lambda: other.ctl("get", "kept", "--command-timeout=2s").returncode != 0,
+    )
+    listed = other.ctl("member", "list", "--consistency=s").stdout
+    assert listed
+    assert gone.url(2380) not in listed
+    left_alone(gone)
+    # Where etcd itself has said it, there is nothing to wait for, and still nothing to be sure of.
+    removed = Path(gone.machine.here(REMOVED))
+    removed.touch()
+    assert "no other member answers with a quorum behind it" in doubted(gone)
+    members["e2"].start()
+    eventually("there is a quorum again", other.well)
+    assert begun(gone).returncode == 0
+    assert not removed.exists()
+    assert gone.joins.exists()
+
+
+def test_whoever_one_of_the_others_lists_is_a_member(tmp_path: Path) -> None:
+    """After ``--force-new-cluster`` a member that was cut off is a quorum by itself."""
+    five = {f"e{number}": (f"192.168.1.2{number}", "e") for number in range(1, 6)}
+    cluster = LocalCluster(machines(five | {"c1": ("192.168.1.31", "ai")}), tmp_path)
+    made = {name: Member(cluster, name) for name in five}
+    cut_off, last = made["e1"], made["e5"]
+    with ExitStack() as stack:
+        for one in made.values():
+            stack.callback(one.stop)
+            one.start()
+        eventually("all agree", last.well)
+        cut_off.stop()
+        # None of the others can reach it: else it would end them.
+        elsewhere = f"--listen-peer-urls=https://127.0.0.1:{cluster.ports['c1', 2380]}"
+        with cut_off.machine.log.open("ab") as log:
+            words = [*cut_off.machine.words(cut_off.unit), "--force-new-cluster", elsewhere]
+            cut_off.process = subprocess.Popen(words, stdout=log, stderr=log)
+        eventually("it is a cluster of its own", cut_off.well)
+        assert last.url(2380) not in cut_off.ctl("member", "list").stdout
+        last.stop()
+        eventually("the others are one as well", made["e2"].well)
+        left_alone(last)
+
+
+def test_a_member_that_was_added_again_by_hand_is_not_guessed_at(
+    members: dict[str, Member],
+) -> None:
+    gone, other = members["e3"], members["e1"]
+    was = remove(gone, other)
+    gone.stop()
+    added = ("member", "add", "e3", "--learner", f"--peer-urls={gone.url(2380)}")
+    eventually("it is added", lambda: other.ctl(*added).returncode == 0)
+    said = doubted(gone)
+    assert f"under another ID than the data of e3 has ({was})" in said
+    # What the sentence says helps.
+    remove(gone, other)
+    done = begun(gone)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert gone.joins.exists()
+
+
+def test_data_whose_member_cannot_be_told_are_left(members: dict[str, Member]) -> None:
+    kept, other = members["e3"], members["e1"]
+    kept.stop()
+    for log in (kept.data / "member/wal").glob("*.wal"):
+        content = log.read_bytes()
+        log.write_bytes(content[:8] + bytes(len(content) - 8))
+    left_alone(kept)  # it is listed: etcd itself says what is wrong with its log
+    remove(kept, other)
+    assert "does not say of which member it is" in doubted(kept)
+
+
+def test_data_of_another_cluster_are_left(tmp_path: Path) -> None:
+    """A restore gives the cluster and its members other IDs."""
+    cluster = LocalCluster(APART, tmp_path)
+    made = {name: Member(cluster, name) for name in MEMBERS}
+    with ExitStack() as stack:
+        for one in made.values():
+            stack.callback(one.stop)
+        for token in ("before", "after"):
+            for one in made.values():
+                with one.machine.log.open("ab") as log:
+                    words = [*one.machine.words(one.unit), f"--initial-cluster-token={token}"]
+                    one.process = subprocess.Popen(words, stdout=log, stderr=log)
+            eventually("they agree", made["e3"].well)
+            made["e3"].stop()
+            if token == "before":
+                shutil.move(made["e3"].data / "member", tmp_path / "before")
+                for name in ("e1", "e2"):
+                    made[name].lose_data()
+        shutil.rmtree(made["e3"].data / "member")
+        shutil.move(tmp_path / "before", made["e3"].data / "member")
+        assert "etcd's data on e3 is of another cluster" in doubted(made["e3"])
