@@ -290,13 +290,14 @@ def test_the_project_s_own_rows_are_encrypted_and_stand_nowhere_else() -> None:
         assert not downloads_of(row.family, row.version, row.arch), "spec/official.yaml has it"
 
 
-def test_a_default_stack_has_an_official_source_for_all_but_the_project_s_own_program() -> None:
+def test_a_default_stack_has_an_official_source_for_all_but_what_is_built_on_purpose() -> None:
     for arch in get_args(Architecture):
         for artifact in artifacts(versions_for(), arch):
             official = [source for source in artifact.sources if source.origin == "official"]
             assert official or artifact.name == "pause", artifact
-        for plugin, version in PLUGINS.items():
-            assert published.published_of(f"pulumi-resource-{plugin}", version, arch)
+        # The published plugin libvirt can leave an update without an answer.
+        for plugin in PLUGINS.keys() - {"libvirt"}:
+            assert published.published_of(f"pulumi-resource-{plugin}", PLUGINS[plugin], arch)
         assert downloads_of("pulumi", DOWNLOADED, arch)
 
 
