@@ -47,10 +47,15 @@ STARTS = (
 """A member starts with its data, before it has ever answered, or when it joins. Without its log
 etcd begins anew under its old identity (``wal.Exist`` in etcd's server): where no other member
 answers that is not refused, and what it had confirmed can be gone."""
-NOT_REMOVED = {"ExecCondition": f"+/usr/bin/test ! -e {layout.ETCD_REMOVED}"}
-"""Of several members. One that the others removed ends at each start, with 0 or 1 by chance, and
-tells systemd each time that it is ready: neither a limit of starts nor an exit code knows it. No
-assert is asked when systemd starts a service again by itself; this is."""
+STARTS_AGAIN = {
+    "ExecCondition": f"+/bin/bash -c '[ ! -e {layout.ETCD_REMOVED} ] && "
+    f"{{ compgen -G \"{layout.ETCD_DATA}/member/wal/*.wal\" >/dev/null || "
+    f"[ ! -e {layout.ETCD_ANSWERED} ] || [ -e {layout.ETCD_JOINS} ]; }}'"
+}
+"""Of several members: the same for a start by systemd itself after an end, when it asks no assert
+(systemd 257), and that the others have not removed the member. Such a member ends at each start,
+with 0 or 1 by chance, and tells systemd each time that it is ready: neither a limit of starts nor
+an exit code knows it."""
 QUOTA = 2 * 1024**3
 """Bytes of the database, after which it can only be read: the smallest disk has room for them."""
 
@@ -133,7 +138,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         asserts=STARTS,
         once=layout.ETCD_JOINS,
         service={
-            **(NOT_REMOVED if len(spec.etcd_members) > 1 else {}),
+            **(STARTS_AGAIN if len(spec.etcd_members) > 1 else {}),
             "User": USER,
             "Group": USER,
             "TimeoutStopSec": str(

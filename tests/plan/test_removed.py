@@ -127,3 +127,9 @@ def test_a_removed_member_is_started_no_more_and_its_step_makes_it_anew(
     # Whatever else ends it, it is started again.
     machine.call("systemctl", "kill", "--signal=KILL", etcd.UNIT)
     eventually("it runs again", lambda: members() == now and shown() == ("active", ""))
+    # But not without its data, as if it had never confirmed anything.
+    machine.call("rm", "--recursive", f"{layout.ETCD_DATA}/member")
+    machine.call("systemctl", "kill", "--signal=KILL", etcd.UNIT)
+    eventually("systemd has given it up again", lambda: shown()[0] in ("inactive", "failed"))
+    assert shown()[1] == ""
+    assert not list(log.glob("*.wal"))
