@@ -168,8 +168,8 @@ class BenchLab:
                 loop.close()
 
         thread = threading.Thread(target=work, name="inside-the-lab")
-        thread.start()
         try:
+            thread.start()
             return outcome.result()
         except BaseException:
             with suppress(RuntimeError):  # it has ended by itself

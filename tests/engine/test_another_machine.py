@@ -93,7 +93,7 @@ class Before(Cluster):
         return remote.Command(
             name,
             connection=remote.ConnectionArgs(
-                **{**connection, "dial_error_limit": 30, "per_dial_timeout": 15}
+                **{**connection, "dial_error_limit": 30, "per_dial_timeout": 30}
             ),
             create="timeout -k 10 1800 bash -euo pipefail -s",
             stdin=script,

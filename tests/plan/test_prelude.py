@@ -890,8 +890,8 @@ def without_hard_limit(text: str) -> str:
 
 def test_a_slow_machine_has_more_time(machine: Container) -> None:
     """A service needs seconds of a processor of which its machine has a tenth."""
-    work = "for ((n = 0; n < 800000; n++)); do :; done; echo >/srv/up"
-    waits = "await 4 'the service is up' needy.service test -e /srv/up"
+    work = "for ((n = 0; n < 1600000; n++)); do :; done; echo >/srv/up"
+    waits = "await 6 'the service is up' needy.service test -e /srv/up"
     with machine.slowed(0.1):
         machine.call("systemd-run", "--unit", "needy.service", "/bin/bash", "-c", work)
         done = machine.run(without_hard_limit(words(f"{MEASURED} reminder=3; {waits}")))
