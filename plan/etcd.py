@@ -49,7 +49,7 @@ etcd begins anew under its old identity (``wal.Exist`` in etcd's server): where 
 answers that is not refused, and what it had confirmed can be gone."""
 STARTS_AGAIN = {
     "ExecCondition": f"+/bin/bash -c '[ ! -e {layout.ETCD_REMOVED} ] && "
-    f"{{ compgen -G \"{layout.ETCD_DATA}/member/wal/*.wal\" >/dev/null || "
+    f'{{ compgen -G "{layout.ETCD_DATA}/member/wal/*.wal" >/dev/null || '
     f"[ ! -e {layout.ETCD_ANSWERED} ] || [ -e {layout.ETCD_JOINS} ]; }}'"
 }
 """Of several members: the same for a start by systemd itself after an end, when it asks no assert
