@@ -45,8 +45,8 @@ WAITED_FOR = ("nodes", "dns")
 ON_MINIONS = ("kube-proxy", "coredns", "pause")
 """The images that a node without a control plane needs."""
 
-PATIENCE = 3600
-"""Seconds for each command on a machine, and for its silence; no measure depends on it."""
+SECONDS, SLOW = 30, 120
+"""For each command on a machine, and how many times slower it may be: no measure depends on it."""
 
 CONFIGURATION = "/etc/kubernetes/kubeadm.yaml"
 ADMIN = "/etc/kubernetes/admin.conf"
@@ -180,7 +180,7 @@ def measure_kubeadm(lab: BenchLab, where: Libvirt, peer: Kubeadm) -> Run:
 
 async def _both(spec: Cluster, peer: Kubeadm, access: Access, shown: Progress) -> Run:
     try:
-        async with Machines(access, patience=PATIENCE) as machines:
+        async with Machines(access, factor=SLOW) as machines:
             with shown.task("preparing the machines for kubeadm"):
                 await asyncio.gather(*(_prepare(machines, spec, peer, name) for name in spec.nodes))
             with shown.task("kubeadm, until nodes are Ready and DNS answers"):
@@ -233,7 +233,7 @@ async def _said(
     machines: Machines, node: str, script: str, *words: str, given: str | None = None
 ) -> Done:
     """What a command says on a machine. Raises a Problem where it fails, or Unreachable."""
-    done = await machines.run(node, script, *words, timeout=PATIENCE, input=given)
+    done = await machines.run(node, script, *words, timeout=SECONDS, input=given)
     if done.status != 0:
         raise Problem(
             f"{node}: kubeadm's way ends with exit status {done.status}: "

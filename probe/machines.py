@@ -68,14 +68,11 @@ class Machines:
     It is kept, and made again after it was lost. An async context manager.
     """
 
-    def __init__(
-        self, access: Access, *, at_once: int = AT_ONCE, patience: int | None = None
-    ) -> None:
-        """``patience`` is how many seconds a machine may be silent that has much to do."""
+    def __init__(self, access: Access, *, at_once: int = AT_ONCE, factor: float = 1.0) -> None:
         self._access = access
-        self._patience = patience
-        self.factor = 1.0
-        """Scripts and logins get so many times their time: more where machines are slow."""
+        self.factor = factor
+        """Scripts, logins and signs of life get so many times their time: more where machines are
+        slow."""
         self._slots = asyncio.Semaphore(at_once)
         self._lines = {name: _Line() for name in access.machines}
 
@@ -140,18 +137,13 @@ class Machines:
             if line.connection is None or line.connection.is_closed():
                 machine = self._access.machines[node]
                 try:
-                    patience = self._patience or CONNECT * self.factor
-                    line.connection = await _opened(
-                        machine, self._access.ssh_key, patience, self._patience
-                    )
+                    line.connection = await _opened(machine, self._access.ssh_key, self.factor)
                 except (OSError, asyncssh.Error, ValueError) as error:
                     raise Unreachable(_refused(node, machine, error)) from error
             return line.connection
 
 
-async def _opened(
-    machine: MachineAccess, key: str, seconds: float, patience: int | None
-) -> asyncssh.SSHClientConnection:
+async def _opened(machine: MachineAccess, key: str, factor: float) -> asyncssh.SSHClientConnection:
     """A connection to exactly this machine; nothing of the person's own SSH settings counts."""
     return await asyncssh.connect(
         machine.address,
@@ -163,10 +155,10 @@ async def _opened(
         agent_path=None,
         config=None,
         gss_host=None,
-        connect_timeout=seconds,
-        login_timeout=seconds,
+        connect_timeout=CONNECT * factor,
+        login_timeout=CONNECT * factor,
         keepalive_interval=KEEPALIVE,
-        keepalive_count_max=patience // KEEPALIVE if patience else MISSED,
+        keepalive_count_max=round(MISSED * factor),
     )
 
 

@@ -177,7 +177,7 @@ def test_a_machine_that_has_much_to_do_may_be_silent_for_longer(
         kill -CONT "$server"
         echo done
     """
-    done = within(access(m1=sshd), lambda there: there.run("m1", script, timeout=60), patience=60)
+    done = within(access(m1=sshd), lambda there: there.run("m1", script, timeout=60), factor=60)
     assert done.stdout == "done\n"
 
 
