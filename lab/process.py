@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cache
@@ -127,6 +127,31 @@ def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
 END_WITHIN = 5
 """Seconds for a thread whose programs were ended."""
+
+
+@contextmanager
+def acting(acts: Iterable[tuple[float, Callable[[], None]]]) -> Iterator[None]:
+    """Do each act so many seconds after the last one, in a thread, while the context lasts.
+
+    An OSError, as of a terminal that has gone or of a full disk, ends that act alone.
+    """
+    ended = threading.Event()
+
+    def keep_acting() -> None:
+        for seconds, act in acts:
+            if ended.wait(seconds):
+                return
+            with contextlib.suppress(OSError):
+                act()
+
+    thread = threading.Thread(target=keep_acting, name="acting", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, a job that is cancelled, a terminal that is closed."""

@@ -4,13 +4,14 @@ It is said before they run, once if it has changed while they do, and beside eac
 a wait that gave up on a starving machine says little of the machine.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from lab import processors
+from lab.process import acting
 from lab.processors import Got, Look, Shares
 
 BEGINS = 1.0
@@ -71,25 +72,9 @@ class Shortage:
         self._begin()
         return shares
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> AbstractContextManager[None]:
         """Measure in a thread of its own while the context lasts."""
-        ended = threading.Event()
-
-        def keep_measuring() -> None:
-            if not ended.wait(BEGINS):
-                self.first()
-            while not ended.wait(INTERVAL):
-                with suppress(OSError):  # a terminal that has gone
-                    self.next()
-
-        thread = threading.Thread(target=keep_measuring, name="shortage", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        return acting(chain([(BEGINS, self.first)], repeat((INTERVAL, self.next))))
 
     def first(self) -> None:
         """Say whether this computer has room for those machines that do not run yet."""

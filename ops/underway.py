@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from lab.cache import write_atomically
+from lab.process import acting
 from lab.stack import Stack, offer_path
 from ops.critical_path import DONE, FAILED, read_events, spans
 from plan.cluster import outcomes
@@ -176,7 +178,7 @@ def shown(stack: Stack, cluster: Cluster, events: Path) -> Iterator[Shown]:
         return
     lines = Lines()
     steps = Steps(named, before=took, ended=lines.tell)
-    with _every(1.0, lambda: lines.remind(steps.line)):
+    with acting(repeat((1.0, lambda: lines.remind(steps.line)))):
         yield Shown(stack, steps.see, steps.line, ("--non-interactive",), lines.pass_on)
 
 
@@ -212,7 +214,7 @@ def _titled(steps: Steps, stack: str, status: Path) -> Iterator[None]:
     """Keep the window's title, and the file that the program reads, at what ``steps`` say."""
     print("\x1b[22;0t", end="", flush=True)  # xterm keeps the title that was there
     try:
-        with _every(1.0, lambda: _show(steps.line(), stack, status)):
+        with acting(repeat((1.0, lambda: _show(steps.line(), stack, status)))):
             yield
     finally:
         print("\x1b[23;0t", end="", flush=True)
@@ -252,24 +254,6 @@ class Lines:
             self._in_tree and not SECTION.fullmatch(line)
         )
         self.tell(line)
-
-
-@contextmanager
-def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
-    ended = threading.Event()
-
-    def keep_acting() -> None:
-        while not ended.wait(seconds):
-            with suppress(OSError):  # the terminal that has gone, a full disk
-                act()
-
-    thread = threading.Thread(target=keep_acting, name="underway", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def is_terminal() -> bool:
