@@ -11,7 +11,7 @@ from certs.table import Row
 from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
 from components.guard import Guard, login, secrets
 from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
-from hypervisors.port import Hypervisor, Seed, domain_name
+from hypervisors.port import Hypervisor, Seed
 from plan import render
 from plan.contents import contents, packed
 from plan.held import held
@@ -20,6 +20,7 @@ from plan.model import NodePlan, Step
 from plan.render import Material
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
+from spec.hypervisor import domain_name
 
 
 @dataclass(frozen=True, kw_only=True)

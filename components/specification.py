@@ -8,12 +8,11 @@ from pulumi import dynamic
 
 from certs.tracked import Checked
 from hypervisors.growth import grow, refuse_taken
-from hypervisors.port import domain_name
 from hypervisors.shutdown import Size, shut_down
 from plan.leaving import left_behind
 from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
-from spec.hypervisor import Libvirt
+from spec.hypervisor import Libvirt, domain_name
 from spec.kept import kept, read
 
 

@@ -19,11 +19,6 @@ class Seed:
     network_config: str
 
 
-def domain_name(cluster: str, machine: str) -> str:
-    """What a machine is called on its hypervisor."""
-    return f"{cluster}-{machine}"
-
-
 class Hypervisor(Protocol):
     """A place that makes networks and machines.
 

@@ -225,7 +225,7 @@ def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Finding:
     spec = cluster()
     if spec.hypervisor is not None:
         return Finding("processors", Verdict.GOOD, f"of {spec.hypervisor.kind} elsewhere")
-    running = qemu.machines(spec.name, spec.machines, paths.run / "libvirt")
+    running = qemu.machines(spec.name, spec.machines, paths.libvirt)
     asked = sum(
         machine.cpus
         for name, machine in spec.machines.items()

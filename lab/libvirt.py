@@ -111,7 +111,7 @@ def refused_by(said: str, socket: Path) -> None:
 
 
 def _private(paths: LabPaths) -> Libvirt:
-    socket = paths.run / "libvirt" / "libvirt-sock"
+    socket = paths.libvirt / "libvirt-sock"
     kind, reason = domain_type()
     return Libvirt(
         uri=f"qemu+unix:///system?socket={socket}",
@@ -280,7 +280,7 @@ def _forget_what_ended(paths: LabPaths) -> None:
 
 
 def _directories(paths: LabPaths) -> None:
-    (paths.run / "libvirt").mkdir(parents=True, exist_ok=True)
+    paths.libvirt.mkdir(parents=True, exist_ok=True)
     _owner(paths).write_text(f"{paths.state}\n")
     for name in ("etc", "lib", "cache", "log", "run"):
         (paths.state / "libvirt" / name).mkdir(parents=True, exist_ok=True)
@@ -293,7 +293,7 @@ def _directories(paths: LabPaths) -> None:
 
 
 def _launch(paths: LabPaths, daemon: str) -> None:
-    for socket in (paths.run / "libvirt").glob(f"{daemon.removesuffix('d')}*-sock*"):
+    for socket in paths.libvirt.glob(f"{daemon.removesuffix('d')}*-sock*"):
         socket.unlink()  # of one that was killed
     own = ["unshare", "--mount", "--propagation", "slave"]
     directories = [str(paths.run), str(paths.state / "libvirt")]

@@ -50,6 +50,11 @@ class LabPaths:
         return self.state / "disks"
 
     @property
+    def libvirt(self) -> Path:
+        """What the lab's private libvirt has for as long as it runs: sockets and pid files."""
+        return self.run / "libvirt"
+
+    @property
     def logs(self) -> Path:
         return self.state / "logs"
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lab.paths import PROJECT
+from spec.hypervisor import domain_name
 
 YIELDING = 5
 """The nice value of machines that nobody waits for, as machines-yield.sh sets it."""
@@ -51,7 +52,7 @@ def machines(cluster: str, names: Iterable[str], private: Path) -> dict[str, int
     Of a private libvirt, of which ``private`` holds what runs, or else of the system's.
     """
     found = processes(private) or processes(SYSTEM)
-    domains = {name: f"{cluster}-{name}" for name in names}
+    domains = {name: domain_name(cluster, name) for name in names}
     return {name: found[domain] for name, domain in domains.items() if domain in found}
 
 

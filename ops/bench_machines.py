@@ -26,7 +26,7 @@ def bench_machines(console: Console) -> None:
             lambda machine, script: lab.run("ssh", machine, "--", script),
             cluster.name,
             cluster.machines,
-            lab.paths.run / "libvirt",
+            lab.paths.libvirt,
         )
         lab.describe(MORE)
         added = lab.update()

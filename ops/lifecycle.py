@@ -33,6 +33,7 @@ from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.conditions import conditions
 from preview.kinds import READY
 from spec.cluster import Cluster
+from spec.hypervisor import domain_name
 
 
 def register(app: typer.Typer) -> None:
@@ -64,7 +65,7 @@ def up(
         return
     shortage = Shortage(
         {name: one.cpus for name, one in cluster.machines.items() if cluster.is_made(name)},
-        lambda: qemu.machines(cluster.name, cluster.machines, lab_paths().run / "libvirt"),
+        lambda: qemu.machines(cluster.name, cluster.machines, lab_paths().libvirt),
         progress().say,
     )
     with shortage.watched():
@@ -95,7 +96,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
                 watch = FirstBootWatch.running(paths, host, domains(cluster), progress())
                 during.enter_context(watch)
             if host is not None and host.private:
-                during.enter_context(qemu.first(paths.run / "libvirt"))
+                during.enter_context(qemu.first(paths.libvirt))
             shown = during.enter_context(underway.shown(ready, cluster, events))
             kept = kept_events(events, progress().say, shown.see)
             words += [*shown.options, "--event-log", str(during.enter_context(kept))]
@@ -131,7 +132,10 @@ def _kept(events: Path) -> list[dict[str, Any]]:
 
 def domains(cluster: Cluster) -> dict[str, str]:
     """The machines' names on their hypervisor, and their addresses."""
-    return {f"{cluster.name}-{name}": str(m.address) for name, m in cluster.machines.items()}
+    return {
+        domain_name(cluster.name, name): str(machine.address)
+        for name, machine in cluster.machines.items()
+    }
 
 
 def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> None:

@@ -77,7 +77,7 @@ def pulumi(
             raise refused
         if line.verb in UPDATES and ready.exists():
             recover(ready, libvirt.find(paths), progress().say)
-    with qemu.first(paths.run / "libvirt") if line.verb in UPDATES else nullcontext():
+    with qemu.first(paths.libvirt) if line.verb in UPDATES else nullcontext():
         status = ready.pulumi(*words).returncode
     raise typer.Exit(status)
 

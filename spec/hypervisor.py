@@ -135,3 +135,8 @@ Hypervisor = Annotated[
     BeforeValidator(_libvirt_unless_said),
 ]
 """Where a machine comes from, told apart by ``kind``."""
+
+
+def domain_name(cluster: str, machine: str) -> str:
+    """What a machine is called on its hypervisor."""
+    return f"{cluster}-{machine}"

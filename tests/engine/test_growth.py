@@ -20,8 +20,8 @@ PROGRAM = """
 import components.specification
 from components.specification import Specification
 from hypervisors.libvirt import LibvirtHypervisor
-from hypervisors.port import domain_name
 from spec.cluster import parse
+from spec.hypervisor import domain_name
 
 value = json.loads(Path("cluster.json").read_text())
 if value.pop("older", None):

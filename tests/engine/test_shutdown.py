@@ -25,8 +25,8 @@ import pulumi_libvirt as libvirt
 
 from components.specification import Specification
 from hypervisors.libvirt import LibvirtHypervisor
-from hypervisors.port import domain_name
 from spec.cluster import parse
+from spec.hypervisor import domain_name
 
 spec = parse(json.loads(Path("cluster.json").read_text()), name="dev")
 whole = pulumi.ComponentResource("test:index:Group", "whole")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hypervisors.growth import volume
-from hypervisors.port import domain_name
 from spec.cluster import SpecError, mac_address, parse
+from spec.hypervisor import domain_name
 from tests.spec.sentences import check, refused
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O"
