@@ -95,13 +95,14 @@ class Cluster(pulumi.ComponentResource):
             planes[name] = ControlPlane(
                 name, RoleArgs(machine=machines[name], after=after), self._child
             ).done
-        files, apply, labels = self.plan.add_ons
-        written = machines[first].run(files, parent=self, after=[planes[first]])
-        applied = machines[first].run(apply, parent=self, after=[written], bundle=self._people)
+        apply, labels = self.plan.add_ons
+        applied = machines[first].run(
+            apply, parent=self, after=[planes[first]], bundle=self._people
+        )
         # On a control plane its API comes before its kubelet: all other nodes wait for it. flanneld
         # reads its network once, at its start: what etcd holds of it is there first.
         network = members if spec.flannel.store == "etcd" else []
-        before = {name: [plane] for name, plane in planes.items()} | {first: [written]}
+        before = {name: [plane] for name, plane in planes.items()}
         nodes = [
             Minion(
                 name, RoleArgs(machine=machines[name], after=before.get(name, network)), self._child
@@ -109,7 +110,7 @@ class Cluster(pulumi.ComponentResource):
             for name in spec.nodes
         ]
         self._guards = {
-            name: machine.guard(compared(spec, self.plan, name))
+            name: machine.guard(compared(spec, self.plan.nodes[name]))
             for name, machine in machines.items()
         }
         # Of all nodes once they are registered: none of them waits for what another's step does.

@@ -286,7 +286,5 @@ def starved(shares: Shares) -> str:
     together = shares.together
     if not together.starves:
         return ""
-    return (
-        f"the machines get {together} that they ask for; "
-        f"{shares.taken or 'they take them from each other'}"
-    )
+    others = shares.taken or f"nobody else uses this computer's {os.cpu_count()}"
+    return f"the machines get {together} that they ask for; {others}"

@@ -13,7 +13,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,6 +25,9 @@ YIELDING = 5
 
 FIRST = -10
 """The nice value of machines that an update works on: nine times the share of another session."""
+
+LEADING = -13
+"""The nice value of control planes meanwhile: twice the share of machines that wait for them."""
 
 INTERVAL = 3.0
 """Seconds between two looks for machines that have started."""
@@ -70,15 +73,16 @@ def weigh(pid: int, nice: int) -> None:
 
 
 @contextmanager
-def first(libvirt: Path) -> Iterator[None]:
-    """Have the machines of a libvirt go first while the context lasts.
+def first(libvirt: Path, leading: Iterable[str] = ()) -> Iterator[None]:
+    """Have the machines of a libvirt go first while the context lasts, and some before the others.
 
-    ``libvirt`` is the folder that holds what runs. Machines that start meanwhile go first as well.
+    ``libvirt`` is the folder that holds what runs, ``leading`` are domains. Machines that start
+    meanwhile go first as well.
     Two updates may do so at once: what the first one that ends sets back, the other one's process
     raises again.
     """
     keeper = subprocess.Popen(
-        [sys.executable, "-m", "lab.qemu", str(libvirt)],
+        [sys.executable, "-m", "lab.qemu", str(libvirt), *leading],
         cwd=PROJECT,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -90,22 +94,23 @@ def first(libvirt: Path) -> Iterator[None]:
     finally:
         keeper.stdin.close()
         if keeper.wait() != 0:  # it was killed
-            _weigh_all(libvirt, YIELDING)
+            _set_back(libvirt)
 
 
-def _weigh_all(libvirt: Path, nice: int) -> None:
+def _set_back(libvirt: Path) -> None:
     for pid in processes(libvirt).values():
-        weigh(pid, nice)
+        weigh(pid, YIELDING)
 
 
-def _keep_first(libvirt: Path) -> None:
+def _keep_first(libvirt: Path, leading: Collection[str]) -> None:
     """Look for machines again and again until the standard input ends, then set them back."""
     while True:
-        _weigh_all(libvirt, FIRST)
+        for domain, pid in processes(libvirt).items():
+            weigh(pid, LEADING if domain in leading else FIRST)
         if select.select([sys.stdin], [], [], INTERVAL)[0]:
             break
-    _weigh_all(libvirt, YIELDING)
+    _set_back(libvirt)
 
 
 if __name__ == "__main__":
-    _keep_first(Path(sys.argv[1]))
+    _keep_first(Path(sys.argv[1]), sys.argv[2:])

@@ -118,7 +118,7 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
     kept = kept_by_machines(state)
     plan, every = cluster_plan(spec), {}
     for node in nodes:
-        whole = compared(spec, plan, node)
+        whole = compared(spec, plan.nodes[node])
         keys = kept.get(node)
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")
         if keys and authorities:

@@ -96,7 +96,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
                 watch = FirstBootWatch.running(paths, host, domains(cluster), progress())
                 during.enter_context(watch)
             if host is not None and host.private:
-                during.enter_context(qemu.first(paths.libvirt))
+                during.enter_context(qemu.first(paths.libvirt, _control_planes(cluster)))
             shown = during.enter_context(underway.shown(ready, cluster, events))
             kept = kept_events(events, progress().say, shown.see)
             words += [*shown.options, "--event-log", str(during.enter_context(kept))]
@@ -109,6 +109,11 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
         lacked = (shortage.during,) if shortage else ()
         raise _failed(status, failures(_kept(events), cluster.machines, *lacked))
     _summary(ready, cluster, phases, events)
+
+
+def _control_planes(cluster: Cluster) -> list[str]:
+    """Their domains."""
+    return [domain_name(cluster.name, name) for name in cluster.control_planes]
 
 
 def _tools(cache: Cache, paths: LabPaths, phases: Phases) -> toolchain.Toolchain:

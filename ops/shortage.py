@@ -93,7 +93,7 @@ class Shortage:
             return
         self._told, self._told_at = part, self._clock()
         self._say(
-            f"This computer is busy: {processors.starved(shares)}."
+            f"This computer is {'busy' if shares.taken else 'small'}: {processors.starved(shares)}."
             if together.starves
             else "The machines get the processors that they ask for again."
         )

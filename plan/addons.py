@@ -7,40 +7,38 @@ from typing import Any
 import yaml
 
 from certs.table import ADMINS
-from plan import coredns, layout, node_objects
-from plan.artifact import artifact
-from plan.model import Directory, File, Kubeconfig, SecretFile, Step
-from spec.cluster import API_PORT, Cluster
+from plan import coredns, layout, node_objects, objects
+from plan.model import Certificate, Directory, File, PrivateKey, SecretFile, Step
+from plan.objects import Manifest
+from spec.cluster import Cluster
 
 FOLDER = f"{layout.KUBERNETES}/addons"
 ABSENT = f"{FOLDER}/absent.yaml"
 NODES = f"{FOLDER}/nodes.yaml"
-ADMIN = "/run/hardway/super-admin.conf"
-"""In memory, and gone before it is used (``add-ons.sh``)."""
+
+ADMIN = "super-admin"
+"""The certificate with which the objects are made."""
+CERTIFICATE, PRIVATE_KEY = f"/run/hardway/{ADMIN}.crt", f"/run/hardway/{ADMIN}.key"
+"""Its files: in memory, and gone before they are used (``admin.sh``)."""
 
 LABELS = {"app.kubernetes.io/managed-by": "hardway"}
 """On every object."""
 
 RBAC = "rbac.authorization.k8s.io"
 
-Manifest = dict[str, Any]
+
+def directory() -> Directory:
+    """Where the first control plane has its manifests."""
+    return Directory(path=FOLDER, mode=0o700)
 
 
-def step(spec: Cluster) -> Step:
-    """The manifests as files of a control plane, for people and for ``apply``."""
-    files = (*_files(wanted(spec)), *_absent(spec), _nodes(spec))
-    return Step(
-        name="add-ons",
-        artifacts=(artifact(spec, "kubectl"),),
-        links=(artifact(spec, "kubectl").command,),
-        directories=(Directory(path=FOLDER, mode=0o700),),
-        files=files,
-        outcome=f"{len(files)} files of add-ons",
-    )
+def files(spec: Cluster) -> tuple[File, ...]:
+    """The manifests as files of the first control plane, for people and for ``apply``."""
+    return (*_files(wanted(spec)), *_absent(spec), _nodes(spec))
 
 
 def apply(spec: Cluster) -> Step:
-    """Bring the cluster's objects to what the files of ``step`` say, with the right to do anything.
+    """Bring the cluster's objects to what ``files`` say, with the right to do anything.
 
     Nodes that the spec no longer names are drained and removed: this runs before their machines go.
 
@@ -53,10 +51,10 @@ def apply(spec: Cluster) -> Step:
         name="add-ons-apply",
         admin=True,
         alone=False,
-        secret_files=(_ADMIN,),
+        secret_files=_ADMIN,
         script="add-ons",
         settings={
-            "admin": ADMIN,
+            **_api(spec),
             "manifests": " ".join(file.path for file in manifests),
             "absent": ABSENT if absent else "",
             "digest": hashlib.sha256(text.encode()).hexdigest(),
@@ -71,13 +69,31 @@ def nodes(spec: Cluster) -> Step:
         name="add-ons-nodes",
         admin=True,
         alone=False,
-        secret_files=(_ADMIN,),
+        secret_files=_ADMIN,
         script="nodes",
-        settings={"admin": ADMIN, "record": NODES, "given": node_objects.text(spec)},
+        settings={
+            **_api(spec),
+            "record": NODES,
+            "recorded": objects.path(node_objects.record(spec)),
+            "given": node_objects.text(spec),
+        },
     )
 
 
-_ADMIN = SecretFile(path=ADMIN, source=Kubeconfig("super-admin", f"https://127.0.0.1:{API_PORT}"))
+_ADMIN = (
+    SecretFile(path=PRIVATE_KEY, source=PrivateKey(ADMIN)),
+    SecretFile(path=CERTIFICATE, source=Certificate(ADMIN)),
+)
+
+
+def _api(spec: Cluster) -> dict[str, str]:
+    """Where the scripts find the API, and as whom they ask it."""
+    return {
+        "api": layout.local_api_url(spec, spec.control_planes[0]),
+        "authority": layout.AUTHORITY,
+        "admin_certificate": CERTIFICATE,
+        "admin_key": PRIVATE_KEY,
+    }
 
 
 def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
@@ -171,8 +187,8 @@ def binding(name: str, role: str, kind: str, subject: str) -> Manifest:
 
 def _files(groups: Mapping[str, tuple[Manifest, ...]]) -> tuple[File, ...]:
     return tuple(
-        File(path=f"{FOLDER}/{name}.yaml", content=_documents(map(_labelled, objects)))
-        for name, objects in sorted(groups.items())
+        File(path=f"{FOLDER}/{name}.yaml", content=_documents(map(_labelled, manifests)))
+        for name, manifests in sorted(groups.items())
     )
 
 
@@ -186,10 +202,15 @@ def _nodes(spec: Cluster) -> File:
     return File(path=NODES, content=_documents([_labelled(node_objects.record(spec))]))
 
 
-def _documents(objects: Iterable[Manifest]) -> str:
-    """As YAML documents, sorted by what they are: every manifest stands for itself."""
-    found = sorted(objects, key=_identity)
-    return yaml.dump_all(found, Dumper=_Plain, sort_keys=True, explicit_start=True)
+def _documents(manifests: Iterable[Manifest]) -> str:
+    """As YAML documents, sorted by what they are: every manifest stands for itself.
+
+    Above each is its path in the API, by which ``admin.sh`` applies or deletes it.
+    """
+    return "".join(
+        f"---\n# {objects.path(one)}\n{yaml.dump(one, Dumper=_Plain, sort_keys=True)}"
+        for one in sorted(manifests, key=_identity)
+    )
 
 
 class _Plain(yaml.SafeDumper):

@@ -24,8 +24,8 @@ class ClusterPlan:
 
     nodes: dict[str, NodePlan]
     add_ons: tuple[Step, ...]
-    """Run on the first control plane: the files, what makes the objects that they describe, and
-    what gives nodes their labels and taints."""
+    """Run on the first control plane: what makes the objects that its files describe, and what
+    gives nodes their labels and taints."""
     conditions: tuple[Condition, ...]
     """What must be true before anybody says that the cluster is ready, in order."""
 
@@ -56,7 +56,7 @@ def outcomes(spec: Cluster) -> dict[str, str]:
 
 def add_ons(spec: Cluster) -> tuple[Step, ...]:
     """The steps that are done once for all machines, on the first control plane."""
-    return (addons.step(spec), addons.apply(spec), addons.nodes(spec))
+    return (addons.apply(spec), addons.nodes(spec))
 
 
 def node_plan(spec: Cluster, name: str) -> NodePlan:

@@ -1,6 +1,16 @@
 """A control plane: the API server, the controller manager, the scheduler, the virtual IP."""
 
-from plan import apiserver, controller_manager, health, layout, readyz, scheduler, turn, virtual_ip
+from plan import (
+    addons,
+    apiserver,
+    controller_manager,
+    health,
+    layout,
+    readyz,
+    scheduler,
+    turn,
+    virtual_ip,
+)
 from plan.artifact import artifacts
 from plan.model import Step
 from spec.cluster import API_PORT, Cluster
@@ -9,7 +19,12 @@ PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube
 
 
 def step(spec: Cluster, node: str) -> Step:
-    """All that a control plane runs, started together; it is done when each of them is healthy."""
+    """All that a control plane runs, started together; the first one has the add-ons' manifests.
+
+    Of several API servers each is ready when its step is done. A lone one starts beside what waits
+    for it on its machine, the node's step and the add-ons.
+    """
+    first = node == spec.control_planes[0]
     turns = apiserver.turns(spec, node)
     programs = artifacts(spec, (*PROGRAMS, *((turn.LOCK_PROGRAM,) if turns else ())))
     moves = virtual_ip.wanted(spec)
@@ -17,7 +32,7 @@ def step(spec: Cluster, node: str) -> Step:
         name="control-plane",
         packages=virtual_ip.PACKAGES if moves else (),
         artifacts=programs,
-        directories=apiserver.directories(),
+        directories=(*apiserver.directories(), *((addons.directory(),) if first else ())),
         files=(
             readyz.WAIT,
             health.WAIT,
@@ -25,6 +40,7 @@ def step(spec: Cluster, node: str) -> Step:
             *controller_manager.files(spec, node),
             *scheduler.files(spec, node),
             *(virtual_ip.files(spec, node) if moves else ()),
+            *(addons.files(spec) if first else ()),
         ),
         links=tuple(program.command for program in programs),
         units=(
@@ -38,9 +54,9 @@ def step(spec: Cluster, node: str) -> Step:
         settings={
             "authority": layout.AUTHORITY,
             "api": layout.local_api_url(spec, node),
-            "controller_manager": controller_manager.HEALTH,
-            "scheduler": scheduler.HEALTH,
+            "several": "yes" if len(spec.control_planes) > 1 else "",
             "virtual_ip": f"https://{spec.api_host}:{API_PORT}" if moves else "",
         },
-        outcome=f"control plane {spec.versions.kubernetes}, healthy",
+        outcome=f"control plane {spec.versions.kubernetes}, "
+        + ("its API ready" if len(spec.control_planes) > 1 else "started"),
     )

@@ -10,7 +10,6 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from plan import unit
-from plan.cluster import ClusterPlan
 from plan.model import Artifact, NodePlan, Step, Unit
 from plan.render import Material, started_with
 from spec.cluster import Cluster
@@ -108,19 +107,15 @@ def somebody_elses(path: str) -> bool:
     return any(fnmatchcase(path, other.paths) for other in OTHERS)
 
 
-def compared(spec: Cluster, plan: ClusterPlan, node: str) -> NodePlan:
-    """A machine's steps with the cluster's own that leave files on it.
-
-    A node that is alone has no way to others.
-    """
-    files, *_ = plan.add_ons
-    steps = plan.nodes[node].steps + ((files,) if node == spec.control_planes[0] else ())
-    if len(spec.nodes) == 1:
-        steps = tuple(
-            replace(step, units=tuple(replace(unit, vxlan="") for unit in step.units))
-            for step in steps
-        )
-    return replace(plan.nodes[node], steps=steps)
+def compared(spec: Cluster, plan: NodePlan) -> NodePlan:
+    """A machine's plan as it can be compared: a node that is alone has no way to others."""
+    if len(spec.nodes) > 1:
+        return plan
+    steps = tuple(
+        replace(step, units=tuple(replace(unit, vxlan="") for unit in step.units))
+        for step in plan.steps
+    )
+    return replace(plan, steps=steps)
 
 
 def held(plan: NodePlan) -> tuple[Item, ...]:

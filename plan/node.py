@@ -1,6 +1,17 @@
 """The node step: what makes a machine a node, the control planes included."""
 
-from plan import balancer, cni, flannel, health, kubelet, layout, proxy, readyz
+from plan import (
+    balancer,
+    cni,
+    controller_manager,
+    flannel,
+    health,
+    kubelet,
+    layout,
+    proxy,
+    readyz,
+    scheduler,
+)
 from plan.artifact import artifact, artifacts
 from plan.model import NotNewer, Step
 from spec.cluster import Cluster
@@ -46,6 +57,9 @@ def step(spec: Cluster, node: str) -> Step:
         settings={
             "node": node,
             "kubeconfig": layout.kubeconfig("kubelet"),
+            "certificate": layout.certificate(layout.KUBECONFIGS["kubelet"]),
+            "private_key": layout.private_key(layout.KUBECONFIGS["kubelet"]),
+            "controllers": " ".join(_controllers(spec, node)),
             "api": layout.local_api_url(spec, node),
             "authority": layout.AUTHORITY,
             "kubelet_port": str(kubelet.HEALTH_PORT),
@@ -55,3 +69,9 @@ def step(spec: Cluster, node: str) -> Step:
         },
         outcome=f"kubelet {spec.versions.kubernetes}, healthy",
     )
+
+
+def _controllers(spec: Cluster, node: str) -> tuple[str, ...]:
+    """The services of a control plane that come up beside its kubelet, once there is an API."""
+    is_control_plane = node in spec.control_planes
+    return (controller_manager.UNIT, scheduler.UNIT) if is_control_plane else ()

@@ -2,25 +2,27 @@
 # shellcheck disable=SC2154 # the settings and the prelude stand before this text
 # The cluster has the objects that belong to it, and no node that the spec does not name.
 
-as_admin "$admin"
+as_admin "$admin_certificate" "$admin_key"
 
-options=()
-for file in $manifests; do
-    options+=(--filename "$file")
-done
-await add-ons "the API server takes the add-ons" kube-apiserver.service applied "${options[@]}"
+await_api api "$api" "$authority" kube-apiserver.service
+# shellcheck disable=SC2086 # several files
+await add-ons "the API server takes the add-ons" kube-apiserver.service applied $manifests
 if [ -n "$absent" ]; then
-    await unwanted "the add-ons that are not wanted are gone" kube-apiserver.service \
-        cluster delete --ignore-not-found --wait=false --filename "$absent"
+    await unwanted "the add-ons that are not wanted are gone" kube-apiserver.service deleted "$absent"
 fi
 
 # -- nodes that the spec no longer names -----------------------------------------------------------
 
+# strangers: sets gone, or fails and sets said. As a table each node is a short row that begins with its
+# name.
 strangers() {
-    local all node
-    all=$(cluster get nodes --output 'jsonpath={range .items[*]}{.metadata.name}{"\n"}{end}') || return
-    for node in $all; do
-        [[ " $nodes " == *" $node "* ]] || echo "$node"
+    of_request GET '/api/v1/nodes?includeObject=None' --fail-with-body \
+        --header 'Accept: application/json;as=Table;g=meta.k8s.io;v=v1'
+    said=$(asked 2>&1) || return
+    gone=()
+    while [[ $said == *'"cells":["'* ]]; do
+        said=${said#*'"cells":["'}
+        [[ " $nodes " == *" ${said%%\"*} "* ]] || gone+=("${said%%\"*}")
     done
 }
 
@@ -30,8 +32,8 @@ ready() {
         'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>&1) && [ "$said" = True ]
 }
 
-gone=$(strangers) || problem "the API server does not list the nodes"
-for node in $gone; do
+strangers || problem "the API server does not list the nodes: $said"
+for node in "${gone[@]}"; do
     echo "the node $node is no longer in the spec: its pods move, then it goes"
     # Pods of a machine that is dead cannot be asked to leave; they go with their node.
     wait_for drained "its pods have moved ($node)"

@@ -1,20 +1,91 @@
 # shellcheck shell=bash
-# The cluster's admin, for one step.
+# shellcheck disable=SC2154 # the settings stand before this text
+# The cluster's admin, for one step: its certificate and key are on the machine only while this runs.
+# Their files are gone before they are used, and what is open ends with the process.
 
-# as_admin KUBECONFIG: the credential is on the machine only while this runs: its file is gone before
-# it is used, and what is open ends with the process.
+# as_admin CERTIFICATE KEY
 as_admin() {
-    exec 9<"$1"
-    rm "$1"
+    exec 7<"$1" 8<"$2"
+    rm "$1" "$2"
 }
 
+# cluster WORD...: kubectl, for what has to be read or is done seldom. An emulated machine needs seconds
+# for it, most of them to learn what kinds of objects there are.
 cluster() {
-    kubectl --kubeconfig /dev/fd/9 "$@"
+    KUBECONFIG=/dev/null kubectl --server "$api" --certificate-authority "$authority" \
+        --client-certificate /dev/fd/7 --client-key /dev/fd/8 "$@"
 }
 
-# applied OPTION...: the API has the objects of these files. Not validated: the API server would have
-# to describe all that it knows first, a minute of an emulated one; and these objects are ours, with
-# fields that kubectl knows.
+# of_request METHOD PATH OPTION...: adds a request to those that asked sends
+requests=()
+of_request() {
+    [ "${#requests[@]}" -eq 0 ] || requests+=(--next)
+    requests+=(--silent --show-error --user-agent hardway --max-time 60 --request "$1" "$api$2"
+        --cacert "$authority" --cert /dev/fd/7 --key /dev/fd/8 "${@:3}")
+}
+
+# asked: sends the requests one after the other over one connection, and prints the answers
+asked() {
+    local words=("${requests[@]}")
+    requests=()
+    curl --fail-early "${words[@]}"
+}
+
+# objects_of FILE: sets paths and objects, of the YAML documents in a file. In the first line of each is
+# its path in the API.
+objects_of() {
+    local rest document
+    paths=() objects=()
+    rest=$'\n'$(<"$1")
+    while [[ $rest == *$'\n---\n# '* ]]; do
+        rest=${rest#*$'\n---\n# '}
+        document=${rest%%$'\n---\n# '*}
+        paths+=("${document%%$'\n'*}")
+        objects+=("${document#*$'\n'}"$'\n')
+    done
+}
+
+# applied FILE...: the API has the objects of these files
 applied() {
-    cluster apply --server-side --validate=ignore --force-conflicts --field-manager hardway "$@"
+    local file number paths objects
+    for file; do
+        objects_of "$file"
+        for number in "${!paths[@]}"; do
+            of_request PATCH "${paths[number]}?fieldManager=hardway&force=true&fieldValidation=Strict" \
+                --fail-with-body --header 'Content-Type: application/apply-patch+yaml' \
+                --data-binary "${objects[number]}"
+        done
+    done
+    asked
+}
+
+# deleted FILE: the API has none of the objects of this file
+deleted() {
+    local path paths objects code said
+    objects_of "$1"
+    for path in "${paths[@]}"; do
+        of_request DELETE "$path" --output /dev/null --write-out "%{http_code} $path\n"
+    done
+    said=$(asked 2>&1) || {
+        echo "$said"
+        return 1
+    }
+    while read -r code path; do
+        [[ $code == @(200|202|404) ]] || {
+            echo "the API answers with $code when $path is to be deleted"
+            return 1
+        }
+    done <<<"$said"
+}
+
+# exists PATH: the API has such an object (0) or says that it has none (1)
+exists() {
+    local code
+    of_request GET "$1" --output /dev/null --write-out '%{http_code}'
+    code=$(asked) || return 2
+    case $code in
+    200) return 0 ;;
+    404) return 1 ;;
+    *) echo "the API answers with $code when it is asked for $1" && return 2 ;;
+    esac
 }

@@ -1,12 +1,10 @@
 # shellcheck shell=bash
-# Each part of the control plane says itself that it is well; what it says is not, is shown.
+# Where there are other API servers this one is ready before the next one restarts. Whoever needs a lone
+# one waits for it, and starts beside it: the node's step, which also asks the controllers.
 
 unlocked
 
-await_api api "${api:?}" "${authority:?}" kube-apiserver.service
-await controllers "the controller manager is up" kube-controller-manager.service \
-    well "${controller_manager:?}" "$authority"
-await controllers "the scheduler is healthy" kube-scheduler.service well "${scheduler:?}" "$authority"
+[ -z "${several?}" ] || await_api api "${api:?}" "${authority:?}" kube-apiserver.service
 if [ -n "${virtual_ip?}" ]; then
     await virtual-ip "the virtual IP answers" keepalived.service well "$virtual_ip/readyz" "$authority"
 fi

@@ -70,16 +70,26 @@ settled() {
 # permitted PREFIX: flannel's user may do everything under it and nothing else, the others have their
 # roles. Each change fails requests that are under way, so what is there is left alone.
 permitted() {
-    local pair
+    local pair every=()
     settled "$1" && return
-    # Users first: once authentication is on, who has none can do nothing, this script included.
-    made role add flannel &&
-        etcdctl role grant-permission flannel readwrite --prefix "$1" || return
+    made role add flannel || return
+    # Users first: once authentication is on, who has none can do nothing, this script included. All of
+    # them at once, since each program waits for an answer most of its time.
+    etcdctl role grant-permission flannel readwrite --prefix "$1" &
+    every+=("$!")
     for pair in $users; do
-        made user add "${pair%%=*}" --no-password &&
-            etcdctl user grant-role "${pair%%=*}" "${pair#*=}" || return
+        with_role "${pair%%=*}" "${pair#*=}" &
+        every+=("$!")
+    done
+    for pair in "${every[@]}"; do
+        wait "$pair" || return
     done
     etcdctl auth enable
+}
+
+# with_role USER ROLE: the user is there and has the role
+with_role() {
+    made user add "$1" --no-password && etcdctl user grant-role "$1" "$2"
 }
 
 if [ -n "${users?}" ]; then

@@ -9,17 +9,22 @@ healthy() {
     curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/healthz"
 }
 
+# registered: the API has this node; with the kubelet's own certificate, by which it may read it
 registered() {
-    kubectl --kubeconfig "$kubeconfig" get --raw "/api/v1/nodes/$node"
+    curl --silent --show-error --fail-with-body --max-time 60 --output /dev/null \
+        --write-out '%{http_code}\n' --cacert "$authority" --cert "$certificate" --key "$private_key" \
+        "$api/api/v1/nodes/$node"
 }
 
 # gone: the API says that there is no such node
 gone() {
     local said
-    ! said=$(registered 2>&1 </dev/null) && [[ $said == *'(NotFound)'* ]]
+    ! said=$(registered 2>/dev/null) && [ "$said" = 404 ]
 }
 
-await_api api-for-node "$api" "$authority" kubelet.service
+# On a control plane its own API server may be coming up still.
+[ -z "$controllers" ] && waits=kubelet.service || waits=kube-apiserver.service
+await_api api-for-node "$api" "$authority" "$waits"
 # One that has just been started may be about to register. Whoever restarts it beside this does the
 # same, so that needs no lock.
 if [[ " ${started[*]} " != *' kubelet.service '* ]] && gone; then
@@ -37,3 +42,7 @@ if [ "$flannel_store" = etcd ]; then
         systemctl is-active flanneld.service
     await cni-list "the CNI list is there" flanneld.service test -s "$cni_list"
 fi
+
+for controller in $controllers; do
+    await controllers "it is well ($controller)" "$controller" systemctl is-active "$controller"
+done

@@ -3,7 +3,7 @@
 # Nodes have the labels and taints that the spec gives them, and no longer those that only an earlier
 # spec gave. What anybody else gave stays.
 
-as_admin "$admin"
+as_admin "$admin_certificate" "$admin_key"
 
 # Node to its lines, "label KEY=VALUE" and "taint KEY=VALUE:EFFECT".
 declare -A wanted=() earlier=()
@@ -93,11 +93,12 @@ brought() {
         taint) taints+=("$rest") ;;
         end)
             change=$(patch "$node" "$version" "$labels" "${taints[@]}")
-            [ -z "$change" ] || cluster patch node "$node" --type merge --patch "$change" \
-                </dev/null || return
+            [ -z "$change" ] || of_request PATCH "/api/v1/nodes/$node" --fail-with-body \
+                --header 'Content-Type: application/merge-patch+json' --data-binary "$change"
             ;;
         esac
     done <<<"$all"
+    [ "${#requests[@]}" -eq 0 ] || asked || return
     for node in "${!wanted[@]}"; do
         [ -z "$giving" ] || [ -n "${there[$node]-}" ] || {
             echo "the node $node is not registered: ./hardway up --refresh has its kubelet do so"
@@ -108,13 +109,20 @@ brought() {
 
 # all_given: at each moment the record names all that the spec gave and that is still on a node
 all_given() {
-    local was
-    # shellcheck disable=SC2016 # kubectl's own variables
-    was=$(cluster --namespace kube-system get configmap hardway-nodes --ignore-not-found --output \
-        'go-template={{range $node, $lines := .data}}node {{$node}}{{"\n"}}{{$lines}}{{end}}') || return
+    local was='' status=0
+    exists "$recorded" || status=$?
+    case $status in
+    0)
+        # shellcheck disable=SC2016 # kubectl's own variables
+        was=$(cluster --namespace kube-system get configmap hardway-nodes --output \
+            'go-template={{range $node, $lines := .data}}node {{$node}}{{"\n"}}{{$lines}}{{end}}') || return
+        ;;
+    1) ;;
+    *) return 1 ;;
+    esac
     by_node earlier <<<"$was"
     [ -z "$was" ] || [ "$was" = "${given%$'\n'}" ] || brought || return
-    applied --filename "$record" && brought yes
+    applied "$record" && brought yes
 }
 
 by_node wanted <<<"$given"

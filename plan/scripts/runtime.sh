@@ -4,10 +4,12 @@
 
 swapoff --all
 
+wanted=()
 for module in $modules; do
-    [ -d "/sys/module/$module" ] || said=$(modprobe "$module" 2>&1) ||
-        problem "the kernel module $module cannot be loaded: $said"
+    [ -d "/sys/module/$module" ] || wanted+=("$module")
 done
+[ "${#wanted[@]}" -eq 0 ] || said=$(modprobe --all "${wanted[@]}" 2>&1) ||
+    problem "the kernel modules ${wanted[*]} cannot all be loaded: $said"
 said=$(sysctl --quiet --load="$sysctls" 2>&1) ||
     problem "the kernel settings of $sysctls cannot be made: $said"
 

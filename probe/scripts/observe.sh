@@ -20,6 +20,21 @@ built_in() {
         grep --quiet --fixed-strings "/$1.ko" "/lib/modules/$(uname -r)/modules.builtin" 2>/dev/null
 }
 
+# node_status KUBECONFIG NODE: the status with which the API answers when it is asked for a Node object;
+# 000 if it does not answer. The kubeconfig names files, a setting a line.
+node_status() {
+    local word value
+    local -A named=()
+    while read -r word value; do
+        case $word in
+        server: | certificate-authority: | client-certificate: | client-key:) named[$word]=$value ;;
+        esac
+    done <"$1"
+    curl --silent --max-time 20 --output /dev/null --write-out '%{http_code}' \
+        --cacert "${named[certificate-authority:]}" --cert "${named[client-certificate:]}" \
+        --key "${named[client-key:]}" "${named[server:]}/api/v1/nodes/$2" </dev/null
+}
+
 # What systemd started again by itself is looked at twice: whether it has done so in between. Not what
 # has run for a minute since, as after a boot. A service that ends at once is started every two seconds.
 again=() between=8 id='' sub='' restarts=0 entered=0 now=0
@@ -53,9 +68,7 @@ while IFS=$'\t' read -r kind name mark; do
         fi
         ;;
     'Node object')
-        said=$(kubectl --request-timeout=20s --kubeconfig "$mark" get --raw "/api/v1/nodes/$name" \
-            2>&1 </dev/null) ||
-            case $said in *'(NotFound)'*) printf 'gone\t%s\n' "$name" ;; esac
+        [ "$(node_status "$mark" "$name")" != 404 ] || printf 'gone\t%s\n' "$name"
         ;;
     'kernel setting')
         if { read -r value <"/proc/sys/${name//.//}"; } 2>/dev/null; then

@@ -125,11 +125,11 @@ def test_machines_that_get_less_than_half_are_told_with_who_takes_most() -> None
     )
 
 
-def test_machines_that_are_too_many_for_a_quiet_host_take_processors_from_each_other() -> None:
+def test_machines_that_are_too_many_for_a_quiet_host_are_told_that_nobody_else_is_there() -> None:
     takers = (Taker("systemd (1)", 0.01),)
     assert processors.starved(shares(got=2, asked=6, takers=takers)) == (
         "the machines get 2.0 of the 6.0 processors that they ask for; "
-        "they take them from each other"
+        f"nobody else uses this computer's {os.cpu_count()}"
     )
 
 

@@ -143,6 +143,18 @@ def test_machines_are_set_back_however_an_update_ends(tmp_path: Path, end: objec
 
 
 @privileged
+def test_some_go_before_the_others(tmp_path: Path) -> None:
+    with session("guest=a-plane") as plane, session("guest=a-minion") as minion:
+        note(tmp_path, "a-plane", plane)
+        note(tmp_path, "a-minion", minion)
+        with qemu.first(tmp_path, ["a-plane", "another"]):
+            eventually("one leads", lambda: nice_of(plane) == {qemu.LEADING})
+            eventually("the other one goes first", lambda: nice_of(minion) == {qemu.FIRST})
+            assert ratio(plane, minion) > 1.3
+        assert nice_of(plane) == nice_of(minion) == {qemu.YIELDING}
+
+
+@privileged
 def test_machines_are_set_back_where_the_process_that_would_is_killed(tmp_path: Path) -> None:
     with session("guest=one") as one:
         note(tmp_path, "one", one)

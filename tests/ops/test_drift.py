@@ -193,7 +193,7 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
     kept += [(AUTHORITIES, "authorities", keys._authorities.state())]
     state = exported(*((kind, name, {"kept": json.dumps(one)}) for kind, name, one in kept))
     for node, wanted in wanted_of(spec, state).items():
-        plan = compared(spec, cluster_plan(spec), node)
+        plan = compared(spec, cluster_plan(spec).nodes[node])
         for file in plan.secret_files:
             content = keys.content(file.source, pairs[node])
             if not file.path.endswith(".conf"):  # the cluster's name is in a kubeconfig
@@ -215,7 +215,7 @@ def test_what_was_applied_counts_and_not_what_this_program_would_plan() -> None:
     assert list(wanted) == list(spec.machines)
     assert wanted["master"] == Wanted(items=(ITEM,), secrets={"/etc/key": "digest"})
     for node in ("minion-1", "minion-2"):
-        assert wanted[node].items == held(compared(spec, cluster_plan(spec), node))
+        assert wanted[node].items == held(compared(spec, cluster_plan(spec).nodes[node]))
 
 
 def test_with_every_guard_nothing_is_planned() -> None:

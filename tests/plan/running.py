@@ -134,7 +134,9 @@ class LocalMachine:
             for file in step.files:
                 self._write(file.path, self.here(file.content), file.mode)
             for directory in step.directories:
-                (self.root / directory.path[1:]).mkdir(parents=True, mode=directory.mode)
+                place = self.root / directory.path[1:]
+                place.mkdir(parents=True, exist_ok=True)
+                place.chmod(directory.mode)
 
     def bring(self, content: Callable[[Source], str]) -> None:
         """Bring its keys and certificates to what they should be, by the words of the real step."""

@@ -34,11 +34,11 @@ class Said:
     output: str
     errors: str
     calls: list[str]
-    """The replaced programs' command lines, in order."""
+    """The replaced programs' command lines, in order; one with several lines has several here."""
 
     def of(self, name: str) -> list[str]:
         """The calls of one program."""
-        return [call for call in self.calls if call.split()[0] == name]
+        return [call for call in self.calls if call.split(" ")[0] == name]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from plan.conditions import (
     PodsReach,
     conditions,
 )
-from plan.model import Kubeconfig, Step
+from plan.model import Certificate, PrivateKey, Step
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in
 from tests.plan.stored import as_root, inside, stored
@@ -52,7 +53,7 @@ def many(nodes: int, **more: Any) -> Cluster:
 
 def objects(spec: Cluster) -> list[dict[str, Any]]:
     """Everything that is applied, as kubectl reads it."""
-    files = {file.path: file.content for file in addons.step(spec).files}
+    files = {file.path: file.content for file in addons.files(spec)}
     names = addons.apply(spec).settings["manifests"].split()
     return [one for name in names for one in yaml.safe_load_all(files[name])]
 
@@ -311,7 +312,7 @@ def test_a_control_plane_that_is_no_minion_takes_coredns() -> None:
 
 def test_another_minion_seldom_changes_the_add_ons() -> None:
     sizes = (*range(2, 6), *range(31, 35))
-    plans = [addons.step(many(nodes)) for nodes in sizes]
+    plans = [addons.files(many(nodes)) for nodes in sizes]
     changes = sum(before != after for before, after in pairwise(plans))
     assert changes == 1
 
@@ -334,7 +335,7 @@ def test_what_is_deleted_is_never_what_is_applied(spec: Cluster) -> None:
     deleted = {addons._identity(one) for one in addons.unwanted(spec)}
     assert not applied & deleted
     path = addons.apply(spec).settings["absent"]
-    files = {file.path: file.content for file in addons.step(spec).files}
+    files = {file.path: file.content for file in addons.files(spec)}
     read = list(yaml.safe_load_all(files[path])) if path else []
     assert {addons._identity(one) for one in read} == deleted
 
@@ -350,70 +351,111 @@ def test_an_add_on_that_is_switched_off_goes_away() -> None:
 # -- the script ------------------------------------------------------------------------------------
 
 LOCK_FREE = 'flock --nonblock "$FOLDER/state/lock" true && echo free >>"$FOLDER/lock"\n'
-SEEN = 'ls "$FOLDER/admin" >>"$FOLDER/seen" 2>/dev/null; head -1 /dev/fd/9 >>"$FOLDER/read"\n'
-FAILS = 'case "$*" in *"%s"*) echo refused; exit 1;; esac\n'
+SEEN = """ls "$FOLDER"/admin.* >>"$FOLDER/seen" 2>/dev/null
+cat /dev/fd/7 /dev/fd/8 >>"$FOLDER/read"
+"""
+FAILS = 'case "$*" in *"%s"*) echo refused; exit 22;; esac\n'
+ANSWERS = r"""case "$*" in
+*"/nodes?"*) echo '{"rows":[%s]}' ;;
+*DELETE*) for word; do
+    case $word in "%%{http_code} "*) printf "${word/\%%\{http_code\}/%s}" ;; esac
+done ;;
+esac
+"""
+
+
+def answers(*nodes: str, deleted: int = 200) -> str:
+    """What the API says to the curl of a script: its nodes, and how it takes what is deleted."""
+    return ANSWERS % (",".join(f'{{"cells":["{one}","Ready"]}}' for one in nodes), deleted)
 
 
 @pytest.fixture
 def machine_with_api(tmp_path: Path) -> StandIn:
-    return stand_in(tmp_path, kubectl=LOCK_FREE + SEEN)
+    own = LOCK_FREE + SEEN
+    return stand_in(tmp_path, kubectl=own, curl=own + answers())
 
 
 def _apply(machine: StandIn, spec: Cluster | None = None, **more: str) -> Any:
-    (machine.folder / "admin").write_text("secret\n")
-    return machine.run(addons.apply(spec or cluster()), admin=str(machine.folder / "admin"), **more)
+    """The step, with files of its manifests and of its credential."""
+    spec = spec or cluster()
+    manifests = [file for file in addons.files(spec) if file.path != addons.NODES]
+    for file in manifests:
+        (machine.folder / Path(file.path).name).write_text(file.content)
+    step = addons.apply(spec)
+    here = {
+        name: re.sub(r"\S*/", f"{machine.folder}/", step.settings[name])
+        for name in ("manifests", "absent")
+    }
+    for name in ("crt", "key"):
+        (machine.folder / f"admin.{name}").write_text("secret\n")
+    paths = {
+        "admin_certificate": str(machine.folder / "admin.crt"),
+        "admin_key": str(machine.folder / "admin.key"),
+    }
+    return machine.run(step, **here, **paths, **more)
 
 
 def test_nothing_is_said_when_all_is_well(machine_with_api: StandIn) -> None:
     said = _apply(machine_with_api)
     assert (said.code, said.output, said.errors) == (0, "", "")
-    verbs = [call.split()[3] for call in said.of("kubectl")]
-    assert verbs == ["apply", "delete", "get"]
+    calls = "\n".join(said.calls)
+    assert calls.count("--request PATCH") == len(objects(cluster()))
+    assert calls.count("--request DELETE") == len(addons.unwanted(cluster()))
+    assert len(said.of("curl")) == 4, "one asks for health, one for the nodes"
+    assert not said.of("kubectl")
 
 
 def test_the_credential_is_gone_before_it_is_used(machine_with_api: StandIn) -> None:
     said = _apply(machine_with_api)
     assert not (machine_with_api.folder / "seen").read_text()
     read = (machine_with_api.folder / "read").read_text().split()
-    assert read == ["secret"] * len(said.of("kubectl"))
+    assert read == ["secret"] * 2 * len(said.of("curl"))
     assert "secret" not in " ".join(said.calls)
 
 
-@pytest.mark.parametrize("verb", ["apply", "delete"])
+@pytest.mark.parametrize("verb", ["PATCH", "DELETE"])
 def test_a_failure_is_told_and_leaves_no_credential(machine_with_api: StandIn, verb: str) -> None:
-    broken = machine_with_api.with_programs(kubectl=FAILS % f" {verb} ")
+    broken = machine_with_api.with_programs(curl=FAILS % f" {verb} " + answers())
     said = _apply(broken)
     assert said.code == 1
     assert "refused" in said.errors
-    assert not (broken.folder / "admin").exists()
+    assert not list(broken.folder.glob("admin.*"))
+
+
+def test_what_may_not_be_deleted_is_named(machine_with_api: StandIn) -> None:
+    said = _apply(machine_with_api.with_programs(curl=answers(deleted=403)))
+    assert said.code == 1
+    assert "answers with 403 when /apis/rbac.authorization.k8s.io/v1/clusterrole" in said.errors
 
 
 def test_a_run_that_was_killed_leaves_no_credential(machine_with_api: StandIn) -> None:
-    # kubectl runs in a subshell of the script.
-    kill = "read -r _ _ _ script _ </proc/$PPID/stat; kill -KILL $script"
-    said = _apply(machine_with_api.with_programs(kubectl=kill))
+    # curl runs in a subshell of the script.
+    stop = "read -r _ _ _ script _ </proc/$PPID/stat; kill -KILL $script"
+    kill = f'case "$*" in *PATCH*) {stop} ;; esac'
+    said = _apply(machine_with_api.with_programs(curl=kill))
     assert said.code == -9
-    assert not (machine_with_api.folder / "admin").exists()
+    assert not list(machine_with_api.folder.glob("admin.*"))
 
 
 def test_other_steps_of_the_machine_need_not_wait(machine_with_api: StandIn) -> None:
     said = _apply(machine_with_api)
     free = (machine_with_api.folder / "lock").read_text().split()
-    assert free == ["free"] * len(said.of("kubectl"))
+    assert free == ["free"] * len(said.of("curl"))
 
 
 # -- nodes that the spec no longer names -----------------------------------------------------------
 
 ASKED = """case "$*" in
-*"get nodes "*) printf '%%s\\n' n0 old-1 old-2 ;;
 *"get node old-1 "*) echo %(ready)s ;;
 *"drain old-1 "*) echo "cannot evict pod as it would violate the budget"; exit %(drain)s ;;
 esac
 """
+OLD = answers("n0", "old-1", "old-2")
 
 
 def _verbs(said: Any) -> list[str]:
-    return [" ".join(call.split()[3:6]) for call in said.of("kubectl")]
+    """What kubectl was called for, behind its four options."""
+    return [" ".join(call.split()[9:12]) for call in said.of("kubectl")]
 
 
 @pytest.mark.parametrize(("drain", "ready"), [(0, True), (1, False)])
@@ -421,7 +463,7 @@ def test_a_node_that_the_spec_does_not_name_is_drained_and_deleted(
     machine_with_api: StandIn, drain: int, ready: bool
 ) -> None:
     asked = ASKED % {"ready": ready, "drain": drain}
-    said = _apply(machine_with_api.with_programs(kubectl=asked), many(1))
+    said = _apply(machine_with_api.with_programs(kubectl=asked, curl=OLD), many(1))
     assert said.code == 0, said.errors
     assert "n0" in many(1).nodes
     verbs = _verbs(said)
@@ -435,7 +477,7 @@ def test_a_node_whose_pods_may_not_move_stays_and_the_person_is_told(
     machine_with_api: StandIn,
 ) -> None:
     asked = ASKED % {"ready": True, "drain": 1}
-    said = _apply(machine_with_api.with_programs(kubectl=asked), many(1))
+    said = _apply(machine_with_api.with_programs(kubectl=asked, curl=OLD), many(1))
     assert said.code == 1
     assert "pods of the node old-1 do not move" in said.errors
     assert "violate the budget" in said.errors
@@ -443,37 +485,18 @@ def test_a_node_whose_pods_may_not_move_stays_and_the_person_is_told(
 
 
 def test_nodes_that_cannot_be_listed_are_not_taken_for_none(machine_with_api: StandIn) -> None:
-    said = _apply(machine_with_api.with_programs(kubectl=FAILS % "get nodes"))
+    said = _apply(machine_with_api.with_programs(curl=FAILS % "/nodes?" + answers()))
     assert said.code == 1
-    assert "does not list the nodes" in said.errors
-
-
-def test_the_real_kubectl_reads_a_credential_that_has_no_name(machine_with_api: StandIn) -> None:
-    kubeconfig = {
-        "clusters": [{"name": "here", "cluster": {"server": "https://127.0.0.1:1"}}],
-        "users": [{"name": "person", "user": {"token": "secret"}}],
-        "contexts": [{"name": "x", "context": {"cluster": "here", "user": "person"}}],
-        "current-context": "x",
-    }
-    real = machine_with_api.with_programs(kubectl=f'exec {stored("kubectl")} "$@"')
-    admin = real.folder / "admin"
-    admin.write_text(json.dumps(kubeconfig))
-    manifest = real.folder / "manifest.yaml"
-    manifest.write_text("{apiVersion: v1, kind: Namespace, metadata: {name: here}}\n")
-    said = real.run(addons.apply(cluster()), admin=str(admin), manifests=str(manifest))
-    # It knows from the file where the API would be.
-    assert "127.0.0.1:1" in said.errors
+    assert "does not list the nodes: refused" in said.errors
 
 
 @pytest.mark.parametrize("of", [addons.apply, addons.nodes])
 def test_a_step_that_bears_the_credential_bears_nothing_else(of: Callable[[Cluster], Step]) -> None:
-    assert not addons.step(cluster()).secret
     step = of(cluster())
-    (file,) = step.secret_files
-    assert isinstance(file.source, Kubeconfig)
-    assert file.source.certificate == "super-admin"
-    assert file.path.startswith("/run/")
-    assert file.mode == 0o600
+    sources = [file.source for file in step.secret_files]
+    assert sources == [PrivateKey("super-admin"), Certificate("super-admin")]
+    assert all(file.path.startswith("/run/") for file in step.secret_files)
+    assert {file.mode for file in step.secret_files} == {0o600}
     assert (step.files, step.units, step.artifacts) == ((), (), ())
 
 

@@ -27,7 +27,7 @@ from tests.plan.golden import NAMES, golden_plan, golden_spec
 @pytest.fixture(params=NAMES)
 def plans(request: pytest.FixtureRequest) -> list[NodePlan]:
     spec, plan = golden_spec(request.param), golden_plan(request.param)
-    return [compared(spec, plan, name) for name in plan.nodes]
+    return [compared(spec, one) for one in plan.nodes.values()]
 
 
 def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan]) -> None:
@@ -190,7 +190,7 @@ def test_a_device_without_ways_has_its_service_restarted() -> None:
 @pytest.mark.parametrize(("cluster", "devices"), [("default", 3), ("single", 0)])
 def test_a_way_is_asked_for_where_there_are_other_nodes(cluster: str, devices: int) -> None:
     spec, plan = golden_spec(cluster), golden_plan(cluster)
-    found = [item for node in plan.nodes for item in held(compared(spec, plan, node))]
+    found = [item for one in plan.nodes.values() for item in held(compared(spec, one))]
     assert sum(item.kind is Kind.VXLAN for item in found) == devices
 
 

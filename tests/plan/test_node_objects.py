@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from plan import addons, cni, control_plane, etcd, kubelet, layout, node
+from plan import addons, cni, control_plane, coredns, etcd, kubelet, layout, node, objects
 from plan.cluster import cluster_plan
 from plan.held import Difference, Item, Kind, held, mending
-from plan.model import Kubeconfig
+from plan.model import Kubeconfig, Step
 from probe.machines import Done
 from probe.observation import observed
 from spec.cluster import API_PORT, Cluster
@@ -33,13 +33,13 @@ NOT_READY = "node.kubernetes.io/not-ready"
 ROLE = "node-role.kubernetes.io/control-plane"
 
 
-def described(**minion: Any) -> Cluster:
-    """The cluster with these fields of its minion."""
+def described(addons: Any = None, **minion: Any) -> Cluster:
+    """The cluster with these fields of its minion, and these add-ons."""
     machines = {
         "master": {"address": "192.168.1.10", "roles": "ai", "memory": 3072},
         "minion": {"address": "192.168.1.11", **minion},
     }
-    return cluster(machines=machines)
+    return cluster(machines=machines, **({"addons": addons} if addons else {}))
 
 
 def taint(key: str, value: str = "", effect: str = "NoSchedule") -> dict[str, str]:
@@ -59,7 +59,7 @@ class World:
         self.master.furnish(self.etcd, self.plane, node.step(self.spec, "master"))
         self.minion.furnish(node.step(self.spec, "minion"))
         source = Kubeconfig("super-admin", f"https://127.0.0.1:{API_PORT}")
-        people = self.cluster.keys.of_people()
+        self.people = people = self.cluster.keys.of_people()
         self.admin = self.master.here(self.cluster.keys.content(source, people))
 
     def kubectl(self, line: str, given: Any = None, *, minion: bool = False) -> str:
@@ -98,12 +98,26 @@ class World:
         self, spec: Cluster, path: Path | None = None, seconds: int = 300
     ) -> subprocess.CompletedProcess[str]:
         """The step for a spec, with programs from ``path``."""
-        step = addons.nodes(spec)
-        (file,) = (file for file in addons.step(spec).files if file.path == addons.NODES)
-        self.master._write(file.path, file.content, 0o600)
-        self.master._write(addons.ADMIN, self.admin, 0o600)
+        return self.carried_out(addons.nodes(spec), spec, path, seconds)
+
+    def applied(self, spec: Cluster) -> subprocess.CompletedProcess[str]:
+        """The step that makes the cluster's objects."""
+        for file in addons.files(spec):
+            self.master._write(file.path, file.content, 0o600)
+        return self.carried_out(addons.apply(spec), spec)
+
+    def carried_out(
+        self, step: Step, spec: Cluster, path: Path | None = None, seconds: int = 300
+    ) -> subprocess.CompletedProcess[str]:
+        """A step with the admin's credential, with programs from ``path``."""
+        (record,) = (file for file in addons.files(spec) if file.path == addons.NODES)
+        self.master._write(record.path, record.content, 0o600)
+        for secret in step.secret_files:
+            content = self.cluster.keys.content(secret.source, self.people)
+            self.master._write(secret.path, content, 0o600)
         text = self.master.script(step, path or self.path)
-        text = text.replace(addons.ADMIN, f"{self.master.root}{addons.ADMIN}")
+        for place in (addons.CERTIFICATE, addons.PRIVATE_KEY):
+            text = text.replace(place, f"{self.master.root}{place}")
         return run(limited(text, seconds), HOME=str(self.folder))
 
     def follows(self, spec: Cluster) -> None:
@@ -130,10 +144,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         stack.enter_context(made.master.running(made.etcd.units[0]))
         assert run(made.master.script(made.etcd, made.path)).returncode == 0
         stack.enter_context(made.master.running(made.plane.units[0]))
-        waits = made.master.script(made.plane, made.path).partition(
-            'await controllers "the controller'
-        )[0]
-        done = run(waits)
+        ready = ["await_api", "600", *(made.plane.settings[one] for one in ("api", "authority"))]
+        waits = replace(made.plane, script=None, settings={}, outcome="")
+        done = run(
+            f"{made.master.script(waits, made.path)}\n{made.master.here(' '.join(ready))} unit"
+        )
         assert done.returncode == 0, done.stderr
         yield made
 
@@ -194,7 +209,7 @@ class TestNodes:
         assert "Forbidden" in refused.value.stderr
         world.kubectl(record + _compact(change))
 
-    @pytest.mark.parametrize("call", range(1, 8))
+    @pytest.mark.parametrize("call", range(1, 15))
     def test_a_cut_and_another_spec_leave_nothing_behind(self, world: World, call: int) -> None:
         specs = [
             described(labels={name: "x"}, taints=[taint(name)]) for name in ("one", "two", "three")
@@ -225,6 +240,60 @@ class TestNodes:
         )
 
 
+# -- the cluster's own objects ---------------------------------------------------------------------
+
+
+@pytest.mark.engine
+class TestObjects:
+    def test_they_are_made_as_written_and_again_where_somebody_changed_them(
+        self, world: World
+    ) -> None:
+        spec = described()
+        made = [one for group in addons.wanted(spec).values() for one in group]
+        for _ in range(2):
+            done = world.applied(spec)
+            assert (done.returncode, done.stderr) == (0, ""), done.stdout
+            for one in made:
+                found = json.loads(world.kubectl(f"get --raw {objects.path(one)}"))
+                assert found["kind"] == one["kind"]
+                assert found["metadata"]["labels"].items() >= addons.LABELS.items()
+            corefile = "-n kube-system get configmap coredns --output jsonpath={.data.Corefile}"
+            assert world.kubectl(corefile) == coredns.corefile(spec)
+            change = _compact({"data": {"Corefile": "other"}})
+            world.kubectl(f"-n kube-system patch configmap coredns --type merge --patch {change}")
+
+    def test_what_is_switched_off_goes_and_what_was_never_there_is_no_error(
+        self, world: World
+    ) -> None:
+        assert world.applied(described()).returncode == 0
+        for _ in range(2):
+            done = world.applied(described(addons={"coredns": False}))
+            assert (done.returncode, done.stderr) == (0, ""), done.stdout
+            left = world.kubectl("-n kube-system get deployments,services --output name")
+            assert "dns" not in left
+        assert "hardway:cluster-admins" in world.kubectl("get clusterrolebindings --output name")
+
+    def test_what_the_api_refuses_is_told_in_its_words(self, world: World) -> None:
+        path = f"{addons.FOLDER}/wrong.yaml"
+        wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "dta": {}}
+        text = f"---\n# /api/v1/namespaces/default/configmaps/x\n{json.dumps(wrong)}\n"
+        world.master._write(path, text, 0o600)
+        step = addons.apply(world.spec)
+        step = replace(step, settings={**step.settings, "manifests": path, "absent": ""})
+        done = world.carried_out(step, world.spec, seconds=2)
+        assert done.returncode == 1
+        assert "the API server takes the add-ons" in done.stderr
+        assert ".dta: field not declared in schema" in done.stderr
+
+    def test_a_node_that_the_spec_does_not_name_goes(self, world: World) -> None:
+        world.registered(described())
+        stranger = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "old"}}
+        world.kubectl("create -f -", stranger)
+        done = world.applied(described())
+        assert done.returncode == 0, done.stderr
+        assert world.kubectl("get nodes --output name").split() == ["node/master", "node/minion"]
+
+
 # -- a node whose object is gone -------------------------------------------------------------------
 
 STARTED_HERE = f"started=({kubelet.UNIT})"
@@ -244,7 +313,6 @@ def _joining(world: World, said: str = "", **settings: str) -> subprocess.Comple
     node_object = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "minion"}}
     config = world.minion.root / layout.kubeconfig("kubelet")[1:]
     for name, body in {
-        "kubectl": f'exec {world.path}/kubectl "$@"',
         "curl": 'case $* in */healthz) echo ok ;; *) exec /usr/bin/curl "$@" ;; esac',
         "systemctl": f"""echo "$*" >>{world.folder}/systemctl.calls
 case $* in
@@ -299,10 +367,10 @@ class TestGone:
         world.registered(described())
         world.kubectl("delete node minion")
         # A kubelet may ask for no other node than its own: whatever there is, the answer is 403.
-        other = world.master.root / layout.kubeconfig("kubelet")[1:]
-        done = _joining(world, kubeconfig=str(other))
+        certificate, private_key = world.master.certificate(layout.KUBECONFIGS["kubelet"])
+        done = _joining(world, certificate=str(certificate), private_key=str(private_key))
         assert done.returncode == 1
-        assert "orbidden" in done.stderr
+        assert "403" in done.stderr
         assert _restarts(world) == []
 
     def test_drift_is_told_of_a_node_that_is_gone_and_its_own_step_mends_it(
@@ -344,14 +412,14 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _kubectl(world: World, name: str, body: str) -> Path:
-    """A folder with a kubectl of this body; ``$real`` is the real one."""
+def _instead(world: World, name: str, body: str) -> Path:
+    """A folder with a kubectl and a curl of this body; ``$real`` is the real program."""
     folder = world.folder / name
     folder.mkdir(exist_ok=True)
-    program = folder / "kubectl"
-    program.unlink(missing_ok=True)
-    program.write_text(f"#!/bin/bash\nreal={world.path}/kubectl\n{body}\n")
-    program.chmod(0o755)
+    for program, real in (("kubectl", f"{world.path}/kubectl"), ("curl", "/usr/bin/curl")):
+        (folder / program).unlink(missing_ok=True)
+        (folder / program).write_text(f"#!/bin/bash\nreal={real}\n{body}\n")
+        (folder / program).chmod(0o755)
     return folder
 
 
@@ -359,7 +427,7 @@ def _cutting(world: World, call: int) -> Path:
     """Ends the whole script at a call: an odd one was done."""
     work = '"$real" "$@" >/dev/null' if call % 2 else ":"
     folder = world.folder / f"cut-{call}"
-    return _kubectl(
+    return _instead(
         world,
         folder.name,
         f"echo >>{folder}/calls\n"
@@ -372,10 +440,11 @@ def _meddling(world: World) -> Path:
     """A person taints the node just before the first patch of it."""
     change = _compact({"spec": {"taints": [OF_A_PERSON]}})
     done = world.folder / "meddled"
-    return _kubectl(
+    return _instead(
         world,
         "meddling",
-        f'if [[ "$*" == *"patch node minion"* ]] && [ ! -e {done} ]; then touch {done}; '
-        f'"$real" --kubeconfig {world.folder}/admin.conf patch node minion --type merge '
+        f'if [[ "$*" == *PATCH*/nodes/minion* ]] && [ ! -e {done} ]; then touch {done}; '
+        f"{world.path}/kubectl --kubeconfig {world.folder}/admin.conf "
+        "patch node minion --type merge "
         f'--patch \'{change}\' >/dev/null; fi\nexec "$real" "$@"',
     )

@@ -1,0 +1,25 @@
+"""Objects of the Kubernetes API: where the API has them."""
+
+from typing import Any
+
+Manifest = dict[str, Any]
+"""An object as a person would write it, with ``apiVersion``, ``kind`` and ``metadata``."""
+
+RESOURCES = {
+    "ClusterRole": "clusterroles",
+    "ClusterRoleBinding": "clusterrolebindings",
+    "ConfigMap": "configmaps",
+    "Deployment": "deployments",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "Service": "services",
+    "ServiceAccount": "serviceaccounts",
+}
+"""Kind to the name of its resource in a path of the API (``kubectl api-resources``)."""
+
+
+def path(manifest: Manifest) -> str:
+    """The path of an object in the API. Raises KeyError for a kind that ``RESOURCES`` lacks."""
+    version, metadata = manifest["apiVersion"], manifest["metadata"]
+    prefix = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    namespace = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    return f"{prefix}{namespace}/{RESOURCES[manifest['kind']]}/{metadata['name']}"
