@@ -7,6 +7,7 @@ All three appear by a rename after an fsync, so a run that is killed leaves at w
 ``flock``, which the kernel releases when a process dies.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -249,3 +250,14 @@ class Cache:
                 f"{purpose} needs {megabytes} MiB and {self.root} has {free} MiB left",
                 "free some space, or set XDG_CACHE_HOME to a directory on a larger disk",
             )
+
+
+def linked(source: Path, target: Path) -> bool:
+    """Make a hard link; whether these file systems allow one. Raises OSError for other reasons."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        return False
+    return True

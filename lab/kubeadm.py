@@ -15,8 +15,8 @@ from typing import Any
 from lab import oci
 from lab.artifacts import obtain
 from lab.cache import Cache, Receipt, digest_of
+from lab.debian_root import debian_root
 from lab.gobuild import architecture
-from lab.image import debian_root
 from lab.problem import Problem, full_disk_told
 from lab.process import output
 from lab.progress import Progress
@@ -195,7 +195,7 @@ def needed(status: str, packages: Sequence[str]) -> tuple[str, ...]:
     if missing := [name for name in packages if name not in depends]:
         raise Problem(
             f"the Debian root has no package {' and no '.join(missing)}",
-            "add it to the packages of lab/image.py",
+            "add it to the packages of lab/debian_root.py",
         )
     found, looked = list(packages), 0
     while looked < len(found):

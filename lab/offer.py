@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from lab import artifacts, image, libvirt, mirror, packages, timestamp_counter
+from lab import artifacts, image, libvirt, mirror, packages, storage_pool, timestamp_counter
 from lab.cache import Cache, write_atomically
+from lab.debian_root import debian_root
 from lab.host import packages_for_machines
+from lab.official_image import official_image
 from lab.paths import LabPaths
 from lab.process import beside
 from lab.progress import Progress
@@ -69,7 +71,7 @@ def _base(
 ) -> image.BaseImage:
     """The image of the cluster's machines: the one it names, or one with its artifacts."""
     if given := cluster.base_image:
-        return image.official_image(
+        return official_image(
             cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
         )
     return image.base_image(
@@ -100,11 +102,7 @@ def prepare_lab(
         if not cluster.base_image and not store.has(cluster.versions, cluster.runtime):
             # A new image follows, and its Debian waits for none of the artifacts.
             during.enter_context(
-                beside(
-                    lambda: image.debian_root(
-                        cache, progress, paths.logs, runtime.packages(cluster)
-                    )
-                )
+                beside(lambda: debian_root(cache, progress, paths.logs, runtime.packages(cluster)))
             )
         with phases.phase("artifacts"):
             stored = store.fetch(cluster.versions, cluster.runtime)
@@ -113,7 +111,7 @@ def prepare_lab(
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
         libvirt.check_network(cluster.networks.machines, cluster.name, host)
-        placed = image.place(host, base)
+        placed = storage_pool.place(host, base)
         consoles = paths.state / "console"
         consoles.mkdir(parents=True, exist_ok=True)
         gateway = str(cluster.networks.gateway)

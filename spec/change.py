@@ -15,9 +15,6 @@ from spec.versions import catalogue
 
 Version = tuple[int, ...]
 
-OLDEST_KUBELET = 3
-"""Minor versions that a kubelet may be older than the API servers."""
-
 ETCD_BEFORE_3_7: Version = (3, 6, 11)
 
 ANOTHER_CLUSTER = "write it as it was, or make another cluster with it and move over"
@@ -143,27 +140,6 @@ def quorum_lost(before: Cluster, after: Cluster, down: Set[str]) -> tuple[str, .
             )
             return (str(refusal),)
     return ()
-
-
-def refused_skew(api_server: str, kubelet: str) -> str | None:
-    """A sentence where a kubelet's version does not go with the API servers' version."""
-    behind = _minor(api_server) - _minor(kubelet)
-    if 0 <= behind <= OLDEST_KUBELET:
-        return None
-    how = "newer than" if behind < 0 else f"{behind} minor versions older than"
-    instead = (
-        f"write at least {kubelet}"
-        if behind < 0
-        else f"upgrade the node to 1.{_minor(api_server) - OLDEST_KUBELET} or later first"
-    )
-    return str(
-        Refusal(
-            "kubernetes",
-            f"{api_server} meets a kubelet {kubelet}, which is {how} the API servers",
-            "the node's pods would not be looked after reliably",
-            instead,
-        )
-    )
 
 
 def _fixed(before: Cluster, after: Cluster) -> Iterator[Refusal]:

@@ -9,7 +9,7 @@ import pytest
 
 from lab import offer, timestamp_counter
 from lab.consoles import Consoles
-from lab.image import ENABLED, OWN
+from lab.debian_root import ENABLED, OWN
 
 CHECK = OWN / "root/usr/local/sbin/check-clock.sh"
 CATCH_UP = OWN / "root/usr/local/sbin/catch-up-clock.sh"

@@ -14,13 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from lab import image, libvirt
-from lab.cache import Cache, Receipt, sha256_of
-from lab.image import BaseImage, NodeArtifact, base_image, official_image, place, remove_unused
+from lab import libvirt, storage_pool
+from lab.cache import Cache, Receipt, linked, sha256_of
+from lab.debian_root import debian_root, root_key
+from lab.image import BaseImage, NodeArtifact, base_image
 from lab.libvirt import Libvirt
+from lab.official_image import official_image
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.progress import PlainProgress
+from lab.stamped import record
+from lab.storage_pool import place
 from tests.lab.world import Notebook
 
 # -- official images -----------------------------------------------------------------------------
@@ -91,7 +95,7 @@ def test_a_damaged_official_image_is_noticed_and_taken_again(
 @pytest.fixture
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libvirt:
     """A pool directory; the libvirt behind it is told nothing."""
-    monkeypatch.setattr(image, "virsh", lambda *_: "")
+    monkeypatch.setattr(storage_pool, "virsh", lambda *_: "")
     (tmp_path / "lab" / "disks").mkdir(parents=True)
     return Libvirt("test:///", True, None, "qemu", "", "hardway-t", tmp_path / "lab" / "disks")
 
@@ -147,18 +151,6 @@ def test_a_damaged_placed_image_is_replaced(pool: Libvirt, tmp_path: Path) -> No
     assert copy.read_bytes() == base.disk.read_bytes()
 
 
-def test_only_images_that_no_machine_stands_on_are_removed(pool: Libvirt, tmp_path: Path) -> None:
-    placed = [place(pool, _image(tmp_path, name)) for name in "abc"]
-    overlay = ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b"]
-    backing = pool.disks / placed[0].volume
-    subprocess.run([*overlay, backing, pool.disks / "dev-master.qcow2", "64M"], check=True)
-    (pool.disks / "dev-master-seed.iso").write_bytes(b"short")
-    removed = remove_unused(pool, placed[1])
-    assert {Path(name).stem for name in removed} == {Path(placed[2].volume).stem}
-    assert len(removed) == 3
-    assert len(_names(pool)) == 8
-
-
 # -- built images --------------------------------------------------------------------------------
 
 
@@ -177,9 +169,7 @@ def cache(tmp_path: Path) -> Cache:
         (tree / name).write_text("root\n")
     fresh.root.mkdir()
     subprocess.run(["tar", "--create", "--file", archive, "--directory", tree, "."], check=True)
-    image._record(
-        fresh, Receipt(image._root_key(), {"root.tar": fresh.add(archive)}, "built", "tests")
-    )
+    record(fresh, Receipt(root_key(), {"root.tar": fresh.add(archive)}, "built", "tests"))
     return fresh
 
 
@@ -187,15 +177,15 @@ def cache(tmp_path: Path) -> Cache:
 def debian(tmp_path: Path, paths: LabPaths) -> Cache:
     """A cache that holds the real Debian root of the shared one and nothing else."""
     shared, fresh = Cache(), Cache(tmp_path / "cache-with-debian")
-    image.debian_root(shared, PlainProgress(), paths.logs)
-    receipt = shared.receipt(image._root_key())
+    debian_root(shared, PlainProgress(), paths.logs)
+    receipt = shared.receipt(root_key())
     assert receipt is not None
     for digest in receipt.files.values():
         target = fresh.blob(digest)
         target.parent.mkdir(parents=True)
-        if not image._linked(shared.blob(digest), target):
+        if not linked(shared.blob(digest), target):
             shutil.copyfile(shared.blob(digest), target)
-    image._record(fresh, receipt)
+    record(fresh, receipt)
     return fresh
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab.cache import Cache
-from lab.image import machine_root
+from lab.debian_root import machine_root
 from lab.progress import PlainProgress
 from tests.plan.container import Container, Memory, quiet
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.cache import Cache
-from lab.image import machine_root
+from lab.debian_root import machine_root
 from lab.oci import write_archive
 from lab.progress import PlainProgress
 from plan import docker, identity, render, runtime

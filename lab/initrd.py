@@ -1,0 +1,66 @@
+"""What a built image is booted with: the Debian root's kernel, and a tiny RAM disk."""
+
+import lzma
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from lab.debian_root import OWN
+from lab.problem import Problem
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise Problem(
+            f"the Debian root has {len(found)} files {pattern} where one is expected",
+            "report it with the versions of the packages: the recipe does not fit this Debian",
+        )
+    return found[0]
+
+
+def kernel(root: Path, scratch: Path) -> Path:
+    """A copy of the root's kernel."""
+    copied = scratch / "kernel"
+    shutil.copyfile(_only(root / "boot", "vmlinuz-*"), copied)
+    return copied
+
+
+def initrd(root: Path, scratch: Path) -> Path:
+    """A RAM disk with the disk's driver, klibc's shell and five of its programs, and ``init``."""
+    module = _only(root / "usr/lib/modules", "*/kernel/drivers/block/virtio_blk.ko*")
+    driver = module.read_bytes()
+    if module.suffix == ".xz":
+        driver = lzma.decompress(driver)
+    klibc = root / "usr/lib/klibc/bin"
+    library = _only(root / "usr/lib", "klibc-*.so")
+    files = {
+        "init": (OWN / "init").read_bytes(),
+        "virtio_blk.ko": driver,
+        f"usr/lib/{library.name}": library.read_bytes(),
+    }
+    for name in ("sh", "insmod", "mount", "run-init", "sleep"):
+        files[f"bin/{name}"] = (klibc / name).read_bytes()
+    made = scratch / "initrd"
+    made.write_bytes(_cpio(("bin", "dev", "root", "usr", "usr/lib"), files))
+    return made
+
+
+def _cpio(folders: Iterable[str], files: dict[str, bytes]) -> bytes:
+    """An archive in the format "newc" (Linux, Documentation/driver-api/early-userspace)."""
+    archive = bytearray()
+
+    def put(name: str, mode: int, content: bytes = b"") -> None:
+        number = len(archive) + 1
+        fields = (number, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        archive.extend(b"070701" + b"".join(b"%08X" % field for field in fields))
+        for part in (name.encode() + b"\0", content):
+            archive.extend(part)
+            archive.extend(bytes(-len(archive) % 4))
+
+    for name in folders:
+        put(name, 0o040755)
+    for name, content in files.items():
+        put(name, 0o100755, content)
+    put("TRAILER!!!", 0)
+    return bytes(archive)

@@ -1,0 +1,77 @@
+"""A distribution's cloud image, verified and used as it is; it boots by its own loader."""
+
+import shutil
+from hashlib import file_digest
+from pathlib import Path
+
+from lab.cache import Cache, Receipt, digest_of
+from lab.download import fetch
+from lab.image import BaseImage
+from lab.paths import PROJECT
+from lab.problem import Problem, full_disk_told
+from lab.progress import Progress, Task
+from lab.stamped import intact, record
+
+QCOW2 = b"QFI\xfb"
+"""The first bytes of a qcow2 file (QEMU, docs/interop/qcow2.txt)."""
+
+
+def official_image(
+    cache: Cache,
+    source: str,
+    progress: Progress,
+    *,
+    sha256: str | None = None,
+    sha512: str | None = None,
+) -> BaseImage:
+    """A distribution's cloud image, from a URL or a file, once its digest is right.
+
+    A path that is not absolute begins at the checkout, as the stack's file does that names it.
+
+    Raises a Problem where the bytes are others than the digest says.
+    """
+    if not (sha256 or sha512):
+        raise Problem(f"the image {source} has no digest", "give its sha256 or sha512 as well")
+    key = digest_of(["official-image", sha256, sha512])
+    with cache.lock(f"image-{key}", lambda: progress.say("another run fetches the image; waiting")):
+        receipt = intact(cache, key, "the official image", progress)
+        if receipt is None:
+            cache.room(2000, "the official image")
+            # Beside the cache's blobs and under the digest: a download that was cut goes on.
+            target = cache.root / "downloads" / key
+            with progress.task(f"taking the image {source}") as task, full_disk_told(cache.root):
+                _take(source, target, sha256, sha512, task)
+                digest = cache.add(target)
+            receipt = record(cache, Receipt(key, {"disk": digest}, "official", source))
+    disk = cache.blob(receipt.files["disk"])
+    return BaseImage(receipt.files["disk"], disk, _format(disk), None, None)
+
+
+def _take(source: str, target: Path, sha256: str | None, sha512: str | None, task: Task) -> None:
+    if "://" in source:
+        fetch(source, target, sha256=sha256, sha512=sha512, task=task)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place = PROJECT / source
+    try:
+        shutil.copyfile(place, target)
+    except FileNotFoundError as error:
+        raise Problem(f"there is no image {place}", "give the path of the file") from error
+    except IsADirectoryError as error:
+        raise Problem(f"{place} is a directory", "give the path of an image file in it") from error
+    with target.open("rb") as stream:
+        found = {"sha256": file_digest(stream, "sha256").hexdigest()}
+        stream.seek(0)
+        found["sha512"] = file_digest(stream, "sha512").hexdigest()
+    for name, digest in (("sha256", sha256), ("sha512", sha512)):
+        if digest and digest.lower() != found[name]:
+            target.unlink()
+            raise Problem(
+                f"the image {source} has the {name} {found[name]}, not {digest}",
+                "fetch it again, or give the digest that its maker publishes",
+            )
+
+
+def _format(disk: Path) -> str:
+    with disk.open("rb") as stream:
+        return "qcow2" if stream.read(4) == QCOW2 else "raw"

@@ -1,0 +1,66 @@
+"""Base images in the storage pool of a libvirt."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.cache import linked
+from lab.image import BaseImage
+from lab.libvirt import Libvirt, virsh
+from lab.problem import Problem, full_disk_told
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An image in a libvirt storage pool."""
+
+    volume: str
+    kernel: Path | None
+    initrd: Path | None
+
+
+def place(libvirt: Libvirt, image: BaseImage) -> Placed:
+    """Put an image into the lab's storage pool, named by its digest; nothing is done twice.
+
+    A private libvirt gets hard links to the cache's blobs where that is one file system. The
+    system's gets copies, since it changes the owner of the files that it uses.
+    """
+    name = f"base-{image.digest[:16]}"
+    pairs = [(image.disk, f"{name}.{image.format}")]
+    if image.kernel and image.initrd:
+        pairs += [(image.kernel, f"{name}.kernel"), (image.initrd, f"{name}.initrd")]
+    targets = [libvirt.disks / target for _, target in pairs]
+    try:
+        fresh = [_put(source, libvirt.disks / target, libvirt.private) for source, target in pairs]
+    except PermissionError as error:
+        raise Problem(
+            f"{libvirt.disks} cannot be written to", "run the same command with sudo"
+        ) from error
+    if any(fresh):
+        virsh(libvirt, "pool-refresh", libvirt.pool)
+    volume, *direct = targets
+    kernel, initrd = direct or (None, None)
+    return Placed(volume.name, kernel, initrd)
+
+
+def _put(source: Path, target: Path, link: bool) -> bool:
+    """Make ``target`` hold the bytes of ``source``; whether anything had to be done."""
+    wanted = source.stat()
+    try:
+        found = target.stat()
+        if (found.st_size, found.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
+            return False
+    except FileNotFoundError:
+        pass
+    # In a folder of its own beside the pool, so that no half-written volume is ever listed.
+    with tempfile.TemporaryDirectory(prefix=".placing-", dir=target.parent.parent) as scratch:
+        made = Path(scratch) / target.name
+        if not (link and linked(source, made)):
+            with full_disk_told(target.parent):
+                shutil.copyfile(source, made)
+            made.chmod(0o444)
+            os.utime(made, ns=(wanted.st_atime_ns, wanted.st_mtime_ns))
+        made.rename(target)
+    return True
