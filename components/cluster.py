@@ -8,7 +8,7 @@ import pulumi
 
 from certs.table import FOR_PEOPLE, held_by
 from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKeys
-from components.machine import Machine, MachineArgs, together
+from components.machine import MachineArgs, MachineComponent, together
 from components.network import Network, NetworkArgs
 from components.ready import Ready
 from components.roles import ControlPlane, EtcdMember, Minion, RoleArgs
@@ -24,7 +24,7 @@ from spec.cluster import SpecError
 from spec.hypervisor import Libvirt
 
 
-class Cluster(pulumi.ComponentResource):
+class ClusterComponent(pulumi.ComponentResource):
     """Machines on their network, etcd, control planes, nodes and add-ons, ready to be used."""
 
     kubeconfig: pulumi.Output[str]
@@ -53,7 +53,7 @@ class Cluster(pulumi.ComponentResource):
         self.kubeconfig = self._ready(machines, roles).kubeconfig
         self.register_outputs({"nodes": self.nodes})
 
-    def _machines(self, hypervisor: Hypervisor) -> dict[str, Machine]:
+    def _machines(self, hypervisor: Hypervisor) -> dict[str, MachineComponent]:
         spec = self.spec
         network = Network(
             "machines",
@@ -61,7 +61,7 @@ class Cluster(pulumi.ComponentResource):
             self._child,
         )
         return {
-            name: Machine(
+            name: MachineComponent(
                 name,
                 MachineArgs(
                     cluster=spec.name,
@@ -79,7 +79,7 @@ class Cluster(pulumi.ComponentResource):
             for name, machine in spec.machines.items()
         }
 
-    def _roles(self, machines: Mapping[str, Machine]) -> list[pulumi.Resource]:
+    def _roles(self, machines: Mapping[str, MachineComponent]) -> list[pulumi.Resource]:
         """Give machines their roles; return what is done when all of them have them."""
         spec = self.spec
         members = [
@@ -119,7 +119,9 @@ class Cluster(pulumi.ComponentResource):
         )
         return [*members, *planes.values(), *nodes, labelled]
 
-    def _ready(self, machines: Mapping[str, Machine], roles: list[pulumi.Resource]) -> Ready:
+    def _ready(
+        self, machines: Mapping[str, MachineComponent], roles: list[pulumi.Resource]
+    ) -> Ready:
         kubeconfig = self._admin()
         access = pulumi.Output.json_dumps(
             {"nodes": self.nodes, "ssh_private_key": self.ssh_key, "kubeconfig": kubeconfig}

@@ -38,7 +38,7 @@ class MachineArgs:
     authorities: TrackedAuthorities
 
 
-class Machine(pulumi.ComponentResource):
+class MachineComponent(pulumi.ComponentResource):
     """A machine at its fixed address that shows its own host key.
 
     It holds the artifacts and the identity that its plan names, and runs nothing of Kubernetes yet.

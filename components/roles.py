@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.machine import Machine
+from components.machine import MachineComponent
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoleArgs:
     """The machine that takes the role."""
 
-    machine: Machine
+    machine: MachineComponent
     after: Sequence[pulumi.Resource] = ()
     """What must be done before the last of the steps, beside the machine's own steps."""
 

@@ -8,7 +8,7 @@ from pulumi import dynamic
 
 from certs.tracked import Checked
 from hypervisors.growth import grow, refuse_taken
-from hypervisors.shutdown import Size, shut_down
+from hypervisors.shutdown import MachineSize, shut_down
 from plan.leaving import left_behind
 from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
@@ -65,7 +65,9 @@ def _shut_down(where: Libvirt, spec: Cluster, names: Set[str]) -> None:
     members = [name for name in spec.etcd_members if name in names]
     for turn in (sorted(names - set(members)), *([name] for name in members)):
         sizes = {
-            domain_name(spec.name, name): Size(spec.machines[name].memory, spec.machines[name].cpus)
+            domain_name(spec.name, name): MachineSize(
+                spec.machines[name].memory, spec.machines[name].cpus
+            )
             for name in turn
         }
         if sizes:

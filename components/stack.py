@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pulumi
 
-from components.cluster import Cluster
+from components.cluster import ClusterComponent
 from components.remote import provider
 from components.status import follow
 from spec.cluster import SpecError, parse
@@ -21,7 +21,7 @@ def declare() -> None:
         written = parse(pulumi.Config("hardway").get_object("cluster"), name=pulumi.get_stack())
         demand_supported(written)
         spec = with_offer(written, offered())
-        cluster = Cluster(spec, pulumi.ResourceOptions(providers=[provider()]))
+        cluster = ClusterComponent(spec, pulumi.ResourceOptions(providers=[provider()]))
     except SpecError as error:
         raise pulumi.RunError(str(error)) from error
     pulumi.export("endpoint", spec.api_url)

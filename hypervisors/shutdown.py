@@ -27,7 +27,7 @@ PATIENCE = 60
 
 
 @dataclass(frozen=True)
-class Size:
+class MachineSize:
     """What a domain is made with."""
 
     memory: int
@@ -36,7 +36,10 @@ class Size:
 
 
 def shut_down(
-    where: Libvirt, sizes: Mapping[str, Size], say: Callable[[str], None], limit: float = LIMIT
+    where: Libvirt,
+    sizes: Mapping[str, MachineSize],
+    say: Callable[[str], None],
+    limit: float = LIMIT,
 ) -> None:
     """Have those of these domains power themselves off that run and have another size than this.
 
@@ -53,7 +56,7 @@ def shut_down(
 
 
 def _shut_down(
-    where: Libvirt, sizes: Mapping[str, Size], say: Callable[[str], None], limit: float
+    where: Libvirt, sizes: Mapping[str, MachineSize], say: Callable[[str], None], limit: float
 ) -> None:
     runs = _running(where)
     if runs is None:
@@ -82,7 +85,7 @@ def _running(where: Libvirt) -> list[str] | None:
     return done.stdout.split() if done is not None and done.returncode == 0 else None
 
 
-def _size(where: Libvirt, domain: str) -> Size | None:
+def _size(where: Libvirt, domain: str) -> MachineSize | None:
     """What libvirt made a domain with; None where it does not say."""
     done = ask(where.uri, "dominfo", domain, timeout=PATIENCE)
     facts = (
@@ -90,6 +93,6 @@ def _size(where: Libvirt, domain: str) -> Size | None:
     )
     try:
         memory, unit = facts["Max memory"].split()
-        return Size(int(memory) // 1024, int(facts["CPU(s)"])) if unit == "KiB" else None
+        return MachineSize(int(memory) // 1024, int(facts["CPU(s)"])) if unit == "KiB" else None
     except (KeyError, ValueError):
         return None

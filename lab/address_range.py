@@ -6,12 +6,12 @@ from ipaddress import IPv4Network
 from typing import Any
 from xml.etree import ElementTree
 
-from lab.connection import Libvirt, enter, virsh
+from lab.connection import LibvirtConnection, enter, virsh
 from lab.problem import Problem
 from lab.process import output
 
 
-def check_network(network: IPv4Network, name: str, libvirt: Libvirt) -> None:
+def check_network(network: IPv4Network, name: str, libvirt: LibvirtConnection) -> None:
     """Raise a Problem where a cluster's address range is in use already.
 
     ``name`` is the libvirt network of the cluster itself: it may have the range, and no other one.
@@ -48,11 +48,11 @@ class _Network:
     ranges: tuple[IPv4Network, ...]
 
 
-def _network_names(libvirt: Libvirt) -> list[str]:
+def _network_names(libvirt: LibvirtConnection) -> list[str]:
     return virsh(libvirt, "net-list", "--all", "--name").split()
 
 
-def _network(libvirt: Libvirt, name: str) -> _Network:
+def _network(libvirt: LibvirtConnection, name: str) -> _Network:
     return parse_network(virsh(libvirt, "net-dumpxml", name))
 
 

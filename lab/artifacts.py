@@ -15,9 +15,9 @@ from pathlib import Path
 
 from lab import oci
 from lab.cache import Cache, Receipt, digest_of, sha256_of
-from lab.download import Damaged, Unreachable, fetch, part_of
+from lab.download import Damaged, SourceUnreachable, fetch, part_of
 from lab.gobuild import architecture, build
-from lab.manifest import Artifact, artifacts, downloads_key, official_downloads, recipe_of
+from lab.manifest import ManifestArtifact, artifacts, downloads_key, official_downloads, recipe_of
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
 from lab.published import FACT, fact_of, note, published_of, said_downloads
@@ -40,7 +40,7 @@ class StoredArtifact:
 
 
 @dataclass(frozen=True)
-class Finding:
+class StoreFinding:
     """A file in the store that is not what was recorded."""
 
     name: str
@@ -58,7 +58,7 @@ class Verification:
 
     files: int
     size: int
-    findings: tuple[Finding, ...]
+    findings: tuple[StoreFinding, ...]
 
 
 def _own_architecture() -> Architecture:
@@ -75,7 +75,7 @@ def source_keys(family: str, version: str) -> list[str]:
     ]
 
 
-def key_of(artifact: Artifact, source_key: str) -> str:
+def key_of(artifact: ManifestArtifact, source_key: str) -> str:
     """The receipt of an artifact whose family one source gave: an image archive has its own."""
     if not artifact.image:
         return source_key
@@ -86,9 +86,9 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
     """A family of programs for this machine's architecture, from the first source that has it.
 
     Safe when several runs ask at once and when one is killed. Raises Problem where no source is
-    known, none is reachable (Unreachable), a download has other bytes than it should (Damaged: that
-    is no reason to go on quietly with another source), its publisher says another digest than the
-    one that is noted, or the disk is full.
+    known, none is reachable (SourceUnreachable), a download has other bytes than it should (it is
+    Damaged, and no reason to go on quietly with another source), its publisher says another digest
+    than the one that is noted, or the disk is full.
     """
     title = f"{family} {version}"
     for key in source_keys(family, version):
@@ -101,9 +101,9 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
         try:
             rows = rows or said_downloads(said, cache, progress)
             receipt = _download(rows, title, cache, progress)
-        except Unreachable as problem:
+        except SourceUnreachable as problem:
             if recipe is None:
-                raise Unreachable(
+                raise SourceUnreachable(
                     f"{title} cannot be downloaded and there is no recipe for it: {problem.what}",
                     "check the network and its proxy, or import a bundle that was exported "
                     "elsewhere (./hardway artifacts import FILE)",
@@ -132,7 +132,7 @@ class Store:
         self._progress = progress
         self._logs = logs
 
-    def recorded(self, artifact: Artifact) -> Receipt | None:
+    def recorded(self, artifact: ManifestArtifact) -> Receipt | None:
         """The artifact's receipt if the store has it, without reading its bytes."""
         for key in self.keys(artifact):
             receipt = self.cache.receipt(key)
@@ -140,12 +140,12 @@ class Store:
                 return receipt
         return None
 
-    def find(self, artifact: Artifact) -> StoredArtifact | None:
+    def find(self, artifact: ManifestArtifact) -> StoredArtifact | None:
         """The artifact if the store has it, without reading its bytes."""
         receipt = self.recorded(artifact)
         return self._stored(artifact, receipt) if receipt else None
 
-    def resolve(self, artifact: Artifact) -> StoredArtifact:
+    def resolve(self, artifact: ManifestArtifact) -> StoredArtifact:
         """The artifact with every byte checked, fetched or built where the store has it not."""
         return self._gather((artifact,))[0]
 
@@ -159,7 +159,7 @@ class Store:
         """Whether the store has all of that, without reading its bytes."""
         return all(self.find(one) for one in artifacts(versions, self.architecture, runtime))
 
-    def _gather(self, wanted: Iterable[Artifact]) -> tuple[StoredArtifact, ...]:
+    def _gather(self, wanted: Iterable[ManifestArtifact]) -> tuple[StoredArtifact, ...]:
         """Resolve artifacts; the programs of one family are obtained together."""
         families: dict[tuple[str, str], Receipt] = {}
         stored = []
@@ -174,7 +174,7 @@ class Store:
             stored.append(self._stored(artifact, receipt))
         return tuple(stored)
 
-    def keys(self, artifact: Artifact) -> list[str]:
+    def keys(self, artifact: ManifestArtifact) -> list[str]:
         """The receipts under which the artifact can be in the store, the preferred one first."""
         return [key_of(artifact, key) for key in source_keys(artifact.family, artifact.version)]
 
@@ -196,23 +196,23 @@ class Store:
             for name, digest in receipt.files.items():
                 if not whole.get(digest, False):
                     fault = "damaged" if digest in whole else "missing"
-                    findings.append(Finding(name, receipt.source, fault))
+                    findings.append(StoreFinding(name, receipt.source, fault))
         for digest in whole.keys() - recorded:
             if not whole[digest]:
-                findings.append(Finding(digest, "no record", "damaged"))
+                findings.append(StoreFinding(digest, "no record", "damaged"))
         for record in sorted((cache.root / "receipts").glob("*.json")):
             if cache.receipt(record.stem) is None:
-                findings.append(Finding(record.name, "a record", "unreadable"))
+                findings.append(StoreFinding(record.name, "a record", "unreadable"))
         return Verification(len(blobs), size, tuple(findings))
 
     # -- one artifact --------------------------------------------------------------------------
 
-    def _obtain(self, artifact: Artifact) -> Receipt:
+    def _obtain(self, artifact: ManifestArtifact) -> Receipt:
         family, version = artifact.family, artifact.version
         return obtain(family, version, self.cache, self._progress, self._logs)
 
     @staticmethod
-    def _with(artifact: Artifact, receipt: Receipt) -> Receipt:
+    def _with(artifact: ManifestArtifact, receipt: Receipt) -> Receipt:
         if artifact.name not in receipt.files:
             raise Problem(
                 f"{receipt.source} gives no {artifact.name}",
@@ -220,7 +220,7 @@ class Store:
             )
         return receipt
 
-    def _image(self, artifact: Artifact) -> Receipt:
+    def _image(self, artifact: ManifestArtifact) -> Receipt:
         cache, title = self.cache, f"image archive {artifact}"
         for key in self.keys(artifact):
             if receipt := cache.usable(key, title, self._progress.say):
@@ -248,7 +248,7 @@ class Store:
             cache.record(receipt)
         return receipt
 
-    def _stored(self, artifact: Artifact, receipt: Receipt) -> StoredArtifact:
+    def _stored(self, artifact: ManifestArtifact, receipt: Receipt) -> StoredArtifact:
         digest = receipt.files[artifact.name]
         return StoredArtifact(
             name=artifact.name,
@@ -261,7 +261,7 @@ class Store:
         )
 
 
-def _user(artifact: Artifact) -> str:
+def _user(artifact: ManifestArtifact) -> str:
     assert artifact.image is not None
     return artifact.image.user
 
@@ -270,7 +270,7 @@ def _user(artifact: Artifact) -> str:
 
 
 def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Progress) -> Receipt:
-    """Fetch and open a family's downloads. Raises Unreachable or Damaged."""
+    """Fetch and open a family's downloads. Raises SourceUnreachable or Damaged."""
     key = downloads_key(rows)
     with (
         cache.lock(key, lambda: progress.say(f"another run fetches {title}: waiting for it")),

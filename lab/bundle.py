@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from lab.artifacts import Store, key_of
 from lab.cache import Cache, Receipt, digest_of
-from lab.manifest import Artifact, Origin, artifacts, downloads_key, manifest
+from lab.manifest import ManifestArtifact, Origin, artifacts, downloads_key, manifest
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
 from lab.published import downloads_in, note
@@ -194,7 +194,7 @@ def _manifest(archive: tarfile.TarFile, path: Path, digest: str | None) -> Bundl
         raise Problem(f"{path} has a manifest that this Hardway does not know", _EXPORT) from error
 
 
-def _known(bundle: BundleManifest, path: Path, store: Store) -> Mapping[str, Artifact]:
+def _known(bundle: BundleManifest, path: Path, store: Store) -> Mapping[str, ManifestArtifact]:
     """An artifact for each of the bundle's receipts, all of which this checkout must know."""
     if bundle.architecture != store.architecture:
         raise Problem(
@@ -225,7 +225,7 @@ def _known(bundle: BundleManifest, path: Path, store: Store) -> Mapping[str, Art
 
 
 def _check_files(
-    receipt: BundledReceipt, artifact: Artifact, bundle: BundleManifest, path: Path
+    receipt: BundledReceipt, artifact: ManifestArtifact, bundle: BundleManifest, path: Path
 ) -> None:
     """All files of a receipt follow, and an official program is the one whose digest is pinned."""
     for name, digest in receipt.files.items():
@@ -264,7 +264,7 @@ def _take(
 
 
 def _enter(
-    bundle: BundleManifest, known: Mapping[str, Artifact], scratch: Path, cache: Cache
+    bundle: BundleManifest, known: Mapping[str, ManifestArtifact], scratch: Path, cache: Cache
 ) -> None:
     """Move the checked files into the store, and only then record what they are."""
     for receipt in bundle.receipts:

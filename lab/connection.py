@@ -10,7 +10,7 @@ from lab.problem import Problem
 
 
 @dataclass(frozen=True)
-class Libvirt:
+class LibvirtConnection:
     """A libvirt that answers, and what can be said of it."""
 
     uri: str
@@ -57,12 +57,12 @@ def domain_type() -> tuple[str, str]:
     return choose_domain_type(Path("/proc/cpuinfo").read_text(errors="replace"), refusal)
 
 
-def enter(libvirt: Libvirt) -> list[str]:
+def enter(libvirt: LibvirtConnection) -> list[str]:
     """The words before a command that shall reach the machines; none for the system's libvirt."""
     return [] if libvirt.namespace is None else ["nsenter", f"--net={libvirt.namespace}"]
 
 
-def virsh(libvirt: Libvirt, *words: str | Path, timeout: float = 60) -> str:
+def virsh(libvirt: LibvirtConnection, *words: str | Path, timeout: float = 60) -> str:
     """What virsh prints. Raises a Problem with libvirt's own words if it fails."""
     done = ask(libvirt.uri, *words, timeout=timeout)
     if done is None:

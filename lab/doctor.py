@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One row of the table."""
 
     subject: str
@@ -58,7 +58,7 @@ MEMORY = 3 * 1024
 
 def findings(
     paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster], stack: str
-) -> Iterator[Finding]:
+) -> Iterator[Check]:
     """Every check, in the order in which ``up`` would meet them. Changes nothing."""
     yield _system()
     yield _root()
@@ -77,61 +77,61 @@ def findings(
         found = libvirt.find(paths)
         yield _libvirt(paths, found)
     except Problem as problem:
-        yield Finding("libvirt", Verdict.PROBLEM, problem.what, problem.remedy)
+        yield Check("libvirt", Verdict.PROBLEM, problem.what, problem.remedy)
     yield _guarded("network", lambda: _network(cluster, found))
     yield _guarded("endpoint", lambda: _endpoint(cluster, found))
     yield _guarded("mirror port", lambda: _mirror(paths, found))
 
 
-def _guarded(subject: str, check: Callable[[], Finding]) -> Finding:
+def _guarded(subject: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except Problem as problem:
-        return Finding(subject, Verdict.PROBLEM, problem.what, problem.remedy)
+        return Check(subject, Verdict.PROBLEM, problem.what, problem.remedy)
 
 
-def _system() -> Finding:
+def _system() -> Check:
     name = packages.operating_system()
     if packages.supported_system():
-        return Finding("system", Verdict.GOOD, f"{name}, {platform.machine()}")
-    return Finding(
+        return Check("system", Verdict.GOOD, f"{name}, {platform.machine()}")
+    return Check(
         "system", Verdict.PROBLEM, f"{name} is not supported", "use Debian 12 or Ubuntu 24.04"
     )
 
 
-def _root() -> Finding:
+def _root() -> Check:
     if os.geteuid() == 0:
-        return Finding("user", Verdict.GOOD, "root")
-    return Finding("user", Verdict.PROBLEM, "not root", "run it with sudo")
+        return Check("user", Verdict.GOOD, "root")
+    return Check("user", Verdict.PROBLEM, "not root", "run it with sudo")
 
 
-def _python() -> Finding:
-    return Finding("Python", Verdict.GOOD, ".".join(map(str, sys.version_info[:3])))
+def _python() -> Check:
+    return Check("Python", Verdict.GOOD, ".".join(map(str, sys.version_info[:3])))
 
 
-def _stack(cluster: Callable[[], Cluster]) -> Finding:
+def _stack(cluster: Callable[[], Cluster]) -> Check:
     value = cluster()
-    return Finding("stack", Verdict.GOOD, f"{value.name}: {', '.join(value.machines)}")
+    return Check("stack", Verdict.GOOD, f"{value.name}: {', '.join(value.machines)}")
 
 
-def _packages() -> Finding:
+def _packages() -> Check:
     lacking = packages.missing(packages_for_machines())
     if not lacking:
-        return Finding("packages", Verdict.GOOD, "all are installed")
-    return Finding("packages", Verdict.DONE_BY_UP, f"to be installed: {', '.join(lacking)}")
+        return Check("packages", Verdict.GOOD, "all are installed")
+    return Check("packages", Verdict.DONE_BY_UP, f"to be installed: {', '.join(lacking)}")
 
 
-def _go() -> Finding:
+def _go() -> Check:
     found, told = gobuild.installed_go()
     if found is not None:
-        return Finding("Go", Verdict.GOOD, told)
-    return Finding("Go", Verdict.DONE_BY_UP, f"{told}; {gobuild.GO_PACKAGE} is fetched if needed")
+        return Check("Go", Verdict.GOOD, told)
+    return Check("Go", Verdict.DONE_BY_UP, f"{told}; {gobuild.GO_PACKAGE} is fetched if needed")
 
 
-def _tools(paths: LabPaths, stack: str) -> Iterator[Finding]:
+def _tools(paths: LabPaths, stack: str) -> Iterator[Check]:
     place, told = toolchain.installed_cli()
     verdict = Verdict.GOOD if place else Verdict.DONE_BY_UP
-    yield Finding("Pulumi", verdict, told if place else f"{told}; fetched or built once")
+    yield Check("Pulumi", verdict, told if place else f"{told}; fetched or built once")
     made = _made_with(paths, stack)
     for name, version in toolchain.PLUGINS.items():
         installed = toolchain.installed_plugin(name, version)
@@ -144,7 +144,7 @@ def _tools(paths: LabPaths, stack: str) -> Iterator[Finding]:
             seen += f"; the state of {stack} was written by {origin}"
             remedy = "see in ./hardway preview --live whether steps run again"
         verdict = Verdict.GOOD if installed else Verdict.DONE_BY_UP
-        yield Finding(f"plugin {name}", verdict, seen, remedy)
+        yield Check(f"plugin {name}", verdict, seen, remedy)
 
 
 def _made_with(paths: LabPaths, stack: str) -> dict[str, str]:
@@ -156,7 +156,7 @@ def _made_with(paths: LabPaths, stack: str) -> dict[str, str]:
     return made
 
 
-def _disk(paths: LabPaths, cache: Cache) -> Iterator[Finding]:
+def _disk(paths: LabPaths, cache: Cache) -> Iterator[Check]:
     warm = (cache.root / "receipts").is_dir()
     for subject, place in (("cache", cache.root), ("state", paths.state)):
         existing = next(parent for parent in (place, *place.parents) if parent.exists())
@@ -164,10 +164,10 @@ def _disk(paths: LabPaths, cache: Cache) -> Iterator[Finding]:
         needed = WARM_DISK if warm or subject == "state" else COLD_DISK
         seen = f"{place}: {free // 1024} GiB free"
         if free >= needed:
-            yield Finding(f"disk ({subject})", Verdict.GOOD, seen)
+            yield Check(f"disk ({subject})", Verdict.GOOD, seen)
         else:
             variable = "XDG_CACHE_HOME" if subject == "cache" else "XDG_STATE_HOME"
-            yield Finding(
+            yield Check(
                 f"disk ({subject})",
                 Verdict.PROBLEM,
                 f"{seen}, {needed // 1024} GiB are needed",
@@ -181,7 +181,7 @@ def _mebibytes(fact: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{fact}:")) // 1024
 
 
-def _machines(cluster: Callable[[], Cluster]) -> Finding:
+def _machines(cluster: Callable[[], Cluster]) -> Check:
     """Whether this host has what the stack's machines have together, where they run here.
 
     Memory is taken as it is used and kept; processors are shared, and disks grow as they fill.
@@ -191,11 +191,11 @@ def _machines(cluster: Callable[[], Cluster]) -> Finding:
     memory, disk = sum(one.memory for one in sizes), sum(one.disk for one in sizes)
     together = f"{len(sizes)} with {memory} MiB of memory and up to {disk} GiB of disks together"
     if spec.hypervisor is not None:
-        return Finding("machines", Verdict.GOOD, f"{together}, on {spec.hypervisor.kind} elsewhere")
+        return Check("machines", Verdict.GOOD, f"{together}, on {spec.hypervisor.kind} elsewhere")
     total = _mebibytes("MemTotal")
     if memory + OWN_MEMORY <= total:
-        return Finding("machines", Verdict.GOOD, f"{together}; this host has {total} MiB of memory")
-    return Finding(
+        return Check("machines", Verdict.GOOD, f"{together}; this host has {total} MiB of memory")
+    return Check(
         "machines",
         Verdict.PROBLEM,
         f"{together}, where this host has {total} MiB of memory",
@@ -203,11 +203,11 @@ def _machines(cluster: Callable[[], Cluster]) -> Finding:
     )
 
 
-def _memory() -> Finding:
+def _memory() -> Check:
     free = _mebibytes("MemAvailable")
     if free >= MEMORY:
-        return Finding("memory", Verdict.GOOD, f"{free} MiB available")
-    return Finding(
+        return Check("memory", Verdict.GOOD, f"{free} MiB available")
+    return Check(
         "memory",
         Verdict.PROBLEM,
         f"{free} MiB available, {MEMORY} are needed",
@@ -215,16 +215,16 @@ def _memory() -> Finding:
     )
 
 
-def _virtualisation() -> Finding:
+def _virtualisation() -> Check:
     kind, reason = libvirt.domain_type()
-    return Finding("virtualisation", Verdict.GOOD, f"{kind}: {reason}")
+    return Check("virtualisation", Verdict.GOOD, f"{kind}: {reason}")
 
 
-def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Finding:
+def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Check:
     """What machines that run get of the processors, and whether there is room for the others."""
     spec = cluster()
     if spec.hypervisor is not None:
-        return Finding("processors", Verdict.GOOD, f"of {spec.hypervisor.kind} elsewhere")
+        return Check("processors", Verdict.GOOD, f"of {spec.hypervisor.kind} elsewhere")
     running = qemu.machines(spec.name, spec.machines, paths.libvirt)
     asked = sum(
         machine.cpus
@@ -237,41 +237,41 @@ def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Finding:
         *([said] if (said := processors.crowded(shares, asked)) else []),
     ]
     if lacking:
-        return Finding(
+        return Check(
             "processors",
             Verdict.SLOW,
             "; ".join(lacking),
             "nothing, if time does not matter; else end or pause what takes most",
         )
     load = f"load {os.getloadavg()[0]:.1f}"
-    return Finding("processors", Verdict.GOOD, f"{processors.room(shares)}, {load}")
+    return Check("processors", Verdict.GOOD, f"{processors.room(shares)}, {load}")
 
 
-def _libvirt(paths: LabPaths, found: libvirt.Libvirt | None) -> Finding:
+def _libvirt(paths: LabPaths, found: libvirt.LibvirtConnection | None) -> Check:
     if found is None:
-        return Finding(
+        return Check(
             "libvirt", Verdict.DONE_BY_UP, f"a private one is started in {paths.namespace}"
         )
     kind = "the lab's private one" if found.private else "the system's"
-    return Finding("libvirt", Verdict.GOOD, f"{kind} answers at {found.uri}")
+    return Check("libvirt", Verdict.GOOD, f"{kind} answers at {found.uri}")
 
 
-def _network(cluster: Callable[[], Cluster], found: libvirt.Libvirt | None) -> Finding:
+def _network(cluster: Callable[[], Cluster], found: libvirt.LibvirtConnection | None) -> Check:
     value = cluster()
     if found is not None:
         libvirt.check_network(value.networks.machines, value.name, found)
-    return Finding("network", Verdict.GOOD, f"{value.networks.machines} is free")
+    return Check("network", Verdict.GOOD, f"{value.networks.machines} is free")
 
 
-def _endpoint(cluster: Callable[[], Cluster], found: libvirt.Libvirt | None) -> Finding:
+def _endpoint(cluster: Callable[[], Cluster], found: libvirt.LibvirtConnection | None) -> Check:
     seen = endpoint.demand_known(cluster(), libvirt.enter(found) if found else ())
-    return Finding("endpoint", Verdict.GOOD, seen)
+    return Check("endpoint", Verdict.GOOD, seen)
 
 
-def _mirror(paths: LabPaths, found: libvirt.Libvirt | None) -> Finding:
+def _mirror(paths: LabPaths, found: libvirt.LibvirtConnection | None) -> Check:
     if mirror.find(paths) is not None:
-        return Finding("mirror port", Verdict.GOOD, f"the mirror runs on {mirror.PORT}")
+        return Check("mirror port", Verdict.GOOD, f"the mirror runs on {mirror.PORT}")
     if found is not None and not found.private:
         with socket.socket() as probe:
             probe.bind(("", mirror.PORT))
-    return Finding("mirror port", Verdict.GOOD, f"{mirror.PORT} is free")
+    return Check("mirror port", Verdict.GOOD, f"{mirror.PORT} is free")

@@ -27,7 +27,7 @@ _unreachable: dict[str, str] = {}
 """Hosts that did not answer, with what was seen: each is tried once in the life of a process."""
 
 
-class Unreachable(Problem):
+class SourceUnreachable(Problem):
     """The source does not have the file or does not answer: the next source can be taken."""
 
 
@@ -59,8 +59,8 @@ def fetch(
     the result against. Two calls must not have the same target at the same time: hold a lock.
     Proxies and certificates come from the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``). What is
     asked for over TLS is not taken from where a redirection leads without it.
-    Raises Unreachable, Damaged (wrong digest, or cut at each of ``attempts``), or Problem where the
-    disk is full.
+    Raises SourceUnreachable, Damaged (wrong digest, or cut at each of ``attempts``), or Problem
+    where the disk is full.
     """
     host = urlsplit(url).netloc
     if host in _unreachable:
@@ -184,5 +184,5 @@ def _said(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _not_reached(url: str, reason: str) -> Unreachable:
-    return Unreachable(f"{url} cannot be had ({reason})", "check the network and its proxy")
+def _not_reached(url: str, reason: str) -> SourceUnreachable:
+    return SourceUnreachable(f"{url} cannot be had ({reason})", "check the network and its proxy")

@@ -76,7 +76,7 @@ class NodeArtifact:
 
 
 @dataclass(frozen=True)
-class BaseImage:
+class DiskImage:
     """A disk image in the cache, and what to boot it with."""
 
     digest: str
@@ -109,7 +109,7 @@ def base_image(
     *,
     logs: Path,
     packages: Iterable[str] = (),
-) -> BaseImage:
+) -> DiskImage:
     """The built image with these artifacts inside, from the cache if it is there and intact.
 
     ``packages`` are Debian's that machines need beside those that every image has.
@@ -139,7 +139,7 @@ def base_image(
                 receipt = _build(cache, key, root, wanted, task, logs / "image.log")
     files = {name: cache.blob(digest) for name, digest in receipt.files.items()}
     disk = receipt.files["disk"]
-    return BaseImage(disk, files["disk"], "qcow2", files["kernel"], files["initrd"])
+    return DiskImage(disk, files["disk"], "qcow2", files["kernel"], files["initrd"])
 
 
 def _build(

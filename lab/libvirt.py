@@ -17,7 +17,7 @@ from pathlib import Path
 from lab import namespace
 from lab.address_range import check_network
 from lab.cache import locked, write_atomically
-from lab.connection import Libvirt, ask, choose_domain_type, domain_type, enter, virsh
+from lab.connection import LibvirtConnection, ask, choose_domain_type, domain_type, enter, virsh
 from lab.namespace import Process, namespace_path, processes
 from lab.paths import LabPaths
 from lab.problem import Problem
@@ -25,7 +25,7 @@ from lab.process import run
 from lab.progress import Progress
 
 __all__ = [
-    "Libvirt",
+    "LibvirtConnection",
     "Process",
     "check_network",
     "choose_domain_type",
@@ -73,7 +73,7 @@ log_outputs = "3:file:/var/log/libvirt/virtlogd.log"
 # -- which libvirt -------------------------------------------------------------------------------
 
 
-def find(paths: LabPaths) -> Libvirt | None:
+def find(paths: LabPaths) -> LibvirtConnection | None:
     """The libvirt of this lab, if it answers: its private one if that was started, or the system's.
 
     Raises a Problem if the system's libvirt is there and refuses this user.
@@ -110,10 +110,10 @@ def refused_by(said: str, socket: Path) -> None:
     )
 
 
-def _private(paths: LabPaths) -> Libvirt:
+def _private(paths: LabPaths) -> LibvirtConnection:
     socket = paths.libvirt / "libvirt-sock"
     kind, reason = domain_type()
-    return Libvirt(
+    return LibvirtConnection(
         uri=f"qemu+unix:///system?socket={socket}",
         private=True,
         namespace=namespace_path(paths),
@@ -124,9 +124,9 @@ def _private(paths: LabPaths) -> Libvirt:
     )
 
 
-def _system(paths: LabPaths) -> Libvirt:
+def _system(paths: LabPaths) -> LibvirtConnection:
     kind, reason = domain_type()
-    return Libvirt(
+    return LibvirtConnection(
         uri=SYSTEM,
         private=False,
         namespace=None,
@@ -140,7 +140,7 @@ def _system(paths: LabPaths) -> Libvirt:
 # -- start and stop ------------------------------------------------------------------------------
 
 
-def start(paths: LabPaths, progress: Progress) -> Libvirt:
+def start(paths: LabPaths, progress: Progress) -> LibvirtConnection:
     """The libvirt of this lab, started if it has to be, with the lab's storage pool active.
 
     Machines that still run after the death of a private libvirt are taken over by the new one. What
@@ -178,7 +178,7 @@ def stop(paths: LabPaths, progress: Progress) -> None:
         shutil.rmtree(paths.run, ignore_errors=True)
 
 
-def set_going(libvirt: Libvirt, domains: Iterable[str], progress: Progress) -> None:
+def set_going(libvirt: LibvirtConnection, domains: Iterable[str], progress: Progress) -> None:
     """Start those machines that are off, and resume those that are paused (a full disk does that).
 
     What waits for a machine would wait in vain. One that cannot be started is said and left.
@@ -234,7 +234,7 @@ def _end(paths: LabPaths) -> None:
         raise Problem(f"processes {left} of the lab do not end", "see what blocks them in ps")
 
 
-def _start_private(paths: LabPaths, progress: Progress) -> Libvirt:
+def _start_private(paths: LabPaths, progress: Progress) -> LibvirtConnection:
     if os.geteuid() != 0:
         raise Problem(
             "no system libvirt answers and a private one needs root",
@@ -307,7 +307,7 @@ def _launch(paths: LabPaths, daemon: str) -> None:
     )
 
 
-def _await_answer(paths: LabPaths, libvirt: Libvirt, seconds: float = 60) -> None:
+def _await_answer(paths: LabPaths, libvirt: LibvirtConnection, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if _answers(libvirt.uri, 30):
@@ -326,7 +326,7 @@ def _await_answer(paths: LabPaths, libvirt: Libvirt, seconds: float = 60) -> Non
 # -- the storage pool ----------------------------------------------------------------------------
 
 
-def _activate_pool(libvirt: Libvirt) -> None:
+def _activate_pool(libvirt: LibvirtConnection) -> None:
     """Define and start the pool for the lab's disks, whatever of that is not done yet."""
     if libvirt.pool not in _pools(libvirt, "--all"):
         virsh(libvirt, "pool-define-as", libvirt.pool, "dir", "--target", libvirt.disks)
@@ -336,5 +336,5 @@ def _activate_pool(libvirt: Libvirt) -> None:
         virsh(libvirt, "pool-start", libvirt.pool)
 
 
-def _pools(libvirt: Libvirt, *words: str) -> list[str]:
+def _pools(libvirt: LibvirtConnection, *words: str) -> list[str]:
     return virsh(libvirt, "pool-list", "--name", *words).split()

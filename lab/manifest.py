@@ -34,7 +34,7 @@ class Source(BaseModel):
     """Of the download as a whole, where it is known beforehand; what a recipe gives never is."""
 
 
-class Artifact(BaseModel):
+class ManifestArtifact(BaseModel):
     """One binary or image archive for one architecture, with its sources in order of preference."""
 
     model_config = _FROZEN
@@ -75,7 +75,7 @@ def recipe_of(family: str, version: str) -> Recipe | None:
 
 def artifacts(
     versions: Versions, architecture: Architecture, runtime: Runtime | None = None
-) -> tuple[Artifact, ...]:
+) -> tuple[ManifestArtifact, ...]:
     """The artifacts of a stack: those of one runtime, or all."""
     rows = artifact_rows()
     names = needed(runtime) if runtime else tuple(row.name for row in rows)
@@ -83,7 +83,7 @@ def artifacts(
 
 
 @cache
-def manifest() -> tuple[Artifact, ...]:
+def manifest() -> tuple[ManifestArtifact, ...]:
     """Every artifact of every stack in the catalogue, for both architectures, each once."""
     every = (
         artifact
@@ -94,7 +94,7 @@ def manifest() -> tuple[Artifact, ...]:
     return tuple({(a.name, a.version, a.architecture): a for a in every}.values())
 
 
-def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) -> Artifact:
+def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) -> ManifestArtifact:
     family, version = row.family, row.version(versions)
     official = [
         Source(origin="official", location=download.url, sha256=download.sha256)
@@ -112,7 +112,7 @@ def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) 
         for recipe in ([recipe] if recipe else [])
         if row.name in recipe.programs
     ]
-    return Artifact(
+    return ManifestArtifact(
         name=row.name,
         kind=row.kind,
         family=family,

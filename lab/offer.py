@@ -68,7 +68,7 @@ def _base(
     cache: Cache,
     paths: LabPaths,
     progress: Progress,
-) -> image.BaseImage:
+) -> image.DiskImage:
     """The image of the cluster's machines: the one it names, or one with its artifacts."""
     if given := cluster.base_image:
         return official_image(
@@ -90,7 +90,7 @@ def prepare_lab(
     cache: Cache,
     progress: Progress,
     phases: Phases,
-) -> libvirt.Libvirt:
+) -> libvirt.LibvirtConnection:
     """Bring the lab up to the point where machines can be made; a second call only checks.
 
     Raises a Problem before anything is made where the cluster's network is taken.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab.cache import Cache, Receipt, digest_of
 from lab.download import fetch
-from lab.image import BaseImage
+from lab.image import DiskImage
 from lab.paths import PROJECT
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress, Task
@@ -23,7 +23,7 @@ def official_image(
     *,
     sha256: str | None = None,
     sha512: str | None = None,
-) -> BaseImage:
+) -> DiskImage:
     """A distribution's cloud image, from a URL or a file, once its digest is right.
 
     A path that is not absolute begins at the checkout, as the stack's file does that names it.
@@ -44,7 +44,7 @@ def official_image(
                 digest = cache.add(target)
             receipt = record(cache, Receipt(key, {"disk": digest}, "official", source))
     disk = cache.blob(receipt.files["disk"])
-    return BaseImage(receipt.files["disk"], disk, _format(disk), None, None)
+    return DiskImage(receipt.files["disk"], disk, _format(disk), None, None)
 
 
 def _take(source: str, target: Path, sha256: str | None, sha512: str | None, task: Task) -> None:

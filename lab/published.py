@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from lab.cache import Cache, write_atomically
-from lab.download import Damaged, Unreachable, fetch
+from lab.download import Damaged, SourceUnreachable, fetch
 from lab.paths import PROJECT
 from lab.problem import Problem
 from lab.progress import Progress
@@ -67,7 +67,7 @@ class Published(BaseModel):
         return Download(**self.model_dump(exclude={"checksums"}), sha256=sha256)
 
 
-class Silent(Unreachable):
+class Silent(SourceUnreachable):
     """A publisher says no digest: the next source can be taken."""
 
 
@@ -159,8 +159,8 @@ def said_downloads(
 
     Where the publisher cannot be asked, the noted ones count.
 
-    Raises Unreachable where no digest can be had, and a Problem where the publisher says another
-    one than the one that is noted.
+    Raises SourceUnreachable where no digest can be had, and a Problem where the publisher says
+    another one than the one that is noted.
     """
     noted = pins()
     if any(row.url not in noted for row in rows) and not os.access(PINS.parent, os.W_OK):
@@ -178,7 +178,7 @@ def _said(
         known = noted.get(row.url)
         try:
             sha256 = _ask(row, cache)
-        except Unreachable as problem:
+        except SourceUnreachable as problem:
             if known is None:
                 raise
             progress.say(f"{problem.what}; {PINS.name} has the digest of {row.url}")
@@ -189,7 +189,7 @@ def _said(
 
 
 def _ask(row: Published, cache: Cache) -> str:
-    """The digest that the publisher says of a file. Raises Unreachable."""
+    """The digest that the publisher says of a file. Raises SourceUnreachable."""
     with cache.work() as scratch:
         try:
             fetch(row.checksums, scratch / "checksums")

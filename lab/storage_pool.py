@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.cache import linked
-from lab.image import BaseImage
-from lab.libvirt import Libvirt, virsh
+from lab.image import DiskImage
+from lab.libvirt import LibvirtConnection, virsh
 from lab.problem import Problem, full_disk_told
 
 
@@ -21,7 +21,7 @@ class Placed:
     initrd: Path | None
 
 
-def place(libvirt: Libvirt, image: BaseImage) -> Placed:
+def place(libvirt: LibvirtConnection, image: DiskImage) -> Placed:
     """Put an image into the lab's storage pool, named by its digest; nothing is done twice.
 
     A private libvirt gets hard links to the cache's blobs where that is one file system. The

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.artifacts import obtain, source_keys
 from lab.cache import Cache, Receipt, digest_of, sha256_of
-from lab.download import Unreachable
+from lab.download import SourceUnreachable
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.process import output, run
@@ -127,7 +127,7 @@ def _bundle(cache: Cache, paths: LabPaths, progress: Progress) -> list[Receipt]:
     if not all(_is_stored(cache, *part) for part in built):
         try:
             return [obtain(*part, cache, progress, paths.logs) for part in downloaded]
-        except Unreachable as problem:
+        except SourceUnreachable as problem:
             progress.say(f"{problem.what}; building it from Go modules instead")
     return [obtain(*part, cache, progress, paths.logs) for part in built]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab.cache import write_atomically
-from lab.connection import Libvirt, ask, virsh
+from lab.connection import LibvirtConnection, ask, virsh
 from lab.consoles import Consoles
 from lab.namespace import enter
 from lab.paths import LabPaths
@@ -47,7 +47,7 @@ class Sighting:
     """What the machine says of its clock, where that is wrong."""
 
 
-class Machines(Protocol):
+class WatchedMachines(Protocol):
     """The machines as the watch sees and touches them."""
 
     def look(self, domain: str) -> Sighting | None:
@@ -72,7 +72,7 @@ class FirstBootWatch:
 
     def __init__(
         self,
-        machines: Machines,
+        machines: WatchedMachines,
         domains: Mapping[str, str],
         record: Path,
         say: Callable[[str], None],
@@ -94,7 +94,7 @@ class FirstBootWatch:
     @contextmanager
     def running(
         paths: LabPaths,
-        libvirt: Libvirt,
+        libvirt: LibvirtConnection,
         domains: Mapping[str, str],
         progress: Progress,
         *,
@@ -186,7 +186,7 @@ class LibvirtMachines:
     ``answers`` has to be called from inside the machines' network namespace.
     """
 
-    def __init__(self, libvirt: Libvirt, folder: Path, domains: Iterable[str]) -> None:
+    def __init__(self, libvirt: LibvirtConnection, folder: Path, domains: Iterable[str]) -> None:
         self._libvirt = libvirt
         self._folder = folder
         self._consoles = Consoles(folder, domains)

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from lab.cache import Cache
 from lab.kubeadm import Kubeadm, cluster_configuration, kubeadm
-from lab.libvirt import Libvirt
+from lab.libvirt import LibvirtConnection
 from lab.problem import Problem
 from lab.progress import Progress
 from ops.bench_lab import BenchLab, bench_lab
@@ -159,7 +159,7 @@ def demand_comparable(spec: Cluster) -> None:
 # -- ours ----------------------------------------------------------------------------------------
 
 
-def measure_ours(lab: BenchLab, where: Libvirt) -> Run:
+def measure_ours(lab: BenchLab, where: LibvirtConnection) -> Run:
     """Our update on machines that have booted."""
     lab.boot(where)
     before = os.getloadavg()[0]
@@ -172,7 +172,7 @@ def measure_ours(lab: BenchLab, where: Libvirt) -> Run:
 # -- kubeadm's -----------------------------------------------------------------------------------
 
 
-def measure_kubeadm(lab: BenchLab, where: Libvirt, peer: Kubeadm) -> Run:
+def measure_kubeadm(lab: BenchLab, where: LibvirtConnection, peer: Kubeadm) -> Run:
     """`kubeadm init` and `kubeadm join` on machines that have booted and are prepared."""
     spec = lab.boot(where)
     return lab.inside(where, _both(spec, peer, lab.access(), progress()))

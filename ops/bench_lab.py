@@ -17,7 +17,7 @@ import yaml
 
 from lab import namespace
 from lab.cache import Cache
-from lab.libvirt import Libvirt
+from lab.libvirt import LibvirtConnection
 from lab.offer import Phases, prepare_lab
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
@@ -123,11 +123,11 @@ class BenchLab:
         """What the stack's file describes."""
         return read_cluster(STACK)
 
-    def prepare(self) -> Libvirt:
+    def prepare(self) -> LibvirtConnection:
         """Make the lab ready for machines, as ``up`` does it first."""
         return prepare_lab(STACK, self.cluster, self.paths, Cache(), progress(), Phases())
 
-    def boot(self, host: Libvirt) -> Cluster:
+    def boot(self, host: LibvirtConnection) -> Cluster:
         """Make the stack's machines and wait for their first boot; none of them holds anything.
 
         By the same program as ever, of which only the steps behind the boot are left out. Returns
@@ -147,7 +147,7 @@ class BenchLab:
         return kept_access(self.cluster, self._state("--show-secrets"))
 
     @staticmethod
-    def inside(host: Libvirt, job: Coroutine[Any, Any, T]) -> T:
+    def inside(host: LibvirtConnection, job: Coroutine[Any, Any, T]) -> T:
         """Run a job where the machines answer, and return what comes of it.
 
         A thread alone goes there: what is in the lab's network namespace is ended with the lab. The

@@ -139,7 +139,7 @@ def collect(
 # -- the file ------------------------------------------------------------------------------------
 
 
-class Archive:
+class DiagnosisArchive:
     """A .tar.gz under way; nothing goes in past the redaction."""
 
     def __init__(self, tar: tarfile.TarFile, folder: str, redaction: Redaction) -> None:
@@ -163,7 +163,7 @@ class Archive:
 
 
 @contextmanager
-def _archive(target: Path, redaction: Redaction) -> Iterator[Archive]:
+def _archive(target: Path, redaction: Redaction) -> Iterator[DiagnosisArchive]:
     """An archive that is there whole once the context ends well, and else not at all."""
     folder = target.name.removesuffix(".gz").removesuffix(".tar")
     with full_disk_told(target):
@@ -172,7 +172,7 @@ def _archive(target: Path, redaction: Redaction) -> Iterator[Archive]:
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 with tarfile.open(fileobj=stream, mode="w:gz") as tar:
-                    yield Archive(tar, folder, redaction)
+                    yield DiagnosisArchive(tar, folder, redaction)
             Path(name).rename(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -201,7 +201,7 @@ def _listed(state: Mapping[str, Any]) -> Any:
     return {"resources": found, "pending_operations": pending}
 
 
-def _add_lab(archive: Archive, spec: Cluster, paths: LabPaths) -> None:
+def _add_lab(archive: DiagnosisArchive, spec: Cluster, paths: LabPaths) -> None:
     for name, file in logs(spec, paths):
         try:
             archive.add(f"lab/{name}", _end(_last_bytes(file)))
@@ -228,7 +228,7 @@ def _last_bytes(file: Path) -> str:
 # -- there ---------------------------------------------------------------------------------------
 
 
-async def _ask_all(archive: Archive, spec: Cluster, access: Access, say: Say) -> None:
+async def _ask_all(archive: DiagnosisArchive, spec: Cluster, access: Access, say: Say) -> None:
     for name in sorted(spec.machines.keys() - access.machines.keys()):
         archive.lacks(f"machine {name}: the stack has no keys for it yet")
     async with Machines(access) as machines:
@@ -245,7 +245,9 @@ async def _ask_all(archive: Archive, spec: Cluster, access: Access, say: Say) ->
         )
 
 
-async def _ask_clocks(archive: Archive, machines: Machines, names: Sequence[str], say: Say) -> None:
+async def _ask_clocks(
+    archive: DiagnosisArchive, machines: Machines, names: Sequence[str], say: Say
+) -> None:
     """Name the clocks that differ; what a machine's own clock says is in its ``clock.txt``."""
     found = await clocks.ask(machines, names)
     differing = clocks.differences(found)
@@ -257,7 +259,7 @@ async def _ask_clocks(archive: Archive, machines: Machines, names: Sequence[str]
 
 
 async def _ask_machine(
-    archive: Archive, spec: Cluster, machines: Machines, node: str, say: Say
+    archive: DiagnosisArchive, spec: Cluster, machines: Machines, node: str, say: Say
 ) -> None:
     asked = list(questions(spec, _plan(archive, spec, node)))
     begun, had = time.monotonic(), 0
@@ -275,7 +277,7 @@ async def _ask_machine(
     say(f"{node}: {had} of {len(asked)} answers in {time.monotonic() - begun:.0f} s")
 
 
-def _plan(archive: Archive, spec: Cluster, node: str) -> NodePlan:
+def _plan(archive: DiagnosisArchive, spec: Cluster, node: str) -> NodePlan:
     """A machine's plan, or nothing where the lab that knew its artifacts is gone."""
     try:
         return node_plan(spec, node)
@@ -284,7 +286,9 @@ def _plan(archive: Archive, spec: Cluster, node: str) -> NodePlan:
         return NodePlan(node=node, steps=())
 
 
-async def _ask(archive: Archive, machines: Machines, node: str, question: Question) -> bool:
+async def _ask(
+    archive: DiagnosisArchive, machines: Machines, node: str, question: Question
+) -> bool:
     """Ask a machine one thing; whether it gave a whole answer. Raises Unreachable."""
     words = question.script, str(SECONDS), str(LARGEST)
     done = await machines.run(node, ASK, *words, timeout=SECONDS + 10)
@@ -296,7 +300,7 @@ async def _ask(archive: Archive, machines: Machines, node: str, question: Questi
     return True
 
 
-async def _ask_api(archive: Archive, access: Access, say: Say) -> None:
+async def _ask_api(archive: DiagnosisArchive, access: Access, say: Say) -> None:
     if access.kubeconfig is None:
         archive.lacks("the API: there is no kubeconfig for it yet")
         return
@@ -312,7 +316,7 @@ async def _ask_api(archive: Archive, access: Access, say: Say) -> None:
     say(f"API: {sum(had)} of {len(had)} answers")
 
 
-async def _ask_readiness(archive: Archive, api: Api) -> bool:
+async def _ask_readiness(archive: DiagnosisArchive, api: Api) -> bool:
     """Of the server behind the kubeconfig's address; each control plane is asked for its own."""
     try:
         archive.add("cluster/readyz.txt", await api.text("/readyz", verbose=""))
@@ -322,7 +326,7 @@ async def _ask_readiness(archive: Archive, api: Api) -> bool:
     return True
 
 
-async def _ask_objects(archive: Archive, api: Api, name: str, path: str) -> bool:
+async def _ask_objects(archive: DiagnosisArchive, api: Api, name: str, path: str) -> bool:
     try:
         text = json.dumps(without_values(await api.json(path)), indent=1)
     except ApiError as error:

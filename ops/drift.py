@@ -29,7 +29,7 @@ from spec.cluster import Cluster, SpecError
 Found = Mapping[str, tuple[Difference, ...] | Unreachable]
 
 
-class Verdict(Enum):
+class Comparison(Enum):
     """What became of the question."""
 
     CLEAN = ExitCode.WELL
@@ -78,9 +78,9 @@ def drift(
     raise typer.Exit(int(exit_code(verdict(found), ending)))
 
 
-def exit_code(result: Verdict, ending: Sequence[expiry.Ending]) -> ExitCode:
+def exit_code(result: Comparison, ending: Sequence[expiry.Ending]) -> ExitCode:
     """The exit code: of a certificate it says something only where no machine has drifted."""
-    if result is Verdict.CLEAN and ending:
+    if result is Comparison.CLEAN and ending:
         return ExitCode.WARNED
     return result.value
 
@@ -127,11 +127,11 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
     return every
 
 
-def verdict(found: Found) -> Verdict:
+def verdict(found: Found) -> Comparison:
     """A machine that could not be asked counts more than one that differs: it may differ too."""
     if any(isinstance(one, Unreachable) for one in found.values()):
-        return Verdict.UNKNOWN
-    return Verdict.DRIFTED if any(found.values()) else Verdict.CLEAN
+        return Comparison.UNKNOWN
+    return Comparison.DRIFTED if any(found.values()) else Comparison.CLEAN
 
 
 def told(found: Found) -> dict[str, Any]:
@@ -174,12 +174,12 @@ def _short(sentence: str) -> str:
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", sentence)
 
 
-def _next(result: Verdict, option: str) -> Iterator[str]:
+def _next(result: Comparison, option: str) -> Iterator[str]:
     match result:
-        case Verdict.CLEAN:
+        case Comparison.CLEAN:
             yield "[bold green]No machine has drifted.[/]"
-        case Verdict.DRIFTED:
+        case Comparison.DRIFTED:
             yield f"Mend exactly that with ./hardway up --refresh{option}"
-        case Verdict.UNKNOWN:
+        case Comparison.UNKNOWN:
             yield "[bold yellow]Not every machine could be asked.[/]"
             yield f"./hardway status shows what runs. ./hardway up --refresh{option} mends the rest"

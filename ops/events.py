@@ -44,7 +44,7 @@ def kept_events(
     done = threading.Event()
     # Opened for writing as well: there is no end of file while the engine comes and goes.
     source = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
-    reader = threading.Thread(target=_read, args=(source, _Kept(target, say), see, done))
+    reader = threading.Thread(target=_read, args=(source, _KeptEvents(target, say), see, done))
     reader.start()
     try:
         yield pipe
@@ -56,7 +56,7 @@ def kept_events(
 
 
 def _read(
-    source: int, kept: "_Kept", see: Callable[[dict[str, Any]], None], done: threading.Event
+    source: int, kept: "_KeptEvents", see: Callable[[dict[str, Any]], None], done: threading.Event
 ) -> None:
     """Read to the end, whatever becomes of it: the engine waits while its pipe is full."""
     rest = b""
@@ -82,7 +82,7 @@ def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
                 yield event
 
 
-class _Kept:
+class _KeptEvents:
     """The file of what is kept, as long as it can be written."""
 
     def __init__(self, target: Path, say: Callable[[str], None]) -> None:

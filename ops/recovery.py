@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import namespace
-from lab.connection import Libvirt, ask
+from lab.connection import LibvirtConnection, ask
 from lab.consoles import Consoles
 from lab.problem import Problem
 from lab.process import started_at
@@ -38,7 +38,7 @@ REMOVALS: dict[str, tuple[tuple[str, ...], ...]] = {
 """Kind of resource to virsh's words that take it out of libvirt; its name comes after the first."""
 
 
-def recover(stack: Stack, host: Libvirt | None, say: Say) -> None:
+def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
     """Unlock a state whose update has died, and clear what that was in the middle of creating.
 
     What its engine started and left behind is ended.
@@ -133,7 +133,7 @@ def _holds(pid: int, locked_at: float) -> bool:
         return False
 
 
-def _remove(resource: Mapping[str, Any], host: Libvirt, say: Say) -> None:
+def _remove(resource: Mapping[str, Any], host: LibvirtConnection, say: Say) -> None:
     kind, inputs = resource["type"], resource.get("inputs", {})
     name = inputs.get("name")
     if kind not in REMOVALS or not isinstance(name, str):

@@ -20,7 +20,7 @@ from probe.api import ApiError
 from probe.watch import Outcome, run_watch
 
 
-class Verdict(Enum):
+class Health(Enum):
     """How a cluster is."""
 
     HEALTHY = ExitCode.WELL
@@ -35,9 +35,9 @@ WHOLLY = ("nodes", "space")
 """Kinds without which it cannot be used where nothing of them is left: no node, or no room."""
 
 SENTENCES = {
-    Verdict.HEALTHY: HEALTHY,
-    Verdict.BROKEN: "[bold red]The cluster is broken.[/]",
-    Verdict.USABLE_WITH_ERRORS: "[bold yellow]The cluster can be used, with errors.[/]",
+    Health.HEALTHY: HEALTHY,
+    Health.BROKEN: "[bold red]The cluster is broken.[/]",
+    Health.USABLE_WITH_ERRORS: "[bold yellow]The cluster can be used, with errors.[/]",
 }
 
 
@@ -87,17 +87,17 @@ def validate(
     raise typer.Exit(int(exit_code(found, ending)))
 
 
-def exit_code(found: Verdict, ending: Sequence[expiry.Ending]) -> ExitCode:
+def exit_code(found: Health, ending: Sequence[expiry.Ending]) -> ExitCode:
     """The exit code: a cluster that is well deserves a warning where a certificate ends soon."""
-    return ExitCode.WARNED if found is Verdict.HEALTHY and ending else found.value
+    return ExitCode.WARNED if found is Health.HEALTHY and ending else found.value
 
 
-def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Verdict:
+def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Health:
     """What the outcomes come to; ``kinds`` is the kind of check of each condition by name."""
     failed = [(kinds[one.name], one) for one in outcomes if not one.holds]
     if any(kind in ESSENTIAL or (kind in WHOLLY and one.wholly) for kind, one in failed):
-        return Verdict.BROKEN
-    return Verdict.USABLE_WITH_ERRORS if failed else Verdict.HEALTHY
+        return Health.BROKEN
+    return Health.USABLE_WITH_ERRORS if failed else Health.HEALTHY
 
 
 def _lines(asked: Sequence[Condition], outcomes: Sequence[Outcome]) -> Iterator[str]:

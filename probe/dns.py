@@ -14,7 +14,7 @@ class NoDns(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class DnsAnswer:
     """What a name server says."""
 
     code: str
@@ -28,7 +28,7 @@ def query(name: str, identifier: int) -> bytes:
     return header + _labels(name) + struct.pack("!2H", A, IN)
 
 
-def read(message: bytes, identifier: int) -> Answer:
+def read(message: bytes, identifier: int) -> DnsAnswer:
     """The answer to the question of this identifier. Raises NoDns for anything else."""
     try:
         told, flags, questions, answers, _, _ = struct.unpack_from("!6H", message)
@@ -48,7 +48,7 @@ def read(message: bytes, identifier: int) -> Answer:
     except (struct.error, IndexError, ValueError) as error:
         raise NoDns("it is cut off or garbled") from error
     code = flags & CODE
-    return Answer(
+    return DnsAnswer(
         code=CODES[code] if code < len(CODES) else f"code {code}", addresses=tuple(addresses)
     )
 

@@ -21,7 +21,7 @@ END = "<!-- To here. -->"
 TEXT = spot(Text).expected
 
 
-class Row(NamedTuple):
+class SettingRow(NamedTuple):
     """A key: all that somebody must know to write it. Every text is Markdown."""
 
     key: str
@@ -36,7 +36,7 @@ class Section(NamedTuple):
 
     title: str
     about: str
-    rows: tuple[Row, ...]
+    rows: tuple[SettingRow, ...]
 
 
 def with_tables(document: str) -> str:
@@ -86,10 +86,10 @@ def _about(model: type[Part]) -> str:
     return _markdown(model.__doc__ or "")
 
 
-def _row(key: str, model: type[Part], name: str) -> Row:
+def _row(key: str, model: type[Part], name: str) -> SettingRow:
     field = model.model_fields[name]
     here = field_spot(model, name)
-    return Row(
+    return SettingRow(
         key=f"`{key}`",
         write=_only_data_says(key) or _write(here),
         left_out=_left_out(field, here),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hypervisors.shutdown import Size, shut_down
+from hypervisors.shutdown import MachineSize, shut_down
 from spec.hypervisor import Libvirt
 from tests.engine.session_libvirt import SessionLibvirt
 from tests.engine.stack import Stack, eventually
@@ -166,14 +166,17 @@ def test_a_machine_that_does_not_obey_is_left_to_whoever_makes_it_anew(
     libvirt = session_libvirt
     where = Libvirt(uri=libvirt.uri, pool="disks", image="base")
     libvirt.start("deaf", "base")
-    asked = {name: Size(memory=64, cpus=1) for name in ("deaf", "lost")}
+    asked = {name: MachineSize(memory=64, cpus=1) for name in ("deaf", "lost")}
     said: list[str] = []
     shut_down(where, asked, said.append, limit=2)
     assert said == [
         "deaf shuts down, to be made anew with 64 MiB and 1 CPU",
         "deaf has not shut down within 2 s and will be powered off as it runs",
     ]
-    for changed in ({"deaf": Size(memory=32, cpus=1)}, {"lost": Size(memory=64, cpus=1)}):
+    for changed in (
+        {"deaf": MachineSize(memory=32, cpus=1)},
+        {"lost": MachineSize(memory=64, cpus=1)},
+    ):
         said.clear()
         shut_down(where, changed, said.append, limit=2)
         assert said == [], "it has that size already, or is not there"

@@ -17,7 +17,7 @@ from lab.artifacts import Store, obtain
 from lab.cache import Cache
 from lab.download import Damaged
 from lab.gobuild import architecture
-from lab.manifest import Artifact, artifacts
+from lab.manifest import ManifestArtifact, artifacts
 from lab.paths import PROJECT
 from lab.problem import Problem
 from spec.artifacts import needed
@@ -27,7 +27,7 @@ from tests.lab.world import VERSIONS, Lab, program
 ARCH = architecture()
 
 
-def named(name: str, lab: Lab) -> Artifact:
+def named(name: str, lab: Lab) -> ManifestArtifact:
     every = artifacts(VERSIONS, lab.store.architecture)
     return next(artifact for artifact in every if artifact.name == name)
 

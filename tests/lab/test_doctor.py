@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lab.cache import Cache
-from lab.doctor import Finding, Verdict, findings
+from lab.doctor import Check, Verdict, findings
 from lab.paths import PROJECT, LabPaths
 from lab.stack import plugins_path
 from spec.cluster import Cluster, parse
@@ -25,13 +25,13 @@ ONE = {
 }
 
 
-def of_machines(paths: LabPaths, cache: Cache, size: dict[str, int], **more: Any) -> Finding:
+def of_machines(paths: LabPaths, cache: Cache, size: dict[str, int], **more: Any) -> Check:
     return seen_of("machines", paths, cache, size, **more)
 
 
 def seen_of(
     subject: str, paths: LabPaths, cache: Cache, size: dict[str, int], **more: Any
-) -> Finding:
+) -> Check:
     value = {
         "networks": {"machines": "192.168.1.0/24"},
         "machines": {
@@ -45,7 +45,7 @@ def seen_of(
     return finding(subject, paths, cache, spec)
 
 
-def finding(subject: str, paths: LabPaths, cache: Cache, spec: Cluster) -> Finding:
+def finding(subject: str, paths: LabPaths, cache: Cache, spec: Cluster) -> Check:
     found = findings(paths, cache, lambda: spec, "dev")
     return next(one for one in found if one.subject == subject)
 
@@ -72,7 +72,7 @@ def test_machines_that_fit_and_machines_elsewhere_are_good(
 # -- the endpoint ----------------------------------------------------------------------------------
 
 
-def of_endpoint(paths: LabPaths, cache: Cache, host: str) -> Finding:
+def of_endpoint(paths: LabPaths, cache: Cache, host: str) -> Check:
     endpoint = {"kind": "balancer", "host": host, "port": 8443}
     return seen_of("endpoint", paths, cache, SMALL, endpoint=endpoint)
 

@@ -15,7 +15,7 @@ import pytest
 import tenacity
 
 from lab import download
-from lab.download import Damaged, Unreachable, fetch
+from lab.download import Damaged, SourceUnreachable, fetch
 from lab.paths import PROJECT
 from lab.problem import Problem
 from tests.ports import free_port
@@ -189,7 +189,7 @@ def test_a_file_that_is_not_there_is_unreachable_at_once(
     status: int, site: Site, tmp_path: Path
 ) -> None:
     site.statuses = [status]
-    with pytest.raises(Unreachable, match=str(status)):
+    with pytest.raises(SourceUnreachable, match=str(status)):
         fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
     assert list(tmp_path.iterdir()) == []
     fetch(site.url, tmp_path / "kubelet", sha256=SHA256)  # the host is not held guilty of it
@@ -198,23 +198,23 @@ def test_a_file_that_is_not_there_is_unreachable_at_once(
 def test_a_host_that_refuses_is_tried_once_in_a_process(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}/kubelet"
-    with pytest.raises(Unreachable):
+    with pytest.raises(SourceUnreachable):
         fetch(url, tmp_path / "kubelet", sha256=SHA256)
     with socket.create_server(("127.0.0.1", port)) as late:
         late.settimeout(0.2)
-        with pytest.raises(Unreachable):
+        with pytest.raises(SourceUnreachable):
             fetch(url.replace("kubelet", "kubectl"), tmp_path / "kubectl", sha256=SHA256)
         with pytest.raises(TimeoutError):
             late.accept()
 
 
 def test_a_name_that_does_not_resolve_is_unreachable(tmp_path: Path) -> None:
-    with pytest.raises(Unreachable, match=r"nowhere\.invalid"):
+    with pytest.raises(SourceUnreachable, match=r"nowhere\.invalid"):
         fetch("https://nowhere.invalid/kubelet", tmp_path / "kubelet", sha256=SHA256)
 
 
 def test_a_server_that_does_not_speak_tls_is_unreachable(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(Unreachable):
+    with pytest.raises(SourceUnreachable):
         fetch(site.url.replace("http:", "https:"), tmp_path / "kubelet", sha256=SHA256)
 
 
@@ -244,7 +244,7 @@ def test_a_full_disk_is_a_problem_and_leaves_nothing(site: Site, tmp_path: Path)
     (tmp_path / "kubelet.part").symlink_to("/dev/full")
     with pytest.raises(Problem, match="is full") as caught:
         fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
-    assert not isinstance(caught.value, Unreachable | Damaged)
+    assert not isinstance(caught.value, SourceUnreachable | Damaged)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lab.cache import Cache
-from lab.image import BaseImage, base_image
+from lab.image import DiskImage, base_image
 from lab.paths import LabPaths
 from lab.progress import PlainProgress
 from plan import render
@@ -59,7 +59,7 @@ def shell_first(initrd: bytes) -> bytes:
     return initrd.replace(systemd, shell)
 
 
-def make_disk(disk: Path, image: BaseImage) -> None:
+def make_disk(disk: Path, image: DiskImage) -> None:
     words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]
     subprocess.run([*words, str(image.disk), str(disk), "5G"], check=True)
 

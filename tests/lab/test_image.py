@@ -17,8 +17,8 @@ import pytest
 from lab import libvirt, storage_pool
 from lab.cache import Cache, Receipt, linked, sha256_of
 from lab.debian_root import debian_root, root_key
-from lab.image import BaseImage, NodeArtifact, base_image
-from lab.libvirt import Libvirt
+from lab.image import DiskImage, NodeArtifact, base_image
+from lab.libvirt import LibvirtConnection
 from lab.official_image import official_image
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
@@ -93,28 +93,30 @@ def test_a_damaged_official_image_is_noticed_and_taken_again(
 
 
 @pytest.fixture
-def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Libvirt:
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LibvirtConnection:
     """A pool directory; the libvirt behind it is told nothing."""
     monkeypatch.setattr(storage_pool, "virsh", lambda *_: "")
     (tmp_path / "lab" / "disks").mkdir(parents=True)
-    return Libvirt("test:///", True, None, "qemu", "", "hardway-t", tmp_path / "lab" / "disks")
+    return LibvirtConnection(
+        "test:///", True, None, "qemu", "", "hardway-t", tmp_path / "lab" / "disks"
+    )
 
 
-def _image(tmp_path: Path, name: str) -> BaseImage:
+def _image(tmp_path: Path, name: str) -> DiskImage:
     files = {}
     for kind in ("disk", "kernel", "initrd"):
         files[kind] = tmp_path / f"{name}-{kind}"
         files[kind].write_bytes(f"{name} {kind}".encode())
     digest = sha256_of(files["disk"])
-    return BaseImage(digest, files["disk"], "qcow2", files["kernel"], files["initrd"])
+    return DiskImage(digest, files["disk"], "qcow2", files["kernel"], files["initrd"])
 
 
-def _names(pool: Libvirt) -> list[str]:
+def _names(pool: LibvirtConnection) -> list[str]:
     return sorted(path.name for path in pool.disks.iterdir())
 
 
 def test_a_placed_image_is_the_caches_own_bytes_and_is_placed_once(
-    pool: Libvirt, tmp_path: Path
+    pool: LibvirtConnection, tmp_path: Path
 ) -> None:
     base = _image(tmp_path, "a")
     placed = place(pool, base)
@@ -128,10 +130,10 @@ def test_a_placed_image_is_the_caches_own_bytes_and_is_placed_once(
 
 
 def test_the_systems_libvirt_gets_copies_since_it_changes_their_owner(
-    pool: Libvirt, tmp_path: Path
+    pool: LibvirtConnection, tmp_path: Path
 ) -> None:
     base = _image(tmp_path, "a")
-    system = Libvirt("test:///", False, None, "qemu", "", pool.pool, pool.disks)
+    system = LibvirtConnection("test:///", False, None, "qemu", "", pool.pool, pool.disks)
     placed = place(system, base)
     copy = pool.disks / placed.volume
     assert not copy.samefile(base.disk)
@@ -141,9 +143,9 @@ def test_the_systems_libvirt_gets_copies_since_it_changes_their_owner(
     assert copy.stat().st_ino == inode
 
 
-def test_a_damaged_placed_image_is_replaced(pool: Libvirt, tmp_path: Path) -> None:
+def test_a_damaged_placed_image_is_replaced(pool: LibvirtConnection, tmp_path: Path) -> None:
     base = _image(tmp_path, "a")
-    system = Libvirt("test:///", False, None, "qemu", "", pool.pool, pool.disks)
+    system = LibvirtConnection("test:///", False, None, "qemu", "", pool.pool, pool.disks)
     copy = pool.disks / place(system, base).volume
     copy.chmod(0o644)
     copy.write_bytes(b"spoilt")
@@ -236,13 +238,13 @@ def test_killed_builds_leave_nothing_in_use_and_the_next_one_succeeds(
 
 
 @pytest.fixture
-def built(cache: Cache, artifacts: tuple[NodeArtifact, ...], paths: LabPaths) -> BaseImage:
+def built(cache: Cache, artifacts: tuple[NodeArtifact, ...], paths: LabPaths) -> DiskImage:
     return base_image(cache, artifacts, PlainProgress(), logs=paths.logs)
 
 
 @pytest.mark.machine
 def test_a_second_call_builds_nothing_and_a_damaged_image_is_made_anew(
-    built: BaseImage, cache: Cache, artifacts: tuple[NodeArtifact, ...], paths: LabPaths
+    built: DiskImage, cache: Cache, artifacts: tuple[NodeArtifact, ...], paths: LabPaths
 ) -> None:
     said = Notebook()
     assert base_image(cache, artifacts, said, logs=paths.logs) == built
@@ -260,7 +262,7 @@ def test_a_second_call_builds_nothing_and_a_damaged_image_is_made_anew(
 @pytest.mark.machine
 def test_two_builds_at_once_make_one_image(cache: Cache, paths: LabPaths) -> None:
     said = [Notebook(), Notebook()]
-    found: list[BaseImage] = []
+    found: list[DiskImage] = []
     threads = [
         threading.Thread(
             target=lambda book=book: found.append(base_image(cache, (), book, logs=paths.logs))

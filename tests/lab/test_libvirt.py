@@ -15,7 +15,7 @@ import pytest
 
 import lab.libvirt
 from lab import address_range, connection, libvirt, namespace, qemu
-from lab.libvirt import Libvirt, choose_domain_type
+from lab.libvirt import LibvirtConnection, choose_domain_type
 from lab.namespace import Process
 from lab.paths import LabPaths
 from lab.problem import Problem
@@ -150,7 +150,7 @@ def _host() -> dict[str, object]:
 
 
 def _network(
-    host: Libvirt,
+    host: LibvirtConnection,
     tmp_path: Path,
     name: str = "dev",
     address: str = "192.168.1.1",
@@ -162,7 +162,7 @@ def _network(
     libvirt.virsh(host, "net-start", name)
 
 
-def _machine(host: Libvirt, tmp_path: Path) -> None:
+def _machine(host: LibvirtConnection, tmp_path: Path) -> None:
     definition = tmp_path / f"{host.pool}-idle.xml"
     definition.write_text(IDLE.format(kind=host.domain_type))
     libvirt.virsh(host, "define", definition)
@@ -203,7 +203,7 @@ def test_it_is_found_again_and_started_once(own: LabPaths) -> None:
 
 @pytest.mark.machine
 def test_two_starts_at_once_give_one_libvirt(own: LabPaths) -> None:
-    found: list[Libvirt] = []
+    found: list[LibvirtConnection] = []
     threads = [
         threading.Thread(target=lambda: found.append(libvirt.start(own, Notebook())))
         for _ in range(2)

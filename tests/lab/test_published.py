@@ -28,7 +28,7 @@ from lab import download, published
 from lab.artifacts import Store, StoredArtifact
 from lab.bundle import export, import_bundle
 from lab.cache import Cache
-from lab.download import Damaged, Unreachable, fetch
+from lab.download import Damaged, SourceUnreachable, fetch
 from lab.gobuild import architecture
 from lab.manifest import artifacts
 from lab.problem import Problem
@@ -391,6 +391,6 @@ def test_a_redirection_does_not_lead_out_of_tls(
                 fetch(url, tmp_path / "file")
                 assert (tmp_path / "file").read_bytes() == b"content"
             else:
-                with pytest.raises(Unreachable, match="which is not encrypted"):
+                with pytest.raises(SourceUnreachable, match="which is not encrypted"):
                     fetch(url, tmp_path / "file")
                 assert not (tmp_path / "file").exists()

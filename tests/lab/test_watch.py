@@ -12,7 +12,7 @@ import pytest
 from lab import libvirt, timestamp_counter
 from lab.cache import Cache
 from lab.image import base_image
-from lab.libvirt import Libvirt
+from lab.libvirt import LibvirtConnection
 from lab.paths import LabPaths
 from lab.progress import PlainProgress
 from lab.watch import PAUSED, RUNNING, FirstBootWatch, Sighting
@@ -158,7 +158,7 @@ def test_a_spoilt_record_counts_as_none(bench: Bench) -> None:
 
 
 @pytest.fixture
-def host(paths: LabPaths) -> Iterator[Libvirt]:
+def host(paths: LabPaths) -> Iterator[LibvirtConnection]:
     notebook = Notebook()
     try:
         yield libvirt.start(paths, notebook)
@@ -167,7 +167,7 @@ def host(paths: LabPaths) -> Iterator[Libvirt]:
 
 
 def _start(
-    host: Libvirt,
+    host: LibvirtConnection,
     paths: LabPaths,
     tmp_path: Path,
     boot: str = "",
@@ -201,7 +201,7 @@ def _until(condition: object, seconds: float = 900) -> bool:
 
 @pytest.mark.machine
 def test_a_suspended_machine_is_set_going_again(
-    host: Libvirt, paths: LabPaths, tmp_path: Path
+    host: LibvirtConnection, paths: LabPaths, tmp_path: Path
 ) -> None:
     _start(host, paths, tmp_path)
     libvirt.virsh(host, "suspend", "hangs")
@@ -213,7 +213,7 @@ def test_a_suspended_machine_is_set_going_again(
 
 @pytest.mark.machine
 def test_a_kernel_that_finds_no_disk_is_booted_a_second_time_and_no_third(
-    host: Libvirt, paths: LabPaths, tmp_path: Path
+    host: LibvirtConnection, paths: LabPaths, tmp_path: Path
 ) -> None:
     if subprocess.run(["uname", "-m"], capture_output=True, text=True).stdout.strip() != "x86_64":
         pytest.skip("the machine of this test is an x86_64 one")
@@ -237,7 +237,7 @@ def test_a_kernel_that_finds_no_disk_is_booted_a_second_time_and_no_third(
 
 @pytest.mark.machine
 def test_a_machine_whose_kernel_counts_a_tenth_is_reset_before_anybody_logs_in(
-    host: Libvirt, paths: LabPaths, tmp_path: Path
+    host: LibvirtConnection, paths: LabPaths, tmp_path: Path
 ) -> None:
     ticks = timestamp_counter.frequency()
     if host.domain_type != "qemu" or ticks is None:

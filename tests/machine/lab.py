@@ -145,7 +145,7 @@ class Lab:
 
     # -- its libvirt ---------------------------------------------------------------------------
 
-    def libvirt(self) -> libvirt.Libvirt:
+    def libvirt(self) -> libvirt.LibvirtConnection:
         found = libvirt.find(self.paths)
         assert found is not None
         return found

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from lab.connection import Libvirt
+from lab.connection import LibvirtConnection
 from lab.problem import Problem
 from ops import bench_lab
 from ops.bench_lab import AFTER_BOOT, BenchLab
 from ops.pulumi import _means
 from spec.configuration import CLUSTER, configuration
 
-HERE = Libvirt(
+HERE = LibvirtConnection(
     uri="test:///default",
     private=False,
     namespace=None,

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from certs.bundle import Bundle
 from certs.ssh import new_key_pair
 from ops import drift as module
-from ops.drift import Verdict, verdict, wanted_of
+from ops.drift import Comparison, verdict, wanted_of
 from ops.expiry import Ending
 from plan.cluster import cluster_plan
 from plan.contents import Contents, packed
@@ -50,13 +50,13 @@ AWAY = Unreachable("minion-2 (192.168.1.12 port 22) does not answer over SSH in 
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ({"m": ()}, Verdict.CLEAN),
-        ({"m": (), "n": (DIFFERENCE,)}, Verdict.DRIFTED),
-        ({"m": (), "n": AWAY}, Verdict.UNKNOWN),
-        ({"m": (DIFFERENCE,), "n": AWAY}, Verdict.UNKNOWN),
+        ({"m": ()}, Comparison.CLEAN),
+        ({"m": (), "n": (DIFFERENCE,)}, Comparison.DRIFTED),
+        ({"m": (), "n": AWAY}, Comparison.UNKNOWN),
+        ({"m": (DIFFERENCE,), "n": AWAY}, Comparison.UNKNOWN),
     ],
 )
-def test_the_verdict_is_the_worst_that_was_heard(found: Any, expected: Verdict) -> None:
+def test_the_verdict_is_the_worst_that_was_heard(found: Any, expected: Comparison) -> None:
     assert verdict(found) is expected
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from ops import validate as module
 from ops.expiry import Ending
-from ops.validate import Verdict, verdict
+from ops.validate import Health, verdict
 from plan.conditions import conditions
 from probe.access import Access, MachineAccess
 from probe.watch import Outcome
@@ -31,27 +31,27 @@ def outcomes(*failing: str, wholly: bool = False) -> tuple[Outcome, ...]:
 @pytest.mark.parametrize(
     ("failing", "wholly", "expected"),
     [
-        ((), False, Verdict.HEALTHY),
-        (("members",), False, Verdict.BROKEN),
-        (("api",), False, Verdict.BROKEN),
-        (("nodes",), True, Verdict.BROKEN),
-        (("space",), True, Verdict.BROKEN),
-        (("space",), False, Verdict.USABLE_WITH_ERRORS),
-        (("nodes",), False, Verdict.USABLE_WITH_ERRORS),
-        (("dns",), True, Verdict.USABLE_WITH_ERRORS),
-        (("pods-reach", "dns-runs"), True, Verdict.USABLE_WITH_ERRORS),
-        (("dns", "api"), False, Verdict.BROKEN),
+        ((), False, Health.HEALTHY),
+        (("members",), False, Health.BROKEN),
+        (("api",), False, Health.BROKEN),
+        (("nodes",), True, Health.BROKEN),
+        (("space",), True, Health.BROKEN),
+        (("space",), False, Health.USABLE_WITH_ERRORS),
+        (("nodes",), False, Health.USABLE_WITH_ERRORS),
+        (("dns",), True, Health.USABLE_WITH_ERRORS),
+        (("pods-reach", "dns-runs"), True, Health.USABLE_WITH_ERRORS),
+        (("dns", "api"), False, Health.BROKEN),
     ],
 )
 def test_the_verdict_follows_what_a_cluster_cannot_do_without(
-    failing: tuple[str, ...], wholly: bool, expected: Verdict
+    failing: tuple[str, ...], wholly: bool, expected: Health
 ) -> None:
     assert verdict(KINDS, outcomes(*failing, wholly=wholly)) is expected
 
 
 def test_every_failure_alone_is_noticed() -> None:
     for name in KINDS:
-        assert verdict(KINDS, outcomes(name)) is not Verdict.HEALTHY
+        assert verdict(KINDS, outcomes(name)) is not Health.HEALTHY
 
 
 @dataclass
@@ -105,9 +105,9 @@ def test_a_kubeconfig_that_is_none_is_a_problem_with_a_remedy(
     assert "./hardway up --stack other" in str(done.exception)
 
 
-@pytest.mark.parametrize("expected", list(Verdict))
-def test_the_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, expected: Verdict) -> None:
-    failing = {Verdict.HEALTHY: (), Verdict.BROKEN: ("api",), Verdict.USABLE_WITH_ERRORS: ("dns",)}
+@pytest.mark.parametrize("expected", list(Health))
+def test_the_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, expected: Health) -> None:
+    failing = {Health.HEALTHY: (), Health.BROKEN: ("api",), Health.USABLE_WITH_ERRORS: ("dns",)}
     names = [one.name for one in conditions(SINGLE)]
     told = tuple(
         Outcome(name=name, holds=name not in failing[expected], seconds=0, error="[why]")
@@ -123,6 +123,6 @@ def test_the_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, expected:
     over = (Ending(holder="people", name="admin", end=end),)
     monkeypatch.setattr("ops.expiry.ending_soon", lambda _: over)
     done = validated(monkeypatch)
-    assert done.exit_code == (1 if expected is Verdict.BROKEN else 2)
+    assert done.exit_code == (1 if expected is Health.BROKEN else 2)
     assert f"admin of people ended on {end:%Y-%m-%d}" in done.stdout
     assert json.loads(validated(monkeypatch, "--json").stdout)["certificates"]
