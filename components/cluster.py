@@ -19,6 +19,7 @@ from plan import render
 from plan.cluster import ClusterPlan, cluster_plan
 from plan.held import compared
 from plan.material import admin_kubeconfig
+from spec import resource_names
 from spec.cluster import Cluster as ClusterSpec
 from spec.cluster import SpecError
 from spec.hypervisor import Libvirt
@@ -36,9 +37,11 @@ class ClusterComponent(pulumi.ComponentResource):
         self.plan = cluster_plan(spec)
         specification = Specification(spec, pulumi.ResourceOptions(parent=self))
         self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
-        self._authorities = TrackedAuthorities("authorities", self._child)
-        self._people = TrackedBundle("people-keys", FOR_PEOPLE, self._authorities, self._child)
-        self._ssh_keys = TrackedSshKeys("ssh-key", self._child)
+        self._authorities = TrackedAuthorities(resource_names.AUTHORITIES, self._child)
+        self._people = TrackedBundle(
+            resource_names.PEOPLE_KEYS, FOR_PEOPLE, self._authorities, self._child
+        )
+        self._ssh_keys = TrackedSshKeys(resource_names.SSH_KEY, self._child)
         self.ssh_key = self._ssh_keys.private
         machines = self._machines(_hypervisor(spec, self))
         roles = self._roles(machines)
@@ -129,7 +132,7 @@ class ClusterComponent(pulumi.ComponentResource):
         registers = {name: machine.certificates.register for name, machine in machines.items()}
         repairs = {name: guard.repairs for name, guard in self._guards.items()}
         return Ready(
-            "ready",
+            resource_names.READY,
             conditions=self.plan.conditions,
             changes={
                 # A machine that was lost comes back as another one of the same size.

@@ -18,6 +18,7 @@ from plan.held import held
 from plan.material import kept_material
 from plan.model import NodePlan, Step
 from plan.render import Material
+from spec import resource_names
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
 from spec.hypervisor import domain_name
@@ -64,7 +65,10 @@ class MachineComponent(pulumi.ComponentResource):
         )
         self.resource = self._made(name, key)
         self.certificates = TrackedBundle(
-            f"{name}-keys", args.certificates, args.authorities, child
+            resource_names.part(name, resource_names.KEYS),
+            args.certificates,
+            args.authorities,
+            child,
         )
         ready = self.step("ready", dials=BOOT_DIALS)
         stocked = self.step("artifacts", after=[ready])
@@ -117,7 +121,7 @@ class MachineComponent(pulumi.ComponentResource):
     ) -> pulumi.Resource:
         """Carry out a step here; one with secrets is made of the bundle's certificates."""
         done = self._done[step.name] = remote_command(
-            f"{self.args.plan.node}-{step.name}",
+            resource_names.part(self.args.plan.node, step.name),
             self._with_secrets(step, bundle) if bundle else render.text(step),
             seconds=render.limit(step),
             login=self._login,
@@ -133,7 +137,7 @@ class MachineComponent(pulumi.ComponentResource):
         """Compare the machine with a plan whose steps are all carried out on it."""
         args = self.args
         return Guard(
-            f"{plan.node}-guard",
+            resource_names.part(plan.node, resource_names.GUARD),
             held={item.key: item.wanted for item in held(plan)},
             login=together(
                 lambda ssh_key, host_key: login(

@@ -10,6 +10,7 @@ from certs.tracked import Checked
 from hypervisors.growth import grow, refuse_taken
 from hypervisors.shutdown import MachineSize, shut_down
 from plan.leaving import left_behind
+from spec import resource_names
 from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
 from spec.hypervisor import Libvirt, domain_name
@@ -98,4 +99,4 @@ class Specification(dynamic.Resource, module="hardway", name="Specification"):
     """The spec of the running cluster: whatever comes after it is only touched if it may change."""
 
     def __init__(self, spec: Cluster, opts: pulumi.ResourceOptions) -> None:
-        super().__init__(SpecificationProvider(), "specification", kept(spec), opts)
+        super().__init__(SpecificationProvider(), resource_names.SPECIFICATION, kept(spec), opts)

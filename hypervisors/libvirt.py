@@ -8,6 +8,7 @@ import pulumi_libvirt as libvirt
 
 from hypervisors.growth import GIB, volume
 from hypervisors.port import Seed
+from spec import resource_names
 from spec.cluster import Machine
 from spec.hypervisor import Libvirt
 
@@ -35,7 +36,7 @@ class LibvirtHypervisor:
     ) -> pulumi.Output[str]:
         """Make a NAT network without DHCP and name server: machines' addresses are static."""
         network = libvirt.Network(
-            "network",
+            resource_names.NETWORK,
             name=name,
             mode="nat",
             addresses=[str(addresses)],
@@ -63,7 +64,7 @@ class LibvirtHypervisor:
         """
         where = self._spec
         return libvirt.Volume(
-            f"{name}-disk",
+            resource_names.part(name, resource_names.DISK),
             name=volume(domain),
             pool=where.pool,
             base_volume_name=where.image,
@@ -95,7 +96,7 @@ class LibvirtHypervisor:
         where = self._spec
         root = self.disk(name, spec, domain=domain, parent=parent)
         first_boot = libvirt.CloudInitDisk(
-            f"{name}-seed",
+            resource_names.part(name, resource_names.SEED),
             name=f"{domain}-seed.iso",
             pool=where.pool,
             user_data=seed.user_data,

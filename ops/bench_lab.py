@@ -32,6 +32,7 @@ from probe.access import Access
 from spec.cluster import Cluster
 from spec.configuration import CLUSTER, configuration
 from spec.offer import read_offer, with_offer
+from spec.resource_names import machine_of, owner
 
 T = TypeVar("T")
 
@@ -56,12 +57,12 @@ class Update:
     @property
     def boot(self) -> float:
         """From the first resource until the last new machine answers, its first boot done."""
-        ready = [one.end for name, one in self.spans.items() if name.endswith("-ready")]
+        ready = [one.end for name, one in self.spans.items() if name != owner(name, "ready")]
         return max(ready) - self._began
 
     def joined(self, machine: str) -> float:
         """From the first resource until a machine has carried out its last step."""
-        steps = [one.end for name, one in self.spans.items() if name.startswith(f"{machine}-")]
+        steps = [one.end for name, one in self.spans.items() if machine_of(name, [machine])]
         return max(steps) - self._began
 
     @property

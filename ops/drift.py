@@ -15,7 +15,7 @@ from lab.problem import Problem
 from ops import expiry
 from ops.display import option_of, stdout, unapplied_line
 from ops.exit_codes import ExitCode
-from ops.reach import AUTHORITIES, kept_by_cluster, kept_by_machines, reach, resources, revealed
+from ops.reach import kept_by_cluster, kept_by_machines, reach, resources, revealed
 from ops.stacks import StackOption
 from plan.cluster import cluster_plan
 from plan.contents import Unreadable, unpacked
@@ -25,6 +25,7 @@ from preview import kinds
 from probe.machines import Unreachable
 from probe.observation import Wanted, everywhere
 from spec.cluster import Cluster, SpecError
+from spec.resource_names import AUTHORITIES
 
 Found = Mapping[str, tuple[Difference, ...] | Unreachable]
 

@@ -15,13 +15,14 @@ from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.stack import stack_in_lab
 from ops.display import progress
-from ops.reach import AUTHORITIES, PEOPLE, kept_by_cluster, kept_by_machines, state_of
+from ops.reach import kept_by_cluster, kept_by_machines, state_of
+from spec.resource_names import AUTHORITIES, PEOPLE_KEYS
 
 SOON = timedelta(days=30)
 """Before its end a certificate is named. ``./hardway up`` makes a leaf anew four months before it
 (``certs.renewal.DUE``), so nobody who brings the stack up now and then sees a name here."""
 
-HOLDERS = {AUTHORITIES: "the cluster", PEOPLE: "its people"}
+HOLDERS = {AUTHORITIES: "the cluster", PEOPLE_KEYS: "its people"}
 """Resource to who holds what it keeps, where that is no machine: none can be called so."""
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from ops.critical_path import DONE, FAILED, Span, spans
 from preview import kinds
 from preview.urn import of_machine
+from spec.resource_names import machine_of, part_of
 
 
 def _unknown(machine: str | None, begin: float, end: float) -> str:
@@ -54,13 +55,14 @@ def _place(span: Span, machines: Collection[str]) -> str:
     machine = _machine(span, machines)
     if machine is None:
         return span.name
-    part = span.name.removeprefix(f"{machine}-")
+    part = part_of(span.name, machine)
     return f"{machine}, step {part}" if span.kind == kinds.COMMAND else f"{machine}, {part}"
 
 
 def _machine(span: Span, machines: Collection[str]) -> str | None:
     """The machine that a resource belongs to, if it belongs to one."""
-    own = [name for name in machines if span.name.startswith(f"{name}-")]
-    if not own or not (span.kind == kinds.COMMAND or of_machine(span.urn)):
-        return None
-    return max(own, key=len)
+    return (
+        machine_of(span.name, machines)
+        if span.kind == kinds.COMMAND or of_machine(span.urn)
+        else None
+    )

@@ -28,9 +28,10 @@ from ops.stacks import (
 )
 from preview.kinds import CLUSTER
 from spec.cluster import SpecError
+from spec.resource_names import DISK, part
 
 SPECIFICATION = f"{CLUSTER}$pulumi-python:dynamic/hardway:Specification::specification"
-DISK = f"{CLUSTER}$hardway:index:Machine$libvirt:index/volume:Volume::{{machine}}-disk"
+A_DISK = f"{CLUSTER}$hardway:index:Machine$libvirt:index/volume:Volume::{part('{machine}', DISK)}"
 """How the names (URNs) of these resources end, after the stack and the project."""
 
 TARGETED = frozenset({"up", "update", "preview", "pre", "watch"})
@@ -104,7 +105,7 @@ def refusals(
         every = members()
         for said, pattern in anew:
             for member in every:
-                if _means(pattern, DISK.format(machine=member), stack):
+                if _means(pattern, A_DISK.format(machine=member), stack):
                     yield _lost(said, member, alone=len(every) == 1)
 
 

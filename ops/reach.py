@@ -24,6 +24,7 @@ from preview import kinds
 from preview.registration import SIGNATURE
 from preview.urn import name_of, of_machine
 from probe.access import Access, MachineAccess
+from spec import resource_names
 from spec.cluster import ArtifactSource, Cluster, SpecError, parse
 from spec.offer import read_offer, with_offer
 
@@ -31,9 +32,6 @@ INSIDE = "HARDWAY_INSIDE"
 """Names the namespace for which this process was started again: once is enough."""
 
 OWN_NAMESPACE = Path("/proc/self/ns/net")
-
-SSH_KEYS, AUTHORITIES, PEOPLE, KEYS = "ssh-key", "authorities", "people-keys", "-keys"
-"""The resources that keep the keys; KEYS follows a machine's name (components names them so)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,7 +259,7 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
         (
             revealed(resource.get("outputs", {})).get("output", {})
             for name, resource in resources(state)
-            if name == SSH_KEYS and resource["type"] == "pulumi:index:Stash"
+            if name == resource_names.SSH_KEY and resource["type"] == "pulumi:index:Stash"
         ),
         {},
     )
@@ -280,7 +278,7 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:
     """The admin's, from an exported state with secrets shown, before the cluster was ever ready."""
     kept = kept_by_cluster(state)
-    authorities, people = kept.get(AUTHORITIES), kept.get(PEOPLE)
+    authorities, people = kept.get(resource_names.AUTHORITIES), kept.get(resource_names.PEOPLE_KEYS)
     return admin_kubeconfig(spec, authorities, people) if authorities and people else None
 
 
@@ -297,7 +295,11 @@ def kept_by_machines(state: Mapping[str, Any]) -> dict[str, str]:
 
     From an exported state with secrets shown.
     """
-    return {name.removesuffix(KEYS): kept for of_machine, name, kept in _kept(state) if of_machine}
+    return {
+        resource_names.owner(name, resource_names.KEYS): kept
+        for of_machine, name, kept in _kept(state)
+        if of_machine
+    }
 
 
 def _kept(state: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:

@@ -24,11 +24,9 @@ from ops.critical_path import DONE, FAILED, read_events, spans
 from plan.cluster import outcomes
 from preview.kinds import COMMAND, READY
 from preview.urn import kind_of, name_of
+from spec import resource_names
 from spec.cluster import Cluster, SpecError
 from spec.offer import STATUS_VARIABLE, read_offer, with_offer
-
-LAST = "ready"
-"""The resource that waits for the conditions of the whole cluster, after all steps."""
 
 COUNTED = frozenset({"create", "update", "same", "create-replacement"})
 """The engine's operations after which a step is done."""
@@ -87,7 +85,10 @@ class Steps:
                 self._restart()
             elif said := event.get("diagnosticEvent"):
                 # What a dynamic resource prints comes without its name; the last step is one.
-                self._hear(self._name(said["urn"]) if said.get("urn") else LAST, said["message"])
+                self._hear(
+                    self._name(said["urn"]) if said.get("urn") else resource_names.READY,
+                    said["message"],
+                )
             for kind in ("resourcePreEvent", DONE, FAILED):
                 metadata = event.get(kind, {}).get("metadata", {})
                 if metadata.get("op") in COUNTED and (name := self._name(metadata["urn"])):
@@ -95,7 +96,7 @@ class Steps:
 
     def _name(self, urn: str) -> str:
         # A machine may be called as the last step is.
-        kind = READY if (name := name_of(urn)) == LAST else COMMAND
+        kind = READY if (name := name_of(urn)) == resource_names.READY else COMMAND
         return name if name in self._outcomes and kind_of(urn) == kind else ""
 
     def _hear(self, name: str, message: str) -> None:
@@ -185,7 +186,7 @@ def shown(stack: Stack, cluster: Cluster, events: Path) -> Iterator[Shown]:
 def _outcomes(stack: Stack, cluster: Cluster) -> dict[str, str]:
     """What each step has done at its end; only the last where the program refuses the cluster."""
     offer = offer_path(stack.paths, stack.name)
-    named = {LAST: "all conditions hold"}
+    named = {resource_names.READY: "all conditions hold"}
     with suppress(SpecError):
         named |= outcomes(with_offer(cluster, read_offer(offer) if offer.is_file() else None))
     return named

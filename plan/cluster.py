@@ -7,6 +7,7 @@ from plan import addons, control_plane, etcd, host, identity, layout, node, runt
 from plan.artifact import missing_digests
 from plan.conditions import Condition, conditions
 from plan.model import NodePlan, Step, Unit
+from spec import resource_names
 from spec.cluster import Cluster, SpecError
 
 SPARING_GO = {
@@ -51,7 +52,11 @@ def outcomes(spec: Cluster) -> dict[str, str]:
     """
     steps = {name: node_plan(spec, name).steps for name in sorted(spec.machines)}
     steps[spec.control_planes[0]] += add_ons(spec)
-    return {f"{name}-{step.name}": step.outcome for name, every in steps.items() for step in every}
+    return {
+        resource_names.part(name, step.name): step.outcome
+        for name, every in steps.items()
+        for step in every
+    }
 
 
 def add_ons(spec: Cluster) -> tuple[Step, ...]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from policy.rule import Changes, Violations
 from preview.change import GONE, Verb
-from preview.kinds import DISK, DOMAIN, VOLUME, clusters
+from preview.kinds import DOMAIN, VOLUME, clusters
 from spec.change import quorum_lost, refused_changes
 from spec.cluster import Cluster
+from spec.resource_names import DISK, owner
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def keeps_disks(changes: Changes) -> Violations:
         for change in changes:
             lost = change.kind == VOLUME and change.verb in GONE
             lost |= change.kind == DOMAIN and change.verb is Verb.DELETE
-            member = change.name.removesuffix(DISK)
+            member = owner(change.name, DISK)
             if lost and member in living.kept:
                 sentence = (
                     f"{change.name} would be lost, and with it what the etcd member {member} "
@@ -67,5 +68,5 @@ def _disturbed(changes: Changes) -> set[str]:
     """Names of machines that are made anew or deleted, or whose disk is."""
     gone = [change for change in changes if change.verb in GONE]
     return {one.name for one in gone if one.kind == DOMAIN} | {
-        one.name.removesuffix(DISK) for one in gone if one.kind == VOLUME
+        owner(one.name, DISK) for one in gone if one.kind == VOLUME
     }

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from plan import flannel
 from preview.change import GONE, Verb
-from preview.kinds import DISK
 from preview.review import Consequence, Disturbance, MachineReview, Severity
 from preview.words import SEVERITY
 from spec.cluster import Cluster
+from spec.resource_names import DISK, part
 
 PHASES = ("ready", "artifacts", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
 """Steps in the order in which machines come to them."""
@@ -136,7 +136,7 @@ def _disks(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Conse
 
 def _emptied(machine: MachineReview) -> bool:
     """Whether what is on its disk is lost, as it is not where only the machine is made anew."""
-    disk = f"{machine.name}{DISK}"
+    disk = part(machine.name, DISK)
     return any(one.name == disk and one.verb in GONE for one in machine.resources)
 
 

@@ -20,8 +20,6 @@ SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
 BESIDE = {SPECIFICATION: frozenset({"hypervisor"})}
 """Kind to the inputs that are kept for the next change, and whose own change is none (the
 provider's ``diff`` in components/specification.py)."""
-DISK = "-disk"
-"""What a machine's disk is called after the machine (hypervisors/libvirt.py)."""
 
 
 def clusters(changes: Iterable[ResourceChange]) -> tuple[Cluster | None, Cluster | None]:

@@ -37,6 +37,7 @@ from preview.steps import Carried, carried, changed_lines, stepped
 from preview.still import drawn, place
 from spec.artifacts import artifact_row
 from spec.cluster import Cluster
+from spec.resource_names import KEYS, owner, part
 
 ISSUED = {"keep": Verb.SAME, "issue": Verb.CREATE, "take": Verb.CREATE, "drop": Verb.DELETE}
 """How a register's line begins, where that is no change of something kept."""
@@ -202,7 +203,7 @@ def _explained(
 
 
 def _of_cluster(one: ResourceChange, parts: _Parts) -> Carried:
-    found = (m for m in parts.machines if one.name.startswith(f"{m}-add-ons"))
+    found = (m for m in parts.machines if one.name.startswith(part(m, "add-ons-")))
     return carried(one, max(found, key=len, default=""))
 
 
@@ -262,7 +263,7 @@ def _certificates(changes: Iterable[ResourceChange]) -> Iterator[CertificateChan
     for one in changes:
         if one.kind not in (AUTHORITIES, CERTIFICATES) or one.verb is Verb.SAME:
             continue
-        holder = one.name.removesuffix("-keys") if one.kind == CERTIFICATES else "cluster"
+        holder = owner(one.name, KEYS) if one.kind == CERTIFICATES else "cluster"
         before, after = (
             (side.inputs.get("register") or {}) if side else {} for side in (one.before, one.after)
         )

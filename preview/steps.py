@@ -9,6 +9,7 @@ from preview.comparing import differing
 from preview.difference import unified
 from preview.registration import HIDDEN, Registration
 from preview.review import FileChange, LineChange, StepChange
+from spec.resource_names import part_of
 
 SYSTEM = "/etc/systemd/system"
 SCRIPT, WORDS = "the step's script", "the words of every step"
@@ -43,7 +44,7 @@ def carried(change: ResourceChange, machine: str) -> Carried:
     """A remote command as the step of a machine that it is."""
     return Carried(
         change=change,
-        name=change.name.removeprefix(f"{machine}-"),
+        name=part_of(change.name, machine),
         before=read(_text(change.before) or ""),
         after=read(_text(change.after) or ""),
     )

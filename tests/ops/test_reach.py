@@ -180,14 +180,6 @@ def test_what_is_plain_elsewhere_in_the_state_is_no_secret() -> None:
     assert secrets_of({"deployment": {"resources": None}}) == frozenset()
 
 
-def test_the_names_of_the_kept_keys_are_the_programs_own() -> None:
-    from ops.reach import AUTHORITIES, PEOPLE, SSH_KEYS
-
-    source = "".join(path.read_text() for path in (PROJECT / "components").glob("*.py"))
-    for name in (AUTHORITIES, PEOPLE, SSH_KEYS):
-        assert f'"{name}"' in source
-
-
 # -- the namespace -------------------------------------------------------------------------------
 
 COME_INSIDE = f"""\

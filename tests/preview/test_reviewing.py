@@ -140,7 +140,8 @@ def test_a_label_and_a_taint_are_named_for_the_node_that_gets_them() -> None:
     taints = [{"key": "dedicated", "value": "build", "effect": "NoSchedule"}]
     minion = {"address": "192.168.1.11", "labels": {"gpu": "a100"}, "taints": taints}
     found = after(machines=machines(**{"minion-1": minion}))
-    shown_files = {file.path: file for step in found.steps for file in step.files}
+    steps = [step for machine in found.machines for step in machine.steps]
+    shown_files = {file.path: file for step in steps for file in step.files}
     nodes = shown_files["/etc/kubernetes/addons/nodes.yaml"]
     assert "minion-1" not in (nodes.before or "")
     assert "minion-1" in (nodes.after or "")
