@@ -58,5 +58,5 @@ def step(spec: Cluster, node: str) -> Step:
             "virtual_ip": f"https://{spec.api_host}:{API_PORT}" if moves else "",
         },
         outcome=f"control plane {spec.versions.kubernetes}, "
-        + ("its API ready" if len(spec.control_planes) > 1 else "started"),
+        + ("API ready" if len(spec.control_planes) > 1 else "started"),
     )

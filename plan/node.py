@@ -57,8 +57,6 @@ def step(spec: Cluster, node: str) -> Step:
         settings={
             "node": node,
             "kubeconfig": layout.kubeconfig("kubelet"),
-            "certificate": layout.certificate(layout.KUBECONFIGS["kubelet"]),
-            "private_key": layout.private_key(layout.KUBECONFIGS["kubelet"]),
             "controllers": " ".join(_controllers(spec, node)),
             "api": layout.local_api_url(spec, node),
             "authority": layout.AUTHORITY,

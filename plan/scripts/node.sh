@@ -9,7 +9,16 @@ healthy() {
     curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/healthz"
 }
 
-# registered: the API has this node; with the kubelet's own certificate, by which it may read it
+# What the kubelet identifies itself with, by which it may read its own node.
+certificate='' private_key=''
+while read -r word value; do
+    case $word in
+    client-certificate:) certificate=$value ;;
+    client-key:) private_key=$value ;;
+    esac
+done <"$kubeconfig"
+
+# registered: the API has this node
 registered() {
     curl --silent --show-error --fail-with-body --max-time 60 --output /dev/null \
         --write-out '%{http_code}\n' --cacert "$authority" --cert "$certificate" --key "$private_key" \

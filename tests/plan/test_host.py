@@ -84,7 +84,7 @@ def test_nothing_is_said_when_all_is_well(node: StandIn) -> None:
 def test_modules_that_are_there_already_are_not_loaded(node: StandIn) -> None:
     there = next(path.name for path in sorted(Path("/sys/module").iterdir()))
     said = node.run(STEP, **_settings(node) | {"modules": f"{there} no_such_module"})
-    assert said.of("modprobe") == ["modprobe no_such_module"]
+    assert said.of("modprobe") == ["modprobe --all no_such_module"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_modules_that_are_there_already_are_not_loaded(node: StandIn) -> None:
     [
         (
             {"modprobe": "echo not found in this kernel; exit 1"},
-            "the kernel module no_such_module cannot be loaded: not found in this kernel",
+            "the kernel modules no_such_module cannot all be loaded: not found in this kernel",
         ),
         (
             {"sysctl": "echo permission denied on key; exit 1"},

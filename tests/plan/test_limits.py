@@ -33,7 +33,7 @@ def test_each_limit_has_a_reason() -> None:
 
 def test_a_step_is_ended_after_the_hard_limits_of_its_waits() -> None:
     step = Step(name="s", script="control-plane")
-    names = ("api", "controllers", "controllers", "virtual-ip", "lock", "dpkg", "ended")
+    names = ("api", "virtual-ip", "lock", "dpkg", "ended")
     own = sum(LIMITS[name].seconds for name in (*names, "restarted"))
     # A question to wait-for-api has three seconds, and a connection for a download ten.
     assert render.limit(step) == HARD * (render.WORK + own + 3 + 10)

@@ -522,11 +522,15 @@ def test_no_address_outlives_the_pods_that_had_it() -> None:
 @pytest.fixture
 def healthy(tmp_path: Path) -> StandIn:
     (tmp_path / "list").write_text("{}")
-    return stand_in(tmp_path, curl="echo ok", kubectl="echo {}", systemctl="echo active")
+    (tmp_path / "kubeconfig").write_text("    client-certificate: /crt\n    client-key: /key\n")
+    return stand_in(tmp_path, curl="echo ok", systemctl="echo active")
 
 
 def _settings(machine: StandIn) -> dict[str, str]:
-    return {"cni_list": str(machine.folder / "list")}
+    return {
+        "cni_list": str(machine.folder / "list"),
+        "kubeconfig": str(machine.folder / "kubeconfig"),
+    }
 
 
 @every_node
@@ -535,7 +539,11 @@ def test_nothing_is_said_when_all_is_well(healthy: StandIn, spec: Cluster, name:
     assert (said.code, said.output, said.errors) == (0, "", "")
     asked = {int(port) for call in said.of("curl") for port in re.findall(r":(\d+)/healthz", call)}
     assert asked == {10248, 10256}
-    assert any(f"/api/v1/nodes/{name}" in call for call in said.of("kubectl"))
+    (registered,) = (call for call in said.of("curl") if call.endswith(f"/api/v1/nodes/{name}"))
+    assert "--cert /crt --key /key" in registered
+    controllers = [call.split()[-1] for call in said.of("systemctl") if "kube-" in call]
+    planes = ["kube-controller-manager.service", "kube-scheduler.service"]
+    assert controllers == (planes if name in spec.control_planes else [])
 
 
 @pytest.mark.parametrize(
@@ -543,7 +551,7 @@ def test_nothing_is_said_when_all_is_well(healthy: StandIn, spec: Cluster, name:
     [
         ({"curl": "case $* in *10248*) echo refused; exit 7;; esac"}, kubelet.UNIT),
         ({"curl": "case $* in *10256*) echo refused; exit 7;; esac"}, proxy.UNIT),
-        ({"kubectl": "echo refused; exit 1"}, kubelet.UNIT),
+        ({"curl": "case $* in */nodes/*) echo refused; exit 1;; esac"}, kubelet.UNIT),
         ({"systemctl": "echo refused; exit 3"}, flannel.UNIT),
     ],
 )

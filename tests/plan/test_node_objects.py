@@ -367,8 +367,8 @@ class TestGone:
         world.registered(described())
         world.kubectl("delete node minion")
         # A kubelet may ask for no other node than its own: whatever there is, the answer is 403.
-        certificate, private_key = world.master.certificate(layout.KUBECONFIGS["kubelet"])
-        done = _joining(world, certificate=str(certificate), private_key=str(private_key))
+        other = world.master.root / layout.kubeconfig("kubelet")[1:]
+        done = _joining(world, kubeconfig=str(other))
         assert done.returncode == 1
         assert "403" in done.stderr
         assert _restarts(world) == []
