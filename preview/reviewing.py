@@ -203,7 +203,7 @@ def _explained(
 
 
 def _of_cluster(one: ResourceChange, parts: _Parts) -> Carried:
-    found = (m for m in parts.machines if one.name.startswith(part(m, "add-ons-")))
+    found = (m for m in parts.machines if one.name.startswith(part(m, "add-ons")))
     return carried(one, max(found, key=len, default=""))
 
 

@@ -539,8 +539,9 @@ def test_nothing_is_said_when_all_is_well(healthy: StandIn, spec: Cluster, name:
     assert (said.code, said.output, said.errors) == (0, "", "")
     asked = {int(port) for call in said.of("curl") for port in re.findall(r":(\d+)/healthz", call)}
     assert asked == {10248, 10256}
-    (registered,) = (call for call in said.of("curl") if call.endswith(f"/api/v1/nodes/{name}"))
-    assert "--cert /crt --key /key" in registered
+    registered = [call for call in said.of("curl") if call.endswith(f"/api/v1/nodes/{name}")]
+    assert registered
+    assert all("--cert /crt --key /key" in call for call in registered)
     controllers = [call.split()[-1] for call in said.of("systemctl") if "kube-" in call]
     planes = ["kube-controller-manager.service", "kube-scheduler.service"]
     assert controllers == (planes if name in spec.control_planes else [])
