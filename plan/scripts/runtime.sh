@@ -4,12 +4,12 @@
 
 swapoff --all
 
-wanted=()
+missing=()
 for module in $modules; do
-    [ -d "/sys/module/$module" ] || wanted+=("$module")
+    [ -d "/sys/module/$module" ] || missing+=("$module")
 done
-[ "${#wanted[@]}" -eq 0 ] || said=$(modprobe --all "${wanted[@]}" 2>&1) ||
-    problem "the kernel modules ${wanted[*]} cannot all be loaded: $said"
+[ "${#missing[@]}" -eq 0 ] || said=$(modprobe --all "${missing[@]}" 2>&1) ||
+    problem "the kernel modules ${missing[*]} cannot all be loaded: $said"
 said=$(sysctl --quiet --load="$sysctls" 2>&1) ||
     problem "the kernel settings of $sysctls cannot be made: $said"
 
