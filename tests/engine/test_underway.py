@@ -72,10 +72,10 @@ def test_in_a_pipe_there_is_a_line_for_each_step_and_pulumis_own_results(
     stack.write(PROGRAM, sshd=sshd.connection())
     assert in_pipe(stack, events, toolchain, paths) == 0
     told = capsys.readouterr().out.splitlines()
-    steps = [line for line in told if " of 21  " in line]
+    steps = [line for line in told if " of 20  " in line]
     assert [line.partition(" (")[0] for line in steps] == [
-        " 1 of 21  master-ready: booted, 10 GiB disk",
-        " 2 of 21  master-etcd: etcd 3.7.1, healthy",
+        " 1 of 20  master-ready: booted, 10 GiB disk",
+        " 2 of 20  master-etcd: etcd 3.7.1, healthy",
     ]
     assert not [line for line in told if "until" in line or "creating" in line or "..." in line]
     assert "    + 4 created" in told
@@ -85,7 +85,7 @@ def test_in_a_pipe_there_is_a_line_for_each_step_and_pulumis_own_results(
     (stack.directory / "etcd").write_text("echo the reason >&2; exit 3\n")
     assert in_pipe(stack, events, toolchain, paths) != 0
     told = capsys.readouterr().out.splitlines()
-    assert any(line.startswith(" 1 of 21  master-etcd failed after ") for line in told)
+    assert any(line.startswith(" 1 of 20  master-etcd failed after ") for line in told)
     assert any("the reason" in line for line in told)
     assert not [line for line in told if "updating (" in line]
 
@@ -106,8 +106,8 @@ def test_at_a_terminal_the_stacks_row_says_how_far_it_is(
         line.write_text(text)
         eventually("the row says it", lambda: text in screen.row("engine-test"))
 
-    shows("1 of 21 steps, 31 s")
-    shows("2 of 21 steps, 40 s")
+    shows("1 of 20 steps, 31 s")
+    shows("2 of 20 steps, 40 s")
     line.unlink()
     seen.touch()
     assert screen.wait() == 0, screen.text
@@ -128,8 +128,8 @@ def test_at_a_terminal_the_windows_title_and_the_program_are_told(
         file = Path((shown.stack.extra or {})["HARDWAY_STATUS"])
         assert (shown.stack.extra or {})["KEPT"] == "1"
         eventually("the program is told", lambda: file.is_file())
-        assert file.read_text().startswith("0 of 21 steps")
-    assert "\x1b]0;dev: 0 of 21 steps" in capsys.readouterr().out
+        assert file.read_text().startswith("0 of 20 steps")
+    assert "\x1b]0;dev: 0 of 20 steps" in capsys.readouterr().out
     assert not file.exists()
 
 
@@ -146,7 +146,7 @@ def test_the_offer_of_the_lab_tells_the_steps_of_a_stack_that_leaves_it_open(
     offer_path(paths, "dev").parent.mkdir(parents=True)
     offer_path(paths, "dev").write_text(offer.written())
     with underway.shown(stack, open_one, events) as shown:
-        assert shown.line().startswith("0 of 21 steps")
+        assert shown.line().startswith("0 of 20 steps")
 
 
 @pytest.mark.parametrize(

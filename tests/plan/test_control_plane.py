@@ -331,8 +331,9 @@ class TestRunning:
         self, running: ControlPlane
     ) -> None:
         text = running.machine.script(running.step, running.path)
-        text = re.sub(r"scheduler=\S+", f"scheduler={running.url(6443)}/nothing", text)
+        text = re.sub(r"\napi=\S+", f"\napi={running.url(6443)}/nothing", text)
+        text = text.replace("\nseveral=''", "\nseveral=yes")
         done = run(limited(text, 1))
         assert done.returncode != 0
-        assert "the scheduler is healthy" in done.stderr
-        assert "kube-scheduler.service" in done.stderr
+        assert "the API server is ready" in done.stderr
+        assert "kube-apiserver.service" in done.stderr

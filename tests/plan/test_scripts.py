@@ -24,7 +24,8 @@ from plan.cluster import cluster_plan, node_plan
 from plan.held import digest
 from plan.layout import STATE
 from plan.model import STORE, Kubeconfig, NodePlan, Step
-from spec.cluster import Cluster
+from spec.cluster import API_PORT, Cluster
+from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, quiet
 from tests.plan.golden import golden_spec
 from tests.plan.limited import limited
@@ -295,7 +296,7 @@ def machine(memory: Memory, stored: tuple[Cluster, Path]) -> Iterator[Machine]:
         yield found
 
 
-STEPS = ("artifacts", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
+STEPS = ("artifacts", "identity", "runtime", "etcd", "control-plane", "node")
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -312,18 +313,21 @@ def test_the_cluster_gets_its_objects_and_the_machine_keeps_no_key_to_them(
 ) -> None:
     steps = [machine.until("add-ons-apply"), addons.nodes(machine.spec)]
     as_kubelet = ("kubectl", "--kubeconfig", layout.kubeconfig("kubelet"))
+    ready = f"curl --fail --silent --cacert {layout.AUTHORITY} https://127.0.0.1:{API_PORT}/readyz"
+    eventually("the API is ready", lambda: machine.container.run(ready).returncode == 0)
     node = f"{{apiVersion: v1, kind: Node, metadata: {{name: {NODE}}}}}\n"
     machine.container.write("/srv/node.yaml", node)
     machine.container.call(*as_kubelet, "create", "--filename", "/srv/node.yaml")
     for step in (*steps, *steps):
         machine.bring(step)
-        assert not machine.container.path("/run/hardway/super-admin.conf").exists()
+        for path in (addons.CERTIFICATE, addons.PRIVATE_KEY):
+            assert not machine.container.path(path).exists()
     labels = machine.container.call(*as_kubelet, "get", "node", NODE, "--show-labels")
     assert "node-role.kubernetes.io/control-plane=" in labels
 
 
 def test_a_renewal_of_all_leaves_restarts_only_who_reads_them_once(machine: Machine) -> None:
-    machine.until("add-ons")
+    machine.until("add-ons-apply")
     before = machine.started()
     machine.pairs |= machine.keys.of(NODE)
     machine.bring(machine.until("identity"))
@@ -356,7 +360,7 @@ def of_an_earlier_program(machine: Machine) -> None:
 def test_a_cluster_of_an_earlier_program_restarts_each_service_once_at_most(
     machine: Machine, renewed: bool
 ) -> None:
-    machine.until("add-ons")
+    machine.until("add-ons-apply")
     of_an_earlier_program(machine)
     started = [machine.started()]
     if renewed:
@@ -379,7 +383,7 @@ LOG = f"{layout.ETCD_DATA}/member/wal"
 
 def test_a_member_without_its_data_is_started_by_nobody(machine: Machine) -> None:
     """Neither by systemd, as at a boot, nor by its step; with the data back it goes on."""
-    machine.until("add-ons")
+    machine.until("add-ons-apply")
     step, container = machine.until("etcd"), machine.container
     assert container.path(layout.ETCD_ANSWERED).exists()
     container.call("systemctl", "stop", ETCD)
@@ -400,7 +404,7 @@ def test_a_member_without_its_data_is_started_by_nobody(machine: Machine) -> Non
 
 def test_a_member_is_told_once_how_it_joins(machine: Machine) -> None:
     """Further words of its command line, of a file that is gone with the next boot."""
-    machine.until("add-ons")
+    machine.until("add-ons-apply")
     step, container = machine.until("etcd"), machine.container
     words = ["--initial-cluster-state=existing", "--initial-cluster=a=https://a:1,b=https://b:1"]
     assert not any("existing" in word for word in _command_line(machine))
