@@ -1,4 +1,4 @@
-"""What belongs to the cluster itself: access rights and CoreDNS, made once for all machines."""
+"""Objects of the cluster itself: access rights and CoreDNS, created once for all machines."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -17,18 +17,19 @@ ABSENT = f"{FOLDER}/absent.yaml"
 NODES = f"{FOLDER}/nodes.yaml"
 
 ADMIN = "super-admin"
-"""The certificate with which the objects are made."""
+"""The name of the certificate with which the objects are created."""
 CERTIFICATE, PRIVATE_KEY = f"/run/hardway/{ADMIN}.crt", f"/run/hardway/{ADMIN}.key"
-"""Its files: in memory, and gone before they are used (``admin.sh``)."""
+"""The paths of this certificate and its key. Both files are in memory, and ``admin.sh`` opens and
+deletes them before it uses them."""
 
 LABELS = {"app.kubernetes.io/managed-by": "hardway"}
-"""On every object."""
+"""Labels of every object."""
 
 RBAC = "rbac.authorization.k8s.io"
 
 
 def directory() -> Directory:
-    """Where the first control plane has its manifests."""
+    """The directory of the manifests on the first control plane."""
     return Directory(path=FOLDER, mode=0o700)
 
 
@@ -38,11 +39,11 @@ def files(spec: Cluster) -> tuple[File, ...]:
 
 
 def apply(spec: Cluster) -> Step:
-    """Bring the cluster's objects to what ``files`` say, with the right to do anything.
+    """The step that brings the cluster's objects to the state in ``files``, with unlimited rights.
 
-    Nodes that the spec no longer names are drained and removed: this runs before their machines go.
-
-    It needs the API only. Its text changes with the manifests, so that changed ones are applied.
+    The step also drains and removes nodes that the spec no longer names, so it runs before their
+    machines are deleted. It needs only the API. Its text contains a digest of the manifests, so
+    changed manifests make the step run again.
     """
     manifests = _files(wanted(spec))
     absent = _absent(spec)
@@ -64,7 +65,7 @@ def apply(spec: Cluster) -> Step:
 
 
 def nodes(spec: Cluster) -> Step:
-    """Give nodes the labels and taints of the spec, once all of them are registered."""
+    """The step that gives nodes the spec's labels and taints, once all of them are registered."""
     return Step(
         name="add-ons-nodes",
         admin=True,
@@ -87,7 +88,7 @@ _ADMIN = (
 
 
 def _api(spec: Cluster) -> dict[str, str]:
-    """Where the scripts find the API, and as whom they ask it."""
+    """The API's address and the admin's credentials, as variables of the scripts."""
     return {
         "api": layout.local_api_url(spec, spec.control_planes[0]),
         "authority": layout.AUTHORITY,
@@ -97,7 +98,7 @@ def _api(spec: Cluster) -> dict[str, str]:
 
 
 def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
-    """The objects that must be there, by the name of their file."""
+    """The objects that must exist, by the name of their file."""
     return {
         "access": (*_access(), *_service_accounts()),
         **({"coredns": coredns.manifests(spec)} if spec.addons.coredns else {}),
@@ -106,7 +107,10 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
 
 
 def unwanted(spec: Cluster) -> tuple[Manifest, ...]:
-    """The objects that another spec of this cluster would have made, with their names only."""
+    """The objects that another spec of this cluster would have created; they must not exist.
+
+    The manifests only identify the objects.
+    """
     present = {_identity(one) for group in wanted(spec).values() for one in group}
     return tuple(
         {
@@ -127,7 +131,7 @@ def unwanted(spec: Cluster) -> tuple[Manifest, ...]:
 def _access() -> tuple[Manifest, ...]:
     return (
         binding("hardway:cluster-admins", "cluster-admin", "Group", ADMINS),
-        # Its certificate has no organization since 1.37 (kubernetes#138957).
+        # The API server's client certificate has no organization since 1.37 (kubernetes#138957).
         binding(
             "hardway:kubelet-api-admin",
             "system:kubelet-api-admin",
@@ -138,7 +142,7 @@ def _access() -> tuple[Manifest, ...]:
 
 
 def _service_accounts() -> tuple[Manifest, ...]:
-    """A pod that names no account of its own gets no token (CIS 5.1.5)."""
+    """The default accounts, which give no token to pods that name no account (CIS 5.1.5)."""
     namespaces = ("default", "kube-node-lease", "kube-public", "kube-system")
     return tuple(
         {
@@ -152,7 +156,10 @@ def _service_accounts() -> tuple[Manifest, ...]:
 
 
 def _flannel() -> tuple[Manifest, ...]:
-    """What flanneld does where Kubernetes is its store (its Documentation/kube-flannel.yml)."""
+    """The rights that flanneld needs where Kubernetes is its store.
+
+    The source is flannel's Documentation/kube-flannel.yml.
+    """
     name = "hardway:flannel"
     rules = [
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
@@ -198,14 +205,15 @@ def _absent(spec: Cluster) -> tuple[File, ...]:
 
 
 def _nodes(spec: Cluster) -> File:
-    """What the spec gives to nodes: for people, and as the record of it."""
+    """The manifest of the record of what the spec gives to nodes; people can read it, too."""
     return File(path=NODES, content=_documents([_labelled(node_objects.record(spec))]))
 
 
 def _documents(manifests: Iterable[Manifest]) -> str:
-    """As YAML documents, sorted by what they are: every manifest stands for itself.
+    """The manifests as YAML documents, sorted by kind, namespace and name.
 
-    Above each is its path in the API, by which ``admin.sh`` applies or deletes it.
+    A comment above each document has the object's path in the API, which ``admin.sh`` uses to apply
+    or delete the object.
     """
     return "".join(
         f"---\n# {objects.path(one)}\n{yaml.dump(one, Dumper=_Plain, sort_keys=True)}"
@@ -214,7 +222,7 @@ def _documents(manifests: Iterable[Manifest]) -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """For people: what is used twice stands there twice, and lines are lines."""
+    """Writes YAML for people: without aliases, and with line breaks as line breaks."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         return True

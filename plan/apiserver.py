@@ -14,21 +14,24 @@ AUTHENTICATION_FILE = f"{layout.KUBERNETES}/authentication.yaml"
 ADMISSION_FILE = f"{layout.KUBERNETES}/admission.yaml"
 
 HEALTH = "/readyz?exclude=etcd&exclude=etcd-readiness"
-"""What decides where new connections go. Not etcd, which all API servers ask: where it is slow none
-of them would be ready, and every connection would have to be made anew."""
+"""The health endpoint that decides which API server gets new connections. It leaves etcd out, which
+all API servers use: where etcd is slow, none of them would be ready, and clients would have to make
+every connection anew."""
 
 NOTICE = 12
-"""Seconds for which one of several serves on once it is to end. At HEALTH it says that it is not
-ready, and this is how long the slowest who goes by that takes to send new connections elsewhere."""
+"""Seconds for which one of several API servers continues to serve during its shutdown. At HEALTH it
+already reports that it is not ready; the slowest balancer that uses HEALTH takes so many seconds to
+send new connections elsewhere."""
 CALLS_END = 15
-"""Seconds after that for calls that are under way; watches end sooner. A limit there must be:
-without etcd an API server does not end by itself (not within 320 s)."""
+"""Seconds after NOTICE in which calls must end; watches end sooner. The limit is necessary: without
+etcd, an API server does not end by itself (not within 320 s)."""
 
 AUTHENTICATION: dict[str, Any] = {
     "apiVersion": "apiserver.config.k8s.io/v1",
     "kind": "AuthenticationConfiguration",
-    # CIS 1.2.1 wants nobody without a name; whoever asks only whether the API is up has none:
-    # keepalived, services that wait, balancers. (v1 and its conditions: 1.34 and later, KEP-4633.)
+    # CIS 1.2.1 wants no anonymous requests. Programs that only check the API's health have no
+    # identity: keepalived, services that wait, balancers. (v1 and its conditions exist in 1.34 and
+    # later, KEP-4633.)
     "anonymous": {
         "enabled": True,
         "conditions": [{"path": path} for path in ("/healthz", "/livez", "/readyz")],
@@ -41,7 +44,7 @@ ADMISSION: dict[str, Any] = {
     "kind": "AdmissionConfiguration",
     "plugins": [
         {
-            # A single runaway controller cannot fill etcd with events (CIS 1.2.9).
+            # Prevents a single runaway controller from filling etcd with events (CIS 1.2.9).
             "name": "EventRateLimit",
             "configuration": {
                 "apiVersion": "eventratelimit.admission.k8s.io/v1alpha1",
@@ -58,7 +61,7 @@ ADMISSION: dict[str, Any] = {
 
 
 def files() -> tuple[File, ...]:
-    """Whom it knows, what it lets in, what it writes down."""
+    """The configurations of authentication and admission, and the audit policy."""
     return (
         File(path=AUTHENTICATION_FILE, content=yaml.safe_dump(AUTHENTICATION, sort_keys=False)),
         File(path=ADMISSION_FILE, content=yaml.safe_dump(ADMISSION, sort_keys=False)),
@@ -67,12 +70,12 @@ def files() -> tuple[File, ...]:
 
 
 def directories() -> tuple[Directory, ...]:
-    """Where its audit log goes."""
+    """The directory of the audit log."""
     return (Directory(path=audit.FOLDER, mode=0o700),)
 
 
 def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
-    """One API server at a time is restarted, while all others are ready."""
+    """The turn of an API server: one at a time restarts, while all others are ready."""
 
     def ready(name: str) -> str:
         return f"{layout.api_server_url(spec, name)}/readyz"
@@ -81,7 +84,7 @@ def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon; systemd knows it as started when it serves, before all of it is ready."""
+    """The service; it counts as started once it serves, which may be before it is ready."""
     flags = {
         **_place(spec, node),
         **_etcd(spec, node),
@@ -110,7 +113,7 @@ def unit(spec: Cluster, node: str) -> Unit:
 
 
 def _place(spec: Cluster, node: str) -> dict[str, str]:
-    # A connection that is kept for days would leave the other API servers idle.
+    # Without this flag, clients would keep connections for days and leave other API servers idle.
     spread = {"goaway-chance": "0.001"} if len(spec.control_planes) > 1 else {}
     return {
         "advertise-address": str(spec.machines[node].address),
@@ -124,7 +127,7 @@ def _place(spec: Cluster, node: str) -> dict[str, str]:
 
 
 def _etcd(spec: Cluster, node: str) -> dict[str, str]:
-    """All members, a machine's own one first."""
+    """Flags for etcd: all members, first the machine's own member, and files for requests."""
     names = sorted(spec.etcd_members, key=lambda name: (name != node, name))
     return {
         "etcd-servers": ",".join(layout.etcd_url(spec, name) for name in names),
@@ -136,7 +139,7 @@ def _etcd(spec: Cluster, node: str) -> dict[str, str]:
 
 
 def _callers(spec: Cluster) -> dict[str, str]:
-    """Whom it believes to be who they say, and what they may."""
+    """Flags for the authentication and authorization of callers."""
     return {
         "client-ca-file": layout.AUTHORITY,
         "authentication-config": AUTHENTICATION_FILE,
@@ -160,10 +163,10 @@ _CALLS = {
     "kubelet-preferred-address-types": "InternalIP,Hostname",
     "proxy-client-cert-file": layout.certificate("front-proxy-client"),
     "proxy-client-key-file": layout.private_key("front-proxy-client"),
-    # Service addresses are kube-proxy's, which need not be up when an aggregated API is asked.
+    # Service addresses need kube-proxy, which may not run yet when an aggregated API is called.
     "enable-aggregator-routing": "true",
 }
-"""Whom it calls itself: kubelets, and aggregated API servers."""
+"""Flags for calls that the API server itself makes, to kubelets and aggregated API servers."""
 
 _ADMISSION = {
     "allow-privileged": "true",
@@ -185,18 +188,21 @@ def _delay(spec: Cluster) -> int:
 def _ending(spec: Cluster) -> dict[str, str]:
     return {
         "shutdown-delay-duration": f"{_delay(spec)}s",
-        # Otherwise it waits for its watches, which do not end, as long as for any call: with those
-        # of a controller manager it ended after 60.2 s, and with this after 1.2 s (1.37.1).
+        # Without this flag, the API server waits for watches, which do not end, as long as for any
+        # call: with the watches of a controller manager it ended after 60.2 s, and with the flag
+        # after 1.2 s (1.37.1).
         "shutdown-watch-termination-grace-period": "5s",
     }
 
 
 _EMULATED = {
-    # For each of some 67 kinds of objects, once a minute: a read that etcd's members agree on, and
-    # notifications until the kind's watch is as new. With three members on emulated machines that
-    # was more than they could do (apiserver 1.37, storage/etcd3/stats.go and registry/store.go).
+    # The metric costs, once a minute for each of some 67 kinds of objects, a read on which etcd's
+    # members agree, and notifications until the kind's watch is as new. Three members on emulated
+    # machines could not do that much (apiserver 1.37, storage/etcd3/stats.go and
+    # registry/store.go).
     "etcd-count-metric-poll-period": "0",
-    # The first asks once a minute as well, the second lists all objects twice every five minutes.
+    # The first feature also reads once a minute, the second lists all objects twice every five
+    # minutes.
     "feature-gates": "SizeBasedListCostEstimate=false,DetectCacheInconsistency=false",
 }
-"""What is measured at the cost of etcd, and left unmeasured where processors are emulated."""
+"""Flags that turn off measurements which load etcd, for emulated processors."""

@@ -1,4 +1,4 @@
-"""From the catalogue to a machine's store: which bytes a program is."""
+"""Artifacts of the catalogue with the digests that identify their bytes in a machine's store."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -13,9 +13,9 @@ from spec.refusal import Refusal
 def artifact(spec: Cluster, name: str) -> Artifact:
     """The program or image archive of this name in the version that the cluster's stack has.
 
-    Its bytes are known, in this order, by ``artifacts.digests`` of the spec, by the official digest
-    of the file itself, or by that of the official archive that holds it. Raises SpecError where
-    none of them is known.
+    The digest comes from the first of these sources that has one: ``artifacts.digests`` of the
+    spec, the official digest of the file itself, the official digest of the archive that contains
+    the file. Raises SpecError where none of them has a digest.
     """
     row = artifact_row(name)
     version = row.version(spec.versions)
@@ -36,7 +36,7 @@ def artifact(spec: Cluster, name: str) -> Artifact:
 
 
 def reference(spec: Cluster, name: str) -> str:
-    """The name under which a runtime knows the image of this name; its bytes may be unknown."""
+    """The reference of the image of this name in a container runtime; needs no digest."""
     return image_reference(name, artifact_row(name).version(spec.versions))
 
 
@@ -46,12 +46,12 @@ def artifacts(spec: Cluster, names: Iterable[str]) -> tuple[Artifact, ...]:
 
 
 def missing_digests(spec: Cluster) -> list[str]:
-    """A sentence for each artifact that the cluster's machines need and whose bytes are unknown."""
+    """A sentence for each artifact that the machines need and that has no known digest."""
     return [str(_no_digest(row, row.version(spec.versions))) for row in _unknown(spec)]
 
 
 def unknown_digests(spec: Cluster) -> tuple[str, ...]:
-    """The same artifacts as ``artifacts.digests`` would name them: ``<name>-<version>``."""
+    """The same artifacts by their keys in ``artifacts.digests``: ``<name>-<version>``."""
     return tuple(f"{row.name}-{row.version(spec.versions)}" for row in _unknown(spec))
 
 
@@ -73,7 +73,7 @@ def _own_digest(row: ArtifactRow, official: Download | None) -> str | None:
 
 
 def _archive(row: ArtifactRow, official: Download | None) -> Archive | None:
-    # No maker publishes the image archives: an official release of coredns holds the program.
+    # Nobody publishes the image archives: the official release of coredns contains the program.
     if official is None or row.image or row.name not in official.members:
         return None
     digest = f"sha256:{official.sha256}" if official.sha256 else f"sha512:{official.sha512}"
@@ -83,7 +83,7 @@ def _archive(row: ArtifactRow, official: Download | None) -> Archive | None:
 def _urls(
     spec: Cluster, row: ArtifactRow, digest: str, official: Download | None
 ) -> tuple[str, ...]:
-    """The site's mirror, then the official file where it has these very bytes."""
+    """The URL in the site's mirror, then the official one where its file has these bytes."""
     mirror = spec.artifacts.mirror
     mirrored = (f"{mirror}/sha256/{digest}",) if mirror else ()
     same = official is not None and _own_digest(row, official) == digest
@@ -103,7 +103,7 @@ def _no_digest(row: ArtifactRow, version: str) -> Refusal:
 
 @cache
 def _official(architecture: str) -> dict[tuple[str, str, str], Download]:
-    """Program, family and version to the official download that holds it."""
+    """Program, family and version to the official download that contains the program."""
     return {
         (program, row.family, row.version): row
         for row in downloads()

@@ -1,4 +1,4 @@
-"""What the API server writes down: who did what, and never what is in a Secret."""
+"""The audit log of the API server: who did what, but never the content of a Secret."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _CONFIDENTIAL = [
     {"group": "", "resources": ["secrets", "configmaps", "serviceaccounts/token"]},
     {"group": "authentication.k8s.io", "resources": ["tokenreviews"]},
 ]
-"""Keys, passwords and tokens are in their bodies, asked or answered."""
+"""Resources whose requests or responses contain keys, passwords or tokens."""
 
 _WAYS_IN = [
     {
@@ -34,7 +34,7 @@ _WAYS_IN = [
         ],
     }
 ]
-"""Into a container or past the API, for whomever: some of them are reads."""
+"""Ways into a container or past the API. Their use is logged for every user; some are reads."""
 
 _POWERS = [
     {"group": "rbac.authorization.k8s.io"},
@@ -44,7 +44,8 @@ _POWERS = [
         "resources": ["certificatesigningrequests", "certificatesigningrequests/approval"],
     },
 ]
-"""Who may do what, and what is let in: how exactly it was changed is worth its space."""
+"""Resources that decide on access and admission: the log has their changes in full, which is worth
+the space."""
 
 _COMPONENTS = {
     "users": (
@@ -56,7 +57,7 @@ _COMPONENTS = {
     "userGroups": ("system:nodes", "system:serviceaccounts:kube-system"),
 }
 
-# The first rule that fits decides.
+# The first rule that matches a request decides.
 POLICY: dict[str, Any] = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -69,7 +70,7 @@ POLICY: dict[str, Any] = {
             "verbs": ["get"],
             "nonResourceURLs": ["/healthz*", "/livez*", "/readyz*", "/version", "/openapi/*"],
         },
-        # Most of all requests; events are themselves a record.
+        # Requests for leases are most of all requests; events are a record themselves.
         *(
             {
                 "level": "None",
@@ -84,7 +85,7 @@ POLICY: dict[str, Any] = {
                 {"group": group, "resources": ["events"]} for group in ("", "events.k8s.io")
             ],
         },
-        # What the cluster's own parts read to do their work; what they change is written down.
+        # The cluster's components read much for their work; only their changes are logged.
         *(
             {"level": "None", kind: list(names), "verbs": ["get", "list", "watch"]}
             for kind, names in _COMPONENTS.items()
@@ -101,5 +102,5 @@ POLICY: dict[str, Any] = {
 
 
 def file() -> File:
-    """The policy."""
+    """The file with the policy."""
     return File(path=POLICY_FILE, content=yaml.safe_dump(POLICY, sort_keys=False))

@@ -1,6 +1,7 @@
 """A minion's own balancer before several control planes: haproxy on the loopback interface.
 
-It passes TCP connections on unread, so the API server's certificate is the one that is checked.
+haproxy forwards TCP connections without decrypting them, so clients check the API server's own
+certificate.
 """
 
 from plan import apiserver, layout
@@ -9,7 +10,7 @@ from spec.cluster import API_PORT, Cluster
 
 UNIT = "haproxy.service"
 CONFIG = "/etc/haproxy/control-planes.cfg"
-"""Beside the package's own file, which its upgrades ask about."""
+"""A file beside the package's own: upgrades of the package would ask about changes of its file."""
 
 _HERE = f"127.0.0.1:{layout.LOCAL_BALANCER_PORT}"
 
@@ -23,7 +24,7 @@ _SECTIONS = {
         "mode tcp",
         "log global",
         "timeout connect 5s",
-        # Watches are silent for long; their clients ask every 30 s whether they are still heard.
+        # Watches are silent for long, but their clients check the connection every 30 s.
         "timeout client 10m",
         "timeout server 10m",
         "option clitcpka",
@@ -33,8 +34,9 @@ _SECTIONS = {
         f"bind {_HERE}",
         "balance leastconn",
         "option redispatch",
-        # One that is not ready, as it is while it ends, gets no new connections and serves those
-        # that it has. Who is connected to a dead one must not wait until a silence tells.
+        # A server that is not ready, for example while it shuts down, gets no new connections and
+        # serves those that it has. When haproxy marks a dead server as down, it closes the server's
+        # connections, so that clients need not wait for a timeout.
         "option httpchk",
         f"http-check send meth GET uri {apiserver.HEALTH} ver HTTP/1.1 hdr Host localhost",
         "http-check expect status 200 error-status L7OKC",
@@ -66,7 +68,7 @@ def _file(spec: Cluster) -> File:
 
 
 def _unit() -> Unit:
-    """The daemon, in place of the package's own unit: ``-Ws`` tells systemd when it serves."""
+    """The service, whose unit replaces the package's own; ``-Ws`` reports readiness to systemd."""
     return Unit(
         name=UNIT,
         description="haproxy before the control planes",

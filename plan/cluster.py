@@ -11,30 +11,31 @@ from spec import resource_names
 from spec.cluster import Cluster, SpecError
 
 SPARING_GO = {
-    # Memory is there and the processor is not: garbage collection is a quarter of the work of an
-    # API server that starts, and it interrupts all goroutines by signals.
+    # An emulated machine lacks processor time and not memory: garbage collection is a quarter of
+    # the work of a starting API server, and it interrupts all goroutines by signals.
     "GOGC": "400",
     "GODEBUG": "asyncpreemptoff=1",
 }
-"""Environment of Go programs on emulated machines (Go's package runtime)."""
+"""Environment variables of Go programs on emulated machines (Go's package runtime)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterPlan:
-    """Every machine's plan, and what is done once for all of them."""
+    """The plan of every machine, and what is done once for the whole cluster."""
 
     nodes: dict[str, NodePlan]
+    """Machine name to the machine's plan."""
     add_ons: tuple[Step, ...]
-    """Run on the first control plane: what makes the objects that its files describe, and what
-    gives nodes their labels and taints."""
+    """Steps that run on the first control plane: the first creates the objects that the manifests
+    there describe, the second gives nodes their labels and taints."""
     conditions: tuple[Condition, ...]
-    """What must be true before anybody says that the cluster is ready, in order."""
+    """Conditions that must hold before the cluster counts as ready, in order."""
 
 
 def cluster_plan(spec: Cluster) -> ClusterPlan:
-    """The plan of a cluster, machine by machine by name.
+    """The plan of a cluster, with the plans of its machines by name.
 
-    Raises SpecError with a line for each artifact whose bytes nobody knows.
+    Raises SpecError with a line for each artifact without a known digest.
     """
     if unknown := missing_digests(spec):
         raise SpecError("\n".join(unknown))
@@ -46,9 +47,9 @@ def cluster_plan(spec: Cluster) -> ClusterPlan:
 
 
 def outcomes(spec: Cluster) -> dict[str, str]:
-    """What each step has brought about once it is done, by the name of its resource.
+    """The outcome of each step, by the name of the step's resource.
 
-    Raises SpecError where nobody knows the bytes of an artifact.
+    Raises SpecError where an artifact has no known digest.
     """
     steps = {name: node_plan(spec, name).steps for name in sorted(spec.machines)}
     steps[spec.control_planes[0]] += add_ons(spec)
@@ -60,12 +61,12 @@ def outcomes(spec: Cluster) -> dict[str, str]:
 
 
 def add_ons(spec: Cluster) -> tuple[Step, ...]:
-    """The steps that are done once for all machines, on the first control plane."""
+    """The steps that run once for the whole cluster, on the first control plane."""
     return (addons.apply(spec), addons.nodes(spec))
 
 
 def node_plan(spec: Cluster, name: str) -> NodePlan:
-    """What one machine must hold, in the order in which it gets it."""
+    """What one machine must hold, in the order in which its steps run."""
     steps = [_ready(spec, name), Step(name="artifacts"), identity.step(spec, name)]
     if name in spec.nodes:
         steps.append(runtime.step(spec, name))
@@ -82,9 +83,11 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
 
 
 def _ready(spec: Cluster, name: str) -> Step:
-    """The machine answers, has all of the disk that it is given, and will find the API.
+    """The first step: it waits until the machine has booted, has its whole disk and finds the API.
 
-    One that is made notices its power button, by which it is shut down before it is made anew.
+    To find the API means to resolve its DNS name, where the machine uses one. A machine that this
+    program creates also gets support for its power button, which shuts the machine down before it
+    is created anew.
     """
     made = spec.is_made(name)
     size = str(spec.machines[name].disk) if made else ""
@@ -102,7 +105,10 @@ def _ready(spec: Cluster, name: str) -> Step:
 
 
 def _rereading(step: Step, steps: Sequence[Step]) -> Step:
-    """The identity step knows for which files services are not restarted: they read them again."""
+    """Tell the identity step for which changed files it need not restart a service.
+
+    The services read these files again by themselves. All other steps remain as they are.
+    """
     if step.name != identity.NAME:
         return step
     units = [unit for one in steps for unit in one.units if unit.reads]
@@ -111,11 +117,12 @@ def _rereading(step: Step, steps: Sequence[Step]) -> Step:
 
 
 def _sparing(unit: Unit) -> Unit:
-    """A service that leaves an emulated processor alone where it can.
+    """The same service with settings that save time of an emulated processor.
 
-    Its timers, of which Go programs have hundreds, may wait for one another: each change from one
-    process to another empties the emulator's buffer of translated addresses, which costs a
-    millisecond or two of the host, and idle daemons changed some hundred times a second.
+    The kernel may delay the service's timers, of which Go programs have hundreds, so that several
+    expire together. Each switch between processes empties the emulator's buffer of translated
+    addresses, which costs a millisecond or two of the host, and idle daemons caused some hundred
+    switches a second.
     """
     return replace(
         unit,
@@ -125,7 +132,7 @@ def _sparing(unit: Unit) -> Unit:
 
 
 def _artifacts_first(steps: list[Step]) -> tuple[Step, ...]:
-    """Gather every step's artifacts, each once, in the step of that name."""
+    """Move the artifacts of all steps, each artifact once, to the step ``artifacts``."""
     every = tuple(dict.fromkeys(artifact for step in steps for artifact in step.artifacts))
     outcome = f"{len(every)} artifacts, verified"
     return tuple(

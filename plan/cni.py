@@ -1,4 +1,4 @@
-"""How pods get their interfaces: the CNI plugins, and the list that is made once flannel is up."""
+"""The CNI plugins that create pods' interfaces, and the list that needs flannel's subnet."""
 
 import json
 from typing import Any
@@ -14,16 +14,17 @@ FOLDER = "/etc/cni/net.d"
 PROGRAMS = ("bridge", "host-local", "loopback", "portmap")
 
 TEMPLATE = f"{layout.KUBERNETES}/cni.json"
-"""The list without what only flannel knows: the node's subnet and the network's packet size."""
+"""The list without the two values that come from flannel: the node's subnet and the network's
+packet size."""
 LIST = f"{FOLDER}/10-hardway.conflist"
 SUBNET_FILE = "/run/flannel/subnet.env"
-"""Where flannel writes it."""
+"""The file to which flannel writes both values."""
 
 RENDER = program("render-cni")
 
 
 def after_flannel() -> str:
-    """An ``ExecStartPost`` line that makes the list, or leaves it where it is right already."""
+    """An ``ExecStartPost`` line that writes the list, unless the list is right already."""
     return f"{RENDER.path} {TEMPLATE} {SUBNET_FILE} {LIST}"
 
 
@@ -34,7 +35,7 @@ def template(spec: Cluster) -> dict[str, Any]:
         "bridge": "cni0",
         "isGateway": True,
         "isDefaultGateway": True,
-        # A node that lost its subnet gets another one; its bridge must follow.
+        # A node that lost its subnet gets another one, and its bridge must take the new address.
         "forceAddress": True,
         "ipMasq": False,  # flannel does it
         "hairpinMode": True,
@@ -42,7 +43,7 @@ def template(spec: Cluster) -> dict[str, Any]:
         "ipam": {
             "type": "host-local",
             "ranges": [[{"subnet": "@SUBNET@"}]],
-            # Gone after a reboot, as the pods' interfaces are.
+            # In /run, since the addresses must be gone after a reboot, as the pods' interfaces are.
             "dataDir": "/run/cni/addresses",
         },
     }
@@ -60,7 +61,7 @@ def files(spec: Cluster) -> tuple[File, ...]:
 
 
 def directories() -> tuple[Directory, ...]:
-    """Where the container runtime looks for the list."""
+    """The directory in which the container runtime looks for the list."""
     return (Directory(path=FOLDER),)
 
 
@@ -70,7 +71,7 @@ def programs(spec: Cluster) -> tuple[Artifact, ...]:
 
 
 def links(spec: Cluster) -> tuple[Link, ...]:
-    """The plugins where the container runtime looks for them."""
+    """Links to the plugins in the directory in which the container runtime looks for them."""
     return tuple(
         Link(path=f"{PROGRAMS_FOLDER}/{one.name}", target=one.store_path) for one in programs(spec)
     )

@@ -1,4 +1,4 @@
-"""When a cluster is ready: named conditions, in the order in which they come true."""
+"""The conditions of a ready cluster, in the order in which they come true."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from spec.cluster import Cluster
 
 @dataclass(frozen=True, kw_only=True)
 class Clocks:
-    """These machines' clocks show the same time as this computer's and go as fast."""
+    """The clocks of these machines show the same time as this computer's and run as fast."""
 
     kind: Literal["clocks"] = "clocks"
     machines: tuple[str, ...]
@@ -44,12 +44,12 @@ class ApiServers:
     servers: Mapping[str, str]
     """Control plane to URL."""
     version: str
-    """As ``gitVersion`` says it, with its ``v``."""
+    """The ``gitVersion`` that API servers report, with its ``v``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Nodes:
-    """These Node objects are Ready, and their kubelets of this version; there are no others."""
+    """These Node objects are Ready with kubelets of this version, and no other Node exists."""
 
     kind: Literal["nodes"] = "nodes"
     nodes: tuple[str, ...]
@@ -58,7 +58,7 @@ class Nodes:
 
 @dataclass(frozen=True, kw_only=True)
 class Pods:
-    """So many pods with these labels are Ready."""
+    """At least ``count`` pods with these labels are Ready."""
 
     kind: Literal["pods"] = "pods"
     namespace: str
@@ -68,7 +68,7 @@ class Pods:
 
 @dataclass(frozen=True, kw_only=True)
 class NameResolves:
-    """From the network of one of the pods, the server gives this address for the name."""
+    """A query from the network of one of the pods gets this address for the name."""
 
     kind: Literal["name-resolves"] = "name-resolves"
     inside: Pods
@@ -79,9 +79,10 @@ class NameResolves:
 
 @dataclass(frozen=True, kw_only=True)
 class PodsReach:
-    """From each of the nodes, a pod of another node answers at its own address.
+    """From each of the nodes, a pod of another node can be reached at the pod's own address.
 
-    From the network of one of the pods where the node has one, else from the node's own.
+    The request comes from the network of one of the pods where the node runs one, otherwise from
+    the node's own network.
     """
 
     kind: Literal["pods-reach"] = "pods-reach"
@@ -93,7 +94,7 @@ class PodsReach:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceAnswers:
-    """From the network of each of the pods, the Service's address gives a TLS connection."""
+    """From the network of each of the pods, a TLS connection to the Service's address succeeds."""
 
     kind: Literal["service-answers"] = "service-answers"
     inside: Pods
@@ -103,7 +104,7 @@ class ServiceAnswers:
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """What steps started on these machines runs, and none of it is started again and again."""
+    """All services that steps started on these machines run, and none restarts repeatedly."""
 
     kind: Literal["services"] = "services"
     machines: tuple[str, ...]
@@ -125,27 +126,28 @@ Check = (
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """Something that must be true before anybody says that the cluster is ready."""
+    """A condition that must hold before the cluster counts as ready."""
 
     name: str
     waits_for: str
-    """What to tell a person while it is waited for: completes "waiting until ..."."""
+    """The message during the wait: completes "waiting until ..."."""
     check: Check
     deadline: int
-    """Its limit in ``plan.limits``, from when the condition before it was true."""
+    """The condition's limit in ``plan.limits``, in seconds, counted from when the condition before
+    it held."""
 
 
 FULL = 80
-"""Per cent of etcd's quota at which somebody should look: at all of it nothing can be written."""
+"""Per cent of etcd's quota above which a person should act: at 100 % etcd refuses all writes."""
 
 
 def conditions(spec: Cluster) -> tuple[Condition, ...]:
-    """What makes this cluster ready, in order; each needs those before it."""
+    """The conditions of this cluster, in order; each depends on those before it."""
     return (*_of_machines(spec), *(_of_pods(spec) if spec.addons.coredns else ()), _services(spec))
 
 
 def _services(spec: Cluster) -> Condition:
-    """Last, since some are started again until others answer."""
+    """The last condition, since some services restart until others answer."""
     return _condition(
         name="services",
         waits_for="every service runs, and none is started again and again",
@@ -155,7 +157,7 @@ def _services(spec: Cluster) -> Condition:
 
 def _of_machines(spec: Cluster) -> Iterator[Condition]:
     version = f"v{spec.versions.kubernetes}"
-    # First, since a wrong clock has every other condition say something else.
+    # First, since a wrong clock makes every other condition report something misleading.
     yield _condition(
         name="clocks",
         waits_for="the machines' clocks go as this computer's does",
@@ -167,7 +169,7 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
         waits_for="etcd has exactly the members of the spec and all are healthy",
         check=Members(members=members),
     )
-    # It does not come true by itself: the limit is for members that are slow to say it.
+    # This condition does not come true by itself: its limit is for members that answer slowly.
     yield _condition(
         name="space",
         waits_for=f"etcd has no alarm, and each member used at most {FULL} % of its quota",

@@ -1,4 +1,4 @@
-"""containerd, runc and the images that a node must have without a registry."""
+"""containerd, runc, and the images that a node must have without a registry."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,15 @@ PROGRAMS = ("containerd", "ctr", "containerd-shim-runc-v2", "runc")
 UNIT = "containerd.service"
 
 CONFIG_VERSION = 4
-"""Of containerd 2.3; the catalogue has none older."""
+"""The version of the configuration format in containerd 2.3; the catalogue has no older release."""
 
 
 def configuration(images: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration; ``images`` are the references that must never be thrown away, by name.
+    """The configuration; ``images`` maps names to references of images that must never be removed.
 
-    The one named ``sandbox`` is every pod's first container: at ``sandbox_image``, its place up to
-    version 2, containerd ignores it and asks for registry.k8s.io/pause.
+    The image named ``sandbox`` is for the first container of every pod. In the setting
+    ``sandbox_image``, which is its place up to version 2, containerd ignores the reference and
+    requests registry.k8s.io/pause.
     """
     runc = {"runtime_type": "io.containerd.runc.v2", "options": {"SystemdCgroup": True}}
     return {
@@ -45,12 +46,12 @@ def files(images: Mapping[str, str]) -> tuple[File, ...]:
 
 
 def programs(spec: Cluster) -> tuple[Artifact, ...]:
-    """What containerd consists of."""
+    """The programs of containerd and runc."""
     return artifacts(spec, PROGRAMS)
 
 
 def unit(spec: Cluster) -> Unit:
-    """The daemon, which leaves the pods alone when it ends."""
+    """The service; pods continue to run when it ends."""
     return Unit(
         name=UNIT,
         description="containerd",

@@ -1,6 +1,7 @@
-"""What is compared on a machine and what brings it about, as the state keeps it with its guard.
+"""The items to compare on a machine and the texts of their steps, as a machine's guard keeps them.
 
-It is the plan that was applied, whatever the stack's file and this program have become since.
+The state of the guard keeps the plan that was applied, regardless of later changes of the stack's
+file and of this program.
 """
 
 import lzma
@@ -17,25 +18,25 @@ from plan.render import Material
 
 
 class Unreadable(Exception):
-    """A plan in the state that this program cannot read."""
+    """The state has a plan that this program cannot read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What is compared on a machine, and the texts of the steps that bring it about."""
+    """The items to compare on a machine, and the texts of the steps that bring them about."""
 
     items: tuple[Item, ...]
     texts: Mapping[str, str]
-    """In the plan's order."""
+    """Step name to text, in the plan's order."""
     secret: frozenset[str]
-    """Steps of which nothing is said, since their texts have keys in them."""
+    """Names of steps whose output must not be shown, since their texts contain keys."""
 
 
 CONTENTS = TypeAdapter(Contents)
 
 
 def contents(plan: NodePlan, material: Material) -> Contents:
-    """Those of a machine's plan."""
+    """The contents of a machine's plan."""
     items = held(plan)
     mends = {item.step for item in items}
     steps = [step for step in plan.steps if step.name in mends]
@@ -47,13 +48,14 @@ def contents(plan: NodePlan, material: Material) -> Contents:
 
 
 def packed(contents: Contents) -> str:
-    """As one text, as short as it gets."""
-    # Steps begin with the same words: LZMA finds them again over megabytes, zlib over 32 KiB only.
+    """The contents as one short text."""
+    # All steps begin with the same functions. LZMA finds repetitions over megabytes, zlib over
+    # 32 KiB only.
     return b64encode(lzma.compress(CONTENTS.dump_json(contents), preset=3)).decode()
 
 
 def unpacked(text: str) -> Contents:
-    """The contents that were packed. Raises Unreadable for what another checkout packed its way."""
+    """The contents in a packed text. Raises Unreadable for a text in another checkout's format."""
     try:
         return CONTENTS.validate_json(lzma.decompress(b64decode(text, validate=True)))
     except (ValueError, lzma.LZMAError) as error:

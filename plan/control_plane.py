@@ -1,4 +1,4 @@
-"""A control plane: the API server, the controller manager, the scheduler, the virtual IP."""
+"""The step for control planes: API server, controller manager, scheduler, virtual IP."""
 
 from plan import (
     addons,
@@ -19,10 +19,10 @@ PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube
 
 
 def step(spec: Cluster, node: str) -> Step:
-    """All that a control plane runs, started together; the first one has the add-ons' manifests.
+    """The services of a control plane; the first control plane also has the add-ons' manifests.
 
-    Of several API servers each is ready when its step is done. A lone one starts beside what waits
-    for it on its machine, the node's step and the add-ons.
+    Where there are several API servers, each is ready when its step is done. A lone API server may
+    become ready later, while the node's step and the add-ons, which wait for it, already run.
     """
     first = node == spec.control_planes[0]
     turns = apiserver.turns(spec, node)

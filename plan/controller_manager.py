@@ -11,12 +11,12 @@ HEALTH = f"https://127.0.0.1:{PORT}/healthz"
 
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
-    """Its kubeconfig."""
+    """The kubeconfig of the controller manager."""
     return (kubeconfig.file(spec, node, "controller-manager"),)
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon; before the API is ready it would exit once."""
+    """The service, which starts once the API is ready: before that, its program would exit once."""
     flags = {
         **_SERVING,
         **_CONNECTION,
@@ -81,7 +81,7 @@ def _election(spec: Cluster) -> dict[str, str]:
 
 
 def _pod_networks(spec: Cluster) -> dict[str, str]:
-    """A node's part of the pod network is in its Node object only where flannel looks for it."""
+    """Flags for pod networks, which Node objects contain only where flannel reads them there."""
     if spec.flannel.store == "etcd":
         return {"allocate-node-cidrs": "false"}
     return {

@@ -11,7 +11,7 @@ from spec.cluster import Cluster
 
 NAMESPACE = "kube-system"
 SELECTOR = {"k8s-app": "kube-dns"}
-"""As everywhere: tools look for it."""
+"""The label that CoreDNS has in other clusters as well, since tools look for it."""
 HEALTH_PORT, READY_PORT, METRICS_PORT = 8080, 8181, 9153
 READY_PATH = "/ready"
 NODES_PER_REPLICA = 16
@@ -24,11 +24,11 @@ TOLERATIONS = (
     {"key": "CriticalAddonsOnly", "operator": "Exists"},
     {"effect": "NoSchedule", "key": kubelet.CONTROL_PLANE},
 )
-"""The taints of nodes that its pods run on all the same."""
+"""Taints that CoreDNS's pods tolerate."""
 
 
 def hosts(spec: Cluster) -> tuple[str, ...]:
-    """The nodes that take its pods; there is one, or the spec is refused."""
+    """The nodes on which CoreDNS's pods can run; a spec without such a node is refused."""
     return tuple(
         name
         for name in spec.nodes
@@ -37,7 +37,7 @@ def hosts(spec: Cluster) -> tuple[str, ...]:
 
 
 def _tolerated(taint: Mapping[str, str]) -> bool:
-    """Whether a taint lets its pods onto a node (core/v1 Toleration)."""
+    """Whether CoreDNS's pods can run on a node with this taint (core/v1 Toleration)."""
     return taint["effect"] == "PreferNoSchedule" or any(
         one["key"] == taint["key"]
         and one.get("effect", taint["effect"]) == taint["effect"]
@@ -47,16 +47,20 @@ def _tolerated(taint: Mapping[str, str]) -> bool:
 
 
 def replicas(spec: Cluster) -> int:
-    """Two where two nodes take them, and more with the number of those that do."""
+    """The number of pods: one for every ``NODES_PER_REPLICA`` nodes on which they can run.
+
+    At least two where two nodes can run them.
+    """
     nodes = len(hosts(spec))
     return max(min(2, nodes), ceil(nodes / NODES_PER_REPLICA))
 
 
 def corefile(spec: Cluster) -> str:
-    """The configuration.
+    """CoreDNS's configuration.
 
-    A block may not stand on one line. Names outside the cluster are passed
-    on to the name servers of the spec; a machine's own list may be empty, which ends CoreDNS.
+    A block may not stand on one line. CoreDNS forwards queries for names outside the cluster to the
+    name servers of the spec, not to those of its machine: that list may be empty, with which
+    CoreDNS would end.
     """
     reverse = ["in-addr.arpa", "ip6.arpa"]
     plugins: list[tuple[list[str], list[list[str]]]] = [
@@ -150,7 +154,7 @@ def _budget() -> Manifest:
         "spec": {
             "maxUnavailable": 1,
             "selector": {"matchLabels": SELECTOR},
-            # One that does not work protects nobody, and must not hold up a drain.
+            # A pod that is not ready serves nobody, so it must not hold up a drain.
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     }
@@ -170,7 +174,8 @@ def _deployment(spec: Cluster) -> Manifest:
                 "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
             },
             "template": {
-                # A changed configuration is a new template, so it is rolled out with checks.
+                # The digest makes a changed configuration a changed template, which Kubernetes
+                # rolls out with readiness checks.
                 "metadata": {"labels": SELECTOR, "annotations": {"hardway/corefile": digest}},
                 "spec": _pod(spec),
             },
@@ -190,12 +195,12 @@ def _pod(spec: Cluster) -> Manifest:
             "runAsNonRoot": True,
             "runAsUser": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
-            # Port 53 without any privilege, whichever the container runtime.
+            # CoreDNS listens on port 53 without any privilege, under each container runtime.
             "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
         },
         "serviceAccountName": "coredns",
         "tolerations": list(TOLERATIONS),
-        # Each on a node of its own, also those that start while only one node is ready.
+        # Each pod runs on a node of its own, also where pods start while only one node is ready.
         "topologySpreadConstraints": [
             {
                 "labelSelector": {"matchLabels": SELECTOR},
@@ -229,7 +234,7 @@ def _container(spec: Cluster) -> Manifest:
     return {
         "args": ["-conf", "/etc/coredns/Corefile"],
         "image": reference(spec, "coredns"),
-        # No registry has it: it was brought to every node.
+        # No registry has this image: the runtime step imports it on every node.
         "imagePullPolicy": "IfNotPresent",
         "livenessProbe": {
             "failureThreshold": 5,

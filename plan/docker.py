@@ -14,19 +14,20 @@ UNIT = "cri-dockerd.service"
 
 PACKAGES = (
     "docker.io",
-    "socat",  # cri-dockerd forwards ports with it
+    "socat",  # cri-dockerd uses it to forward ports
 )
 MASKED = ("docker.socket",)
-"""It would hold the socket that our own unit of dockerd opens."""
+"""The distribution's unit, which would hold the socket that this project's dockerd unit opens."""
 
 CONFIGURATION = {
-    # Docker's own network is nobody's here, and its rules drop what pods send across machines.
+    # Nothing here uses Docker's own network, and its rules drop packets between pods of different
+    # machines.
     "bridge": "none",
     "exec-opts": ["native.cgroupdriver=systemd"],
     "ip6tables": False,
     "iptables": False,
     "live-restore": True,
-    # The kubelet does not rotate what Docker writes.
+    # The kubelet does not rotate the logs that Docker writes.
     "log-driver": "json-file",
     "log-opts": {"max-file": "3", "max-size": "10m"},
     "userland-proxy": False,
@@ -40,16 +41,16 @@ def files() -> tuple[File, ...]:
 
 
 def programs(spec: Cluster) -> tuple[Artifact, ...]:
-    """What the distribution does not have."""
+    """The programs that the distribution does not package."""
     return (artifact(spec, "cri-dockerd"),)
 
 
 def units(spec: Cluster) -> tuple[Unit, ...]:
-    """The engine, in place of the distribution's unit of that name, and cri-dockerd."""
+    """Docker's engine, whose unit replaces the distribution's of that name, and cri-dockerd."""
     engine = Unit(
         name="docker.service",
         description="Docker",
-        # Debian has it in /usr/sbin, Ubuntu in /usr/bin: systemd looks in both.
+        # dockerd is in /usr/sbin on Debian and in /usr/bin on Ubuntu; systemd looks in both.
         program="dockerd",
         flags={
             "host": f"unix://{ENGINE_SOCKET}",
@@ -81,7 +82,7 @@ def units(spec: Cluster) -> tuple[Unit, ...]:
             "network-plugin": "cni",
             "cni-bin-dir": cni.PROGRAMS_FOLDER,
             "cni-conf-dir": cni.FOLDER,
-            # Its default is every address, without TLS or a password.
+            # By default cri-dockerd listens on every address, without TLS or a password.
             "streaming-bind-addr": "127.0.0.1",
         },
         after=("network-online.target", "docker.service"),

@@ -1,4 +1,4 @@
-"""A member of etcd, and who may do what in it."""
+"""A member of etcd, and the users and roles of the cluster's etcd."""
 
 import json
 import math
@@ -15,26 +15,28 @@ UNIT = "etcd.service"
 USER = "etcd"
 
 EVERYTHING = "root"
-"""The role that etcd itself makes: it may do everything."""
+"""The role that etcd itself creates: it permits everything."""
 ROLES = {
-    # Without a password and without a certificate of this name nobody is this user; etcd wants it.
+    # etcd demands this user. It has no password, and no certificate has this name, so nobody can
+    # act as this user.
     "root": EVERYTHING,
     "kube-apiserver-etcd-client": EVERYTHING,
     "kube-etcd-healthcheck-client": EVERYTHING,
     "flannel": "flannel",
 }
-"""User, the common name of a client certificate, to its role."""
+"""User to the user's role; the user is the common name of a client certificate."""
 
 OPERATOR = (
     layout.MEMBER_AUTHORITY,
     layout.certificate("etcd-healthcheck-client"),
     layout.private_key("etcd-healthcheck-client"),
 )
-"""With which a member's machine asks etcd: authority, certificate, key."""
+"""The files with which a member's machine sends requests to etcd: authority, certificate, key."""
 
 PATIENT = {"heartbeat-interval": "500", "election-timeout": "5000"}
-"""Of several members, in milliseconds. etcd's own values are 100 and 1000; emulated machines do not
-keep up with them. A lone member is late for nobody, and waits its time-out at every start."""
+"""Flags for several members, in milliseconds. etcd's own values are 100 and 1000, with which
+emulated machines do not keep up. A lone member keeps etcd's own values: it has no other member to
+wait for, and it waits for its election timeout at every start."""
 DEFAULT_ELECTION = "1000"
 """etcd's own election timeout, in milliseconds."""
 HAND_OVER: File = program("hand-over")
@@ -44,24 +46,26 @@ STARTS = (
     f"AssertPathExists=|!{layout.ETCD_ANSWERED}",
     f"AssertPathExists=|{layout.ETCD_JOINS}",
 )
-"""A member starts with its data, before it has ever answered, or when it joins. Without its log
-etcd begins anew under its old identity (``wal.Exist`` in etcd's server): where no other member
-answers that is not refused, and what it had confirmed can be gone."""
+"""A member may start if it has its data, if it has never answered, or if it joins. Without its log,
+etcd would begin anew under its old identity (``wal.Exist`` in etcd's server): where no other member
+answers, nothing refuses this, and writes that the member confirmed can be lost."""
 STARTS_AGAIN = {
     "ExecCondition": f"+/bin/bash -c '[ ! -e {layout.ETCD_REMOVED} ] && "
     f'{{ compgen -G "{layout.ETCD_DATA}/member/wal/*.wal" >/dev/null || '
     f"[ ! -e {layout.ETCD_ANSWERED} ] || [ -e {layout.ETCD_JOINS} ]; }}'"
 }
-"""Of several members: the same for a start by systemd itself after an end, when it asks no assert
-(systemd 257), and that the others have not removed the member. Such a member ends at each start,
-with 0 or 1 by chance, and tells systemd each time that it is ready: neither a limit of starts nor
-an exit code knows it."""
+"""Settings for several members. The condition checks the same as ``STARTS`` at an automatic
+restart, when systemd checks no asserts (systemd 257), and also that the other members have not
+removed this member. A removed member ends after each start, with exit status 0 or 1 by chance, and
+each time reports to systemd that it is ready: neither a start limit nor an exit status identifies
+it."""
 QUOTA = 2 * 1024**3
-"""Bytes of the database, after which it can only be read: the smallest disk has room for them."""
+"""The size of the database, in bytes, at which etcd refuses writes. The smallest disk has room for
+it."""
 
 
 def step(spec: Cluster, node: str) -> Step:
-    """The member of a machine, healthy among the others, with its users where it has such."""
+    """The step that makes a machine a healthy member of etcd, with etcd's users where needed."""
     programs = artifacts(spec, PROGRAMS)
     return Step(
         name="etcd",
@@ -87,7 +91,7 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def membership(spec: Cluster, node: str) -> Membership:
-    """What tells a member that never ran from one that has lost its data."""
+    """The data that distinguish a member that never ran from a member that has lost its data."""
     (etcdctl,) = artifacts(spec, ("etcdctl",))
     return Membership(
         unit=UNIT,
@@ -105,10 +109,10 @@ def membership(spec: Cluster, node: str) -> Membership:
 
 
 def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
-    """One member at a time is restarted, while all others are well.
+    """The turn of a member: one member at a time restarts, while all others are ready.
 
-    ``/readyz`` is false for a learner, which has no vote, and true for a member with an alarm,
-    which is part of the quorum; ``/health`` says the opposite of both (etcd 3.6 and 3.7).
+    ``/readyz`` fails for a learner, which has no vote, and succeeds for a member with an alarm,
+    which is part of the quorum; ``/health`` does the opposite in both cases (etcd 3.6 and 3.7).
     """
 
     def health(member: str) -> str:
@@ -118,7 +122,7 @@ def turns(spec: Cluster, node: str) -> tuple[Turn, ...]:
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon. A member alone of three is not ready before another one is: it may take long."""
+    """The service; its start may take long, since one of three members alone is not ready."""
     flags = {
         **_membership(spec, node),
         **_SECURITY,
@@ -146,7 +150,8 @@ def unit(spec: Cluster, node: str) -> Unit:
             ),
             "LimitNOFILE": "65536",
             "OOMScoreAdjust": "-999",
-            # Before whatever else the machine does: a heartbeat that comes late is an election.
+            # etcd takes precedence over everything else on the machine: a late heartbeat causes an
+            # election.
             "CPUWeight": "1000",
             "NoNewPrivileges": "yes",
             "ProtectSystem": "full",
@@ -157,18 +162,22 @@ def unit(spec: Cluster, node: str) -> Unit:
 
 
 def patience_to_stop(election: int) -> int:
-    """Seconds that a member needs to stop, with an election timeout in milliseconds.
+    """The seconds that a member may need to stop; ``election`` is its election timeout in ms.
 
-    It gives its clients' calls as long as it gives any call, 5 s and two election timeouts
-    (``ReqTimeout`` of etcd's server/config), and waits so long for API servers, whose watches do
-    not end. Only then does a leader hand over, with the same limit. The rest is for its database.
+    First the member waits for its clients' calls, for 5 s and two election timeouts (``ReqTimeout``
+    of etcd's server/config). It waits that long where API servers are connected, since their
+    watches do not end. Only then does a leader hand over, with the same time limit. The remaining
+    seconds are for the database.
     """
     call = 5 + 2 * election / 1000
     return math.ceil(2 * call + 10)
 
 
 def _hand_over(spec: Cluster) -> tuple[str, ...]:
-    """Where there is another member: whatever stops this one, a step, a person or a shutdown."""
+    """``ExecStop`` lines that make a leader hand over to another member; empty for a lone member.
+
+    They run whether a step, a person or a shutdown stops the member.
+    """
     if len(spec.etcd_members) == 1:
         return ()
     url = f"https://127.0.0.1:{layout.ETCD_CLIENT_PORT}"
@@ -176,7 +185,11 @@ def _hand_over(spec: Cluster) -> tuple[str, ...]:
 
 
 def _note_removal(spec: Cluster) -> tuple[str, ...]:
-    """As root, who reads the journal: it says so to nobody else (etcdserver's run loop)."""
+    """``ExecStopPost`` lines that note where the other members have removed this one.
+
+    They run as root to read the journal: etcd reports the removal nowhere else (etcdserver's run
+    loop). Empty for a lone member.
+    """
     if len(spec.etcd_members) == 1:
         return ()
     return (f"-+{NOTE_REMOVAL.path} {layout.ETCD_REMOVED}",)
@@ -196,8 +209,8 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         "listen-peer-urls": _peer(spec, node),
         "initial-advertise-peer-urls": _peer(spec, node),
         "initial-cluster": ",".join(f"{one}={_peer(spec, one)}" for one in spec.etcd_members),
-        # For a cluster that is made now; a member that has its data does not look at it again.
-        # A member that joins a running cluster reads that in ``layout.ETCD_JOINS``, at one start.
+        # For a cluster that is created now; a member that has data ignores this flag. A member that
+        # joins a running cluster gets another value from ``layout.ETCD_JOINS``, for one start.
         "initial-cluster-state": "new",
         "initial-cluster-token": token(spec),
         "listen-metrics-urls": _metrics_url(),
@@ -206,9 +219,10 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
 
 
 def token(spec: Cluster) -> str:
-    """What the IDs of cluster and members are made of: members of another one are refused.
+    """The token from which etcd derives the IDs of the cluster and its members.
 
-    Data keep the IDs that they were made with, so a living cluster's do not follow the flag.
+    Members refuse members with another cluster ID. The data keep the IDs with which they were
+    created, so a later change of the flag does not change the IDs of a living cluster.
     """
     generation = spec.etcd.generation
     return spec.name if generation == 1 else f"{spec.name}-{generation}"
@@ -230,31 +244,34 @@ _SECURITY = {
     "peer-cert-allowed-cn": PEER,
     "tls-min-version": tls.ETCD_MINIMUM,
     "cipher-suites": ",".join(tls.CIPHER_SUITES),
-    # It knows its callers by a certificate of the server's own, not by theirs.
+    # The gateway identifies all of its callers by the server's own certificate, not by theirs.
     "enable-grpc-gateway": "false",
 }
 
 _STORAGE = {
     "data-dir": layout.ETCD_DATA,
     "quota-backend-bytes": str(QUOTA),
-    # The API server compacts every five minutes; this is for when none of them runs.
+    # API servers compact every five minutes; etcd's own compaction is for when none of them runs.
     "auto-compaction-mode": "periodic",
     "auto-compaction-retention": "8h",
-    # What was compacted is used again, but the file does not shrink. A member puts that right when
-    # it starts, one at a time, if that frees so much; ./hardway etcd-space does it at once.
+    # etcd reuses the space of compacted revisions, but the file does not shrink. A member
+    # defragments at its start, one member at a time, if that frees so many megabytes;
+    # ./hardway etcd-space does it at once.
     "bootstrap-defrag-threshold-megabytes": "100",
     "feature-gates": "InitialCorruptCheck=true",
-    # Keeps the revisions of silent watches from being compacted away. An API server that must know
-    # how far a watch is asks by itself (KEP-2340); five seconds for its 67 watches were three
-    # quarters of all that an idle member sent.
+    # The notifications keep revisions of silent watches from being compacted away. An API server
+    # that must know the progress of a watch requests it (KEP-2340); with an interval of five
+    # seconds, the notifications for its 67 watches were three quarters of all that an idle member
+    # sent.
     "watch-progress-notify-interval": "1m",
 }
 
 
 def _flannel(spec: Cluster) -> dict[str, str]:
-    """What flannel finds in etcd, and users so that its certificate opens no other keys.
+    """Settings for flannel's network in etcd, and for users that limit flannel to its own keys.
 
-    Where it keeps nothing there, all clients are API servers or members, and there are no users.
+    Where flannel keeps nothing in etcd, all clients are API servers or members, and etcd needs no
+    users.
     """
     if spec.flannel.store != "etcd":
         return {"users": ""}
@@ -266,10 +283,10 @@ def _flannel(spec: Cluster) -> dict[str, str]:
 
 
 _EMULATED = {
-    # There everything takes longer than etcd's 100 and 300 ms. With several lines for each request
-    # the journal alone took an eighth of a processor from the members that it wrote about.
+    # On emulated machines every request takes longer than etcd's thresholds of 100 and 300 ms. With
+    # several log lines for each request, the journal alone took an eighth of a processor.
     "log-level": "warn",
     "warning-apply-duration": "5s",
     "warning-unary-request-duration": "5s",
 }
-"""What is not written down where processors are emulated."""
+"""Flags that reduce the log where processors are emulated."""

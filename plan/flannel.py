@@ -1,4 +1,4 @@
-"""flanneld: gives the node its subnet of the pod network and brings packets to the others'."""
+"""flanneld: gets the node's subnet of the pod network and routes packets to other subnets."""
 
 import json
 from typing import Any
@@ -10,17 +10,21 @@ from plan.program import program
 from spec.cluster import Cluster
 
 PREFIX = "/coreos.com/network"
-"""Everything of flannel in etcd is under it."""
+"""The prefix of all of flannel's keys in etcd."""
 CONFIG = f"{layout.KUBERNETES}/flannel.json"
-"""The network's configuration, on every node. Where etcd is the store, flanneld reads the same from
-``PREFIX/config``, at its start only: the file is there so that a changed network restarts it."""
+"""The file with the network's configuration, on every node. Where etcd is the store, flanneld reads
+the same configuration from ``PREFIX/config``, at its start only; there the file exists so that a
+changed network restarts flanneld."""
 DEVICES = program("remove-vxlan")
 HEALTH_PORT = 8285
 UNIT = "flanneld.service"
 
 
 def network(spec: Cluster) -> dict[str, Any]:
-    """The network, the same on all nodes (flannel's Documentation/configuration.md)."""
+    """The network's configuration, the same on all nodes.
+
+    The format is described in flannel's Documentation/configuration.md.
+    """
     backend: dict[str, Any] = {"Type": spec.flannel.backend}
     if spec.flannel.backend == "vxlan":
         backend |= {"VNI": spec.flannel.vni, "Port": spec.flannel.port}
@@ -33,9 +37,9 @@ def network(spec: Cluster) -> dict[str, Any]:
 
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
-    """The network's configuration, and the program that removes what another network left.
+    """The network's configuration, and the program that removes devices of an earlier network.
 
-    A kubeconfig, where Kubernetes keeps the subnets.
+    Where Kubernetes keeps the subnets, also a kubeconfig.
     """
     configuration = File(path=CONFIG, content=json.dumps(network(spec), indent=2) + "\n")
     if spec.flannel.store == "etcd":
@@ -44,14 +48,14 @@ def files(spec: Cluster, node: str) -> tuple[File, ...]:
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon; once it has a subnet, the CNI list is made.
+    """The service; once it has a subnet, its unit writes the CNI list.
 
-    Before it starts, the devices of other VNIs go: flanneld makes its own device anew where its
-    port is another, and knows nothing of devices with another name.
+    Before flanneld starts, its unit removes the devices of other VNIs: flanneld recreates its own
+    device where the port has changed, but ignores devices with other names.
     """
     flags = {
         **_store(spec),
-        # Pod traffic takes the machines' network, whatever other interfaces there are.
+        # Pod traffic must use the machines' network, whichever other interfaces exist.
         "iface": str(spec.machines[node].address),
         "ip-masq": "true",
         "subnet-file": cni.SUBNET_FILE,
@@ -80,12 +84,15 @@ def _remove_others(spec: Cluster) -> str:
 
 
 def _device(spec: Cluster) -> str:
-    """The device that flanneld makes; none where packets need no other header."""
+    """The name of the VXLAN device that flanneld creates; empty for a backend without a device."""
     return f"flannel.{spec.flannel.vni}" if spec.flannel.backend == "vxlan" else ""
 
 
 def _store(spec: Cluster) -> dict[str, str]:
-    """Flags of where the subnets are kept. Of etcd's keys its certificate opens its prefix only."""
+    """Flags for the store of the subnets.
+
+    In etcd, flannel's certificate gives access to the keys under ``PREFIX`` only.
+    """
     if spec.flannel.store == "kubernetes":
         return {
             "kube-subnet-mgr": "true",

@@ -1,4 +1,4 @@
-"""When a service counts as started that does not tell systemd so itself (``Type=exec``)."""
+"""The wait for services that do not report their readiness to systemd (``Type=exec``)."""
 
 from plan.model import File
 from plan.program import program
@@ -7,8 +7,8 @@ WAIT: File = program("await-health")
 
 
 def wait(url: str, authority: str = "") -> str:
-    """An ``ExecStartPost`` line that ends when the service says at this URL that it is well.
+    """An ``ExecStartPost`` line that ends when the service is healthy according to this URL.
 
-    The step that has the unit also has ``WAIT``; systemd must not limit the start.
+    The unit's step must also have ``WAIT``, and systemd must not limit the time of the start.
     """
     return f"{WAIT.path} {url} {authority}".rstrip()

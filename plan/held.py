@@ -1,6 +1,7 @@
-"""What a machine must hold, thing by thing, as it can be compared with the machine itself.
+"""What a machine must hold, as single items that can be compared with the machine itself.
 
-Values only: ``probe.observation`` asks a machine, ``components.guard`` and ``ops.drift`` compare.
+This module only computes values: ``probe.observation`` observes a machine, and
+``components.guard`` and ``ops.drift`` compare the observation with the items.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ from spec.cluster import Cluster
 
 
 class Kind(StrEnum):
-    """What a thing is, in the words in which a person is told of it."""
+    """The kind of an item, as messages for people name it."""
 
     FILE = "file"
     DIRECTORY = "directory"
@@ -32,55 +33,58 @@ class Kind(StrEnum):
 
 
 AS_KEPT = "as kept in the state"
-"""Stands for the content of a secret file, whose digest is no readable value."""
+"""Replaces the digest of a secret file's content, since that digest is kept secret."""
 
 AS_VERIFIED = "as verified"
-"""Stands for the content of a program whose archive is known and not the program itself."""
+"""Replaces the digest of a program where only the digest of its archive is known."""
 
 REGISTERED = "registered"
-"""Of a Node object. An API that does not answer says nothing against it."""
+"""The state of a Node object, also where the API does not answer: only the API's answer that the
+object does not exist counts as a difference."""
 
 RUNS = "runs"
 LEADS = "with a way to other nodes"
-"""How a VXLAN device is with which its node is not alone."""
+"""The state of a VXLAN device that connects its node to other nodes."""
 RESTARTS = "is started again and again"
 UNREAD = "with a unit file that systemd has not read"
-"""Ways of a service, which are told with commas between."""
+"""Parts of the state of a service (with ``RUNS``); commas separate the parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One thing that a machine must hold."""
+    """One item that a machine must hold."""
 
     kind: Kind
     name: str
-    """A path, unit, package, module, node, a setting's key, or an artifact with its version."""
+    """A path; the name of a unit, package, module, device or node; the key of a setting; or the
+    name of an artifact with its version."""
     wanted: str
-    """How it must be, in the words in which an observation says it."""
+    """The state that the item must have, worded as an observation words it."""
     step: str
-    """The step of the machine's plan that brings it about."""
+    """The step of the machine's plan that brings about this state."""
     path: str = ""
-    """Of an artifact: where it lies."""
+    """Of an artifact: its path."""
     mark: str = ""
-    """Of an artifact: the name of the note which says that its bytes were verified.
-    Of a VXLAN device: the service that makes it, and its ways, when it starts.
-    Of a Node object: the kubeconfig with which its machine asks for it."""
+    """Of an artifact: the name of the note which records that its bytes were verified.
+    Of a VXLAN device: the service that creates the device and its routes when the service starts.
+    Of a Node object: the path of the kubeconfig with which the machine requests the object."""
     needs: tuple[str, ...] = ()
-    """Of a service: files with which it must have been started."""
+    """Of a service: its unit file and the other files whose change restarts it."""
 
     @property
     def key(self) -> str:
-        """Names it among all things of its machine."""
+        """Identifies the item among all items of its machine."""
         return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
 class Other:
-    """Files that somebody else writes on a machine: what becomes of them is no drift."""
+    """Files that another program writes on a machine: their changes are no drift."""
 
     paths: str
-    """A pattern as of a shell; its ``*`` passes slashes."""
+    """A shell pattern whose ``*`` also matches slashes."""
     owner: str
+    """The program that writes the files."""
     reason: str
 
 
@@ -99,16 +103,20 @@ OTHERS = (
     Other("/var/lib/hardway/steps/*", "the steps", "copies to look at: a repair brings its own"),
     Other("/var/lib/hardway/images/*", "the steps", "notes of what Docker made of the archives"),
 )
-"""Not compared: neither are the images in a runtime, which the cluster's conditions ask for."""
+"""Files that are not compared. Images in a container runtime are not compared either: the cluster's
+conditions depend on them."""
 
 
 def somebody_elses(path: str) -> bool:
-    """Whether what becomes of a path is no drift."""
+    """Whether another program writes a path, so that its changes are no drift."""
     return any(fnmatchcase(path, other.paths) for other in OTHERS)
 
 
 def compared(spec: Cluster, plan: NodePlan) -> NodePlan:
-    """A machine's plan as it can be compared: a node that is alone has no way to others."""
+    """A machine's plan in the form in which it can be compared.
+
+    The only node of a cluster has no routes to other nodes, so its VXLAN device is left out.
+    """
     if len(spec.nodes) > 1:
         return plan
     steps = tuple(
@@ -119,9 +127,9 @@ def compared(spec: Cluster, plan: NodePlan) -> NodePlan:
 
 
 def held(plan: NodePlan) -> tuple[Item, ...]:
-    """Everything of a machine's plan that can be observed, each thing once, in the plan's order.
+    """All items of a machine's plan that can be observed, each item once, in the plan's order.
 
-    What two steps bring about is the first one's.
+    An item that two steps bring about belongs to the first of them.
     """
     found: dict[str, Item] = {}
     for step in plan.steps:
@@ -132,7 +140,7 @@ def held(plan: NodePlan) -> tuple[Item, ...]:
 
 
 def secret_digests(plan: NodePlan, material: Material) -> dict[str, str]:
-    """Path to the sha256 of each secret file's content, which is itself kept secret."""
+    """Path to the sha256 of each secret file's content. The digests are secret, too."""
     return {one.path: digest(material(one.source)) for one in plan.secret_files}
 
 
@@ -141,7 +149,7 @@ def digest(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-# -- a step's things -----------------------------------------------------------------------------
+# -- a step's items ------------------------------------------------------------------------------
 
 
 def _of_step(step: Step) -> Iterator[Item]:
@@ -190,7 +198,7 @@ def _of_step(step: Step) -> Iterator[Item]:
 
 
 def described(content: str, mode: int, owner: str) -> str:
-    """A file's content, mode and owner in the words that are compared."""
+    """A file's content, mode and owner as one state, worded as it is compared."""
     return f"{content} {mode:04o} {owner}"
 
 
@@ -199,7 +207,7 @@ def _bytes(artifact: Artifact) -> str:
 
 
 def _mark(artifact: Artifact) -> str:
-    """The name of the note in the store's ``verified`` (``scripts/prelude.sh``)."""
+    """The name of the note in the store's directory ``verified`` (``scripts/prelude.sh``)."""
     if artifact.sha256:
         return artifact.sha256
     assert artifact.archive is not None
@@ -207,7 +215,10 @@ def _mark(artifact: Artifact) -> str:
 
 
 def _program(service: Unit, programs: Mapping[str, str]) -> str:
-    """The file that really runs; of a program of the distribution its name, which may move."""
+    """The file that a service's process runs, with links resolved.
+
+    For a program of the distribution only the file's name, since its directory may differ.
+    """
     return programs.get(service.program) or service.program.rpartition("/")[2]
 
 
@@ -226,19 +237,22 @@ def _settings(step: Step) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A thing that is not as it must be."""
+    """An item whose observed state is not the wanted state."""
 
     item: Item
     observed: str
 
     @property
     def sentence(self) -> str:
-        """What is so and what should be, without a full stop."""
+        """The observed and the wanted state, without a full stop."""
         return f"{self.item.key} is {self.observed} and should be {self.item.wanted}"
 
 
 def differences(items: Iterable[Item], observed: Mapping[str, str]) -> tuple[Difference, ...]:
-    """What an observation, by key, says to be otherwise."""
+    """The items whose observed state differs from the wanted state.
+
+    ``observed`` maps the key of each item to its state.
+    """
     return tuple(
         Difference(item=item, observed=observed[item.key])
         for item in items
@@ -246,28 +260,30 @@ def differences(items: Iterable[Item], observed: Mapping[str, str]) -> tuple[Dif
     )
 
 
-# -- how it is mended ----------------------------------------------------------------------------
+# -- the repair ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mending:
-    """What makes a machine as it must be: first what steps do not look at, then some steps."""
+    """The repair of a machine: first actions that no step takes by itself, then some steps."""
 
     steps: tuple[str, ...]
-    """Exactly those that bring about what differs, in the plan's order."""
+    """Exactly the steps that bring about the items that differ, in the plan's order."""
     restarts: tuple[str, ...]
-    """Services that run with something else than they must: a step starts them again."""
+    """Services that run with another program, file, setting or device than they must; their steps
+    restart them."""
     aside: tuple[str, ...]
-    """Services that the step with the keys leaves alone, since a later one of them starts these:
-    until then they might be started with something else that is not right yet."""
+    """Services that the step with the keys must not restart, since another step of the repair
+    starts them: before that step, other files that they read may still be wrong."""
     marks: tuple[str, ...]
-    """Of artifacts that are not what they were verified to be: the step reads them again."""
+    """Marks of artifacts that differ from what was verified. The repair deletes the marks, so that
+    the step verifies the artifacts again."""
     reload: bool
-    """Whether systemd must read its units again in the end."""
+    """Whether systemd must read its unit files again at the end."""
 
 
 def mending(found: Iterable[Difference], items: Iterable[Item], steps: Iterable[str]) -> Mending:
-    """How differences are mended on a machine with these things and steps."""
+    """The repair of these differences on a machine with these items and steps."""
     found = tuple(found)
     needed = {one.item.step for one in found}
     with_keys = {one.item.step for one in found if one.item.wanted.startswith(AS_KEPT)}
@@ -295,7 +311,10 @@ UNITS = "/etc/systemd/system/"
 
 
 def _runs_with_another(service: Difference) -> bool:
-    """Not so for one that is only stopped or disabled, which its step sees by itself."""
+    """Whether a service runs with something other than it must, which its step would not notice.
+
+    False for a service that is only stopped or disabled, which its step notices by itself.
+    """
     _, runs, *more = service.observed.split(", ")
     other = runs.startswith(f"{RUNS} ") and not service.item.wanted.endswith(f", {runs}")
     return other or any(way != UNREAD for way in more)

@@ -1,4 +1,4 @@
-"""The kernel and the system under the container runtime."""
+"""Packages and kernel settings of a machine under the container runtime."""
 
 from collections.abc import Mapping
 
@@ -7,29 +7,30 @@ from plan.model import File
 from spec.cluster import Cluster
 
 PACKAGES = (
-    "apparmor",  # without its parser containers run unconfined
+    "apparmor",  # without its parser, containers run unconfined
     "ca-certificates",
     "curl",
     "iproute2",
-    # flanneld and kube-proxy clean up after the mode that is not used: both tools must be there.
+    # flanneld and kube-proxy remove the rules of the mode that is not used, for which they need the
+    # tools of both modes.
     "iptables",
     "kmod",
     "nftables",
-    "openssl",  # tells whether the clock agrees with the certificates
+    "openssl",  # checks whether the clock agrees with the certificates
     "procps",
 )
 """Debian packages of every node: programs that this plan's scripts or the components run."""
 
 SWAP = "swap.target"
-"""Everything that swaps hangs on it: masked, no swap comes back at the next boot."""
+"""The target of all swap units: while it is masked, no swap comes back at the next boot."""
 
 RESOLVER = f"{layout.KUBERNETES}/resolv.conf"
-"""A link to the machine's list of name servers, which lies elsewhere where systemd-resolved runs
-(its stub at 127.0.0.53 is out of a pod's reach)."""
+"""A link to the file with the machine's name servers, which is another file where systemd-resolved
+runs (pods cannot reach its stub at 127.0.0.53)."""
 
 POWER_BUTTON = ("button", "evdev")
-"""Kernel modules by which systemd-logind notices the power button. A lab's image, where udev visits
-few devices, has nobody else to load them, and its machines did not shut down without them."""
+"""Kernel modules through which systemd-logind notices the power button. In the image of a lab, udev
+handles few devices and nothing else loads the modules: without them, machines did not shut down."""
 
 POWER_BUTTON_FILE = "/etc/modules-load.d/hardway-power-button.conf"
 MODULES_FILE = "/etc/modules-load.d/hardway.conf"
@@ -38,21 +39,23 @@ SYSCTLS_FILE = "/etc/sysctl.d/90-hardway.conf"
 SYSCTLS: Mapping[str, int] = {
     "fs.inotify.max_user_instances": 8192,
     "fs.inotify.max_user_watches": 524288,
-    # Those that the kubelet demands with protectKernelDefaults (its setupKernelTunables).
+    # The next six are those that the kubelet demands with protectKernelDefaults (its
+    # setupKernelTunables).
     "kernel.keys.root_maxbytes": 25_000_000,
     "kernel.keys.root_maxkeys": 1_000_000,
     "kernel.panic": 10,
     "kernel.panic_on_oops": 1,
     "vm.overcommit_memory": 1,
     "vm.panic_on_oom": 0,
-    # A packet between two pods of a node crosses only the bridge; Services are rules above it.
+    # A packet between two pods of a node crosses only the bridge. Without these settings, the rules
+    # of Services do not apply to it.
     "net.bridge.bridge-nf-call-ip6tables": 1,
     "net.bridge.bridge-nf-call-iptables": 1,
     "net.ipv4.ip_forward": 1,
-    # A machine that dies says nothing to those who wait for its word: flanneld's watch on a lost
-    # member of etcd went on for two hours, and packets to the old address of whoever came back.
-    # Silence is asked after within a minute and ends in two; what was sent is given as long as
-    # RFC 1122 (4.2.3.5) wants it, some hundred seconds.
+    # A machine that dies does not close its connections: flanneld's watch on a lost member of etcd
+    # continued for two hours, and so did packets to the old address of a machine that had come
+    # back. TCP probes a silent connection after a minute and closes it after two; data that was
+    # sent may stay unacknowledged as long as RFC 1122 (4.2.3.5) demands, some hundred seconds.
     "net.ipv4.tcp_keepalive_time": 60,
     "net.ipv4.tcp_keepalive_intvl": 10,
     "net.ipv4.tcp_keepalive_probes": 6,
@@ -61,19 +64,19 @@ SYSCTLS: Mapping[str, int] = {
 
 
 def modules(spec: Cluster) -> tuple[str, ...]:
-    """Kernel modules that must be loaded before anything runs, sorted."""
+    """Kernel modules that must be loaded before any service starts, sorted."""
     backend = {"vxlan"} if spec.flannel.backend == "vxlan" else set()
     return tuple(sorted({"br_netfilter", "nf_conntrack", "nf_tables", "overlay"} | backend))
 
 
 def power_button() -> File:
-    """What has a machine notice its power button at every boot."""
+    """The file that loads the modules for the power button at every boot."""
     content = "".join(f"{name}\n" for name in POWER_BUTTON)
     return File(path=POWER_BUTTON_FILE, content=content, mode=0o644)
 
 
 def files(spec: Cluster) -> tuple[File, ...]:
-    """What makes modules and kernel settings come back at every boot."""
+    """The files that load modules and apply kernel settings at every boot."""
     return (
         File(path=MODULES_FILE, content="".join(f"{name}\n" for name in modules(spec)), mode=0o644),
         File(
@@ -85,7 +88,7 @@ def files(spec: Cluster) -> tuple[File, ...]:
 
 
 def settings(spec: Cluster) -> Mapping[str, str]:
-    """What the runtime step's script needs to know about the host."""
+    """Variables of the runtime step's script that describe the host."""
     return {
         "modules": " ".join(modules(spec)),
         "sysctls": SYSCTLS_FILE,

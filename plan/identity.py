@@ -1,4 +1,4 @@
-"""The identity step: the only one with secrets in it."""
+"""The identity step, which installs the keys and certificates of a machine."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
-    """In the order in which they come into their places: of a pair, the key comes first."""
+    """The secret files in the order of their installation: of each pair, the key comes first."""
     yield from _of_components(spec, node)
     if node in spec.etcd_members:
         yield SecretFile(

@@ -1,7 +1,7 @@
 """The kubeconfigs of a machine's components.
 
-They name the files of keys and certificates and have nothing secret inside: a program reads files
-again by itself, and what is inside of a kubeconfig never (``plan/reload.py``).
+They name the files of keys and certificates and contain no secrets themselves: programs read the
+named files again by themselves, but never keys inside a kubeconfig (``plan/reload.py``).
 """
 
 from certs.kubeconfig import kubeconfig_of_files
@@ -23,7 +23,7 @@ def file(spec: Cluster, node: str, component: str) -> File:
 
 
 def named(component: str) -> dict[str, str]:
-    """The files that it names, each by its setting."""
+    """Setting to path, for the files that a component's kubeconfig names."""
     name = layout.KUBECONFIGS[component]
     return {
         "certificate-authority": layout.AUTHORITY,

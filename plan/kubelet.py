@@ -13,12 +13,12 @@ UNIT = "kubelet.service"
 PORT, HEALTH_PORT = 10250, 10248
 
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
-"""The key of the label of every control plane, and of the taint of those that are no minions."""
+"""The key of the label of every control plane, and of the taint of each that is no minion."""
 CONTROL_PLANE_TAINT = {"key": CONTROL_PLANE, "effect": "NoSchedule"}
 
 RESERVED = {
-    # Who: (part of the memory, at most MiB). A control plane's servers are no pods, so the
-    # scheduler would give their memory away: idle they take 550 MiB.
+    # Kind: (part of the memory, at most MiB). A control plane's servers are no pods, so without a
+    # reservation the scheduler would give their memory to pods: idle they take 550 MiB.
     "system": (1 / 16, 128),
     "minion": (1 / 8, 256),
     "control-plane": (3 / 8, 1024),
@@ -28,10 +28,10 @@ RESERVED = {
 def configuration(spec: Cluster, node: str) -> dict[str, Any]:
     """A KubeletConfiguration (kubelet.config.k8s.io/v1beta1), the same in 1.35, 1.36 and 1.37.
 
-    ``rotateCertificates`` is left out, which means false and satisfies CIS 4.2.10: the certificate
-    is the state's, renewed before it expires. A kubelet that also renewed it would go on with its
-    own copy in /var/lib/kubelet/pki when the authority changes, and be locked out.
-    ``shutdownGracePeriod`` is left out, for it leaves dead pods behind.
+    ``rotateCertificates`` is left out, which means false and satisfies CIS 4.2.10: Pulumi's state
+    keeps the certificate and renews it before it expires. A kubelet that also renewed it would
+    continue to use its own copy in /var/lib/kubelet/pki after a change of the authority, and API
+    servers would reject it. ``shutdownGracePeriod`` is left out, since it leaves dead pods behind.
     """
     machine = spec.machines[node]
     return {
@@ -79,7 +79,7 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
 
 
 def taints(machine: Machine) -> list[dict[str, str]]:
-    """Those of the node; a control plane that is no minion keeps pods away."""
+    """The taints of the node; a control plane that is no minion also gets one that repels pods."""
     own = [
         {"key": one.key, **({"value": one.value} if one.value else {}), "effect": one.effect}
         for one in machine.taints
@@ -89,7 +89,7 @@ def taints(machine: Machine) -> list[dict[str, str]]:
 
 
 def labels(machine: Machine) -> str:
-    """``key=value,key=value``, sorted."""
+    """The machine's labels as ``key=value,key=value``, sorted."""
     return ",".join(f"{key}={value}" for key, value in sorted(machine.labels.items()))
 
 
@@ -100,16 +100,17 @@ def files(spec: Cluster, node: str) -> tuple[File, ...]:
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon. Its configuration it reads at its start only, and not so all files of that.
+    """The service, which starts once the API is ready.
 
-    A kubelet that cannot register tries it ten times a second and logs each failure, which an
-    emulated machine feels: it starts once the API is ready, since only that tells it of pods.
+    Before that, the kubelet would get no pods, and would try to register ten times a second and log
+    each failure, which takes much time of an emulated processor. The kubelet reads its
+    configuration at its start only, but reads again some of the files that the configuration names.
     """
     machine = spec.machines[node]
     flags = {
         "config": CONFIG,
         "kubeconfig": layout.kubeconfig("kubelet"),
-        # The certificate is for this name: the node must not follow a change of its hostname.
+        # The certificate is for this name, so the node's name must not follow the hostname.
         "hostname-override": node,
         "node-ip": str(machine.address),
         **({"node-labels": labels(machine)} if machine.labels else {}),
@@ -133,7 +134,7 @@ _KEYS = {
     "tlsCertFile": layout.certificate("kubelet-server"),
     "tlsPrivateKeyFile": layout.private_key("kubelet-server"),
 }
-"""Settings of the configuration that name files."""
+"""Settings of the configuration whose values are paths."""
 
 
 def _reserved(machine: Machine, who: str) -> str:

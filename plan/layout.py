@@ -1,36 +1,39 @@
-"""Where things lie on a machine, and at which ports they listen: each said once."""
+"""Paths on a machine, ports and URLs that several modules use; each is defined once."""
 
 from spec.cluster import API_PORT, Balancer, Cluster
 from spec.names import is_address
 
 PKI = "/etc/kubernetes/pki"
-"""Keys and certificates of Kubernetes' components: all of root's (CIS 1.1.19)."""
+"""Keys and certificates of Kubernetes' components: root owns all of them (CIS 1.1.19)."""
 ETCD_PKI = "/etc/etcd/pki"
-"""Keys and certificates of the member, which runs under a user of its own."""
+"""Keys and certificates of etcd's member, which runs under a user of its own."""
 KUBERNETES = "/etc/kubernetes"
 VOLUME_PLUGINS = "/var/lib/kubelet/volume-plugins"
-"""Made by the controller manager and kubelet; their own choice lies in /usr, often read-only."""
+"""The controller manager and the kubelet create this directory; their default is in /usr, which is
+often read-only."""
 ETCD_DATA = "/var/lib/etcd"
 STATE = "/var/lib/hardway"
-"""What the installation itself keeps: artifacts, the saved steps, what services run with."""
+"""The directory of the installation itself: artifacts, saved steps, and notes of the files with
+which services were started."""
 ETCD_ANSWERED = f"{STATE}/etcd-answered"
-"""There once the member has answered: without its data it must not start again. It lies outside of
-the data and goes with the machine's disk, as the data do."""
+"""This file exists once the member has answered: it must then not start without its data. The file
+is outside of the data directory and, like the data, disappears with the machine's disk."""
 ETCD_JOINS = "/run/hardway/etcd-joins"
-"""Flags of the one start with which a member joins a cluster that runs."""
+"""The file with the flags for the one start with which a member joins a running cluster."""
 ETCD_REMOVED = "/run/hardway/etcd-removed"
-"""There once the member ended because the others removed it: systemd does not start it again."""
+"""This file exists once the member has ended because the other members removed it: systemd then
+does not start it again."""
 
 AUTHORITY = f"{PKI}/ca.crt"
 ETCD_AUTHORITY = f"{PKI}/etcd-ca.crt"
-"""For etcd's clients."""
+"""The certificate of etcd's authority, for etcd's clients."""
 MEMBER_AUTHORITY = f"{ETCD_PKI}/ca.crt"
-"""For members themselves."""
+"""The certificate of etcd's authority, for the members themselves."""
 FRONT_PROXY_AUTHORITY = f"{PKI}/front-proxy-ca.crt"
 SERVICE_ACCOUNT_PUBLIC = f"{PKI}/sa.pub"
 SERVICE_ACCOUNT_PRIVATE = f"{PKI}/sa.key"
 AUTHORITY_KEY = f"{PKI}/ca.key"
-"""For the controller manager, which signs certificate requests."""
+"""The authority's key, for the controller manager, which signs certificate requests."""
 ENCRYPTION = f"{KUBERNETES}/encryption.yaml"
 
 KUBECONFIGS = {
@@ -40,10 +43,11 @@ KUBECONFIGS = {
     "kube-proxy": "kube-proxy",
     "flannel": "flannel",
 }
-"""Component to the certificate that its kubeconfig names (flannel: if Kubernetes is its store)."""
+"""Component to the certificate that the component's kubeconfig names. flannel has a kubeconfig only
+where Kubernetes is its store."""
 
 LOCAL_BALANCER_PORT = 7443
-"""Where a minion's own balancer passes connections on to the control planes."""
+"""The port on which a minion's own balancer accepts connections for the control planes."""
 ETCD_CLIENT_PORT, ETCD_PEER_PORT, ETCD_METRICS_PORT = 2379, 2380, 2381
 
 
@@ -67,10 +71,10 @@ def _of_member(name: str) -> bool:
 
 
 def local_api_url(spec: Cluster, node: str) -> str:
-    """Where the components of a machine find the API.
+    """The URL at which the components of a machine reach the API.
 
-    A control plane asks its own API server. A minion asks the only control plane, the balancer that
-    somebody else runs, or its own balancer before several control planes.
+    A control plane uses its own API server. A minion uses the only control plane, the external
+    balancer, or its own balancer before several control planes.
     """
     if node in spec.control_planes:
         return f"https://127.0.0.1:{API_PORT}"
@@ -80,21 +84,21 @@ def local_api_url(spec: Cluster, node: str) -> str:
 
 
 def api_name(spec: Cluster, node: str) -> str:
-    """The DNS name that a machine must know to find the API; empty where it asks an address."""
+    """The DNS name that a machine must resolve to reach the API; empty where it uses an address."""
     asks = node in spec.nodes and local_api_url(spec, node) == spec.api_url
     return spec.api_host if asks and not is_address(spec.api_host) else ""
 
 
 def api_server_url(spec: Cluster, control_plane: str) -> str:
-    """Where the API server of a control plane itself answers."""
+    """The URL of the API server of a control plane itself."""
     return f"https://{spec.machines[control_plane].address}:{API_PORT}"
 
 
 def etcd_url(spec: Cluster, member: str) -> str:
-    """Where a member of etcd answers its clients."""
+    """The client URL of a member of etcd."""
     return f"https://{spec.machines[member].address}:{ETCD_CLIENT_PORT}"
 
 
 def etcd_urls(spec: Cluster) -> tuple[str, ...]:
-    """Where etcd's clients reach each member."""
+    """The client URLs of all members."""
     return tuple(etcd_url(spec, member) for member in spec.etcd_members)

@@ -1,4 +1,4 @@
-"""What a change would leave on machines that stay: nothing takes services and keys away yet."""
+"""Services and keys that a change would leave on machines that stay: no step removes them yet."""
 
 from collections.abc import Sequence
 
@@ -9,16 +9,16 @@ from spec.cluster import ArtifactSource, Cluster
 from spec.refusal import Refusal, dotted, listed
 
 SHOWN = 2
-"""Names of a kind that are told of many."""
+"""The largest number of machines, of services and of paths that a message names."""
 
 Left = tuple[tuple[str, ...], tuple[str, ...]]
-"""Services, and paths of keys and certificates."""
+"""The names of services, and the paths of keys and certificates."""
 
 
 def left_behind(before: Cluster, after: Cluster) -> tuple[str, ...]:
-    """A sentence for machines that stay with services or keys that their plans no longer have.
+    """Sentences about machines that would keep services or keys that their new plans do not have.
 
-    Machines of which the same is left share it.
+    Machines that would keep the same services and keys share a sentence.
     """
     stay = sorted(before.machines.keys() & after.machines.keys())
     old, new = _with_digests(before), _with_digests(after)
@@ -31,7 +31,10 @@ def left_behind(before: Cluster, after: Cluster) -> tuple[str, ...]:
 
 
 def _with_digests(spec: Cluster) -> Cluster:
-    """The same cluster with programs of some bytes: a description that is kept names none."""
+    """The same cluster with a placeholder for each unknown digest.
+
+    The description in the state names no digests, and a plan cannot be made without them.
+    """
     unknown = dict.fromkeys(unknown_digests(spec), "0" * 64)
     known = ArtifactSource(mirror=spec.artifacts.mirror, digests=unknown | spec.artifacts.digests)
     return spec.model_copy(update={"artifacts": known})
@@ -59,7 +62,7 @@ def _refusal(names: Sequence[str], left: Left) -> Refusal:
 
 
 def _some(names: Sequence[Sequence[str]]) -> str:
-    """The first names of each kind, and how many more there are."""
+    """The first names of each kind, and the number of all other names."""
     shown = [name for one in names for name in one[:SHOWN]]
     more = sum(map(len, names)) - len(shown)
     return listed([*shown, f"{more} more"] if more else shown, "and")

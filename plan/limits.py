@@ -1,26 +1,27 @@
-"""How long each thing is waited for, and why so long.
+"""The time limits of all waits, each with its reason.
 
-The seconds are those of a quiet emulated machine, which is what the slowest host makes of a machine
-that it has time for: one that is slower has as many more, by what it measures itself
-(``scripts/pace.sh``). They are counted from when what is waited for last said something new, since
-whatever gets on is not stuck.
+The seconds are those of a quiet emulated machine: a machine on the slowest host, while that host
+has no other work. A slower machine measures its own speed and gets proportionally more seconds
+(``scripts/pace.sh``). A limit counts from the last news of what the wait is for, since a process
+that makes progress is not stuck.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 HARD = 8
-"""After so many times its limit, by the clock, a wait ends, however slow its machine is and
-whatever was said: what says something new for ever would be waited for without end."""
+"""The hard limit of a wait is so many times its limit, by the clock. At the hard limit the wait
+ends, however slow the machine is and even where there is still news: otherwise a process that
+reports something new for ever would be waited for without end."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit of a wait."""
+    """The limit of a wait."""
 
     seconds: int
     why: str
-    """What takes so long."""
+    """The reason for this length: what the time is needed for."""
 
 
 LIMITS: Mapping[str, Limit] = {
@@ -65,7 +66,7 @@ LIMITS: Mapping[str, Limit] = {
     "others-well": Limit(300, "another machine's member or API server comes up"),
     "well-again": Limit(600, "an API server starts and waits for its hooks"),
 }
-"""The limits of waits in ``plan/scripts``, by the names that they have there."""
+"""Name to the limit of a wait in ``plan/scripts``."""
 
 CONDITIONS: Mapping[str, Limit] = {
     "clocks": Limit(120, "a machine that was paused catches up within a minute"),
@@ -79,4 +80,4 @@ CONDITIONS: Mapping[str, Limit] = {
     "dns": Limit(300, "CoreDNS reads the cluster's Services first"),
     "services": Limit(300, "some are started again until others answer"),
 }
-"""The limits of ``plan.conditions``, by the conditions' names."""
+"""Name of a condition in ``plan.conditions`` to its limit."""

@@ -1,4 +1,4 @@
-"""The content of secret files, from keys and certificates."""
+"""The content of secret files, made from keys and certificates."""
 
 import json
 
@@ -21,10 +21,10 @@ from spec.cluster import Cluster
 
 
 def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material:
-    """What secret files of whoever holds this bundle are made of.
+    """A function that returns the content of secret files, for the machine or person of a bundle.
 
-    The material raises KeyError for a certificate that the bundle does not have, and ValueError
-    for the key of an external authority.
+    The function raises KeyError for a certificate that the bundle does not have, and ValueError for
+    the key of an external authority.
     """
     signers, pairs = authorities.signers, bundle.pairs
 
@@ -59,7 +59,7 @@ def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material
 
 
 def kept_material(cluster: str, authorities: str, bundle: str) -> Material:
-    """``material`` from what a state keeps (``certs.tracked``): both are JSON.
+    """The result of ``material`` for the JSON texts that a state keeps (``certs.tracked``).
 
     Raises BundleError where the state is damaged.
     """
@@ -71,5 +71,5 @@ def kept_material(cluster: str, authorities: str, bundle: str) -> Material:
 
 
 def admin_kubeconfig(spec: Cluster, authorities: str, people: str) -> str:
-    """The kubeconfig that people get, at the endpoint; the keys are what a state keeps."""
+    """The kubeconfig for people, with the cluster's endpoint and the keys that a state keeps."""
     return kept_material(spec.name, authorities, people)(Kubeconfig("admin", spec.api_url))

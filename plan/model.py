@@ -1,7 +1,7 @@
 """What a machine must hold, as values: files, units, artifacts and steps.
 
-Everything that needs to know a machine's contents (the golden files, the preview, the drift check,
-the security checks, the bundle, the picture) reads these values; nothing renders for itself.
+All consumers of a machine's contents (the golden files, the preview, the drift check, the security
+checks, the bundle, the picture) read these values; none of them renders contents by itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-# -- what secret files are made of ---------------------------------------------------------------
+# -- sources of secret files ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Certificate:
     """A certificate of this machine, in PEM."""
 
     name: str
-    """Of a row of ``certs.table``."""
+    """The name of a row of ``certs.table``."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class PrivateKey:
     """The private key of a certificate of this machine, in PEM (PKCS 8)."""
 
     name: str
-    """Of a row of ``certs.table``."""
+    """The name of a row of ``certs.table``."""
 
 
 @dataclass(frozen=True)
 class AuthorityCertificate:
-    """An authority's certificate, in PEM; during a rotation more than one."""
+    """An authority's certificate, in PEM; during a rotation more than one certificate."""
 
     authority: str
     """A value of ``certs.table.Authority``."""
@@ -38,7 +38,7 @@ class AuthorityCertificate:
 
 @dataclass(frozen=True)
 class AuthorityKey:
-    """An authority's private key, in PEM: only for the controller manager, which signs CSRs."""
+    """An authority's private key, in PEM. Only the controller manager needs it, to sign CSRs."""
 
     authority: str
 
@@ -52,10 +52,10 @@ class ServiceAccountKey:
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """A kubeconfig with a client certificate inside, for people."""
+    """A kubeconfig for people, with the client certificate and its key embedded."""
 
     certificate: str
-    """Of a row of ``certs.table``."""
+    """The name of a row of ``certs.table``."""
     server: str
     """The API server's URL."""
 
@@ -81,7 +81,7 @@ Source = (
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A file with nothing secret in it."""
+    """A file without secrets."""
 
     path: str
     content: str
@@ -92,7 +92,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class SecretFile:
-    """A file of the identity step, made from keys and certificates when the step is rendered."""
+    """A file with secrets, whose content comes from keys and certificates during rendering."""
 
     path: str
     source: Source
@@ -119,19 +119,20 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """A file of an official release that holds a program."""
+    """An archive of an official release that contains a program."""
 
     url: str
     digest: str
     """``sha256:<hex>`` or ``sha512:<hex>`` of the archive."""
     member: str
+    """The program's path inside the archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """A program or an image archive in the machine's content-addressed store.
 
-    Its bytes are known by their own sha256, or by that of the archive that holds them.
+    Either its own sha256 identifies its bytes, or the digest of the archive that contains it.
     """
 
     name: str
@@ -139,14 +140,14 @@ class Artifact:
     kind: Literal["binary", "image"]
     sha256: str | None
     urls: tuple[str, ...] = ()
-    """Where the file itself can be had, the preferred one first."""
+    """URLs of the file itself, the preferred one first."""
     archive: Archive | None = None
     reference: str | None = None
-    """Of an image: the name under which the container runtime knows it."""
+    """Of an image: its name in the container runtime."""
 
     @property
     def store_path(self) -> str:
-        """Where the file lies on a machine."""
+        """The path of the file on a machine."""
         if self.sha256:
             return f"{STORE}/sha256/{self.sha256}"
         assert self.archive is not None
@@ -154,7 +155,7 @@ class Artifact:
 
     @property
     def command(self) -> Link:
-        """A program under its name, where units and people find it."""
+        """The link through which units and people run a program by its name."""
         return Link(path=f"{BIN}/{self.name}", target=self.store_path)
 
 
@@ -170,12 +171,14 @@ class Unit:
     """With its suffix, such as ``etcd.service``."""
     description: str
     program: str
-    """The program's absolute path."""
+    """The program's absolute path, or only its name where the distributions have it in different
+    directories."""
     flags: Mapping[str, str] = field(default_factory=dict)
-    """Flag name without dashes to its value: rendered one a line as ``--name=value``."""
+    """Flag name without dashes to its value; each is rendered on its own line as
+    ``--name=value``."""
     dashes: Literal["-", "--"] = "--"
     arguments: tuple[str, ...] = ()
-    """Words after the flags."""
+    """Arguments after the flags."""
     type: Literal["notify", "simple", "exec", "oneshot"] = "notify"
     before_start: tuple[str, ...] = ()
     """``ExecStartPre`` lines."""
@@ -184,23 +187,24 @@ class Unit:
     before_stop: tuple[str, ...] = ()
     """``ExecStop`` lines."""
     after_stop: tuple[str, ...] = ()
-    """``ExecStopPost`` lines, also where the program has ended by itself."""
+    """``ExecStopPost`` lines; systemd also runs them after the program has ended by itself."""
     after: tuple[str, ...] = ("network-online.target",)
     wants: tuple[str, ...] = ("network-online.target",)
     requires: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     asserts: tuple[str, ...] = ()
-    """``Assert...`` lines of which one must be true, else systemd refuses each start."""
+    """``Assert...`` lines with ``|``: where none of them is true, systemd refuses a requested
+    start. Its automatic restarts check no asserts."""
     once: str = ""
-    """A file that, where it is there, gives further flags as the value of ``ONCE``."""
+    """The path of an optional environment file whose variable ``ONCE`` has further flags."""
     service: Mapping[str, str] = field(default_factory=dict)
-    """Further settings of ``[Service]``; they win over the defaults."""
+    """Further settings of ``[Service]``; they override the defaults."""
     needs: tuple[str, ...] = ()
-    """Files whose change restarts the service, beside the unit and the program themselves."""
+    """Files whose change restarts the service, in addition to its unit file and its program."""
     vxlan: str = ""
-    """The VXLAN device that the service keeps, with a way to each other node."""
+    """The name of the VXLAN device that the service maintains, with a route to every other node."""
     reads: tuple[str, ...] = ()
-    """Files that the service reads again by itself when they change (``plan.reload``)."""
+    """Files that the service reads again when they change, without a restart (``plan.reload``)."""
     wanted_by: str = "multi-user.target"
 
     @property
@@ -210,58 +214,62 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """A service that other machines run as well, of which one at a time is restarted."""
+    """A service that several machines run, and that only one machine at a time restarts."""
 
     unit: str
     own: str
-    """The URL at which it says that it is well."""
+    """The URL of the health endpoint on this machine."""
     others: tuple[str, ...]
-    """The URLs at which those of other machines do."""
+    """The URLs of the health endpoints on the other machines."""
     trust: tuple[str, ...]
-    """Files with which these are asked: the authority and, if needed, a certificate and its key."""
+    """Files for requests to these endpoints: the authority and, where the endpoints demand them, a
+    client certificate and its key."""
     lock: tuple[str, ...]
-    """The URLs of the etcd that has the lock."""
+    """The URLs of the etcd members that keep the lock."""
     lock_trust: tuple[str, str, str]
-    """Files with which it is asked: the authority, a certificate and its key."""
+    """Files for requests to etcd: the authority, a client certificate and its key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """A member of etcd that must not start empty once it has answered (``scripts/member.sh``)."""
+    """A member of etcd that must not start without its data once it has answered.
+
+    ``scripts/member.sh`` enforces this.
+    """
 
     unit: str
     name: str
     peer: str
-    """Its peer URL."""
+    """The member's peer URL."""
     ready: str
-    """The URL at which it says that it answers with a quorum behind it."""
+    """The URL of the member's readiness endpoint, which succeeds only with a quorum."""
     data: str
-    """Its data directory."""
+    """The member's data directory."""
     marker: str
-    """The file that says that it has answered."""
+    """The file that records that the member has answered."""
     once: str
-    """The file with the flags of the start with which it joins."""
+    """The environment file with the flags for the one start with which the member joins."""
     removed: str
-    """The file that says that the others have removed it."""
+    """The file that records that the other members have removed this member."""
     program: str
     """The path of etcdctl."""
     trust: tuple[str, str, str]
-    """Files with which the others are asked: the authority, a certificate and its key."""
+    """Files for requests to the other members: the authority, a client certificate and its key."""
     others: tuple[str, ...]
     """The client URLs of the other members."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotNewer:
-    """A program that is at no time newer than the API servers."""
+    """A program that must never be newer than the API servers."""
 
     program: Link
     version: str
-    """As the API servers say it, such as ``v1.37.1``."""
+    """The version that all API servers must report first, such as ``v1.37.1``."""
     servers: tuple[str, ...]
-    """Their URLs."""
+    """The URLs of all API servers."""
     kubeconfig: str
-    """With which they are asked."""
+    """The path of the kubeconfig for requests to the API servers."""
 
 
 # -- steps and plans -----------------------------------------------------------------------------
@@ -269,51 +277,53 @@ class NotNewer:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A part of a machine's installation that is one remote command."""
+    """A part of a machine's installation that runs as one remote command."""
 
     name: str
     packages: tuple[str, ...] = ()
-    """Debian packages that must be there."""
+    """Debian packages that must be installed."""
     users: tuple[str, ...] = ()
-    """System users, each with a group of its name, that own some of its files."""
+    """System users that own some of the step's files; each has a group of the same name."""
     artifacts: tuple[Artifact, ...] = ()
     directories: tuple[Directory, ...] = ()
     files: tuple[File, ...] = ()
     secret_files: tuple[SecretFile, ...] = ()
     links: tuple[Link, ...] = ()
     units: tuple[Unit, ...] = ()
-    """Enabled and running when the step is done, in this order."""
+    """Services that the step enables and starts, in this order."""
     not_newer: NotNewer | None = None
-    """What the step waits for before it changes anything."""
+    """The version that all API servers must report before the step changes anything."""
     membership: Membership | None = None
-    """The member of etcd whose data are looked for before anything is made or started."""
+    """The member of etcd whose data the step checks before it writes files or starts a service."""
     turns: tuple[Turn, ...] = ()
-    """Which services wait for their turn before the step restarts them."""
+    """Services that wait for their turn before the step restarts them."""
     masked: tuple[str, ...] = ()
     """Units of the distribution that must not run."""
     script: str | None = None
-    """The name of a file in ``plan/scripts`` that runs at the end: it waits for health."""
+    """The name, without ``.sh``, of a file in ``plan/scripts`` that runs at the end of the step,
+    for example to wait until the step's services are healthy."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What the script reads as variables."""
+    """Shell variables that the script reads."""
     outcome: str = ""
-    """What it has brought about, for people: the last line that it prints.
+    """What the step has achieved, for people: the last line that the step prints.
 
-    It stays beside the step's row. Nothing for a step with keys, of which nothing is shown.
+    The line remains beside the step's row. Empty for a step with keys, whose output is not shown.
     """
     admin: bool = False
-    """Whether its script asks the API as the cluster's admin (``scripts/admin.sh``)."""
+    """Whether the step's script calls the API as the cluster's admin (``scripts/admin.sh``)."""
     alone: bool = True
-    """Whether no other step may be at work on the machine; not so for what only asks the API."""
+    """Whether no other step may run on the machine meanwhile; False for a step that only calls the
+    API."""
 
     @property
     def secret(self) -> bool:
-        """Whether its text has keys in it."""
+        """Whether the step's text contains keys."""
         return bool(self.secret_files)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodePlan:
-    """Everything that one machine must hold, in the order in which it gets it."""
+    """Everything that one machine must hold, in the order in which its steps run."""
 
     node: str
     steps: tuple[Step, ...]

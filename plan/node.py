@@ -1,4 +1,4 @@
-"""The node step: what makes a machine a node, the control planes included."""
+"""The node step, which makes a machine a node; control planes are nodes as well."""
 
 from plan import (
     balancer,
@@ -22,7 +22,8 @@ PROGRAMS = ("flanneld", "kubelet", "kube-proxy", "kubectl")
 def step(spec: Cluster, node: str) -> Step:
     """The kubelet, kube-proxy, flannel and the CNI plugins of a node; its balancer, if it has one.
 
-    Where Kubernetes is flannel's store, flannel is not waited for: its role is an add-on.
+    Where Kubernetes is flannel's store, the step does not wait for flannel, since flannel needs a
+    ClusterRole that the add-ons create later.
     """
     programs = artifacts(spec, PROGRAMS)
     packages, balancer_files, balancer_units = balancer.parts(spec, node)
@@ -70,6 +71,6 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def _controllers(spec: Cluster, node: str) -> tuple[str, ...]:
-    """The services of a control plane that come up beside its kubelet, once there is an API."""
+    """The services of a control plane that start beside its kubelet, once the API is ready."""
     is_control_plane = node in spec.control_planes
     return (controller_manager.UNIT, scheduler.UNIT) if is_control_plane else ()

@@ -1,9 +1,9 @@
-"""What the spec gives to Node objects: labels and taints, for as long as it names them.
+"""Labels and taints that the spec gives to Node objects, for as long as the spec names them.
 
-A kubelet gives both to a node that it registers, and leaves a registered one as it is; its own
-identity may not change its taints (the admission plugin NodeRestriction). So the cluster's admin
-brings them to what the spec says. What others gave to a node stays: a record says which labels and
-taints are of the spec, and it is none of the node's own fields, which a kubelet could write.
+A kubelet sets both when it registers its node, but does not change a registered node, and may not
+change its own taints (the admission plugin NodeRestriction). So the cluster's admin applies the
+labels and taints of the spec. Labels and taints from other sources remain: a record lists those
+that come from the spec. The record is not part of the Node object, where a kubelet could write it.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from plan import kubelet
 from spec.cluster import Cluster, Role
 
 NAMESPACE, NAME = "kube-system", "hardway-nodes"
-"""Of the ConfigMap that is the record."""
+"""The namespace and the name of the ConfigMap that is the record."""
 
 
 def given(spec: Cluster) -> Mapping[str, str]:
-    """Node to what the spec gives it, a line each; without the nodes to which it gives nothing.
+    """Node to its labels and taints from the spec, a line each; nodes without any are left out.
 
     The lines are ``label KEY=VALUE`` and ``taint KEY=VALUE:EFFECT``.
     """
@@ -40,7 +40,7 @@ def _lines(spec: Cluster, name: str) -> list[str]:
 
 
 def record(spec: Cluster) -> dict[str, Any]:
-    """The ConfigMap that says what the spec gives."""
+    """The ConfigMap that records the labels and taints from the spec."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -50,5 +50,5 @@ def record(spec: Cluster) -> dict[str, Any]:
 
 
 def text(spec: Cluster) -> str:
-    """What the spec gives, as ``nodes.sh`` reads it: ``node NAME``, and its lines after it."""
+    """The labels and taints as ``nodes.sh`` reads them: ``node NAME``, then the node's lines."""
     return "".join(f"node {name}\n{lines}" for name, lines in given(spec).items())

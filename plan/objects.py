@@ -1,4 +1,4 @@
-"""Objects of the Kubernetes API: where the API has them."""
+"""The paths of objects in the Kubernetes API."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ RESOURCES = {
     "Service": "services",
     "ServiceAccount": "serviceaccounts",
 }
-"""Kind to the name of its resource in a path of the API (``kubectl api-resources``)."""
+"""Kind to the name of its resource in API paths (``kubectl api-resources``)."""
 
 
 def path(manifest: Manifest) -> str:

@@ -36,7 +36,10 @@ def files(spec: Cluster, node: str) -> tuple[File, ...]:
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon; before the API is ready it may not see its node and backs off for 20 s."""
+    """The service, which starts once the API is ready.
+
+    Before that, kube-proxy may not find its node, and then backs off for 20 s.
+    """
     flags = {"config": CONFIG}
     named = {"kubeconfig": layout.kubeconfig("kube-proxy")}
     found = reload.files("kube-proxy", flags, named, kubeconfig.named("kube-proxy"))

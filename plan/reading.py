@@ -1,6 +1,7 @@
-"""From the text that a machine's shell runs back to what it says: the reverse of ``plan.render``.
+"""Parses the text of a step that a machine's shell runs: the reverse of ``plan.render``.
 
-A preview has two texts of a step, the old one perhaps of an older program, and shows what differs.
+A preview compares two texts of a step, of which the old one may come from an older version of this
+program, and shows the differences.
 """
 
 import re
@@ -12,7 +13,7 @@ HEREDOC = re.compile(r" <<'(END(?:-END)*)'$")
 SETTING = re.compile(r"[a-z_]+=")
 SAYS_OUTCOME = 'echo "$outcome"'
 FLAGS = frozenset({"alone", "unpacked", "in_place", "settle"})
-"""Words without anything after them."""
+"""Shell functions that a step's text calls without arguments."""
 WORDS = FLAGS | {
     *("packages", "user", "artifact", "archived", "directory", "file", "secret", "link"),
     *("masked", "unit", "not_newer", "member", "lock_at", "shared"),
@@ -25,12 +26,12 @@ class Text:
 
     content: str
     mode: str = ""
-    """Such as ``0600 root:root``."""
+    """Mode and owner, such as ``0600 root:root``."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a step says, by name or path."""
+    """The content of a step's text, by name or path."""
 
     files: dict[str, Text] = field(default_factory=dict)
     units: dict[str, Text] = field(default_factory=dict)
@@ -39,27 +40,27 @@ class Told:
     links: dict[str, str] = field(default_factory=dict)
     directories: dict[str, str] = field(default_factory=dict)
     artifacts: dict[str, str] = field(default_factory=dict)
-    """Name to digest, with its algorithm."""
+    """Name to digest, prefixed with the digest's algorithm."""
     packages: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     masked: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     not_newer: tuple[str, ...] = ()
-    """The API servers that it waits for, each with the version that they must have."""
+    """The API servers that the step waits for, each with the version that it must have."""
     shared: tuple[str, ...] = ()
-    """Units of which one machine's at a time is restarted."""
+    """Units that only one machine at a time restarts."""
     turns: tuple[str, ...] = ()
-    """Who is asked when it takes its turn: for comparison."""
+    """The endpoints and files with which the step takes its turn, for comparison."""
     script: str = ""
-    """Its own script, at the end."""
+    """The step's own script, at the end of the text."""
     outcome: str = ""
-    """The last line that it prints, which follows from the rest."""
+    """The last line that the step prints, which follows from the rest of the step."""
     words: str = ""
-    """What all steps have first: the words that the rest is said in."""
+    """The beginning of the text: the shell functions that the rest of the text calls."""
 
 
 def read(text: str) -> Told:
-    """What a step's text says. A text that is no step's comes back as a script and nothing else."""
+    """Parse a step's text. For any other text, the result has a script and nothing else."""
     lines = iter(_body(text))
     said: list[tuple[list[str], str]] = []
     first: list[str] = []
@@ -76,7 +77,7 @@ def read(text: str) -> Told:
 
 
 def _body(text: str) -> list[str]:
-    """The lines between the braces; of a text that keeps itself on the machine, those it keeps."""
+    """The lines between the braces; of a text that saves itself on the machine, the saved lines."""
     lines = text.removesuffix("\n").split("\n")
     for number, line in enumerate(lines[:6]):
         start = HEREDOC.search(line) if line.startswith("cat >") else None
@@ -86,7 +87,7 @@ def _body(text: str) -> list[str]:
 
 
 def _word(line: str, lines: Iterator[str]) -> tuple[list[str], str]:
-    """A word with what follows it, and the content of its here-document."""
+    """The name of a shell function with its arguments, and the content of its here-document."""
     content = ""
     if start := HEREDOC.search(line):
         line = line[: start.start()]
@@ -98,11 +99,11 @@ def _word(line: str, lines: Iterator[str]) -> tuple[list[str], str]:
 
 
 def _ending(lines: list[str]) -> tuple[dict[str, str], str]:
-    """The settings and the script after them."""
+    """The settings, and the script that follows them."""
     settings: dict[str, str] = {}
     rest = 0
     while rest < len(lines) and SETTING.match(lines[rest]):
-        # A quoted value may have several lines.
+        # A quoted value may span several lines.
         taken = rest + 1
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Services that must not start before the API is ready wait for it."""
+"""The wait of services that must not start before the API is ready."""
 
 from plan import layout
 from plan.model import File
@@ -9,8 +9,8 @@ WAIT: File = program("wait-for-api")
 
 
 def wait(spec: Cluster, node: str) -> str:
-    """An ``ExecStartPre`` line that ends when the API of this machine's components is ready.
+    """An ``ExecStartPre`` line that ends when the API that this machine's components use is ready.
 
-    The step that has the unit also has ``WAIT``; systemd must not limit the start.
+    The unit's step must also have ``WAIT``, and systemd must not limit the time of the start.
     """
     return f"{WAIT.path} {layout.local_api_url(spec, node)} {layout.AUTHORITY}"

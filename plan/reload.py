@@ -1,8 +1,9 @@
-"""Which files a running program reads again by itself, and after how long.
+"""The files that a running program reads again by itself, and the time after which it does.
 
-A service is restarted for a changed file unless a row here says that it need not be: what no row
-names is taken for read once. Each row was seen with the real program of the version that it names
-(``tests/plan/test_reload.py``; the kubelet's beside a real API server, by hand).
+A changed file restarts a service unless a row here says that this is not necessary: a file that no
+row names counts as read once, at the start. Each row was observed with the real program of the
+version that the row names (``tests/plan/test_reload.py``; the kubelet's rows beside a real API
+server, by hand).
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,28 +12,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Reload:
-    """What a program does with new files of some of its flags."""
+    """How a program treats changes of the files that some of its flags name."""
 
     program: str
     names: tuple[str, ...]
     """Flags, or settings of its configuration or kubeconfig, whose values are paths."""
     seconds: int | None
-    """After which a new file is in force, at the latest; None: at the program's next start only."""
+    """The longest time until a new file takes effect; None where this takes a restart."""
     seen: str
-    """The program's version."""
+    """The version of the program with which this was observed."""
 
 
 AT_ONCE = 5
-"""Seconds for what is read as soon as it changes, or at the next connection."""
+"""Seconds for files that a program reads as soon as they change, or at the next connection."""
 BEAT = 300
-"""Seconds between two looks at the files with which a client identifies itself, from the program's
-start on (client-go, transport/cert_rotation.go)."""
+"""Seconds between two checks of the certificate and key with which a client identifies itself,
+counted from the program's start (client-go, transport/cert_rotation.go)."""
 
 SERVING = ("tls-cert-file", "tls-private-key-file")
 CALLERS = ("client-ca-file", "requestheader-client-ca-file")
 CLIENT = ("client-certificate", "client-key")
-"""Of a kubeconfig. Its ``certificate-authority`` is no such name: client-go reads it again in its
-latest versions only, and until then it refuses an API server's certificate of another authority."""
+"""Settings of a kubeconfig. ``certificate-authority`` is not one of them: only the latest versions
+of client-go read that file again, and until client-go has done so, it refuses an API server whose
+certificate is from another authority."""
 
 
 def _row(seen: str, seconds: int | None, program: str, *names: str) -> Reload:
@@ -67,18 +69,19 @@ RELOADS = (
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a service, each in one of the two."""
+    """The files of a service; each file is in one of the two groups."""
 
     needs: tuple[str, ...]
-    """Those that it reads at its start only."""
+    """The files that the service reads at its start only."""
     reads: tuple[str, ...]
-    """Those that it reads again by itself."""
+    """The files that the service reads again by itself."""
 
 
 def files(program: str, *named: Mapping[str, str]) -> Files:
-    """The files under ``/etc`` that flags or settings of a program name, by these names.
+    """The files of a program: those under ``/etc`` that these flags and settings name.
 
-    A file that is named more than once is read again only where all of its names are.
+    ``named`` maps flags or settings to values. Where several of them name the same file, the file
+    counts as read again only if the program does so for all of them.
     """
     rows = [row for row in RELOADS if row.program == program and row.seconds is not None]
     again = {name for row in rows for name in row.names}

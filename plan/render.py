@@ -1,4 +1,4 @@
-"""From a step to the text that a machine's shell runs."""
+"""Renders a step as the text that a machine's shell runs."""
 
 import re
 import shlex
@@ -14,24 +14,26 @@ from plan.reading import SAYS_OUTCOME
 SCRIPTS = Path(__file__).with_name("scripts")
 
 Material = Callable[[Source], str]
-"""Gives the content of a secret file."""
+"""Returns the content of a secret file, given the file's source."""
 
 KEPT = "/var/lib/hardway/steps"
-"""Where a step's own text is kept on the machine, for people to look at."""
+"""The directory in which a machine keeps the texts of its steps, for people to read."""
 
 
 def text(step: Step, material: Material | None = None) -> str:
-    """What ``bash -euo pipefail -s`` gets on its standard input.
+    """The text that ``bash -euo pipefail -s`` reads from its standard input.
 
-    Bash reads all of it before it begins, so a text that was cut off on its way does nothing. A
-    step without secrets leaves its text on the machine. ``material`` is asked for the content of
-    secret files. Raises ValueError where a step has such files and no material is given.
+    The text is one ``{ ... }`` block, which bash reads completely before it runs any of it: a text
+    that was cut off in transit does nothing. A step without secrets saves its text on the machine.
+    ``material`` supplies the content of secret files. Raises ValueError where a step has such files
+    and no material is given.
     """
     words = [*_said_first(step), *_words(step, material), *_ending(step)]
     body = "\n".join(words).rstrip("\n") + "\n"
     if step.secret:
         return f"{{\n{body}exit\n}}\n"
-    # Two runs may be here at once, before the prelude's lock: each writes a file of its own.
+    # Two runs may get here at once, before either has the prelude's lock, so each run writes a file
+    # of its own.
     kept, new = f"{KEPT}/{step.name}", f"{KEPT}/.{step.name}.$$"
     return (
         f"{{\numask 077\nmkdir -p {KEPT}\ncat >{new} {_heredoc(body)}"
@@ -40,34 +42,34 @@ def text(step: Step, material: Material | None = None) -> str:
 
 
 WORK = 1800
-"""Seconds for all that a step does and does not wait for, such as downloads, on a quiet machine."""
+"""Seconds, on a quiet machine, for all work of a step that is not a wait, such as downloads."""
 
 WAIT = re.compile(
     r"^[^#\n]*?\b(?:(?:await|await_api|wait_for) ([a-z-]+|\d+)"
     r"|(?:timeout(?: --\S+)*|flock --timeout) (\d+)|limits\[([a-z-]+)\])",
     re.MULTILINE,
 )
-"""How a script has a limit: by its name in ``plan.limits``, or in seconds."""
+"""Matches the limit of a wait in a script: its name in ``plan.limits``, or a number of seconds."""
 
 GIVEN = re.compile(r"^declare -A limits=\((.*)\)$", re.MULTILINE)
 EACH = re.compile(r"\[(\S+)\]=(\d+)")
-"""How a step's text says how long its limits are."""
+"""Match the line of a step's text that declares limits, and each limit in that line."""
 
 SENTENCE = re.compile(r"^failed: (.+)$", re.MULTILINE)
-"""How a step says why it fails, before all details."""
+"""Matches the sentence that says why a step failed; a step prints it before all details."""
 
 
 def failure(said: str) -> str | None:
-    """Why a step failed, in its own sentence; None where nothing that it said is one."""
+    """The sentence that says why a step failed; None where the step's output has none."""
     found = SENTENCE.search(said)
     return found[1].strip() if found else None
 
 
 def seconds(text: str) -> int:
-    """The net under a step: after so long it is ended.
+    """The time limit of a whole step, in seconds, after which the step is ended.
 
-    Each of its waits has ended before, at its hard limit at the latest, and said what was waited
-    for.
+    This limit is a safety net: each wait of the step ends earlier, at its hard limit at the latest,
+    and prints what the step waited for.
     """
     found = GIVEN.search(text)
     given = dict(EACH.findall(found[1])) if found else {}
@@ -76,12 +78,12 @@ def seconds(text: str) -> int:
 
 
 def _waits(text: str) -> list[str]:
-    """The limits of all waits: names, or seconds."""
+    """The limits of all waits in a text: names, or numbers of seconds."""
     return ["".join(each) for each in WAIT.findall(text)]
 
 
 def limit(step: Step) -> int:
-    """``seconds`` of a step, without its keys."""
+    """The result of ``seconds`` for a step, computed without its keys."""
     own = [script(step.script)] if step.script else []
     return seconds("\n".join([*_said_first(step), *own]))
 
@@ -93,10 +95,11 @@ def script(name: str) -> str:
 
 
 def words(*names: str, before: str = "") -> str:
-    """The words of these scripts, as a step has them before what is said in them.
+    """The shell functions of these scripts, as they precede the calls in a step's text.
 
-    With them come the limits of waits: their own, and those of the text that they come ``before``.
-    Raises ValueError for a limit that ``plan.limits`` does not have.
+    The result also declares the limits of waits: those that the scripts use, and those that the
+    text ``before`` uses, which follows the functions. Raises ValueError for a limit that
+    ``plan.limits`` does not have.
     """
     text = "\n".join(map(script, names))
     used = {one for one in _waits(f"{text}\n{before}") if not one.isdecimal()}
@@ -107,7 +110,7 @@ def words(*names: str, before: str = "") -> str:
 
 
 def _said_first(step: Step) -> Iterator[str]:
-    """The words of every step and, where it needs them, those that let machines wait for others."""
+    """The shell functions that every step has, those that only this step needs, and its turns."""
     names = {
         "prelude": True,
         "skew": step.not_newer is not None,
@@ -123,7 +126,7 @@ def _said_first(step: Step) -> Iterator[str]:
 
 
 def _words(step: Step, material: Material | None) -> Iterator[str]:
-    """The step's data, a word of the prelude each."""
+    """The step's data, each part as a call of a shell function."""
     if rule := step.not_newer:
         words = (rule.program.path, rule.program.target, rule.version, rule.kubeconfig)
         yield _line("not_newer", *words, *rule.servers)
@@ -171,14 +174,14 @@ def _ending(step: Step) -> Iterator[str]:
 
 
 def member(one: Membership) -> str:
-    """The word that lets a member of etcd start, join anew, or be refused."""
+    """The call that lets a member of etcd start, makes it join anew, or refuses it."""
     own = (one.unit, one.name, one.peer, one.ready)
     places = (one.data, one.marker, one.once, one.removed)
     return _line("member", *own, *places, one.program, *one.trust, *one.others)
 
 
 def started_with(one: Unit) -> tuple[str, ...]:
-    """The paths whose change restarts a service, beside the unit itself."""
+    """The paths whose change restarts a service, in addition to its unit file."""
     return tuple(dict.fromkeys((one.program, *one.needs)))
 
 
@@ -201,7 +204,7 @@ def _line(*words: str) -> str:
 
 
 def _heredoc(content: str) -> str:
-    """A quoted here-document; its end is a line that the content does not have.
+    """A quoted here-document; its end marker is a line that the content does not have.
 
     Raises ValueError where the content does not end with one newline or has a NUL.
     """

@@ -1,4 +1,4 @@
-"""The runtime step: a host fit for containers, the container runtime and its images."""
+"""The runtime step: host settings for containers, the container runtime and its images."""
 
 from plan import containerd, docker, host
 from plan.artifact import artifacts
@@ -6,12 +6,12 @@ from plan.model import Artifact, Step
 from spec.cluster import Cluster
 
 SOCKETS = {"containerd": containerd.SOCKET, "docker": docker.SOCKET}
-"""Where the kubelet finds each runtime."""
+"""Container runtime to the socket on which the kubelet reaches it."""
 UNITS = {"containerd": containerd.UNIT, "docker": docker.UNIT}
 
 
 def images(spec: Cluster) -> tuple[Artifact, ...]:
-    """The image archives that every node has: any of them may be told to run CoreDNS."""
+    """The image archives that every node has, since CoreDNS may run on any of them."""
     names = ("pause", "coredns") if spec.addons.coredns else ("pause",)
     return artifacts(spec, names)
 
@@ -22,14 +22,14 @@ def packages(spec: Cluster) -> tuple[str, ...]:
 
 
 def step(spec: Cluster, node: str) -> Step:
-    """The host settings and the container runtime of a node; the same for all of a cluster."""
-    del node  # every step is asked in the same way
+    """The host settings and the container runtime of a node; the same for a cluster's nodes."""
+    del node  # the modules of all steps have the same interface
     archives = images(spec)
     settings = {
         **host.settings(spec),
         "runtime": spec.runtime,
         "platform": f"linux/{spec.architecture}",
-        # One a line: the reference, the digest of the archive, where it lies.
+        # A line for each image: its reference, the digest of its archive, the archive's path.
         "images": "\n".join(f"{one.reference} {one.sha256} {one.store_path}" for one in archives),
     }
     if spec.runtime == "docker":

@@ -36,13 +36,13 @@ def configuration(spec: Cluster) -> dict[str, Any]:
 
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
-    """Its configuration and its kubeconfig."""
+    """The scheduler's configuration and kubeconfig."""
     content = yaml.safe_dump(configuration(spec), sort_keys=False)
     return (File(path=CONFIG, content=content), kubeconfig.file(spec, node, "scheduler"))
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon; before the API is ready it would exit once."""
+    """The service, which starts once the API is ready: before that, its program would exit once."""
     found = reload.files("kube-scheduler", _FLAGS, kubeconfig.named("scheduler"))
     return Unit(
         name=UNIT,
@@ -71,6 +71,6 @@ _FLAGS = {
     "requestheader-allowed-names": "front-proxy-client",
     "authentication-kubeconfig": layout.kubeconfig("scheduler"),
     "authorization-kubeconfig": layout.kubeconfig("scheduler"),
-    # The configuration says it as well, and decides; auditors read the flag (CIS 1.4.1).
+    # The configuration has the same setting and decides; auditors look at the flag (CIS 1.4.1).
     "profiling": "false",
 }

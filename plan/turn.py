@@ -1,9 +1,9 @@
-"""Whose turn it is: of what several machines run together, one at a time is restarted.
+"""Turns: where several machines run the same service, one machine at a time restarts it.
 
-A step that finds its service running and would restart it takes a lock in etcd first, and waits
-until the same service of the other machines is well. A service that does not run disturbs nobody
-and takes no lock: so all first members start at once. A service that runs and has not answered for
-minutes is broken, and is restarted without a turn where none can be had.
+Before a step restarts a running service, it takes a lock in etcd and waits until the same service
+is healthy on the other machines. The restart of a service that does not run affects nobody and
+takes no lock, so the first members of a new etcd all start at once. A service that runs and has not
+answered for minutes counts as broken: where the lock cannot be had, it is restarted without it.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from plan.model import Turn
 from spec.cluster import Cluster
 
 LOCK_PROGRAM = "etcdctl"
-"""What takes the lock; every machine that takes turns has it."""
+"""The program that takes the lock; every machine that takes turns has this program."""
 
 
 def turns(
@@ -24,10 +24,11 @@ def turns(
     health: Callable[[str], str],
     trust: tuple[str, ...],
 ) -> tuple[Turn, ...]:
-    """The turn of a machine's service among the machines that run it; none where it runs alone.
+    """The turn of a machine's service; empty unless this machine and another one run the service.
 
-    ``health`` gives the URL at which a machine's service says that it is well; ``trust`` is the
-    authority's file and, where the question needs them, those of a client's certificate and key.
+    ``among`` names all machines that run the service. ``health`` returns the URL of the service's
+    health endpoint on a machine. ``trust`` is the file of the authority and, where the endpoint
+    demands them, the files of a client certificate and its key.
     """
     others = tuple(health(one) for one in among if one != node)
     if node not in among or not others:
@@ -45,7 +46,7 @@ def turns(
 
 
 def _client(spec: Cluster, node: str) -> tuple[str, str, str]:
-    """With which the machine asks etcd: authority, certificate, key."""
+    """The files for the machine's requests to etcd: authority, certificate, key."""
     if node in spec.etcd_members:
         authority, name = layout.MEMBER_AUTHORITY, "etcd-healthcheck-client"
     else:

@@ -5,13 +5,13 @@ from plan.model import Unit
 _DEFAULTS = {
     "Restart": "always",
     "RestartSec": "2",
-    # A program that cannot come up must not use up a limit while it waits for another machine.
+    # A program may have to wait for another machine before it is ready, so its start has no limit.
     "TimeoutStartSec": "infinity",
 }
 
 
 def text(unit: Unit) -> str:
-    """The unit file, one flag a line, so that a diff names the flag that changed."""
+    """The unit file, with each flag on its own line, so that a diff shows which flag changed."""
     service = {"Type": unit.type, **_DEFAULTS, **unit.service}
     if unit.type == "oneshot":
         service = {"Type": unit.type, "RemainAfterExit": "yes", **unit.service}
@@ -41,18 +41,19 @@ def text(unit: Unit) -> str:
 
 
 def command(unit: Unit) -> str:
-    """The command line, with a line for each flag."""
+    """The command line, with each flag on its own line."""
     words = [
         unit.program,
         *(_word(f"{unit.dashes}{name}={value}") for name, value in unit.flags.items()),
         *(_word(word) for word in unit.arguments),
-        # Without braces or quotes: systemd makes as many words of it as it has, none where empty.
+        # Without braces or quotes, since systemd then splits the value into words, and into none
+        # where it is empty.
         *(["$ONCE"] if unit.once else []),
     ]
     return " \\\n  ".join(words)
 
 
 def _word(text: str) -> str:
-    # systemd expands $ and %, and takes quotes as its own.
+    # systemd expands $ and % and interprets quotes.
     escaped = text.replace("\\", "\\\\").replace("%", "%%").replace("$", "$$").replace('"', '\\"')
     return f'"{escaped}"' if any(mark in text for mark in " \t\"';") else escaped

@@ -1,4 +1,4 @@
-"""An address that moves to a control plane whose API server is ready: keepalived's."""
+"""keepalived: moves the cluster's virtual IP to a control plane whose API server is ready."""
 
 from plan import apiserver, layout
 from plan.model import File, Unit
@@ -9,7 +9,7 @@ PACKAGES = ("keepalived",)
 UNIT = "keepalived.service"
 CONFIG = "/etc/keepalived/keepalived.conf"
 RUNTIME = "virtual-ip"
-"""A directory under /run."""
+"""The name of a directory under /run."""
 
 _INTERFACE_OF = program("interface-of")
 _INTERFACE_FILE = f"/run/{RUNTIME}/interface"
@@ -22,16 +22,16 @@ _READY = (
 )
 
 Block = dict[str, "str | Block"]
-"""A keyword to the words after it, or to what is between its braces."""
+"""A keyword to the words after it, or to the block between its braces."""
 
 
 def wanted(spec: Cluster) -> bool:
-    """Whether there is such an address; the only control plane has it too, until others come."""
+    """Whether the cluster has a virtual IP; a lone control plane has it as well."""
     return isinstance(spec.endpoint, VirtualIp)
 
 
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
-    """Keepalived's configuration, and how it learns the interface's name."""
+    """The configuration of keepalived, and the program that finds the name of the interface."""
     lines = [f"include {_INTERFACE_FILE}", *_lines(configuration(spec, node))]
     return (_INTERFACE_OF, File(path=CONFIG, content="\n".join(lines) + "\n"))
 
@@ -39,9 +39,10 @@ def files(spec: Cluster, node: str) -> tuple[File, ...]:
 def configuration(spec: Cluster, node: str) -> Block:
     """Blocks of keepalived.conf(5).
 
-    Nobody takes the address from a machine that works (``nopreempt``), and a machine whose API
-    server is not ready cannot have it. There is no password: VRRP sends it in the clear, so it
-    stops nobody who is in the machines' network; that the peers are named stops mistakes.
+    No machine takes the address from a machine that works (``nopreempt``), and a machine whose API
+    server is not ready cannot have the address. There is no password: VRRP sends passwords in clear
+    text, so a password stops no attacker in the machines' network. The list of peers prevents
+    mistakes.
     """
     assert isinstance(spec.endpoint, VirtualIp)
     machines, names = spec.machines, spec.control_planes
@@ -51,19 +52,19 @@ def configuration(spec: Cluster, node: str) -> Block:
             "router_id": node,
             "enable_script_security": "",
             "script_user": "nobody nogroup",
-            # Three advertisements that come late cost the address, and an API server at its start
-            # takes all of a machine's time.
+            # A machine loses the address when three advertisements come late, and an API server
+            # takes all processor time of a machine at its start.
             "vrrp_rt_priority": "50",
-            # Microseconds without waiting, after which the kernel kills it: 10000 otherwise, which
-            # an emulated machine needs to read the configuration.
+            # Microseconds of computing without a wait, after which the kernel kills keepalived. The
+            # default is 10000, which an emulated machine needs to read the configuration alone.
             "vrrp_rlimit_rttime": "1000000",
             "vrrp_no_swap": "",
         },
         f"vrrp_script {_INSTANCE}": {
             "script": f'"{_READY}"',
-            # A machine that dies is missed by VRRP itself, and an API server that died refuses at
-            # once: only one that hangs is noticed later. Asked every 2 s with 4 s to answer, two
-            # emulated machines could not keep the address.
+            # VRRP itself notices a dead machine, and a dead API server refuses connections at once:
+            # only an API server that hangs is noticed later. With an interval of 2 s and a timeout
+            # of 4 s, two emulated machines could not keep the address.
             "interval": "5",
             "timeout": "15",
             "fall": "2",
@@ -77,7 +78,7 @@ def configuration(spec: Cluster, node: str) -> Block:
             "virtual_router_id": str(router_id(spec.endpoint)),
             "priority": str(254 - names.index(node)),
             "advert_int": "1",
-            # A machine without peers would be warned that it falls back to multicast.
+            # Without peers, keepalived would warn that it falls back to multicast.
             **({"unicast_src_ip": str(machines[node].address)} if peers else {}),
             **({"unicast_peer": peers} if peers else {}),
             "virtual_ipaddress": {f"{spec.endpoint.address}/32 dev $INTERFACE": ""},
@@ -87,12 +88,12 @@ def configuration(spec: Cluster, node: str) -> Block:
 
 
 def router_id(endpoint: VirtualIp) -> int:
-    """1 to 255, the same on all machines, and other virtual addresses nearby have another one."""
+    """A number from 1 to 255: the same on all machines, and another for other addresses nearby."""
     return int(endpoint.address) % 255 + 1
 
 
 def unit(spec: Cluster, node: str) -> Unit:
-    """The daemon, in place of the package's own unit, which would not know the interface."""
+    """The service, whose unit replaces the package's own, which does not find the interface."""
     return Unit(
         name=UNIT,
         description="keepalived",

@@ -1,4 +1,4 @@
-"""How a running cluster is reached, as one value."""
+"""The data that give access to a running cluster, as one value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class MachineAccess:
-    """Where a machine's SSH server is, and the key by which it is known."""
+    """The address of a machine's SSH server, and the host key that identifies it."""
 
     address: str
     host_key: str
-    """As in ``known_hosts``: type and key, without a host's name."""
+    """Type and key as in ``known_hosts``, without the host's name."""
     user: str = "root"
     port: int = 22
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """What opens a cluster: its machines by name, the key for them, the admin's kubeconfig."""
+    """Access to a cluster: its machines by name, their SSH key, the admin's kubeconfig."""
 
     machines: Mapping[str, MachineAccess]
     ssh_key: str = field(repr=False)
@@ -28,7 +28,10 @@ class Access:
 
     @staticmethod
     def from_outputs(outputs: Mapping[str, Any]) -> "Access":
-        """From a stack's outputs with secrets shown. Raises KeyError for a stack without them."""
+        """The access from a stack's outputs, with secrets decrypted.
+
+        Raises KeyError where the outputs lack a value.
+        """
         return Access(
             machines={
                 name: MachineAccess(address=node["address"], host_key=node["host_key"])

@@ -1,4 +1,4 @@
-"""The Kubernetes API, asked over HTTPS with the certificate of a kubeconfig."""
+"""A client for the Kubernetes API over HTTPS, with the certificate of a kubeconfig."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import httpx
 import yaml
 
 CONNECT, ANSWER = 10, 30
-"""Seconds for a connection, and for a whole answer of a machine that is not slow."""
+"""Seconds for a connection, and for a whole answer, from a machine that is not slow."""
 
 
 class ApiError(Exception):
@@ -37,11 +37,11 @@ class Api:
                 pair=_decoded(user, "client-certificate-data") + _decoded(user, "client-key-data"),
             )
         except (KeyError, TypeError, ValueError, StopIteration, yaml.YAMLError, ssl.SSLError) as e:
-            # Its own words could quote a key.
+            # The message leaves out the error's own text, which could quote a key.
             raise ApiError(f"the stack's kubeconfig cannot be used ({type(e).__name__})") from None
         self.factor = 1.0
-        """Answers get so many times their time: more where machines are slow."""
-        # A proxy of this computer's does not lead to the machines.
+        """Multiplies the time limits of answers: more than 1 where machines are slow."""
+        # This computer's proxy settings are ignored, since a proxy may not reach the machines.
         self._client = httpx.AsyncClient(verify=context, trust_env=False)
 
     async def __aenter__(self) -> Self:
@@ -56,9 +56,9 @@ class Api:
         await self._client.aclose()
 
     async def text(self, path: str, *, at: str | None = None, **query: str) -> str:
-        """The answer to a GET, at the kubeconfig's server or at another's base URL.
+        """The answer to a GET request, from the kubeconfig's server or from the base URL ``at``.
 
-        Raises ApiError, also for an answer that is no success.
+        Raises ApiError, also for an answer with a status that is no success.
         """
         base = (at or self.server).rstrip("/")
         try:
@@ -75,7 +75,7 @@ class Api:
         return answer.text
 
     async def json(self, path: str, *, at: str | None = None, **query: str) -> dict[str, Any]:
-        """``text`` for an answer that is a JSON object."""
+        """The same as ``text``, for an answer that is a JSON object."""
         text = await self.text(path, at=at, **query)
         try:
             value = json.loads(text)
@@ -102,7 +102,7 @@ def _decoded(entry: Mapping[str, str], key: str) -> str:
 
 def _tls(*, authority: str, pair: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=authority)
-    # OpenSSL takes a key from a file only; it is there for as long as that takes.
+    # OpenSSL reads a key only from a file, so the file exists until OpenSSL has read it.
     with TemporaryDirectory(prefix="hardway-") as folder:
         file = Path(folder) / "pair.pem"
         file.touch(mode=0o600)
@@ -112,7 +112,7 @@ def _tls(*, authority: str, pair: str) -> ssl.SSLContext:
 
 
 def _cause(error: BaseException) -> str:
-    """The operating system's or TLS' own reason, which httpx wraps several times."""
+    """The reason from the operating system or from TLS, which httpx wraps several times."""
     reason = str(error)
     inner: BaseException | None = error
     while inner is not None:

@@ -1,7 +1,8 @@
-"""Clocks of machines beside this computer's: the time that they show, and how fast they go.
+"""Compares machines' clocks with this computer's clock: the time that they show, and their speed.
 
-An answer over SSH takes its time, seconds on a busy host. So each reading of a machine's clock lies
-between two of this computer's, and a difference counts only as far as no round trip explains it.
+An answer over SSH takes seconds on a busy host. So this computer reads its own clock before and
+after each reading of a machine's clock, and a difference counts only as far as the round trip
+cannot explain it.
 """
 
 import asyncio
@@ -13,35 +14,37 @@ from itertools import combinations
 from probe.machines import Machines, Unreachable
 
 TOLERANCE = 60.0
-"""Seconds: an API server takes a token that another one makes so long before its time (the leeway
-of go-jose); certificates are made five minutes older than they are."""
+"""Seconds by which a clock may differ. An API server accepts a token of another API server up to so
+many seconds before the token's time (the leeway of go-jose); certificates are dated back by five
+minutes."""
 
 SPEED = 0.1
-"""Part of the speed. A time service that sets a clock gently changes it by a two thousandth."""
+"""The share by which a clock's speed may differ. A time service that adjusts a clock gradually
+changes its speed by a two thousandth."""
 
 READINGS, PAUSE = 3, 1.0
-"""How often a machine is asked, and the seconds in between. The first answer takes longer than the
-others, since the connection is made for it."""
+"""The number of readings of a machine's clock, and the seconds between two of them. The first
+answer takes longer than the others, since it includes the opening of the connection."""
 
 SECONDS = 20.0
-"""For an answer."""
+"""The time limit of an answer."""
 
 SCRIPT = "date +%s.%N; cat /proc/uptime"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What two clocks of one computer show at the same time, in seconds."""
+    """The values of two clocks of one computer at the same time, in seconds."""
 
     date: float
-    """Since the epoch; people and time services set this clock."""
+    """Seconds since the epoch; people and time services set this clock."""
     uptime: float
-    """Since the computer's start; nobody sets it."""
+    """Seconds since a fixed point such as the computer's start; nobody sets this clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A machine's clocks at some time between two moments of this computer."""
+    """A reading of a machine's clocks at some time between two moments of this computer."""
 
     before: Moment
     there: Moment
@@ -49,7 +52,7 @@ class Reading:
 
     @property
     def ahead(self) -> float:
-        """Seconds by which the machine's date is certainly ahead; negative where it is behind."""
+        """Seconds by which the machine's clock is certainly ahead; negative where it is behind."""
         return max(self.there.date - self.after.date, 0) - max(
             self.before.date - self.there.date, 0
         )
@@ -57,18 +60,21 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """How a machine's clock differs from this computer's, as far as that is certain."""
+    """The difference of a machine's clock from this computer's clock, as far as it is certain."""
 
     ahead: float
-    """Seconds, negative where it is behind."""
+    """Seconds by which the machine's clock is ahead, negative where it is behind."""
     most: float
-    """It goes at most so many times as fast as this computer's."""
+    """The machine's clock runs at most so many times as fast as this computer's."""
     least: float
-    """It goes at least so many times as fast."""
+    """The machine's clock runs at least so many times as fast as this computer's."""
 
     @property
     def told(self) -> str | None:
-        """What is said of a clock that differs: completes "the clock of m1 ..."."""
+        """The message about a clock that differs, which completes "the clock of m1 ...".
+
+        None for a clock that does not differ.
+        """
         if self.least > 1 + SPEED:
             return f"goes at least {self.least:.1f} times as fast as this computer's"
         if self.most < 1 - SPEED:
@@ -79,12 +85,12 @@ class Clock:
 
     @property
     def is_off(self) -> bool:
-        """Whether it goes as fast as this computer's and shows another time."""
+        """Whether the clock shows another time than this computer's, but runs as fast."""
         return self.told is not None and self.least <= 1 + SPEED and self.most >= 1 - SPEED
 
 
 def compared(readings: Sequence[Reading]) -> Clock:
-    """What some readings of one machine, in their order, come to."""
+    """The difference that follows from several readings of one machine, in their order."""
     most, least = float("inf"), 0.0
     for earlier, later in combinations(readings, 2):
         there = later.there.uptime - earlier.there.uptime
@@ -96,7 +102,7 @@ def compared(readings: Sequence[Reading]) -> Clock:
 
 
 async def ask(machines: Machines, names: Iterable[str]) -> dict[str, Clock | Unreachable]:
-    """The clock of each machine, or why it cannot be asked; all are asked at the same time."""
+    """The clock of each machine, or why it cannot be read; all are read at the same time."""
 
     async def one(name: str) -> Clock | Unreachable:
         try:
@@ -115,7 +121,8 @@ async def ask(machines: Machines, names: Iterable[str]) -> dict[str, Clock | Unr
 def differences(clocks: Mapping[str, Clock | Unreachable]) -> list[str]:
     """A sentence for each clock that differs, without its full stop.
 
-    Where all machines agree with each other and not with this computer, its own clock is named.
+    Where all machines agree with each other but not with this computer, the only sentence is about
+    this computer's clock.
     """
     known = {name: clock for name, clock in clocks.items() if isinstance(clock, Clock)}
     offs = [clock.ahead for clock in known.values() if clock.is_off]

@@ -1,4 +1,4 @@
-"""Whether a condition of ``plan.conditions`` holds: a question to the cluster for each kind."""
+"""Checks whether a condition of ``plan.conditions`` holds, with one check for each kind."""
 
 import asyncio
 import json
@@ -27,30 +27,32 @@ from probe.failure import Unmet, demand
 from probe.machines import Machines, Unreachable
 
 MEMBERS_LIMIT = 40
-"""Seconds for two questions to etcd; an emulated machine needs many to start etcdctl."""
+"""The time limit of two requests to etcd, in seconds; an emulated machine needs many to start
+etcdctl."""
 
 
 ALARM = "Active Alarm(s)"
-"""How etcdctl's ``endpoint health`` begins what it says of a member that only has an alarm."""
+"""The beginning of the error that etcdctl's ``endpoint health`` prints for a member that only has
+an alarm."""
 
 
 @dataclass(frozen=True)
 class Doors:
-    """What a cluster is asked through."""
+    """The connections through which a cluster is checked."""
 
     machines: Machines
     kubernetes: Api | None
     """None before the cluster has a kubeconfig."""
 
     def slow_by(self, factor: float) -> None:
-        """Give each answer so many times its time: the machines are that slow."""
+        """Multiply the time limits of all answers by the slowness of the machines."""
         self.machines.factor = factor
         if self.kubernetes is not None:
             self.kubernetes.factor = factor
 
     @property
     def api(self) -> Api:
-        """The API. Raises Unmet where nothing opens it."""
+        """The API. Raises Unmet where there is no kubeconfig yet."""
         if self.kubernetes is None:
             raise Unmet(
                 "there is no kubeconfig yet, so the API cannot be asked; ./hardway up makes it",
@@ -61,7 +63,10 @@ class Doors:
 
 @asynccontextmanager
 async def doors(access: Access) -> AsyncIterator[Doors]:
-    """Ways into a cluster, closed at the end. Raises ApiError for a kubeconfig that is none."""
+    """Connections to a cluster, closed at the end.
+
+    Raises ApiError for a kubeconfig that cannot be used.
+    """
     async with AsyncExitStack() as stack:
         machines = await stack.enter_async_context(Machines(access))
         api = Api(access.kubeconfig) if access.kubeconfig else None
@@ -71,7 +76,7 @@ async def doors(access: Access) -> AsyncIterator[Doors]:
 
 
 async def ask(check: Check, through: Doors) -> Unmet | None:
-    """None where the check holds now, else what is not so. Takes about a minute at most."""
+    """None where the check holds now, else why it does not; each check limits its own time."""
     try:
         await _demand(check, through)
     except Unmet as unmet:
@@ -82,7 +87,7 @@ async def ask(check: Check, through: Doors) -> Unmet | None:
 
 
 async def _demand(check: Check, through: Doors) -> None:
-    """Raises Unmet, ApiError or Unreachable where it does not hold."""
+    """Raises Unmet, ApiError or Unreachable where the check does not hold."""
     match check:
         case Clocks():
             await _clocks(check, through.machines)
@@ -114,7 +119,7 @@ async def _demand(check: Check, through: Doors) -> None:
 async def _clocks(check: Clocks, machines: Machines) -> None:
     found = await clocks.ask(machines, check.machines)
     lost = [str(one) for one in found.values() if isinstance(one, Unreachable)]
-    # Those that differ first: they explain what others say.
+    # Clocks that differ come first, since they may explain why other machines do not answer.
     demand([*clocks.differences(found), *lost], wholly=len(lost) == len(found))
 
 
@@ -130,14 +135,14 @@ async def _members(check: Members, machines: Machines) -> None:
     except ValueError as error:
         raise Unmet(f"etcdctl on {node} does not say what it should ({done.said})") from error
     if listed is not None:
-        # First, since a learner's health is that it tells none.
+        # Before health, since a learner reports no health.
         demand(_differences(check.members, listed["members"]))
     names = {url: name for name, url in check.members.items()}
     demand(
         f"etcd's member {names.get(row['endpoint'], '?')} ({row['endpoint']}) is not healthy "
         f"({row.get('error', 'no reason given')})"
         for row in health or ()
-        # An alarm is another condition's: the member answers, with a quorum behind it.
+        # Alarms belong to another condition: a member with an alarm answers, and has a quorum.
         if not row["health"] and not row.get("error", "").startswith(ALARM)
     )
     if listed is None or health is None:
@@ -145,7 +150,7 @@ async def _members(check: Members, machines: Machines) -> None:
 
 
 def _differences(wanted: Mapping[str, str], listed: list[Mapping[str, Any]]) -> Iterator[str]:
-    # A member has no name before it was started for the first time.
+    # A member has no name before its first start.
     found = {one.get("name") or f"at {one['peerURLs'][0]}": one for one in listed}
     for name in wanted.keys() - found.keys():
         yield f"etcd has no member {name}"
@@ -195,7 +200,7 @@ async def _nodes(check: Nodes, api: Api) -> None:
 
 
 def _unready(status: Mapping[str, Any] | None) -> str | None:
-    """Why a node is not Ready; None where it is."""
+    """Why a node is not Ready; None where it is Ready."""
     if status is None:
         return "has no Node object (./hardway up --refresh has its kubelet register it)"
     ready = pods.condition(status, "Ready")

@@ -1,4 +1,4 @@
-"""Just enough of DNS (RFC 1035) to ask for the addresses of a name and read the answer."""
+"""The part of DNS (RFC 1035) that is needed to query the addresses of a name."""
 
 import struct
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ CODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")
 
 
 class NoDns(Exception):
-    """Bytes that are no answer to the question."""
+    """The bytes are no answer to the query."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DnsAnswer:
-    """What a name server says."""
+    """The answer of a name server."""
 
     code: str
     """Such as ``NOERROR`` or ``NXDOMAIN``."""
@@ -23,13 +23,13 @@ class DnsAnswer:
 
 
 def query(name: str, identifier: int) -> bytes:
-    """A question for the IPv4 addresses of a name; ``identifier`` is of 16 bits."""
+    """A query for the IPv4 addresses of a name; ``identifier`` has 16 bits."""
     header = struct.pack("!6H", identifier, RECURSION_DESIRED, 1, 0, 0, 0)
     return header + _labels(name) + struct.pack("!2H", A, IN)
 
 
 def read(message: bytes, identifier: int) -> DnsAnswer:
-    """The answer to the question of this identifier. Raises NoDns for anything else."""
+    """The answer to the query with this identifier. Raises NoDns for anything else."""
     try:
         told, flags, questions, answers, _, _ = struct.unpack_from("!6H", message)
         if told != identifier or not flags & RESPONSE:
@@ -54,13 +54,13 @@ def read(message: bytes, identifier: int) -> DnsAnswer:
 
 
 def _labels(name: str) -> bytes:
-    """Each label after its length, and the root's, which is empty."""
+    """The labels of a name, each after its length; the last one is the root's, which is empty."""
     labels = [label.encode("ascii") for label in name.rstrip(".").split(".")]
     return b"".join(bytes([len(label)]) + label for label in (*labels, b""))
 
 
 def _after_name(message: bytes, place: int) -> int:
-    """Where the name that begins here ends; the second half may be elsewhere (4.1.4)."""
+    """The position after the name at ``place``; the name's end may be a pointer (4.1.4)."""
     while length := message[place]:
         if length >= 0xC0:
             return place + 2

@@ -1,9 +1,9 @@
-"""How a condition says that it does not hold."""
+"""The exception of a condition that does not hold."""
 
 from collections.abc import Iterable
 
 MOST = 3
-"""So many of the same kind are told one by one."""
+"""The largest number of failures that a message lists one by one."""
 
 
 class Unmet(Exception):
@@ -12,11 +12,11 @@ class Unmet(Exception):
     def __init__(self, sentence: str, *, wholly: bool = False) -> None:
         super().__init__(sentence)
         self.wholly = wholly
-        """Whether nothing of what it asks for is there."""
+        """Whether nothing that the condition requires is there."""
 
 
 def demand(failures: Iterable[str], *, wholly: bool = False) -> None:
-    """Raises Unmet with the failures, if there is one."""
+    """Raises Unmet with the failures, if there are any."""
     if found := list(failures):
         more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
         raise Unmet("; ".join(found[:MOST] + more), wholly=wholly)

@@ -13,26 +13,27 @@ import asyncssh
 from probe.access import Access, MachineAccess
 
 AT_ONCE = 50
-"""Commands under way at the same time, on all machines together."""
+"""The number of commands that run at the same time, on all machines together."""
 
 SESSIONS = 8
-"""Commands under way on one machine: OpenSSH's server refuses the eleventh (MaxSessions)."""
+"""The number of commands that run at the same time on one machine: OpenSSH's server refuses the
+eleventh (MaxSessions)."""
 
 CONNECT = 30
-"""Seconds for the connection, and again for the login: a quiet emulated machine needs two."""
+"""Seconds for the connection, and as many for the login: a quiet emulated machine needs two."""
 
 KEEPALIVE, MISSED = 5, 3
-"""Seconds between signs of life, and how many of them may stay unanswered."""
+"""Seconds between two keepalive messages, and how many of them may stay unanswered."""
 
 CLOSE = 1
-"""Seconds for the goodbyes."""
+"""Seconds in which all connections must close."""
 
 GRACE = 10
-"""Seconds that a command's answer may take beyond the time that the command has."""
+"""Seconds by which a command's answer may exceed the time limit of the command."""
 
 
 class Unreachable(Exception):
-    """A machine cannot be asked; the text is one sentence without its full stop."""
+    """A machine does not answer; the text is one sentence without its full stop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +41,14 @@ class Done:
     """A command that ended."""
 
     status: int
-    """124 where its time was over (as ``timeout`` has it), negative where a signal ended it."""
+    """124 where the time limit ended the command (as timeout(1) has it), negative where a signal
+    did."""
     stdout: str
     stderr: str
 
     @property
     def said(self) -> str:
-        """Why it failed, in its own words: the last line."""
+        """Why the command failed: the last line that it printed."""
         if self.status == 124:
             return "it did not end in its time"
         lines = [line.strip() for line in f"{self.stdout}\n{self.stderr}".splitlines()]
@@ -55,7 +57,7 @@ class Done:
 
 @dataclass
 class _Line:
-    """What leads to one machine."""
+    """The connection to one machine, and the limits of its use."""
 
     connection: asyncssh.SSHClientConnection | None = None
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -63,16 +65,16 @@ class _Line:
 
 
 class Machines:
-    """The machines of a cluster, each with one connection that is made when it is first needed.
+    """The machines of a cluster, each with one SSH connection. An async context manager.
 
-    It is kept, and made again after it was lost. An async context manager.
+    A connection opens when it is first needed, is kept, and opens again after it was lost.
     """
 
     def __init__(self, access: Access, *, at_once: int = AT_ONCE, factor: float = 1.0) -> None:
         self._access = access
         self.factor = factor
-        """Scripts, logins and signs of life get so many times their time: more where machines are
-        slow."""
+        """Multiplies the time limits of scripts and logins and the number of keepalive messages
+        that may stay unanswered: more than 1 where machines are slow."""
         self._slots = asyncio.Semaphore(at_once)
         self._lines = {name: _Line() for name in access.machines}
 
@@ -92,7 +94,7 @@ class Machines:
         made = [line.connection for line in self._lines.values() if line.connection is not None]
         for connection in made:
             connection.close()
-        # A dead machine confirms nothing.
+        # A dead machine never confirms that its connection is closed.
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE):
                 await asyncio.gather(*(connection.wait_closed() for connection in made))
@@ -105,18 +107,20 @@ class Machines:
         timeout: float,
         input: str | None = None,  # noqa: A002  # as subprocess has it
     ) -> Done:
-        """Run a script for bash on a machine, where it is ended after ``timeout`` seconds.
+        """Run a bash script on a machine, which ends the script after ``timeout`` seconds.
 
-        Those are seconds of a machine that is not slow (``factor``).
+        These are seconds of a machine that is not slow; ``factor`` multiplies them.
 
-        Everybody on the machine can see the script and its words (together below 100 kB) while it
-        runs: what is secret or large goes in by ``input``. Raises Unreachable where the machine is
-        not reached, or was lost before the script ended.
+        All users of the machine can see the script and its arguments while it runs, and both
+        together must stay below 100 kB: secret or large data belongs in ``input``. Raises
+        Unreachable where the machine cannot be reached, does not answer in time, or where the
+        connection breaks off before the script ends.
         """
         timeout *= self.factor
         command = shlex.join(
             ["timeout", "--kill-after=5", f"{timeout:g}"]
-            # Started by sshd, bash would read the person's settings first (bash(1), INVOCATION).
+            # Where sshd starts bash, bash would first read the user's startup files (bash(1),
+            # INVOCATION).
             + ["bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *words]
         )
         if node not in self._lines:
@@ -128,7 +132,7 @@ class Machines:
                 async with asyncio.timeout(timeout + GRACE):
                     return await _done(connection, command, input)
             except (OSError, asyncssh.Error) as error:
-                # Without an answer in its time the connection is as good as lost, too.
+                # A connection without an answer in time counts as lost, too.
                 connection.abort()
                 raise Unreachable(_lost(node, error)) from error
 
@@ -144,7 +148,7 @@ class Machines:
 
 
 async def _opened(machine: MachineAccess, key: str, factor: float) -> asyncssh.SSHClientConnection:
-    """A connection to exactly this machine; nothing of the person's own SSH settings counts."""
+    """A connection to exactly this machine, made without the user's own SSH configuration."""
     return await asyncssh.connect(
         machine.address,
         machine.port,
@@ -202,5 +206,5 @@ def _lost(node: str, error: Exception) -> str:
 
 def _words(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)  # asyncio has its own words in their place
+        return os.strerror(error.errno)  # asyncio replaces this text with its own
     return str(error) or type(error).__name__

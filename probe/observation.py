@@ -1,4 +1,4 @@
-"""What a machine really has of the things that it must hold, in one command that only reads."""
+"""Observes the items that a machine must hold, with one command that only reads."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,68 +26,72 @@ from probe.pods import script
 from probe.vxlan import Device
 
 SECONDS = 120
-"""For an observation: a second where nothing was touched, more where an artifact is read again."""
+"""The time limit of an observation. It takes a second where nothing was touched, and more where the
+machine must read an artifact again."""
 
 ALL = "these were all"
-"""The last line of an answer: one that was cut off on its way says nothing."""
+"""The last line of a complete answer: an answer without it was cut off and is not used."""
 
 MISSING, OTHER_CONTENT, TOUCHED = "missing", "other content", "touched since it was verified"
 RUNNING = ("active", "activating", "reloading")
-"""Coming up is as good as up: services wait for each other, and the conditions ask for health."""
+"""States that count as running. They include a service that is starting, since services wait for
+each other; the cluster's conditions check their health."""
 
 SYSTEMD = ("systemd", "systemd-executor")
-"""What a service's new process runs before its program: the second of them since systemd 254."""
+"""What the new process of a service runs before the service's own program. The second program
+exists since systemd 254."""
 
 TYPES = {"f": "a file", "d": "a directory", "l": "a link"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What lies at a path."""
+    """The file, directory or link at a path."""
 
     type: str
-    """As find(1) has it."""
+    """The letter that find(1) prints for ``%y``."""
     mode: int
     owner: str
     changed: float
-    """When its content was last changed, in seconds."""
+    """The time of the last change of the content, in seconds since the epoch."""
     target: str
-    """Of a link."""
+    """Of a link; empty for anything else."""
 
 
 @dataclass(kw_only=True)
 class Facts:
-    """What a machine says."""
+    """What a machine reports."""
 
     places: dict[str, Place] = field(default_factory=dict)
     sums: dict[str, str] = field(default_factory=dict)
-    """Path to the sha256 of the content, where it was read."""
+    """Path to the sha256 of the content, for the files that the machine read."""
     verified: set[str] = field(default_factory=set)
-    """Artifacts that need not be read, since they were not touched after they had been."""
+    """Paths of artifacts that were not read, since nothing touched them after their
+    verification."""
     units: list[dict[str, str]] = field(default_factory=list)
-    """systemd's properties, in the order of the questions."""
+    """systemd's properties of each unit, in the order of the question."""
     programs: dict[str, str] = field(default_factory=dict)
-    """Process number to the file that it runs."""
+    """Process number to the path of the program that the process runs."""
     restarts: dict[str, int] = field(default_factory=dict)
-    """How often systemd had started a service again by itself, some seconds after ``units``."""
+    """Unit to systemd's count of automatic restarts, read some seconds after ``units``."""
     jobs: dict[str, str] = field(default_factory=dict)
-    """What systemd is about to do with a unit, by its name, such as ``restart``."""
+    """Unit to the type of its pending systemd job, such as ``restart``."""
     packages: set[str] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
     settings: dict[str, str] = field(default_factory=dict)
     devices: dict[str, Device] = field(default_factory=dict)
     """VXLAN devices by name."""
     gone: set[str] = field(default_factory=set)
-    """Nodes of which the API says that there are none."""
+    """Nodes for which the API answers that no Node object exists."""
 
 
 async def observed(
     machines: Machines, node: str, items: Sequence[Item], secrets: Mapping[str, str]
 ) -> dict[str, str]:
-    """How each thing is, by its key: in the words of ``wanted`` where it is as it must be.
+    """Key of each item to its observed state, which equals ``wanted`` where the item is right.
 
-    ``secrets`` is the sha256 of each secret file by its path. Raises Unreachable where the machine
-    cannot be asked, also a second time, or does not answer all of it.
+    ``secrets`` maps the path of each secret file to its sha256. Raises Unreachable where the
+    machine cannot be reached at a second attempt either, or its answer is not complete.
     """
     told, _ = await _looked(machines, node, items, secrets)
     return told
@@ -96,7 +100,7 @@ async def observed(
 async def _looked(
     machines: Machines, node: str, items: Sequence[Item], secrets: Mapping[str, str]
 ) -> tuple[dict[str, str], Facts]:
-    """The same, with the facts of which it was made. Raises Unreachable."""
+    """The result of ``observed``, and the facts behind it. Raises Unreachable."""
     done = await _answer(machines, node, question(items))
     if done.status != 0 or not done.stdout.endswith(f"{ALL}\n"):
         raise Unreachable(f"{node} does not say what it holds ({done.said})")
@@ -113,17 +117,17 @@ async def _answer(machines: Machines, node: str, given: str) -> Done:
     try:
         return await machines.run(node, script("observe"), timeout=SECONDS, input=given)
     except Unreachable:
-        # One that is busy, above all an emulated one, may take longer to let somebody in.
+        # A busy machine, above all an emulated one, may take longer than usual to accept a login.
         return await machines.run(node, script("observe"), timeout=SECONDS, input=given)
 
 
 def question(items: Iterable[Item]) -> str:
-    """What ``scripts/observe.sh`` reads."""
+    """The standard input of ``scripts/observe.sh``."""
     return "".join(f"{item.kind}\t{item.path or item.name}\t{item.mark}\n" for item in items)
 
 
 def read(answer: str) -> Facts:
-    """The facts that the script prints."""
+    """Parse the facts that the script prints."""
     facts = Facts()
     unit: dict[str, str] = {}
     for line in answer.splitlines():
@@ -250,21 +254,24 @@ def _service(item: Item, unit: Mapping[str, str], facts: Facts) -> str:
 
 
 def restarts_again(unit: Mapping[str, str], facts: Facts) -> bool:
-    """Whether systemd started a service again between two looks, as it had done before.
+    """Whether systemd restarted a service by itself between two readings of its restart counter.
 
-    Its state alone says nothing: between two starts it is coming up, and a program may say that it
-    is ready before it ends.
+    The service's state alone does not show that the service fails repeatedly: between two restarts
+    the service is activating, and a program may report that it is ready before it ends.
     """
     return facts.restarts.get(unit["Id"], 0) > int(unit.get("NRestarts") or 0)
 
 
 def _about_to_start(item: Item, facts: Facts) -> bool:
-    """Whether systemd has the service's start before it, at once or once another has ended."""
+    """Whether systemd has a pending job that starts the service, at once or after another job."""
     return facts.jobs.get(item.name) in ("start", "restart")
 
 
 def _becomes(wanted: str, program: str) -> bool:
-    """Whether a process that runs ``program`` is the wanted one, or is still becoming it."""
+    """Whether a process runs the wanted program, or still systemd's code that starts it.
+
+    ``wanted`` is compared with the file name only, as it is for programs of the distribution.
+    """
     name = program.rpartition("/")[2]
     return name in SYSTEMD or wanted == name
 
@@ -280,16 +287,17 @@ def _started_with_others(
     units: Mapping[str, Mapping[str, str]],
     told: Mapping[str, str],
 ) -> Iterable[tuple[str, str]]:
-    """Services that were started after a file that they need was changed by somebody.
+    """Services that started after the change of a file that they need, each with its state.
 
-    The file can be mended, and they would go on with what they read.
+    The file still differs from the plan. After a repair of the file alone, such a service would
+    keep running with what it read at its start.
     """
     changed = {
         item.name: facts.places[item.name].changed
         for item in items
         if item.kind is Kind.FILE
         and item.name in facts.places
-        # Its mode or owner alone is nothing that a program reads.
+        # A program reads only the content, so a change of mode or owner alone does not count.
         and item.wanted.rsplit(" ", 2)[0] != told[item.key].rsplit(" ", 2)[0]
     }
     for item in items:
@@ -304,7 +312,7 @@ def _started_with_others(
 
 
 def _started(told: str) -> float:
-    """A time of systemd's in seconds; of a service that was never started, the very first."""
+    """A time that systemd prints, in seconds since the epoch; 0 where a service never started."""
     try:
         # Such as: Sat 2026-11-21 23:55:06.123456 UTC
         day, time = told.split()[1:3]
@@ -316,7 +324,7 @@ def _started(told: str) -> float:
 async def drifted(
     machines: Machines, node: str, items: Sequence[Item], secrets: Mapping[str, str]
 ) -> tuple[Difference, ...]:
-    """What of a machine is not as it must be. Raises Unreachable."""
+    """The items of a machine that are not as they must be. Raises Unreachable."""
     return differences(items, await observed(machines, node, items, secrets))
 
 
@@ -326,15 +334,16 @@ class Wanted:
 
     items: tuple[Item, ...]
     secrets: Mapping[str, str]
-    """The sha256 of each secret file by its path."""
+    """Path of each secret file to its sha256."""
 
 
 async def everywhere(
     access: Access, wanted: Mapping[str, Wanted]
 ) -> dict[str, tuple[Difference, ...] | Unreachable]:
-    """What differs on each machine, or why it cannot be asked; all are asked at the same time.
+    """What differs on each machine, or why a machine cannot be observed.
 
-    What they know of each other is compared as well.
+    All machines are observed at the same time. The addresses under which their VXLAN devices know
+    each other are compared as well.
     """
     async with Machines(access) as machines:
 
@@ -353,7 +362,8 @@ async def everywhere(
         if isinstance(look, Unreachable):
             found[node] = look
             continue
-        # What a machine says of itself comes first: its guard says the same.
+        # A fault that a machine observes in its own device takes precedence over what other
+        # machines know of the device, since the machine's guard reports the same fault.
         told = {f"{Kind.VXLAN} {device}": said for device, said in unknown[node].items()}
         told |= {
             key: said for key, said in look[0].items() if told.get(key) is None or said != LEADS

@@ -1,4 +1,4 @@
-"""How slow a cluster's machines are."""
+"""Measures how slow a cluster's machines are."""
 
 import asyncio
 
@@ -7,20 +7,21 @@ from plan.limits import HARD
 from probe.machines import Machines, Unreachable
 
 TIMES = 8
-"""Measurements of a machine: a single one may lie between two interruptions by its host."""
+"""The number of measurements on a machine: a single one may fall between two interruptions of the
+machine by its host."""
 
 SCRIPT = (
     f"LC_ALL=C\n{render.script('pace')}\nfor _ in {{1..{TIMES}}}; do measure; done\necho $pace\n"
 )
 
 SECONDS = 10.0 * HARD
-"""For an answer; the work is a tenth of a second of a quiet emulated machine."""
+"""The time limit of an answer. The work takes a quiet emulated machine a tenth of a second."""
 
 
 async def slowest(machines: Machines, before: float) -> float:
-    """How many times slower than a quiet emulated machine the slowest of them is, and at least 1.
+    """How many times slower than a quiet emulated machine the slowest machine is, and at least 1.
 
-    A machine that cannot be asked is not counted; where none can, it is what it was ``before``.
+    Machines that do not answer are left out; where none answers, the result is ``before``.
     """
     told = await asyncio.gather(*(_of(machines, name) for name in machines.names))
     return max((pace for pace in told if pace is not None), default=before)
@@ -35,5 +36,5 @@ async def _of(machines: Machines, name: str) -> float | None:
 
 
 def slowness(pace: float) -> str:
-    """What is said of a machine that is slow; nothing of one that is not."""
+    """A message that names how slow the slowest machine is; empty where it is not slow."""
     return f"the slowest machine is {pace:.1f} x slower than a quiet one" if pace >= 1.5 else ""

@@ -1,4 +1,4 @@
-"""The pods that conditions speak of, and what is asked from their networks."""
+"""The pods that conditions are about, and the requests that are made from their networks."""
 
 import asyncio
 from base64 import b64decode, b64encode
@@ -18,21 +18,23 @@ from probe.machines import Machines, Unreachable
 
 DNS_PORT = 53
 IDENTIFIER = 0x4857
-"""Of our DNS messages: the socket takes answers from the one server only."""
+"""The identifier of all DNS queries. One is enough, since the socket accepts answers only from the
+server that was queried."""
 
 LIMIT = 30
-"""Seconds for a script in a pod's network; its own tries take ten at most."""
+"""The time limit of a script in a pod's network, in seconds; the script's own tries take ten at
+most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
-    """A pod as the API tells it."""
+    """A pod as the API reports it."""
 
     name: str
     node: str | None
     address: str | None
     unready: str | None
-    """Why it is not Ready; None where it is."""
+    """Why the pod is not Ready; None where it is Ready."""
 
     def __str__(self) -> str:
         return f"{self.name} on {self.node}" if self.node else self.name
@@ -40,12 +42,12 @@ class Pod:
 
 @cache
 def script(name: str) -> str:
-    """A file of ``probe/scripts``."""
+    """The text of a file in ``probe/scripts``."""
     return (Path(__file__).with_name("scripts") / f"{name}.sh").read_text()
 
 
 async def of(api: Api, wanted: Pods) -> tuple[Pod, ...]:
-    """The pods with these labels that are not about to go, by name. Raises ApiError."""
+    """The pods with these labels that are not being deleted, sorted by name. Raises ApiError."""
     listed = await api.json(
         f"/api/v1/namespaces/{wanted.namespace}/pods", labelSelector=_selector(wanted)
     )
@@ -54,7 +56,7 @@ async def of(api: Api, wanted: Pods) -> tuple[Pod, ...]:
 
 
 async def run(api: Api, wanted: Pods) -> None:
-    """Raises Unmet where fewer of them are Ready than should be."""
+    """Raises Unmet where fewer pods are Ready than the check demands."""
     found = await of(api, wanted)
     unready = [pod for pod in found if pod.unready]
     ready = len(found) - len(unready)
@@ -69,7 +71,10 @@ async def run(api: Api, wanted: Pods) -> None:
 
 
 async def resolve(machines: Machines, api: Api, check: NameResolves) -> None:
-    """From the first of the pods. Raises Unmet where the name has not exactly the address."""
+    """Query the name from the network of the first Ready pod.
+
+    Raises Unmet where the answer is not exactly the address.
+    """
     pod = (await _ready(api, check.inside))[0]
     question = b64encode(dns.query(check.name, IDENTIFIER)).decode()
     told = await _inside(machines, pod, "resolve", check.server, str(DNS_PORT), question)
@@ -86,9 +91,10 @@ async def resolve(machines: Machines, api: Api, check: NameResolves) -> None:
 
 
 async def reach_from_nodes(machines: Machines, api: Api, check: PodsReach) -> None:
-    """Raises Unmet with each node from which a pod of another node is not reached.
+    """Raises Unmet with each node that does not reach a pod of another node.
 
-    A node that has all of the pods cannot be asked: it is told where there should be more of them.
+    A node that runs all Ready pods cannot be checked. Where there should be more than one pod, this
+    raises Unmet as well; otherwise the check leaves the node out.
     """
     pods = await _ready(api, check.pods)
     alone = pods[0].node if len({pod.node for pod in pods}) < 2 else None
@@ -101,7 +107,7 @@ async def reach_from_nodes(machines: Machines, api: Api, check: PodsReach) -> No
     async def failures(number: int, node: str) -> str | None:
         own = next((pod for pod in pods if pod.node == node), None)
         others = [pod for pod in pods if pod.node != node]
-        # Not all of them the same: its own machine could be the one that is cut off.
+        # The nodes request different pods, since the machine of a single pod could be cut off.
         target = others[number % len(others)]
         url = f"http://{target.address}:{check.port}{check.path}"
         try:
@@ -120,7 +126,7 @@ async def reach_from_nodes(machines: Machines, api: Api, check: PodsReach) -> No
 
 
 async def reach_service(machines: Machines, api: Api, check: ServiceAnswers) -> None:
-    """Raises Unmet with each pod to which the Service shows no good certificate."""
+    """Raises Unmet with each pod to which the Service presents no valid certificate."""
     url = f"https://{check.address}:{check.port}/"
 
     async def failures(pod: Pod) -> list[str]:
@@ -137,7 +143,7 @@ async def reach_service(machines: Machines, api: Api, check: ServiceAnswers) -> 
 
 
 async def _ready(api: Api, wanted: Pods) -> tuple[Pod, ...]:
-    """Those that are Ready. Raises Unmet where there are none."""
+    """The pods that are Ready. Raises Unmet where there are none."""
     found = tuple(pod for pod in await of(api, wanted) if not pod.unready)
     if not found:
         raise Unmet(f"no pod {_selector(wanted)} in {wanted.namespace} is Ready", wholly=True)
@@ -145,7 +151,7 @@ async def _ready(api: Api, wanted: Pods) -> tuple[Pod, ...]:
 
 
 async def _inside(machines: Machines, pod: Pod, name: str, *words: str) -> str:
-    """What a script prints in a pod's network. Raises Unmet or Unreachable."""
+    """The output of a script that runs in a pod's network. Raises Unmet or Unreachable."""
     assert pod.node is not None
     assert pod.address is not None
     done = await machines.run(
@@ -157,7 +163,7 @@ async def _inside(machines: Machines, pod: Pod, name: str, *words: str) -> str:
 
 
 async def _on(machines: Machines, node: str, name: str, *words: str) -> str:
-    """What a script prints in a node's own network. Raises Unmet or Unreachable."""
+    """The output of a script that runs in a node's own network. Raises Unmet or Unreachable."""
     done = await machines.run(node, script(name), *words, timeout=LIMIT)
     if done.status != 0:
         raise Unmet(f"{node} ({done.said})")
@@ -181,7 +187,7 @@ def _pod(item: Mapping[str, Any]) -> Pod:
 
 
 def _why(status: Mapping[str, Any]) -> str:
-    """The container's own reason, else the scheduler's, else the pod's."""
+    """Why a pod is not Ready: a container's reason, else the scheduler's, else the pod's."""
     for container in status.get("containerStatuses", ()):
         waiting = container.get("state", {}).get("waiting")
         if waiting:
@@ -194,5 +200,5 @@ def _why(status: Mapping[str, Any]) -> str:
 
 
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """A condition in the status of an object; empty where it has none of this kind."""
+    """The condition of this type in an object's status; empty where there is none."""
     return next((one for one in status.get("conditions", ()) if one["type"] == kind), {})

@@ -1,4 +1,4 @@
-"""Whether a machine's services run, and go on running."""
+"""Checks whether a machine's services run, without repeated restarts."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from probe.observation import ALL, RUNNING, SECONDS, Facts, read, restarts_again
 from probe.pods import script
 
 QUESTION = "services\t\t\n"
-"""Of ``scripts/observe.sh``: all that a step started on the machine."""
+"""The input of ``scripts/observe.sh`` for all services that steps started on the machine."""
 
 
 async def demand_services(check: Services, machines: Machines) -> None:
-    """Raises Unmet where a service does not run, or is started again and again."""
+    """Raises Unmet where a service does not run or restarts repeatedly, or a machine is silent."""
     told = await asyncio.gather(*(_of(machines, name) for name in check.machines))
     lost = [one for one in told if isinstance(one, Unreachable)]
     failures = [

@@ -1,4 +1,4 @@
-"""How much room etcd's members have left, and which alarms they gave."""
+"""Checks how much room etcd's members have left, and which alarms they have raised."""
 
 import json
 import re
@@ -13,10 +13,11 @@ from probe.machines import Done, Machines, Unreachable
 from probe.pods import script
 
 LIMIT = 40
-"""Seconds for a question; an emulated machine needs many to start etcdctl."""
+"""The time limit of a request, in seconds; an emulated machine needs many to start etcdctl."""
 
 NO_SPACE, CORRUPT = "NOSPACE", "CORRUPT"
-"""etcd's alarms (its Maintenance.Alarm): a database at its quota, and one that differs."""
+"""etcd's alarms (its Maintenance.Alarm): a database that has reached its quota, and a database that
+differs from those of other members."""
 
 ALARM = re.compile(r"memberID:(\d+)\s+alarm:(\w+)")
 
@@ -27,22 +28,22 @@ WAY_OUT = "./hardway etcd-space makes room (it compacts, defragments and then di
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """What a member says of its database, in bytes."""
+    """What a member reports about its database; sizes are in bytes."""
 
     name: str
     url: str
     leads: bool
     size: int
-    """Of the file, which is what counts for the quota and does not shrink by itself."""
+    """The size of the file, which counts for the quota and does not shrink by itself."""
     in_use: int
     quota: int
     revision: int
     alarms: tuple[str, ...]
-    """Its own; of the leader also those that members left which were removed."""
+    """The member's own alarms; for the leader also alarms of members that have been removed."""
 
     @property
     def used(self) -> float:
-        """The share of the quota."""
+        """The share of the quota that the database's file takes."""
         return self.size / self.quota
 
 
@@ -50,7 +51,7 @@ async def demand_space(check: Space, machines: Machines) -> None:
     """Raises Unmet where a member has an alarm or too little room left."""
     members = await ask(check.members, machines)
     failures = list(_failures(members, check.percent))
-    # With an alarm nothing is written any more, whichever member it is of.
+    # An alarm of any member stops all writes.
     demand(failures, wholly=any(one.alarms for one in members))
 
 
@@ -78,7 +79,7 @@ def _comes_of(alarm: str) -> str:
 
 
 def sizes(member: Member) -> str:
-    """Its database and its quota, for a person."""
+    """The sizes of a member's database and quota, for messages."""
     return (
         f"{mebibytes(member.size)} MiB of {mebibytes(member.quota)}, "
         f"{mebibytes(member.in_use)} in use"
@@ -86,12 +87,15 @@ def sizes(member: Member) -> str:
 
 
 def mebibytes(count: int) -> str:
-    """MiB with a digit behind the point, such as ``1638.4``."""
+    """A number of bytes in MiB, with one decimal place, such as ``1638.4``."""
     return f"{count / 1024**2:.1f}"
 
 
 async def ask(members: Mapping[str, str], machines: Machines) -> tuple[Member, ...]:
-    """All members, by name to URL. Raises Unmet where not all of them answer."""
+    """The state of all members; ``members`` maps names to URLs.
+
+    Raises Unmet where not all of them answer.
+    """
     node, done = await first_answer(members, machines, "space", timeout=LIMIT)
     try:
         rows = {row["Endpoint"]: row["Status"] for row in json.loads(done.stdout or "null") or ()}
@@ -108,7 +112,7 @@ async def ask(members: Mapping[str, str], machines: Machines) -> tuple[Member, .
 
 def _member(name: str, url: str, status: Mapping[str, Any], there: Set[int]) -> Member:
     own = status["header"]["member_id"]
-    # Each member tells the alarms of all, and of those that were removed.
+    # Each member reports the alarms of all members, also of those that were removed.
     alarms = [ALARM.match(error) for error in status.get("errors", ())]
     told = {int(found[1]): found[2] for found in alarms if found}
     leads = status.get("leader") == own
@@ -131,9 +135,9 @@ def _member(name: str, url: str, status: Mapping[str, Any], there: Set[int]) -> 
 async def first_answer(
     members: Mapping[str, str], machines: Machines, name: str, *words: str, timeout: float
 ) -> tuple[str, Done]:
-    """What a script says on the first member's machine that can be asked, and which one that is.
+    """The first member's machine that answers, and the result of a script there.
 
-    Raises Unmet where none can.
+    Raises Unmet where no machine answers.
     """
     return await on_a_member(members, machines, script(name), *words, timeout=timeout)
 
@@ -141,7 +145,7 @@ async def first_answer(
 async def on_a_member(
     members: Mapping[str, str], machines: Machines, text: str, *words: str, timeout: float
 ) -> tuple[str, Done]:
-    """``first_answer`` with the script's text."""
+    """The same as ``first_answer``, for the text of a script."""
     failures: list[str] = []
     for node in members:
         try:
@@ -156,5 +160,5 @@ async def on_a_member(
 
 
 def leader_last(members: Sequence[Member]) -> tuple[Member, ...]:
-    """The order in which each of them is kept from its work for a while."""
+    """The members in the order for work that interrupts one after the other: the leader last."""
     return tuple(sorted(members, key=lambda one: one.leads))

@@ -1,4 +1,4 @@
-"""What a VXLAN device knows of other nodes, as ip(8) and bridge(8) tell it."""
+"""The entries of a VXLAN device for other nodes, as ip(8) and bridge(8) print them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,19 +10,25 @@ NOWHERE = "without a way to any other node"
 
 @dataclass(kw_only=True)
 class Device:
-    """A node's device. flanneld gives it three entries for each other node (its backend/vxlan)."""
+    """The VXLAN device of a node.
+
+    flanneld gives the device three entries for each other node (flannel's backend/vxlan).
+    """
 
     address: str = ""
-    """Its own MAC address, which other nodes must know."""
+    """The device's own MAC address, which other nodes must know."""
     routes: dict[str, str] = field(default_factory=dict)
-    """A node's network to the gateway, an address of that node's device."""
+    """Another node's network to its gateway, which is an address of that node's device."""
     neighbours: dict[str, str] = field(default_factory=dict)
-    """A gateway to the MAC address of that node's device."""
+    """Gateway to the MAC address of that node's device."""
     forwarded: dict[str, str] = field(default_factory=dict)
-    """Such a MAC address to the address of its machine."""
+    """MAC address of another node's device to the address of that node's machine."""
 
     def add(self, kind: str, line: str) -> None:
-        """Take a line of the observation; one of another form is none of flanneld's."""
+        """Add a line of an observation; lines of another form are not flanneld's and are ignored.
+
+        ``kind`` is the first word of the line.
+        """
         match kind, line.split():
             case "device", [address]:
                 self.address = address
@@ -35,7 +41,7 @@ class Device:
 
     @property
     def told(self) -> str:
-        """How it is, in the words in which a plan says how it must be."""
+        """The device's state, worded as in a plan's ``wanted``."""
         if not self.routes:
             return NOWHERE
         broken = [
@@ -46,17 +52,18 @@ class Device:
         return f"with half a way to {', '.join(broken)}" if broken else LEADS
 
     def known(self, machine: str) -> str | None:
-        """The MAC address under which it sends to a machine; None where it does not."""
+        """The MAC address to which this device sends packets for a machine; None if it has none."""
         return next((mac for mac, known in self.forwarded.items() if known == machine), None)
 
 
 def unknown_to_others(
     devices: Mapping[str, Mapping[str, Device]], addresses: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
-    """Each node's devices to which another node sends under another MAC address, and what is so.
+    """The devices of each node to which another node sends with a wrong MAC address.
 
-    ``devices`` has those of each node by name, ``addresses`` its machine's. Packets to such a
-    device are dropped without a word.
+    The result maps node and device to a description of the fault. ``devices`` maps each node to its
+    devices by name, ``addresses`` each node to the address of its machine. The kernel drops packets
+    to such a device without a message.
     """
     found: dict[str, dict[str, str]] = {}
     for node, own in devices.items():

@@ -16,35 +16,37 @@ from probe.failure import Unmet
 Say = Callable[[str], None]
 
 FIRST_PAUSE, GROWTH, LONGEST_PAUSE = 0.5, 1.5, 3.0
-"""Seconds between two questions, and their growth."""
+"""The first and the longest pause between two checks of a condition, in seconds, and the factor by
+which each pause grows."""
 
 MOMENT = 1.0
-"""Seconds that nobody needs to be told of."""
+"""Seconds: a wait that ends earlier is not announced."""
 
 REMINDER = 15.0
-"""Seconds after which a new last error is told."""
+"""Seconds between two reports of why a condition does not hold yet, and between two measurements of
+how slow the machines are."""
 
 ANSWER = 90.0
-"""Seconds after which a question counts as unanswered, whatever it waits for; a slow machine has as
-many more."""
+"""Seconds after which a check counts as unanswered, whatever it waits for; multiplied by how many
+times slower the slowest machine is, at most by ``HARD``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a condition."""
+    """The result of the wait for a condition."""
 
     name: str
     holds: bool
     seconds: float
-    """From its first question to the answer that counted."""
+    """The time from the first check of the condition to the answer that decided."""
     error: str | None = None
-    """The last thing that was not so: one sentence without its full stop."""
+    """Why the condition did not hold at the last check: one sentence without its full stop."""
     wholly: bool = False
-    """Whether nothing of what it asks for is there, as when no node at all is Ready."""
+    """Whether nothing that the condition requires is there, for example no node at all is Ready."""
     hard: bool = False
-    """Whether it was waited for until the hard limit, since it said new things until then."""
+    """Whether the wait lasted until the hard limit, since new reasons appeared until then."""
     news: str = ""
-    """Where it was waited for in vain: since when nothing was new, and how slow machines are."""
+    """Where the wait was in vain: for how long no new reason appeared, how slow machines are."""
 
 
 def run_watch(
@@ -57,13 +59,14 @@ def run_watch(
 async def watch(
     conditions: Sequence[Condition], access: Access, *, say: Say, limit: float | None = None
 ) -> tuple[Outcome, ...]:
-    """Wait for each condition in turn; after the first that fails, ask the others once.
+    """Wait for each condition in turn; after the first that fails, check the others once.
 
-    Without a limit, a condition is waited for until nothing new was said of it for its deadline, in
-    seconds of a quiet emulated machine. Slow machines have as many more, and after ``HARD`` times
-    its deadline by this computer's clock it is over in any case. A limit is how long somebody wants
-    to wait in all, by the clock. Each condition is asked at least once. ``say`` is told what is
-    waited for, why it does not hold yet, and when it does. Raises ApiError for a kubeconfig that
+    Without a limit, the wait for a condition ends where no new reason for its failure appears for
+    as long as its deadline. The deadline counts seconds of a quiet emulated machine and is longer
+    in proportion where machines are slow. By this computer's clock, each wait ends after ``HARD``
+    times the deadline in any case. ``limit`` is the time for all waits together, in seconds by this
+    computer's clock. Each condition is checked at least once. ``say`` receives what the function
+    waits for, why that does not hold yet, and when it holds. Raises ApiError for a kubeconfig that
     cannot be used.
     """
     end = None if limit is None else monotonic() + limit
@@ -91,12 +94,12 @@ def _silent(text: str) -> None:
 
 @dataclass
 class _Wait:
-    """One condition that is waited for."""
+    """The wait for one condition."""
 
     condition: Condition
     say: Say
     end: float | None
-    """When it is over by this computer's clock; None where the condition's deadline says that."""
+    """When the wait ends by this computer's clock; None where the condition's deadline decides."""
     pace: float
     """How many times slower than a quiet emulated machine the slowest machine is."""
     began: float = field(default_factory=lambda: monotonic())
@@ -104,10 +107,11 @@ class _Wait:
     told_at: float = field(default_factory=lambda: monotonic())
     measured_at: float | None = None
     moment: float = 0.0
-    """The seconds that a quiet machine had since the last thing that was new."""
+    """The time since the last new reason, in seconds of a quiet machine."""
     news_at: float = field(default_factory=lambda: monotonic())
     looked_at: float = field(default_factory=lambda: monotonic())
     reasons: set[str] = field(default_factory=set)
+    """The reasons that have appeared so far, without digits."""
 
     @property
     def seconds(self) -> float:
@@ -152,7 +156,8 @@ class _Wait:
             self.measured_at = now = monotonic()
         self.moment += (now - self.looked_at) / self.pace
         self.looked_at = now
-        # Numbers may be times. What was said before is no news: something may go round in circles.
+        # Digits are left out, since they may be times. A reason that appeared before is not new: a
+        # service that fails repeatedly may give the same few reasons in turn.
         if (words := re.sub(r"\d", "", reason)) not in self.reasons:
             if self.reasons:
                 self.moment, self.news_at = 0.0, now
@@ -165,7 +170,7 @@ class _Wait:
 
     @property
     def _news(self) -> str:
-        """Since when nothing was new, and how slow the machines are."""
+        """For how long no new reason has appeared, and how slow the machines are."""
         slow = pace.slowness(self.pace)
         return f"no news for {monotonic() - self.news_at:.0f} s{slow and f', {slow}'}"
 
