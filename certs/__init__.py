@@ -1,1 +1,1 @@
-"""Who is who: keys and certificates, and how they are kept."""
+"""Keys and certificates of machines and people: how they are made, renewed and kept."""

@@ -1,6 +1,7 @@
-"""The authority that signs: ECDSA P-256 throughout, extensions as RFC 5280 wants them.
+"""Makes authorities, certificates and keys: ECDSA P-256, with the extensions of RFC 5280.
 
-Time is an argument; randomness, for keys and serial numbers, is the operating system's.
+The current time is an argument. Randomness for keys and serial numbers comes from the operating
+system.
 """
 
 import secrets
@@ -23,11 +24,11 @@ from certs.bundle import BundleError, Pair, ServiceAccountPair, Signer
 from certs.table import AUTHORITIES, AUTHORITY_LIFETIME, Authority, Row, Use
 
 BACKDATED = timedelta(minutes=5)
-"""Certificates are valid a little before they are made: a machine's clock may be behind ours at
-its first boot (kubernetes#76714)."""
+"""The validity of a certificate begins this long before its creation, since a machine's clock may
+be behind at its first boot (kubernetes#76714)."""
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-"""Ours are ECDSA; an authority that a person supplies may be RSA."""
+"""This module makes ECDSA keys; the key of an authority that a person supplies may be RSA."""
 
 USES = {Use.SERVER: ExtendedKeyUsageOID.SERVER_AUTH, Use.CLIENT: ExtendedKeyUsageOID.CLIENT_AUTH}
 
@@ -51,10 +52,10 @@ def new_authority(authority: Authority, now: datetime) -> Signer:
 
 
 def prolonged(authority: Authority, signer: Signer, now: datetime) -> Signer:
-    """The same authority with a longer certificate: what it signed, it still has signed.
+    """The same authority with a certificate that ends later.
 
-    Name, key and extensions stay. ``now`` is aware of its time zone. Raises BundleError where the
-    authority is external.
+    Name, key and extensions stay, so the certificates that the authority has signed stay valid.
+    ``now`` is aware of its time zone. Raises BundleError where the authority is external.
     """
     key = _key_of(authority, signer)
     old = x509.load_pem_x509_certificate(signer.certificate.encode())
@@ -65,9 +66,10 @@ def prolonged(authority: Authority, signer: Signer, now: datetime) -> Signer:
 
 
 def issued(row: Row, signer: Signer, now: datetime) -> Pair:
-    """A new key and its certificate for a row of the table, never longer than the authority's own.
+    """A new key and its certificate for a row of the table.
 
-    ``now`` is aware of its time zone. Raises BundleError where the authority is external or over.
+    The certificate ends no later than that of its authority. ``now`` is aware of its time zone.
+    Raises BundleError where the authority is external or expired.
     """
     authority = x509.load_pem_x509_certificate(signer.certificate.encode())
     authority_key = _key_of(row.issuer, signer)
@@ -81,7 +83,8 @@ def issued(row: Row, signer: Signer, now: datetime) -> Pair:
         _begun(_subject(row), authority.subject, key, now)
         .not_valid_after(min(_whole_seconds(now) + row.lifetime, authority.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        # ECDSA never enciphers a key; Kubernetes' documents ask for the usage of every leaf.
+        # ECDSA never enciphers a key, but the Kubernetes documentation requires this usage for
+        # every leaf.
         .add_extension(_key_usage("digital_signature", "key_encipherment"), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([USES[use] for use in Use if use in row.uses]), critical=False
@@ -114,7 +117,7 @@ def _end(now: datetime) -> datetime:
 def _begun(
     subject: x509.Name, issuer: x509.Name, key: PrivateKey, now: datetime
 ) -> x509.CertificateBuilder:
-    """What all certificates have in common."""
+    """A certificate builder with the fields that all certificates have."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -133,7 +136,7 @@ def _subject(row: Row) -> x509.Name:
 
 
 def _authority_key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    # The identifier that the authority gives itself: an external one may have its own way.
+    # Uses the authority's own identifier, since an external authority may compute it differently.
     try:
         own = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
@@ -152,7 +155,10 @@ def _key_usage(*usages: str) -> x509.KeyUsage:
 
 
 def _whole_seconds(now: datetime) -> datetime:
-    """Certificates know no parts of a second. Raises ValueError without a time zone."""
+    """The time without fractions of a second, which certificates cannot express.
+
+    Raises ValueError where ``now`` has no time zone.
+    """
     if now.tzinfo is None:
         raise ValueError("now must be aware of its time zone")
     return now.replace(microsecond=0)

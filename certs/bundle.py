@@ -1,6 +1,6 @@
-"""Keys and certificates as values that a state can keep: plain mappings of strings, and back.
+"""Keys and certificates as values, which convert to plain mappings for the state and back.
 
-Whoever prints such a value sees certificates and never a key.
+The ``repr`` of such a value shows certificates but never a private key.
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from certs.table import Authority
 
 State = dict[str, dict[str, str]]
-"""What goes into JSON: a name to its PEM texts, by the names of the fields below."""
+"""The form for JSON: a name, mapped to its texts (mostly PEM) by the names of their fields."""
 
 
 class BundleError(ValueError):
-    """A kept or supplied key or certificate that cannot be used, in one sentence."""
+    """A kept or supplied key or certificate cannot be used; the text is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Pair:
 class Signer:
     """An authority's certificate and its private key (PKCS 8), both in PEM.
 
-    An external authority has no key here: somebody else signs with it.
+    The key is None for an external authority, since its owner keeps the key and signs with it.
     """
 
     certificate: str
@@ -37,7 +37,7 @@ class Signer:
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceAccountPair:
-    """What signs service account tokens (private, PKCS 8) and what checks them, both in PEM."""
+    """The key pair that signs (private, PKCS 8) and verifies service account tokens, in PEM."""
 
     public: str
     private: str = field(repr=False)
@@ -45,7 +45,7 @@ class ServiceAccountPair:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What one machine holds, or all people together: a row's name to its certificate and key."""
+    """The certificates and keys of one machine, or of all people together, by the row's name."""
 
     pairs: Mapping[str, Pair] = field(default_factory=dict)
 
@@ -70,12 +70,12 @@ class Bundle:
 
 @dataclass(frozen=True, kw_only=True)
 class Authorities:
-    """What belongs to the cluster and to no single machine."""
+    """The authorities and keys that belong to the cluster and to no single machine."""
 
     signers: Mapping[Authority, Signer]
     service_account: ServiceAccountPair
     encryption_key: str = field(repr=False)
-    """Of Secrets in etcd (secretbox): 32 bytes in base64."""
+    """The key that encrypts Secrets in etcd (secretbox): 32 bytes in base64."""
 
     def state(self) -> State:
         signers = {

@@ -1,4 +1,4 @@
-"""What the API server encrypts before it writes to etcd."""
+"""The configuration of the API server's encryption of resources in etcd."""
 
 import yaml
 
@@ -8,8 +8,9 @@ ENCRYPTED = ("secrets",)
 def encryption_configuration(encryption_key: str) -> str:
     """An EncryptionConfiguration (apiserver.config.k8s.io/v1) in YAML.
 
-    ``encryption_key`` is 32 bytes in base64. Secrets are written with secretbox, the first one,
-    and read in the clear as well (identity, the last), as they were before encryption was on.
+    ``encryption_key`` is 32 bytes in base64. The API server encrypts Secrets with the first
+    provider (secretbox). The last provider (identity) lets it also read Secrets in plain text, as
+    they were stored before encryption was on.
     """
     return yaml.safe_dump(
         {

@@ -1,4 +1,4 @@
-"""Kubeconfigs: with everything inside, or with the names of files."""
+"""Kubeconfigs with embedded certificates and keys, or with the paths of their files."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ def kubeconfig(
 ) -> str:
     """A kubeconfig (v1) in YAML with one context, ``<user>@<cluster_name>``.
 
-    ``server`` is the API server's URL. No file beside it is needed: it has a private key in it.
+    ``server`` is the API server's URL. The kubeconfig needs no other file, since it contains the
+    certificates and the private key.
     """
     return _document(
         cluster_name,
@@ -34,9 +35,9 @@ def kubeconfig(
 def kubeconfig_of_files(
     *, cluster_name: str, server: str, user: str, files: Mapping[str, str]
 ) -> str:
-    """The same with paths in the place of the secrets.
+    """The same kubeconfig with paths in place of the certificates and the private key.
 
-    ``files`` has those of ``certificate-authority``, ``client-certificate`` and ``client-key``.
+    ``files`` maps ``certificate-authority``, ``client-certificate`` and ``client-key`` to paths.
     """
     return _document(
         cluster_name,

@@ -1,4 +1,4 @@
-"""What a certificate says of its holder, as words that can be compared and shown."""
+"""The names and uses in a certificate, as words that can be compared and shown."""
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -7,12 +7,12 @@ from certs.authority import USES
 from certs.table import Row
 
 Words = frozenset[str]
-"""Such as ``CN=kube-apiserver``, ``O=system:nodes``, ``DNS:master``, ``IP:10.0.0.1``,
+"""Words such as ``CN=kube-apiserver``, ``O=system:nodes``, ``DNS:master``, ``IP:10.0.0.1`` and
 ``use:server``."""
 
 
 def wanted(row: Row) -> Words:
-    """What the certificate of a row must say."""
+    """The words that the certificate of a row must have."""
     return frozenset(
         [f"CN={row.common_name}"]
         + ([f"O={row.organization}"] if row.organization else [])
@@ -23,7 +23,7 @@ def wanted(row: Row) -> Words:
 
 
 def said(certificate: x509.Certificate) -> Words:
-    """What a certificate says."""
+    """The words of a certificate."""
     subject = certificate.subject
     by_identifier = {identifier: f"use:{use}" for use, identifier in USES.items()}
     return frozenset(
@@ -38,7 +38,7 @@ def said(certificate: x509.Certificate) -> Words:
 
 
 def difference(row: Row, certificate: x509.Certificate) -> str:
-    """What must come (+) and go (-), sorted; nothing where the certificate fits its row."""
+    """The words that the certificate lacks (+) or must not have (-), sorted; empty if it fits."""
     have, want = said(certificate), wanted(row)
     return " ".join(
         [f"+{word}" for word in sorted(want - have)] + [f"-{word}" for word in sorted(have - want)]

@@ -1,7 +1,7 @@
-"""What a preview shows of keys and certificates: whose they are, until when, and why.
+"""The part of keys and certificates that a preview shows: holder, validity and last action.
 
-Plain values for a state. There is nothing secret in them, and they stay the same as long as the
-certificates do.
+These are plain values for the state and contain no secret. They change only with a certificate, its
+row or a warning.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,11 +15,11 @@ from spec.names import is_address
 
 RowState = dict[str, Any]
 Register = dict[str, str]
-"""A name to what was last done for it and why."""
+"""The name of a certificate or key, mapped to the last action for it and its reason."""
 
 
 def row_state(row: Row) -> RowState:
-    """A row as a plain mapping, in an order of its own."""
+    """A row as a plain mapping, in a fixed order."""
     return {
         "node": row.node or "",
         "issuer": row.issuer.value,
@@ -49,7 +49,11 @@ def row_from_state(name: str, state: Mapping[str, Any]) -> Row:
 
 
 def register(previous: Mapping[str, str], decisions: Iterable[Decision]) -> Register:
-    """The register after these decisions: a line changes only where something is done."""
+    """The register after these decisions.
+
+    A kept certificate keeps its line, a dropped one loses it, and every other action writes the
+    line anew.
+    """
     return {
         one.name: previous[one.name]
         if one.action is Action.KEEP and one.name in previous

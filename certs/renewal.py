@@ -1,19 +1,22 @@
-"""What becomes of each key and certificate, decided from what is kept, the table and today.
+"""Decides for each key and certificate whether it is kept, renewed, replaced or dropped.
 
-Deciding makes nothing and reads no key, so that a preview can show it; ``renewed`` and
-``renewed_authorities`` then do what was decided. The first of these that is true of a certificate
-decides, in the order of what would break:
+A decision depends on the kept certificates, on the table of certificates and on the current time.
+It makes nothing and needs no kept private key, so a preview can show it. ``renewed`` and
+``renewed_authorities`` then carry the decisions out. The first of these cases that applies to a
+certificate decides; a case that breaks more comes earlier:
 
-1. it was supplied: *take* it, or leave the kept copy and *warn* when it is due;
-2. nobody needs it: *drop*;
-3. it is not there: *issue*;
-4. its authority is another: *replace*, since nobody would accept it;
-5. its names are others: *reissue*, since some would not accept it;
+1. a person has supplied the certificate: *take* it, or leave the kept copy and *warn* when it is
+   due;
+2. the table has no row for it: *drop*;
+3. no certificate is kept: *issue*;
+4. the authority has changed: *replace*, since nobody would accept the certificate;
+5. the names have changed: *reissue*, since some would not accept it;
 6. it is due, or begins in the future: *renew*, or *warn* where its authority is external;
-7. *keep*, byte for byte.
+7. else *keep* it, byte for byte.
 
-Authorities are decided and renewed first, since they sign the rest. Until it ends, an external
-authority's certificate only warns: nobody here can sign another.
+Authorities are decided and renewed first, since they sign the other certificates. A certificate of
+an external authority only causes a warning until it expires, since this program cannot sign
+another one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,21 +40,22 @@ from certs.names import difference
 from certs.table import Authority, Row
 
 DUE = 1 / 3
-"""A certificate is due when less than this part of its life is left.
+"""A certificate is due for renewal when less than this part of its lifetime is left.
 
-Four months of a leaf's year: Kubernetes brings a minor version every four months, so who upgrades
-with each of them never meets an end. More than three years of an authority's ten, so a leaf that is
-signed for a year always ends before its authority.
+A leaf certificate is valid for a year, so four months are left. Kubernetes releases a minor version
+every four months, so a cluster that is upgraded to each of them never has an expired certificate.
+An authority is valid for ten years, so more than three years are left, and a leaf that is signed
+for a year always expires before its authority.
 """
 
 OR_ELSE = "set this machine's clock if it is behind, wait until then, or supply another"
 
 SERVICE_ACCOUNT, ENCRYPTION = "service-account", "encryption"
-"""The names of the two keys without a certificate, among the authorities' decisions."""
+"""The names of the two keys without a certificate in the decisions on authorities."""
 
 
 class Action(StrEnum):
-    """What becomes of a key and its certificate."""
+    """What happens to a key and its certificate."""
 
     KEEP = "keep"
     RENEW = "renew"
@@ -64,20 +68,20 @@ class Action(StrEnum):
 
 
 SIGNED = frozenset({Action.ISSUE, Action.REPLACE, Action.REISSUE, Action.RENEW})
-"""What needs the authority's key."""
+"""The actions that need the authority's private key."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What becomes of one key and its certificate, and why. There is nothing secret in it."""
+    """The action for one key and its certificate, and its reason; contains no secret."""
 
     name: str
-    """Of the row, or of the authority."""
+    """The name of the row, of the authority or of the key without a certificate."""
     action: Action
     why: str
-    """Fixed as long as the decision is: it counts no days."""
+    """The reason. It changes only with the decision, so it does not count the days left."""
     row: Row | None = None
-    """Left out for authorities and for what is dropped."""
+    """None for authorities and their keys, and for dropped certificates."""
 
     def __str__(self) -> str:
         return f"{self.action} {self.name} because {self.why}"
@@ -93,10 +97,10 @@ def decided(
     now: datetime,
     supplied: Mapping[str, Pair] | None = None,
 ) -> tuple[Decision, ...]:
-    """A decision for each row, in their order, then one for each kept name without a row.
+    """A decision for each row, in their order, then one for each kept certificate without a row.
 
-    ``supplied`` are certificates that a person brings, by row name: an external authority's.
-    Raises BundleError where one of them does not fit.
+    ``supplied`` maps row names to certificates that an external authority has signed and a person
+    brings. Raises BundleError where a supplied certificate does not fit.
     """
     brought = supplied or {}
     rows = tuple(rows)
@@ -139,9 +143,9 @@ def renewed(
     now: datetime,
     supplied: Mapping[str, Pair] | None = None,
 ) -> Bundle:
-    """The bundle after these decisions: what is kept stays byte for byte.
+    """The bundle after these decisions; kept certificates stay the same byte for byte.
 
-    Raises BundleError with all that an external authority would have to sign.
+    Raises BundleError, which names all certificates that an external authority would have to sign.
     """
     decisions = tuple(decisions)
     if sentence := missing(decisions, authorities):
@@ -156,9 +160,10 @@ def renewed(
 
 
 def missing(decisions: Iterable[Decision], authorities: Authorities) -> str | None:
-    """One sentence that names what must be supplied before these decisions can be carried out.
+    """A sentence that names the certificates which a person must supply first, or None.
 
-    Takes the decisions of one bundle or of all of them together.
+    Without them these decisions cannot be carried out. Takes the decisions of one bundle or of
+    several bundles together.
     """
     rows = [
         one.row
@@ -198,7 +203,8 @@ def _of_row(
             Action.WARN,
             f"it expires on {_day(end)} and {row.issuer} is external: supply another",
         )
-    # A certificate cannot outlive its authority, so it is left alone where nothing would be gained.
+    # A certificate cannot outlive its authority. So a certificate that ends with its authority is
+    # kept, since renewal would not extend it.
     if _due(certificate, now) and end < authority.not_valid_after_utc:
         return Action.RENEW, f"it expires on {_day(end)}"
     return Action.KEEP, f"it is valid until {_day(end)}"
@@ -207,7 +213,7 @@ def _of_row(
 def _of_supplied(
     row: Row, candidate: Pair, kept: Pair | None, authority: x509.Certificate, now: datetime
 ) -> tuple[Action, str]:
-    """Raises BundleError where the supplied certificate could not do the row's work."""
+    """The action for a supplied certificate. Raises BundleError where it does not fit the row."""
     where = f"the supplied certificate {row.name}" + (f" of {row.node}" if row.node else "")
     certificate = _read(candidate.certificate, where)
     if not _belongs(certificate, candidate.key):
@@ -227,8 +233,8 @@ def decided_authorities(
 ) -> tuple[Decision, ...]:
     """A decision for each authority, for the service accounts' key pair and the encryption key.
 
-    ``supplied`` are authorities that a person brings, with their key or (external) without. Raises
-    BundleError where one of them does not fit.
+    ``supplied`` holds authorities that a person brings, with their private key or, if external,
+    without it. Raises BundleError where a supplied authority does not fit.
     """
     brought = supplied or {}
 
@@ -256,7 +262,7 @@ def renewed_authorities(
     now: datetime,
     supplied: Mapping[Authority, Signer] | None = None,
 ) -> Authorities:
-    """The authorities after these decisions: what is kept stays byte for byte."""
+    """The authorities after these decisions; kept ones stay the same byte for byte."""
     actions = {one.name: one.action for one in decisions}
 
     def signer(authority: Authority) -> Signer:
@@ -297,7 +303,7 @@ def _of_authority(authority: Authority, kept: Signer | None, now: datetime) -> t
 def _of_supplied_authority(
     authority: Authority, candidate: Signer, kept: Signer | None, now: datetime
 ) -> tuple[Action, str]:
-    """Raises BundleError where the supplied certificate could not be an authority's."""
+    """The action for a supplied authority. Raises BundleError where it cannot be an authority."""
     where = f"the supplied authority {authority}"
     certificate = _read(candidate.certificate, where)
     if not _may_sign(certificate):
@@ -310,7 +316,10 @@ def _of_supplied_authority(
 def _taken(
     where: str, certificate: x509.Certificate, now: datetime, *, known: bool
 ) -> tuple[Action, str]:
-    """Of a supplied certificate that fits; raises BundleError where nobody accepts it now."""
+    """The action for a supplied certificate that fits.
+
+    Raises BundleError where the certificate has expired, or where it is new and not valid yet.
+    """
     end, begin = certificate.not_valid_after_utc, certificate.not_valid_before_utc
     if end <= now:
         raise BundleError(f"{where} expired on {_day(end)}; supply another")
@@ -366,7 +375,11 @@ def _due(certificate: x509.Certificate, now: datetime) -> bool:
 
 
 def _begins(begin: datetime) -> str:
-    """Nobody accepts it until then, and the clock that says so may be right by now."""
+    """The reason for renewing a certificate that is not valid yet.
+
+    Nobody accepts it before ``begin``, and the clock of this machine may have been corrected since
+    it was made.
+    """
     return (
         f"it is valid from {_minute(begin)} on only, so this machine's clock was ahead "
         "when it was made, or is behind now"

@@ -1,4 +1,4 @@
-"""SSH key pairs, for the machines' host keys and for the one who logs in."""
+"""SSH key pairs for the machines' host keys and for logging in."""
 
 import hashlib
 import secrets
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 SEED_BYTES = 32
 KIND = b"ssh-ed25519"
 BLOCK = 8
-"""Bytes to a multiple of which OpenSSH pads the private part of a key without a password."""
+"""OpenSSH pads the private part of a key without a password to a multiple of this many bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,10 @@ def new_seed() -> str:
 
 
 def derived_key_pair(seed: str, name: str) -> SshKeyPair:
-    """The key pair of this name: of one seed always the same, and unlike that of any other name."""
+    """The key pair of a name.
+
+    The same seed and name always give the same pair; other names give other pairs.
+    """
     kdf = HKDF(SHA256(), SEED_BYTES, salt=None, info=b"hardway ssh host key " + name.encode())
     return _pair(Ed25519PrivateKey.from_private_bytes(kdf.derive(bytes.fromhex(seed))))
 
@@ -48,16 +51,19 @@ def _pair(key: Ed25519PrivateKey) -> SshKeyPair:
 
 
 def _private(key: Ed25519PrivateKey) -> str:
-    """A private key in OpenSSH's format (PROTOCOL.key of its sources), of one key always the same.
+    """A private key in OpenSSH's format (PROTOCOL.key in its sources).
 
-    Whoever else writes this format puts a random number into it, and a text that differs at every
-    run would be a changed seed disk at every preview.
+    The same key always gives the same text.
+
+    Other implementations put a random number into this format. The text would then differ at every
+    run, and every preview would show a changed seed disk.
     """
     raw = serialization.Encoding.Raw
     own = key.private_bytes(raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
     public = key.public_key().public_bytes(raw, serialization.PublicFormat.Raw)
     blob = _text(KIND) + _text(public)
-    # Twice the same number says that decryption went well, and here nothing is encrypted.
+    # Two equal numbers show a reader that decryption succeeded. Nothing is encrypted here, so they
+    # need not be random.
     check = hashlib.sha256(public).digest()[:4]
     private = check + check + blob + _text(own + public) + _text(b"")
     private += bytes(range(1, BLOCK - len(private) % BLOCK + 1)) if len(private) % BLOCK else b""

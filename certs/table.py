@@ -1,4 +1,4 @@
-"""The table of certificates: who issues what to whom, for what use.
+"""The table of certificates, with the issuer, holder and uses of each.
 
 It follows "PKI certificates and requirements" of the Kubernetes documentation and kubeadm 1.37's
 list of certificates. The certificate of kube-apiserver-kubelet-client has kubeadm's 1.37 form.
@@ -29,7 +29,7 @@ AUTHORITIES = {
     Authority.ETCD: "etcd-ca",
     Authority.FRONT_PROXY: "kubernetes-front-proxy-ca",
 }
-"""Each authority's common name, as the Kubernetes documentation has it."""
+"""The common name of each authority, from the Kubernetes documentation."""
 
 
 class Use(StrEnum):
@@ -41,12 +41,12 @@ class Use(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A certificate of the table, for one machine or, without one, for a person."""
+    """A certificate of the table, for a machine or for a person."""
 
     name: str
-    """Unique on its machine; the plan asks for it by this name."""
+    """The name of the certificate in the plan, unique on its machine."""
     node: str | None
-    """The machine that holds the certificate and its key."""
+    """The machine that holds the certificate and its key; None for a person's certificate."""
     issuer: Authority
     common_name: str
     organization: str | None = None
@@ -65,10 +65,11 @@ ADMINS = "hardway:cluster-admins"
 """The group of the admin's certificate, bound to the role cluster-admin."""
 
 PEER = "kube-etcd-peer"
-"""Common name of every member's peer certificate: other clients of etcd's authority are no peers.
+"""The common name of every member's peer certificate. It tells members from other clients with a
+certificate of etcd's authority.
 
-etcd checks it with ``--peer-cert-allowed-cn``; without that flag, whoever holds any certificate
-of this authority (flannel, on every node) may speak to the peer port, past etcd's own users.
+etcd checks the name with ``--peer-cert-allowed-cn``. Without that flag, a holder of any certificate
+of this authority (such as flannel on every node) can use the peer port and so bypass etcd's users.
 """
 
 
@@ -79,7 +80,7 @@ def _client(name: str, issuer: Authority, common_name: str) -> Callable[[str], R
 
 
 ON_ETCD_MEMBERS = (
-    # etcd gives this user its role root (plan.etcd): it is the operators' way in.
+    # This user has etcd's role root (plan.etcd), so that operators can access etcd.
     _client("etcd-healthcheck-client", Authority.ETCD, "kube-etcd-healthcheck-client"),
 )
 
@@ -103,7 +104,7 @@ FOR_PEOPLE = (
         organization=ADMINS,
         uses=CLIENT,
     ),
-    # Bypasses RBAC: it makes the binding of ADMINS and lies on no machine.
+    # Bypasses RBAC. It is needed to make the binding of ADMINS, and no machine holds it.
     Row(
         name="super-admin",
         node=None,
@@ -116,7 +117,7 @@ FOR_PEOPLE = (
 
 
 def certificates(spec: Cluster) -> tuple[Row, ...]:
-    """Every certificate of a cluster: people's first, then machine by machine by name."""
+    """Every certificate of a cluster: those of people, then those of machines, by machine name."""
     return FOR_PEOPLE + tuple(row for node in sorted(spec.machines) for row in held_by(spec, node))
 
 
@@ -171,7 +172,7 @@ def _api_server(spec: Cluster, node: str) -> Row:
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """A DNS name's first label, its first two, and so on: the documentation lists each of them."""
+    """The first label of a DNS name, the first two, and so on, as the documentation lists them."""
     labels = name.split(".")
     return (".".join(labels[:end]) for end in range(1, len(labels) + 1))
 
@@ -189,7 +190,8 @@ def _loopback_server(node: str, name: str, common_name: str) -> Row:
 
 
 def _kubelet_client(node: str) -> Row:
-    # The Node authorizer knows a kubelet by its Node object's name, which is the machine's.
+    # The Node authorizer identifies a kubelet by the name of its Node object, which is the
+    # machine's name.
     return Row(
         name="kubelet-client",
         node=node,
@@ -201,7 +203,7 @@ def _kubelet_client(node: str) -> Row:
 
 
 def _kubelet_server(spec: Cluster, node: str) -> Row:
-    # The API server will check that this common name is the node's (KEP-4872).
+    # A later API server will check that this common name belongs to the node (KEP-4872).
     return Row(
         name="kubelet-server",
         node=node,
@@ -215,7 +217,7 @@ def _kubelet_server(spec: Cluster, node: str) -> Row:
 
 
 def _flannel(spec: Cluster, node: str) -> Row:
-    # In etcd its user may touch one prefix only (plan.etcd); in Kubernetes its role says the same.
+    # In etcd this user may access one prefix only (plan.etcd); in Kubernetes a role limits it.
     etcd = spec.flannel.store == "etcd"
     return Row(
         name="flannel",

@@ -1,10 +1,10 @@
-"""Keys that are made once and then live in Pulumi's state: the only module here that knows Pulumi.
+"""Keys that are made once and then kept in Pulumi's state. No other module in certs/ uses Pulumi.
 
-Authorities and bundles are decided when the engine *checks* their inputs, which a preview does as
-well: the provider is given what was kept, and answers with inputs that keep it, byte for byte, or
-have what must be new. So the engine itself shows what becomes of which certificate and why, a
-second preview is empty, and a due certificate is an ordinary change. A preview's new keys are
-thrown away with it.
+The provider decides on authorities and bundles when the engine *checks* their inputs, which the
+engine also does in a preview. The provider receives the kept keys and returns inputs with the same
+keys, byte for byte, or with new ones where needed. So the engine itself shows which certificate
+changes and why, a second preview shows no change, and a due certificate is an ordinary change. The
+new keys of a preview are discarded with it.
 """
 
 import json
@@ -29,10 +29,10 @@ T = TypeVar("T")
 
 
 class TrackedSshKeys:
-    """The key of whoever logs in and the seed of all machines' host keys, kept by a ``Stash``.
+    """The SSH key for logging in and the seed of all machines' host keys, kept by a ``Stash``.
 
-    Every run of the program makes candidates; the engine takes them when the resource is created
-    and ignores them ever after (``ignore_changes``), so a second preview is empty.
+    Every run of the program makes new candidates. The engine uses them when it creates the resource
+    and ignores them afterwards (``ignore_changes``), so a second preview shows no change.
     """
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
@@ -52,7 +52,7 @@ class TrackedSshKeys:
         )
 
     def host(self, machine: str) -> "HostKey":
-        """The host key of a machine: one more machine changes nobody else's."""
+        """The host key of a machine. A new machine does not change the host keys of others."""
         pair = self._kept.apply(lambda kept: _derived(kept, machine))
         return HostKey(
             private=pair.apply(lambda one: one["private"]),
@@ -62,7 +62,7 @@ class TrackedSshKeys:
 
 @dataclass(frozen=True, kw_only=True)
 class HostKey:
-    """A machine's SSH host key; the private one is secret."""
+    """A machine's SSH host key pair; the private key is secret."""
 
     private: pulumi.Output[str]
     public: pulumi.Output[str]
@@ -79,7 +79,7 @@ def _derived(kept: Mapping[str, str], machine: str) -> dict[str, str]:
 
 
 class Checked(dynamic.ResourceProvider):
-    """Outputs are the checked inputs; nothing is made beyond them."""
+    """A provider whose outputs are the checked inputs; it makes nothing else."""
 
     serialize_as_secret_always = False
 
@@ -99,7 +99,7 @@ class _Kept(Checked):
         return datetime.now(UTC)
 
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
-        """The changed ones of the new inputs. Raises BundleError."""
+        """Those of the new inputs that the provider replaces, by name. Raises BundleError."""
         raise NotImplementedError
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
@@ -110,7 +110,7 @@ class _Kept(Checked):
 
 
 class AuthoritiesProvider(_Kept):
-    """Keeps the cluster's authorities and its other common keys."""
+    """Keeps the cluster's authorities, service account key pair and encryption key."""
 
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
         held = _read(olds, Authorities.from_state)
@@ -123,10 +123,11 @@ class AuthoritiesProvider(_Kept):
 
 
 class BundleProvider(_Kept):
-    """Keeps the certificates of one machine, or those for people."""
+    """Keeps the certificates and keys of one machine, or those for people."""
 
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
-        if news["authorities"] == rpc.UNKNOWN:  # they are new, or will change: so may all of this
+        # New or changing authorities are unknown in a preview, so any certificate may change too.
+        if news["authorities"] == rpc.UNKNOWN:
             pending = dict.fromkeys(news["rows"], "to be signed once the authorities are known")
             return {"kept": rpc.UNKNOWN, "register": olds.get("register") or pending}
         authorities = Authorities.from_state(json.loads(news["authorities"]))
@@ -141,7 +142,7 @@ class BundleProvider(_Kept):
 
 
 def _write(keys: Authorities | Bundle) -> str:
-    # Mappings come back from the engine in any order, and an unchanged text must be the same.
+    # The engine returns mappings in any order, but the text of unchanged keys must not change.
     return json.dumps(keys.state(), sort_keys=True)
 
 
@@ -157,7 +158,7 @@ class TrackedAuthorities(dynamic.Resource, module="hardway", name="Authorities")
     """Secret: ``Authorities.state()`` as JSON."""
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
-        # The engine hides a checked input if the one of the same name that it was given is secret.
+        # The engine treats a checked input as secret if the program's input of that name is secret.
         super().__init__(
             AuthoritiesProvider(), name, {"kept": pulumi.Output.secret(""), "register": {}}, opts
         )
@@ -169,7 +170,7 @@ class TrackedBundle(dynamic.Resource, module="hardway", name="Certificates"):
     kept: pulumi.Output[str]
     """Secret: ``Bundle.state()`` as JSON."""
     register: pulumi.Output[dict[str, str]]
-    """What was last done for each of them and why."""
+    """The last action for each certificate and its reason, by the row's name."""
 
     def __init__(
         self,

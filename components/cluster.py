@@ -1,4 +1,4 @@
-"""A whole cluster, from its network to the last condition."""
+"""The component of a whole cluster, from its network to the readiness conditions."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ class ClusterComponent(pulumi.ComponentResource):
     """Machines on their network, etcd, control planes, nodes and add-ons, ready to be used."""
 
     kubeconfig: pulumi.Output[str]
-    """Of the cluster's admin. Secret; there is none before the cluster is ready."""
+    """The kubeconfig of the cluster's admin: secret, and available once the cluster is ready."""
 
     def __init__(self, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("hardway:index:Cluster", spec.name, None, opts)
@@ -83,7 +83,7 @@ class ClusterComponent(pulumi.ComponentResource):
         }
 
     def _roles(self, machines: Mapping[str, MachineComponent]) -> list[pulumi.Resource]:
-        """Give machines their roles; return what is done when all of them have them."""
+        """Give the machines their roles; return the steps after which all machines have them."""
         spec = self.spec
         members = [
             EtcdMember(name, RoleArgs(machine=machines[name]), self._child).done
@@ -92,8 +92,8 @@ class ClusterComponent(pulumi.ComponentResource):
         first = spec.control_planes[0]
         planes: dict[str, pulumi.Resource] = {}
         for name in spec.control_planes:
-            # The first API server makes the cluster's first objects; several that do it at once get
-            # into each other's way.
+            # The first API server creates the cluster's first objects. Several API servers that do
+            # so at once conflict with each other.
             after = [planes[first]] if planes else members
             planes[name] = ControlPlane(
                 name, RoleArgs(machine=machines[name], after=after), self._child
@@ -102,8 +102,9 @@ class ClusterComponent(pulumi.ComponentResource):
         applied = machines[first].run(
             apply, parent=self, after=[planes[first]], bundle=self._people
         )
-        # On a control plane its API comes before its kubelet: all other nodes wait for it. flanneld
-        # reads its network once, at its start: what etcd holds of it is there first.
+        # On a control plane the API server starts before the kubelet, since all other nodes wait
+        # for the API. flanneld reads its network only when it starts, so where etcd stores the
+        # network, etcd comes before the nodes.
         network = members if spec.flannel.store == "etcd" else []
         before = {name: [plane] for name, plane in planes.items()}
         nodes = [
@@ -116,7 +117,8 @@ class ClusterComponent(pulumi.ComponentResource):
             name: machine.guard(compared(spec, self.plan.nodes[name]))
             for name, machine in machines.items()
         }
-        # Of all nodes once they are registered: none of them waits for what another's step does.
+        # One step labels all nodes after they have registered, so that no node waits for the step
+        # of another.
         labelled = machines[first].run(
             labels, parent=self, after=[*nodes, applied], bundle=self._people
         )
@@ -135,9 +137,9 @@ class ClusterComponent(pulumi.ComponentResource):
             resource_names.READY,
             conditions=self.plan.conditions,
             changes={
-                # A machine that was lost comes back as another one of the same size.
+                # A lost machine is created again with the same size, but with another ID.
                 "machines": {name: machine.resource.id for name, machine in machines.items()},
-                # Another size makes a machine anew, or its disk larger.
+                # Another size replaces the machine, or grows its disk.
                 "sizes": {
                     name: f"{one.cpus} CPU, {one.memory} MiB, {one.disk} GiB"
                     for name, one in self.spec.machines.items()
@@ -161,7 +163,7 @@ class ClusterComponent(pulumi.ComponentResource):
 
 
 def _digests(plan: ClusterPlan) -> dict[str, str]:
-    """A digest of each machine's readable steps, and of those of the cluster."""
+    """A digest of each machine's steps without secrets, and of the cluster's own steps."""
     parts = {name: node.steps for name, node in plan.nodes.items()} | {"add-ons": plan.add_ons}
     return {
         name: _digest(render.text(step) for step in steps if not step.secret)
@@ -174,7 +176,7 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def _hypervisor(spec: ClusterSpec, parent: pulumi.Resource) -> Hypervisor:
-    """Where the machines are made. Raises SpecError where that cannot be done yet."""
+    """The hypervisor on which the machines are made. Raises SpecError where none is given."""
     where = spec.hypervisor
     if where is None:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""Whether a machine still holds what its plan says, and what makes it so again."""
+"""Compares a machine with its plan and repairs the differences."""
 
 import asyncio
 import json
@@ -23,31 +23,33 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ROUNDS = 3
-"""Mending may show more: whoever runs an artifact that is not its own runs it still once that is
-right again."""
+"""The most rounds of mending in one update. A round can reveal further differences: a service that
+runs a wrong artifact still runs it after a step has corrected the file, and needs a restart."""
 
 ATTEMPTS, PAUSE = 12, 5
-"""How often a machine is asked after a change, and the seconds in between: one that has just been
-given work may not answer at once. A refresh does not wait: its machine may well be gone."""
+"""Attempts to reach a machine after a change, and the seconds between two attempts: a machine may
+not answer at once right after a step. A refresh tries only once, since the machine may be gone."""
 
 STEP = "exec bash -euo pipefail -s"
 BACK = "cd /var/lib/hardway && find aside -type f -exec mv -t running {} + && rmdir aside"
-"""What ``scripts/mend.sh`` put aside. If it is lost, the services are restarted once more."""
+"""Moves back the notes on running services that ``scripts/mend.sh`` has moved aside. If the notes
+are lost, the services restart once more."""
 RELOAD = "systemctl daemon-reload"
 SHORT = 120 * HARD
-"""Seconds for what is quick, on the slowest machine."""
+"""Time limit in seconds of a quick command on the slowest machine."""
 REPAIRS = "repairs"
 
 
 class Drifted(Exception):
-    """A machine is not as it must be, or cannot be made so; a line for each reason."""
+    """A machine differs from its plan and cannot be repaired; one line for each reason."""
 
 
 class GuardProvider(Checked):
-    """Its state is what was seen on the machine, which is what must be there or is a change.
+    """Keeps the observed value of each item in the state, and repairs items that differ.
 
-    A refresh asks the machine, a preview without one asks nobody. Whatever differs is brought about
-    by the steps that do so, and by no other.
+    A refresh reads the items from the machine; a preview without a refresh contacts no machine.
+    An item whose value in the state differs from the plan is an ordinary change. An update then
+    runs only the steps that bring about the differing items.
     """
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
@@ -64,8 +66,9 @@ class GuardProvider(Checked):
         return super().diff(id_, own, news)
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        # A guard that fails would end the whole refresh, and a person may want to mend just this
-        # machine: whatever goes wrong is no drift, is said, and leaves the state as it was.
+        # An exception here would end the whole refresh, even where a person wants to repair this
+        # very machine. So an error is printed as a warning, is not drift and leaves the state as
+        # it was.
         try:
             told = _seen(props)
         except Unreadable as error:
@@ -81,24 +84,25 @@ class GuardProvider(Checked):
             return dynamic.ReadResult(id_, props)
         if told == props["held"]:
             return dynamic.ReadResult(id_, props)
-        # As inputs as well: the engine shows in which of these the program differs from the state.
+        # The inputs get the observed values as well, since the engine shows a difference between
+        # the inputs in the state and those of the program.
         inputs = {key: value for key, value in props.items() if key != REPAIRS}
         return dynamic.ReadResult(id_, {**props, "held": told}, {**inputs, "held": told})
 
 
 def _node(props: Mapping[str, Any]) -> str:
-    """The machine's name, also where nothing else of the state can be read."""
+    """The machine's name, or "a machine" where the login in the state cannot be read."""
     try:
         return str(json.loads(props["login"])["node"])
     except (KeyError, ValueError):
         return "a machine"
 
 
-# -- a machine -----------------------------------------------------------------------------------
+# -- observing and mending a machine -------------------------------------------------------------
 
 
 def _seen(props: Mapping[str, Any]) -> dict[str, str]:
-    """How each thing is. Raises Unreachable."""
+    """The observed value of each item, by the item's key. Raises Unreachable."""
     items = unpacked(props["plan"]).items
 
     async def look(machines: "Machines", node: str) -> dict[str, str]:
@@ -110,9 +114,9 @@ def _seen(props: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _made_so(props: Mapping[str, Any], seen: Mapping[str, str]) -> int:
-    """Mend what differs; 1 if something did, else 0. Raises Drifted.
+    """Mend the differing items; return 1 if any item differed, else 0. Raises Drifted.
 
-    ``seen`` is what a refresh saw, if there was one.
+    ``seen`` holds the values that the last refresh observed; it is empty on creation.
     """
     from probe.machines import Unreachable
 
@@ -139,10 +143,11 @@ async def mended(
     secrets: Mapping[str, str],
     seen: Mapping[str, str] | None = None,
 ) -> tuple[Difference, ...]:
-    """Mend what differs, and return what did. Raises Drifted where it differs still.
+    """Mend the differing items and return them. Raises Drifted where an item still differs.
 
-    Whether a node has a way to others depends on these, which may still be on their way: only what
-    a refresh has ``seen`` is mended of it, once, and the conditions ask whether that helped.
+    Whether a VXLAN device leads to other nodes depends on those nodes, which may not be up yet. So
+    a difference of a VXLAN device is mended only where a refresh has ``seen`` it, and only once.
+    The readiness conditions check later whether that helped.
     """
     from probe.observation import drifted
 
@@ -160,8 +165,8 @@ async def mended(
         found = tuple(one for one in found if not _of_others(one))
         if found == before:  # the same again would not help
             break
-    # What does not stay up is no step's to mend, and may still wait for what comes after it: the
-    # conditions ask for that.
+    # No step can mend a service that systemd starts again and again. Such a service may also wait
+    # for a later step, so the readiness conditions check it.
     if all(RESTARTS in one.observed for one in found):
         return every
     raise Drifted("\n".join(f"{node}: {one.sentence}, after its step ran again" for one in found))
@@ -178,7 +183,7 @@ def _was_seen(one: Difference, seen: Mapping[str, str]) -> bool:
 async def _mended(
     machines: "Machines", node: str, found: Sequence[Difference], contents: Contents
 ) -> None:
-    """Run exactly the steps that bring about what differs."""
+    """Run exactly the steps that bring about the differing items."""
     plan = mending(found, contents.items, contents.texts)
     if plan.restarts or plan.marks or plan.aside:
         words = (*plan.restarts, "--", *plan.marks, "--", *plan.aside)
@@ -207,8 +212,9 @@ def _demand(done: "Done", sentence: str, *, hidden: bool = False) -> None:
 
 
 def _with_machine(login: str, act: "Callable[[Machines, str], Awaitable[T]]") -> T:
-    """Do something with the one machine that a login leads to."""
-    # SSH is a quarter of what a preview would import, and it asks nobody.
+    """Connect to the machine of a login and call ``act`` with it."""
+    # Imported here, since SSH is a quarter of what a preview would import, and a preview contacts
+    # no machine.
     from probe.access import Access, MachineAccess
     from probe.machines import Machines
 
@@ -223,24 +229,25 @@ def _with_machine(login: str, act: "Callable[[Machines, str], Awaitable[T]]") ->
     return asyncio.run(whole())
 
 
-# -- what it is given ----------------------------------------------------------------------------
+# -- the guard's inputs --------------------------------------------------------------------------
 
 
 def secrets(plan: NodePlan, material: Material) -> str:
-    """The digests of secret files."""
+    """The digests of the plan's secret files by path, as JSON."""
     return json.dumps(secret_digests(plan, material), sort_keys=True)
 
 
 def login(node: str, access: Mapping[str, Any], ssh_key: str) -> str:
-    """How a machine is reached: ``access`` has the fields of ``probe.access.MachineAccess``."""
+    """The login as JSON; ``access`` has the fields of ``probe.access.MachineAccess``."""
     return json.dumps({"node": node, "access": dict(access), "ssh_key": ssh_key})
 
 
 class Guard(dynamic.Resource, module="hardway", name="Guard"):
-    """A machine is compared with its plan: at each refresh, and after each change of the plan."""
+    """Compares a machine with its plan at each refresh and after each change of the plan."""
 
     repairs: pulumi.Output[int]
-    """How often something was mended: whoever waits for health has to wait again."""
+    """How many updates mended something. ``Ready`` takes this number as an input, so that it waits
+    for the conditions again after a repair."""
 
     def __init__(
         self,
@@ -252,7 +259,10 @@ class Guard(dynamic.Resource, module="hardway", name="Guard"):
         secrets: pulumi.Input[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        """``held`` is what ``packed`` compares, to be read in previews; all else is secret."""
+        """``held`` maps the key of each item in ``plan`` to its wanted value.
+
+        Previews can show ``held``. All other inputs are secret.
+        """
         super().__init__(
             GuardProvider(),
             name,

@@ -1,4 +1,4 @@
-"""A machine that answers, has its programs and knows who it is."""
+"""The component of a machine that answers by SSH and has its artifacts and certificates."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from spec.hypervisor import domain_name
 
 @dataclass(frozen=True, kw_only=True)
 class MachineArgs:
-    """A machine's spec and plan, and what it shares with the others of its cluster."""
+    """A machine's spec and plan, and the resources that it shares with the cluster's others."""
 
     cluster: str
     spec: MachineSpec
@@ -40,14 +40,14 @@ class MachineArgs:
 
 
 class MachineComponent(pulumi.ComponentResource):
-    """A machine at its fixed address that shows its own host key.
+    """A machine with a fixed address and its own SSH host key.
 
-    It holds the artifacts and the identity that its plan names, and runs nothing of Kubernetes yet.
+    It has the artifacts and certificates of its plan, and runs no part of Kubernetes yet.
     """
 
     host_key: pulumi.Output[str]
     identified: pulumi.Resource
-    """The last of its own steps: what the others come after."""
+    """The last of the machine's own steps. The steps of its roles depend on it."""
 
     def __init__(
         self, name: str, args: MachineArgs, opts: pulumi.ResourceOptions | None = None
@@ -106,7 +106,7 @@ class MachineComponent(pulumi.ComponentResource):
         bundle: TrackedBundle | None = None,
         dials: int = LATER_DIALS,
     ) -> pulumi.Resource:
-        """Carry out a step of the machine's plan; raises KeyError for one that it does not have."""
+        """Run a step of the machine's plan. Raises KeyError where the plan has no such step."""
         step = self.args.plan.step(name)
         return self.run(step, parent=parent, after=after, bundle=bundle, dials=dials)
 
@@ -119,7 +119,10 @@ class MachineComponent(pulumi.ComponentResource):
         bundle: TrackedBundle | None = None,
         dials: int = LATER_DIALS,
     ) -> pulumi.Resource:
-        """Carry out a step here; one with secrets is made of the bundle's certificates."""
+        """Run a step on this machine.
+
+        The text of a step with secrets includes certificates and keys of the bundle.
+        """
         done = self._done[step.name] = remote_command(
             resource_names.part(self.args.plan.node, step.name),
             self._with_secrets(step, bundle) if bundle else render.text(step),
@@ -134,7 +137,7 @@ class MachineComponent(pulumi.ComponentResource):
         return done
 
     def guard(self, plan: NodePlan) -> Guard:
-        """Compare the machine with a plan whose steps are all carried out on it."""
+        """Compare the machine with a plan, after all steps of the plan have run on the machine."""
         args = self.args
         return Guard(
             resource_names.part(plan.node, resource_names.GUARD),
@@ -162,7 +165,7 @@ class MachineComponent(pulumi.ComponentResource):
     def _made_of(
         self, bundle: TrackedBundle, text: Callable[[Material], str]
     ) -> pulumi.Output[str]:
-        """What is made of the keys in a bundle, once they are known."""
+        """A text that is made from the keys in a bundle, once the keys are known."""
 
         def made(authorities: str, kept: str) -> str:
             return text(kept_material(self.args.cluster, authorities, kept))
@@ -173,12 +176,12 @@ class MachineComponent(pulumi.ComponentResource):
 def together(
     function: Callable[[str, str], str], one: pulumi.Output[str], other: pulumi.Output[str]
 ) -> pulumi.Output[str]:
-    """A text made of two that are known later."""
+    """The result of the function, once both outputs are known."""
     return pulumi.Output.all(one, other).apply(lambda texts: function(*texts))
 
 
 def user_data(name: str, host_private: str, host_public: str, user_public: str) -> str:
-    """The ``#cloud-config`` document: the host's key and who may log in, nothing else."""
+    """The ``#cloud-config`` document: the hostname, the host key and the key for root's login."""
     document = {
         "hostname": name,
         "manage_etc_hosts": True,
@@ -193,7 +196,7 @@ def user_data(name: str, host_private: str, host_public: str, user_public: str) 
 
 
 def network_config(spec: MachineSpec, addresses: IPv4Network, mac: str) -> str:
-    """A static address, matched by MAC: independent of any DHCP lease (netplan version 2)."""
+    """A static address, matched by MAC and independent of any DHCP lease (netplan version 2)."""
     gateway = str(addresses[1])
     primary = {
         "match": {"macaddress": mac},

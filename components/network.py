@@ -1,4 +1,4 @@
-"""The machines' network."""
+"""The component of the machines' network."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -18,7 +18,7 @@ class NetworkArgs:
 
 
 class Network(pulumi.ComponentResource):
-    """A network with the host at its first address and every machine at a fixed one."""
+    """A network in which the host has the first address and every machine has a fixed address."""
 
     identifier: pulumi.Output[str]
 

@@ -1,4 +1,4 @@
-"""The cluster is ready when it answers, and not before."""
+"""The resource that waits until all conditions of the cluster's plan are true."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +18,15 @@ CONDITIONS = TypeAdapter(tuple[Condition, ...])
 
 
 class NotReady(Exception):
-    """The condition that was waited for in vain, in one line, and below it what else is not so."""
+    """The cluster did not become ready in time.
+
+    The text has one line about the first condition that is false, then a line for each other one.
+    Where the kubeconfig cannot be used, the text is that error instead.
+    """
 
 
 class ReadyProvider(Checked):
-    """Waits for the conditions whenever something of the cluster is changed."""
+    """Waits for the conditions on creation and whenever anything of the cluster changes."""
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         _wait(props)
@@ -33,13 +37,14 @@ class ReadyProvider(Checked):
         return super().update(id_, olds, news)
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
-        # How the machines are reached is no reason to ask them again.
+        # A change of ``access`` alone is no reason to check the conditions again.
         compared = ("conditions", "changes", "kubeconfig")
         return dynamic.DiffResult(changes=any(olds.get(one) != news.get(one) for one in compared))
 
 
 def _wait(props: Mapping[str, Any]) -> None:
-    # SSH and HTTP libraries are a third of what a preview would import, and it asks nothing.
+    # Imported here, since the SSH and HTTP libraries are a third of what a preview would import,
+    # and a preview checks no condition.
     from probe.access import Access
     from probe.api import ApiError
     from probe.watch import run_watch
@@ -87,7 +92,7 @@ class Ready(dynamic.Resource, module="hardway", name="Ready"):
         kubeconfig: pulumi.Input[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        """``changes`` differs when anything of the cluster does, and everything is asked again."""
+        """``changes`` differs when anything of the cluster changes; then all checks run again."""
         super().__init__(
             ReadyProvider(),
             name,

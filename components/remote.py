@@ -1,4 +1,4 @@
-"""The one place that makes a ``remote.Command``."""
+"""The only module that makes a ``remote.Command``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ import pulumi
 import pulumi_command as command
 
 SHELL = "timeout -k 10 {seconds} bash -euo pipefail -s"
-"""The script goes in by ``stdin``: a preview shows its changed lines."""
+"""The script comes by ``stdin``, so that a preview can show its changed lines."""
 
 BOOT_DIALS = 240
 """Dial attempts while a machine boots: about 20 minutes, since the back-off is capped at 5 s."""
 
 LATER_DIALS = 30
-"""Where the machine has answered before: two minutes, which a restart takes at most."""
+"""Dial attempts for a machine that has answered before: two minutes, the longest restart."""
 
 DIAL, PAUSE = 30, 5
-"""Seconds for an attempt, of which a quiet emulated machine needs two to shake hands, and at most
-until the next one."""
+"""The time limit of one dial attempt and the longest pause before the next, both in seconds. An
+idle emulated machine needs two seconds for the SSH handshake."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """How to reach a machine: as root, by key, and only if it shows the expected host key."""
+    """How to log in as root: with a private key, and only if the machine has this host key."""
 
     address: IPv4Address
     private_key: pulumi.Input[str]
@@ -31,11 +31,12 @@ class Login:
 
 
 def provider() -> command.Provider:
-    """The provider of all remote commands, for the ``providers`` of the component above them.
+    """The provider of all remote commands, for the ``providers`` of their parent component.
 
-    The engine deletes what was replaced together with a machine before it loads a default provider
-    ("unknown provider", Pulumi 3.259); an explicit provider is there first. Under its alias it is
-    the default provider of stacks that were made before, whose commands stay as they are.
+    When a machine is replaced, the engine deletes the machine's old commands before it loads a
+    default provider ("unknown provider", Pulumi 3.259); an explicit provider is loaded earlier. The
+    alias makes this provider the successor of the default provider in older stacks, so that their
+    commands stay unchanged.
     """
     return command.Provider(
         "command", opts=pulumi.ResourceOptions(aliases=[pulumi.Alias(name="default_1_2_1")])
@@ -54,14 +55,16 @@ def remote_command(
     dials: int = LATER_DIALS,
     secret: bool = False,
 ) -> command.remote.Command:
-    """Run a script on a machine, again whenever it changes; it is ended after ``seconds``.
+    """Run a script on a machine, and again whenever the script changes.
 
-    Nothing is run on deletion: what a script left dies with its machine (``deleted_with``). On
-    another machine it is run anew: ``replacement_trigger`` holds where a machine is replaced and
-    where a lost one is created, of which ``replace_with`` knows the first alone. Of a secret script
-    neither its text nor what it prints is logged or kept in the clear.
+    ``timeout`` ends the script after ``seconds``. Deletion runs no command: the effects of a script
+    vanish with its machine (``deleted_with``). A new machine runs the script again:
+    ``replacement_trigger`` acts both where a machine is replaced and where a lost machine is
+    created again, whereas ``replace_with`` acts only on the former. The text and the output of a
+    secret script are neither logged nor stored unencrypted.
     """
-    # A step's limit is the sum of its waits' hard ones: they decide, and not the engine.
+    # ``seconds`` of a step is the sum of the hard limits of its waits. The engine's limit is
+    # longer, so that the step's own limits end it and not the engine.
     limit = f"{seconds + (dials + 1) * (DIAL + PAUSE) + 60}s"
     return command.remote.Command(
         name,

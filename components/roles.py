@@ -1,4 +1,4 @@
-"""What a machine is in the cluster: a component for each of its roles."""
+"""A component for each role that a machine can have in the cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ class RoleArgs:
 
     machine: MachineComponent
     after: Sequence[pulumi.Resource] = ()
-    """What must be done before the last of the steps, beside the machine's own steps."""
+    """Resources that must exist before the role's last step, besides the machine's own steps."""
 
 
 class _Role(pulumi.ComponentResource):
-    """Steps of the machine's plan, one after the other, once the machine knows who it is."""
+    """Runs steps of the machine's plan one after the other, after the machine's own steps."""
 
     steps: tuple[str, ...]
 
     done: pulumi.Resource
-    """The last of its steps: its component is healthy."""
+    """The last step of the role. It ends when the role's services are healthy."""
 
     def __init__(
         self, name: str, args: RoleArgs, opts: pulumi.ResourceOptions | None = None
@@ -37,18 +37,18 @@ class _Role(pulumi.ComponentResource):
 
 
 class EtcdMember(_Role):
-    """A member of etcd. All first members start at once: none of them is healthy alone."""
+    """A member of etcd. All first members start at once, since no single one becomes healthy."""
 
     steps = ("etcd",)
 
 
 class ControlPlane(_Role):
-    """API server, controller manager and scheduler."""
+    """A control plane: API server, controller manager and scheduler."""
 
     steps = ("control-plane",)
 
 
 class Minion(_Role):
-    """A node: container runtime, kubelet, kube-proxy and flannel; every control plane is one."""
+    """A node: container runtime, kubelet, kube-proxy and flannel. Every control plane is a node."""
 
     steps = ("runtime", "node")

@@ -1,4 +1,4 @@
-"""What the cluster is described as, kept so that a change that it cannot take is refused."""
+"""The resource that keeps the cluster's spec, so that an impossible change can be refused."""
 
 from collections.abc import Iterable, Set
 from typing import Any
@@ -18,21 +18,23 @@ from spec.kept import kept, read
 
 
 class SpecificationProvider(Checked):
-    """Refuses a change when the engine checks it, which it does in a preview as well.
+    """Refuses an impossible change when the engine checks it, which it also does in a preview.
 
-    It comes before all machines. So it also grows their disks, since nothing else of a machine has
-    to, shuts down those that will be made anew with another size, and sees that the disks of new
-    machines are not there yet.
+    All machines depend on this resource, so its create and update can prepare them. They ensure
+    that the disks of new machines do not exist yet. An update also grows disks, since a larger disk
+    changes no resource of its machine, and shuts down machines that will be replaced with another
+    size.
     """
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         sentences = _refused(read(olds), read(news))
-        # Of no property: the engine would print its whole value before the sentence.
+        # A failure names no property, since the engine would print the property's whole value
+        # before the sentence.
         return dynamic.CheckResult(news, [dynamic.CheckFailure("", one) for one in sentences])
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
-        # Where machines run is shown by their own resources. The engine keeps the inputs all the
-        # same, for the next check.
+        # A change of the hypervisor is no difference here, since the machines' own resources show
+        # it. The engine keeps the new inputs anyway, for the next check.
         return dynamic.DiffResult(changes=olds.get("spec") != news["spec"])
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
@@ -53,7 +55,7 @@ class SpecificationProvider(Checked):
 
 
 def _refuse_taken(spec: Cluster, machines: Iterable[str]) -> None:
-    """Raise DiskError where one of these machines, which are to be made, has a disk already."""
+    """Raise DiskError where a disk of one of these new machines exists already."""
     if isinstance(spec.hypervisor, Libvirt):
         refuse_taken(spec.hypervisor, [domain_name(spec.name, name) for name in machines])
 
@@ -61,7 +63,8 @@ def _refuse_taken(spec: Cluster, machines: Iterable[str]) -> None:
 def _shut_down(where: Libvirt, spec: Cluster, names: Set[str]) -> None:
     """Have these machines power themselves off.
 
-    Members of etcd come last, one after the other: who leads hands over to one that stays up.
+    Members of etcd come last and one after the other, so that the leader can hand over to a member
+    that stays up.
     """
     members = [name for name in spec.etcd_members if name in names]
     for turn in (sorted(names - set(members)), *([name] for name in members)):
@@ -76,15 +79,16 @@ def _shut_down(where: Libvirt, spec: Cluster, names: Set[str]) -> None:
 
 
 def _refused(old: Cluster | None, new: Cluster | None) -> tuple[str, ...]:
-    """Nothing where the older program allowed what this one refuses."""
+    """The sentences that refuse a change; none where the old spec is unreadable or the same."""
     if old is None or new is None or old == new:
         return ()
-    # What is left behind is told where it is not the same mistake: another runtime leaves the old.
+    # The check for leftovers comes only where the change itself is allowed: a change of the runtime
+    # is refused for itself, and would also leave the old runtime behind.
     return (*refused_changes(old, new), *_members(old, new)) or left_behind(old, new)
 
 
 def _members(old: Cluster, new: Cluster) -> tuple[str, ...]:
-    """Nothing here brings a member into a living etcd yet, or takes one out of it."""
+    """A refusal where etcd's members change, since the program cannot add or remove them yet."""
     if old.etcd_members == new.etcd_members:
         return ()
     sentence = (
@@ -96,7 +100,11 @@ def _members(old: Cluster, new: Cluster) -> tuple[str, ...]:
 
 
 class Specification(dynamic.Resource, module="hardway", name="Specification"):
-    """The spec of the running cluster: whatever comes after it is only touched if it may change."""
+    """The spec of the running cluster.
+
+    The machines and the other resources of the cluster depend on it, so they change only after its
+    checks.
+    """
 
     def __init__(self, spec: Cluster, opts: pulumi.ResourceOptions) -> None:
         super().__init__(SpecificationProvider(), resource_names.SPECIFICATION, kept(spec), opts)

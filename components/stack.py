@@ -1,4 +1,4 @@
-"""A whole stack: what ``__main__.py`` declares."""
+"""The whole stack, as ``__main__.py`` declares it."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,10 @@ from spec.supported import demand_supported
 
 
 def declare() -> None:
-    """Declare the stack from its configuration; its mistakes end the run in plain sentences."""
+    """Declare the stack from its configuration.
+
+    Raises RunError with plain sentences about mistakes in the configuration.
+    """
     if path := os.environ.get(STATUS_VARIABLE):
         follow(Path(path))
     try:

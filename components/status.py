@@ -1,4 +1,4 @@
-"""How far an update is, shown beside the row of the stack."""
+"""Shows the progress of an update in the stack's row of Pulumi's display."""
 
 import contextvars
 import threading
@@ -9,14 +9,14 @@ from pathlib import Path
 import pulumi
 
 INTERVAL = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two reads of the file."""
 
 
 def follow(file: Path) -> None:
-    """Show what is in the file whenever it is another line, while the program runs.
+    """Show the line in the file whenever it changes, while the program runs.
 
-    Whoever runs Pulumi hears the engine's events and writes the file: only the program can tell the
-    engine something that belongs to no other resource than the stack.
+    The caller of Pulumi receives the engine's events and writes the file. This program passes the
+    line on, since only the program can send the engine a message that belongs to the stack itself.
     """
     # The SDK keeps the engine's address in context variables.
     context = contextvars.copy_context()
@@ -26,7 +26,7 @@ def follow(file: Path) -> None:
 def _show(file: Path) -> None:
     shown = ""
     while True:
-        with suppress(OSError):  # not there yet, or not any more
+        with suppress(OSError):  # the file does not exist yet, or no longer
             if (line := file.read_text()) and line != shown:
                 shown = line
                 pulumi.log.info(line, ephemeral=True)

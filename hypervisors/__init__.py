@@ -1,1 +1,1 @@
-"""Where machines come from: a small port and its adapters, which know nothing of Kubernetes."""
+"""Makes machines: an interface for hypervisors and its adapters, independent of Kubernetes."""

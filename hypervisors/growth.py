@@ -1,8 +1,9 @@
-"""Disks that grow where they are, under machines that run: nothing on them is lost.
+"""Grows disks in place, also under running machines, without loss of data.
 
-The provider makes a volume anew for another size, so its size is settled when it is made
-(``libvirt.py``), and this asks libvirt itself, by virsh. The provider also takes a volume that has
-the right name for its own, and deletes it with the stack: so names are looked up first.
+The provider would replace a volume whose size changes. So the size of the resource stays as it was
+at creation (``libvirt.py``), and this module grows the disk with virsh. The provider also adopts an
+existing volume of the same name and deletes it with the stack, so this module checks the names of
+new disks first.
 """
 
 import subprocess
@@ -13,13 +14,13 @@ from spec.hypervisor import Libvirt
 
 GIB = 2**30
 PATIENCE = 120
-"""Seconds that libvirt may take for an answer."""
+"""The time limit in seconds for an answer of libvirt."""
 
 GONE = "Storage volume not found"
 
 
 class DiskError(Exception):
-    """Why a disk cannot become what it should be, in one sentence with the next step."""
+    """A disk cannot be made or grown; the text is one sentence with the next thing to do."""
 
 
 def volume(domain: str) -> str:
@@ -28,9 +29,9 @@ def volume(domain: str) -> str:
 
 
 def refuse_taken(where: Libvirt, domains: Iterable[str]) -> None:
-    """Raise DiskError where one of these domains, which are still to be made, has a disk already.
+    """Raise DiskError where a disk of one of these new domains exists already.
 
-    It is another stack's, or was left behind. Without virsh nobody looks.
+    Such a disk belongs to another stack or is a leftover. Without virsh there is no check.
     """
     for domain in domains:
         name = volume(domain)
@@ -47,10 +48,10 @@ def refuse_taken(where: Libvirt, domains: Iterable[str]) -> None:
 
 
 def grow(where: Libvirt, sizes: Mapping[str, int]) -> None:
-    """Make the disks of these domains as large as this, in GiB, whether they run or not.
+    """Grow the disks of these domains to the given sizes in GiB, whether the domains run or not.
 
-    A disk that is large enough is left alone, so a second time does nothing; one that is not there
-    is left to whoever makes it. Raises DiskError.
+    A disk that is large enough is left alone, so a second call does nothing. A missing disk is left
+    alone too, since the provider makes it with the right size. Raises DiskError.
     """
     for domain, size in sizes.items():
         name = volume(domain)

@@ -1,4 +1,4 @@
-"""Machines on libvirt, through pulumi-libvirt 0.5.4 (its last version): the only importer of it."""
+"""Makes machines on libvirt. No other module imports pulumi-libvirt (0.5.4, its last version)."""
 
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -13,20 +13,21 @@ from spec.cluster import Machine
 from spec.hypervisor import Libvirt
 
 DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
-"""Part of every machine that was ever made with it, and fixed there (``replacement.py``): one more
-letter in it, and the next update makes all machines of all clusters anew."""
+"""An input of every domain that cannot be changed later (``replacement.py``). If a single letter of
+it changes, the next update replaces all machines of all clusters."""
 
 NETWORK = (Path(__file__).parent / "network.xslt").read_text()
-"""What the provider does not say of a network; part of new networks only."""
+"""Settings of a network that the provider has no arguments for; only new networks get them."""
 
 
 class LibvirtHypervisor:
-    """Networks and machines of one libvirt connection."""
+    """Makes networks and machines on one libvirt connection."""
 
     def __init__(self, spec: Libvirt, parent: pulumi.Resource) -> None:
         self._spec = spec
-        # An explicit provider: the default one of old versions ignored its configuration
-        # (pulumi-libvirt#168). It comes after nothing, so that plugins start side by side.
+        # The provider is explicit, since the default provider of old versions ignored its
+        # configuration (pulumi-libvirt#168). It depends on nothing, so that plugins start in
+        # parallel.
         self._provider = libvirt.Provider(
             "libvirt", uri=spec.uri, opts=pulumi.ResourceOptions(parent=parent)
         )
@@ -34,7 +35,7 @@ class LibvirtHypervisor:
     def network(
         self, name: str, addresses: IPv4Network, parent: pulumi.Resource
     ) -> pulumi.Output[str]:
-        """Make a NAT network without DHCP and name server: machines' addresses are static."""
+        """Make a NAT network without DHCP and name server, since machines have static addresses."""
         network = libvirt.Network(
             resource_names.NETWORK,
             name=name,
@@ -48,7 +49,7 @@ class LibvirtHypervisor:
                 parent=parent,
                 provider=self._provider,
                 delete_before_replace=True,
-                # Of a network that is there it would make another network, and all machines anew.
+                # A change of the XML would replace an existing network, and with it all machines.
                 ignore_changes=["xml"],
             ),
         )
@@ -59,8 +60,9 @@ class LibvirtHypervisor:
     ) -> libvirt.Volume:
         """Make the overlay disk of a machine.
 
-        Disks are found by name, so a new disk comes after the old one has gone: made beside the old
-        disk, as ``pulumi up --replace`` does it otherwise, it would be the old disk.
+        The provider finds disks by name, so the old disk must be deleted before its replacement is
+        made. Otherwise, ``pulumi up --replace`` would create the new one first and so get the old
+        disk.
         """
         where = self._spec
         return libvirt.Volume(
@@ -71,8 +73,8 @@ class LibvirtHypervisor:
             base_volume_pool=where.pool,
             format="qcow2",
             size=spec.disk * GIB,
-            # Settled when it is made, since replacing the disk would lose what is on it: a new base
-            # image is for new machines, and another size is brought about in place (growth.py).
+            # Replacing the disk would lose its content, so these inputs stay as they were at
+            # creation: only new machines get a new base image, and growth.py grows disks in place.
             opts=pulumi.ResourceOptions(
                 parent=parent,
                 provider=self._provider,
@@ -120,8 +122,8 @@ class LibvirtHypervisor:
             cmdlines=_kernel_arguments(where) if where.kernel else None,
             disks=[
                 libvirt.DomainDiskArgs(volume_id=root.id),
-                # Not the cloudinit argument: it attaches a SATA CD-ROM, which Debian's cloud kernel
-                # does not see. The resource's id is "volume id;uuid".
+                # The cloudinit argument would attach a SATA CD-ROM, which Debian's cloud kernel
+                # does not support. The resource's ID is "volume id;uuid".
                 libvirt.DomainDiskArgs(volume_id=first_boot.id.apply(lambda i: i.split(";")[0])),
             ],
             network_interfaces=[libvirt.DomainNetworkInterfaceArgs(network_id=network, mac=mac)],
@@ -137,7 +139,7 @@ class LibvirtHypervisor:
                 parent=parent,
                 provider=self._provider,
                 delete_before_replace=True,
-                # As with the image: what boots a machine is settled when it is made.
+                # As with the base image, only new machines get another kernel.
                 ignore_changes=["kernel", "initrd", "cmdlines"],
                 custom_timeouts=pulumi.CustomTimeouts(create="5m", update="5m", delete="5m"),
             ),
@@ -145,7 +147,7 @@ class LibvirtHypervisor:
 
 
 def _kernel_arguments(where: Libvirt) -> list[dict[str, str]]:
-    """Words without a value are an element of their own: the provider reads them back so."""
+    """The kernel arguments. Words without a value are a separate element, as the provider reads."""
     pairs = {"root": "/dev/vda", "console": "ttyS0"}
     words = ["rw", "quiet"]
     for argument in where.kernel_arguments:

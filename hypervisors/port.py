@@ -1,4 +1,4 @@
-"""What the components ask of a hypervisor."""
+"""The interface between the components and a hypervisor."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -11,18 +11,19 @@ from spec.cluster import Machine
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
-    """What cloud-init's NoCloud data source gives a machine at its first boot."""
+    """The documents that a machine reads at its first boot by cloud-init's NoCloud data source."""
 
     user_data: pulumi.Input[str]
-    """A ``#cloud-config`` document; secret, since it carries the host key."""
+    """A ``#cloud-config`` document; secret, since it contains the private host key."""
     meta_data: str
     network_config: str
 
 
 class Hypervisor(Protocol):
-    """A place that makes networks and machines.
+    """A hypervisor that makes networks and machines.
 
-    A disk of another size is no other disk: it grows by ``hypervisors.growth``, without the engine.
+    A change of a disk's size does not replace the disk: ``hypervisors.growth`` grows the disk
+    without the engine.
     """
 
     def network(
@@ -41,7 +42,7 @@ class Hypervisor(Protocol):
         seed: Seed,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
-        """Make and start a machine; return the resource whose deletion ends it.
+        """Make and start a machine; return the resource whose deletion removes the machine.
 
-        The resource's ID is another one for each machine that is made.
+        Each new machine has a new resource ID.
         """

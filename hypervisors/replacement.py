@@ -1,4 +1,4 @@
-"""What cannot be changed of a resource once it is made: the engine makes another one for it."""
+"""The inputs of libvirt resources whose change makes the engine replace the resource."""
 
 REPLACED_FOR: dict[str, frozenset[str]] = {
     "libvirt:index/network:Network": frozenset(
@@ -16,5 +16,5 @@ REPLACED_FOR: dict[str, frozenset[str]] = {
         | {"filesystems", "graphics", "consoles", "cmdlines", "xml"}
     ),
 }
-"""Type to the inputs that cannot be changed afterwards (the plugin's schema says so, for ``xml`` at
-the field below)."""
+"""The inputs by type that cannot be updated. The plugin's schema marks them; in the case of ``xml``
+it marks the field inside."""

@@ -1,8 +1,8 @@
-"""Machines that are about to be made anew power themselves off first, in order.
+"""Shuts down machines in order before they are replaced.
 
 The provider cannot change the memory or the processors of a domain: it cuts the power of the old
-one and makes another around the same disks. Nothing on the machine would be told, so a member of
-etcd that leads would hand nothing over. This presses the power button, by virsh, and waits.
+domain and makes a new one around the same disks. Software on the machine would get no notice, so an
+etcd leader could not hand over. This module presses the power button with virsh and waits.
 """
 
 import time
@@ -13,22 +13,22 @@ from hypervisors.virsh import ask
 from spec.hypervisor import Libvirt
 
 LIMIT = 240
-"""Seconds for a machine to power itself off: systemd gives what does not end 90 of them, and an
-emulated machine is slow."""
+"""Time limit in seconds for a machine to power itself off. systemd waits up to 90 seconds for a
+unit that does not stop, and an emulated machine is slow."""
 
 AGAIN = 20.0
-"""Seconds between two presses of the button: a machine that still boots does not notice it."""
+"""Seconds between two presses of the power button, since a machine ignores it while it boots."""
 
 INTERVAL = 1.0
-"""Seconds between two looks."""
+"""Seconds between two queries of the running domains."""
 
 PATIENCE = 60
-"""Seconds that libvirt may take for an answer."""
+"""The time limit in seconds for an answer of libvirt."""
 
 
 @dataclass(frozen=True)
 class MachineSize:
-    """What a domain is made with."""
+    """The memory and processors of a domain."""
 
     memory: int
     """MiB."""
@@ -41,10 +41,10 @@ def shut_down(
     say: Callable[[str], None],
     limit: float = LIMIT,
 ) -> None:
-    """Have those of these domains power themselves off that run and have another size than this.
+    """Have the running domains among these power off if their size differs from the given one.
 
-    All at once. Whatever still runs after so many seconds is left to who makes it anew: that is no
-    failure, and is said.
+    They power off at the same time. A domain that still runs after ``limit`` seconds is no failure:
+    ``say`` gets a line about it, and its replacement cuts its power.
     """
     try:
         _shut_down(where, sizes, say, limit)
@@ -80,13 +80,13 @@ def _shut_down(
 
 
 def _running(where: Libvirt) -> list[str] | None:
-    """The domains that run; None where libvirt does not say."""
+    """The names of the running domains; None where libvirt gives no answer."""
     done = ask(where.uri, "list", "--name", "--state-running", timeout=PATIENCE)
     return done.stdout.split() if done is not None and done.returncode == 0 else None
 
 
 def _size(where: Libvirt, domain: str) -> MachineSize | None:
-    """What libvirt made a domain with; None where it does not say."""
+    """The size of a domain according to libvirt; None where libvirt does not give it."""
     done = ask(where.uri, "dominfo", domain, timeout=PATIENCE)
     facts = (
         dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line) if done else {}

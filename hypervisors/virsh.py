@@ -1,4 +1,4 @@
-"""How libvirt is spoken to: by its own virsh, without the engine."""
+"""Runs virsh, libvirt's own command, to use libvirt without the engine."""
 
 import os
 import subprocess
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def ask(uri: str, *words: str | Path, timeout: float) -> subprocess.CompletedProcess[str] | None:
-    """What became of a virsh command; nothing where there is no answer in ``timeout`` seconds.
+    """The outcome of a virsh command; None where it takes longer than ``timeout`` seconds.
 
-    Raises FileNotFoundError where there is no virsh.
+    Raises FileNotFoundError where virsh is not installed.
     """
     try:
         return subprocess.run(

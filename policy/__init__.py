@@ -1,1 +1,1 @@
-"""What no change of a cluster may do: rules over the resources that a program declares."""
+"""Rules that every change of a cluster must obey, checked on the resources of a program."""

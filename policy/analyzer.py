@@ -1,7 +1,7 @@
-"""The rules as Pulumi's engine asks them: the only module that knows pulumi-policy.
+"""The rules as a policy pack for Pulumi's engine; the only module that uses pulumi-policy.
 
-A pack is shown one resource at a time, as it will be. It is told neither what was there before nor
-with which resource another dies, so rules that need that say that they do not apply.
+The engine shows a pack one resource at a time, as it will be after the change. A pack sees neither
+the earlier resource nor ``deleted_with``, so rules that need these report that they do not apply.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-# Back to values as on the wire, with the envelopes of secrets, which the rules read.
+# Converts inputs back to values as on the wire, with the secret envelopes that the rules read.
 from pulumi_policy.deserialize import serialize_properties
 
 from policy.rule import Fact, Rule
@@ -27,27 +27,27 @@ from preview.change import ResourceChange, Verb
 from preview.registration import Registration
 
 SHOWN = frozenset({Fact.SECRECY, Fact.LIMITS, Fact.HIDDEN_OUTPUTS, Fact.VERSIONS})
-"""What a pack is told of a resource."""
+"""The facts about a resource that the engine gives to a pack."""
 
 Inputs = Mapping[str, Any]
 
 
 def serve() -> None:
-    """Answer the engine until it ends this process."""
+    """Answer the engine's requests until the engine ends this process."""
     PolicyPack("hardway", policies(), EnforcementLevel.MANDATORY)
 
 
 def policies() -> list[Policy]:
-    """A policy of each rule; every one is mandatory."""
+    """A policy for each rule; a violation of any rule fails the update."""
     marked: dict[str, Inputs] = {}
     return [_of_each(rule, marked) if rule.needs <= SHOWN else _of_all(rule) for rule in RULES]
 
 
 def _of_each(rule: Rule, marked: dict[str, Inputs]) -> Policy:
-    """A rule that is asked of one resource after the other.
+    """A policy that checks a rule on one resource at a time.
 
-    Only a remediation is told which inputs are secret, and it comes before the validation: it
-    remedies nothing and keeps them, by the resource's URN.
+    The engine marks secret inputs only for a remediation, which runs before the validation. So the
+    remediation here changes nothing and stores the marked inputs by the resource's URN.
     """
     needs_marks = Fact.SECRECY in rule.needs
 
@@ -89,20 +89,20 @@ def _of_all(rule: Rule) -> Policy:
 
 
 def judge(rule: Rule, one: Registration, report: ReportViolation) -> None:
-    """Report where a resource breaks a rule."""
+    """Report the violations of a rule by a resource."""
     change = ResourceChange(verb=Verb.CREATE, before=None, after=one)
     try:
         for finding in of(rule, [change]):
             report(finding.sentence, None)
     except Exception as error:
-        # Whatever was raised may have a secret in it, and the engine would print it.
+        # The exception's text may contain a secret, and the engine would print it.
         raise RuntimeError(
             f"the rule {rule.name} cannot be asked of {one.name}: {type(error).__name__}"
         ) from None
 
 
 def registration(args: ResourceValidationArgs, inputs: Inputs) -> Registration:
-    """A resource as the engine shows it."""
+    """A resource from the engine's request, as a value that the rules can read."""
     limits = args.opts.custom_timeouts
     seconds = {
         "create": limits.create_seconds,

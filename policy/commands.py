@@ -1,4 +1,4 @@
-"""How a script comes to a machine."""
+"""Rules about the remote commands that run scripts on machines, and about plugins."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +14,11 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 OWN = frozenset({"pulumi", "pulumi-python"})
-"""What the engine and its SDK bring themselves, whose versions requirements.txt and lab/ pin."""
+"""Plugins that come with the engine and its SDK. requirements.txt and lab/ pin their versions."""
 
 
 def each(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], Violations]:
-    """A rule of all commands from one of a single command."""
+    """Make a rule about all commands from a rule about a single command."""
 
     def of_all(changes: Changes) -> Violations:
         for change in changes:
@@ -29,7 +29,7 @@ def each(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], 
 
 
 def dies_with_its_machine(changes: Changes) -> Violations:
-    """``deleted_with`` names the machine on which the script runs."""
+    """``deleted_with`` of each command names the domain of a machine."""
     there = [change.after for change in changes if change.after is not None]
     machines = {one.name for one in there if one.kind == DOMAIN}
     for command in there:
@@ -43,7 +43,7 @@ def dies_with_its_machine(changes: Changes) -> Violations:
 
 @each
 def has_limits(command: Registration) -> Iterator[str]:
-    """A time-out for each operation."""
+    """The command has a time limit for each operation."""
     missing = [
         name
         for name in ("create", "update", "delete")
@@ -59,7 +59,7 @@ def has_limits(command: Registration) -> Iterator[str]:
 
 @each
 def knows_its_host(command: Registration) -> Iterator[str]:
-    """The connection has a host key, whatever it is."""
+    """The connection of the command has a host key; the rule does not check which."""
     connection = inside(command.inputs.get("connection", {}))
     if is_unknown(connection):
         return
@@ -72,7 +72,7 @@ def knows_its_host(command: Registration) -> Iterator[str]:
 
 @each
 def is_only_updated(command: Registration) -> Iterator[str]:
-    """Nothing replaces it and nothing is run when it goes."""
+    """No trigger replaces the command, and its deletion runs nothing on the machine."""
     if command.inputs.get("triggers"):
         yield (
             f"{command.name} has triggers, which replace it whenever they change; leave them out: "
@@ -88,7 +88,7 @@ def is_only_updated(command: Registration) -> Iterator[str]:
 
 @each
 def is_the_shell(command: Registration) -> Iterator[str]:
-    """What is run is constant and what it does comes by standard input."""
+    """The command line is constant, and the script comes by standard input."""
     create = inside(command.inputs.get("create", ""))
     update = inside(command.inputs.get("update", create))
     if not SHELL.fullmatch(create) or update != create:
@@ -103,7 +103,7 @@ def is_the_shell(command: Registration) -> Iterator[str]:
 
 @each
 def hides_its_secrets(command: Registration) -> Iterator[str]:
-    """Where the script is secret, so is all that it prints."""
+    """If the script is secret, its output is secret too and is not logged."""
     if not is_secret(command.inputs.get("stdin")):
         return
     if inside(command.inputs.get("logging")) != "none":
@@ -117,7 +117,7 @@ def hides_its_secrets(command: Registration) -> Iterator[str]:
 
 @each
 def names_digests(command: Registration) -> Iterator[str]:
-    """Each artifact of its step is known by its bytes."""
+    """Each artifact in the step has a digest."""
     script = inside(command.inputs.get("stdin", ""))
     if is_unknown(script):
         return
@@ -134,7 +134,7 @@ def names_digests(command: Registration) -> Iterator[str]:
 
 
 def plugins_have_versions(changes: Changes) -> Violations:
-    """Each plugin is asked for in one version."""
+    """Each resource names the exact version of its plugin."""
     for change in changes:
         one = change.after
         if one is None or not one.custom:

@@ -1,4 +1,4 @@
-"""What a change does to etcd, which holds all that a cluster knows."""
+"""Rules about etcd, which stores all data of a cluster, and about changes of a living cluster."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from spec.resource_names import DISK, owner
 
 @dataclass(frozen=True)
 class Living:
-    """A cluster that is there before and after the change."""
+    """A cluster that exists before and after the change."""
 
     before: Cluster
     after: Cluster
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Members that stay members."""
+        """The machines that are members of etcd before and after the change."""
         return tuple(n for n in self.before.etcd_members if n in self.after.etcd_members)
 
 
 def keeps_disks(changes: Changes) -> Violations:
-    """What a member holds that the cluster keeps: its disk stays, and its machine beside it.
+    """A member that stays a member keeps its disk, and its machine is not deleted.
 
-    Not of one that leaves the spec, nor where the whole cluster goes: ``down`` is one command. A
-    machine that is made anew has its disk again.
+    The rule does not apply to a member that leaves the spec, nor where the whole cluster is removed
+    (``down`` is one command). A machine may be replaced, since the new machine gets the same disk.
     """
     for living in _living(changes):
         for change in changes:
@@ -44,28 +44,28 @@ def keeps_disks(changes: Changes) -> Violations:
 
 
 def keeps_quorum(changes: Changes) -> Violations:
-    """While machines of members are made anew, a majority with all data stays (spec/change.py)."""
+    """While machines of members are replaced, a majority with all data stays (spec/change.py)."""
     for living in _living(changes):
         for sentence in quorum_lost(living.before, living.after, _disturbed(changes)):
             yield "", sentence
 
 
 def goes_on_living(changes: Changes) -> Violations:
-    """Nothing that a living cluster cannot take: downgrades and the like (spec/change.py)."""
+    """The spec changes only in ways that a living cluster can take (spec/change.py)."""
     for living in _living(changes):
         for sentence in refused_changes(living.before, living.after):
             yield "specification", sentence
 
 
 def _living(changes: Changes) -> Iterator[Living]:
-    """The cluster before and after; none where it is new, goes as a whole, or cannot be read."""
+    """The cluster before and after; nothing where it is new, removed as a whole or unreadable."""
     before, after = clusters(changes)
     if before and after:
         yield Living(before, after)
 
 
 def _disturbed(changes: Changes) -> set[str]:
-    """Names of machines that are made anew or deleted, or whose disk is."""
+    """The names of machines that are replaced or deleted, or whose disk is."""
     gone = [change for change in changes if change.verb in GONE]
     return {one.name for one in gone if one.kind == DOMAIN} | {
         owner(one.name, DISK) for one in gone if one.kind == VOLUME

@@ -1,4 +1,4 @@
-"""Private keys and tokens in texts that anybody may read."""
+"""The rule against private keys and tokens in inputs that are not secret."""
 
 import base64
 import re
@@ -19,17 +19,17 @@ PRIVATE = {
     "a kubeconfig's token": re.compile(r"^\s*[\"']?token[\"']?\s*:\s*[\"']?[\w.~+/-]{16,}", re.M),
     "an access token": re.compile(r"\b(?:pul-[0-9a-f]{40}|gh[pousr]_\w{36}|github_pat_\w{50,})\b"),
 }
-"""What it is called, and how it is known."""
+"""Kinds of private texts, each with the pattern that finds it."""
 
 ENCODED = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
-"""Long enough for the first line of a key in base64."""
+"""Text that may be base64, from 40 letters on: enough for the first line of a private key."""
 
 DEEPEST = 2
-"""A key in a kubeconfig in an archive's text: base64 in base64."""
+"""How often base64 is decoded: a key in a kubeconfig in an archive's text is base64 in base64."""
 
 
 def no_private_text(changes: Changes) -> Violations:
-    """Every input that anybody may read, of every resource that will be there."""
+    """No input outside of secrets contains a private key or token, in any resource that stays."""
     for change in changes:
         for key, value in (change.after.inputs if change.after else {}).items():
             kinds = {kind for text in plain(value, key) for kind in found(text)}
@@ -43,13 +43,13 @@ def no_private_text(changes: Changes) -> Violations:
 
 
 def found(text: str) -> frozenset[str]:
-    """What is private in a text."""
+    """The kinds of private texts in a text."""
     return frozenset(kind for line in text.splitlines() for kind in _in_line(line))
 
 
 @lru_cache(maxsize=2**17)  # steps and machines have most of their lines in common
 def _in_line(line: str) -> frozenset[str]:
-    """What is private in a line or in what it has in base64."""
+    """The kinds of private texts in a line or in base64 that the line contains."""
     texts = [line]
     for _ in range(DEEPEST):
         encoded = (one[0] for text in texts for one in ENCODED.finditer(text))
@@ -58,7 +58,7 @@ def _in_line(line: str) -> frozenset[str]:
 
 
 def plain(value: Any, key: str = "") -> Iterator[str]:
-    """Every text of a wire value outside of secrets' envelopes, after the key that it is under."""
+    """Every text in a value from the wire outside of secret envelopes, each after its key."""
     if is_secret(value):
         return
     if isinstance(value, dict):
@@ -72,7 +72,7 @@ def plain(value: Any, key: str = "") -> Iterator[str]:
 
 
 def _decoded(encoded: str) -> Iterator[str]:
-    """What it may stand for: something else may be before it."""
+    """The texts that the base64 may encode, from each of four starts, since it may begin later."""
     letters = encoded.rstrip("=").translate(str.maketrans("-_", "+/"))
     for start in range(4):
         whole = (len(letters) - start) // 4 * 4

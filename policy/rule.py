@@ -1,4 +1,4 @@
-"""What a rule is, and what it may be told of a change."""
+"""The parts of a rule, and the facts about a change that a rule may need."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from preview.registration import HIDDEN, is_secret
 Changes = Sequence[ResourceChange]
 
 Violations = Iterable[tuple[str, str]]
-"""Name of a resource, or empty where it is about the whole, and a sentence."""
+"""Pairs of a resource's name, empty for the cluster as a whole, and a sentence."""
 
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
-"""Stands for a value that only the update will know (Pulumi: ``UnknownStringValue``)."""
+"""Is in place of a value that only the update will know (Pulumi: ``UnknownStringValue``)."""
 
 _UNKNOWNS = frozenset(
     {
@@ -25,14 +25,14 @@ _UNKNOWNS = frozenset(
         "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",
     }
 )
-"""The same of texts, booleans, numbers, lists and mappings."""
+"""The stand-ins for unknown texts, booleans, numbers, lists and mappings."""
 
 
 class Fact(StrEnum):
-    """What not everybody who shows a change can tell of it.
+    """A fact about a change that some sources of changes cannot give.
 
-    A rule is asked where all it needs is known: what is not told must not look like what is not
-    there.
+    A rule is checked only where all facts that it needs are known, since a missing fact must not
+    look like a missing option.
     """
 
     SECRECY = "which values are secret"
@@ -44,7 +44,7 @@ class Fact(StrEnum):
 
 
 def told(changes: Changes) -> frozenset[Fact]:
-    """What whoever shows these changes can tell: of a fact that none of them has, nothing."""
+    """The facts that any of these changes has; the source of the changes cannot give the others."""
     there = [change.after for change in changes if change.after is not None]
     said = {
         Fact.SECRECY: any(is_secret(value) for one in there for value in one.inputs.values()),
@@ -59,21 +59,21 @@ def told(changes: Changes) -> frozenset[Fact]:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Something that is true of every change."""
+    """A condition that every change must fulfil."""
 
     name: str
     why: str
-    """One sentence: what it keeps from happening."""
+    """One sentence: the reason for the rule."""
     judge: Callable[[Changes], Violations]
     needs: frozenset[Fact] = frozenset()
 
 
 def inside(value: Any) -> Any:
-    """A wire value without a secret's envelope; ``UNKNOWN`` where nobody says what is in it."""
+    """A value from the wire without its secret envelope; ``UNKNOWN`` where the value is hidden."""
     within = value.get("value", UNKNOWN) if is_secret(value) else value
     return UNKNOWN if within == HIDDEN else within
 
 
 def is_unknown(value: Any) -> bool:
-    """Whether only the update will know this value, or nobody says what is in it."""
+    """Whether this value is hidden or known only to the update."""
     return isinstance(value, str) and value in _UNKNOWNS

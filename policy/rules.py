@@ -1,4 +1,4 @@
-"""The rules of every change, as a table, and the question whether a change keeps them."""
+"""The table of rules, and the check of a change against them."""
 
 from collections.abc import Iterator
 
@@ -79,12 +79,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(changes: Changes, known: frozenset[Fact] | None = None) -> tuple[Finding, ...]:
-    """Where a change breaks a rule; a rule that needs more than is known or told is not asked."""
+    """The violations of all rules by a change; a rule whose facts are unknown is not checked."""
     facts = told(changes) if known is None else known
     return tuple(finding for rule in RULES if rule.needs <= facts for finding in of(rule, changes))
 
 
 def of(rule: Rule, changes: Changes) -> Iterator[Finding]:
-    """Where a change breaks this rule."""
+    """The violations of this rule by a change."""
     for resource, sentence in rule.judge(changes):
         yield Finding(rule=rule.name, resource=resource, sentence=sentence)

@@ -1,1 +1,1 @@
-"""What a change of a stack would do, as one value, and the ways in which it is shown."""
+"""The preview of a stack's change as one value, and the reports that show it."""

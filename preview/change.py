@@ -1,4 +1,4 @@
-"""What becomes of each resource."""
+"""The change of a single resource."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,33 +7,36 @@ from preview.registration import Registration
 
 
 class Verb(StrEnum):
-    """What is done with a resource, a machine, a step or a file."""
+    """What happens to a resource, a machine, a step or a file."""
 
     CREATE = "create"
     UPDATE = "update"
     REPLACE = "replace"
-    """Made anew, and the old one deleted. A machine's disk is a resource of its own."""
+    """A new resource is made and the old one deleted. A machine's disk is a separate resource."""
     DELETE = "delete"
     SAME = "same"
 
 
 GONE = (Verb.REPLACE, Verb.DELETE)
-"""What there was is no more, whether or not another one comes in its place."""
+"""The verbs after which the old resource no longer exists, with or without a successor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceChange:
-    """A resource before and after: a new one has no ``before``, a deleted one no ``after``."""
+    """A resource before and after a change.
+
+    A new resource has no ``before`` and a deleted resource has no ``after``.
+    """
 
     verb: Verb
     before: Registration | None
     after: Registration | None
     keys: tuple[str, ...] = ()
-    """The top-level inputs that differ, sorted; where it is replaced, first those that force it."""
+    """The top-level inputs that differ, sorted; those that force a replacement come first."""
 
     @property
     def declared(self) -> Registration:
-        """As it will be, or as it last was."""
+        """The resource as it will be or, where it is deleted, as it was."""
         found = self.after or self.before
         assert found is not None
         return found

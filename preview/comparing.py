@@ -1,4 +1,4 @@
-"""What the engine would do with each resource, from what was and what is declared."""
+"""Predicts what the engine does with each resource, from the registrations before and after."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ Identity = tuple[str, str, str]
 def changes(
     before: Sequence[Registration], after: Sequence[Registration]
 ) -> tuple[ResourceChange, ...]:
-    """Each resource of either side, in the order in which they are declared, deleted ones last.
+    """The change of each resource of either side, in the order of declaration, deleted ones last.
 
-    What is replaced takes with it whatever dies with it, what its provider makes, and what was made
-    from it in a way that cannot be changed afterwards.
+    A replaced resource also replaces the resources that have its ID as their replacement trigger or
+    in an input that cannot be updated. A replaced provider replaces the resources that it makes.
     """
     old = {one.identity: one for one in before}
     replaced = _replaced(old, after)
@@ -38,7 +38,7 @@ def differing(before: Any, after: Any) -> tuple[str, ...]:
 
 
 def changed_inputs(before: Registration, after: Registration) -> tuple[str, ...]:
-    """The inputs of a resource that differ and whose change is one, sorted."""
+    """The inputs of a resource that differ, sorted, without those that ``BESIDE`` names."""
     beside = BESIDE.get(after.kind, frozenset())
     return tuple(key for key in differing(before.inputs, after.inputs) if key not in beside)
 
@@ -59,9 +59,9 @@ def _change(
 def _replaced(
     old: Mapping[Identity, Registration], after: Iterable[Registration]
 ) -> dict[Identity, tuple[str, ...]]:
-    """What is replaced, with the inputs that force it.
+    """The identities of the replaced resources, with the inputs that force the replacement.
 
-    A resource comes after those that it depends on, so one walk is enough.
+    A resource is declared after those that it depends on, so one pass is enough.
     """
     found: dict[Identity, tuple[str, ...]] = {}
     identifiers: set[str] = set()
@@ -85,7 +85,7 @@ def _replaced(
 
 
 def _made_of(value: Any, identifiers: set[str]) -> bool:
-    """Whether a recorder's identifier of one of these resources is in a value."""
+    """Whether a value contains one of these IDs, which the recorder has given to resources."""
     if isinstance(value, str):
         return value in identifiers
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a change disturbs: which services restart where and when, and who feels it."""
+"""The restarts of services that a change causes, and its consequences for users of the cluster."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from spec.cluster import Cluster
 from spec.resource_names import DISK, part
 
 PHASES = ("ready", "artifacts", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
-"""Steps in the order in which machines come to them."""
+"""The names of steps in the order in which machines run them."""
 
 ONE_AT_A_TIME, BESIDE = "one machine at a time", "beside the others"
 
@@ -26,9 +26,9 @@ POD_RUNTIMES = {
 def disturbances(
     machines: Sequence[MachineReview], shared: Mapping[str, frozenset[str]]
 ) -> Iterator[Disturbance]:
-    """Restarts on machines that stay, phase by phase.
+    """Restarts of services by changed steps, phase by phase.
 
-    ``shared`` has the services of each machine that wait for their turn.
+    ``shared`` maps a machine to those of its services that restart on one machine at a time.
     """
     for phase in PHASES:
         for machine in machines:
@@ -47,7 +47,7 @@ def consequences(
     machines: Sequence[MachineReview],
     disturbed: Sequence[Disturbance],
 ) -> Iterator[Consequence]:
-    """What whoever uses the cluster should know, the worst first."""
+    """What users of the cluster should know about a change, the most severe first."""
     if before is None:
         return
     found = [
@@ -80,7 +80,7 @@ def _members(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Con
 
 
 def _bereft(members: Sequence[str], lost: Sequence[str]) -> str:
-    """What it means that the disks of some members are lost."""
+    """A sentence about what etcd loses with the disks of some members."""
     names, left, quorum = ", ".join(lost), len(members) - len(lost), len(members) // 2 + 1
     if not left:
         return f"etcd loses all that it holds: every member goes ({names})"
@@ -135,7 +135,7 @@ def _disks(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Conse
 
 
 def _emptied(machine: MachineReview) -> bool:
-    """Whether what is on its disk is lost, as it is not where only the machine is made anew."""
+    """Whether the content of the machine's disk is lost; a replaced machine can keep its disk."""
     disk = part(machine.name, DISK)
     return any(one.name == disk and one.verb in GONE for one in machine.resources)
 
@@ -182,7 +182,10 @@ def _runtimes(disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:
 
 
 def _pod_network(machines: Sequence[MachineReview]) -> Iterator[Consequence]:
-    """Nodes understand each other's packets only where their flanneld has the same backend."""
+    """A notice where flannel's backend changes.
+
+    Two nodes can exchange packets of pods only while flanneld has the same backend on both.
+    """
     names = [
         machine.name
         for machine in machines
@@ -202,7 +205,7 @@ def _pod_network(machines: Sequence[MachineReview]) -> Iterator[Consequence]:
 
 
 def _backend(network: str) -> object:
-    """How packets travel from node to node."""
+    """The backend in flannel's configuration: how packets travel from node to node."""
     return json.loads(network)["Backend"]
 
 

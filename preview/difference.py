@@ -1,17 +1,20 @@
-"""Which lines differ between two texts; a line ends at a line feed and nowhere else."""
+"""The lines that differ between two texts. Only a line feed ends a line."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
 CONTEXT = 3
-"""Equal lines that are shown around a difference."""
+"""The number of equal lines that are shown before and after a difference."""
 
 NO_NEWLINE = "\\ No newline at end of file"
 
 
 class Hunk(NamedTuple):
-    """Lines ``start`` to ``end`` of the one text in the place of those of the other; from 0."""
+    """The lines of ``before`` that lines of ``after`` replace.
+
+    A range counts from 0 and excludes its end.
+    """
 
     before_start: int
     before_end: int
@@ -20,9 +23,10 @@ class Hunk(NamedTuple):
 
 
 def lines(text: str | None) -> list[str]:
-    """The lines without their line feeds.
+    """The lines of a text without their line feeds.
 
-    A last line that has none gets one, which no other line can hold: so the two differ.
+    A last line without a line feed gets one. No other item can contain a line feed, so that line
+    differs from the same line that ends with a line feed.
     """
     if not text:
         return []
@@ -31,14 +35,15 @@ def lines(text: str | None) -> list[str]:
 
 
 def hunks(before: Sequence[object], after: Sequence[object]) -> list[Hunk]:
-    """What differs, in order."""
-    # A line that is frequent in a long file is no noise: without it the hunks would be too large.
+    """The hunks that differ, in order."""
+    # With ``autojunk`` the matcher would ignore frequent lines of a long file, and the hunks would
+    # be too large.
     matcher = SequenceMatcher(None, before, after, autojunk=False)
     return [Hunk(*span) for tag, *span in matcher.get_opcodes() if tag != "equal"]
 
 
 def unified(before: str | None, after: str | None) -> Iterator[str]:
-    """The lines of a unified diff without its head: each begins with its sign."""
+    """The lines of a unified diff without its file header; each line begins with its sign."""
     for group in _groups(old := lines(before), new := lines(after)):
         first, last = group[0], group[-1]
         yield f"@@ -{_span(first[1], last[2])} +{_span(first[3], last[4])} @@"
@@ -57,7 +62,7 @@ def _groups(old: list[str], new: list[str]) -> Iterable[list[tuple[str, int, int
 
 
 def _span(start: int, end: int) -> str:
-    """As ``diff -u`` counts: from 1, and a length of one is not said."""
+    """A range as ``diff -u`` writes it: counted from 1, and without a length of one."""
     count = end - start
     begin = start + 1 if count else start
     return str(begin) if count == 1 else f"{begin},{count}"

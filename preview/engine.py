@@ -1,4 +1,4 @@
-"""What becomes of each resource, as the engine itself says it: ``pulumi preview --json``."""
+"""Reads the changes of resources from the engine's own preview: ``pulumi preview --json``."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,18 +19,21 @@ VERBS = {
     "refresh": Verb.SAME,
     "read": Verb.SAME,
 }
-"""A replacement has further steps, which say the same again: they are left out."""
+"""The engine's operations. The further steps of a replacement repeat the same and are left out."""
 
 UNSHOWN = ("pulumi:pulumi:Stack",)
 PROVIDER = "__provider"
 
 
 class NotPreviewed(Exception):
-    """The engine could not say what would be done: its own words."""
+    """The engine's preview failed; the text is the engine's own."""
 
 
 def told(text: str) -> tuple[ResourceChange, ...]:
-    """Each resource of a preview in JSON, in the engine's order. Raises NotPreviewed."""
+    """The change of each resource in a preview's JSON, in the engine's order.
+
+    Raises NotPreviewed where the text is not JSON or reports an error.
+    """
     try:
         document = json.loads(text)
     except ValueError as error:
@@ -90,7 +93,7 @@ def _registration(state: Mapping[str, Any]) -> Registration:
 
 
 def _enveloped(value: Any) -> Any:
-    """A value of the document with each secret in an envelope, as a recorder has it."""
+    """A value of the document with each secret in an envelope, as in a recording."""
     if value == HIDDEN:
         return {SIGNATURE: SECRET, "value": HIDDEN}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The resources that mean something here, and the clusters that two of their states describe."""
+"""The types of resources that a preview interprets, and the clusters before and after a change."""
 
 from collections.abc import Iterable
 
@@ -8,22 +8,22 @@ from spec.kept import read
 
 CLUSTER = "hardway:index:Cluster"
 MACHINE = "hardway:index:Machine"
-"""The components that hold the other resources: of the cluster as a whole, and of a machine."""
+"""The components that are parents of other resources: of the whole cluster, and of a machine."""
 COMMAND = "command:remote:Command"
 DOMAIN = "libvirt:index/domain:Domain"
-"""What a machine is to a hypervisor."""
+"""The machine itself, as libvirt's virtual machine."""
 VOLUME = "libvirt:index/volume:Volume"
 SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
     for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")
 )
 BESIDE = {SPECIFICATION: frozenset({"hypervisor"})}
-"""Kind to the inputs that are kept for the next change, and whose own change is none (the
-provider's ``diff`` in components/specification.py)."""
+"""The inputs by type whose difference alone is no change of the resource. They are only kept for
+the next check (see the provider's ``diff`` in components/specification.py)."""
 
 
 def clusters(changes: Iterable[ResourceChange]) -> tuple[Cluster | None, Cluster | None]:
-    """Before and after; None where there is none, or it cannot be read."""
+    """The cluster before and after; None where there is no cluster or its spec is unreadable."""
     for one in changes:
         if one.kind == SPECIFICATION:
             before, after = (

@@ -1,7 +1,8 @@
-"""A review as Markdown for a comment on a pull request: short first, the rest folded.
+"""A review as Markdown for a comment on a pull request: a summary, then folded details.
 
-Whatever files, names and sentences hold stays inside its fence or cell. Where all of it is longer
-than the limit, names come before contents, and short differences before long ones.
+Texts from files, names and sentences are escaped, so that they cannot leave their fence or cell.
+Where the whole is longer than the limit, names take precedence over contents, and short
+differences over long ones.
 """
 
 import re
@@ -26,26 +27,27 @@ from preview.visible import flat, visible
 from preview.words import SIGN, STATE, number
 
 LIMIT = 65_536
-"""Characters of a comment on GitHub."""
+"""The most characters of a comment on GitHub."""
 _SPARE = 64
-"""One part in so many is left to whoever puts a line of its own around it."""
+"""1/64 of the limit stays free for lines that a caller adds around the review."""
 
 _ROWS = 24
-"""As many rows has a table or list of the summary; further ones are counted."""
+"""The most rows of a table or list in the summary; further rows are only counted."""
 _SOME = 3
-"""As many names of alike machines are said."""
+"""The most names of alike machines that are written out."""
 _WIDE = 800
-"""Characters of a line or sentence that are shown; the page has all of them."""
+"""The most characters of a line or sentence that are shown; the page shows all of them."""
 
 _Shown = dict[tuple[object, ...], str]
-"""All that is shown of a file, or a step's other lines, to the first machine where it is so."""
+"""The shown form of a file, or the other lines of a step, mapped to the first machine with it."""
 
 _SUMMARY, _NAMES = 0, 1
-"""Ranks: what comes first where not all finds room. Contents come after both, by length."""
+"""Ranks of pieces where there is not enough room for all: a lower rank comes first. Contents come
+after both, the shortest first."""
 
 
 def markdown(review: Review, limit: int = LIMIT) -> str:
-    """The review in at most ``limit`` characters, with whole tables, fences and folds only."""
+    """The review in at most ``limit`` characters; tables, fences and folds are never cut."""
     budget = limit - limit // _SPARE
     if words.silent(review):
         whole = Fold("", "", (Leaf(_SUMMARY, (_nothing(review),)),))
@@ -55,7 +57,7 @@ def markdown(review: Review, limit: int = LIMIT) -> str:
 
 
 def _left_out(files: int, machines: int, others: int, contents: int) -> str:
-    """The line that says what a limit has cost; see ``preview.outline``."""
+    """The line that counts what is left out because of the limit (``preview.outline.LeftOut``)."""
     left = []
     if files:
         left.append(f"{number(files, 'more file')} on {number(machines, 'machine')}")
@@ -113,7 +115,7 @@ def _dangers(review: Review) -> Iterator[Fold]:
 
 
 def _list(title: str, items: Iterable[str]) -> Fold:
-    """A bounded list under a line of its own."""
+    """A list of at most ``_ROWS`` items under a title."""
     every = list(items)
     rows = [f"- {one}\n" for one in every[:_ROWS]]
     if len(every) > _ROWS:
@@ -122,7 +124,10 @@ def _list(title: str, items: Iterable[str]) -> Fold:
 
 
 def _machine_table(review: Review) -> Iterator[Fold]:
-    """A row for each machine that something happens to; alike ones share a row where many are."""
+    """A table with a row for each machine that changes.
+
+    Where many machines change, machines with the same changes share a row.
+    """
     rows: dict[tuple[str, ...], list[MachineReview]] = {}
     many = len(review.changed) > _ROWS // 2
     for one in review.changed:
@@ -157,7 +162,7 @@ def _machine_row(alike: list[MachineReview]) -> str:
 
 
 def _happens(machine: MachineReview) -> str:
-    """What is done on a machine, in few words."""
+    """A short count of what changes on a machine, and the services that restart."""
     files = sum(len(step.files) for step in machine.steps)
     counts = [
         number(count, name)
@@ -260,7 +265,7 @@ def _line(one: LineChange) -> str:
 
 
 def _files(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
-    """Each difference once: on further machines its file is only named."""
+    """The files of a step. A difference is shown once; further machines only name its file."""
     again: dict[str, list[str]] = {}
     for file in step.files:
         same = (*_titled(file), tuple(unified(file.before, file.after)))
@@ -278,7 +283,7 @@ def _files(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
 
 
 def _titled(file: FileChange) -> tuple[str, str]:
-    """Sign and path, and what else is to say in a sentence's part."""
+    """The sign with the path, and a phrase with the modes and the services that restart."""
     modes = [mode for mode in dict.fromkeys((file.before_mode, file.after_mode)) if mode]
     said = [" to ".join(map(_text, modes))] if modes else []
     if file.restarts:
@@ -287,7 +292,7 @@ def _titled(file: FileChange) -> tuple[str, str]:
 
 
 def _fence(file: FileChange, difference: Iterable[str]) -> str:
-    """The difference in a fence that is longer than any that its text could close."""
+    """The difference in a fence that is longer than any run of backticks in its text."""
     found = [_short(line) for line in visible("\n".join(difference)).split("\n")]
     if found == [""]:
         return "The content stays as it is.\n" if file.verb is Verb.UPDATE else "It is empty.\n"
@@ -296,7 +301,7 @@ def _fence(file: FileChange, difference: Iterable[str]) -> str:
     return "\n".join([f"{fence}diff", *found, fence]) + "\n"
 
 
-# -- texts in their places -----------------------------------------------------------------------
+# -- escaping and shortening ---------------------------------------------------------------------
 
 
 def _short(text: str) -> str:
@@ -306,21 +311,21 @@ def _short(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _html(text: str) -> str:
-    """In a tag's line, where no Markdown is read."""
+    """The text escaped for a line with HTML tags, where Markdown is not interpreted."""
     found = escape(_short(flat(text)), quote=False)
-    # A word joiner is not seen and ends what would be a person's name or an address.
+    # An invisible word joiner keeps GitHub from making a mention or a link of the text.
     return re.sub(r"(@|:(?=//)|\bwww(?=\.))", "\\1\u2060", found, flags=re.IGNORECASE)
 
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
-    """In a sentence or a table's cell: nothing in it is Markdown, HTML, a link or a mention."""
+    """The text escaped for a sentence or a cell: without Markdown, HTML, links and mentions."""
     found = re.sub(r"([\\`*_\[\]~#$])", r"\\\1", _html(text)).replace("|", "&#124;")
     return re.sub(r"^(\d*)([-+.)=]+)(?=\s|$)", r"\1\\\2", found)
 
 
 def _code(text: str) -> str:
-    """In the type of code, where sentences are."""
+    """The text as inline code."""
     plain = flat(text)
     if re.fullmatch(r"[A-Za-z0-9 ./:_@+~=,()'!-]{1,200}", plain):
         return f"`{plain}`"
@@ -328,7 +333,7 @@ def _code(text: str) -> str:
 
 
 def _some(names: Iterable[str]) -> str:
-    """A few of many names."""
+    """The first few names, and the number of the others."""
     every = list(names)
     if len(every) <= _SOME:
         return _codes(every)

@@ -1,4 +1,4 @@
-"""A text in parts that has less room than it needs: which parts are shown, and what is left out."""
+"""Fits a text of many parts into a limited length: chooses the parts and counts those left out."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -6,20 +6,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """A piece that is shown in one of its forms, or not at all."""
+    """A piece of text that is shown in one of its forms, or not at all."""
 
     rank: int
-    """Lower ones get their room first."""
+    """Pieces of a lower rank get room first."""
     forms: tuple[str, ...]
-    """From the shortest to the whole; each closes what it opens."""
+    """The forms from the shortest to the full text; each form closes the markup that it opens."""
     files: int = 0
-    """How many files it tells of."""
+    """The number of files that the piece describes."""
     machine: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Pieces between an opening and a closing, which are written where some piece is."""
+    """Pieces between an opening and a closing text.
+
+    Both are written only where at least one of the pieces is shown.
+    """
 
     opening: str
     closing: str
@@ -27,20 +30,20 @@ class Fold:
 
 
 LeftOut = Callable[[int, int, int, int], str]
-"""Says what is not shown: so many files on so many machines, so many other pieces, and of so many
-pieces only a shorter form."""
+"""Makes the line about what is left out, from four counts: files that are not shown, their
+machines, other pieces that are not shown, and pieces that are shown in a shorter form."""
 
 
 @dataclass
 class _Choice:
-    """What is shown so far, and how much room is left for more."""
+    """The pieces chosen so far, and the room in characters that is left."""
 
     room: int
     form: dict[Leaf, int] = field(default_factory=dict)
     opened: set[Fold] = field(default_factory=set)
 
     def add(self, leaf: Leaf, above: tuple[Fold, ...]) -> None:
-        """Show the shortest form where it finds room, with the folds that it is in."""
+        """Show the shortest form and the folds around it, if there is room for them."""
         new = [fold for fold in above if fold not in self.opened]
         cost = len(leaf.forms[0]) + sum(len(fold.opening) + len(fold.closing) for fold in new)
         if cost <= self.room:
@@ -49,7 +52,7 @@ class _Choice:
             self.opened.update(new)
 
     def lengthen(self, leaf: Leaf) -> None:
-        """Show the whole form where it finds room."""
+        """Show the full form instead of the shortest, if there is room for it."""
         cost = len(leaf.forms[-1]) - len(leaf.forms[0])
         if leaf in self.form and cost <= self.room:
             self.room -= cost
@@ -57,7 +60,10 @@ class _Choice:
 
 
 def fitted(whole: Fold, limit: int, left_out: LeftOut) -> str:
-    """The text in at most ``limit`` characters; it ends with what is left out, if anything is."""
+    """The text in at most ``limit`` characters.
+
+    It ends with a line about the pieces that are left out, if there are any.
+    """
     leaves = list(_leaves(whole, ()))
     every = sum(leaf.files for leaf, _ in leaves)
     machines = {leaf.machine for leaf, _ in leaves}

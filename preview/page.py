@@ -1,8 +1,8 @@
-"""A review as one HTML page that needs nothing else: no server, no network, no second file.
+"""A review as one self-contained HTML page: it needs no server, no network and no second file.
 
-The text of each file is in it once, as ranges of a table of lines, however many machines have it.
-All texts are data: they are read as JSON and set as text, and a policy in the page's head lets no
-script, style, picture or request in but what the page was made with.
+The page contains the text of each file once, as ranges of a table of lines, however many machines
+have the file. All texts are data: the script reads them as JSON and inserts them as text. A policy
+in the page's head blocks every script, style, picture and request that is not part of the page.
 """
 
 import json
@@ -35,7 +35,7 @@ _PARTS = files("preview") / "page"
 
 
 def page(review: Review) -> str:
-    """The page as the text of one file."""
+    """The text of the HTML file."""
     style = palette.variables() + _part("page.css") + _scoped(RULES)
     script = _part("page.js")
     return Template(_part("page.html")).substitute(
@@ -57,7 +57,7 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """What a browser may load and run: the page's own style and script, known by their digests."""
+    """The content security policy: only the page's own style and script, named by their digests."""
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types"
@@ -69,12 +69,12 @@ def _digest(text: str) -> str:
 
 
 def _scoped(rules: str) -> str:
-    """The picture's rules for the picture alone."""
+    """The CSS rules of the picture, limited to the picture."""
     return f".picture svg {{\n{rules}}}\n"
 
 
 def _embedded(value: Any) -> str:
-    """JSON that no HTML parser ends early."""
+    """The value as JSON that cannot end the script element around it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -83,7 +83,7 @@ def _text(text: str) -> str:
     return escape(flat(text))
 
 
-# -- what is read without a script ---------------------------------------------------------------
+# -- parts that need no script -------------------------------------------------------------------
 
 
 def _facts(review: Review) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _facts(review: Review) -> Iterator[str]:
 
 
 def _said(review: Review) -> str:
-    """Findings, consequences, restarts and notes, the worst first."""
+    """A list of findings, consequences, restarts and notes, the most severe first."""
     rows = [("danger", one.rule, _finding(one.resource, one.sentence)) for one in review.findings]
     rows += [
         (one.severity, words.SEVERITY[one.severity], one.sentence) for one in review.consequences
@@ -116,11 +116,11 @@ def _finding(resource: str, sentence: str) -> str:
     return f"{resource}: {sentence}" if resource else sentence
 
 
-# -- what the script reads -----------------------------------------------------------------------
+# -- data for the script -------------------------------------------------------------------------
 
 
 def data(review: Review) -> dict[str, Any]:
-    """The review as plain values for ``page.js``, each text, file and step once."""
+    """The review as plain values for ``page.js``; each text, file and step occurs once."""
     found = _Interned()
     whole = MachineReview(
         name="The cluster as a whole",
@@ -149,7 +149,7 @@ def data(review: Review) -> dict[str, Any]:
 
 @dataclass
 class _Table:
-    """Values that are there once; all others name them by their place."""
+    """A list without duplicates; other values refer to an item by its index."""
 
     values: list[Any] = field(default_factory=list)
     _places: dict[Hashable, int] = field(default_factory=dict)
@@ -164,13 +164,13 @@ class _Table:
 
 @dataclass
 class _Interned:
-    """What machines have in common."""
+    """The tables of lines, texts, differences, files and steps that machines share."""
 
     lines: dict[str, int] = field(default_factory=dict)
     texts: _Table = field(default_factory=_Table)
-    """Ranges of lines: first, count, first, count."""
+    """Texts as ranges of lines: first, count, first, count."""
     diffs: _Table = field(default_factory=_Table)
-    """Hunks: four places each."""
+    """Differences as hunks of four line numbers each."""
     files: _Table = field(default_factory=_Table)
     steps: _Table = field(default_factory=_Table)
 
@@ -188,7 +188,8 @@ class _Interned:
         }
 
     def step(self, one: StepChange) -> int:
-        # The resource's name has the machine's in it: without it, equal steps are one.
+        # The resource's name contains the machine's name. Without the resource's name, equal steps
+        # of different machines share one entry.
         return self.steps.place(
             replace(one, resource=""),
             lambda: {
@@ -238,7 +239,7 @@ def _shown(text: str | None) -> list[str]:
 
 
 def _ranges(numbers: Iterable[int]) -> Iterator[int]:
-    """Runs of following numbers as first and count."""
+    """Runs of consecutive numbers, each as its first number and its length."""
     for _, run in groupby(enumerate(numbers), key=lambda one: one[1] - one[0]):
         found = [number for _, number in run]
         yield found[0]

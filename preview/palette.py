@@ -1,6 +1,6 @@
-"""The colours of the page and of the picture, for light and for dark surroundings.
+"""The colours of the page and of the picture, for light and for dark colour schemes.
 
-Each text has at least 4.5:1 to what it stands on, each mark 3:1 (WCAG 2.2, AA).
+The contrast with the background is at least 4.5:1 for text and 3:1 for marks (WCAG 2.2, AA).
 """
 
 import re
@@ -25,13 +25,13 @@ COLOURS: dict[str, tuple[str, str]] = {
     "delete-mark": ("#f6c6bf", "#6d322c"),
     "found": ("#ffe08a", "#6b5200"),
 }
-"""Name to the colour in light and in dark."""
+"""The name of a colour, mapped to its values in the light and in the dark scheme."""
 
 LIGHT, DARK = 0, 1
 
 
 def variables() -> str:
-    """The colours as custom properties that follow the reader's system or the page's own choice."""
+    """The colours as CSS custom properties, by the reader's system or choice on the page."""
     light, dark = (_declared(scheme) for scheme in (LIGHT, DARK))
     return (
         f":root{{color-scheme:light;{light}}}\n"
@@ -43,7 +43,7 @@ def variables() -> str:
 
 
 def fixed(rules: str) -> str:
-    """Rules with colours in the place of variables, for viewers that know none."""
+    """CSS rules with colours in place of variables, for viewers that do not support variables."""
     light, dark = (_with_colours(rules, scheme) for scheme in (LIGHT, DARK))
     return f"{light}@media (prefers-color-scheme:dark){{\n{dark}}}\n"
 

@@ -1,6 +1,6 @@
-"""A cluster as a drawing: networks, endpoint, machines with their roles, and what changes.
+"""A picture of a cluster: networks, endpoint, machines with their roles, and changes.
 
-Plain SVG without scripts, fonts or references; the same review gives the same bytes.
+It is plain SVG without scripts, fonts or references. The same review gives the same bytes.
 """
 
 from collections import Counter
@@ -17,15 +17,15 @@ from preview.words import SIGN, STATE, number
 
 WIDTH = 960
 _EDGE, _PAD, _GAP = 24, 16, 12
-"""Around all, within a frame, between cards."""
+"""The space around the whole picture, within a frame and between cards."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How machines of a group are drawn."""
+    """A way to draw the machines of a group."""
 
     most: int
-    """As many machines at most are drawn so."""
+    """The largest group, in machines, that is drawn in this way."""
     columns: int
     height: int
 
@@ -33,7 +33,7 @@ class Size:
 CARD = Size(most=12, columns=4, height=104)
 BRIEF = Size(most=60, columns=5, height=44)
 TILE = Size(most=100_000, columns=40, height=18)
-"""A square that says its machine's name when pointed at."""
+"""A square that shows the name of its machine as a tooltip."""
 
 RULES = (files("preview") / "page" / "picture.css").read_text()
 
@@ -43,16 +43,20 @@ GROUPS = (
     ("etcd members", lambda roles: "etcd" in roles),
     ("Minions", lambda _: True),
 )
-"""Titles of groups, and to which one a machine belongs: the first that takes it."""
+"""The titles of groups with the test of their members. A machine belongs to the first group whose
+test it passes."""
 
 
 def picture(review: Review) -> str:
-    """The drawing as a file of its own; it follows its reader's light or dark surroundings."""
+    """The picture as a separate file, which follows the reader's light or dark colour scheme."""
     return drawing(review, f"<style>{palette.fixed(RULES)}</style>", linked=False)
 
 
 def drawing(review: Review, style: str = "", *, linked: bool = True) -> str:
-    """The drawing inside a page that has the rules; machines that change link to ``#m<number>``."""
+    """The picture for a page that contains the CSS rules.
+
+    Machines that change link to ``#m<number>``.
+    """
     parts = [*_head(review)]
     top = 96
     places = {id(one): place for place, one in enumerate(review.machines)}
@@ -83,7 +87,7 @@ def drawing(review: Review, style: str = "", *, linked: bool = True) -> str:
 
 
 def described(review: Review) -> str:
-    """The picture in sentences, for whoever does not see it."""
+    """A description of the picture in sentences, for readers who cannot see it."""
     groups = [
         f"{title}: {words.listed(one.name for one in found[:8])}"
         + (f" and {len(found) - 8} more" if len(found) > 8 else "")
@@ -120,7 +124,7 @@ def _head(review: Review) -> Iterator[str]:
 
 
 def _where(review: Review) -> str:
-    """Who answers at the endpoint."""
+    """The machine at the endpoint's address, in words."""
     host = review.endpoint.partition("://")[2].rpartition(":")[0]
     for one in review.machines:
         if one.address == host:
@@ -145,7 +149,7 @@ def _frame(top: int, bottom: int, cidr: str, wired: bool) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Machines under a title, and where they begin."""
+    """Machines under a title, and the position of the group."""
 
     title: str
     machines: list[MachineReview]
@@ -154,7 +158,7 @@ class Group:
 
 
 def _rows(groups: list[tuple[str, list[MachineReview]]]) -> Iterator[list[Group]]:
-    """Groups of few machines stand beside each other."""
+    """The rows of groups; groups of few machines share a row."""
     row: list[Group] = []
     used = 0
     for title, machines in groups:
@@ -169,7 +173,7 @@ def _rows(groups: list[tuple[str, list[MachineReview]]]) -> Iterator[list[Group]
 
 
 def _group(group: Group, top: int, places: dict[int, int]) -> tuple[str, int]:
-    """A group's drawing, and where the next one begins."""
+    """The SVG of a group, and the top of the next group."""
     size, machines = group.size, group.machines
     wide = WIDTH - 2 * (_EDGE + _PAD)
     gap = _GAP if size is not TILE else 4
@@ -187,7 +191,7 @@ def _group(group: Group, top: int, places: dict[int, int]) -> tuple[str, int]:
 
 
 def _counted(title: str, machines: Sequence[MachineReview]) -> str:
-    """A group's title, with what happens in it where nobody counts the cards."""
+    """The title of a group. A group that is too large for cards also gets the counts of changes."""
     if len(machines) <= CARD.most:
         return title
     counts = Counter(one.verb for one in machines)
@@ -197,7 +201,10 @@ def _counted(title: str, machines: Sequence[MachineReview]) -> str:
 
 
 def _link(drawn: str, one: MachineReview, places: dict[int, int], size: Size) -> str:
-    """Machines that change are links; among tiles the tree is the way for the keyboard."""
+    """A machine as a link, if it changes.
+
+    Tiles are skipped by the keyboard, which reaches their machines in the page's tree.
+    """
     if id(one) not in places or one.verb is Verb.SAME:
         return drawn
     skipped = ' tabindex="-1"' if size is TILE else ""
@@ -259,7 +266,7 @@ def _sign(verb: Verb, x: float, y: float) -> str:
 
 
 def _bands(review: Review, top: int) -> tuple[str, int]:
-    """The networks that lie over the machines."""
+    """The bands of the networks that span all machines."""
     said = {
         "pods": "pods, a part for each node",
         "services": "Services, virtual on every node",
@@ -280,7 +287,7 @@ def _bands(review: Review, top: int) -> tuple[str, int]:
 
 
 def _legend(review: Review, top: int) -> str:
-    """The signs that occur."""
+    """The legend of the signs that occur in the picture."""
     parts, x = [], float(_EDGE)
     counts = Counter(one.verb for one in review.changed)
     for verb in (verb for verb in Verb if counts[verb]):
@@ -304,7 +311,10 @@ def _box(kind: str, x: float, y: float, wide: float, high: float, round_: int = 
 
 
 def _label(x: float, y: float, text: str, kind: str, room: float) -> str:
-    """A text that is cut where it finds no room; no font is measured, so room is not used up."""
+    """A text, cut to the given room.
+
+    The widths of characters are estimates, since no font is measured, so some room stays unused.
+    """
     each = 10.5 if "title" in kind else 7.4 if "mono" in kind else 5.9 if "small" in kind else 7.6
     most, plain = max(3, int(room / each)), flat(text)
     shown = plain if len(plain) <= most else plain[: most - 1] + "…"

@@ -1,9 +1,9 @@
-"""A monitor that keeps every registration with its options, in place of the engine.
+"""A monitor that stands in for the engine and records every registration with its options.
 
-``python -P recorder.py`` runs the program of the folder that it is started in, which may be another
-revision's: so nothing of this project is imported but that program. It reads a ``Request`` as JSON
-from standard input and writes an ``Answer`` to standard output. Secrets stay in their envelopes;
-whoever asks keeps both to itself.
+``python -P recorder.py`` runs the Pulumi program of the current folder. That program may be of
+another revision, so this module imports nothing else of the project. It reads a ``Request`` as JSON
+from standard input and writes an ``Answer`` as JSON to standard output. Secrets stay in their
+envelopes, which do not encrypt them, so the caller must keep request and answer private.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Registered(TypedDict):
 
 
 class Request(TypedDict):
-    """What to declare, and what was declared before."""
+    """The stack and configuration to run the program with, and the earlier registrations."""
 
     stack: str
     config: dict[str, str]
@@ -54,19 +54,19 @@ class Request(TypedDict):
 
 
 class Answer(TypedDict):
-    """What was declared; ``error`` says why it is not all."""
+    """The resources that the program registers; ``error`` is the reason where there are none."""
 
     registered: list[Registered]
     refused: dict[str, list[str]]
-    """URN of a resource to the sentences with which its provider refuses it."""
+    """The URN of a resource, mapped to the sentences with which its provider refuses it."""
     error: str | None
 
 
 class Recorder(mocks.MockMonitor):
-    """Answers as the engine would in a first update, or in one after ``held``.
+    """Answers as the engine would in a first update, or in an update of the resources ``held``.
 
-    Providers of the program's own are asked to check their inputs as the engine does it, with what
-    they checked before; none of them touches anything in that.
+    As the engine does, it has the program's dynamic providers check their inputs, and passes the
+    inputs that they checked before. No provider of the project changes anything in its check.
     """
 
     def __init__(self, held: Iterable[Registered] = ()) -> None:
@@ -103,7 +103,7 @@ class Recorder(mocks.MockMonitor):
     def _checked(
         self, urn: str, serialized: Any, news: dict[str, Any], before: Registered | None
     ) -> dict[str, Any]:
-        """Inputs after the provider's check; what was a secret stays one, by name."""
+        """The inputs after the provider's check; an input that was secret stays secret."""
         provider = dill.loads(base64.b64decode(_opened(serialized)))  # noqa: S301  # just pickled
         olds = _opened(before["inputs"]) if before else {}
         result = provider.check(olds, _opened(news))
@@ -120,7 +120,7 @@ def _envelope(value: Any) -> dict[str, Any]:
 
 
 def _opened(value: Any) -> Any:
-    """A wire value without its envelopes, as a dynamic provider gets it."""
+    """A value from the wire without secret envelopes, as a dynamic provider receives it."""
     if rpc.is_rpc_secret(value):
         return _opened(rpc.unwrap_rpc_secret(value))
     if isinstance(value, Mapping):
@@ -156,7 +156,7 @@ def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
 
 
 def _value(message: Any) -> Any:
-    """A protobuf value as Python has it."""
+    """A protobuf message as a Python value."""
     return json_format.MessageToDict(message)  # type: ignore[no-untyped-call]
 
 
@@ -175,12 +175,12 @@ def record(
     config: Mapping[str, str] | None = None,
     held: Iterable[Registered] = (),
 ) -> Recorder:
-    """Run a program under a recorder and return it once everything is registered.
+    """Run a program under a new recorder and return the recorder when the program has ended.
 
     Raises what the program raises.
     """
     recorder = Recorder(held)
-    # Pulumi asks for the thread's loop, and ``asyncio.run`` leaves none behind.
+    # Pulumi requires an event loop of the thread, and ``asyncio.run`` leaves none behind.
     asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(
         cast("mocks.Mocks", None), project="hardway", stack=stack, monitor=recorder
@@ -195,16 +195,16 @@ def record(
 
 
 def _ended(error: Exception) -> str:
-    """An error that the program made no sentence of, in one line."""
+    """One line about an exception other than a RunError."""
     lines = [line.strip() for line in str(error).splitlines()]
-    # Pydantic's last line is an address of its documentation.
+    # The last line of a Pydantic error is a URL of its documentation.
     words = " ".join(line for line in lines if line and "further information" not in line)
     return f"its program ends with {type(error).__name__} ({words})"
 
 
 def main() -> None:
     """Answer one request about the program of the current folder."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # a program's own prints are no answer
+    answers, sys.stdout = sys.stdout, sys.stderr  # prints must not mix with the answer
     request: Request = json.load(sys.stdin)
     sys.path.insert(0, ".")
     from components.stack import declare
@@ -216,7 +216,7 @@ def main() -> None:
         )
     except pulumi.RunError as error:
         answer["error"] = str(error)
-    except Exception as error:  # of whatever revision: its words are the answer
+    except Exception as error:  # another revision may raise anything
         answer["error"] = _ended(error)
     else:
         answer["registered"], answer["refused"] = recorder.seen, recorder.refused

@@ -1,4 +1,4 @@
-"""What the program of a folder declares, with neither engine nor state nor machines."""
+"""Records the resources that the program of a folder declares, without engine, state or machine."""
 
 import hashlib
 import json
@@ -21,22 +21,25 @@ from spec.offer import OFFER_VARIABLE, Offer
 RECORDER = Path(__file__).with_name("recorder.py")
 
 HYPERVISOR = Libvirt(uri="qemu:///system", image="hardway-base")
-"""Stands for the one that a lab would offer."""
+"""A stand-in for the hypervisor that a lab would offer."""
 
 
 class NotDeclared(Exception):
-    """The program of a folder cannot be declared; says why in sentences."""
+    """The stack of a folder cannot be declared; the text gives the reason in sentences."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What was declared. Its secrets are keys made for it alone, which open nothing."""
+    """The resources that a program declares.
+
+    The secrets in them are keys that are made for this recording only and give access to nothing.
+    """
 
     registrations: tuple[Registration, ...] = ()
     refused: dict[str, list[str]] = field(default_factory=dict)
-    """URN of a resource to why a living cluster as in ``held`` cannot take it."""
+    """The URN of a resource, mapped to the reasons why a cluster as in ``held`` cannot take it."""
     unknown: tuple[str, ...] = ()
-    """Artifacts, such as ``containerd-2.3.7``, whose bytes nobody knows before they are built."""
+    """Artifacts, such as ``containerd-2.3.7``, whose digest is unknown until they are built."""
 
 
 def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Recording:
@@ -68,10 +71,13 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
 
 
 def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
-    """A lab's offer in which each unknown digest is one of its artifact's name."""
+    """A lab's offer with a stand-in for each unknown digest, and the names of those artifacts.
+
+    The stand-in is the sha256 of the artifact's name.
+    """
     try:
         unknown = unknown_digests(parse(cluster, name=stack))
-    except SpecError:  # the program itself says so
+    except SpecError:  # the program itself reports this
         unknown = ()
     digests = {one: hashlib.sha256(one.encode()).hexdigest() for one in unknown}
     return Offer(hypervisor=HYPERVISOR, artifacts=ArtifactSource(digests=digests)), unknown
@@ -98,6 +104,6 @@ def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any
 
 
 def registration(said: Mapping[str, Any]) -> Registration:
-    """What a recorder kept, as a value."""
+    """A registration from a recorder's answer."""
     lists = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
     return Registration(**{**said, **lists})

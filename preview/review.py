@@ -1,7 +1,7 @@
-"""A preview as one value, read by every report: the summary, the Markdown, the page, the picture.
+"""A preview as one value, which all reports read: summary, Markdown, page and picture.
 
-There is no secret in it. Everything is in the order in which it is shown: machines as the cluster
-is drawn (etcd members and control planes first, then minions, each by address), files by path.
+It contains no secret. Everything is in the order in which the reports show it: machines as in the
+picture (etcd members and control planes first, then minions, each by address), files by path.
 """
 
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ from preview.change import Verb
 
 @dataclass(frozen=True, kw_only=True)
 class FileChange:
-    """A file on a machine, before and after; None where it is not there (or no longer written)."""
+    """A file on a machine, before and after; None where no step writes the file."""
 
     path: str
     before: str | None
     after: str | None
     before_mode: str = ""
-    """Mode and owner, such as ``0600 root:root``; empty where the file is not there."""
+    """Mode and owner, such as ``0600 root:root``; empty where no step writes the file."""
     after_mode: str = ""
     restarts: tuple[str, ...] = ()
     """Services that this change restarts."""
@@ -32,30 +32,32 @@ class FileChange:
 
 @dataclass(frozen=True, kw_only=True)
 class LineChange:
-    """Something else that a step says: a package, a link, a directory, a line of its script."""
+    """A part of a step that is no file, such as a package or a link, or a cluster's artifact."""
 
     what: str
-    """Such as ``package``, ``artifact``, ``link``, ``script``."""
+    """The kind of the part, such as ``package``, ``artifact`` or ``link``."""
     before: str | None
     after: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepChange:
-    """A step that is carried out on a machine (again)."""
+    """A step that a machine runs for the first time or again."""
 
     resource: str
-    """Name of its resource, such as ``master-etcd``."""
+    """The name of the step's resource, such as ``master-etcd``."""
     name: str
     verb: Verb
     files: tuple[FileChange, ...] = ()
     lines: tuple[LineChange, ...] = ()
     hidden: bool = False
-    """Its text has keys in it and is never shown: certificates say what changes."""
+    """Whether the step's text contains keys and is never shown. Changes of certificates are shown
+    instead."""
     restarts: tuple[str, ...] = ()
     """Services that the step restarts or, on a new machine, starts."""
     why: str = ""
-    """In a sentence's part, where files and lines do not say it: "its certificates change"."""
+    """A phrase with the reason, where files and lines do not show it, such as "these change: NAMES"
+    about certificates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +73,14 @@ class CertificateChange:
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceLine:
-    """A resource that is no step and no certificate: a disk, a domain, a network, the spec."""
+    """A resource that is neither a step nor certificates: a disk, a domain, a network, the spec."""
 
     name: str
     kind: str
-    """Its type's last part, such as ``Domain``."""
+    """The last part of the resource's type, such as ``Domain``."""
     verb: Verb
     why: str = ""
-    """What differs, such as ``memory: 2048 -> 4096``; lines where there are several."""
+    """The difference, such as ``memory: 2048 -> 4096``; one line for each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ class MachineReview:
     name: str
     address: str
     roles: tuple[str, ...]
-    """Of ``etcd``, ``control-plane``, ``node``, in this order."""
+    """Those of ``etcd``, ``control-plane`` and ``node`` that the machine has, in this order."""
     verb: Verb
     """UPDATE where the machine stays and something on it changes."""
     memory: int
@@ -98,24 +100,24 @@ class MachineReview:
     """GiB."""
     resources: tuple[ResourceLine, ...] = ()
     steps: tuple[StepChange, ...] = ()
-    """Those that are carried out, in order."""
+    """The steps that the machine runs, in order."""
     certificates: tuple[CertificateChange, ...] = ()
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """How severe a consequence is."""
 
     FINE = "fine"
-    """Said because people ask: "etcd keeps its quorum"."""
+    """Harmless, but worth mentioning, such as "etcd keeps its quorum"."""
     NOTICE = "notice"
-    """Somebody may feel it: a restart of the only API server."""
+    """Users may notice it, such as a restart of the only API server."""
     DANGER = "danger"
-    """Something is lost or down until somebody acts."""
+    """Data is lost, or a service is down until it is repaired or made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Consequence:
-    """What a change means for whoever uses the cluster, in one sentence."""
+    """An effect of a change on the users of the cluster, in one sentence."""
 
     severity: Severity
     sentence: str
@@ -123,60 +125,60 @@ class Consequence:
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbance:
-    """Services of one machine that are restarted, in the order in which it comes to that."""
+    """Services of one machine that restart, in the order of their restarts."""
 
     machine: str
     services: tuple[str, ...]
     how: str
-    """``one machine at a time``, ``beside the others`` or ``with the machine``."""
+    """``one machine at a time`` or ``beside the others``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A rule of the policy that is broken, or a change that is refused."""
+    """A violation of a policy rule, or a refused change."""
 
     rule: str
     resource: str
-    """Name of the resource, or empty."""
+    """The name of the resource, or empty."""
     sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """A whole change."""
+    """The preview of a whole change."""
 
     cluster: str
-    """The stack's name."""
+    """The name of the cluster, which by default is that of the stack."""
     kubernetes: tuple[str, str]
-    """Version before and after; the first is empty for a new cluster."""
+    """The Kubernetes version before and after; the first is empty for a new cluster."""
     endpoint: str
-    """The API's URL."""
+    """The URL of the API."""
     networks: tuple[tuple[str, str], ...]
-    """Name (machines, pods, services) to CIDR."""
+    """Pairs of a network's name (machines, pods, services) and its CIDR."""
     before: str = ""
-    """What it is compared with: a Git revision, or "the state"."""
+    """The name of the older side of the comparison: a Git revision, or "the state"."""
     after: str = ""
     machines: tuple[MachineReview, ...] = ()
-    """All of them, also the unchanged and the deleted."""
+    """All machines, including unchanged and deleted ones."""
     resources: tuple[ResourceLine, ...] = ()
-    """Changed ones of the cluster as a whole."""
+    """The changed resources of the cluster as a whole."""
     steps: tuple[StepChange, ...] = ()
-    """Those of the cluster as a whole: add-ons."""
+    """The changed steps of the cluster as a whole: add-ons."""
     certificates: tuple[CertificateChange, ...] = ()
-    """Of people and of the cluster as a whole."""
+    """The changed certificates of people and of the cluster as a whole."""
     artifacts: tuple[LineChange, ...] = ()
-    """Programs and images that some machine gets or no longer has, such as ``etcd 3.7.0`` to
-    ``etcd 3.7.1``; each once."""
+    """Programs and images that any machine gets or no longer has, such as ``etcd 3.7.0`` to
+    ``etcd 3.7.1``; each is listed once."""
     disturbances: tuple[Disturbance, ...] = ()
     consequences: tuple[Consequence, ...] = ()
-    """The worst first."""
+    """The most severe first."""
     findings: tuple[Finding, ...] = ()
     unchanged: int = 0
-    """How many resources stay as they are."""
+    """The number of resources that do not change."""
     notes: tuple[str, ...] = ()
-    """What the reader must know of the preview itself, such as digests that it could not know."""
+    """Remarks about the preview itself, such as digests that are unknown to it."""
     counts: dict[Verb, int] = field(default_factory=dict)
-    """Resources by what is done with them; components are not counted."""
+    """The number of resources by verb; components are not counted."""
 
     @property
     def changed(self) -> tuple[MachineReview, ...]:
@@ -184,5 +186,5 @@ class Review:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing would be done."""
+        """Whether no resource changes."""
         return not any(self.counts.get(verb) for verb in Verb if verb is not Verb.SAME)

@@ -1,4 +1,4 @@
-"""From what becomes of each resource to what it means: the one maker of a ``Review``."""
+"""Makes a ``Review`` from the changes of all resources."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,8 @@ from spec.cluster import Cluster
 from spec.resource_names import KEYS, owner, part
 
 ISSUED = {"keep": Verb.SAME, "issue": Verb.CREATE, "take": Verb.CREATE, "drop": Verb.DELETE}
-"""How a register's line begins, where that is no change of something kept."""
+"""The verb for the action with which a line of a register begins. A line with another action is an
+update, or a creation where the name is new."""
 
 
 class NoSpecification(Exception):
@@ -55,7 +56,7 @@ def reviewed(
     findings: Iterable[Finding] = (),
     notes: Iterable[str] = (),
 ) -> Review:
-    """The whole meaning of these changes. Raises NoSpecification."""
+    """The review of these changes. Raises NoSpecification where they declare no cluster."""
     old, new = clusters(changes)
     spec = new or old
     if spec is None:
@@ -93,11 +94,14 @@ def reviewed(
     )
 
 
-# -- what there is ---------------------------------------------------------------------------------
+# -- machines --------------------------------------------------------------------------------------
 
 
 class _Parts:
-    """The changes by the machine that they are for; those of the cluster as a whole by None."""
+    """The changes of resources, without components, grouped by the machine that they belong to.
+
+    The key of changes that belong to the whole cluster is None.
+    """
 
     def __init__(self, changes: Sequence[ResourceChange], machines: Iterable[str]) -> None:
         self.machines = tuple(dict.fromkeys(machines))
@@ -107,9 +111,10 @@ class _Parts:
                 self._parts.setdefault(self._owner(one), []).append(one)
 
     def _owner(self, one: ResourceChange) -> str | None:
-        """By parent: a step that a machine runs for the cluster is the cluster's.
+        """The machine whose component is the parent; None where the cluster is the parent.
 
-        A machine may be called as its cluster is.
+        So a step that a machine runs for the cluster belongs to the cluster. The parent's kind
+        decides too, since a machine may have the same name as its cluster.
         """
         parent = one.declared.parent
         owned = one.declared.parent_kind != CLUSTER and parent in self.machines
@@ -126,7 +131,7 @@ class _Parts:
 
 
 def _machines(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterator[MachineReview]:
-    """Those of both, as a cluster is drawn; one that goes stands where it was."""
+    """The machines of both specs in the order of the picture; a removed machine keeps its place."""
     found: dict[str, MachineReview] = {}
     for spec in (new, old):
         if spec is not None:
@@ -161,7 +166,11 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
 
 
 def _verb(changes: Sequence[ResourceChange]) -> Verb:
-    """What becomes of a machine: its domain's fate, or a change of what is on it."""
+    """The verb of a machine.
+
+    It is that of the machine's domain where the domain is created, replaced or deleted, else an
+    update where any of the machine's resources changes.
+    """
     (domain,) = {one.verb for one in changes if one.kind == DOMAIN} or {Verb.SAME}
     if domain in (Verb.CREATE, Verb.REPLACE, Verb.DELETE):
         return domain
@@ -169,7 +178,7 @@ def _verb(changes: Sequence[ResourceChange]) -> Verb:
 
 
 def _paths(one: CertificateChange) -> tuple[str, ...]:
-    """Where a machine has a key and its certificate, if it has them."""
+    """The paths of a certificate and its key on a machine that has them."""
     own = layout.certificate(one.name), layout.private_key(one.name)
     return OF_THE_CLUSTER.get(one.name, own)
 
@@ -181,7 +190,7 @@ OF_THE_CLUSTER: Mapping[str, tuple[str, ...]] = {
     SERVICE_ACCOUNT: (layout.SERVICE_ACCOUNT_PUBLIC, layout.SERVICE_ACCOUNT_PRIVATE),
     ENCRYPTION: (layout.ENCRYPTION,),
 }
-"""Keys and authorities of the whole cluster, by their names in the register."""
+"""The paths of the cluster's authorities and common keys, by their names in the register."""
 
 
 def _explained(
@@ -224,13 +233,12 @@ def _why(one: ResourceChange) -> Iterator[str]:
         return
     if one.before is None or one.after is None:
         return
-    if (
-        one.kind == GUARD and "plan" in one.keys
-    ):  # without a new plan it is the machine that differs
+    # Where the plan does not change, the machine differs: its items are listed below.
+    if one.kind == GUARD and "plan" in one.keys:
         yield "the machine is compared with its new plan"
         return
     if one.verb is Verb.UPDATE and not one.keys:
-        # Of a dynamic resource the engine names no input that differs, and secrets look alike.
+        # The engine names no differing input of a dynamic resource, and hidden secrets look alike.
         secret = ", ".join(sorted(key for key, it in one.after.inputs.items() if is_secret(it)))
         yield f"secret inputs change (of these: {secret or 'none that is known'})"
         return
@@ -282,7 +290,7 @@ def _certificates(changes: Iterable[ResourceChange]) -> Iterator[CertificateChan
 
 
 def _artifacts(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterator[LineChange]:
-    """The programs and images that the cluster has not had before, or has no longer."""
+    """The programs and images that are added, are removed or have another digest than before."""
     steps = [step for machine in parts.machines for step in parts.steps(machine)]
     before = {name: one for step in steps for name, one in step.before.artifacts.items()}
     after = {name: one for step in steps for name, one in step.after.artifacts.items()}
@@ -295,12 +303,12 @@ def _artifacts(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Itera
 
 
 def _versioned(name: str, digest: str | None, spec: Cluster | None) -> str | None:
-    """Such as ``etcd 3.7.1 (sha256 0cc58d2b1903)``."""
+    """A line such as ``etcd 3.7.1 (sha256 0cc58d2b1903)``."""
     if digest is None or spec is None:
         return None
     algorithm, _, digits = digest.partition(":")
     try:
         version = f" {artifact_row(name).version(spec.versions)}"
-    except KeyError:  # of another revision's catalogue
+    except KeyError:  # only the catalogue of another revision has this artifact
         version = ""
     return f"{name}{version} ({algorithm} {digits[:12]})"

@@ -10,11 +10,11 @@ from pathlib import Path
 from lab.git import git
 
 MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
-"""Where a change is going to, the first that there is."""
+"""The branches into which a change may be merged; the first that exists is used."""
 
 
 class NoRevision(Exception):
-    """A revision that is not to be had, and what to do about it."""
+    """A revision is not available; the text says what to do about it."""
 
 
 def compared_with(folder: Path) -> str:
@@ -49,7 +49,7 @@ def _why_not(folder: Path) -> str:
 
 
 def named(folder: Path, revision: str) -> str:
-    """A revision in a form for people, such as ``main (4e12e20)``. Raises as above."""
+    """A revision in readable form, such as ``main (4e12e20)``. Raises NoRevision."""
     done = git(folder, "rev-parse", "--short", "--verify", "--end-of-options", revision)
     if done.returncode != 0:
         raise NoRevision(
@@ -61,7 +61,10 @@ def named(folder: Path, revision: str) -> str:
 
 @contextmanager
 def checked_out(folder: Path, revision: str) -> Iterator[Path]:
-    """The files of a revision, in a folder that goes again; the repository is left as it is."""
+    """The files of a revision in a temporary folder, which is removed in the end.
+
+    The repository does not change. Raises NoRevision where git cannot read the revision.
+    """
     done = git(folder, "archive", "--format=tar", revision)
     if done.returncode != 0:
         raise NoRevision(

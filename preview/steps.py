@@ -1,4 +1,4 @@
-"""What is different in a step, and which services that restarts."""
+"""The differences between two texts of a step, and the services that restart because of them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,12 +13,15 @@ from spec.resource_names import part_of
 
 SYSTEM = "/etc/systemd/system"
 SCRIPT, WORDS = "the step's script", "the words of every step"
-"""Stand for a path where a text on the machine is no file of its own."""
+"""Are shown in place of a path for texts that are no files on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """A step's resource with what its two texts say; of a hidden text nothing is known."""
+    """The resource of a step with the contents of its text before and after the change.
+
+    They are empty where the text is hidden.
+    """
 
     change: ResourceChange
     name: str
@@ -35,13 +38,13 @@ class Carried:
 
 
 def _text(declared: Registration | None) -> str | None:
-    """Its text; None where that is secret."""
+    """The text of a step; None where the text is secret."""
     value = declared.inputs.get("stdin") if declared else ""
     return value if isinstance(value, str) and value != HIDDEN else None
 
 
 def carried(change: ResourceChange, machine: str) -> Carried:
-    """A remote command as the step of a machine that it is."""
+    """A remote command, read as a step of a machine."""
     return Carried(
         change=change,
         name=part_of(change.name, machine),
@@ -55,8 +58,8 @@ def stepped(
 ) -> StepChange:
     """The change of a step.
 
-    ``needs`` are the machine's services with the paths that each depends on; ``rewritten`` are the
-    paths that this very step writes anew without showing how: those of certificates.
+    ``needs`` maps the machine's services to the paths that each depends on. ``rewritten`` are the
+    paths of certificates and keys that this step changes without showing their contents.
     """
     anew = one.verb in (Verb.CREATE, Verb.REPLACE)
     files = (*_files(one.before, one.after), *_scripts(one.before, one.after))
@@ -89,7 +92,7 @@ def _why(one: Carried, files: tuple[FileChange, ...]) -> str:
     return f"how it is run changes: {keys}" if keys else ""
 
 
-# -- what differs ----------------------------------------------------------------------------------
+# -- differences -----------------------------------------------------------------------------------
 
 
 def _files(before: Told, after: Told) -> Iterator[FileChange]:
@@ -107,7 +110,7 @@ def _files(before: Told, after: Told) -> Iterator[FileChange]:
 
 
 def _placed(told: Told) -> dict[str, Text]:
-    """Files and units by path."""
+    """The files of a step, including systemd units, by path."""
     units = {
         f"{SYSTEM}/{name}": Text(one.content, "0600 root:root") for name, one in told.units.items()
     }
@@ -115,7 +118,11 @@ def _placed(told: Told) -> dict[str, Text]:
 
 
 def _scripts(before: Told, after: Told) -> Iterator[FileChange]:
-    """A changed script is a text like another; a new one is the program's own and shown nowhere."""
+    """The changed scripts of a step, shown as files.
+
+    A new or removed script is not shown, since it belongs to the program and not to the cluster's
+    configuration.
+    """
     for path, was, will in (
         (SCRIPT, before.script, after.script),
         (WORDS, before.words, after.words),
@@ -156,7 +163,7 @@ def _differing(
 
 
 def changed_lines(before: str, after: str) -> Iterator[str]:
-    """The lines that differ, with ``- `` or ``+ `` before them."""
+    """The lines that differ, each after ``- `` or ``+ ``."""
     for line in unified(before, after):
         if line[0] in "-+":
             yield f"{line[0]} {line[1:]}"

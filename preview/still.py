@@ -1,4 +1,4 @@
-"""A cluster that nothing happens to, from what a person wrote alone: for its picture."""
+"""The review of an unchanged cluster, made from its spec alone, for its picture."""
 
 from ipaddress import IPv4Address
 
@@ -8,7 +8,7 @@ from spec.cluster import Cluster
 
 
 def still(spec: Cluster) -> Review:
-    """The review of a cluster that is as it shall be; no plan, no artifact and no state is read."""
+    """The review of a cluster without changes; it needs no plan, no artifact and no state."""
     return Review(
         cluster=spec.name,
         kubernetes=(spec.kubernetes, spec.kubernetes),
@@ -23,12 +23,12 @@ def still(spec: Cluster) -> Review:
 
 
 def place(machine: MachineReview) -> tuple[bool, IPv4Address]:
-    """Sorts machines as a cluster is drawn: members and control planes first, by address."""
+    """The sort key of the picture: machines that are only nodes come last; then by address."""
     return machine.roles == ("node",), IPv4Address(machine.address)
 
 
 def drawn(spec: Cluster, name: str) -> MachineReview:
-    """A machine to which nothing happens."""
+    """The review of a machine without changes."""
     machine = spec.machines[name]
     roles = (
         ("etcd", spec.etcd_members),

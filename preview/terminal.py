@@ -1,4 +1,4 @@
-"""A review as lines for a terminal: what happens to whom, then every changed line."""
+"""A review as lines for a terminal: machines with every changed line, then a summary."""
 
 from collections.abc import Iterable, Iterator
 
@@ -30,7 +30,7 @@ LOUD = {Severity.DANGER: "bold red", Severity.NOTICE: "yellow", Severity.FINE: "
 
 
 def shown(review: Review) -> Iterator[str]:
-    """Lines with rich's markup."""
+    """The lines of the review, in rich's markup."""
     if words.silent(review):
         kept = words.number(review.unchanged, "resource")
         yield f"[green]Nothing changes[/]: {kept} as before."

@@ -1,4 +1,4 @@
-"""The words and signs with which every report says what happens."""
+"""The words and signs that all reports use for changes."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ SIGN = {
     Verb.DELETE: "-",
     Verb.SAME: "=",
 }
-"""Beside every colour, for whoever does not see it."""
+"""The sign beside every colour, for readers who do not see colours."""
 
 STATE = {
     Verb.CREATE: "new",
@@ -23,7 +23,7 @@ STATE = {
     Verb.DELETE: "removed",
     Verb.SAME: "stays",
 }
-"""What is with a thing, in a table's cell."""
+"""The state of a resource or machine, for a table's cell."""
 
 PASSIVE = {
     Verb.CREATE: "added",
@@ -32,42 +32,42 @@ PASSIVE = {
     Verb.DELETE: "removed",
     Verb.SAME: "left alone",
 }
-"""What is done with things, in a sentence."""
+"""The participle of each verb, for a sentence."""
 
 ROLE = {"etcd": "etcd", "control-plane": "control plane", "node": "node"}
 
 SEVERITY = {Severity.DANGER: "Danger", Severity.NOTICE: "Notice", Severity.FINE: "Fine"}
-"""The worst first."""
+"""The most severe first."""
 
 
 def number(count: int, one: str, many: str = "") -> str:
-    """Such as ``1 machine`` or ``3 machines``."""
+    """A count with its noun, such as ``1 machine`` or ``3 machines``."""
     return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def listed(parts: Iterable[str]) -> str:
-    """Such as ``a, b and c``."""
+    """The parts as a list, such as ``a, b and c``."""
     *most, last = list(parts) or [""]
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def roles(names: Iterable[str]) -> str:
-    """Such as ``etcd, control plane, node``."""
+    """The names of roles as a list, such as ``etcd, control plane, node``."""
     return ", ".join(ROLE.get(name, name) for name in names)
 
 
 def mebibytes(count: int) -> str:
-    """Such as ``2 GiB`` or ``512 MiB``."""
+    """An amount of memory, such as ``2 GiB`` or ``512 MiB``."""
     return f"{count / 1024:g} GiB" if count >= 1024 and count % 256 == 0 else f"{count} MiB"
 
 
 def silent(review: Review) -> bool:
-    """Whether there is nothing to tell but that nothing happens."""
+    """Whether a review has no change and no finding."""
     return review.empty and not review.changed and not review.findings
 
 
 def headline(review: Review) -> str:
-    """What happens, in one sentence."""
+    """One sentence that sums the review up."""
     if silent(review):
         return "Nothing changes."
     counts = f" (resources: {resources(review)})" if resources(review) else ""
@@ -75,7 +75,7 @@ def headline(review: Review) -> str:
 
 
 def machines(review: Review) -> str:
-    """What happens to machines: a sentence without its full stop."""
+    """The numbers of changed machines, as a sentence without its full stop."""
     count = Counter(one.verb for one in review.changed)
     if not count:
         return "No machine is touched"
@@ -86,19 +86,19 @@ def machines(review: Review) -> str:
 
 
 def resources(review: Review) -> str:
-    """How many resources by what is done with them, such as ``3 changed, 39 left alone``."""
+    """The number of resources by verb, such as ``3 changed, 39 left alone``."""
     counts = {**review.counts, Verb.SAME: review.unchanged}
     return ", ".join(f"{counts[verb]} {PASSIVE[verb]}" for verb in Verb if counts.get(verb))
 
 
 def versions(review: Review) -> str:
-    """Kubernetes' version, or both where it changes."""
+    """The version of Kubernetes, or both versions where it changes."""
     before, after = review.kubernetes
     return f"{before} to {after}" if before and before != after else after
 
 
 def restarts(review: Review) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
-    """Services, how they are restarted, and the machines on which that comes next."""
+    """The restarts in order: the services, the manner, and the machines with this restart."""
     for (services, how), alike in groupby(
         review.disturbances, key=lambda one: (one.services, one.how)
     ):
@@ -106,7 +106,7 @@ def restarts(review: Review) -> Iterator[tuple[tuple[str, ...], str, list[str]]]
 
 
 def compared(review: Review) -> str:
-    """Which two states, or nothing where nobody says."""
+    """The names of the two compared states, or an empty text where they are unknown."""
     if review.before and review.after:
         return f"{review.before} to {review.after}"
     return review.before or review.after

@@ -1,1 +1,1 @@
-"""What a person wants: frozen models, and the catalogue of versions that fit together."""
+"""The spec of a cluster as frozen models, and the catalogue of versions that work together."""

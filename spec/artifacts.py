@@ -1,4 +1,4 @@
-"""What is put on machines: the table of programs and image archives that the lab and plan share."""
+"""The table of programs and image archives for machines, which the lab and the plan share."""
 
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class Image(BaseModel):
-    """How an image archive is made from the program of the same name."""
+    """The settings with which an image archive is made from the program of the same name."""
 
     model_config = _FROZEN
 
@@ -25,7 +25,7 @@ class Image(BaseModel):
 
 
 class ArtifactRow(BaseModel):
-    """A program or an image archive, and what gives its version."""
+    """A program or an image archive, and the component that determines its version."""
 
     model_config = _FROZEN
 
@@ -33,9 +33,9 @@ class ArtifactRow(BaseModel):
     component: str
     """The field of ``Versions`` with the version."""
     family: str = Field(default_factory=lambda row: row["component"])
-    """What recipes and official downloads call the component."""
+    """The name of the component in recipes and official downloads."""
     runtime: Runtime | None = None
-    """Only machines with this runtime need it."""
+    """The runtime whose machines need the artifact; None where all machines need it."""
     image: Image | None = None
 
     @property
@@ -43,7 +43,7 @@ class ArtifactRow(BaseModel):
         return "image" if self.image else "binary"
 
     def version(self, versions: Versions) -> str:
-        """The version in a stack."""
+        """The artifact's version among the versions of a stack."""
         return str(getattr(versions, self.component))
 
 
@@ -56,7 +56,7 @@ def artifact_rows() -> tuple[ArtifactRow, ...]:
 
 @cache
 def artifact_row(name: str) -> ArtifactRow:
-    """The row of this name. Raises KeyError."""
+    """The row of this name. Raises KeyError where there is none."""
     return {row.name: row for row in artifact_rows()}[name]
 
 
@@ -66,5 +66,5 @@ def needed(runtime: Runtime = "containerd") -> tuple[str, ...]:
 
 
 def image_reference(name: str, version: str) -> str:
-    """The name under which a container runtime knows an image."""
+    """The name of an image in the container runtime."""
     return f"hardway.local/{name}:{version}"

@@ -1,8 +1,9 @@
-"""What a living cluster cannot take from one spec to the next.
+"""Refuses changes from one spec to the next that a living cluster cannot take.
 
-Kubernetes goes up minor version by minor version and never down; kubelets may be up to three
-minors older than the API servers and never newer (Kubernetes' version skew policy). etcd likewise;
-3.6 reaches 3.7 from 3.6.11 on (etcd's CHANGELOG-3.7).
+Kubernetes can be upgraded by one minor version at a time and never downgraded. Kubelets may be up
+to three minor versions older than the API servers and never newer (Kubernetes' version skew
+policy). The same steps apply to etcd; an upgrade from 3.6 to 3.7 needs 3.6.11 or later (etcd's
+CHANGELOG-3.7).
 """
 
 from collections.abc import Callable, Iterator, Set
@@ -57,13 +58,14 @@ FIXED: dict[str, tuple[Callable[[Cluster], object], str]] = {
         "nodes would lose the parts of networks.pods that their pods live in",
     ),
 }
-"""Field to its value, and what would come of changing it."""
+"""The fields that cannot change, each with a function for its value and the effect of a change."""
 
 
 def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
-    """A sentence for each change that a cluster which runs as ``before`` cannot take.
+    """A sentence for each change that a cluster in the state ``before`` cannot take.
 
-    Names the field, what would come of it and the way to do it instead; empty where all is well.
+    It names the field, the effect of the change and what to do instead. Empty where the change is
+    allowed.
     """
     found = (
         *_fixed(before, after),
@@ -82,18 +84,21 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
 
 
 def made_anew(before: Cluster, after: Cluster) -> frozenset[str]:
-    """The machines that stay and are made anew around their disks: of another size or kind."""
+    """The machines that stay but are replaced and keep their disks.
+
+    These are machines with another size, or all machines where a setting in ``MADE_WITH`` changes.
+    """
     return _staying(before, after) if _where_changes(before, after) else resized(before, after)
 
 
 def resized(before: Cluster, after: Cluster) -> frozenset[str]:
-    """The machines that stay and get other memory or processors."""
+    """The machines that stay and get another amount of memory or processors."""
     every = _staying(before, after)
     return frozenset(name for name in every if _size(before, name) != _size(after, name))
 
 
 def _staying(before: Cluster, after: Cluster) -> frozenset[str]:
-    """The machines that are made, before and after."""
+    """The machines in both specs that are made by this program in both."""
     return frozenset(
         name
         for name in before.machines.keys() & after.machines.keys()
@@ -102,9 +107,9 @@ def _staying(before: Cluster, after: Cluster) -> frozenset[str]:
 
 
 def grown_disks(before: Cluster | None, after: Cluster) -> dict[str, int]:
-    """The machines that stay and get a larger disk, and how large in GiB.
+    """The machines that stay and get a larger disk, with its size in GiB.
 
-    All that are made, where nothing is known of before.
+    Where ``before`` is unknown, these are all machines that this program makes.
     """
     old = before.machines if before else after.machines
     return {
@@ -116,10 +121,11 @@ def grown_disks(before: Cluster | None, after: Cluster) -> dict[str, int]:
 
 
 def quorum_lost(before: Cluster, after: Cluster, down: Set[str]) -> tuple[str, ...]:
-    """A sentence where too few members of etcd with all data are left while machines are down.
+    """A sentence where too few etcd members with all data stay up while the machines are ``down``.
 
-    A majority must be up of the old members and of the new. A member alone is left out. It has no
-    majority to lose: the API is away while its machine is made anew, and back with its disk.
+    A majority of the old members and a majority of the new members must be up. A single member is
+    exempt, since it has no majority to lose: the API is unavailable while its machine is replaced,
+    and available again with the same disk.
     """
     members, others = set(before.etcd_members), set(after.etcd_members)
     kept = members & others
@@ -222,10 +228,10 @@ def _generation(old: int, new: int) -> Iterator[Refusal]:
 
 
 def _members(before: Cluster, after: Cluster) -> Iterator[Refusal]:
-    """Membership changes by the smallest step between odd numbers, and keeps the data.
+    """The membership may change only by the smallest step between odd numbers, to keep the data.
 
-    One for another, two more or two less: the step that reconciles the membership takes them one
-    at a time, and at no moment is the majority in members that have no data yet.
+    Such a step is one member for another, two more members or two fewer. Members change one at a
+    time, so at no moment do members without data form the majority.
     """
     old, new = set(before.etcd_members), set(after.etcd_members)
     left, joined = old - new, new - old
@@ -265,7 +271,7 @@ def _control_planes(before: Cluster, after: Cluster) -> Iterator[Refusal]:
 
 
 def _disks(before: Cluster, after: Cluster) -> Iterator[Refusal]:
-    """A disk grows in place; what is at its end would go if it shrank."""
+    """A disk may grow, in place, but not shrink, since that would cut off the end of its data."""
     for name in sorted(before.machines.keys() & after.machines.keys()):
         old, new = before.machines[name].disk, after.machines[name].disk
         if new < old and before.is_made(name) and after.is_made(name):
@@ -279,7 +285,11 @@ def _disks(before: Cluster, after: Cluster) -> Iterator[Refusal]:
 
 
 def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
-    """Machines stay in their libvirt, on their disks, and members of a quorum of one kind."""
+    """Machines must stay on the same kind of hypervisor, in the same libvirt and the same pool.
+
+    Where etcd has several members, the settings in ``MADE_WITH`` must stay as well, since a change
+    replaces the machines of all members at once.
+    """
     old, new = before.hypervisor, after.hypervisor
     if old and new and old.kind != new.kind:
         yield Refusal(
@@ -316,8 +326,8 @@ def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
 
 
 MADE_WITH = ("domain_type", "disk_cache", "console_logs")
-"""Settings of a libvirt whose change makes each machine anew around its disk
-(hypervisors/libvirt.py); kernels and images are settled when a machine is first made."""
+"""Settings of a libvirt hypervisor whose change replaces each machine, which keeps its disk
+(hypervisors/libvirt.py). A change of the kernel or image affects only new machines."""
 
 
 def _where_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
@@ -332,7 +342,7 @@ def _size(spec: Cluster, name: str) -> tuple[int, int]:
 
 
 def _libvirt(where: Libvirt) -> tuple[str, str, str, list[str]]:
-    """Which libvirt a URI leads to, whatever the way (libvirt's "Connection URIs")."""
+    """Identifies the libvirt of a URI, whatever its transport (libvirt's "Connection URIs")."""
     parts = urlsplit(where.uri)
     driver = parts.scheme.partition("+")[0]
     return driver, parts.hostname or "", parts.path, parse_qs(parts.query).get("socket", [])

@@ -1,6 +1,6 @@
-"""A cluster's machines and everything that is one choice for all of them.
+"""The spec of a cluster: its machines and the choices that apply to all of them.
 
-A Cluster is a description in which every check found nothing. The parts are described in
+A ``Cluster`` is a description that has passed every check. Its parts are defined in
 ``spec.network``, ``spec.machine``, ``spec.hypervisor`` and ``spec.description``.
 """
 
@@ -48,7 +48,7 @@ __all__ = [
 
 
 class Cluster(Description):
-    """What a person wants, and can have."""
+    """A description that has passed every check."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -58,10 +58,10 @@ class Cluster(Description):
 
 
 def parse(value: Any, *, name: str) -> Cluster:
-    """A cluster from the stack's configuration value; ``name`` is used where it gives none.
+    """The cluster in the stack's configuration value; ``name`` is its name where it has none.
 
-    Raises SpecError with one line for each mistake: each names the field, what would come of it and
-    what to write instead.
+    Raises SpecError with one line for each mistake, which names the field, the effect of the
+    mistake and what to write instead.
     """
     if value is None:
         raise SpecError(

@@ -1,4 +1,4 @@
-"""A stack's file, ``Pulumi.<stack>.yaml``: the configuration that Pulumi gives to the program."""
+"""Reads a stack's file, ``Pulumi.<stack>.yaml``, with the configuration for the Pulumi program."""
 
 import json
 import re
@@ -10,12 +10,12 @@ from spec.document import load_yaml
 from spec.refusal import SpecError, called, dotted
 
 PROJECT = "hardway"
-"""Pulumi's name of the project, the namespace of each key that names none."""
+"""The project's name in Pulumi, which is the namespace of each key without one."""
 
 CLUSTER = f"{PROJECT}:cluster"
 
 _ODD = re.compile("\ufeff|\r(?!\n)")
-"""A byte order mark in the text, and a carriage return that does not end a line."""
+"""A byte order mark inside the text, or a carriage return that is not part of a line's end."""
 
 FROM_A_COPY = "write one, starting from a copy of Pulumi.dev.yaml"
 
@@ -23,8 +23,8 @@ FROM_A_COPY = "write one, starting from a copy of Pulumi.dev.yaml"
 def configuration(file: Path) -> dict[str, Any]:
     """Each key of a stack's configuration with its value, as Pulumi gives it to the program.
 
-    Raises SpecError with one line for each mistake: what Pulumi refuses is refused here, and what
-    the program would get as another value than it looks like.
+    Raises SpecError with one line for each mistake. A mistake is a text that Pulumi refuses, or
+    that Pulumi gives the program as another value than the text suggests.
     """
     name = file.name
     whole = load_yaml(text_of(file), name)
@@ -56,7 +56,7 @@ def configuration(file: Path) -> dict[str, Any]:
 
 
 def text_of(file: Path) -> str:
-    """The text of a stack's file. Raises SpecError where it is none, or none that is clear."""
+    """The text of a stack's file. Raises SpecError where it is not UTF-8 or has odd characters."""
     content = file.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -88,12 +88,12 @@ def _key(written: str, file: str) -> str:
 
 
 def _through_json(value: Any) -> Any:
-    """A value as it comes out of JSON, in which Pulumi sorts the keys."""
+    """A value after conversion to JSON and back, with sorted keys, as Pulumi does it."""
     return json.loads(json.dumps(value, sort_keys=True))
 
 
 def _secrets(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Where ``pulumi config set --secret`` wrote something."""
+    """The paths of values that ``pulumi config set --secret`` has written."""
     if isinstance(value, Mapping):
         if value.keys() == {"secure"} and isinstance(value["secure"], str):
             yield path

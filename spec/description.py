@@ -1,4 +1,4 @@
-"""A cluster as it is written down, before anybody has looked whether its parts fit together."""
+"""The description of a cluster as a person writes it, before the checks of its parts together."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -80,7 +80,7 @@ class ArtifactSource(Part):
 
 
 def _alone_it_does_everything(value: Any) -> Any:
-    """A cluster's only machine has every role unless it says otherwise."""
+    """Gives the only machine of a cluster the roles ``ai`` where the spec gives it no roles."""
     if isinstance(value, Mapping) and len(value) == 1:
         ((name, machine),) = value.items()
         if isinstance(machine, Mapping) and "roles" not in machine:

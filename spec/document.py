@@ -1,8 +1,8 @@
-"""YAML documents, read as Pulumi reads a stack's file and written so that Go reads them alike.
+"""Reads YAML documents as Pulumi reads a stack's file, and writes YAML that Go reads alike.
 
-That is the core schema of YAML 1.2 as Go's yaml.v3 has it (``resolve.go``), and numbers as Pulumi
-hands them to a program, through JSON. Refused is what it hands on as something that nobody wrote: a
-date as another text, a key that is no text as one.
+Scalars follow the core schema of YAML 1.2 as Go's yaml.v3 has it (``resolve.go``). Numbers are as
+Pulumi gives them to a program, through JSON. This module refuses values that Pulumi would change:
+Pulumi gives a date as another text, and a key that is no text as a text.
 """
 
 import re
@@ -15,28 +15,28 @@ import yaml
 
 from spec.refusal import SpecError, dotted
 
-# libyaml's, which is many times faster with a large catalogue and with the long lines of a
-# certificate.
+# libyaml is many times faster with a large catalogue and with the long lines of a certificate.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _STANDARD = "tag:yaml.org,2002:"
 
 PLAIN, TEXT, OTHER = "plain", f"{_STANDARD}str", "other"
-"""What stands for the tag of a scalar without and with quotes, and of a mapping or a list, where
-the document itself names none."""
+"""The stand-in tags of a plain scalar, a quoted scalar, and a mapping or list, where the document
+names no tag."""
 
 MERGE = "<<"
 
 MOST_REPEATED = 100_000
-"""How many values aliases may repeat: with a few lines of nested ones it would be any number."""
+"""The most values that aliases may repeat, since a few lines of nested aliases can repeat any
+number of values."""
 
 WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-"""The plain scalars that are no texts."""
+"""The plain scalars that stand for null, true or false."""
 
 _WHOLE = re.compile(r"[-+]?(0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|0|[1-9][0-9]*)")
 _OCTAL = re.compile(r"[-+]?0[0-7]+")
@@ -47,10 +47,10 @@ _DATE = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})([Tt ][0-9].*)?")
 
 
 def load_yaml(text: str, name: str) -> Any:
-    """The value of a YAML document, which ``name`` calls in messages.
+    """The value of a YAML document; messages call the document ``name``.
 
-    Raises SpecError with one line for each place that cannot be read, and for each key that stands
-    twice, of which other readers silently drop the first.
+    Raises SpecError with one line for each unreadable place and for each duplicate key, of which
+    other readers silently drop the first.
     """
     reading = _Reading(name)
     loader = _Loader(text)
@@ -72,13 +72,13 @@ def load_yaml(text: str, name: str) -> Any:
 
 
 def dump_yaml(value: Any, *, sort_keys: bool) -> str:
-    """A value as YAML that programs in Go read as it is, of either version of YAML."""
+    """A value as YAML that programs in Go read as the same value, whether as YAML 1.1 or 1.2."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=sort_keys)
     return text
 
 
 class _Dumper(_DUMPER):  # type: ignore[misc,valid-type]
-    """Puts in quotes also what is no text to Go alone, such as 1e3; the rest is PyYAML's own."""
+    """Also quotes texts that only Go reads as another type, such as 1e3; else as PyYAML."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         style = None if isinstance(_plain(data), str) else "'"
@@ -90,7 +90,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 
 class _Loader(_LOADER):  # type: ignore[misc,valid-type]
-    """Leaves open what a plain scalar is."""
+    """Leaves the type of a plain scalar undecided."""
 
     def resolve(self, kind: type[yaml.Node], _value: Any, implicit: Any) -> str:
         if kind is not yaml.ScalarNode:
@@ -99,21 +99,21 @@ class _Loader(_LOADER):  # type: ignore[misc,valid-type]
 
 
 class _Reading:
-    """Makes values of nodes, and a sentence of each that is refused."""
+    """Converts nodes to values, and collects a sentence about each refused node."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.wrong: list[str] = []
         self._open: set[int] = set()
         self._done: dict[int, tuple[Any, int]] = {}
-        """The mappings and lists that were read, each with the number of values in it."""
+        """The mappings and lists read so far, each with the number of values in it."""
         self._flow = 0
-        """How many mappings and lists in brackets are open."""
+        """The number of open mappings and lists in brackets."""
         self._values = 0
         self._repeated = 0
 
     def value(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
-        """The value of a node; where it is refused, anything."""
+        """The value of a node; the value of a refused node is arbitrary."""
         self._values += 1
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
@@ -141,7 +141,7 @@ class _Reading:
         return value
 
     def _again(self, node: yaml.Node, path: tuple[str, ...]) -> Any:
-        """What an alias stands for."""
+        """The value of an alias."""
         value, size = self._done[id(node)]
         self._values += size
         self._repeated += size
@@ -190,7 +190,7 @@ class _Reading:
         return key
 
     def _merged(self, node: yaml.Node, path: tuple[str, ...]) -> dict[str, Any]:
-        """What the key ``<<`` brings into a mapping; of several, the first wins."""
+        """The entries that the key ``<<`` merges into a mapping; of equal keys the first wins."""
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         if not all(isinstance(one, yaml.MappingNode) for one in nodes):
             raise SpecError(
@@ -220,7 +220,7 @@ class _Reading:
         return _plain(node.value) if node.tag == PLAIN else node.value
 
     def _refuse_scalar(self, node: yaml.ScalarNode, path: tuple[str, ...]) -> None:
-        """What Pulumi cannot read, or hands on otherwise, in a key as in a value."""
+        """Refuse a scalar, as key or value, that Pulumi cannot read or would change."""
         if node.tag not in (PLAIN, TEXT):
             self._refuse_tag(node, path)
         if self._flow and node.tag == PLAIN and "?" in node.value:
@@ -252,7 +252,7 @@ class _Reading:
 
 
 def _plain(text: str) -> Any:
-    """What a plain scalar is (Go's yaml.v3, resolve.go)."""
+    """The value of a plain scalar (Go's yaml.v3, resolve.go)."""
     if text in WORDS:
         return WORDS[text]
     if not re.match(r"[-+.0-9]", text):
@@ -275,18 +275,18 @@ def _whole(digits: str) -> int | None:
             found = int(odd[2], {"o": 8, "b": 2}[odd[1]])
         else:
             return None
-    except ValueError:  # no digit of that base, or more digits than Python reads
+    except ValueError:  # a digit of another base, or more digits than Python reads
         return None
     return found if -(2**63) <= found < 2**64 else None
 
 
 def _number(found: float) -> float:
-    """A number after its way through JSON in Go and Python."""
+    """A number after conversion to JSON in Go and from JSON in Python."""
     if isinstance(found, int) and found < 2**63:
         return found
     rounded = float(found)
-    # Below this Go writes a float without an exponent, its last digits as zeros, and Python reads
-    # that as a whole number.
+    # Go writes a float below 1e21 without an exponent and with zeros as its last digits, and Python
+    # reads that as a whole number.
     whole = rounded.is_integer() and abs(rounded) < 1e21
     return int(Decimal(repr(rounded))) if whole else rounded
 
@@ -302,7 +302,7 @@ def _is_date(text: str) -> bool:
 
 
 def _other_versions(text: str, name: str) -> Iterator[str]:
-    """A sentence where the document says that it is of a version that Go's yaml.v3 refuses."""
+    """A sentence where the document declares a version of YAML that Go's yaml.v3 refuses."""
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.DocumentStartEvent):
             if event.version not in (None, (1, 1)):

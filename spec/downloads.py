@@ -1,4 +1,4 @@
-"""The official downloads: which file of which release holds a program, and its digest."""
+"""The official downloads: the files of releases that contain programs, with their digests."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -15,7 +15,7 @@ OFFICIAL = Path(__file__).with_name("official.yaml")
 
 
 class Download(BaseModel):
-    """One file of an official release, and whose digest is known beforehand."""
+    """A file of an official release, with a digest that is known before the download."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +27,7 @@ class Download(BaseModel):
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     sha512: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")] | None = None
     members: Mapping[str, str] = {}
-    """Program name to its path in the archive; empty where the file itself is ``name``."""
+    """The paths of programs in the archive by name; empty if the file is the program ``name``."""
 
     @model_validator(mode="after")
     def _is_pinned(self) -> Self:
@@ -39,7 +39,7 @@ class Download(BaseModel):
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The names of what is inside."""
+        """The names of the programs in the file."""
         return tuple(self.members) or (self.name,)
 
 
@@ -51,7 +51,7 @@ def downloads() -> tuple[Download, ...]:
 
 
 def downloads_of(family: str, version: str, architecture: str) -> tuple[Download, ...]:
-    """The downloads that together hold a family of programs."""
+    """The downloads that together contain a family of programs."""
     return tuple(
         row
         for row in downloads()

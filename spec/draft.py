@@ -1,4 +1,4 @@
-"""What of a spec can be read although other parts of it cannot."""
+"""Reads the valid parts of a spec although other parts do not parse."""
 
 from collections.abc import Mapping, Set
 from contextlib import suppress
@@ -15,7 +15,7 @@ _NOTHING = object()
 
 
 def draft(model: type[Part], value: Mapping[Any, Any]) -> Any:
-    """A model with the fields that parse; asking for another raises Unparsed."""
+    """A model with the fields that parse; access to another field raises Unparsed."""
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if name in value:
@@ -30,7 +30,7 @@ def draft(model: type[Part], value: Mapping[Any, Any]) -> Any:
 def _with_fields(model: type[Part], fields: dict[str, Any], given: Set[str] = frozenset()) -> Part:
     made = model.model_construct(set(given), **fields)
     for name in model.model_fields.keys() - fields.keys():
-        made.__dict__.pop(name, None)  # a default in the place of what did not parse would lie
+        made.__dict__.pop(name, None)  # its default would be false
     return made
 
 

@@ -1,8 +1,8 @@
-"""Which flags the programs of the stack know: recorded from their own ``--help``.
+"""The flags that the programs of the stack accept, recorded from their own ``--help``.
 
-A program refuses to start on a flag that it does not know, and which ones it knows changes from one
-minor version to the next. ``spec/flags`` holds a list for each program and minor version, one flag
-a line. ``python -m lab.recorded_flags`` writes the lists from the programs in the artifact store.
+A program does not start with an unknown flag, and the known flags change from one minor version to
+the next. ``spec/flags`` has a list for each program and minor version, with one flag on each line.
+``python -m lab.recorded_flags`` writes the lists from the programs in the artifact store.
 """
 
 from collections.abc import Iterable
@@ -14,26 +14,25 @@ _DEPRECATED = " deprecated"
 
 
 class UnrecordedProgram(LookupError):
-    """A program or version without a list, told with those that have one."""
+    """A program or version has no list; the text names those that have one."""
 
 
 def known_flags(program: str, version: str) -> frozenset[str]:
-    """The flags, without dashes, that a program of this minor version takes.
+    """The flags, without dashes, that a program of this minor version accepts.
 
-    Deprecated ones are among them where the program's help still shows them. Raises
-    UnrecordedProgram.
+    They include deprecated flags that the program's help still shows. Raises UnrecordedProgram.
     """
     return frozenset(_recorded(program, minor_of(version)))
 
 
 def deprecated_flags(program: str, version: str) -> frozenset[str]:
-    """Those of the known flags that the program's help calls deprecated."""
+    """The known flags that the program's help calls deprecated."""
     lines = _recorded(program, minor_of(version))
     return frozenset(name for name, deprecated in lines.items() if deprecated)
 
 
 def minor_of(version: str) -> str:
-    """``1.37`` of ``1.37.1``: flags come and go with minor versions only."""
+    """The minor version, such as ``1.37`` of ``1.37.1``; only it decides the set of flags."""
     return ".".join(version.removeprefix("v").split(".")[:2])
 
 
@@ -50,7 +49,7 @@ def as_text(known: Iterable[str], deprecated: Iterable[str]) -> str:
 
 @cache
 def _recorded(program: str, minor: str) -> dict[str, bool]:
-    """Flag name to whether it is deprecated."""
+    """The names of the recorded flags, each with whether it is deprecated."""
     file = place(program, minor)
     if not file.is_file():
         every = sorted(path.stem for path in RECORDED.glob("*.txt"))

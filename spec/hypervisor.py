@@ -1,4 +1,4 @@
-"""Where machines run, as data."""
+"""The models of the hypervisors on which machines run."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -73,7 +73,7 @@ class Libvirt(Part):
     disk_cache: Literal["default", "none", "writeback", "directsync", "unsafe"] = "default"
     """Of the machines' disks, in libvirt's words. ``unsafe`` does not wait for the host's disk:
     etcd is then many times faster, and a power failure of the host may cost a machine."""
-    # It stands in hypervisors/domain.xslt as it is.
+    # The pattern excludes characters that hypervisors/domain.xslt would need to escape.
     console_logs: Annotated[
         Annotated[
             str,
@@ -124,7 +124,7 @@ class Existing(Part):
 
 
 def _libvirt_unless_said(value: Any) -> Any:
-    """A hypervisor without a kind is a libvirt, the only one that specs could name at first."""
+    """Makes a hypervisor without a kind a libvirt, which was the only kind at first."""
     if isinstance(value, Mapping) and "kind" not in value:
         return {"kind": "libvirt", **value}
     return value
@@ -134,9 +134,9 @@ Hypervisor = Annotated[
     Annotated[Libvirt | VirtualBox | Existing, Field(discriminator="kind")],
     BeforeValidator(_libvirt_unless_said),
 ]
-"""Where a machine comes from, told apart by ``kind``."""
+"""One of the kinds of hypervisor, which ``kind`` distinguishes."""
 
 
 def domain_name(cluster: str, machine: str) -> str:
-    """What a machine is called on its hypervisor."""
+    """The name of a machine on its hypervisor."""
     return f"{cluster}-{machine}"

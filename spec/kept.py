@@ -1,4 +1,4 @@
-"""A cluster's description as the state keeps it: what the next change is compared with."""
+"""A cluster's description as the state keeps it, for comparison with the next change."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -17,7 +17,8 @@ from spec.versions import UnknownVersion
 HYPERVISOR: TypeAdapter[Hypervisor | None] = TypeAdapter(Hypervisor | None)
 
 ELSEWHERE = {"hypervisor", "artifacts"}
-"""Where machines run and where bytes come from: other resources show it."""
+"""Fields that are left out, since other resources show where machines run and which artifacts they
+get."""
 
 
 def written(spec: Cluster) -> str:
@@ -32,21 +33,21 @@ def written(spec: Cluster) -> str:
 def kept(spec: Cluster) -> dict[str, str]:
     """The inputs of the resource that keeps a description.
 
-    The hypervisor stands beside the text: a lab offers another kernel and another base image after
-    each change of its own, which is no change of a machine that is there.
+    The hypervisor is a separate input, since a lab offers another kernel and base image after each
+    change of the lab, which does not change existing machines.
     """
     where = spec.hypervisor
     return {
         "spec": written(spec),
-        # One text: the engine gives whole numbers back as fractions.
+        # A single JSON text, since the engine would return whole numbers as floats.
         "hypervisor": where.model_dump_json(exclude_none=True) if where else "",
     }
 
 
 def read(inputs: Mapping[str, Any]) -> Cluster | None:
-    """What was kept; None where an older program kept what this one cannot read.
+    """The kept description; None where there is none or this program cannot read it.
 
-    A hypervisor is missing where an older program kept none.
+    The hypervisor is None where an older program kept none.
     """
     if not (text := inputs.get("spec")):
         return None
@@ -61,7 +62,10 @@ def read(inputs: Mapping[str, Any]) -> Cluster | None:
 
 
 def _unchecked(value: Any) -> Cluster | None:
-    """What another program allowed and this one's checks refuse: it can be lost all the same."""
+    """A description that another version of this program allowed but today's checks refuse.
+
+    It is read without those checks, since changes to such a cluster can lose data as well.
+    """
     try:
         found = Description.model_validate(_without_unknown(value))
         whole = found.versions and found.control_planes
@@ -72,7 +76,7 @@ def _unchecked(value: Any) -> Cluster | None:
 
 
 def _without_unknown(value: Any) -> Any:
-    """A description without the fields that a newer program has."""
+    """A description without the fields that only a newer version of this program has."""
     try:
         Description.model_validate(value)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""One machine: what it does, how large it is, where it runs."""
+"""The model of a machine: its roles, its size and its hypervisor."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal

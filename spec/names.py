@@ -7,7 +7,7 @@ _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _DNS_LABEL = re.compile(_LABEL)
 _DNS_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
-"""A last label that has a resolver take the whole for an address (inet_aton(3))."""
+"""A last label that makes a resolver read the whole name as an address (inet_aton(3))."""
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 
 LONGEST_LABEL = 63
@@ -17,12 +17,12 @@ LONGEST_MACHINE_NAME = 64 - len("system:node:")
 
 
 def is_dns_label(text: str) -> bool:
-    """Whether this is one label of a DNS name, in lower case (RFC 1123)."""
+    """Whether this is a single label of a DNS name in lower case (RFC 1123)."""
     return len(text) <= LONGEST_LABEL and bool(_DNS_LABEL.fullmatch(text))
 
 
 def is_dns_name(text: str) -> bool:
-    """Whether this is a DNS name in lower case, which an address is not (RFC 1123)."""
+    """Whether this is a DNS name in lower case; an address is none (RFC 1123)."""
     labels = text.split(".")
     fits = len(text) <= LONGEST_DNS_NAME and all(len(one) <= LONGEST_LABEL for one in labels)
     return fits and bool(_DNS_NAME.fullmatch(text)) and not _NUMBER.fullmatch(labels[-1])
@@ -38,12 +38,12 @@ def is_address(text: str) -> bool:
 
 
 def is_label_value(text: str) -> bool:
-    """Whether Kubernetes takes this as a label's or a taint's value; empty is one."""
+    """Whether Kubernetes accepts this as the value of a label or taint; it may be empty."""
     return text == "" or (len(text) <= LONGEST_LABEL and bool(_QUALIFIED.fullmatch(text)))
 
 
 def is_qualified_name(text: str) -> bool:
-    """Whether Kubernetes takes this as a label's or a taint's key, ``[prefix/]name``."""
+    """Whether Kubernetes accepts this as the key of a label or taint, ``[prefix/]name``."""
     prefix, slash, name = text.rpartition("/")
     fits = len(name) <= LONGEST_LABEL and bool(_QUALIFIED.fullmatch(name))
     in_dns = len(prefix) <= LONGEST_DNS_NAME and bool(_DNS_NAME.fullmatch(prefix))
@@ -51,6 +51,6 @@ def is_qualified_name(text: str) -> bool:
 
 
 def as_dns_label(text: str, otherwise: str, longest: int = LONGEST_LABEL) -> str:
-    """The DNS label that was probably meant, or another where nothing is left of it."""
+    """The DNS label that the text probably means, or ``otherwise`` where no character is usable."""
     kept = re.sub(r"[^a-z0-9]+", "-", text.lower())[:longest].strip("-")
     return kept or otherwise

@@ -1,4 +1,4 @@
-"""Where everything is reached: the address plan, the API's endpoint, the pod network."""
+"""The networks of a cluster: the address plan, the API's endpoint and the pod network."""
 
 import hashlib
 from ipaddress import IPv4Address, IPv4Network
@@ -9,7 +9,7 @@ from pydantic import Field
 from spec.part import Address, Expected, Network, Part, Port, Text, Whole
 
 API_PORT = 6443
-"""Of every API server, and of a virtual IP."""
+"""The port of every API server, and of a virtual IP."""
 
 RESERVED_PORTS = {
     2379: "etcd",
@@ -25,10 +25,10 @@ RESERVED_PORTS = {
     10257: "kube-controller-manager",
     10259: "kube-scheduler",
 }
-"""The ports of the components on machines."""
+"""The ports that components use on machines."""
 
 NODE_PORTS = range(30000, 32768)
-"""The API server gives these to Services of type NodePort."""
+"""The ports that the API server assigns to Services of type NodePort."""
 
 
 class Networks(Part):
@@ -51,17 +51,17 @@ class Networks(Part):
 
     @property
     def gateway(self) -> IPv4Address:
-        """The first address: the host's own end of the machines' network."""
+        """The first address of the machines' network, which the host has."""
         return self.machines.network_address + 1
 
     @property
     def api_service(self) -> IPv4Address:
-        """Of the Service ``kubernetes``, which the API server makes: the first service address."""
+        """The first service address, which the API server gives its own Service ``kubernetes``."""
         return self.services.network_address + 1
 
     @property
     def dns_service(self) -> IPv4Address:
-        """Of the Service ``kube-dns``: the tenth service address, by custom."""
+        """The tenth service address, which by convention is that of the Service ``kube-dns``."""
         return self.services.network_address + 10
 
 
@@ -109,6 +109,6 @@ class Flannel(Part):
 
 
 def mac_address(cluster: str, address: IPv4Address) -> str:
-    """A MAC address under KVM's prefix, fixed by cluster and address."""
+    """A MAC address with KVM's prefix, which depends only on the cluster and the IP address."""
     tail = hashlib.sha256(f"{cluster}/{address}".encode()).hexdigest()
     return f"52:54:00:{tail[0:2]}:{tail[2:4]}:{tail[4:6]}"

@@ -1,4 +1,4 @@
-"""What the host that runs the program offers where a spec leaves it open."""
+"""The hypervisor and artifacts that a host's lab offers for fields that a spec leaves out."""
 
 import os
 from pathlib import Path
@@ -11,25 +11,29 @@ from spec.part import Part
 from spec.refusal import dotted, listed
 
 OFFER_VARIABLE = "HARDWAY_OFFER"
-"""Names the file with the offer for a stack, as JSON."""
+"""The environment variable with the path of the stack's offer, a JSON file."""
 
 STATUS_VARIABLE = "HARDWAY_STATUS"
-"""Names the file with a line about how far the update is, for the program to show."""
+"""The environment variable with the path of a file with one line about the progress of the update.
+The program shows that line."""
 
 
 class Offer(Part):
-    """Where machines can run, and which bytes the site's store has for this stack."""
+    """The hypervisor for machines, and the mirror and digests of the site's artifact store."""
 
     hypervisor: Libvirt
     artifacts: ArtifactSource
 
     def written(self) -> str:
-        """As JSON, without what is at its default: a revision that lacks such a field reads it."""
+        """The offer as JSON without default values.
+
+        So a revision that lacks a field can read the offer where the field has its default.
+        """
         return self.model_dump_json(exclude_defaults=True, indent=1)
 
 
 def read_offer(file: Path) -> Offer:
-    """The offer that ``written`` gave. Raises SpecError where this revision cannot read it."""
+    """The offer in a file from ``written``. Raises SpecError where this revision cannot read it."""
     try:
         return Offer.model_validate_json(file.read_text())
     except ValidationError as error:
@@ -42,7 +46,10 @@ def read_offer(file: Path) -> Offer:
 
 
 def offered() -> Offer | None:
-    """The offer that the environment names, if there is one. Raises SpecError."""
+    """The offer in the file that the environment names; None where there is no file.
+
+    Raises SpecError where this revision cannot read the offer.
+    """
     place = os.environ.get(OFFER_VARIABLE)
     if not place or not Path(place).is_file():
         return None
@@ -50,7 +57,7 @@ def offered() -> Offer | None:
 
 
 def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:
-    """The spec with what it leaves open taken from the offer; what it says itself wins."""
+    """The spec with left-out fields from the offer; the spec's own values take precedence."""
     if offer is None:
         return spec
     artifacts = ArtifactSource(

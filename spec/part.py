@@ -1,4 +1,4 @@
-"""What all models of a spec have in common."""
+"""The base class and the types that all models of a spec share."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
@@ -11,19 +11,19 @@ FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 @dataclass(frozen=True)
 class Expected:
-    """Annotates a type with what to write, for the sentence that refuses something else."""
+    """Annotates a type with a description of valid values, for messages about invalid ones."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Annotates a field with what counts without it, where that is not the field's default."""
+    """Annotates a field with its effective default, where that is not the default of the model."""
 
     text: str
 
 
-# YAML has types of its own: what is taken for a number or a truth value there is not turned back.
+# Strict, since YAML decides the types: a YAML number or boolean is not converted back to text.
 Text = Annotated[str, Strict(), Expected("text, in quotes")]
 Whole = Annotated[int, Strict()]
 Truth = Annotated[bool, Strict()]
@@ -47,14 +47,15 @@ Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(
 
 
 class Unparsed(Exception):
-    """A field was asked for that did not parse, and is refused for itself."""
+    """The requested field did not parse; another message refuses it."""
 
 
 class Part(BaseModel):
     """A part of a spec.
 
-    The texts below fields are their descriptions in ``docs/configuration.md`` (``spec.reference``).
-    A draft (``spec.draft``) lacks the fields that did not parse: asking for one raises Unparsed.
+    The docstrings of fields become their descriptions in ``docs/configuration.md``
+    (``spec.reference``). A draft (``spec.draft``) lacks the fields that did not parse; access to
+    such a field raises Unparsed.
     """
 
     model_config = FROZEN

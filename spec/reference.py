@@ -1,4 +1,4 @@
-"""The keys of a stack's configuration as ``docs/configuration.md`` has them, from the models."""
+"""Generates the tables of keys in ``docs/configuration.md`` from the models."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, get_args, get_origin
@@ -22,17 +22,17 @@ TEXT = spot(Text).expected
 
 
 class SettingRow(NamedTuple):
-    """A key: all that somebody must know to write it. Every text is Markdown."""
+    """A row of the table for a key. Every text is Markdown."""
 
     key: str
-    """Its path, with ``<name>`` for a machine's name and ``[]`` for an item of a list."""
+    """The path of the key, with ``<name>`` for a machine's name and ``[]`` for a list's item."""
     write: str
     left_out: str
     meaning: str
 
 
 class Section(NamedTuple):
-    """A mapping of the configuration, or what one of several kinds of it can be."""
+    """A mapping of the configuration, or one of the kinds that it can have."""
 
     title: str
     about: str
@@ -40,7 +40,7 @@ class Section(NamedTuple):
 
 
 def with_tables(document: str) -> str:
-    """The document with today's tables between its two marks. Raises ValueError without those."""
+    """The document with new tables between its two marks. Raises ValueError without the marks."""
     before, begin, rest = document.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -49,11 +49,14 @@ def with_tables(document: str) -> str:
 
 
 def sections() -> tuple[Section, ...]:
-    """Each model once, where it stands least deep; what is in a key follows its section."""
+    """A section for each model, at the path where the model is nested least.
+
+    The sections of a top-level key's models are adjacent.
+    """
     found: list[tuple[int, Section]] = []
     seen: set[type[Part]] = set()
     places = [("", Spot(Description), 0)]
-    for path, here, order in places:  # it grows, so that what is deepest comes last
+    for path, here, order in places:  # the list grows: deepest places come last
         for model in here.models:
             if model in seen:
                 continue
@@ -68,7 +71,7 @@ def sections() -> tuple[Section, ...]:
 
 
 def _inside(here: Spot) -> tuple[Spot, str]:
-    """What has keys of its own in a place, and what its path has more."""
+    """The place of a mapping's values or a list's items, and the suffix of their path."""
     each = here.of_each
     if each is None:
         return here, ""
@@ -98,7 +101,7 @@ def _row(key: str, model: type[Part], name: str) -> SettingRow:
 
 
 def _only_data_says(key: str) -> str:
-    """What is allowed where no model says it but a file of this folder."""
+    """The allowed values of keys whose values a data file of this folder defines, not a model."""
     if key == "kubernetes":
         return f"{listed(f'`{one.kubernetes}`' for one in catalogue())}, in quotes"
     if key == "artifacts.digests":
@@ -108,7 +111,7 @@ def _only_data_says(key: str) -> str:
 
 
 def _rules(key: str) -> Iterator[str]:
-    """What other tables say of a key."""
+    """Sentences about a key that come from other tables of the code."""
     if key in ("flannel.port", "hypervisor.port"):
         yield f"The components' ports are {listed(RESERVED_PORTS, 'and')}."
     if key in FIXED:
@@ -127,7 +130,7 @@ def _write(here: Spot) -> str:
         return f"a list, each item {_write(each)}"
     if get_origin(here.allowed) is dict and each:
         return f"a mapping of {_write(spot(get_args(here.allowed)[0]))} to {_write(each)}"
-    # A refusal demands quotes of what was no text without them.
+    # Only a refusal demands quotes, since the refused value was no text without them.
     expected = "text" if here.allowed is str and here.expected == TEXT else here.expected
     return _cell(expected + "".join(_limits(here)))
 
@@ -161,7 +164,7 @@ def _yaml(value: Any) -> str:
 
 
 def _markdown(text: str) -> str:
-    """A docstring as one line of a table's cell."""
+    """A docstring as a single line for a table's cell."""
     return _cell(" ".join(text.split()).replace("``", "`"))
 
 

@@ -1,4 +1,4 @@
-"""A mistake in a spec, told in one sentence."""
+"""A mistake in a spec, described in one sentence."""
 
 import json
 import re
@@ -6,39 +6,39 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 WIDEST = 60
-"""Characters of a value that are shown."""
+"""The most characters of a value that are shown."""
 
 _PASSWORD = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*@")
 """User and password in a URL."""
 
 
 class SpecError(ValueError):
-    """Everything that is wrong with a spec, one sentence a line."""
+    """The mistakes in a spec, one sentence on each line."""
 
 
 class Refusal(NamedTuple):
-    """A field that is refused."""
+    """The refusal of a field's value."""
 
     field: str
-    """Dotted, as it is written in the spec, such as ``machines.master.memory``."""
+    """The dotted path of the field in the spec, such as ``machines.master.memory``."""
     wrong: str
-    """What is wrong with it, after the field's name."""
+    """The mistake, worded to follow the field's name."""
     breaks: str
-    """What would come of it."""
+    """The effect that the mistake would have."""
     instead: str
-    """What to write or to do."""
+    """The correction: what to write or do instead."""
 
     def __str__(self) -> str:
         return f"{self.field} {self.wrong}, so {self.breaks}; {self.instead}"
 
 
 def shown(value: Any) -> str:
-    """A value on one line, cut off where it is long; nothing of a private key or a password."""
+    """A value on one line, shortened if it is long, without private keys and passwords in URLs."""
     if "PRIVATE KEY" in str(value):
         return "a private key"
     try:
         text = json.dumps(value, default=str, ensure_ascii=False)
-    except (TypeError, ValueError):  # keys that are no text, or a value inside itself
+    except (TypeError, ValueError):  # keys that are no text, or a value that contains itself
         text = str(value)
     text = "".join(character if character.isprintable() else " " for character in text)
     text = _PASSWORD.sub("…@", text)
@@ -48,17 +48,17 @@ def shown(value: Any) -> str:
 
 
 def dotted(path: Iterable[object]) -> str:
-    """A field's name; a key that is no plain word is quoted."""
+    """The dotted path of a field; a key that is not a plain word is quoted."""
     return ".".join(called(key) for key in path)
 
 
 def key_text(key: object) -> str:
-    """A mapping's key as YAML would have it written."""
+    """The key of a mapping as YAML writes it."""
     return str(key).lower() if key is None or isinstance(key, bool) else str(key)
 
 
 def called(key: object) -> str:
-    """A name in a sentence, quoted where it is no plain word."""
+    """A name for use in a sentence, quoted if it is not a plain word."""
     text = key_text(key)
     plain = all(character.isalnum() or character in "-_/." for character in text)
     whole = bool(text) and text.strip(".") == text and ".." not in text and text.isprintable()
@@ -66,6 +66,6 @@ def called(key: object) -> str:
 
 
 def listed(words: Iterable[object], last: str = "or") -> str:
-    """``a, b or c``."""
+    """The words as a list, such as ``a, b or c``."""
     *others, end = [str(word) for word in words]
     return f"{', '.join(others)} {last} {end}" if others else end

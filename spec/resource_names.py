@@ -1,8 +1,8 @@
-"""What the resources of a cluster are called in Pulumi, which is how a state knows them again.
+"""The names of a cluster's resources in Pulumi, by which the state identifies them.
 
-The program that declares them and the programs that read a state or a preview use the same names. A
-machine's resource is called after the machine, and its other parts after the machine and the part:
-each step of its plan, and what is listed here.
+The program that declares the resources and the programs that read a state or a preview use these
+names. A machine's resource has the machine's name. The other resources of a machine have names of
+the machine and the part; the parts are the steps of its plan and those that are listed here.
 """
 
 from collections.abc import Iterable
@@ -12,33 +12,33 @@ AUTHORITIES = "authorities"
 PEOPLE_KEYS = "people-keys"
 """The keys and certificates of people."""
 SSH_KEY = "ssh-key"
-"""The key with which this program logs in."""
+"""The SSH key with which the program logs in."""
 NETWORK = "network"
 READY = "ready"
-"""Of the whole cluster, after all steps."""
+"""The resource that waits for the whole cluster after all steps."""
 
 GUARD, KEYS, DISK, SEED = "guard", "keys", "disk", "seed"
-"""Parts of a machine beside its steps: what compares it with its plan, its keys and certificates,
-its disk, and what it reads at its first boot."""
+"""The parts of a machine besides its steps: the comparison with its plan, its keys and
+certificates, its disk, and the seed disk for its first boot."""
 
 
 def part(machine: str, part: str) -> str:
-    """The resource that is this part of a machine."""
+    """The name of the resource that is this part of a machine."""
     return f"{machine}-{part}"
 
 
 def part_of(resource: str, machine: str) -> str:
-    """Which part of a machine a resource is."""
+    """The part of a machine that a resource is."""
     return resource.removeprefix(part(machine, ""))
 
 
 def owner(resource: str, part: str) -> str:
-    """The machine of which a resource is this part."""
+    """The machine that a resource with this part belongs to."""
     return resource.removesuffix(f"-{part}")
 
 
 def machine_of(resource: str, machines: Iterable[str]) -> str | None:
-    """The machine that a resource is a part of; None where it is none's.
+    """The machine that a resource belongs to; None where it belongs to none of these.
 
     Of machines ``a`` and ``a-b`` the resource ``a-b-node`` is a part of ``a-b``.
     """

@@ -1,4 +1,4 @@
-"""The models of a spec, walked by the path of a value in it."""
+"""Walks the models of a spec along the path of a value."""
 
 import types
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _SIMPLE = {
 
 @dataclass(frozen=True)
 class Spot:
-    """What a spec can have in one place: a type, without its annotations and its None."""
+    """The type that a spec allows in one place, without its annotations and without None."""
 
     allowed: Any
     """The type."""
@@ -30,7 +30,7 @@ class Spot:
 
     @property
     def expected(self) -> str:
-        """What to write there."""
+        """A description of valid values."""
         said = [note.text for note in self.notes if isinstance(note, Expected)]
         if said:
             return said[-1]
@@ -44,7 +44,7 @@ class Spot:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values, where they are named."""
+        """The allowed values of a literal or enumeration; else empty."""
         if get_origin(self.allowed) is Literal:
             return tuple(str(choice) for choice in get_args(self.allowed))
         if isinstance(self.allowed, type) and issubclass(self.allowed, Enum):
@@ -53,20 +53,20 @@ class Spot:
 
     @property
     def models(self) -> tuple[type[Part], ...]:
-        """The model, or those that are told apart by ``kind``."""
+        """The model, or the models that ``kind`` distinguishes."""
         options = get_args(self.allowed) if _is_union(self.allowed) else (self.allowed,)
         return tuple(one for one in options if isinstance(one, type) and issubclass(one, Part))
 
     @property
     def of_each(self) -> "Spot | None":
-        """Of a mapping's values or a list's items."""
+        """The place of a mapping's values or a list's items; None for other types."""
         arguments = get_args(self.allowed)
         if get_origin(self.allowed) is dict:
             return spot(arguments[1])
         return spot(arguments[0]) if get_origin(self.allowed) in (tuple, frozenset) else None
 
     def of_kind(self, kind: Any) -> "Spot | None":
-        """One of several models."""
+        """The place for the model of this kind; None where there is no choice or no such kind."""
         named = dict(zip(self.kinds, self.models, strict=True)) if len(self.models) > 1 else {}
         return Spot(named[kind]) if isinstance(kind, str) and kind in named else None
 
@@ -93,7 +93,7 @@ def _is_union(kind: Any) -> bool:
 
 
 def spot(annotation: Any, notes: tuple[Any, ...] = ()) -> Spot:
-    """What a type annotation allows."""
+    """The place that a type annotation describes."""
     if get_origin(annotation) is Annotated:
         inner, *more = get_args(annotation)
         return spot(inner, (*more, *notes))
@@ -106,15 +106,15 @@ def spot(annotation: Any, notes: tuple[Any, ...] = ()) -> Spot:
 
 
 def field_spot(model: type[Part], name: str) -> Spot:
-    """What a field allows."""
+    """The place that a field of a model describes."""
     field = model.model_fields[name]
     return spot(field.annotation, tuple(field.metadata))
 
 
 def follow(model: type[Part], path: tuple[Any, ...]) -> tuple[tuple[Any, ...], Spot | None]:
-    """The path as it is written in a spec, and what is allowed at its end.
+    """The path as written in a spec, and the place at its end (None where nothing is allowed).
 
-    In the path of a pydantic error the kind of a model stands as if it were a key.
+    ``path`` is that of a pydantic error, which contains the kind of a model like a key.
     """
     here: Spot | None = Spot(model)
     written: list[Any] = []
@@ -123,7 +123,7 @@ def follow(model: type[Part], path: tuple[Any, ...]) -> tuple[tuple[Any, ...], S
         if narrowed:
             here = narrowed
             continue
-        if not (here and get_origin(here.allowed) is frozenset):  # a set's items have no place
+        if not (here and get_origin(here.allowed) is frozenset):  # a set's items have no index
             written.append(step)
         here = _into(here, step)
     return tuple(written), here
@@ -139,7 +139,7 @@ def _into(here: Spot | None, step: Any) -> Spot | None:
 
 
 def model_for(here: Spot, value: Any) -> type[Part] | None:
-    """The model of a value, if the value can be one at all."""
+    """The model for a value; None where the value is no mapping or its kind is unknown."""
     if not isinstance(value, Mapping):
         return None
     if len(here.models) > 1:

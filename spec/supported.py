@@ -1,4 +1,4 @@
-"""What a description may say and no program of this version can bring about."""
+"""Refuses fields of a valid description that this version of the program cannot carry out."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from spec.refusal import Refusal, SpecError, dotted
 
 
 def demand_supported(spec: Description) -> None:
-    """Raises SpecError with a sentence for each field that would be read and then not followed."""
+    """Raises SpecError with a sentence for each field that this version would not carry out."""
     if found := list(_unsupported(spec)):
         raise SpecError("\n".join(map(str, found)))
 

@@ -1,4 +1,4 @@
-"""Pydantic's findings as sentences for the person who wrote the spec."""
+"""Translates pydantic's errors into sentences for the author of the spec."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -19,7 +19,7 @@ RETIRED = {
     ("runtime", "dockershim"): "is gone since Kubernetes 1.24",
     ("flannel.backend", "udp"): "copies every packet through a program, for old kernels only",
 }
-"""Values that were right once, with the reason why they are not any more."""
+"""Values that were once valid, with the reason why they no longer are."""
 
 
 def translated(model: type[Part], error: ValidationError) -> Iterator[Refusal]:
@@ -61,11 +61,11 @@ def _missing(field: str, here: Spot | None) -> Refusal:
 
 
 def _unknown(model: type[Part], path: tuple[Any, ...], key: object) -> Refusal:
-    """A key that the model at this path does not have."""
+    """The refusal of a key that the model at this path does not have."""
     parents, here = follow(model, path)
     known = list(here.models[0].model_fields) if here else []
     near = get_close_matches(key_text(key), known, n=1)
-    # A dot in an unknown key is no step down.
+    # A dot in an unknown key does not separate two keys, so such a key is quoted.
     quoted = shown(key) if "." in key_text(key) else called(key)
     return Refusal(
         ".".join(filter(None, (dotted(parents), quoted))),
@@ -101,7 +101,7 @@ def _of_no_kind(field: str, here: Spot, value: Mapping[Any, Any]) -> Refusal:
 
 
 def _network_around(value: Any) -> IPv4Network | None:
-    """The network that an address with or without a prefix length lies in, if it is one."""
+    """The network around an address with or without a prefix length; None if it is no address."""
     if not isinstance(value, str):
         return None
     try:

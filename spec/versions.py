@@ -1,4 +1,4 @@
-"""The version catalogue: which version of every component belongs to a Kubernetes version."""
+"""The version catalogue: the version of every component for each Kubernetes version."""
 
 from functools import cache
 from pathlib import Path
@@ -14,11 +14,11 @@ Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
 
 
 class UnknownVersion(ValueError):
-    """A version that the catalogue does not hold, told with those it does."""
+    """The catalogue does not have the version; the text names those that it has."""
 
 
 class Versions(BaseModel):
-    """One version of every component: a stack that fits together."""
+    """The versions of a stack: one version of every component, which work together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,15 +35,15 @@ class Versions(BaseModel):
 
 @cache
 def catalogue() -> tuple[Versions, ...]:
-    """Every known stack, the default one first."""
+    """The versions of every known stack, the default stack first."""
     rows = load_yaml(CATALOGUE.read_text(), CATALOGUE.name)
     return TypeAdapter(tuple[Versions, ...]).validate_python(rows)
 
 
 def versions_for(kubernetes: str | None = None) -> Versions:
-    """The stack of a Kubernetes version (with or without a leading ``v``), or the default one.
+    """The versions for a Kubernetes version (with or without a leading ``v``), or the default.
 
-    Raises UnknownVersion.
+    Raises UnknownVersion where the catalogue does not have that version.
     """
     if kubernetes is None:
         return catalogue()[0]

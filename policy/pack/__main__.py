@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-# A pack is started with its own folder alone on the path.
+# Pulumi starts a pack with only the pack's own folder on the import path.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from policy.analyzer import serve

@@ -1,7 +1,8 @@
-"""Mistakes that show only where parts of a spec are looked at together.
+"""Finds mistakes that show only in several parts of a spec together.
 
-A check is a small function over a description, of the whole or of one machine. It asks for the
-fields it needs; where one of them did not parse, it says nothing, and the others go on.
+A check is a small function of a description, and of the name of a machine for checks of each
+machine. If a field that a check needs did not parse, the check finds nothing and the other checks
+continue.
 """
 
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ OF_EACH_MACHINE = (
 
 
 def refusals(spec: Description) -> Iterator[Refusal]:
-    """Every mistake that the parts of a description show together."""
+    """The mistakes that all checks find in a description."""
     for check in OF_THE_WHOLE:
         yield from _while_parsed(check(spec))
     for name in _machines(spec):
@@ -77,7 +78,7 @@ def _while_parsed(found: Iterator[Refusal]) -> Iterator[Refusal]:
     try:
         yield from found
     except Unparsed:
-        return  # what the check asked for is refused for itself
+        return  # another message refuses the field that did not parse
 
 
 def _machines(spec: Description) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The addresses of machines and of the API."""
+"""Checks the addresses of machines, of the API's endpoint and of name servers."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
@@ -12,11 +12,11 @@ from spec.part import Unparsed
 from spec.refusal import Refusal, called, dotted, shown
 
 MOST_NAME_SERVERS = 15
-"""Of CoreDNS' plugin forward."""
+"""The limit of CoreDNS' plugin forward."""
 
 
 def machine_fits(spec: Description, name: str) -> Iterator[Refusal]:
-    """A machine's address is one that a machine can have in its network."""
+    """A machine's address is usable in the machines' network."""
     field = dotted(("machines", name, "address"))
     try:
         made = spec.is_made(name)
@@ -26,7 +26,7 @@ def machine_fits(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def virtual_ip_fits(spec: Description) -> Iterator[Refusal]:
-    """A virtual IP lies among the machines, and is none of theirs."""
+    """A virtual IP is a usable address of the machines' network that no machine has."""
     if not isinstance(spec.endpoint, VirtualIp):
         return
     field, address = "endpoint.address", spec.endpoint.address
@@ -56,7 +56,10 @@ def each_is_used_once(spec: Description) -> Iterator[Refusal]:
 
 
 def each_has_a_mac_address_of_its_own(spec: Description) -> Iterator[Refusal]:
-    """No two machines that are made have the same MAC address, which follows from the other."""
+    """No two machines get the same MAC address, which follows from the cluster and the IP address.
+
+    Of two such machines, the later one is refused if this program makes it.
+    """
     taken: dict[str, str] = {}
     for name, address in _of_machines(spec):
         first = taken.setdefault(mac_address(spec.name, address), name)
@@ -70,7 +73,7 @@ def each_has_a_mac_address_of_its_own(spec: Description) -> Iterator[Refusal]:
 
 
 def balancer_is_somebody_elses(spec: Description) -> Iterator[Refusal]:
-    """A balancer has a name or an address, outside the cluster."""
+    """The host of a balancer is a DNS name or an IPv4 address outside the cluster."""
     if not isinstance(spec.endpoint, Balancer):
         return
     host = spec.endpoint.host
@@ -102,7 +105,7 @@ def balancer_is_somebody_elses(spec: Description) -> Iterator[Refusal]:
 
 
 def is_own_name(host: str) -> bool:
-    """Whether each machine takes this name for itself (RFC 6761)."""
+    """Whether each machine resolves this name to itself (RFC 6761)."""
     return host == "localhost" or host.endswith(".localhost")
 
 
@@ -138,7 +141,7 @@ def _misplaced_balancer(spec: Description, host: IPv4Address) -> Iterator[Refusa
 
 
 def name_servers_are_outside(spec: Description) -> Iterator[Refusal]:
-    """CoreDNS passes names on to others, and not to itself."""
+    """CoreDNS has at most 15 upstream name servers, all outside the cluster."""
     field, servers = "addons.name_servers", spec.addons.name_servers
     if servers and not spec.addons.coredns:
         yield Refusal(
@@ -190,7 +193,7 @@ def _misplaced(
 
 
 def reserved(spec: Description, address: IPv4Address) -> str:
-    """Which of the two addresses this is that no machine has: the network's or its broadcasts'."""
+    """The word "first" for the network's own address, "last" for its broadcast address, or ""."""
     network = spec.networks.machines
     if network.prefixlen >= 31 or address not in (network[0], network[-1]):
         return ""
@@ -198,7 +201,7 @@ def reserved(spec: Description, address: IPv4Address) -> str:
 
 
 def _free(spec: Description) -> str:
-    """An address that nobody has, the first from the tenth on."""
+    """A phrase with the first free address (from the tenth on, if the network has more than 16)."""
     network = spec.networks.machines
     taken = {address for _, address in _of_machines(spec)} | {spec.networks.gateway}
     if isinstance(endpoint := spec.parsed("endpoint"), VirtualIp):
@@ -213,7 +216,7 @@ def _hosts(network: IPv4Network, first: int) -> Iterator[IPv4Address]:
 
 
 def _of_machines(spec: Description) -> Iterator[tuple[str, IPv4Address]]:
-    """Name and address of each machine whose address parsed."""
+    """The name and address of each machine whose address parsed."""
     for name, machine in spec.machines.items():
         if address := machine.parsed("address"):
             yield name, address

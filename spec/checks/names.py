@@ -1,4 +1,4 @@
-"""Names of the cluster, its machines and its domain."""
+"""Checks the names of the cluster, its machines and its DNS domain."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ _RESERVED = {"localhost": "every machine's name for itself"}
 
 
 def cluster_is_a_dns_label(spec: Description) -> Iterator[Refusal]:
-    """The cluster's name begins the names of its machines on the hypervisor."""
+    """The cluster's name is a DNS label, since it begins the machines' names on the hypervisor."""
     wrong = _no_label(spec.name, LONGEST_LABEL)
     if wrong:
         yield Refusal(
@@ -30,7 +30,10 @@ def cluster_is_a_dns_label(spec: Description) -> Iterator[Refusal]:
 
 
 def machine_is_a_dns_label(spec: Description, name: str) -> Iterator[Refusal]:
-    """A machine's name is its host name, its Node object's and a part of its common name."""
+    """A machine's name is a DNS label.
+
+    It is the host name, the name of the Node object and a part of the certificate's common name.
+    """
     del spec
     field = dotted(("machines", name))
     if wrong := _no_label(name, LONGEST_MACHINE_NAME):
@@ -50,7 +53,7 @@ def machine_is_a_dns_label(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def machines_differ_in_more_than_case(spec: Description) -> Iterator[Refusal]:
-    """Two names that DNS takes for one."""
+    """No two machines have names that differ only in case, which DNS ignores."""
     first: dict[str, str] = {}
     for name in spec.machines:
         same = first.setdefault(name.lower(), name)
@@ -64,7 +67,7 @@ def machines_differ_in_more_than_case(spec: Description) -> Iterator[Refusal]:
 
 
 def domain_is_a_dns_name(spec: Description) -> Iterator[Refusal]:
-    """The domain ends the names of all Services, in certificates too."""
+    """The domain is a DNS name, since it ends the names of all Services, also in certificates."""
     domain = spec.dns_domain
     if not is_dns_name(domain):
         meant = domain.lower().strip(".")
@@ -84,7 +87,7 @@ def domain_is_a_dns_name(spec: Description) -> Iterator[Refusal]:
 
 
 def _no_label(name: str, longest: int) -> str | None:
-    """What is wrong with a name."""
+    """The mistake in a name; None where the name is a DNS label."""
     if is_dns_label(name) and len(name) <= longest:
         return None
     if not name:

@@ -1,4 +1,4 @@
-"""The address ranges: apart from each other, of a usable kind, and large enough."""
+"""Checks that the address ranges do not overlap, are usable and are large enough."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network
@@ -17,7 +17,7 @@ SPECIAL = {
     IPv4Network("224.0.0.0/4"): "multicast",
     IPv4Network("240.0.0.0/4"): "no use yet",
 }
-"""Addresses that are never routed to a machine (RFC 6890)."""
+"""Ranges whose addresses are never routed to a machine (RFC 6890)."""
 
 PRIVATE = tuple(
     map(
@@ -28,16 +28,16 @@ PRIVATE = tuple(
         ),
     )
 )
-"""Addresses that nobody on the Internet has (RFC 6890)."""
+"""Ranges that are not in use on the Internet (RFC 6890)."""
 
 SMALLEST_SERVICES = 28
-"""The prefix with which the DNS Service's address, the tenth, is still inside."""
+"""The longest prefix of a range that still contains its tenth address, that of the DNS Service."""
 LARGEST_NODE, SMALLEST_NODE = 16, 25
-"""Prefixes of a node's part; kubelet admits 110 pods."""
+"""The prefixes of the largest and the smallest part of a node; kubelet admits 110 pods."""
 
 
 def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
-    """Each pair of ranges is apart."""
+    """No two ranges overlap."""
     for one, other in combinations(RANGES, 2):
         first, second = spec.networks.parsed(one), spec.networks.parsed(other)
         if first and second and first.overlaps(second):
@@ -50,7 +50,7 @@ def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
 
 
 def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
-    """No range has addresses that are set aside for something else."""
+    """No range contains addresses that are reserved for special use."""
     for name in RANGES:
         network = spec.networks.parsed(name)
         use = next((use for one, use in SPECIAL.items() if network and one.overlaps(network)), None)
@@ -64,18 +64,18 @@ def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
 
 
 def machines_network_is_private(spec: Description) -> Iterator[Refusal]:
-    """Machines that exist may have public addresses; one that is made must not take them."""
+    """The machines' network is private, unless all machines exist already."""
     if any(spec.is_made(name) for name in spec.machines):
         yield from _private(spec, "machines", spec.networks.machines)
 
 
 def pods_network_is_private(spec: Description) -> Iterator[Refusal]:
-    """Pods hide whoever has their addresses outside."""
+    """The pods' network is private, since it hides outside hosts with its addresses."""
     yield from _private(spec, "pods", spec.networks.pods)
 
 
 def services_network_is_private(spec: Description) -> Iterator[Refusal]:
-    """Services hide whoever has their addresses outside."""
+    """The Services' network is private, since it hides outside hosts with its addresses."""
     yield from _private(spec, "services", spec.networks.services)
 
 
@@ -91,7 +91,7 @@ def _private(spec: Description, name: str, network: IPv4Network) -> Iterator[Ref
 
 
 def _apart(networks: Networks) -> IPv4Network:
-    """A private network that none of the ranges touches."""
+    """A private network that overlaps none of the ranges."""
     taken = [network for name in RANGES if (network := networks.parsed(name))]
     candidates = [IPv4Network(f"10.{number}.0.0/16") for number in range(200, 256)]
     free = (one for one in candidates if not any(one.overlaps(other) for other in taken))
@@ -99,7 +99,7 @@ def _apart(networks: Networks) -> IPv4Network:
 
 
 def machines_network_has_room(spec: Description) -> Iterator[Refusal]:
-    """All machines, the gateway and a virtual IP fit."""
+    """The machines' network has addresses for all machines, the gateway and a virtual IP."""
     network = spec.networks.machines
     extra = isinstance(spec.parsed("endpoint"), VirtualIp)
     needed = len(spec.machines) + 1 + extra
@@ -115,7 +115,7 @@ def machines_network_has_room(spec: Description) -> Iterator[Refusal]:
 
 
 def node_has_addresses_for_its_pods(spec: Description) -> Iterator[Refusal]:
-    """The part of a node holds as many pods as kubelet admits."""
+    """The part of a node has addresses for all pods that kubelet admits, and is not too large."""
     prefix = spec.networks.pods_per_node
     if not LARGEST_NODE <= prefix <= SMALLEST_NODE:
         breaks = (
@@ -132,9 +132,10 @@ def node_has_addresses_for_its_pods(spec: Description) -> Iterator[Refusal]:
 
 
 def pods_network_has_room_for_the_nodes(spec: Description) -> Iterator[Refusal]:
-    """Each node gets a part; flannel with its store in etcd leaves the first one out.
+    """The pods' network has a part for each node.
 
-    It also wants at least four (flannel's pkg/subnet/config.go).
+    With its store in etcd, flannel does not use the first part and requires at least four parts
+    (flannel's pkg/subnet/config.go).
     """
     pods, prefix = spec.networks.pods, spec.networks.pods_per_node
     if not LARGEST_NODE <= prefix <= SMALLEST_NODE:
@@ -155,7 +156,7 @@ def pods_network_has_room_for_the_nodes(spec: Description) -> Iterator[Refusal]:
 
 
 def services_network_has_room(spec: Description) -> Iterator[Refusal]:
-    """The API's and the DNS's addresses are inside."""
+    """The Services' network contains the addresses of the API and of DNS."""
     services = spec.networks.services
     if services.prefixlen > SMALLEST_SERVICES:
         yield Refusal(
@@ -167,7 +168,7 @@ def services_network_has_room(spec: Description) -> Iterator[Refusal]:
 
 
 def flannel_port_is_free(spec: Description) -> Iterator[Refusal]:
-    """The UDP port of VXLAN is nobody else's on a machine."""
+    """No other component on a machine uses the UDP port of VXLAN."""
     port = spec.flannel.port
     if spec.flannel.backend != "vxlan":
         return

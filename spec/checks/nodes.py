@@ -1,4 +1,4 @@
-"""Labels and taints that Kubernetes takes, and kubelet may set on its own node."""
+"""Checks that Kubernetes accepts labels and taints and that a kubelet may set them on its node."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from spec.refusal import Refusal, dotted, shown
 
 OWN = ("kubernetes.io", "k8s.io")
 OPEN = ("kubelet.kubernetes.io", "node.kubernetes.io")
-"""Prefixes among ``OWN`` that a kubelet may use (k8s.io/kubelet, well_known_labels.go)."""
+"""Prefixes under ``OWN`` that a kubelet may use (k8s.io/kubelet, well_known_labels.go)."""
 ALLOWED = frozenset(
     {
         "topology.kubernetes.io/region",
@@ -20,20 +20,21 @@ ALLOWED = frozenset(
     }
 )
 OF_CONTROLLERS = frozenset({"node.kubernetes.io", "node.cloudprovider.kubernetes.io"})
-"""Prefixes of the taints that the node lifecycle and the cloud node controllers set and take away.
+"""Prefixes of the taints that the node lifecycle and cloud node controllers set and remove.
 
-Any other a person may give a node, under Kubernetes' own prefixes too: an API server with
-NodeRestriction took ``node-role.kubernetes.io/infra`` and ``node.cluster.x-k8s.io/uninitialized``.
+A person may give a node any other taint, also with Kubernetes' own prefixes: an API server with
+NodeRestriction accepted ``node-role.kubernetes.io/infra`` and
+``node.cluster.x-k8s.io/uninitialized``.
 """
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 FROM_THE_MACHINE = frozenset(
     f"{beta}kubernetes.io/{name}" for beta in ("", "beta.") for name in ("hostname", "os", "arch")
 )
-"""Labels that kubelet finds out for itself."""
+"""Labels whose values kubelet determines itself."""
 
 
 def labels_are_taken(spec: Description, name: str) -> Iterator[Refusal]:
-    """Each label has the form of one, and a kubelet may set it (NodeRestriction)."""
+    """Each label has a valid form, and a kubelet may set it (NodeRestriction)."""
     for key, value in spec.machines[name].labels.items():
         field = dotted(("machines", name, "labels", key))
         if not is_qualified_name(key):
@@ -57,7 +58,7 @@ def labels_are_taken(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def taints_are_taken(spec: Description, name: str) -> Iterator[Refusal]:
-    """Each taint has the form of one, stands once, and is nobody else's to set."""
+    """Each taint has a valid form, occurs once, and is not one that Kubernetes or the roles set."""
     seen = set()
     for number, taint in enumerate(spec.machines[name].taints):
         field = dotted(("machines", name, "taints", number))
@@ -90,7 +91,7 @@ def taints_are_taken(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def only_nodes_carry_labels_and_taints(spec: Description, name: str) -> Iterator[Refusal]:
-    """A machine for etcd alone is no Node object."""
+    """A machine with only the role etcd has no labels and taints, since it has no Node object."""
     machine = spec.machines[name]
     if machine.roles != {Role.ETCD}:
         return
@@ -105,7 +106,7 @@ def only_nodes_carry_labels_and_taints(spec: Description, name: str) -> Iterator
 
 
 def _has_it(machine: Machine) -> bool:
-    """Whether it has a control plane's taint by its roles."""
+    """Whether the machine's roles give it the taint of control planes."""
     return Role.CONTROL_PLANE in machine.roles and Role.MINION not in machine.roles
 
 

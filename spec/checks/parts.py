@@ -1,4 +1,4 @@
-"""The versions and digests of what is installed."""
+"""Checks the Kubernetes version and the digests of artifacts."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ from spec.versions import UnknownVersion, catalogue, versions_for
 
 
 def version_is_in_the_catalogue(spec: Description) -> Iterator[Refusal]:
-    """The catalogue knows what belongs to the version."""
+    """The catalogue has the versions of all components for the Kubernetes version."""
     try:
         versions_for(spec.kubernetes)
     except UnknownVersion:
@@ -24,7 +24,7 @@ def version_is_in_the_catalogue(spec: Description) -> Iterator[Refusal]:
 
 
 def digests_are_of_artifacts(spec: Description) -> Iterator[Refusal]:
-    """Each digest's key is the name of an artifact and a version."""
+    """The key of each digest consists of the name of an artifact and a version."""
     names = [row.name for row in artifact_rows()]
     for key in spec.artifacts.digests:
         name, dash, version = key.rpartition("-")

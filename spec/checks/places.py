@@ -1,4 +1,4 @@
-"""Where machines run and what they start from."""
+"""Checks the hypervisors, base images, SSH ports and host keys of machines."""
 
 import base64
 import binascii
@@ -18,7 +18,7 @@ KEY_KINDS = (
 
 
 def base_image_is_pinned(spec: Description) -> Iterator[Refusal]:
-    """A base image has a digest."""
+    """The base image has a digest."""
     image = spec.base_image
     if image and not (image.sha256 or image.sha512):
         yield Refusal(
@@ -30,7 +30,7 @@ def base_image_is_pinned(spec: Description) -> Iterator[Refusal]:
 
 
 def base_image_is_used(spec: Description) -> Iterator[Refusal]:
-    """A base image is for the hypervisor that the lab offers."""
+    """A base image is given only where the lab's hypervisor makes machines from it."""
     if spec.base_image is None:
         return
     if spec.hypervisor is not None:
@@ -63,7 +63,7 @@ def machine_libvirt_boots_as_it_says(spec: Description, name: str) -> Iterator[R
 
 
 def _boots(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
-    """Kernel and initrd are given together or not at all, and arguments only to a kernel."""
+    """Kernel and initrd are given together or not at all, and arguments only with a kernel."""
     if not isinstance(where, Libvirt):
         return
     if where.kernel_arguments and not where.kernel:
@@ -85,7 +85,7 @@ def _boots(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
 
 
 def libvirt_image_is_no_machines_disk(spec: Description) -> Iterator[Refusal]:
-    """The base image lies beside the machines' disks, which libvirt finds by their names."""
+    """The base image is not named like a machine's disk: libvirt finds both by name in one pool."""
     where = spec.hypervisor
     if not isinstance(where, Libvirt):
         return
@@ -111,7 +111,7 @@ def machine_ssh_port_is_free(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def _apart_from_components(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
-    """Sshd of a machine that exists keeps no port from a component."""
+    """The SSH port of existing machines is not one that a component or a NodePort uses."""
     if not isinstance(where, Existing):
         return
     owner = RESERVED_PORTS.get(where.port)
@@ -125,7 +125,7 @@ def _apart_from_components(field: str, where: Hypervisor | None) -> Iterator[Ref
 
 
 def existing_machine_has_a_host_key(spec: Description, name: str) -> Iterator[Refusal]:
-    """Each machine that exists is known by its host key."""
+    """The spec has a host key for each existing machine."""
     machine = spec.machines[name]
     where = machine.hypervisor or spec.hypervisor
     if isinstance(where, Existing) and machine.address not in where.host_keys:
@@ -139,7 +139,7 @@ def existing_machine_has_a_host_key(spec: Description, name: str) -> Iterator[Re
 
 
 def host_keys_are_public_keys(spec: Description) -> Iterator[Refusal]:
-    """Each host key is one."""
+    """Each host key has the form of a public key."""
     for path, _, key in _host_keys(spec):
         if not _is_public_key(key):
             yield Refusal(
@@ -151,7 +151,7 @@ def host_keys_are_public_keys(spec: Description) -> Iterator[Refusal]:
 
 
 def host_keys_belong_to_machines(spec: Description) -> Iterator[Refusal]:
-    """Each host key is of a machine that there is."""
+    """Each host key belongs to a machine of the spec."""
     everybody = {machine.address for machine in spec.machines.values()}
     for path, address, _ in _host_keys(spec):
         if address not in everybody:
@@ -164,7 +164,7 @@ def host_keys_belong_to_machines(spec: Description) -> Iterator[Refusal]:
 
 
 def _host_keys(spec: Description) -> Iterator[tuple[str, IPv4Address, str]]:
-    """Field, address and key, of all hypervisors that parsed."""
+    """The field, address and key of each host key, from all hypervisors that parsed."""
     places = [("hypervisor", spec.parsed("hypervisor"))] + [
         (dotted(("machines", name, "hypervisor")), machine.parsed("hypervisor"))
         for name, machine in spec.machines.items()
@@ -176,7 +176,7 @@ def _host_keys(spec: Description) -> Iterator[tuple[str, IPv4Address, str]]:
 
 
 def _is_public_key(text: str) -> bool:
-    """Whether this is a line of a public key file: kind, base64, perhaps a comment (RFC 4253)."""
+    """Whether this is a line of a public key file: kind, base64, optional comment (RFC 4253)."""
     kind, _, rest = text.strip().partition(" ")
     words = rest.split()
     if kind not in KEY_KINDS or not words or "\n" in text.strip():

@@ -1,4 +1,4 @@
-"""Who does what: control planes, etcd's members, nodes for pods."""
+"""Checks the roles of machines: control planes, etcd members and nodes for pods."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from spec.refusal import Refusal, called, dotted, listed
 
 
 def machine_has_a_role(spec: Description, name: str) -> Iterator[Refusal]:
-    """A machine does something."""
+    """A machine has at least one role."""
     if not spec.machines[name].roles:
         yield Refusal(
             dotted(("machines", name, "roles")),
@@ -19,7 +19,7 @@ def machine_has_a_role(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def there_is_a_control_plane(spec: Description) -> Iterator[Refusal]:
-    """Somebody serves the API."""
+    """There is at least one machine, and one of them is a control plane."""
     if not spec.machines:
         yield Refusal(
             "machines",
@@ -38,7 +38,7 @@ def there_is_a_control_plane(spec: Description) -> Iterator[Refusal]:
 
 
 def there_is_a_place_for_pods(spec: Description) -> Iterator[Refusal]:
-    """At least one node takes pods that tolerate nothing."""
+    """At least one minion accepts pods without tolerations."""
     minions = {n: m for n, m in spec.machines.items() if Role.MINION in m.roles}
     if spec.machines and not minions:
         name = min(spec.machines)
@@ -63,7 +63,7 @@ def _is_closed(spec: Description, name: str) -> bool:
 
 
 def etcd_has_a_majority(spec: Description) -> Iterator[Refusal]:
-    """An even number of members fails as early as one less of them."""
+    """The number of etcd members is odd: one member more would tolerate no more failures."""
     members = spec.etcd_members
     if members and len(members) % 2 == 0:
         who = listed(map(called, members), "and")
@@ -82,7 +82,7 @@ def etcd_has_a_majority(spec: Description) -> Iterator[Refusal]:
 
 
 def several_control_planes_have_an_endpoint(spec: Description) -> Iterator[Refusal]:
-    """Several control planes answer at one address."""
+    """Several control planes have an endpoint with a single address."""
     if len(spec.control_planes) > 1 and spec.endpoint is None:
         yield Refusal(
             "endpoint",

@@ -1,7 +1,7 @@
-"""Machines that are large enough for what they do.
+"""Checks that machines are large enough for their roles.
 
-Measured on a running cluster: a machine with every role used 609 MiB, a minion 327 MiB, both
-without a pod of anybody. As much again lets a component start beside its predecessor.
+Measured on a running cluster without pods of users: a machine with every role used 609 MiB, a
+minion 327 MiB. The same amount again lets a component start beside its predecessor.
 """
 
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ MEMORY = {
     Role.MINION: (512, "kubelet would evict pods as soon as they start"),
     Role.ETCD: (512, "etcd would be killed for want of memory"),
 }
-"""Role to the least memory in MiB, and what comes of less."""
+"""The least memory in MiB for each role, and the effect of less."""
 
 DISK = {
-    # 4 GiB is the base image's own size; etcd's database may grow to 2 GiB, and a defragmentation
-    # writes it a second time.
+    # The base image itself has 4 GiB. etcd's database may grow to 2 GiB, and a defragmentation
+    # writes a second copy.
     Role.ETCD: (8, "etcd could not grow to its quota and be defragmented"),
-    # kubelet evicts pods where less than 15 % of the disk is free.
+    # kubelet evicts pods when less than 15 % of the disk is free.
     Role.CONTROL_PLANE: (6, "kubelet would evict pods for want of disk space"),
     Role.MINION: (6, "kubelet would evict pods for want of disk space"),
 }
-"""Role to the least disk in GiB, and what comes of less."""
+"""The least disk in GiB for each role, and the effect of less."""
 
 MOST_MEMORY, MOST_DISK = 16 * 2**20, 64 * 2**10
 
@@ -44,7 +44,7 @@ def disk_is_enough(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def sizes_are_of_a_machine_that_is_made(spec: Description, name: str) -> Iterator[Refusal]:
-    """A machine that exists has the size that it has."""
+    """The spec gives no size for a machine that exists already, since it would have no effect."""
     if spec.is_made(name):
         return
     machine = spec.machines[name]
@@ -87,7 +87,10 @@ def _enough(
 
 
 def _roles(spec: Description, name: str) -> frozenset[Role]:
-    """What the machine does; a control plane is an etcd member where no machine says so."""
+    """The roles of a machine, with etcd if it is a member.
+
+    Control planes are the members where no machine has the role etcd.
+    """
     roles = spec.machines[name].roles
     try:
         return roles | {Role.ETCD} if name in spec.etcd_members else roles
@@ -96,5 +99,5 @@ def _roles(spec: Description, name: str) -> frozenset[Role]:
 
 
 def _in_words(roles: frozenset[Role]) -> str:
-    """The roles in words, always in the same order."""
+    """The roles in words, in a fixed order."""
     return " with ".join(str(role) for role in Role if role in roles) or "a machine"

@@ -1,4 +1,4 @@
-"""URLs: of the mirror, which machines ask, and of the base image, which this host fetches."""
+"""Checks the URLs of the mirror, for machines, and of the base image, which this host fetches."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -14,13 +14,13 @@ MIRROR, IMAGE = "artifacts.mirror", "base_image.source"
 
 
 def base_image_can_be_fetched(spec: Description) -> Iterator[Refusal]:
-    """A base image's URL, where it is no path, is whole and has no secret in it."""
+    """The source of the base image, if it is a URL and no path, is complete and has no password."""
     if spec.base_image and "://" in spec.base_image.source:
         yield from _malformed(IMAGE, spec.base_image.source)
 
 
 def mirror_can_be_asked(spec: Description) -> Iterator[Refusal]:
-    """The mirror's URL is whole, has no secret in it, and a path can be put behind it."""
+    """The mirror's URL is complete, has no password, and a path can be appended to it."""
     url = spec.artifacts.mirror
     if url is None:
         return
@@ -35,7 +35,7 @@ def mirror_can_be_asked(spec: Description) -> Iterator[Refusal]:
 
 
 def mirror_is_no_machine_itself(spec: Description) -> Iterator[Refusal]:
-    """Each machine asks the mirror, before anything of the cluster runs."""
+    """The mirror's host is outside the cluster, since machines need it before the cluster runs."""
     host = _host(spec.artifacts.mirror)
     if ":" in host:
         yield _unreachable(host, "has an IPv6 address, and machines have IPv4 addresses alone")
@@ -71,18 +71,18 @@ def _unreachable(host: str, wrong: str) -> Refusal:
 def _split(url: str) -> SplitResult | None:
     try:
         return urlsplit(url)
-    except ValueError:  # of a bracket without its counterpart
+    except ValueError:  # a bracket without its counterpart
         return None
 
 
 def _host(url: str | None) -> str:
-    """The host in a URL, in lower case; empty where there is none to be found."""
+    """The host in a URL, in lower case; empty where the URL has none."""
     parts = _split(url) if url else None
     return (parts.hostname or "").rstrip(".") if parts else ""
 
 
 def _malformed(field: str, url: str) -> Iterator[Refusal]:
-    """What is wrong with a URL wherever it leads."""
+    """The mistakes in a URL that do not depend on its use."""
     host = _host(url)
     if not host or (host.rpartition(".")[2].isdigit() and not is_address(host)):
         yield Refusal(
