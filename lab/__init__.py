@@ -1,1 +1,1 @@
-"""What a bare machine needs so that the program runs: tools, artifacts, the base image, libvirt."""
+"""Prepares a bare host for the Pulumi program: tools, artifacts, the base image, libvirt."""

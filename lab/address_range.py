@@ -1,4 +1,4 @@
-"""Whether a cluster's address range is free where its machines shall run."""
+"""Checks that a cluster's address range is free on the host of its machines."""
 
 import json
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from lab.process import output
 def check_network(network: IPv4Network, name: str, libvirt: LibvirtConnection) -> None:
     """Raise a Problem where a cluster's address range is in use already.
 
-    ``name`` is the libvirt network of the cluster itself: it may have the range, and no other one.
-    Asked are libvirt's networks, and the interfaces and routes of the place where its bridges are.
+    ``name`` is the cluster's own libvirt network: it may have this range, and no other range. The
+    check covers libvirt's networks, and the interfaces and routes of the network namespace in which
+    libvirt has its bridges.
     """
     networks = [_network(libvirt, other) for other in _network_names(libvirt)]
     own = next((found for found in networks if found.name == name), None)
@@ -57,8 +58,8 @@ def _network(libvirt: LibvirtConnection, name: str) -> _Network:
 
 
 def parse_network(text: str) -> _Network:
-    """Name, bridge and IPv4 ranges of a network (libvirt's document ``formatnetwork``)."""
-    root = ElementTree.fromstring(text)  # noqa: S314 - libvirt's own words
+    """Name, bridge and IPv4 ranges of a network, from libvirt's network XML (formatnetwork)."""
+    root = ElementTree.fromstring(text)  # noqa: S314 - libvirt's own output
     bridge = root.find("bridge")
     ranges = []
     for row in root.iter("ip"):
@@ -73,7 +74,7 @@ def parse_network(text: str) -> _Network:
 
 
 def _ranges_of_host(prefix: list[str]) -> list[tuple[str, IPv4Network]]:
-    """Device and range of every IPv4 address and route (the default route apart)."""
+    """Device and range of every IPv4 address and route except the default route."""
     found = []
     for words in (["address", "show"], ["route", "show"]):
         said = output([*prefix, "ip", "-json", "-4", *words])

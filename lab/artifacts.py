@@ -1,8 +1,8 @@
-"""The artifact store: programs and image archives in the cache, from the first source with them.
+"""The artifact store: the programs and image archives in the cache.
 
-The order of sources: what is in the store and intact, the official download with its pinned digest,
-a build from the recipe. Every byte is checked before it is handed out; what is damaged is named and
-made anew.
+Each artifact comes from the first of these sources that has it: the store itself, the official
+download with its pinned digest, a build from the recipe. The store checks every byte of an artifact
+before use. It reports a damaged artifact and makes it anew.
 """
 
 import posixpath
@@ -41,7 +41,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True)
 class StoreFinding:
-    """A file in the store that is not what was recorded."""
+    """A file in the store that is missing, damaged or unreadable."""
 
     name: str
     belongs_to: str
@@ -54,7 +54,7 @@ class StoreFinding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What reading every byte of the store found."""
+    """The result of a check of every byte in the store."""
 
     files: int
     size: int
@@ -66,7 +66,7 @@ def _own_architecture() -> Architecture:
 
 
 def source_keys(family: str, version: str) -> list[str]:
-    """The receipts under which a family's programs can be in the store, the preferred one first."""
+    """The receipt keys under which the store may have a family's programs, preferred one first."""
     rows = official_downloads(family, version, architecture())
     recipe = recipe_of(family, version)
     return [
@@ -76,19 +76,22 @@ def source_keys(family: str, version: str) -> list[str]:
 
 
 def key_of(artifact: ManifestArtifact, source_key: str) -> str:
-    """The receipt of an artifact whose family one source gave: an image archive has its own."""
+    """The receipt key of an artifact; ``source_key`` is the key of its family's receipt.
+
+    An image archive has its own receipt, which depends on that of its program.
+    """
     if not artifact.image:
         return source_key
     return digest_of(["image", oci.FORMAT, artifact.reference, _user(artifact), source_key])
 
 
 def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Path) -> Receipt:
-    """A family of programs for this machine's architecture, from the first source that has it.
+    """A family of programs for this host's architecture, from the first source that has it.
 
-    Safe when several runs ask at once and when one is killed. Raises Problem where no source is
-    known, none is reachable (SourceUnreachable), a download has other bytes than it should (it is
-    Damaged, and no reason to go on quietly with another source), its publisher says another digest
-    than the one that is noted, or the disk is full.
+    Safe when several runs call it at once and when a run is killed. Raises a Problem where no
+    source is known, no source is reachable (SourceUnreachable), a download is Damaged, its
+    publisher states another digest than pins.yaml, or the disk is full. After a damaged download
+    the function does not go on silently with the next source.
     """
     title = f"{family} {version}"
     for key in source_keys(family, version):
@@ -124,7 +127,7 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
 
 
 class Store:
-    """The artifacts of this machine's architecture."""
+    """The artifacts for this host's architecture."""
 
     def __init__(self, cache: Cache, progress: Progress, logs: Path) -> None:
         self.cache = cache
@@ -133,7 +136,7 @@ class Store:
         self._logs = logs
 
     def recorded(self, artifact: ManifestArtifact) -> Receipt | None:
-        """The artifact's receipt if the store has it, without reading its bytes."""
+        """The artifact's receipt if the store has the artifact, else None; reads no bytes of it."""
         for key in self.keys(artifact):
             receipt = self.cache.receipt(key)
             if receipt and self.cache.blob(receipt.files.get(artifact.name, "-")).is_file():
@@ -141,22 +144,25 @@ class Store:
         return None
 
     def find(self, artifact: ManifestArtifact) -> StoredArtifact | None:
-        """The artifact if the store has it, without reading its bytes."""
+        """The artifact if the store has it, else None; does not read its bytes."""
         receipt = self.recorded(artifact)
         return self._stored(artifact, receipt) if receipt else None
 
     def resolve(self, artifact: ManifestArtifact) -> StoredArtifact:
-        """The artifact with every byte checked, fetched or built where the store has it not."""
+        """The artifact with every byte checked; fetched or built where the store lacks it."""
         return self._gather((artifact,))[0]
 
     def fetch(
         self, versions: Versions, runtime: Runtime = "containerd"
     ) -> tuple[StoredArtifact, ...]:
-        """Everything that machines of a stack with this runtime need, with every byte checked."""
+        """All artifacts that machines with this runtime need, with every byte checked.
+
+        Fetches or builds those that the store lacks.
+        """
         return self._gather(artifacts(versions, self.architecture, runtime))
 
     def has(self, versions: Versions, runtime: Runtime = "containerd") -> bool:
-        """Whether the store has all of that, without reading its bytes."""
+        """Whether the store has all artifacts that ``fetch`` returns; does not read their bytes."""
         return all(self.find(one) for one in artifacts(versions, self.architecture, runtime))
 
     def _gather(self, wanted: Iterable[ManifestArtifact]) -> tuple[StoredArtifact, ...]:
@@ -175,11 +181,11 @@ class Store:
         return tuple(stored)
 
     def keys(self, artifact: ManifestArtifact) -> list[str]:
-        """The receipts under which the artifact can be in the store, the preferred one first."""
+        """The receipt keys under which the store may have the artifact, preferred one first."""
         return [key_of(artifact, key) for key in source_keys(artifact.family, artifact.version)]
 
     def verify(self) -> Verification:
-        """Read every byte of the store, toolchain included, and report what is not as recorded."""
+        """Read every byte of the store, toolchain included; report damaged and missing files."""
         cache = self.cache
         blobs = sorted((cache.root / "blobs").glob("??/*"))
         whole: dict[str, bool] = {}
@@ -282,7 +288,7 @@ def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Pr
         files: dict[str, str] = {}
         for row in rows:
             if not row.members and row.sha256 and cache.intact(row.sha256):
-                files[row.name] = row.sha256  # from a run that was cut off at a later row
+                files[row.name] = row.sha256  # from a run that was interrupted at a later row
                 continue
             place = _place(cache, row)
             with progress.task(f"downloading {row.name} {row.version}") as task:
@@ -303,15 +309,15 @@ def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Pr
 
 
 def _place(cache: Cache, row: Download) -> Path:
-    """Where a download gathers: the same place in the next run, which goes on from there."""
+    """The path of a download. It depends only on the digest, so the next run resumes there."""
     return cache.root / "downloads" / (row.sha256 or row.sha512 or "")
 
 
 def _opened(row: Download, place: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
-    """The programs in a download: the file itself, or the members named in the row.
+    """Name and path of each program in a download: the file itself, or the row's archive members.
 
-    Only the bytes of regular files are read from an archive, so that no name, link or mode in it
-    has an effect.
+    Only the bytes of regular files are read from an archive. So names, links and modes in an
+    archive have no effect. Raises Damaged where the archive cannot be opened or lacks a member.
     """
     if not row.members:
         yield row.name, place

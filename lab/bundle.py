@@ -1,9 +1,9 @@
-"""The bundle: everything that a stack needs in one file, for a machine without any network.
+"""The bundle: all artifacts of a stack in one file, for a computer without a network.
 
-A plain tar. Its first member, ``manifest/<sha256 of itself>.json``, lists what follows; then comes
-every file as ``sha256/<digest>``. So each byte that enters a store has been checked against the
-manifest's digest, which the export prints: whoever gives the same one to the import knows that
-nobody changed the file in between.
+A bundle is an uncompressed tar file. Its first member, ``manifest/<sha256 of itself>.json``, lists
+the files; then each file follows as ``sha256/<digest>``. So the manifest's digest covers every byte
+that the import puts into a store. The export prints that digest, and a user who gives it to the
+import knows that nobody has changed the bundle in between.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class BundledReceipt(BaseModel):
-    """A receipt of the store that the bundle was made from."""
+    """A receipt from the store of the export."""
 
     model_config = _FROZEN
 
@@ -57,19 +57,19 @@ class BundleManifest(BaseModel):
     architecture: Architecture
     receipts: tuple[BundledReceipt, ...]
     sizes: Mapping[Digest, int]
-    """Every file that follows, in its order, with its length in bytes."""
+    """The sha256 of each file that follows, in order, to its length in bytes."""
 
     def content(self) -> bytes:
-        """The member's bytes."""
+        """The bytes of the manifest in the tar file."""
         return self.model_dump_json(indent=1).encode()
 
     @property
     def digest(self) -> str:
-        """The sha256 of the manifest, which stands for every byte of the bundle."""
+        """The sha256 of the manifest; it covers all files of the bundle."""
         return hashlib.sha256(self.content()).hexdigest()
 
     def named(self, digest: str) -> str:
-        """What people call the file with this digest."""
+        """Name and version of the file with this digest; the digest where it has no name."""
         names = (
             f"{name} {receipt.facts.get('version', '')}".strip()
             for receipt in self.receipts
@@ -85,7 +85,10 @@ class BundleManifest(BaseModel):
 def export(
     path: Path, store: Store, versions: Versions, progress: Progress, runtime: Runtime
 ) -> BundleManifest:
-    """Write a stack's artifacts to ``path``, which appears complete; what is missing is made."""
+    """Write a stack's artifacts to ``path``, which appears only once it is complete.
+
+    Artifacts that the store lacks are fetched or built first.
+    """
     store.fetch(versions, runtime)
     receipts = {
         receipt.key: BundledReceipt.model_validate(vars(receipt))
@@ -134,14 +137,16 @@ def _add(archive: tarfile.TarFile, name: str, stream: IO[bytes], size: int) -> N
 def import_bundle(
     path: Path, store: Store, progress: Progress, *, digest: str | None
 ) -> BundleManifest:
-    """Put a bundle's artifacts into the store, once every byte of the file is checked.
+    """Check every byte of a bundle and then put its artifacts into the store.
 
-    ``digest`` is the one that the export printed. With None built programs are whatever the file
-    says, since their bytes are known nowhere else; official ones have pinned digests, and those
-    that were noted at a first use are noted in this checkout too. Raises a Problem that names the
-    damaged artifact, and then nothing was imported; the same where the bundle has another digest,
-    is for another architecture, was made by a Hardway with other sources, or has another file than
-    the noted one.
+    ``digest`` is the digest that the export printed. Where it is None, nothing vouches for programs
+    that were built, since their digests are recorded nowhere else; official programs have pinned
+    digests. Digests that the other checkout recorded in its pins.yaml are written to this
+    checkout's pins.yaml too.
+
+    Raises a Problem and imports nothing where an artifact is damaged (the message names it), or
+    where the bundle has another digest, is for another architecture, was made by a Hardway with
+    other sources, or has another digest than this checkout's pins.yaml.
     """
     cache = store.cache
     with (
@@ -195,7 +200,11 @@ def _manifest(archive: tarfile.TarFile, path: Path, digest: str | None) -> Bundl
 
 
 def _known(bundle: BundleManifest, path: Path, store: Store) -> Mapping[str, ManifestArtifact]:
-    """An artifact for each of the bundle's receipts, all of which this checkout must know."""
+    """Receipt key to an artifact of this checkout, for all receipts of the bundle.
+
+    Raises a Problem where the bundle is for another architecture or this checkout does not know one
+    of the keys.
+    """
     if bundle.architecture != store.architecture:
         raise Problem(
             f"{path} is for {bundle.architecture} and this machine is {store.architecture}",
@@ -227,7 +236,7 @@ def _known(bundle: BundleManifest, path: Path, store: Store) -> Mapping[str, Man
 def _check_files(
     receipt: BundledReceipt, artifact: ManifestArtifact, bundle: BundleManifest, path: Path
 ) -> None:
-    """All files of a receipt follow, and an official program is the one whose digest is pinned."""
+    """Raise a Problem if the bundle lacks a file, or an official program differs from its pin."""
     for name, digest in receipt.files.items():
         if digest not in bundle.sizes:
             raise _damaged(path, name, "it is listed and not there")
@@ -245,7 +254,7 @@ def _take(
     bundle: BundleManifest,
     path: Path,
 ) -> None:
-    """Copy the next member to ``target``, which must be the file with this digest."""
+    """Copy the next member to ``target``. Raises a Problem if it is not the file of this digest."""
     name = bundle.named(digest)
     member = _next(archive)
     if member is None or not member.isreg() or member.name != f"sha256/{digest}":
@@ -266,7 +275,7 @@ def _take(
 def _enter(
     bundle: BundleManifest, known: Mapping[str, ManifestArtifact], scratch: Path, cache: Cache
 ) -> None:
-    """Move the checked files into the store, and only then record what they are."""
+    """Move the checked files into the store, and only then write their receipts."""
     for receipt in bundle.receipts:
         for digest in receipt.files.values():
             file = scratch / digest
@@ -284,7 +293,7 @@ def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
 
 
 def _blocks(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
-    """A member's bytes, as many as can be read."""
+    """The bytes of a member in blocks, up to the first read error."""
     stream = archive.extractfile(member)
     while stream is not None:
         try:

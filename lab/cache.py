@@ -1,10 +1,11 @@
 """The content-addressed cache: one per user, shared by all checkouts.
 
-``blobs/`` holds files under the sha256 of their bytes, ``trees/`` directories of named hard links
-to blobs under the digest of their listing, and ``receipts/`` says which inputs gave which blobs.
-All three appear by a rename after an fsync, so a run that is killed leaves at worst a directory in
-``work/`` that the next run sweeps, and two runs that start at once wait for each other by
-``flock``, which the kernel releases when a process dies.
+``blobs/`` holds files; each file's name is the sha256 of its bytes. ``trees/`` holds directories of
+named hard links to blobs; each directory's name is the digest of its listing. ``receipts/`` records
+which inputs gave which blobs. An entry of any of the three appears by a rename; blobs and receipts
+are synced to disk first. So a run that is killed leaves at worst a directory in ``work/``, which
+the next run removes. Two runs at the same time wait for each other by ``flock``, and the kernel
+releases that lock when a process dies.
 """
 
 import errno
@@ -32,7 +33,7 @@ def sha256_of(path: Path) -> str:
 
 
 def digest_of(value: Any) -> str:
-    """The sha256 of a value's canonical JSON: the identity of a recipe or a listing."""
+    """The sha256 of a value's canonical JSON; identifies a recipe or a listing."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -55,7 +56,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold an exclusive lock on ``path``; ``waiting`` is called once if another run has it."""
+    """Hold an exclusive lock on ``path``; calls ``waiting`` once if another run holds the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         try:
@@ -68,7 +69,7 @@ def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[N
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one recipe gave: files by name, and how they were made."""
+    """The record of one result: its files by name, and how they were made."""
 
     key: str
     files: Mapping[str, str]
@@ -82,20 +83,21 @@ class Receipt:
 
 
 class Cache:
-    """Files and directories that are named by what is in them."""
+    """Files and directories whose names are digests of their content."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_directory()
 
     def lock(self, name: str, waiting: Callable[[], None] = lambda: None):  # type: ignore[no-untyped-def]
-        """Hold the lock of one piece of work, such as ``image`` or a recipe's digest."""
+        """Hold the lock of one piece of work, named for example ``image`` or by a digest."""
         return locked(self.root / "locks" / name, waiting)
 
     @contextmanager
     def work(self) -> Iterator[Path]:
-        """A scratch directory on the cache's file system, gone afterwards.
+        """A scratch directory on the cache's file system, removed when the context ends.
 
-        A shared lock on it tells a sweeping run that its owner is alive.
+        This process holds a shared lock on the directory, so that a run that removes left-over
+        directories sees that this one is in use.
         """
         parent = self.root / "work"
         parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +120,7 @@ class Cache:
                 continue
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # mkdtemp comes before flock: leave a directory that is only just made.
+                # Its owner makes the directory before it takes the lock: leave a new directory.
                 if time.time() - os.fstat(descriptor).st_mtime > 60:
                     shutil.rmtree(left, ignore_errors=True)
             except BlockingIOError:
@@ -129,11 +131,11 @@ class Cache:
     # -- blobs ---------------------------------------------------------------------------------
 
     def blob(self, digest: str) -> Path:
-        """Where the bytes with this sha256 are, if they are there."""
+        """The path of the blob with this sha256, whether it exists or not."""
         return self.root / "blobs" / digest[:2] / digest
 
     def add(self, path: Path, *, executable: bool = False) -> str:
-        """Take a file of the cache's own file system over (it is moved) and return its sha256."""
+        """Move a file of the cache's own file system to the blobs and return its sha256."""
         digest = sha256_of(path)
         target = self.blob(digest)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -144,12 +146,12 @@ class Cache:
         return digest
 
     def intact(self, digest: str) -> bool:
-        """Whether the blob is there and every byte of it is right."""
+        """Whether the blob exists and its bytes have this sha256."""
         path = self.blob(digest)
         return path.is_file() and self.sha256(path) == digest
 
     def sha256(self, path: Path) -> str:
-        """The sha256 of a file, which is read again only where its inode tells of a change."""
+        """The sha256 of a file; reads the file again only if its inode has changed."""
         found = path.stat()
         inode = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
         note = self.root / "read" / digest_of(str(path))
@@ -158,7 +160,7 @@ class Cache:
             if seen == inode:
                 return str(digest)
         digest = sha256_of(path)
-        # A change within the clock's own step would look like none.
+        # A later change within the same step of the file system's clock would not be seen.
         if time.time() - found.st_ctime > 1:
             with suppress(OSError):
                 write_atomically(note, json.dumps([inode, digest]).encode())
@@ -170,30 +172,31 @@ class Cache:
         return self.root / "receipts" / f"{key}.json"
 
     def receipt(self, key: str) -> Receipt | None:
-        """What was recorded for a key, or nothing; an unreadable record counts as none."""
+        """The receipt of a key; None where there is none or it cannot be read."""
         try:
             return Receipt(**json.loads(self._receipt_path(key).read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
     def record(self, receipt: Receipt) -> None:
-        """Keep a receipt. Its blobs must be there already."""
+        """Write a receipt. Its blobs must exist already."""
         text = json.dumps(vars(receipt), indent=1, sort_keys=True)
         write_atomically(self._receipt_path(receipt.key), text.encode())
 
     def receipts(self) -> list[Receipt]:
-        """Everything that is recorded, in a stable order."""
+        """All receipts, sorted by key."""
         keys = sorted(path.stem for path in (self.root / "receipts").glob("*.json"))
         return [receipt for key in keys if (receipt := self.receipt(key))]
 
     def damaged(self, receipt: Receipt) -> list[str]:
-        """The names of the receipt's files that are missing or have other bytes than recorded."""
+        """The names of the receipt's files that are missing or differ from their sha256."""
         return [name for name, digest in receipt.files.items() if not self.intact(digest)]
 
     def usable(self, key: str, title: str, say: Callable[[str], None]) -> Receipt | None:
-        """What is recorded under a key if every byte of it is right; else it is named and dropped.
+        """The receipt of a key if all its files are undamaged, else None.
 
-        ``title`` is what people call it.
+        Where a file is damaged, ``say`` gets a message and the receipt is discarded. The message
+        calls the result ``title``.
         """
         receipt = self.receipt(key)
         if receipt is None:
@@ -206,7 +209,7 @@ class Cache:
         return None
 
     def discard(self, receipt: Receipt) -> None:
-        """Forget a receipt and remove those of its blobs that are damaged."""
+        """Remove a receipt and those of its blobs that are damaged."""
         self._receipt_path(receipt.key).unlink(missing_ok=True)
         for digest in receipt.files.values():
             if not self.intact(digest):
@@ -215,9 +218,10 @@ class Cache:
     # -- trees ---------------------------------------------------------------------------------
 
     def tree(self, files: Mapping[str, str]) -> Path:
-        """A directory that holds the blobs under their names, made if it is not there.
+        """A directory with a hard link to each blob under its name, made if it does not exist.
 
-        Made anew where a file in it is damaged, which can only be after its blob was replaced.
+        The directory is made anew where one of its files is no longer the blob itself. That happens
+        after a damaged blob was replaced.
         """
         target = self.root / "trees" / digest_of(dict(files))
         if target.is_dir():
@@ -237,12 +241,12 @@ class Cache:
             try:
                 made.rename(target)
             except OSError:
-                if not target.is_dir():  # else: another run was faster, with the same content
+                if not target.is_dir():  # else another run has made the same directory meanwhile
                     raise
         return target
 
     def room(self, megabytes: int, purpose: str) -> None:
-        """Refuse to begin what the disk cannot hold."""
+        """Raise a Problem where the cache's disk has less free space than ``purpose`` needs."""
         self.root.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.root).free // 2**20
         if free < megabytes:
@@ -253,7 +257,10 @@ class Cache:
 
 
 def linked(source: Path, target: Path) -> bool:
-    """Make a hard link; whether these file systems allow one. Raises OSError for other reasons."""
+    """Make a hard link and return True; False where the file systems do not allow the link.
+
+    Raises OSError where the link fails for another reason.
+    """
     try:
         os.link(source, target)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The command line of ``pulumi``, read as its own parser (cobra and pflag) reads it."""
+"""Parses a command line of ``pulumi`` as pulumi's own parser (cobra and pflag) does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ GLOBAL_SWITCHES = frozenset(
         "version",
     }
 )
-"""The options without a value that ``pulumi`` knows before a verb (``pulumi --help``, 3.259)."""
+"""The options without a value that ``pulumi`` accepts before a verb (``pulumi --help``, 3.259)."""
 
 WITH_VALUE = frozenset(
     {
@@ -50,7 +50,7 @@ WITH_VALUE = frozenset(
         "verbose",
     }
 )
-"""The options of the verbs of a stack whose value may be the next word."""
+"""The options of the stack commands whose value may be the next word."""
 
 LONG = {
     "C": "cwd",
@@ -65,28 +65,28 @@ LONG = {
     "v": "verbose",
     "x": "exclude",
 }
-"""One-letter options that mean the same with each of those verbs."""
+"""Letter to long name of the short options that mean the same in all stack commands."""
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The words for ``pulumi``, taken apart."""
+    """A parsed command line of ``pulumi``."""
 
     verbs: tuple[str, ...]
-    """The words that are no option: the verb, then its own verb or arguments."""
+    """The words that are not options: the verb, then its subcommand or arguments."""
     options: tuple[tuple[str, str], ...]
     """Long name and value of each option in order; the value of a switch is empty."""
     at: int | None
-    """Where the verb is among the words."""
+    """The index of the verb among the words; None where there is no verb."""
 
     @property
     def verb(self) -> str:
-        """The first verb, or nothing."""
+        """The first verb; empty where there is none."""
         return self.verbs[0] if self.verbs else ""
 
     @property
     def stack(self) -> str | None:
-        """The stack that is named, without its organization and project; the last one counts."""
+        """The stack of the last ``--stack``, without its organization and project, or None."""
         named = self.values("stack")
         return named[-1].rpartition("/")[2] if named else None
 
@@ -100,10 +100,10 @@ class CommandLine:
 
 
 def read(words: Sequence[str]) -> CommandLine:
-    """Take a command line apart. No word is an error: ``pulumi`` itself refuses what it refuses.
+    """Parse a command line. Never raises an error: ``pulumi`` itself rejects wrong words.
 
-    Before the verb an option that is not a global switch takes the next word, whatever it is: so
-    does cobra, which looks for the verb before it knows the verb's own options.
+    Before the verb, an option that is not a global switch takes the next word as its value. cobra
+    does the same, since it looks for the verb before it knows the verb's own options.
     """
     verbs: list[str] = []
     options: list[tuple[str, str]] = []
@@ -138,7 +138,10 @@ def _long(word: str) -> list[tuple[str, str | None]]:
 
 
 def _short(word: str) -> list[tuple[str, str | None]]:
-    """``-ys lab2``, ``-yslab2`` and ``-s=lab2``: switches, then at most one letter with a value."""
+    """Parse a word like ``-ys``, ``-yslab2`` or ``-s=lab2``: switches, then at most one with value.
+
+    The value is None where it is not part of the word.
+    """
     found: list[tuple[str, str | None]] = []
     for at, letter in enumerate(word[1:], 1):
         name, rest = LONG.get(letter, letter), word[at + 1 :]

@@ -1,4 +1,4 @@
-"""A libvirt that answers: what is known of it, and how it is spoken to."""
+"""The connection to a libvirt, its properties, and functions that run virsh on it."""
 
 import os
 import subprocess
@@ -11,17 +11,18 @@ from lab.problem import Problem
 
 @dataclass(frozen=True)
 class LibvirtConnection:
-    """A libvirt that answers, and what can be said of it."""
+    """A libvirt and its properties."""
 
     uri: str
-    """For virsh and for Pulumi's provider."""
+    """The connection URI for virsh and for Pulumi's provider."""
     private: bool
+    """Whether it is the lab's own libvirt and not the system's."""
     namespace: Path | None
-    """The network namespace from which machines are reached; none for the system's libvirt."""
+    """The network namespace from which machines are reached; None for the system's libvirt."""
     domain_type: str
     """``kvm`` or ``qemu``."""
     reason: str
-    """Why this domain type."""
+    """The reason for the choice of this domain type."""
     pool: str
     """The name of the storage pool for the lab's disks."""
     disks: Path
@@ -29,10 +30,11 @@ class LibvirtConnection:
 
 
 def choose_domain_type(cpuinfo: str, kvm_refusal: str | None) -> tuple[str, str]:
-    """``kvm`` or ``qemu``, and why.
+    """The domain type ``kvm`` or ``qemu``, and the reason.
 
-    ``cpuinfo`` is the text of /proc/cpuinfo, ``kvm_refusal`` why /dev/kvm does not open, if it does
-    not. Both are asked, since on some hosts /dev/kvm opens and ordinary kernels hang under it.
+    ``cpuinfo`` is the text of /proc/cpuinfo. ``kvm_refusal`` is the error of opening /dev/kvm, or
+    None where it opens. Both are needed: on some hosts whose /proc/cpuinfo shows neither vmx nor
+    svm /dev/kvm opens, but ordinary kernels hang under it.
     """
     flags: set[str] = set()
     for line in cpuinfo.splitlines():
@@ -48,7 +50,7 @@ def choose_domain_type(cpuinfo: str, kvm_refusal: str | None) -> tuple[str, str]
 
 
 def domain_type() -> tuple[str, str]:
-    """``choose_domain_type`` for this machine."""
+    """The result of ``choose_domain_type`` for this host."""
     refusal = None
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
@@ -58,12 +60,12 @@ def domain_type() -> tuple[str, str]:
 
 
 def enter(libvirt: LibvirtConnection) -> list[str]:
-    """The words before a command that shall reach the machines; none for the system's libvirt."""
+    """The command prefix that lets a command reach the machines; empty for the system's libvirt."""
     return [] if libvirt.namespace is None else ["nsenter", f"--net={libvirt.namespace}"]
 
 
 def virsh(libvirt: LibvirtConnection, *words: str | Path, timeout: float = 60) -> str:
-    """What virsh prints. Raises a Problem with libvirt's own words if it fails."""
+    """Run virsh and return its output. Raises a Problem with libvirt's error if it fails."""
     done = ask(libvirt.uri, *words, timeout=timeout)
     if done is None:
         raise Problem(
@@ -77,7 +79,10 @@ def virsh(libvirt: LibvirtConnection, *words: str | Path, timeout: float = 60) -
 
 
 def ask(uri: str, *words: str | Path, timeout: float) -> subprocess.CompletedProcess[str] | None:
-    """What became of a virsh command; nothing where there is no answer in ``timeout`` seconds."""
+    """Run virsh and return its result; None where it does not end within ``timeout`` seconds.
+
+    Raises a Problem where virsh is not installed.
+    """
     try:
         return virsh_program.ask(uri, *words, timeout=timeout)
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What machines write to their serial consoles while something is done to them."""
+"""Reads the serial consoles of machines for kernel panics and clock errors."""
 
 import re
 from collections.abc import Iterable
@@ -8,21 +8,24 @@ from pathlib import Path
 PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]+)")
 OOPS = re.compile(rb"Oops: ([^\r\n\[]+)")
 CLOCK = re.compile(rb"hardway: the clock of this machine (is [^\r\n]+)")
-"""What ``check-clock.sh`` of the lab's image says before anybody can log in."""
+"""The message of ``check-clock.sh`` in the lab's image, printed before anybody can log in."""
 
 
 class Consoles:
-    """The consoles of some machines from now on, as libvirt writes them to ``<domain>.log``."""
+    """The text that machines write to their consoles from now on.
+
+    libvirt writes each console to ``<folder>/<domain>.log``.
+    """
 
     def __init__(self, folder: Path, domains: Iterable[str]) -> None:
         self._files = {domain: folder / f"{domain}.log" for domain in domains}
         self._from = {domain: _size(file) for domain, file in self._files.items()}
 
     def panics(self) -> dict[str, str]:
-        """Domain to why its kernel has ended itself since then, of those that have.
+        """Domain to the reason of its kernel panic, for the machines that panicked since then.
 
-        Seen of an emulated machine with two processors (QEMU 7.2): the kernel changes its own code
-        while the other processor runs it, and says ``Oops: int3``.
+        An emulated machine with two processors (QEMU 7.2) panics with ``Oops: int3`` where its
+        kernel changes its own code while the other processor runs that code.
         """
         found = {}
         for domain in self._files:
@@ -34,18 +37,21 @@ class Consoles:
         return found
 
     def wrong_clock(self, domain: str) -> str:
-        """What a machine said of its clock since then, such as ``is 280 s ahead of its host's``."""
+        """The last clock error on a machine's console, such as ``is 280 s ahead of its host's``.
+
+        Empty where there is none.
+        """
         found = CLOCK.findall(self._new(domain))
         return found[-1].decode(errors="replace").strip() if found else ""
 
     def forget(self, domain: str) -> None:
-        """Look at what a machine writes from now on: it is started anew."""
+        """Ignore the text so far of a machine's console; for a machine that is started anew."""
         self._from[domain] = _size(self._files[domain])
 
     def _new(self, domain: str) -> bytes:
         file, start = self._files[domain], self._from[domain]
         with suppress(OSError), file.open("rb") as console:
-            # A shorter file than before is a new one: the log was put aside, or the machine is new.
+            # A shorter file than before is a new file: the log was rotated, or the machine is new.
             console.seek(start if _size(file) >= start else 0)
             return console.read()
         return b""

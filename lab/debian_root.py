@@ -1,6 +1,7 @@
-"""The Debian root of a built image: made by mmdebstrap, and made a machine's.
+"""Makes the Debian root of a built image with mmdebstrap and adapts it to machines.
 
-It is kept apart from the image, so that another artifact costs seconds.
+The cache keeps the root apart from the image, so that a new image with another artifact takes only
+seconds.
 """
 
 import os
@@ -17,7 +18,7 @@ from lab.stamped import intact, record
 
 SUITE = "trixie"
 PACKAGES = (
-    # systemd-networkd reads what cloud-init writes; netplan would only stand between them.
+    # No netplan: systemd-networkd reads the configuration that cloud-init writes for it.
     *("systemd", "systemd-sysv", "systemd-resolved", "dbus", "udev", "cloud-init"),
     *("openssh-server", "ca-certificates", "curl", "openssl", "procps", "sudo", "kmod"),
     "e2fsprogs",  # grows the file system to the disk's size
@@ -25,19 +26,22 @@ PACKAGES = (
     *("haproxy", "keepalived"),  # for several control planes
 )
 EXCLUDED = ("doc", "info", "locale", "man")
-"""Folders of /usr/share that no machine reads."""
+"""Folders of /usr/share that machines do not need."""
 
 ROOT_FORMAT = 2
-"""To be raised with every change of this module that changes the Debian root."""
+"""Increase this with every change of this module that changes the Debian root."""
 
 ALONE = (
     *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork"),
     *("--kill-child", "--mount-proc"),
 )
-"""Before a program: mounts and processes of its own, which end with this one, killed or not."""
+"""Command prefix that gives a program its own mount and PID namespaces.
+
+The program and its processes end with this process, even where this process is killed.
+"""
 
 OWN = Path(__file__).with_name("machine")
-"""The files that an image has from here."""
+"""The directory with the project's own files for an image."""
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
@@ -49,16 +53,16 @@ ENABLED = {
 }
 
 MASKED_UNITS = (
-    # Jobs for a machine that lives for years.
+    # Maintenance jobs that only a machine with a life of years needs.
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
     *("e2scrub_all.timer", "e2scrub_reap.service"),
-    # It compiles a hundred profiles of programs that are not here, a quarter of an emulated boot;
-    # containerd loads its own profile by itself.
+    # This unit compiles a hundred profiles of programs that are not installed, which takes a
+    # quarter of an emulated boot. containerd loads its own profile by itself.
     "apparmor.service",
-    # Nobody sits at a machine, and cloud-init gives the host keys.
+    # Nobody logs in at a machine's console, and cloud-init provides the SSH host keys.
     *("getty.target", "systemd-ask-password-console.path", "systemd-ask-password-wall.path"),
     *("cloud-init-hotplugd.socket", "sshd-keygen.service"),
-    # Hardware and file systems that it does not have, or that their users mount themselves.
+    # Hardware and file systems that a machine lacks, or that the programs that use them mount.
     *("systemd-pstore.service", "systemd-tpm2-setup.service", "systemd-tpm2-setup-early.service"),
     *("systemd-pcrmachine.service", "systemd-pcrphase.service", "systemd-pcrphase-sysinit.service"),
     *("systemd-pcrextend.socket", "systemd-pcrlock.socket", "systemd-hibernate-clear.service"),
@@ -67,14 +71,14 @@ MASKED_UNITS = (
     *("dev-hugepages.mount", "run-lock.mount", "tmp.mount"),
     *("modprobe@configfs.service", "modprobe@drm.service", "modprobe@efi_pstore.service"),
     *("modprobe@fuse.service",),
-    # Enabled by their packages; a machine that has use for them has units of its own (plan).
+    # The packages enable these units. A machine that needs the programs gets units from its plan.
     *("haproxy.service", "keepalived.service", "docker.service", "docker.socket"),
-    # Done when the image was built.
+    # The build of the image has done the work of these units.
     *("ldconfig.service", "systemd-hwdb-update.service", "systemd-journal-catalog-update.service"),
     *("systemd-firstboot.service", "systemd-sysusers.service", "systemd-update-done.service"),
-    # A node must not swap; its own plan would mask it.
+    # A node must not swap; its plan would mask this target anyway.
     "swap.target",
-    # Interfaces that nobody calls.
+    # Interfaces that no program on a machine calls.
     *("systemd-creds.socket", "systemd-sysext.socket", "systemd-initctl.socket"),
     *("systemd-hostnamed.socket",),
 )
@@ -86,22 +90,22 @@ MASKED_GENERATORS = (
 
 
 def beside(packages: Iterable[str]) -> tuple[str, ...]:
-    """Those that not every image has."""
+    """The packages that are not part of every image, sorted."""
     return tuple(sorted(set(packages) - set(PACKAGES)))
 
 
 def root_key(more: tuple[str, ...] = ()) -> str:
-    """Under which the cache has the root with these packages more."""
+    """The cache key of the Debian root with these additional packages."""
     return digest_of(
         ["debian-root", ROOT_FORMAT, SUITE, (*PACKAGES, *more), EXCLUDED, architecture()]
     )
 
 
 def debian_root(cache: Cache, progress: Progress, logs: Path, packages: Iterable[str] = ()) -> Path:
-    """The archive of a Debian root, by mmdebstrap from its own choice of mirror.
+    """The tar archive of a Debian root, from the cache or made by mmdebstrap.
 
-    ``packages`` are those beside the ones that every image has. Raises a Problem as ``base_image``
-    does.
+    mmdebstrap chooses the Debian mirror. ``packages`` are additional packages. Raises a Problem
+    where this process is not root, the disk is full or mmdebstrap fails.
     """
     more = beside(packages)
     if os.geteuid() != 0:
@@ -130,7 +134,7 @@ def _mmdebstrap(more: tuple[str, ...], scratch: Path, archive: Path, task: Task,
         + [*keyring, f"--include={','.join(packages)}", SUITE, str(archive)],
         log=log,
         task=task,
-        # INITRD=No: the kernel's package would make an initrd that nobody boots.
+        # INITRD=No: otherwise the kernel's package makes an initrd that no machine uses.
         environment={
             "TMPDIR": str(scratch),
             "DEBIAN_FRONTEND": "noninteractive",
@@ -144,16 +148,16 @@ def _mmdebstrap(more: tuple[str, ...], scratch: Path, archive: Path, task: Task,
 def machine_root(
     cache: Cache, root: Path, progress: Progress, *, logs: Path, packages: Iterable[str] = ()
 ) -> None:
-    """Fill an empty directory with what a built image's file system holds, but no artifacts.
+    """Fill an empty directory with the file system of a built image, without artifacts.
 
-    Raises a Problem as ``base_image`` does.
+    Raises a Problem as ``debian_root`` does.
     """
     archive = debian_root(cache, progress, logs, packages)
     unpacked(archive, root, logs / "debian-root.log")
 
 
 def unpacked(archive: Path, root: Path, log: Path) -> None:
-    """Fill an empty directory from the archive, and make it a machine's."""
+    """Unpack the archive into an empty directory and adapt the root to machines."""
     run(
         ["tar", "--extract", "--file", archive, "--directory", root, "--numeric-owner"]
         + ["--same-permissions", "--xattrs", "--xattrs-include=*"],
@@ -165,11 +169,11 @@ def unpacked(archive: Path, root: Path, log: Path) -> None:
 
 
 def _settle(root: Path) -> None:
-    """Make the Debian root a machine's: identity removed, our files in, what nobody needs off."""
+    """Adapt a Debian root: remove its identity, add the project's files, mask unneeded units."""
     for path in (root / "etc/ssh").glob("ssh_host_*"):
         path.unlink()
     for path in (root / "etc/update-motd.d").iterdir():
-        path.unlink()  # each login would run it
+        path.unlink()  # each login would run this script
     (root / "etc/machine-id").write_text("")
     (root / "etc/hostname").unlink(missing_ok=True)
     shutil.copytree(OWN / "root", root, dirs_exist_ok=True)

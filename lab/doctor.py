@@ -1,4 +1,4 @@
-"""What ``hardway doctor`` looks at: everything that could stop an ``up``, seen beforehand."""
+"""The checks of ``hardway doctor``: everything that could stop an ``up``."""
 
 import json
 import os
@@ -21,18 +21,18 @@ from spec.cluster import Cluster
 
 
 class Verdict(StrEnum):
-    """What a finding means for an ``up``."""
+    """The effect of a finding on an ``up``."""
 
     GOOD = "good"
     SLOW = "slow"
-    """It works and takes longer."""
+    """``up`` works but takes longer."""
     DONE_BY_UP = "done by up"
     PROBLEM = "problem"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One row of the table."""
+    """The result of a check: one row of the table that ``doctor`` prints."""
 
     subject: str
     verdict: Verdict
@@ -41,25 +41,25 @@ class Check:
 
 
 COLD_DISK = 14 * 1024
-"""MiB that a first ``up`` needs: Go's caches, artifacts, image and disks (measured: see docs)."""
+"""MiB of disk for a first ``up``: Go's caches, artifacts, image and disks (measured, see docs)."""
 
 WARM_DISK = 3 * 1024
-"""MiB for a further ``up``: the overlays of a few machines."""
+"""MiB of disk for a further ``up``: the overlays of a few machines."""
 
 OWN_MEMORY = 1024
-"""MiB for the host itself, libvirt and Pulumi, beside the machines."""
+"""MiB of memory for the host, libvirt and Pulumi, in addition to the machines."""
 
 MEASURED = 2.0
-"""Seconds over which is measured who has the processors."""
+"""Seconds for which the use of the processors is measured."""
 
 MEMORY = 3 * 1024
-"""MiB for the default stack's first machine and the programs beside it."""
+"""MiB of free memory for the default stack's first machine and the host's programs."""
 
 
 def findings(
     paths: LabPaths, cache: Cache, cluster: Callable[[], Cluster], stack: str
 ) -> Iterator[Check]:
-    """Every check, in the order in which ``up`` would meet them. Changes nothing."""
+    """Run every check, in the order in which ``up`` would meet the obstacles. Changes nothing."""
     yield _system()
     yield _root()
     yield _python()
@@ -148,7 +148,7 @@ def _tools(paths: LabPaths, stack: str) -> Iterator[Check]:
 
 
 def _made_with(paths: LabPaths, stack: str) -> dict[str, str]:
-    """From where each plugin came that wrote a stack's state last; nothing where none is noted."""
+    """Plugin to its origin, for the plugins that last wrote a stack's state; may be empty."""
     try:
         made: dict[str, str] = json.loads(plugins_path(paths, stack).read_text())
     except (OSError, ValueError):
@@ -176,15 +176,16 @@ def _disk(paths: LabPaths, cache: Cache) -> Iterator[Check]:
 
 
 def _mebibytes(fact: str) -> int:
-    """A line of /proc/meminfo, in MiB."""
+    """The value of a line in /proc/meminfo, in MiB."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{fact}:")) // 1024
 
 
 def _machines(cluster: Callable[[], Cluster]) -> Check:
-    """Whether this host has what the stack's machines have together, where they run here.
+    """Check that this host has enough memory for all the stack's machines, if they run here.
 
-    Memory is taken as it is used and kept; processors are shared, and disks grow as they fill.
+    Only memory can lack: machines keep the memory that they have once used. They share the
+    processors, and their disk files grow only as they fill.
     """
     spec = cluster()
     sizes = [machine for name, machine in spec.machines.items() if spec.is_made(name)]
@@ -221,7 +222,7 @@ def _virtualisation() -> Check:
 
 
 def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Check:
-    """What machines that run get of the processors, and whether there is room for the others."""
+    """Check that running machines get the processors they ask for, and that others have room."""
     spec = cluster()
     if spec.hypervisor is not None:
         return Check("processors", Verdict.GOOD, f"of {spec.hypervisor.kind} elsewhere")

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed after a cut, checked against its digest, whole or not there."""
+"""Downloads a file over HTTP: resumes after an interruption and checks the digest."""
 
 import functools
 import hashlib
@@ -14,33 +14,33 @@ import tenacity
 from lab.problem import Problem, full_disk_told
 from lab.progress import Task
 
-if TYPE_CHECKING:  # loaded where it is used: most verbs download nothing and would wait for it
+if TYPE_CHECKING:  # imported where it is used: most commands need no download and start faster
     import httpx
 
 CONNECT, ANSWER = 5, 30
-"""How long a source may take, in seconds."""
+"""Time limits in seconds for the connection and for each answer of a source."""
 
 BACK_OFF = tenacity.wait_random_exponential(multiplier=0.5, max=10)
 MEBIBYTE = 2**20
 
 _unreachable: dict[str, str] = {}
-"""Hosts that did not answer, with what was seen: each is tried once in the life of a process."""
+"""Host that did not answer to its error message; a process does not try such a host again."""
 
 
 class SourceUnreachable(Problem):
-    """The source does not have the file or does not answer: the next source can be taken."""
+    """The source does not have the file or does not answer; the caller may try the next source."""
 
 
 class Damaged(Problem):
-    """The source answers, and what it sends is not the file: the next source can be taken."""
+    """The source answers, but not with the whole expected file."""
 
 
 class _Cut(Exception):
-    """A transfer that broke and is worth another attempt."""
+    """A transfer failed and another attempt may succeed."""
 
 
 def part_of(target: Path) -> Path:
-    """Where the bytes of an unfinished download are."""
+    """The path of the file with the bytes of an unfinished download."""
     return target.with_name(f"{target.name}.part")
 
 
@@ -53,14 +53,14 @@ def fetch(
     task: Task | None = None,
     attempts: int = 4,
 ) -> None:
-    """Download ``url`` to ``target``, which appears complete, on disk and with the right digest.
+    """Download ``url`` to ``target``, which appears only once it is complete and verified.
 
-    Bytes gather in ``<target>.part``; a later call goes on from there if it has a digest to check
-    the result against. Two calls must not have the same target at the same time: hold a lock.
-    Proxies and certificates come from the environment (``HTTPS_PROXY``, ``SSL_CERT_FILE``). What is
-    asked for over TLS is not taken from where a redirection leads without it.
-    Raises SourceUnreachable, Damaged (wrong digest, or cut at each of ``attempts``), or Problem
-    where the disk is full.
+    The bytes go to ``<target>.part`` first. A later call resumes from there if it has a digest to
+    check the result against. Callers must hold a lock, so that no two calls have the same target at
+    the same time. Proxies and certificates come from the environment (``HTTPS_PROXY``,
+    ``SSL_CERT_FILE``). A redirection from https to an unencrypted URL is refused.
+    Raises SourceUnreachable, Damaged (wrong digest, or interrupted at each of ``attempts``), or
+    Problem where the disk is full.
     """
     host = urlsplit(url).netloc
     if host in _unreachable:
@@ -93,10 +93,10 @@ def fetch(
 def _transfer(
     url: str, part: Path, pinned: dict[str, str], task: Task | None, attempt: int
 ) -> None:
-    """Bring ``part`` to its end in one request and check it."""
+    """Download the rest of ``part`` in one request and check the digests."""
     import httpx
 
-    if not pinned:  # nothing would tell whether two halves belong together
+    if not pinned:  # without a digest, parts of two different files could be joined unnoticed
         part.unlink(missing_ok=True)
     begun = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"}
@@ -113,7 +113,7 @@ def _transfer(
         ):
             kept = _receive(response, url, part, begun, task)
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-        if attempt > 1:  # it did answer a moment ago
+        if attempt > 1:  # the host did answer the first attempt
             raise _Cut(_said(error)) from error
         _unreachable[urlsplit(url).netloc] = _said(error)
         raise _not_reached(url, _said(error)) from error
@@ -127,9 +127,9 @@ def _transfer(
 def _receive(
     response: "httpx.Response", url: str, part: Path, begun: int, task: Task | None
 ) -> int:
-    """Write the body to ``part`` and return how many bytes of an earlier transfer were kept."""
+    """Write the body to ``part``; return the number of bytes kept from an earlier transfer."""
     if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        return begun  # nothing follows what is there: the digest tells whether that is right
+        return begun  # the server has no more bytes: the digest shows whether the part is right
     if response.status_code in (408, 425, 429) or response.is_server_error:
         raise _Cut(f"HTTP {response.status_code}")
     if not response.is_success:
@@ -143,7 +143,7 @@ def _receive(
     length = response.headers.get("Content-Length", "")
     total = f" of {(begun + int(length)) // MEBIBYTE}" if length.isdecimal() else ""
     with part.open("ab" if begun else "wb") as stream:
-        for block in response.iter_raw():  # sized blocks would lose the last one at a cut
+        for block in response.iter_raw():  # with a block size, a cut would lose the last block
             stream.write(block)
             done += len(block)
             if task:
@@ -154,7 +154,7 @@ def _receive(
 
 
 def _check(url: str, part: Path, pinned: dict[str, str], *, resumed: bool) -> None:
-    """Compare the file with its digests; other bytes are removed."""
+    """Compare the file with its digests; remove the file and raise an error if one differs."""
     for name, digest in pinned.items():
         with part.open("rb") as stream:
             found = hashlib.file_digest(stream, name).hexdigest()
@@ -172,7 +172,7 @@ def _check(url: str, part: Path, pinned: dict[str, str], *, resumed: bool) -> No
 
 @functools.cache
 def _authorities() -> ssl.SSLContext:
-    """The public certificate authorities and those that the system trusts, such as a company's."""
+    """A TLS context that trusts httpx's default authorities and the system's, as of a company."""
     import httpx
 
     context = httpx.create_ssl_context()

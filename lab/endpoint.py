@@ -1,7 +1,7 @@
-"""Whether this computer knows the name at which a cluster's API shall answer.
+"""Checks that this computer can resolve the host name of a cluster's API endpoint.
 
-The last wait of an update asks there, as everybody with the cluster's kubeconfig does. Machines
-look for themselves (``plan/scripts/ready.sh``): they may have other name servers.
+The last step of an update connects to that name, as everybody with the cluster's kubeconfig does.
+Machines check it themselves (``plan/scripts/ready.sh``), since they may use other name servers.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from spec.names import is_address
 
 
 def demand_known(spec: Cluster, enter: Sequence[str] = ()) -> str:
-    """Where the API shall answer, in words.
+    """The URL of the API, and the addresses of its host where that is a name.
 
-    ``enter`` is what goes before a command that shall run in the lab's network namespace. Raises a
-    Problem where the endpoint is a name for which no address is found there.
+    ``enter`` is the command prefix that runs a command in the lab's network namespace. Raises a
+    Problem where the endpoint is a name that has no address there.
     """
     host = spec.api_host
     if is_address(host):

@@ -1,4 +1,4 @@
-"""git, asked about a checkout: where it cannot answer at all, its own reason is told."""
+"""Runs git in a checkout, and reports git's own reason where it cannot open the repository."""
 
 import subprocess
 from pathlib import Path
@@ -7,10 +7,10 @@ from lab.problem import Problem
 
 
 def git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
-    """What git says in a folder, whether it succeeds or not.
+    """Run git in a folder and return its result, also where the command fails.
 
-    Raises a Problem where git is missing, or where it opens no repository there: it is none, or it
-    belongs to somebody else, whom git does not trust (git-config(1), ``safe.directory``).
+    Raises a Problem where git is missing or cannot open a repository in the folder: there is none,
+    or it belongs to another user and git does not trust it (git-config(1), ``safe.directory``).
     """
     done = _run(folder, *words)
     if done.returncode != 0:
@@ -33,7 +33,10 @@ def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _not_opened(folder: Path, said: str) -> Problem:
-    """In git's words: the reason in the first line, and below it the command where it knows one."""
+    """The Problem with git's own error message.
+
+    The first line of git's message is the reason; a later line may be a command that helps.
+    """
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     reason = lines[0].removeprefix("fatal: ") if lines else "it does not say why"
     advised = next((line for line in lines if line.startswith("git config ")), None)

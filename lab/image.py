@@ -1,10 +1,10 @@
-"""The base image: what every machine's disk is a copy-on-write overlay of.
+"""The base image; every machine's disk is a copy-on-write overlay of it.
 
-There are two ways to have one. *Built*, here: a Debian root (``debian_root.py``), made quick to
-boot under emulation, with the node's content-addressed artifact store inside; it is booted directly
-with its kernel and a tiny RAM disk (``initrd.py``). *Official*: a distribution's cloud image
-(``official_image.py``). The cache keeps both under the digest of what went into them, and
-``storage_pool.py`` puts them where a libvirt finds them.
+There are two kinds. This module makes the *built* image: a Debian root (``debian_root.py``) that
+boots quickly under emulation and contains the node's content-addressed artifact store. It is booted
+directly with its kernel and a tiny RAM disk (``initrd.py``). The *official* image is a
+distribution's cloud image (``official_image.py``). The cache keeps both under the digest of their
+inputs, and ``storage_pool.py`` puts them into the storage pool of a libvirt.
 """
 
 import json
@@ -37,10 +37,13 @@ from lab.stamped import intact, record
 from spec.artifacts import artifact_row, image_reference
 
 FORMAT = 3
-"""To be raised with every change of this module that changes an image."""
+"""Increase this with every change of this module that changes an image."""
 
 SIZE = "4G"
-"""The least disk a machine can have; overlays are larger and grow at the first boot."""
+"""The size of the image, and so the least size of a machine's disk.
+
+Overlays are larger; their file system grows at the first boot.
+"""
 
 STORE = Path("var/lib/hardway/store")
 
@@ -60,36 +63,36 @@ class Stored(Protocol):
 
 @dataclass(frozen=True)
 class NodeArtifact:
-    """A file of the node's store."""
+    """A file in the node's store."""
 
     name: str
     version: str
     digest: str
     path: Path
-    """Where its bytes are on this host."""
+    """The path of the file on this host."""
     executable: bool
 
     @property
     def image(self) -> bool:
-        """Whether it is a container image's archive."""
+        """Whether it is the archive of a container image."""
         return artifact_row(self.name).image is not None
 
 
 @dataclass(frozen=True)
 class DiskImage:
-    """A disk image in the cache, and what to boot it with."""
+    """A disk image in the cache, with its kernel and RAM disk if it is booted directly."""
 
     digest: str
     """The sha256 of the disk's bytes."""
     disk: Path
     format: str
     kernel: Path | None
-    """For direct boot with ``root=/dev/vda rw``; none where the image brings its own loader."""
+    """For direct boot with ``root=/dev/vda rw``; None where the image has its own boot loader."""
     initrd: Path | None
 
 
 def node_store(stored: Iterable[Stored]) -> tuple[NodeArtifact, ...]:
-    """The artifacts as they lie in a node's store; a program is what the cache has executable."""
+    """The artifacts as files of a node's store, executable where the cache's file is."""
     return tuple(
         NodeArtifact(
             item.name,
@@ -110,12 +113,12 @@ def base_image(
     logs: Path,
     packages: Iterable[str] = (),
 ) -> DiskImage:
-    """The built image with these artifacts inside, from the cache if it is there and intact.
+    """The built image with these artifacts inside, from the cache if it is there and undamaged.
 
-    ``packages`` are Debian's that machines need beside those that every image has.
+    ``packages`` are Debian packages that machines need in addition to those of every image.
 
-    Safe when several runs ask at once and when one is killed. Raises a Problem where this is not
-    root, the disk is full, an artifact has other bytes than its digest, or a program fails.
+    Safe when several runs call it at once and when a run is killed. Raises a Problem where this
+    process is not root, the disk is full, an artifact differs from its digest, or a program fails.
     """
     wanted = sorted(artifacts, key=lambda item: (item.name, item.version, item.digest))
     more = beside(packages)
@@ -188,8 +191,8 @@ def _fill_store(store: Path, artifacts: list[NodeArtifact]) -> None:
         if not (as_it_is and linked(item.path, target)):
             shutil.copyfile(item.path, target)
             target.chmod(mode)
-        # What plan/scripts/prelude.sh notes of a file that it verified: size and time. A whole
-        # second, since not every mkfs.ext4 takes fractions over.
+        # plan/scripts/prelude.sh records size and time of each file that it has verified. The time
+        # is a whole second, since not every version of mkfs.ext4 keeps fractions.
         second = int(found.st_mtime)
         os.utime(target, (second, second))
         (verified / item.digest).write_text(f"{found.st_size} {second}.000000000\n")
@@ -198,9 +201,11 @@ def _fill_store(store: Path, artifacts: list[NodeArtifact]) -> None:
 
 
 def _load_images(root: Path, scratch: Path, artifacts: list[NodeArtifact], log: Path) -> None:
-    """Unpack the container images: an emulated machine takes half a minute for what costs a second.
+    """Unpack the container images into containerd's store in the root.
 
-    Where the machines run Docker this has no effect; they load the archives themselves.
+    An emulated machine would take half a minute for that, and this host takes a second. Where the
+    artifacts lack containerd, as for machines with Docker, this does nothing; such machines load
+    the archives themselves.
     """
     programs = {item.name: item.path for item in artifacts if item.executable}
     images = [item for item in artifacts if item.image]

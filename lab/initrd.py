@@ -1,4 +1,4 @@
-"""What a built image is booted with: the Debian root's kernel, and a tiny RAM disk."""
+"""The kernel and the tiny RAM disk that boot a built image; both come from the Debian root."""
 
 import lzma
 import shutil
@@ -20,14 +20,14 @@ def _only(folder: Path, pattern: str) -> Path:
 
 
 def kernel(root: Path, scratch: Path) -> Path:
-    """A copy of the root's kernel."""
+    """Copy the root's kernel to ``scratch`` and return the path of the copy."""
     copied = scratch / "kernel"
     shutil.copyfile(_only(root / "boot", "vmlinuz-*"), copied)
     return copied
 
 
 def initrd(root: Path, scratch: Path) -> Path:
-    """A RAM disk with the disk's driver, klibc's shell and five of its programs, and ``init``."""
+    """Make a RAM disk with ``init``, the disk's driver, klibc's shell and four of its programs."""
     module = _only(root / "usr/lib/modules", "*/kernel/drivers/block/virtio_blk.ko*")
     driver = module.read_bytes()
     if module.suffix == ".xz":
@@ -47,7 +47,7 @@ def initrd(root: Path, scratch: Path) -> Path:
 
 
 def _cpio(folders: Iterable[str], files: dict[str, bytes]) -> bytes:
-    """An archive in the format "newc" (Linux, Documentation/driver-api/early-userspace)."""
+    """A cpio archive in the format "newc" (Linux, Documentation/driver-api/early-userspace)."""
     archive = bytearray()
 
     def put(name: str, mode: int, content: bytes = b"") -> None:

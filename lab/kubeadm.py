@@ -1,7 +1,7 @@
-"""kubeadm, and the container images that it asks for, made of the store's own programs.
+"""kubeadm, and the container images that it needs, made from programs in the artifact store.
 
-For ``bench`` alone, which compares a cluster of kubeadm's with ours: of the same programs, so that
-only the way to the cluster differs.
+Only ``bench`` uses this module, to compare a cluster made by kubeadm with one made by this project.
+Both clusters run the same programs, so that only the way of setting them up differs.
 """
 
 import json
@@ -29,43 +29,43 @@ NAME = "kubeadm"
 
 PROXY = "kube-proxy"
 PROXY_TOOLS = ("iptables", "nftables")
-"""The Debian packages whose programs kube-proxy calls; all other images are a program alone."""
+"""The Debian packages whose programs kube-proxy calls; all other images hold only one program."""
 
 FOLDER = "/usr/local/bin/"
-"""Where kube-proxy's manifest names it, and where the others are looked for."""
+"""The folder of an image's program: kube-proxy's manifest names it, and PATH contains it."""
 
 UNREAD = ("usr/share/", "var/")
-"""What packages bring that nobody reads in a container."""
+"""Folders of packages that no program in a container reads."""
 
 
 @dataclass(frozen=True)
 class KubeadmImage:
-    """An image archive in the store under the name that kubeadm gives the image."""
+    """An image archive in the store, with the name that kubeadm gives the image."""
 
     reference: str
     digest: str
 
     @property
     def name(self) -> str:
-        """The name of the program in it."""
+        """The name of the image's program."""
         return program_of(self.reference)
 
 
 @dataclass(frozen=True)
 class Kubeadm:
-    """What a cluster of kubeadm's needs beside what every machine's base image has."""
+    """The files that a cluster made by kubeadm needs in addition to the base image."""
 
     digest: str
-    """Of the program itself."""
+    """The sha256 of the program kubeadm."""
     images: tuple[KubeadmImage, ...]
 
     def reference(self, name: str) -> str:
-        """The full name of the image with this program. Raises KeyError."""
+        """The full name of the image of this program. Raises KeyError."""
         return {image.name: image.reference for image in self.images}[name]
 
 
 def cluster_configuration(versions: Versions) -> dict[str, Any]:
-    """What kubeadm is told of versions: those of our own programs, where it has others in mind."""
+    """The configuration for kubeadm, with the versions of the store's programs."""
     return {
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -76,15 +76,15 @@ def cluster_configuration(versions: Versions) -> dict[str, Any]:
 
 
 def program_of(reference: str) -> str:
-    """The program in an image, by the last part of the image's name."""
+    """The name of an image's program: the last part of the image's name."""
     return reference.rpartition("/")[2].partition(":")[0]
 
 
 def kubeadm(spec: Cluster, cache: Cache, progress: Progress, logs: Path) -> Kubeadm:
-    """The program in the cluster's version and its images, from the cache or built into it.
+    """The program kubeadm in the cluster's version and its images, from the cache or else made.
 
-    Raises a Problem where there is no source of it, or where it asks for an image that none of the
-    store's programs is for.
+    Raises a Problem where there is no source for kubeadm, or where kubeadm needs an image for which
+    the store has no program.
     """
     versions = spec.versions
     program = obtain(NAME, versions.kubernetes, cache, progress, logs)
@@ -97,7 +97,7 @@ def kubeadm(spec: Cluster, cache: Cache, progress: Progress, logs: Path) -> Kube
 
 
 def references(program: Path, versions: Versions, scratch: Path) -> tuple[str, ...]:
-    """The images that kubeadm itself says it wants. Raises a Problem where it says none."""
+    """The images that ``kubeadm config images list`` prints. Raises a Problem where it fails."""
     told = scratch / "kubeadm.json"
     told.write_text(json.dumps(cluster_configuration(versions)))
     said = output([program, "config", "images", "list", "--config", told])
@@ -147,11 +147,11 @@ def _image(
     return KubeadmImage(reference, receipt.files[name])
 
 
-# -- what a program needs of Debian ----------------------------------------------------------------
+# -- Debian packages in an image -------------------------------------------------------------------
 
 
 def write_packages(root: Path, packages: Sequence[str], target: Path) -> None:
-    """Write a tar file with packages of a Debian root's archive, and with all that they need."""
+    """Write a tar file with packages of a Debian root's archive and their dependencies."""
     with tarfile.open(root) as archive, oci.tar_file(target) as layer:
         members = {_plain(member.name): member for member in archive}
 
@@ -183,9 +183,9 @@ def write_packages(root: Path, packages: Sequence[str], target: Path) -> None:
 
 
 def needed(status: str, packages: Sequence[str]) -> tuple[str, ...]:
-    """The packages and all that they depend on, by dpkg's list of what is installed.
+    """The packages and all their dependencies, according to dpkg's status file.
 
-    Raises a Problem where one of the packages themselves is not installed.
+    Raises a Problem where one of ``packages`` is not installed.
     """
     depends = {
         fields["Package"]: f"{fields.get('Pre-Depends', '')},{fields.get('Depends', '')}"
@@ -200,7 +200,7 @@ def needed(status: str, packages: Sequence[str]) -> tuple[str, ...]:
     found, looked = list(packages), 0
     while looked < len(found):
         for said in depends[found[looked]].split(","):
-            # Of alternatives the first that is there; none where another package provides it.
+            # Takes the first alternative that is installed; a virtual package counts as none.
             names = (re.split(r"[ :(]", one.strip())[0] for one in said.split("|"))
             name = next((name for name in names if name in depends), None)
             if name and name not in found:
@@ -213,7 +213,7 @@ FIELD = re.compile(r"^(Package|Depends|Pre-Depends): (.*)$", re.MULTILINE)
 
 
 def _links(members: Mapping[str, tarfile.TarInfo], held: set[str]) -> Iterator[str]:
-    """What no package has in its list: the folders' own links, and those to the alternatives."""
+    """The links in no package's file list: /bin and the like, and Debian's alternatives."""
     yield from (path for path in ("bin", "lib", "lib64", "sbin") if path in members)
     for path, member in members.items():
         chosen = member.linkname.strip("/") if member.issym() else ""

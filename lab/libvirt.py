@@ -1,9 +1,9 @@
-"""Where machines run: the system's libvirt if one answers, else a private one of the lab.
+"""The libvirt that runs the machines: the system's if it answers, else a private one of the lab.
 
-The private libvirt lives in the lab's network namespace and behind mounts of its own
-(private-libvirt.sh), so the host's configuration, addresses, firewall and libvirt are not touched.
-Its socket is an ordinary path, so virsh and Pulumi's provider reach it from anywhere on the host;
-only traffic to the machines has to start inside the namespace (``enter``).
+The private libvirt runs in the lab's network namespace and in its own mount namespace
+(private-libvirt.sh), so it does not touch the host's configuration, addresses, firewall and
+libvirt. Its socket is an ordinary path, so virsh and Pulumi's provider reach it from anywhere on
+the host. Only connections to the machines must start inside the network namespace (``enter``).
 """
 
 import os
@@ -42,14 +42,15 @@ __all__ = [
 SYSTEM = "qemu:///system"
 SYSTEM_SOCKET = Path("/run/libvirt/libvirt-sock")
 SYSTEM_IMAGES = Path("/var/lib/libvirt/images")
-"""What the system's QEMU may read under its own user and under AppArmor."""
+"""A directory that the system's QEMU may read as its own user and under AppArmor."""
 
 LAUNCHER = Path(__file__).with_name("private-libvirt.sh")
 HOOK = Path(__file__).with_name("machines-yield.sh")
 DAEMONS = ("virtlogd", "libvirtd")
 
 CONFIGURATION = {
-    # Without systemd there are no cgroups to use, and no other user to protect the machines from.
+    # Without systemd there are no cgroups to use, and there is no other user against whom the
+    # machines need protection.
     "qemu.conf": """\
 user = "root"
 group = "root"
@@ -74,9 +75,10 @@ log_outputs = "3:file:/var/log/libvirt/virtlogd.log"
 
 
 def find(paths: LabPaths) -> LibvirtConnection | None:
-    """The libvirt of this lab, if it answers: its private one if that was started, or the system's.
+    """The libvirt of this lab if it answers, else None.
 
-    Raises a Problem if the system's libvirt is there and refuses this user.
+    It is the private libvirt where the lab's network namespace exists, else the system's. Raises a
+    Problem if the system's libvirt runs and refuses this user.
     """
     if shutil.which("virsh") is None:
         return None
@@ -94,7 +96,7 @@ def _answers(uri: str, timeout: float) -> bool:
 
 
 def refused_by(said: str, socket: Path) -> None:
-    """Raise a Problem if libvirt's words mean that it is there and refuses this user."""
+    """Raise a Problem if libvirt's error message ``said`` means that it refuses this user."""
     if not any(words in said for words in ("Permission denied", "authentication", "polkit")):
         return
     group = "libvirt"
@@ -141,10 +143,11 @@ def _system(paths: LabPaths) -> LibvirtConnection:
 
 
 def start(paths: LabPaths, progress: Progress) -> LibvirtConnection:
-    """The libvirt of this lab, started if it has to be, with the lab's storage pool active.
+    """Start the libvirt of this lab if it does not run, and activate the lab's storage pool.
 
-    Machines that still run after the death of a private libvirt are taken over by the new one. What
-    was started is ended again where it does not come up.
+    A new private libvirt takes over machines that still run after the death of the previous one. If
+    a private libvirt does not come up, its daemons and namespace are removed again unless machines
+    run.
     """
     with locked(_lock(paths), lambda: progress.say("another run starts or stops it; waiting")):
         _refuse_another_state(paths)
@@ -160,9 +163,9 @@ def start(paths: LabPaths, progress: Progress) -> LibvirtConnection:
 def stop(paths: LabPaths, progress: Progress) -> None:
     """End what ``start`` started: machines, daemons, dnsmasq, namespace, mounts, run directory.
 
-    So is what an engine of the lab started, if it was killed and has left that behind. Nothing else
-    is ended: a process that came into the namespace by itself is named and left. Disks
-    and definitions stay in the lab's state. Of a system libvirt only the pool's name is taken back.
+    Also ends the processes of the lab's ``pulumi``. No other process is ended: another process in
+    the namespace is reported and left alone. Disks and definitions stay in the lab's state. In a
+    system libvirt only the definition of the lab's storage pool is removed.
     """
     with locked(_lock(paths), lambda: progress.say("another run starts or stops it; waiting")):
         namespace.end(paths, [process for process in processes(paths) if process.of_engine])
@@ -179,9 +182,10 @@ def stop(paths: LabPaths, progress: Progress) -> None:
 
 
 def set_going(libvirt: LibvirtConnection, domains: Iterable[str], progress: Progress) -> None:
-    """Start those machines that are off, and resume those that are paused (a full disk does that).
+    """Start the machines that are off, and resume those that are paused (as by a full disk).
 
-    What waits for a machine would wait in vain. One that cannot be started is said and left.
+    Otherwise an update would wait in vain for them. A machine that cannot be started is reported
+    and left alone.
     """
     ours = set(domains)
     for state, verb in (("shutoff", "start"), ("paused", "resume")):
@@ -203,7 +207,7 @@ def _owner(paths: LabPaths) -> Path:
 
 
 def _refuse_another_state(paths: LabPaths) -> None:
-    """Raise a Problem if the lab of this name runs with the state of somebody else."""
+    """Raise a Problem if a lab of this name runs with another state directory."""
     with suppress(OSError):
         state = _owner(paths).read_text().strip()
         if state != str(paths.state) and _ours(paths):
@@ -219,12 +223,12 @@ def _ours(paths: LabPaths) -> list[Process]:
 
 
 def _running(paths: LabPaths, program: str) -> list[Process]:
-    """The lab's processes of a program, named by the beginning of its file name."""
+    """The lab's processes whose program's file name starts with ``program``."""
     return [p for p in _ours(paths) if Path(p.command.split()[0]).name.startswith(program)]
 
 
 def _end(paths: LabPaths) -> None:
-    # A daemon can still start a program while it is asked to end: look again until none is left.
+    # A daemon can start a program while it is being ended: repeat until no process is left.
     for _ in range(5):
         if not (found := _ours(paths)):
             return
@@ -249,7 +253,7 @@ def _start_private(paths: LabPaths, progress: Progress) -> LibvirtConnection:
             raise Problem(f"the program {program} is missing", f"install the package {package}")
     libvirt = _private(paths)
     with progress.task("starting a private libvirt") as task:
-        # One that lives and does not answer is of no use; its machines survive it.
+        # A libvirtd that runs and does not answer is of no use. Its machines survive its end.
         namespace.end(paths, _running(paths, "libvirtd"), patience=5)
         _forget_what_ended(paths)
         namespace.make(paths)
@@ -269,9 +273,11 @@ def _start_private(paths: LabPaths, progress: Progress) -> LibvirtConnection:
 
 
 def _forget_what_ended(paths: LabPaths) -> None:
-    """Without a process of the lab, what libvirt wrote about running things is about none.
+    """Remove what a killed lab has left in its run directory, and its namespace.
 
-    It would believe it, and with it networks and disks of a lab that was killed.
+    A new libvirt would believe the old status files, and so would take networks and disks of the
+    killed lab for active ones. The run directory stays while a process of the private libvirt
+    runs, and the namespace while any process in it runs.
     """
     if not _ours(paths):
         shutil.rmtree(paths.run, ignore_errors=True)
@@ -294,7 +300,7 @@ def _directories(paths: LabPaths) -> None:
 
 def _launch(paths: LabPaths, daemon: str) -> None:
     for socket in paths.libvirt.glob(f"{daemon.removesuffix('d')}*-sock*"):
-        socket.unlink()  # of one that was killed
+        socket.unlink()  # left over from a daemon that was killed
     own = ["unshare", "--mount", "--propagation", "slave"]
     directories = [str(paths.run), str(paths.state / "libvirt")]
     run(
@@ -327,7 +333,7 @@ def _await_answer(paths: LabPaths, libvirt: LibvirtConnection, seconds: float = 
 
 
 def _activate_pool(libvirt: LibvirtConnection) -> None:
-    """Define and start the pool for the lab's disks, whatever of that is not done yet."""
+    """Define and start the storage pool for the lab's disks, as far as needed."""
     if libvirt.pool not in _pools(libvirt, "--all"):
         virsh(libvirt, "pool-define-as", libvirt.pool, "dir", "--target", libvirt.disks)
     if libvirt.pool not in _pools(libvirt):

@@ -1,8 +1,8 @@
-"""The manifest of artifacts: every binary and image archive, and the sources that have it.
+"""The manifest of artifacts: every binary and image archive with its sources.
 
-Four data files and nothing else say what is in it: ``spec/artifacts.yaml`` (what machines need),
+Its content comes from four data files only: ``spec/artifacts.yaml`` (what machines need),
 ``spec/official.yaml`` (downloads with their digests), ``lab/published.yaml`` (downloads whose
-publishers say the digest; ``pins.yaml`` notes it) and ``lab/recipes/recipes.yaml`` (builds).
+publishers state the digest, which ``pins.yaml`` records) and ``lab/recipes/recipes.yaml`` (builds).
 """
 
 from functools import cache
@@ -23,7 +23,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class Source(BaseModel):
-    """One place that has an artifact."""
+    """One source of an artifact: a download or a build."""
 
     model_config = _FROZEN
 
@@ -31,7 +31,7 @@ class Source(BaseModel):
     location: str
     """The URL of the download, or the recipe's directory."""
     sha256: str | None
-    """Of the download as a whole, where it is known beforehand; what a recipe gives never is."""
+    """The sha256 of the whole download, where it is known beforehand; never known for a build."""
 
 
 class ManifestArtifact(BaseModel):
@@ -57,18 +57,18 @@ class ManifestArtifact(BaseModel):
 
 
 def official_downloads(family: str, version: str, architecture: str) -> tuple[Download, ...]:
-    """The downloads of a family whose digests are known, from the data or noted at a first use."""
+    """The downloads of a family with known digests, from spec/official.yaml or else pins.yaml."""
     known = downloads_of(family, version, architecture)
     return known or noted_downloads(family, version, architecture)
 
 
 def downloads_key(rows: tuple[Download, ...]) -> str:
-    """The identity of what these downloads give."""
+    """The key of the receipt of these downloads."""
     return digest_of(["official", [row.model_dump(mode="json") for row in rows]])
 
 
 def recipe_of(family: str, version: str) -> Recipe | None:
-    """The recipe that builds a family of programs, if there is one."""
+    """The recipe that builds a family of programs at a version, or None."""
     rows = (row for row in recipes() if (row.family, row.version) == (family, version))
     return next(rows, None)
 
@@ -76,7 +76,7 @@ def recipe_of(family: str, version: str) -> Recipe | None:
 def artifacts(
     versions: Versions, architecture: Architecture, runtime: Runtime | None = None
 ) -> tuple[ManifestArtifact, ...]:
-    """The artifacts of a stack: those of one runtime, or all."""
+    """The artifacts of a stack: those that ``runtime`` needs, or all where it is None."""
     rows = artifact_rows()
     names = needed(runtime) if runtime else tuple(row.name for row in rows)
     return tuple(_artifact(row, versions, architecture) for row in rows if row.name in names)

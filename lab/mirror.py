@@ -1,8 +1,8 @@
-"""The site mirror: the store over HTTP for the machines of one network.
+"""The site mirror: serves the cache's files over HTTP to the machines of one network.
 
-``GET /sha256/<digest>`` gives a file, ``GET /index.json`` tells which there are; nothing else is
-answered. It runs as a process of its own, in the lab's network namespace where there is one:
-``python -m lab.mirror --bind ADDRESS --port PORT``.
+``GET /sha256/<digest>`` returns a file and ``GET /index.json`` the list of files; every other path
+is answered with 404. The mirror runs as a separate process, in the lab's network namespace where
+there is one: ``python -m lab.mirror --bind ADDRESS --port PORT``.
 """
 
 import argparse
@@ -33,7 +33,7 @@ PORT = 6480
 START_WITHIN = 20.0
 END_WITHIN = 5.0
 SILENT_CLIENT = 60.0
-"""Seconds."""
+"""Seconds after which a connection is closed on which the client is silent."""
 
 _IP_FREEBIND = 15  # linux/in.h: an address can be bound before the bridge that will have it exists
 
@@ -42,7 +42,7 @@ _IP_FREEBIND = 15  # linux/in.h: an address can be bound before the bridge that 
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD for files by digest and for the index."""
+    """Answers GET and HEAD requests for files by digest and for the index."""
 
     protocol_version = "HTTP/1.1"
     server_version = "hardway-mirror"
@@ -128,10 +128,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _span(wanted: str, size: int) -> tuple[int, int] | None:
-    """First byte and length of a Range header, or nothing where the whole file is the answer.
+    """First byte and length of a Range header; None where the whole file is to be sent.
 
-    RFC 9110, section 14: what is malformed or asks for several ranges is answered as if there were
-    no Range. Raises ValueError for a range outside the file.
+    A header that is malformed or asks for several ranges is ignored, as RFC 9110, section 14,
+    allows. Raises ValueError for a range outside the file.
     """
     found = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted.replace(" ", ""))
     if found is None or not any(found.groups()):
@@ -148,7 +148,7 @@ def _span(wanted: str, size: int) -> tuple[int, int] | None:
 
 
 class MirrorServer(ThreadingHTTPServer):
-    """A server whose address need not exist yet."""
+    """An HTTP server that can bind an address before any interface has that address."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -158,20 +158,20 @@ class MirrorServer(ThreadingHTTPServer):
         super().__init__((address, port), Handler)
 
     def server_bind(self) -> None:
-        """Bind without the name look-up of http.server, which can take long without a network."""
+        """Bind without http.server's name look-up, which can take long without a network."""
         if sys.platform == "linux":
             self.socket.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what went wrong with a request; that a machine went away is no error of ours."""
+        """Log an error of a request, except that the client closed the connection or timed out."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 
 def index(cache: Cache) -> list[dict[str, str | int]]:
-    """What the mirror has, for people and for programs that know names and not digests."""
+    """The list of the mirror's files, for people and for programs that only know names."""
     return [
         {
             "name": name,
@@ -192,22 +192,25 @@ def index(cache: Cache) -> list[dict[str, str | int]]:
 
 @dataclass(frozen=True)
 class Mirror:
-    """A mirror that runs."""
+    """A running mirror."""
 
     pid: int
     started: str
-    """The kernel's start time of the process: with the pid, its identity since boot."""
+    """The kernel's start time of the process; together with the PID it identifies the process."""
     address: str
     port: int
 
     @property
     def url(self) -> str:
-        """Where machines find it."""
+        """The URL at which machines reach the mirror."""
         return f"http://{self.address}:{self.port}"
 
 
 def find(paths: LabPaths) -> Mirror | None:
-    """The lab's mirror, if it runs; a record of one that died, or from before a reboot, is none."""
+    """The lab's mirror if it runs, else None.
+
+    A record of a mirror that has died, or from before a reboot, does not count.
+    """
     try:
         mirror = Mirror(**json.loads(_record(paths).read_text()))
     except (OSError, ValueError, TypeError):
@@ -216,10 +219,11 @@ def find(paths: LabPaths) -> Mirror | None:
 
 
 def start(paths: LabPaths, address: str, port: int, enter: Sequence[str] = ()) -> Mirror:
-    """Run a mirror of the shared cache at an address, or return the one that does already.
+    """Start a mirror of the shared cache at an address, or return the one that runs there already.
 
-    ``enter`` is what goes before a command that shall run in the lab's network namespace. Raises a
-    Problem where the port is taken, naming the program that has it.
+    A mirror of this lab at another address is ended first. ``enter`` is the command prefix that
+    runs a command in the lab's network namespace. Raises a Problem where the mirror does not start;
+    where its port is taken, the message names the program that uses the port.
     """
     with locked(paths.run / "mirror.lock"):
         running = find(paths)
@@ -247,7 +251,7 @@ def _start(paths: LabPaths, address: str, port: int, enter: Sequence[str]) -> Mi
             raise Problem(f"the mirror does not start ({error})", f"look into {log}") from error
     told = _told(child)
     if "pid" in told:
-        child.returncode = 0  # it outlives this process, so there is nothing to wait for
+        child.returncode = 0  # the mirror outlives this process, which need not wait for its end
         return Mirror(**told)
     child.kill()
     child.wait()
@@ -257,7 +261,7 @@ def _start(paths: LabPaths, address: str, port: int, enter: Sequence[str]) -> Mi
 
 
 def stop(paths: LabPaths) -> None:
-    """End the lab's mirror, if one runs, and nothing else."""
+    """End the lab's mirror if it runs."""
     with locked(paths.run / "mirror.lock"):
         _stop(paths)
 
@@ -268,7 +272,7 @@ def _stop(paths: LabPaths) -> None:
         with suppress(ProcessLookupError):
             descriptor = os.pidfd_open(mirror.pid)
             try:
-                # Looked at again: before the descriptor was open, the pid could change hands.
+                # Check again: the PID could pass to another process before the pidfd was open.
                 if find(paths) == mirror:
                     signal.pidfd_send_signal(descriptor, signal.SIGTERM)
                     if not select.select([descriptor], [], [], END_WITHIN)[0]:
@@ -284,7 +288,10 @@ def _record(paths: LabPaths) -> Path:
 
 
 def _told(child: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """The one line that the new process prints: its identity, or the Problem it met."""
+    """The line of JSON that the new process prints: its ``Mirror``, or the parts of a Problem.
+
+    Empty where there is no such line within ``START_WITHIN`` seconds.
+    """
     assert child.stdout is not None
     with child.stdout as pipe:
         ready = select.select([pipe], [], [], START_WITHIN)[0]
@@ -297,7 +304,7 @@ def _told(child: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 
 def _holder(port: int) -> str:
-    """The program that listens on a port, as far as this user may see."""
+    """A description of the program that listens on a port, as far as this user may see it."""
     sockets = set()
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
@@ -317,7 +324,10 @@ _LISTENING = "0A"
 
 
 def serve(address: str, port: int, record: Path | None) -> int:
-    """Serve until ended; the outcome of the start is one line of JSON on standard output."""
+    """Serve until ended and return the exit status.
+
+    Prints one line of JSON on standard output: the ``Mirror``, or the parts of a Problem.
+    """
     try:
         server = MirrorServer(address, port, Cache())
     except OSError as error:
@@ -342,7 +352,7 @@ def serve(address: str, port: int, record: Path | None) -> int:
 
 
 def main() -> int:
-    """The command line of the process."""
+    """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="lab.mirror", description=__doc__)
     parser.add_argument("--bind", required=True, metavar="ADDRESS")
     parser.add_argument("--port", type=int, default=PORT)

@@ -1,7 +1,7 @@
 """The lab's network namespace, and the processes in it.
 
-Whatever is done to a process is done through a pidfd that was opened before the process was looked
-at, so a number that the kernel has given to another process in the meantime is never hit.
+This module signals a process only through a pidfd. It opens the pidfd first and then checks that
+the process belongs to the lab, so a signal never reaches another process that got a reused PID.
 """
 
 import ctypes
@@ -22,22 +22,25 @@ from lab.process import parent_of, run
 NAMESPACES = Path("/run/netns")
 
 CLONE_NEWNET = 0x40000000
-"""Of the kernel's sched.h."""
+"""Constant of the kernel's sched.h."""
 
 ENGINE_VARIABLE = "HARDWAY_ENGINE"
-"""Names the lab's state to each ``pulumi`` that the lab runs, and so to all that it starts."""
+"""Environment variable with the lab's state directory, for each ``pulumi`` that the lab runs.
+
+All processes that ``pulumi`` starts inherit the variable, and this module recognizes them by it.
+"""
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process of the lab's network namespace."""
+    """A process in the lab's network namespace, of its private libvirt or of its ``pulumi``."""
 
     pid: int
     command: str
     started_by_lab: bool
-    """Whether it belongs to the private libvirt; if not, it came into the namespace by itself."""
+    """Whether it belongs to the private libvirt."""
     of_engine: bool = False
-    """Whether a ``pulumi`` of the lab is it or started it: language host, plugin, program."""
+    """Whether it is a ``pulumi`` of the lab or started by one: language host, plugin, program."""
 
 
 def namespace_path(paths: LabPaths) -> Path:
@@ -46,9 +49,9 @@ def namespace_path(paths: LabPaths) -> Path:
 
 
 def exists(paths: LabPaths) -> bool:
-    """Whether the namespace is there; a left-over file of its name is not a namespace."""
+    """Whether the namespace exists; a left-over file with its name does not count."""
     try:
-        # The kernel gives every nsfs object the device of the file system that holds them all.
+        # All namespace files have the device number of the same nsfs file system.
         own = os.stat("/proc/self/ns/net").st_dev
         return os.stat(namespace_path(paths)).st_dev == own
     except OSError:
@@ -56,15 +59,15 @@ def exists(paths: LabPaths) -> bool:
 
 
 def make(paths: LabPaths) -> None:
-    """Make the namespace, if it is not there, with its loopback up."""
+    """Make the namespace if it does not exist, and bring its loopback interface up."""
     if not exists(paths):
-        namespace_path(paths).unlink(missing_ok=True)  # left by a reboot where /run is on a disk
+        namespace_path(paths).unlink(missing_ok=True)  # survives a reboot where /run is on a disk
         _ip(["netns", "add", paths.namespace], paths)
     _ip(["-n", paths.namespace, "link", "set", "lo", "up"], paths)
 
 
 def remove(paths: LabPaths) -> None:
-    """Take the namespace's name away; the kernel frees it once its last process has gone."""
+    """Remove the namespace's name; the kernel frees the namespace when its last process ends."""
     if exists(paths):
         _ip(["netns", "delete", paths.namespace], paths)
     namespace_path(paths).unlink(missing_ok=True)
@@ -76,7 +79,7 @@ def enter(namespace: Path | None) -> None:
         return
     descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        # os.setns is there from Python 3.12 on.
+        # Python has os.setns only from 3.12 on.
         if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "setns")
     finally:
@@ -102,9 +105,10 @@ def _ip(words: list[str], paths: LabPaths) -> None:
 
 
 def processes(paths: LabPaths) -> list[Process]:
-    """What runs in the namespace or belongs to the lab, by process number.
+    """The processes that run in the namespace or belong to the lab, sorted by PID.
 
-    Of the lab are its private libvirt and what every ``pulumi`` starts that the lab runs.
+    The processes of its private libvirt belong to the lab, and so do each ``pulumi`` that the lab
+    runs and the processes that such a ``pulumi`` starts.
     """
     inode = None
     with suppress(OSError):
@@ -122,7 +126,7 @@ def _look(pid: int, paths: LabPaths, inode: int | None) -> Process | None:
         if not (inside or ours or engine):
             return None
         words = (home / "cmdline").read_bytes().split(b"\0")
-    except OSError:  # it ended, or it is another user's
+    except OSError:  # the process ended, or belongs to another user
         return None
     command = b" ".join(filter(None, words)).decode(errors="replace")
     # A zombie has no command line.
@@ -130,13 +134,16 @@ def _look(pid: int, paths: LabPaths, inode: int | None) -> Process | None:
 
 
 def _of_engine(home: Path, paths: LabPaths) -> bool:
-    """Whether the process has the environment that the lab gives to ``pulumi`` alone."""
+    """Whether the process has the environment variable that the lab sets only for ``pulumi``."""
     mark = f"{ENGINE_VARIABLE}={paths.state}".encode()
     return mark in (home / "environ").read_bytes().split(b"\0")
 
 
 def orphans(paths: LabPaths) -> list[Process]:
-    """What an engine of the lab started and left behind when it was killed."""
+    """The processes of a ``pulumi`` of the lab that was killed and left them behind.
+
+    The topmost ancestor of such a process that has ``ENGINE_VARIABLE`` is no ``pulumi``.
+    """
     started = {process.pid: process for process in processes(paths) if process.of_engine}
 
     def engine(process: Process) -> Process:
@@ -151,7 +158,7 @@ def orphans(paths: LabPaths) -> list[Process]:
 
 
 def _sealed(home: Path, paths: LabPaths) -> bool:
-    """Whether the process lives under the mounts that private-libvirt.sh made for this lab."""
+    """Whether the process is in the mount namespace that private-libvirt.sh made for this lab."""
     for line in (home / "mountinfo").read_text(errors="replace").splitlines():
         mount, _, rest = line.partition(" - ")
         if mount.split()[4] == "/run" and rest.split()[:2] == ["tmpfs", paths.namespace]:
@@ -160,9 +167,9 @@ def _sealed(home: Path, paths: LabPaths) -> bool:
 
 
 def end(paths: LabPaths, found: Iterable[Process], *, patience: float = 10.0) -> None:
-    """End processes of the lab: asked first, killed after ``patience`` seconds.
+    """End processes of the lab: with SIGTERM, and after ``patience`` seconds with SIGKILL.
 
-    A process that the lab did not start is left alone, also where it is among ``found``.
+    Leaves a process alone that the lab did not start, even where ``found`` contains it.
     """
     descriptors = {}
     for process in found:
@@ -181,7 +188,7 @@ def end(paths: LabPaths, found: Iterable[Process], *, patience: float = 10.0) ->
 
 
 def _signal(descriptors: Iterable[int], number: signal.Signals, patience: float) -> None:
-    """Send a signal and wait until all have ended, at most ``patience`` seconds."""
+    """Send a signal and wait until all processes have ended, at most ``patience`` seconds."""
     waiting = set(descriptors)
     for descriptor in waiting:
         with suppress(ProcessLookupError):

@@ -1,7 +1,7 @@
-"""Image archives without a registry: an OCI image layout in a tar, made byte for byte the same.
+"""Writes container image archives: an OCI image layout in a tar file, with reproducible bytes.
 
-The layout follows the OCI image specification 1.1 and can be imported by ``ctr images import``; the
-``manifest.json`` beside it is for ``docker load`` of a Docker that does not read layouts.
+The layout follows the OCI image specification 1.1; ``ctr images import`` reads it. The additional
+``manifest.json`` is for ``docker load`` of a Docker that does not read OCI layouts.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import IO, Any
 from lab.cache import sha256_of
 
 FORMAT = 1
-"""Raised with every change of the bytes that the same input gives."""
+"""Increase this with every change of this module that changes the bytes of an archive."""
 
 _MEDIA = "application/vnd.oci.image"
 _EPOCH = "1970-01-01T00:00:00Z"
@@ -25,7 +25,7 @@ _EPOCH = "1970-01-01T00:00:00Z"
 
 @dataclass(frozen=True)
 class Blob:
-    """A descriptor: what one part of an image refers to another by."""
+    """The type, digest and size of one part of an image, by which other parts refer to it."""
 
     media_type: str
     sha256: str
@@ -57,9 +57,10 @@ def write_archive(
 ) -> None:
     """Write to ``target`` an image that holds ``program`` as ``<folder><name>`` and runs it.
 
-    ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``; ``beneath``
-    are tar files with what the program needs, a layer each. No layer is compressed: emulated
-    machines unpack them faster. A scratch file is made beside ``target``.
+    ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``. ``beneath``
+    are tar files with the files that the program needs; each becomes a layer. No layer is
+    compressed, since emulated machines unpack such layers faster. While it works, the function has
+    a scratch file beside ``target``.
     """
     path = f"{folder}{name}"
     layer_file = target.with_name(f"{target.name}.layer")
@@ -80,7 +81,10 @@ def write_archive(
 def _documents(
     layers: Sequence[Blob], path: str, name: str, reference: str, architecture: str, user: str
 ) -> Mapping[str, bytes]:
-    """The JSON files of the layout by path, each referring to the next: index, manifest, config."""
+    """Path to content of the layout's JSON files; the index refers to the manifest, that to config.
+
+    ``manifest.json`` is Docker's own list.
+    """
     history = {"created": _EPOCH, "created_by": f"hardway: {name}"}
     config_bytes = _json(
         {
@@ -128,7 +132,7 @@ def _documents(
 
 @contextmanager
 def tar_file(path: Path) -> Iterator[tarfile.TarFile]:
-    """A tar file to be written."""
+    """Open a new tar file for writing while the context lasts."""
     with (
         path.open("wb") as output,
         tarfile.open(fileobj=output, mode="w:", format=tarfile.USTAR_FORMAT) as archive,
@@ -147,7 +151,7 @@ def _json(value: Any) -> bytes:
 def add_file(
     archive: tarfile.TarFile, path: str, stream: IO[bytes], size: int, mode: int = 0o644
 ) -> None:
-    """Add a file of root's with no time: the same bytes wherever and whenever it is made."""
+    """Add a file that belongs to root and has time 0, so that the archive is reproducible."""
     member = tarfile.TarInfo(path)
     member.size, member.mode = size, mode
     archive.addfile(member, stream)

@@ -1,4 +1,4 @@
-"""The lab made ready: everything between a bare machine and ``pulumi up``."""
+"""Prepares the lab: everything that must exist on a bare machine before ``pulumi up``."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,27 +21,29 @@ from spec.hypervisor import Libvirt
 from spec.offer import Offer
 
 EMULATED: dict[str, Any] = {
-    # Slow enough to starve etcd, and no machine to trust anything to.
+    # A safer mode is slow enough to starve etcd on emulated machines, and nobody keeps data on
+    # such machines.
     "disk_cache": "unsafe",
     "kernel_arguments": (
-        # QEMU translates code for each address that it runs at: with every program at another
-        # place at every start a fork and an exec cost 58 ms, and 12 ms without (QEMU 7.2).
+        # QEMU translates code anew for each address at which the code runs. With randomized
+        # addresses a fork and an exec cost 58 ms, and 12 ms without (QEMU 7.2).
         "norandmaps",
-        # Work against attacks on a real processor, and on what freed memory held.
+        # Skip protections against attacks on real processors and on the content of freed memory.
         *("mitigations=off", "init_on_alloc=0"),
-        # Clocks and timers are devices, and each access to one leaves the translated code: with two
-        # processors a third of the kernel's time was reading the HPET and setting timers. (Ticks
-        # stay off while a machine is idle: they would cost it 6 % of a processor each.)
+        # Clocks and timers are devices, and each access to a device leaves the translated code.
+        # With two processors a third of the kernel's time was reading the HPET and setting timers.
+        # (Ticks stay off while a machine is idle: they would cost each machine 6 % of a processor.)
         *("tsc=reliable", "clocksource=tsc", "highres=off"),
     ),
 }
-"""How machines are made on every host that emulates a processor."""
+"""Settings for machines on every host that emulates their processors."""
 
 
 def emulated() -> dict[str, Any]:
-    """How machines are made on this host, which emulates a processor."""
+    """Settings for machines on this host, which emulates their processors."""
     ticks = timestamp_counter.frequency()
-    # The counter is the host's own. A kernel that measures it on a busy host may find a tenth.
+    # The machines use the host's counter. A kernel that measures the counter on a busy host may
+    # get a tenth of its frequency.
     known = (f"tsc_early_khz={ticks}",) if ticks else ()
     return {**EMULATED, "kernel_arguments": (*EMULATED["kernel_arguments"], *known)}
 
@@ -54,7 +56,7 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a part; a part that is met twice adds up."""
+        """Time a part; the times of parts with the same name add up."""
         started = monotonic()
         try:
             yield
@@ -69,7 +71,7 @@ def _base(
     paths: LabPaths,
     progress: Progress,
 ) -> image.DiskImage:
-    """The image of the cluster's machines: the one it names, or one with its artifacts."""
+    """The image of the cluster's machines: the one that its spec names, or one with artifacts."""
     if given := cluster.base_image:
         return official_image(
             cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
@@ -91,16 +93,17 @@ def prepare_lab(
     progress: Progress,
     phases: Phases,
 ) -> libvirt.LibvirtConnection:
-    """Bring the lab up to the point where machines can be made; a second call only checks.
+    """Prepare the lab up to the point where machines can be made, and write its offer.
 
-    Raises a Problem before anything is made where the cluster's network is taken.
+    A second call only checks. Raises a Problem where the cluster's network overlaps with an
+    existing one, before the lab makes anything in that network.
     """
     with phases.phase("packages"):
         packages.install(packages_for_machines(), paths, progress)
     store = artifacts.Store(cache, progress, paths.logs)
     with ExitStack() as during:
         if not cluster.base_image and not store.has(cluster.versions, cluster.runtime):
-            # A new image follows, and its Debian waits for none of the artifacts.
+            # A new image follows; its Debian root needs no artifacts and can be made meanwhile.
             during.enter_context(
                 beside(lambda: debian_root(cache, progress, paths.logs, runtime.packages(cluster)))
             )

@@ -1,4 +1,4 @@
-"""A distribution's cloud image, verified and used as it is; it boots by its own loader."""
+"""Gets a distribution's cloud image, verified and unchanged; it boots with its own boot loader."""
 
 import shutil
 from hashlib import file_digest
@@ -24,11 +24,11 @@ def official_image(
     sha256: str | None = None,
     sha512: str | None = None,
 ) -> DiskImage:
-    """A distribution's cloud image, from a URL or a file, once its digest is right.
+    """A distribution's cloud image from a URL or a file, with a verified digest.
 
-    A path that is not absolute begins at the checkout, as the stack's file does that names it.
+    A relative path is relative to the checkout, where the stack's file that names it is.
 
-    Raises a Problem where the bytes are others than the digest says.
+    Raises a Problem where no digest is given or the file has another digest.
     """
     if not (sha256 or sha512):
         raise Problem(f"the image {source} has no digest", "give its sha256 or sha512 as well")
@@ -37,7 +37,7 @@ def official_image(
         receipt = intact(cache, key, "the official image", progress)
         if receipt is None:
             cache.room(2000, "the official image")
-            # Beside the cache's blobs and under the digest: a download that was cut goes on.
+            # The path depends only on the digest, so a later run resumes an interrupted download.
             target = cache.root / "downloads" / key
             with progress.task(f"taking the image {source}") as task, full_disk_told(cache.root):
                 _take(source, target, sha256, sha512, task)

@@ -1,6 +1,7 @@
-"""Debian packages: which are missing, said before they are installed.
+"""Finds missing Debian packages and installs them, after it has listed them.
 
-Standard library only, since the first use is to get the virtual environment made.
+This module imports only the standard library, since it is first used to make the virtual
+environment.
 """
 
 import os
@@ -19,7 +20,7 @@ SUPPORTED = ("debian", "ubuntu")
 
 
 def operating_system() -> str:
-    """The ``ID`` of os-release, and ``ID_LIKE`` after it."""
+    """``ID`` and ``ID_LIKE`` of /etc/os-release; Python's platform name without that file."""
     values: dict[str, str] = {}
     try:
         for line in Path("/etc/os-release").read_text().splitlines():
@@ -31,7 +32,7 @@ def operating_system() -> str:
 
 
 def supported_system() -> bool:
-    """Whether this is Debian, Ubuntu or made from them."""
+    """Whether this system is Debian, Ubuntu or derived from them."""
     return any(name in operating_system().split() for name in SUPPORTED)
 
 
@@ -53,11 +54,13 @@ def missing(names: Iterable[str]) -> list[str]:
 
 
 def install(reasons: Mapping[str, str], paths: LabPaths, progress: Progress) -> None:
-    """Install what is missing of ``reasons`` (package name to what it is for).
+    """Install the missing packages of ``reasons`` (package name to its purpose).
 
-    The packages are named first; on a terminal the person is asked, otherwise it is done. Services
-    that come with a package are not started (``policy-rc.d`` is not ours to write; the packages
-    chosen here are libraries and programs, and a system libvirt that starts is then used).
+    Lists the packages first, and on a terminal asks for consent. Does not prevent services of a
+    package from starting, since ``policy-rc.d`` belongs to the system's administrator. Most of the
+    packages are libraries and programs; if a system libvirt starts, the lab uses that. Raises a
+    Problem where the system is not supported, this process is not root, the user declines or
+    apt-get fails.
     """
     names = missing(reasons)
     if not names:

@@ -1,8 +1,8 @@
-"""Where things live on the machine, by the XDG base directory specification.
+"""The directories that Hardway uses, by the XDG base directory specification.
 
-Three places with three lifetimes: the *cache* can be deleted at any time and is made again, the
-*state* of a lab (Pulumi's state, disks, keys) is what a person would miss, and the *run* directory
-holds sockets and pid files and is gone after a reboot.
+There are three directories with three lifetimes. The *cache* can be deleted at any time and is made
+again. The *state* of a lab (Pulumi's state, disks, keys) cannot be made again. The *run* directory
+holds sockets and PID files and does not survive a reboot.
 """
 
 import os
@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def _xdg(variable: str, default: str) -> Path:
     value = os.environ.get(variable, "")
-    # The specification asks to ignore a relative path.
+    # The specification asks programs to ignore a relative path.
     return (Path(value) if value.startswith("/") else Path.home() / default) / "hardway"
 
 
@@ -28,7 +28,7 @@ def cache_directory() -> Path:
 
 @dataclass(frozen=True)
 class LabPaths:
-    """The directories of one lab. Several labs live side by side under different names."""
+    """The directories of one lab. Several labs may exist side by side under different names."""
 
     name: str
     state: Path
@@ -41,17 +41,17 @@ class LabPaths:
 
     @property
     def backend(self) -> Path:
-        """Where Pulumi keeps the state of the lab's stacks."""
+        """The directory in which Pulumi keeps the states of the lab's stacks."""
         return self.state / "pulumi"
 
     @property
     def pool(self) -> Path:
-        """The directory of the disks of all machines."""
+        """The directory for the disks of all machines of the private libvirt."""
         return self.state / "disks"
 
     @property
     def libvirt(self) -> Path:
-        """What the lab's private libvirt has for as long as it runs: sockets and pid files."""
+        """The runtime directory of the lab's private libvirt, with its sockets and PID files."""
         return self.run / "libvirt"
 
     @property
@@ -60,7 +60,11 @@ class LabPaths:
 
 
 def lab_paths() -> LabPaths:
-    """The lab named by ``$HARDWAY_LAB`` (default ``lab``): at most 8 letters, digits or dashes."""
+    """The directories of the lab that ``$HARDWAY_LAB`` names (default ``lab``).
+
+    The name has at most 8 lower-case letters, digits and inner dashes, and starts with a letter.
+    Raises a Problem where it is not such a name.
+    """
     name = os.environ.get("HARDWAY_LAB", "") or "lab"
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,6}[a-z0-9])?", name):
         raise Problem(

@@ -1,4 +1,4 @@
-"""The one error that people see."""
+"""The exception whose message is shown to the user."""
 
 import errno
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 class Problem(Exception):
-    """A circumstance that stops the work, told as one sentence with the next step.
+    """An expected obstacle that stops the work; its message is one sentence with the next step.
 
-    ``what`` says what is wrong, ``remedy`` what to do about it. Whoever catches it prints the
-    sentence and exits with code 1; a traceback would be a bug.
+    ``what`` is the obstacle, ``remedy`` what the user can do about it. The command line prints the
+    sentence and exits with code 1. A traceback instead of a Problem is a bug.
     """
 
     def __init__(self, what: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Other programs: run to their end, with a log file to look into and no child left behind."""
+"""Functions that run other programs, log their output and leave no child process behind."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from lab.progress import Task
 T = TypeVar("T")
 
 _running: set[int] = set()
-"""The leaders of the groups that ``run`` made and that live."""
+"""The process group leaders that ``run`` started and that still run."""
 
 
 def run(
@@ -36,12 +36,12 @@ def run(
     timeout: float,
     failure: str,
 ) -> None:
-    """Run a program to its end, its output going to ``log`` and its last line to ``task``.
+    """Run a program to its end; append its output to ``log`` and show its latest line in ``task``.
 
     The words of ``command`` are strings or paths; ``environment`` is added to this process's own;
-    ``timeout`` is in seconds. The program has no standard input and a process group of its own,
-    which is ended with it on a time-out or when this process is interrupted. Raises a Problem that
-    starts with ``failure`` and names the log.
+    ``timeout`` is in seconds. The program has no standard input. It has its own process group; the
+    whole group is killed on a time-out or when this process is interrupted. Raises a Problem where
+    the program cannot be started, fails or takes too long; its message starts with ``failure``.
     """
     words = [str(word) for word in command]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -99,17 +99,19 @@ def run(
 
 @contextmanager
 def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
-    """Do work in a thread beside what the context does; the function given waits for its result.
+    """Run ``work`` in a thread while the context runs.
 
-    An error of the work is raised there. Where the context ends with an error, or with a signal,
-    the programs that the work runs are ended and nothing waits for it.
+    The context manager yields a function that waits for the result of ``work`` and returns it, or
+    raises the error of ``work``. Where the context ends with an exception (Ctrl-C included), every
+    program that ``run`` has started is killed, and the thread gets at most twice ``END_WITHIN``
+    seconds to end.
     """
     future: Future[T] = Future()
 
     def do() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # whoever asks for the result gets it
+        except BaseException as error:  # future.result raises it again
             future.set_exception(error)
 
     thread = threading.Thread(target=do, daemon=True)
@@ -118,7 +120,7 @@ def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
         yield future.result
         thread.join()
     except BaseException:
-        for _ in range(2):  # the second time ends what was just about to be started
+        for _ in range(2):  # the second round kills a program that started during the first
             for leader in tuple(_running):
                 end_group(leader)
             thread.join(END_WITHIN)
@@ -126,14 +128,15 @@ def beside(work: Callable[[], T]) -> Iterator[Callable[[], T]]:
 
 
 END_WITHIN = 5
-"""Seconds for a thread whose programs were ended."""
+"""Seconds to wait for a thread to end after its programs were killed."""
 
 
 @contextmanager
 def acting(acts: Iterable[tuple[float, Callable[[], None]]]) -> Iterator[None]:
-    """Do each act so many seconds after the last one, in a thread, while the context lasts.
+    """Call functions in turn in a thread while the context lasts.
 
-    An OSError, as of a terminal that has gone or of a full disk, ends that act alone.
+    Each item of ``acts`` is a number of seconds to wait and the function to call after that wait.
+    An OSError (a closed terminal, a full disk) ends only the call that raised it.
     """
     ended = threading.Event()
 
@@ -154,7 +157,7 @@ def acting(acts: Iterable[tuple[float, Callable[[], None]]]) -> Iterator[None]:
 
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a job that is cancelled, a terminal that is closed."""
+"""The signals that ask a process to end: Ctrl-C, a cancelled job, a closed terminal."""
 
 STOPPING = (
     "Stopping: what has begun is brought to its end or to its time limit, and what was done is "
@@ -170,21 +173,25 @@ def attended(
     capture: bool = False,
     each_line: Callable[[str], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program with this process's terminal and let it stop by itself when asked to end.
+    """Run a program on this process's terminal; the program may stop in its own time on a signal.
 
-    ``environment`` is the whole of its environment. ``each_line`` gets the lines of the program's
-    standard output as they come, in the terminal's place. The first signal that asks this process
-    to end reaches the program once, and its end is waited for; a second one kills the program and
-    all that it started. Once the program has ended, the signal does what it would have done to this
-    process. Where this process is killed, the program is asked to end as well.
+    ``environment`` is the program's whole environment. Where ``each_line`` is given, it gets each
+    line of the program's standard output instead of the terminal.
+
+    The first of the ``ENDINGS`` that this process receives is passed on to the program once, and
+    this process waits for the program to end. A second signal kills the program and all its
+    descendants. After the program has ended, this process raises the first signal for itself again,
+    with the handler that was set before. Where this process is killed, the program gets SIGTERM, if
+    the system has ``setpriv``.
     """
     words = [str(word) for word in command]
-    # A terminal gives Ctrl-C to every process of the group in its foreground. Anywhere else the
-    # program has a group of its own, or a signal to the whole group would reach it twice.
+    # A terminal sends Ctrl-C to every process of its foreground process group, so there the program
+    # stays in this group. Elsewhere the program gets its own group: a signal to the whole group
+    # would reach it twice, directly and through this process.
     terminal = in_foreground()
     asked = _Asked()
     with _handled(dict.fromkeys(ENDINGS, asked)):
-        with _handled({signal.SIGHUP: signal.SIG_IGN}):  # which the program inherits
+        with _handled({signal.SIGHUP: signal.SIG_IGN}):  # the program inherits that
             child = subprocess.Popen(
                 [*_follows_its_parent(), *words],
                 env=environment,
@@ -199,7 +206,7 @@ def attended(
         try:
             if each_line and child.stdout:
                 for line in child.stdout:
-                    with contextlib.suppress(OSError):  # nobody reads on, and the program goes on
+                    with contextlib.suppress(OSError):  # a closed output must not end the program
                         each_line(line.rstrip("\n"))
             out, err = child.communicate()
         except BaseException:
@@ -212,7 +219,7 @@ def attended(
 
 
 class _Asked:
-    """The signals that asked this process to end while a program runs, and what they do to it."""
+    """Signal handler for a running program: passes the first signal on, kills at the second."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
@@ -220,7 +227,7 @@ class _Asked:
         self._terminal = False
 
     def pass_on_to(self, child: subprocess.Popen[str], *, terminal: bool) -> None:
-        """Pass signals on to a program, also those that came while it was started."""
+        """Pass signals on to ``child``, also a signal that came while ``child`` was started."""
         self._terminal = terminal
         self._child = child
         if self.numbers:
@@ -229,7 +236,7 @@ class _Asked:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         del frame
         if number == signal.SIGHUP and self.numbers:
-            return  # a terminal that is closed sends it twice: by its shell and by the kernel
+            return  # a closed terminal causes two SIGHUP: one of the shell, one of the kernel
         self.numbers.append(number)
         if self._child is None or self._child.returncode is not None:
             return
@@ -239,18 +246,22 @@ class _Asked:
             end_tree(self._child.pid)
 
     def _first(self, child: subprocess.Popen[str]) -> None:
-        with contextlib.suppress(OSError):  # the terminal may be what has gone
+        with contextlib.suppress(OSError):  # the terminal may be closed
             print(STOPPING, file=sys.stderr, flush=True)
         number = self.numbers[0]
         if number == signal.SIGINT and self._terminal:
-            return  # it has got it itself
-        # Pulumi's engine stops for two of the three (pkg/backend/cancellation_scope.go).
+            return  # the terminal has sent SIGINT to the program as well
+        # Pulumi's engine reacts to SIGINT and SIGTERM only (pkg/backend/cancellation_scope.go).
         child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
 
 @contextmanager
 def _handled(handlers: Mapping[signal.Signals, _Asked | signal.Handlers]) -> Iterator[None]:
-    """Have signals handled so; only the main thread may say it, and only it gets them."""
+    """Set signal handlers while the context lasts.
+
+    Does nothing outside the main thread: only the main thread may set handlers and receives
+    signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -264,7 +275,10 @@ def _handled(handlers: Mapping[signal.Signals, _Asked | signal.Handlers]) -> Ite
 
 @cache
 def _follows_its_parent() -> tuple[str, ...]:
-    """The words before a command that end it with its parent, on a system that has them."""
+    """The command prefix that sends SIGTERM to a program when its parent dies.
+
+    Empty on a system without a ``setpriv`` that can do so.
+    """
     words = ("setpriv", "--pdeathsig", "TERM")
     return words if output([*words, "true"]) is not None else ()
 
@@ -278,7 +292,7 @@ def in_foreground() -> bool:
 
 
 def output(command: Sequence[str | Path], *, timeout: float = 30) -> str | None:
-    """What a program prints, or nothing where it is absent, fails or takes too long."""
+    """The standard output of a program; None where it is absent, fails or takes too long."""
     try:
         done = subprocess.run(
             [str(word) for word in command],
@@ -295,16 +309,16 @@ def output(command: Sequence[str | Path], *, timeout: float = 30) -> str | None:
 
 
 def start_time(pid: int) -> str | None:
-    """When a living process started, in the kernel's ticks since boot.
+    """The start time of a running process, in the kernel's ticks since boot.
 
-    A process that was killed and that its parent has not asked for yet does not live any more.
+    None where the process has ended, also where it is a zombie that its parent has not reaped yet.
     """
     fields = _fields(pid)
     return None if fields is None or fields[0] in "ZX" else fields[19]
 
 
 def started_at(pid: int) -> float | None:
-    """When a living process started, in seconds since 1970 by today's clock."""
+    """The start time of a running process, in seconds since 1970 by the present system clock."""
     ticks = start_time(pid)
     if ticks is None:
         return None
@@ -313,22 +327,25 @@ def started_at(pid: int) -> float | None:
 
 
 def parent_of(pid: int) -> int | None:
-    """The process that started a process, or that took it over; nothing where it has ended."""
+    """The PID of a process's parent (or of the process that adopted it); None where it is gone."""
     fields = _fields(pid)
     return None if fields is None else int(fields[1])
 
 
 def _fields(pid: int) -> list[str] | None:
-    """The fields of a process behind its name (proc_pid_stat(5)), the state first."""
+    """The fields of /proc/<pid>/stat after the command name; the first is the process state.
+
+    proc_pid_stat(5) describes them. None where there is no such process.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return text.rpartition(")")[2].split()  # the command before it may hold anything
+    return text.rpartition(")")[2].split()  # the command name may contain spaces and parentheses
 
 
 def descendants(pid: int) -> list[int]:
-    """The living processes that a process started, and those that these started."""
+    """The PIDs of a process's children, and of their children in turn."""
     parents = {int(name): parent_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}
     found, looked = [pid], 0
     while looked < len(found):
@@ -338,13 +355,13 @@ def descendants(pid: int) -> list[int]:
 
 
 def end_tree(pid: int) -> None:
-    """Kill a child of this process and all that it started, in whatever groups they are."""
+    """Kill a child of this process and all its descendants, whatever process group each is in."""
     for each in (pid, *descendants(pid)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(each, signal.SIGKILL)
 
 
 def end_group(leader: int) -> None:
-    """Kill the process group that ``run`` made for a child."""
+    """Kill the process group that ``run`` made for a program."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(leader, signal.SIGKILL)

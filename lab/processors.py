@@ -1,9 +1,10 @@
-"""Who has this computer's processors: how much its machines ask for and get, and who has the rest.
+"""Measures who uses this computer's processors: its virtual machines and all other programs.
 
-All of it is measured between two looks. Of a machine's threads the kernel counts how long each ran
-and how long it was ready and waited for a processor (/proc/<pid>/task/<tid>/schedstat); both
-together are what the machine asked for. Of programs it counts how long they ran
-(/proc/<pid>/stat), and of a control group with a quota how often that stopped it (cpu.stat).
+Every figure is the difference between two readings of the kernel's counters. For each thread of a
+machine the kernel counts the time that the thread ran and the time that the thread was ready to run
+but waited for a processor (/proc/<pid>/task/<tid>/schedstat). The machine got the first and asked
+for the sum of both. For each program the kernel counts the time that it ran (/proc/<pid>/stat), and
+for each control group with a quota how often the quota stopped the group (cpu.stat).
 """
 
 import os
@@ -15,56 +16,57 @@ from pathlib import Path
 
 PROC = Path("/proc")
 TICK = 1 / os.sysconf("SC_CLK_TCK")
-"""Seconds in which the kernel counts the time of programs."""
+"""The unit, in seconds, in which the kernel counts the processor time of programs."""
 
 SHOWN = 3
-"""How many programs are named."""
+"""The largest number of programs that a message names."""
 WORTH_NAMING = 0.1
-"""The part of a processor from which on a program is named."""
+"""A message names a program only if the program uses at least this many processors."""
 WORTH_ASKING = 0.5
-"""What machines must ask for, in processors, before it counts that they do not get it."""
+"""A demand for fewer processors than this never counts as starving."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A process at a look; times in seconds."""
+    """A process at the time of one reading; times in seconds."""
 
     name: str
     parent: int
     started: str
     own: float
-    """What it has used itself."""
+    """Processor time of the process itself."""
     children: float
-    """What those of its children have used that have ended, and theirs."""
+    """Processor time of its children that have ended and been waited for, and of theirs."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the kernel has counted until now."""
+    """One reading of the kernel's counters."""
 
     at: float
-    """By a clock that nobody sets."""
+    """Time of the reading, by the monotonic clock."""
     idle: float
-    """Seconds of all processors together without work."""
+    """Seconds without work, summed over all processors."""
     stolen: float
-    """Seconds in which a hypervisor below this computer had a processor that had work."""
+    """Seconds in which the hypervisor that runs this computer kept back a processor with work."""
     periods: Mapping[str, tuple[int, int]]
-    """Of each control group with a quota: its periods, and those in which the quota stopped it."""
+    """Control group with a quota to its number of periods, and of periods that the quota cut."""
     programs: Mapping[int, Program]
+    """PID to process."""
     machines: Mapping[str, Mapping[int, tuple[float, float]]]
-    """Of each machine's threads: how long it ran, and how long it waited for a processor."""
+    """Machine to thread number to the seconds that the thread ran and waited for a processor."""
 
 
 @dataclass(frozen=True)
 class Got:
-    """What somebody got of the processors, and asked for."""
+    """The processors that one or more machines got and asked for."""
 
     got: float
     asked: float
 
     @property
     def starves(self) -> bool:
-        """Less than half of a demand that is worth a word."""
+        """Whether the demand is at least ``WORTH_ASKING`` and less than half of it was met."""
         return self.asked >= WORTH_ASKING and self.got < self.asked / 2
 
     def __str__(self) -> str:
@@ -73,7 +75,7 @@ class Got:
 
 @dataclass(frozen=True)
 class Taker:
-    """Who has processors beside the machines."""
+    """A program that is not part of a machine, or the hypervisor, and the processors it uses."""
 
     name: str
     processors: float
@@ -84,35 +86,36 @@ class Taker:
 
 @dataclass(frozen=True)
 class Shares:
-    """What became of the processors between two looks."""
+    """How the processors were shared between two readings."""
 
     seconds: float
+    """Time between the two readings."""
     free: float
     """Processors without work."""
     machines: Mapping[str, Got]
     takers: tuple[Taker, ...]
     """The largest first."""
     own: float
-    """Processors that this process has used, with all that it started."""
+    """Processors that this process and its descendants used."""
     quota: str
-    """What a quota does to this computer's programs, if there is one that is used up."""
+    """A phrase about a control group whose quota is used up; empty where there is none."""
 
     @property
     def together(self) -> Got:
-        """All machines."""
+        """The sum over all machines."""
         every = self.machines.values()
         return Got(sum(one.got for one in every), sum(one.asked for one in every))
 
     @property
     def taken(self) -> str:
-        """Who takes most, as the end of a sentence."""
+        """The largest takers and the used-up quota as the end of a sentence; may be empty."""
         named = [str(one) for one in self.takers if one.processors >= WORTH_NAMING][:SHOWN]
         parts = [f"most is taken by {', '.join(named)}"] if named else []
         return "; ".join([*parts, *([self.quota] if self.quota else [])])
 
 
 def look(machines: Mapping[str, int] | None = None) -> Look:
-    """Look at everything now; ``machines`` are the processes of machines by name."""
+    """Read all counters now; ``machines`` is machine name to PID."""
     # user nice system idle iowait irq softirq steal
     (line,) = (one for one in _lines(PROC / "stat") if one.startswith("cpu "))
     ticks = [int(number) for number in line.split()[1:]]
@@ -135,7 +138,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _program(pid: str) -> Program | None:
-    """A process by its number (proc_pid_stat(5)); nothing where it has ended."""
+    """The process with this PID, from /proc/<pid>/stat (proc_pid_stat(5)); None where it ended."""
     text = "\n".join(_lines(PROC / pid / "stat"))
     before, _, after = text.rpartition(")")
     fields = after.split()
@@ -154,7 +157,7 @@ def _threads(pid: int) -> Iterator[tuple[int, tuple[float, float]]]:
 
 
 def _periods() -> Iterator[tuple[str, tuple[int, int]]]:
-    """This process's control groups, each with those above it, as far as they have quotas."""
+    """The period counters of this process's control groups and their parents that have a quota."""
     for line in _lines(PROC / "self" / "cgroup"):
         _, controllers, group = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
@@ -171,9 +174,10 @@ def _periods() -> Iterator[tuple[str, tuple[int, int]]]:
 def between(
     before: Look, after: Look, but: Collection[int] = (), *, own: int | None = None
 ) -> Shares:
-    """What became of the processors between two looks.
+    """Compute how the processors were shared between two readings.
 
-    No takers are the processes of ``but``, and ``own`` (this one), with all that they started.
+    The processes ``but`` and ``own`` (default: this process) and their descendants do not count as
+    takers.
     """
     seconds = max(after.at - before.at, TICK)
     machines = {
@@ -213,9 +217,10 @@ def _got(
 
 
 def _used(before: Look, after: Look) -> dict[int, float]:
-    """Seconds that each program used, with what it started and what has ended already.
+    """PID to the seconds that a program used between two readings, with its ended children.
 
-    Compilers live for less than a look: what they used is found with whoever waited for them.
+    Short-lived programs such as compilers appear in neither reading. The kernel adds their time to
+    the process that waited for them.
     """
     ended: dict[int, float] = {}
     for pid, program in before.programs.items():
@@ -235,13 +240,13 @@ def _used(before: Look, after: Look) -> dict[int, float]:
 
 
 def _same(before: Look, after: Look, pid: int) -> bool:
-    """Whether a process of a look lives at the other one: numbers are used again."""
+    """Whether a PID means the same process in both readings; the kernel reuses PIDs."""
     now, then = after.programs.get(pid), before.programs.get(pid)
     return now is not None and then is not None and now.started == then.started
 
 
 def _is_of(pid: int, programs: Mapping[int, Program], roots: Collection[int]) -> bool:
-    """Whether a process is one of these, or one of these started it."""
+    """Whether a process is one of ``roots`` or a descendant of one of them."""
     while pid in programs:
         if pid in roots:
             return True
@@ -258,16 +263,18 @@ def _quota(before: Look, after: Look) -> str:
 
 
 def measured(machines: Mapping[str, int], seconds: float) -> Shares:
-    """What becomes of the processors in the next seconds."""
+    """Measure for ``seconds`` from now how the processors are shared."""
     before = look(machines)
     time.sleep(seconds)
     return between(before, look(machines), machines.values())
 
 
 def crowded(shares: Shares, asked: int) -> str:
-    """A sentence where less than half of the processors are free that machines need, else empty.
+    """A sentence that says that machines lack room, or the empty string.
 
-    For machines that do not run yet and ask for so many. What this process uses counts as free.
+    ``asked`` is the number of processors of the machines that do not run yet. They lack room where
+    fewer than half of that number (or of all processors, if these are fewer) are free. Processors
+    that this process and its descendants use count as free.
     """
     processors = os.cpu_count() or 1
     if shares.free + shares.own >= min(asked, processors) / 2:
@@ -277,12 +284,12 @@ def crowded(shares: Shares, asked: int) -> str:
 
 
 def room(shares: Shares) -> str:
-    """How many processors are free."""
+    """A sentence that says how many processors are free."""
     return f"{shares.free + shares.own:.1f} of this computer's {os.cpu_count()} processors are free"
 
 
 def starved(shares: Shares) -> str:
-    """A sentence where machines that run get less than half of what they ask for, else empty."""
+    """A sentence where the machines together get less than half of what they ask for, else ""."""
     together = shares.together
     if not together.starves:
         return ""

@@ -1,4 +1,4 @@
-"""How the lab tells a person what it does, without knowing how it is shown."""
+"""The interface by which the lab reports its work, and two simple implementations."""
 
 import sys
 import threading
@@ -9,23 +9,23 @@ from typing import Protocol
 
 
 class Task(Protocol):
-    """A step under way."""
+    """A step that is under way."""
 
     def note(self, text: str) -> None:
-        """Show a detail of the step: the last line of a log, or how much is done."""
+        """Show a detail of the step: the last line of its log, or how much of it is done."""
 
 
 class Progress(Protocol):
-    """Where steps and facts are shown."""
+    """Shows steps and facts to the user."""
 
     def say(self, text: str) -> None:
         """Show a fact: what was chosen and why."""
 
     def task(self, title: str) -> AbstractContextManager[Task]:
-        """Show a step with its elapsed time while the context lasts; several may be under way."""
+        """Show a step with its elapsed time while the context lasts; steps may overlap."""
 
     def asking(self) -> AbstractContextManager[None]:
-        """Leave the terminal to a question while the context lasts."""
+        """Stop drawing on the terminal while the context lasts, so that it can show a question."""
 
 
 class _PlainTask:
@@ -37,9 +37,9 @@ class _PlainTask:
 
 
 class PlainProgress:
-    """Lines on standard error: for logs, for pipes, and before any library is installed.
+    """Prints lines on standard error: for logs, for pipes, and before any library is installed.
 
-    A long step repeats itself every ``heartbeat`` seconds, so that a log shows it is alive.
+    During a long step it prints a line every ``heartbeat`` seconds, so that a log shows activity.
     """
 
     def __init__(self, heartbeat: float = 30.0) -> None:

@@ -1,7 +1,8 @@
-"""Official downloads whose digests their publishers say, and those digests once they are noted.
+"""Official downloads whose digests the publisher states, and the pins of those digests.
 
-Nobody wrote these digests down before: the first use takes what the publisher says over TLS, and
-``pins.yaml`` of the checkout notes it for every later use, by whoever has that file.
+The project has no digest of such a download beforehand. The first use takes the digest that the
+publisher serves over TLS and writes it to ``pins.yaml`` in the checkout. Every later use, by
+everybody who has that file, demands the same digest.
 """
 
 import json
@@ -29,7 +30,7 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 PINS = PROJECT / "pins.yaml"
 
 FACT = "downloads"
-"""The fact of a receipt that says the digests of the downloads, in their order."""
+"""The key of a receipt's fact that holds the digests of its downloads, in their order."""
 
 HEADER = """\
 # The sha256 of official downloads of lab/published.yaml, as their publishers said it at first.
@@ -37,14 +38,14 @@ HEADER = """\
 """
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-# Loopback is for tests: nobody else can answer there.
+# Plain HTTP on loopback is for tests: no other host can answer there.
 Encrypted = Annotated[
     str, StringConstraints(pattern=r"^(https://[^/\s]+|http://127\.0\.0\.1(:\d+)?)/\S+$")
 ]
 
 
 class Published(BaseModel):
-    """One file of an official release whose publisher says its digest."""
+    """One file of an official release whose publisher states its digest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,26 +55,26 @@ class Published(BaseModel):
     arch: Architecture
     url: Encrypted
     checksums: Encrypted
-    """Where the publisher says it."""
+    """The URL where the publisher states the digest."""
     members: Mapping[str, str] = {}
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The names of what is inside."""
+        """The names of the programs in the file."""
         return tuple(self.members) or (self.name,)
 
     def pinned(self, sha256: str) -> Download:
-        """The same file as a download whose digest is known."""
+        """The same file as a download with this digest."""
         return Download(**self.model_dump(exclude={"checksums"}), sha256=sha256)
 
 
 class Silent(SourceUnreachable):
-    """A publisher says no digest: the next source can be taken."""
+    """The digest of a publisher cannot be had or noted; the caller can try the next source."""
 
 
 @cache
 def published() -> tuple[Published, ...]:
-    """Every download of this kind."""
+    """Every row of lab/published.yaml."""
     rows = load_yaml(PUBLISHED.read_text(), PUBLISHED.name)
     return TypeAdapter(tuple[Published, ...]).validate_python(rows)
 
@@ -87,11 +88,11 @@ def published_of(family: str, version: str, architecture: str) -> tuple[Publishe
     )
 
 
-# -- what is noted -------------------------------------------------------------------------------
+# -- pins ----------------------------------------------------------------------------------------
 
 
 def pins() -> dict[str, str]:
-    """The noted sha256 of each URL. Raises a Problem where the file has a mistake."""
+    """URL to sha256, from pins.yaml. Raises a Problem where the file has a mistake."""
     try:
         found = yaml.safe_load(PINS.read_text()) or {}
         return TypeAdapter(dict[str, Sha256]).validate_python(found)
@@ -105,14 +106,17 @@ def pins() -> dict[str, str]:
 
 
 def noted_downloads(family: str, version: str, architecture: str) -> tuple[Download, ...]:
-    """A family's downloads where the digest of each is noted; else none."""
+    """A family's downloads if pins.yaml has the digest of each; else an empty tuple."""
     noted = pins()
     rows = published_of(family, version, architecture)
     return _pinned(rows, noted) if all(row.url in noted for row in rows) else ()
 
 
 def note(rows: Iterable[Download], cache: Cache, progress: Progress) -> None:
-    """Note the digests of downloads. Raises a Problem where a URL is noted with another digest."""
+    """Write the digests of downloads to pins.yaml.
+
+    Raises a Problem where the file has another digest for a URL or cannot be written.
+    """
     with cache.lock("pins"):
         noted = pins()
         new = {
@@ -136,12 +140,15 @@ def note(rows: Iterable[Download], cache: Cache, progress: Progress) -> None:
 
 
 def fact_of(rows: Iterable[Download]) -> dict[str, str]:
-    """What a receipt says of downloads, so that a bundle can bring them to another checkout."""
+    """The fact of a receipt with the digests of its downloads.
+
+    A bundle brings these digests to another checkout.
+    """
     return {FACT: " ".join(row.sha256 or row.sha512 or "" for row in rows)}
 
 
 def downloads_in(facts: Mapping[str, str], architecture: str) -> tuple[Download, ...]:
-    """The downloads of this kind that a receipt was made from; none for every other receipt."""
+    """The downloads of published.yaml from which a receipt was made; empty for other receipts."""
     rows = published_of(facts.get("family", ""), facts.get("version", ""), architecture)
     digests = facts.get(FACT, "").split()
     if len(rows) != len(digests) or not all(re.fullmatch(r"[0-9a-f]{64}", one) for one in digests):
@@ -149,18 +156,19 @@ def downloads_in(facts: Mapping[str, str], architecture: str) -> tuple[Download,
     return tuple(row.pinned(digest) for row, digest in zip(rows, digests, strict=True))
 
 
-# -- what publishers say -------------------------------------------------------------------------
+# -- digests of the publishers -------------------------------------------------------------------
 
 
 def said_downloads(
     rows: tuple[Published, ...], cache: Cache, progress: Progress
 ) -> tuple[Download, ...]:
-    """A family's downloads with the digests that the publisher says today.
+    """A family's downloads with the digests that the publisher states now.
 
-    Where the publisher cannot be asked, the noted ones count.
+    Where the publisher cannot be reached, the digest in pins.yaml is used instead.
 
-    Raises SourceUnreachable where no digest can be had, and a Problem where the publisher says
-    another one than the one that is noted.
+    Raises SourceUnreachable where there is no digest from either, or where pins.yaml lacks a digest
+    and cannot be written. Raises a Problem where the publisher states another digest than
+    pins.yaml.
     """
     noted = pins()
     if any(row.url not in noted for row in rows) and not os.access(PINS.parent, os.W_OK):
@@ -189,7 +197,7 @@ def _said(
 
 
 def _ask(row: Published, cache: Cache) -> str:
-    """The digest that the publisher says of a file. Raises SourceUnreachable."""
+    """Fetch the sha256 of a file from its publisher. Raises SourceUnreachable."""
     with cache.work() as scratch:
         try:
             fetch(row.checksums, scratch / "checksums")
@@ -206,7 +214,10 @@ def _ask(row: Published, cache: Cache) -> str:
 
 
 def digest_in(text: str, name: str) -> str | None:
-    """The sha256 of a file in what a publisher says: a list, a lone digest or GitHub's release."""
+    """The sha256 of the file ``name`` in a publisher's text, or None.
+
+    The text is a list of digests and names, a single digest, or the JSON of a GitHub release.
+    """
     if text.lstrip().startswith("{"):
         return _in_release(text, name)
     found = {

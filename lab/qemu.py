@@ -1,12 +1,14 @@
 """The QEMU processes of a lab's machines, and their share of this computer's processors.
 
-Machines yield to the programs of their host (machines-yield.sh), which is what a person wants who
-edits beside them, and starves them where others compile. So while an update works on them they go
-first. The share is by session where the kernel schedules sessions (an *autogroup*: each machine is
-one, and so is each terminal), and by thread where it does not; both are set.
+By default machines have a lower priority than the programs of their host (machines-yield.sh). That
+suits a person who edits files on the host, but it starves the machines where other programs
+compile. So machines get a higher priority while an update works on them. A kernel with autogroups
+shares the processors out by session (each machine is a session, and so is each terminal); other
+kernels share them out by thread. This module sets the nice value of both.
 
-``python -m lab.qemu`` is a process of its own that keeps machines first until its standard input
-ends. The kernel closes that input whatever becomes of the update, so a killed one sets them back.
+``python -m lab.qemu`` is a separate process that raises the priority until its standard input ends,
+and then lowers it again. The kernel closes that input however the update ends, so the priority
+falls back also after an update that was killed.
 """
 
 import os
@@ -21,28 +23,29 @@ from lab.paths import PROJECT
 from spec.hypervisor import domain_name
 
 YIELDING = 5
-"""The nice value of machines that nobody waits for, as machines-yield.sh sets it."""
+"""The nice value of machines while no update works on them, as machines-yield.sh sets it."""
 
 FIRST = -10
 """The nice value of machines that an update works on: nine times the share of another session."""
 
 LEADING = -13
-"""The nice value of control planes meanwhile: twice the share of machines that wait for them."""
+"""The nice value of control planes during an update: twice the share of other machines, which wait
+for them."""
 
 INTERVAL = 3.0
-"""Seconds between two looks for machines that have started."""
+"""Seconds between two searches for machines that have started."""
 
 SYSTEM = Path("/run/libvirt")
-"""Where the system's libvirt keeps what runs."""
+"""The runtime directory of the system's libvirt; it holds the PID files."""
 
 
 def processes(libvirt: Path) -> dict[str, int]:
-    """The QEMU process of each running domain, by the folder of a libvirt that holds what runs."""
+    """Domain to the PID of its QEMU process; ``libvirt`` is the runtime directory of a libvirt."""
     found = {}
     for file in (libvirt / "qemu").glob("*.pid"):
         with suppress(OSError, ValueError):
             pid = int(file.read_text())
-            # The file may be older than a reboot, and its number another program's.
+            # A file from before a reboot may hold a PID that now belongs to another program.
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if any(word.split(b",")[0] == f"guest={file.stem}".encode() for word in words):
                 found[file.stem] = pid
@@ -50,9 +53,10 @@ def processes(libvirt: Path) -> dict[str, int]:
 
 
 def machines(cluster: str, names: Iterable[str], private: Path) -> dict[str, int]:
-    """The QEMU process of each of a cluster's machines that runs here, by the machine's name.
+    """Machine name to the PID of its QEMU process, for the cluster's machines that run here.
 
-    Of a private libvirt, of which ``private`` holds what runs, or else of the system's.
+    Looks in ``private``, the runtime directory of a private libvirt, or, where nothing runs there,
+    in that of the system's libvirt.
     """
     found = processes(private) or processes(SYSTEM)
     domains = {name: domain_name(cluster, name) for name in names}
@@ -60,9 +64,9 @@ def machines(cluster: str, names: Iterable[str], private: Path) -> dict[str, int
 
 
 def weigh(pid: int, nice: int) -> None:
-    """Give a process, which is a session of its own, the share of a nice value.
+    """Set the nice value of a session leader's session (autogroup) and of all threads of it.
 
-    What the kernel does not allow or does not have is left as it is.
+    Ignores what the kernel does not allow or does not support.
     """
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(f"{nice}\n")
@@ -74,26 +78,26 @@ def weigh(pid: int, nice: int) -> None:
 
 @contextmanager
 def first(libvirt: Path, leading: Iterable[str] = ()) -> Iterator[None]:
-    """Have the machines of a libvirt go first while the context lasts, and some before the others.
+    """Raise the priority of a libvirt's machines while the context lasts.
 
-    ``libvirt`` is the folder that holds what runs, ``leading`` are domains. Machines that start
-    meanwhile go first as well.
-    Two updates may do so at once: what the first one that ends sets back, the other one's process
-    raises again.
+    ``libvirt`` is the libvirt's runtime directory. The domains in ``leading`` get a still higher
+    priority. Machines that start while the context lasts are raised as well. Two updates may run
+    at once: the update that ends first lowers the priority, and the process of the other one raises
+    it again.
     """
     keeper = subprocess.Popen(
         [sys.executable, "-m", "lab.qemu", str(libvirt), *leading],
         cwd=PROJECT,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C in the terminal is not for it
+        start_new_session=True,  # so that Ctrl-C in the terminal does not reach the process
     )
     assert keeper.stdin is not None
     try:
         yield
     finally:
         keeper.stdin.close()
-        if keeper.wait() != 0:  # it was killed
+        if keeper.wait() != 0:  # the process was killed before it could lower the priority
             _set_back(libvirt)
 
 
@@ -103,7 +107,7 @@ def _set_back(libvirt: Path) -> None:
 
 
 def _keep_first(libvirt: Path, leading: Collection[str]) -> None:
-    """Look for machines again and again until the standard input ends, then set them back."""
+    """Raise the priority every ``INTERVAL`` until the standard input ends, then lower it again."""
     while True:
         for domain, pid in processes(libvirt).items():
             weigh(pid, LEADING if domain in leading else FIRST)

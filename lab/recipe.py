@@ -14,7 +14,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 class ModuleFile(BaseModel):
-    """A plain file that a Go module carries and that is installed beside the programs."""
+    """A plain file from a Go module that is installed beside the programs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,18 +24,18 @@ class ModuleFile(BaseModel):
 
 
 class Change(BaseModel):
-    """A text of a module's source that another one takes the place of."""
+    """A replacement of one text in a module's source by another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     before: str
-    """A text that is in the file exactly once."""
+    """The text to replace; it must be in the file exactly once."""
     after: str = ""
 
 
 class Edit(BaseModel):
-    """How a module is built in another way than it was published."""
+    """The changes to a published module before it is built."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class Edit(BaseModel):
     version: str
     changes: tuple[Change, ...]
     removed: tuple[str, ...] = ()
-    """Files of the module that are left out."""
+    """Files of the module that are removed."""
 
 
 class Recipe(BaseModel):
@@ -73,7 +73,7 @@ class Recipe(BaseModel):
         return (RECIPES / self.directory).resolve()
 
     def sources(self) -> list[Path]:
-        """The files of the project that decide what is built; tests do not."""
+        """The files in the recipe's directory that go into the build; no tests."""
         return sorted(
             file
             for file in self.path.rglob("*")
@@ -84,7 +84,7 @@ class Recipe(BaseModel):
         )
 
     def key(self, architecture: str) -> str:
-        """The identity of what this recipe gives: changes with anything that goes in."""
+        """The key of the receipt of this recipe; it changes with every input of the build."""
         sources = {str(f.relative_to(self.path)): sha256_of(f) for f in self.sources()}
         said = self.model_dump(mode="json", exclude=None if self.edit else {"edit"})
         return digest_of(["go", architecture, said, sources])
@@ -98,7 +98,10 @@ def recipes() -> tuple[Recipe, ...]:
 
 
 def recipe(family: str, version: str) -> Recipe:
-    """The recipe of a family at a version; a Problem names the versions there are."""
+    """The recipe of a family at a version.
+
+    Raises a Problem where there is none; its message names the versions that have a recipe.
+    """
     known = [row.version for row in recipes() if row.family == family]
     for row in recipes():
         if (row.family, row.version) == (family, version):

@@ -1,7 +1,7 @@
-"""Record the flags of the programs in the artifact store: ``python -m lab.recorded_flags``.
+"""Records the flags of the programs in the artifact store: ``python -m lab.recorded_flags``.
 
-It writes ``spec/flags`` anew for every program and minor version that the store has; the lists of
-others stay as they are. Run it after a new minor version was fetched or built, and review the diff.
+It rewrites the list in ``spec/flags`` of every program and minor version that the store has; other
+lists stay as they are. Run it after a new minor version was fetched or built, and review the diff.
 """
 
 import re
@@ -28,7 +28,7 @@ PROGRAMS = (
     "cri-dockerd",
     "flanneld",
 )
-"""The programs that services run."""
+"""The programs that systemd services run."""
 
 _FLAG = re.compile(r"^\s+(?:\w+ |-\w, )?--?([a-z][a-z0-9_-]*)", re.MULTILINE)
 _HEADING = re.compile(r"^\S.*$", re.MULTILINE)
@@ -49,7 +49,7 @@ class StoredProgram:
 
 @dataclass(frozen=True)
 class Help:
-    """What a program's ``--help`` tells of its flags, without dashes."""
+    """The flags in a program's ``--help``, without dashes."""
 
     known: frozenset[str]
     deprecated: frozenset[str]
@@ -58,7 +58,7 @@ class Help:
 def stored_programs(cache: Cache) -> Iterator[StoredProgram]:
     """The programs of every version in the store, also of versions outside the catalogue.
 
-    Older ones first. Their bytes are not read.
+    Sorted from older to newer versions. Their bytes are not read.
     """
     families = {(row.family, row.version) for row in recipes()}
     families |= {(row.family, row.version) for row in downloads()}
@@ -71,7 +71,7 @@ def stored_programs(cache: Cache) -> Iterator[StoredProgram]:
 
 
 def help_of(program: Path) -> Help:
-    """The flags that a program's ``--help`` names, each with its own lines of explanation."""
+    """Run a program with ``--help`` and find its flags and those that it calls deprecated."""
     done = subprocess.run(
         [program, "--help"], capture_output=True, text=True, timeout=30, check=False
     )
@@ -88,7 +88,10 @@ def help_of(program: Path) -> Help:
 
 
 def record(cache: Cache) -> Iterator[StoredProgram]:
-    """Write the list of every stored program; of several patch versions the newest counts."""
+    """Write the list of flags of every stored program.
+
+    Of several patch versions of a minor version the newest determines the list.
+    """
     for program in stored_programs(cache):
         told = help_of(program.path)
         flags.place(program.name, program.version).write_text(

@@ -1,4 +1,4 @@
-"""Running ``pulumi`` on a stack of the lab: its state, its passphrase, its configuration file."""
+"""Runs ``pulumi`` on a stack of the lab; manages its state, passphrase and configuration file."""
 
 import json
 import os
@@ -33,13 +33,13 @@ TAKES_CONFIG_FILE = UPDATES | {"preview", "pre", "config", "logs"}
 """The commands with a ``--config-file`` option (``pulumi <command> --help``, 3.259)."""
 
 STATES_KEPT = 10
-"""How many of its earlier states a living stack keeps, in its history and in its backups."""
+"""How many earlier states of a stack are kept in its history, and how many in its backups."""
 
 STATE = re.compile(r"(.+)\.json(\.gz|\.zst)?")
-"""The file of a stack's state in a file backend, packed where somebody has asked for that."""
+"""The file name of a stack's state in a file backend; it may be compressed."""
 
 ATTRIBUTES = ".attrs"
-"""The suffix of what a file backend notes of a file beside it."""
+"""The suffix of the file in which a file backend keeps the attributes of another file."""
 
 BACKEND_SETTINGS = (
     "PULUMI_DIY_BACKEND_",
@@ -47,58 +47,59 @@ BACKEND_SETTINGS = (
     "PULUMI_RETAIN_CHECKPOINTS",
     "PULUMI_DISABLE_CHECKPOINT_BACKUPS",
 )
-"""How a file backend keeps its states (sdk/go/common/env, 3.259, with the older names).
+"""Environment variables that configure a file backend (sdk/go/common/env, 3.259, and older names).
 
-In the lab's own backend states lie where this module looks for them.
+For the lab's own backend they are dropped, so that states lie where this module looks for them.
 """
 
 LEFT_OUT = ("gs://", "azblob://")
-"""The backends that the recipe of Pulumi's CLI leaves out."""
+"""URL prefixes of the backends that the recipe of Pulumi's CLI leaves out."""
 
 AT_ONCE = 100
-"""Resources that the engine works on at the same time; ``--parallel`` says otherwise.
+"""How many resources the engine works on at the same time, unless ``--parallel`` is given.
 
-Its own limit is four for each processor, and most steps and guards only wait for a machine.
+The engine's own limit is four for each processor. That is too low, since most steps and guards only
+wait for a machine.
 """
 
 ENGINE_SETTINGS = (
     "PULUMI_OPTION_",  # every option of every command: --target, --stack, --config-file
-    "PULUMI_SKIP_CHECKPOINTS",  # an update that is cut off would forget all that it has made
+    "PULUMI_SKIP_CHECKPOINTS",  # an interrupted update would lose the record of all it has made
     "PULUMI_ENABLE_STREAMING_JSON_PREVIEW",
     "PULUMI_RUN_PROGRAM",
 )
-"""What would make an engine do something else than its command line says."""
+"""Environment variables that change what the engine does for a given command line."""
 
 
 @dataclass(frozen=True)
 class Stack:
     """One stack of this project, as this lab runs it.
 
-    Pulumi writes the salt of the stack's passphrase into ``Pulumi.<stack>.yaml``. The passphrase is
-    this lab's own, so its salt has no place in a repository that others read: it is kept beside
-    the state, and ``pulumi`` reads a copy of the stack's file that has it. A stack file with a salt
-    of its own (a team that shares a passphrase) is used as it is.
+    Pulumi writes the salt of the stack's passphrase into ``Pulumi.<stack>.yaml``. The passphrase
+    belongs to this lab, so its salt does not belong in a shared repository. The salt is kept beside
+    the state, and ``pulumi`` reads a copy of the stack's file with the salt added. A stack file
+    that has its own salt (where a team shares a passphrase) is used unchanged.
     """
 
     name: str
     paths: LabPaths
     toolchain: Toolchain
     enter: Sequence[str] = ()
-    """The command prefix that puts ``pulumi`` where it reaches the machines."""
+    """The command prefix that runs ``pulumi`` in the network namespace of the machines."""
     extra: Mapping[str, str] | None = None
-    """More environment variables, such as the lab's offer."""
+    """Additional environment variables, such as the path of the lab's offer."""
 
     @property
     def file(self) -> Path:
-        """The stack's configuration in the checkout."""
+        """The stack's configuration file in the checkout."""
         return PROJECT / f"Pulumi.{self.name}.yaml"
 
     def environment(self) -> dict[str, str]:
-        """The environment of every ``pulumi``; a person's own backend or passphrase wins.
+        """The environment of every ``pulumi``; a backend or passphrase that the user has set wins.
 
-        An SSH agent that does not answer is left out: the published command plugin would fail every
-        step, although each has its key. Raises a Problem where states lie where this Pulumi cannot
-        reach them.
+        SSH_AUTH_SOCK is removed where the SSH agent does not answer. With it the published command
+        plugin would fail every step, although each step has its own key. Raises a Problem where
+        this Pulumi cannot reach the backend.
         """
         self._demand_reachable_backend()
         own = {"PULUMI_STACK": self.name, **(self.extra or {})}
@@ -118,7 +119,10 @@ class Stack:
         return {"PULUMI_PARALLEL": str(AT_ONCE)} | inherited | own
 
     def _demand_reachable_backend(self) -> None:
-        """A Pulumi that was built would take such a URL for one of Pulumi's own service."""
+        """Raise a Problem where this Pulumi was built here without support for the backend.
+
+        It would otherwise take the backend's URL for a URL of Pulumi's own service.
+        """
         url = os.environ.get("PULUMI_BACKEND_URL", "")
         if url.startswith(LEFT_OUT) and self.toolchain.choices[0].origin == "built":
             raise Problem(
@@ -130,7 +134,10 @@ class Stack:
 
     @property
     def _own_backend(self) -> bool:
-        """Whether states are in the lab's own backend; ``./hardway env`` names that as well."""
+        """Whether states are in the lab's own backend.
+
+        PULUMI_BACKEND_URL may name that backend as well: ``./hardway env`` prints such a line.
+        """
         return os.environ.get("PULUMI_BACKEND_URL") in (None, f"file://{self.paths.backend}")
 
     def _passphrase(self) -> Path:
@@ -144,13 +151,16 @@ class Stack:
     def exists(self) -> bool:
         """Whether the stack has a state."""
         if self._own_backend:
-            # Pulumi's own answer takes most of a second.
+            # To run pulumi takes most of a second.
             return self.name in stacks_with_state(self.paths)
         done = self._quietly("stack", "ls", "--json")
         return f'"name": "{self.name}"' in done.stdout
 
     def create(self) -> None:
-        """Make the stack if it is not there, leaving the checkout's file alone."""
+        """Create the stack if it does not exist, without a change to its file in the checkout.
+
+        Raises a Problem where the stack has no such file.
+        """
         if not self.file.is_file():
             raise Problem(
                 f"the stack '{self.name}' has no {self.file.name}",
@@ -166,22 +176,22 @@ class Stack:
             if self.exists():
                 self._restore_salt()
                 return
-            # Beside the state and not in the checkout: the salt is written where this is run.
+            # pulumi writes the salt into its working directory, which must not be the checkout.
             salted.unlink(missing_ok=True)
             write_atomically(private / "Pulumi.yaml", (PROJECT / "Pulumi.yaml").read_bytes())
             self._checked("--cwd", private, "stack", "init", self.name)
 
     def _restore_salt(self) -> None:
-        """Take the salt from the state itself, which has it once the first update is done."""
+        """Read the salt from the state, which contains it after the first update."""
         told = self._quietly("stack", "export").stdout
         provider = json.loads(told or "{}").get("deployment", {}).get("secrets_providers", {})
         if salt := provider.get("state", {}).get("salt"):
             write_atomically(self._salted(), f"encryptionsalt: {salt}\n".encode(), mode=0o600)
 
     def remove(self) -> None:
-        """Remove the state of a stack without resources, and what is kept beside it.
+        """Remove the state of a stack without resources, and the stack's files in the lab.
 
-        ``pulumi destroy --remove`` would take the checkout's file with it.
+        ``pulumi destroy --remove`` would also remove the stack's file in the checkout.
         """
         self._checked("stack", "rm", self.name, "--yes", "--preserve-config")
         self._salted().unlink(missing_ok=True)
@@ -192,15 +202,18 @@ class Stack:
                 for folder in kept.glob(f"{kind}/*/{self.name}"):
                     shutil.rmtree(folder)
             for file in kept.glob(f"stacks/*/{self.name}.json*"):
-                file.unlink()  # the last state but one, and what the backend notes of a file
+                file.unlink()  # the previous state, and the attributes of the backend's files
 
     def _forget_old_states(self) -> None:
-        """Keep the last of a stack's earlier states: each update writes two, with all keys."""
+        """Remove all but the latest earlier states of the stack, which contain all its keys.
+
+        Each update writes two of them.
+        """
         if not self._own_backend:
             return
         kept = self.paths.backend / ".pulumi"
         for kind in ("backups/*/{}/*", "history/*/{}/*.history.*", "history/*/{}/*.checkpoint.*"):
-            # Their names end with nanoseconds since 1970, and the backend notes something of each.
+            # The file names end with nanoseconds since 1970; each file may have an attribute file.
             found = sorted(p for p in kept.glob(kind.format(self.name)) if p.suffix != ATTRIBUTES)
             for path in found[:-STATES_KEPT]:
                 path.unlink(missing_ok=True)
@@ -216,12 +229,13 @@ class Stack:
         each_line: Callable[[str], None] | None = None,
         cwd: Path = PROJECT,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``pulumi`` with the person's terminal (or captured) and return its result.
+        """Run ``pulumi`` on the user's terminal, or with its output captured; return its result.
 
-        ``each_line`` gets the lines of its standard output in the terminal's place.
+        Where ``each_line`` is given, it gets each line of the standard output instead of the
+        terminal.
 
-        Where it is asked to end it stops, saves its state, and only then this process ends too.
-        Raises a Problem if the stack's file was edited while ``pulumi`` changed it.
+        On a signal to end, ``pulumi`` stops and saves its state before this process ends. Raises a
+        Problem if the stack's file was edited while ``pulumi`` changed it.
         """
         line = command_line.read(arguments)
         with self._configured(line, cwd) as options:
@@ -238,7 +252,7 @@ class Stack:
         return done
 
     def _note_plugins(self) -> None:
-        """Note which plugins wrote the state: the published ones, or those that are built here."""
+        """Record the origin of each plugin: ``installed``, ``official`` or ``built``."""
         origins = {choice.tool: choice.origin for choice in self.toolchain.choices}
         made = {name: origins.get(f"pulumi-resource-{name}", "built") for name in PLUGINS}
         path = plugins_path(self.paths, self.name)
@@ -246,13 +260,16 @@ class Stack:
         write_atomically(path, json.dumps(made).encode())
 
     def at_home(self, line: command_line.CommandLine, cwd: Path = PROJECT) -> bool:
-        """Whether a command line means this project and not that of another folder (``-C``)."""
+        """Whether a command line is for this project, not for another directory (``-C``)."""
         places = line.values("cwd")
         return not places or (cwd / places[-1]).resolve() == self.file.parent.resolve()
 
     @contextmanager
     def _configured(self, line: command_line.CommandLine, cwd: Path) -> Iterator[tuple[str, ...]]:
-        """Give a command the stack's file with its salt, and take back what it changed there."""
+        """Give a command a copy of the stack's file with the salt; bring its changes back.
+
+        Yields the options to add to the command line; none where the command needs no copy.
+        """
         if not (
             line.verb in TAKES_CONFIG_FILE
             and not line.has("config-file")
@@ -266,7 +283,7 @@ class Stack:
         salt = SALT.search(self._salted().read_text())
         before = self.file.read_text()
         given = before.rstrip("\n") + "\n" + (salt[0] if salt else "")
-        # A copy of its own for each command: another one may run at the same time.
+        # Each command gets its own copy, since another command may run at the same time.
         with tempfile.TemporaryDirectory(dir=self._salted().parent) as folder:
             copy = Path(folder, self.file.name)
             write_atomically(copy, given.encode(), mode=0o600)
@@ -276,7 +293,10 @@ class Stack:
                 self._take_back(before, given, copy.read_text())
 
     def _take_back(self, before: str, given: str, after: str) -> None:
-        """``pulumi config set`` edits the copy: bring the edit, not the salt, to the checkout."""
+        """Write to the checkout's file what a command (``pulumi config set``) changed in the copy.
+
+        The salt stays out of the checkout.
+        """
         if after == given:
             return
         if not SALT.search(given) and (salt := SALT.search(after)):
@@ -314,14 +334,17 @@ class Stack:
 def _after_the_verb(
     line: command_line.CommandLine, words: Sequence[str], options: Sequence[str]
 ) -> list[str]:
-    """The words with options behind the verb: at their end there may be words after ``--``."""
+    """The command line with options added after the verb.
+
+    They cannot go to the end, where arguments after ``--`` may be.
+    """
     if line.at is None:
         return list(words)
     return [*words[: line.at + 1], *options, *words[line.at + 1 :]]
 
 
 def _answers(agent: str) -> bool:
-    """Whether somebody listens at the socket of an SSH agent."""
+    """Whether an SSH agent listens at this socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(1)
         try:
@@ -332,13 +355,13 @@ def _answers(agent: str) -> bool:
 
 
 def stacks_with_state(paths: LabPaths) -> list[str]:
-    """The stacks in the lab's own backend, by name."""
+    """The names of the stacks in the lab's own backend, sorted."""
     states = (paths.backend / ".pulumi" / "stacks").rglob("*")
     return sorted({found[1] for path in states if (found := STATE.fullmatch(path.name))})
 
 
 def stack_names() -> list[str]:
-    """The stacks that the checkout has configurations for."""
+    """The names of the stacks that have a configuration file in the checkout, sorted."""
     return sorted(
         path.name.removeprefix("Pulumi.").removesuffix(".yaml")
         for path in PROJECT.glob("Pulumi.*.yaml")
@@ -346,19 +369,19 @@ def stack_names() -> list[str]:
 
 
 def offer_path(paths: LabPaths, stack: str) -> Path:
-    """Where the lab says what it offers to the program of a stack."""
+    """The file in which the lab writes its offer to the Pulumi program of a stack."""
     return paths.state / "offers" / f"{stack}.json"
 
 
 def plugins_path(paths: LabPaths, stack: str) -> Path:
-    """Where the lab notes from where the plugins came that wrote a stack's state, by name."""
+    """The file that maps each plugin that wrote a stack's state to its origin."""
     return paths.state / "plugins" / f"{stack}.json"
 
 
 def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
-    """A stack that ``pulumi`` can be run on, inside the lab's network if its machines are there.
+    """A stack on which ``pulumi`` can run; it runs in the lab's network if the machines are there.
 
-    They are where the lab made it an offer: a stack with a hypervisor of its own gets none.
+    They are in the lab where there is an offer: a stack with its own hypervisor has no offer.
     """
     found = libvirt.find(paths) if offer_path(paths, name).is_file() else None
     return Stack(
@@ -368,6 +391,6 @@ def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
         enter=libvirt.enter(found) if found else (),
         extra={
             OFFER_VARIABLE: str(offer_path(paths, name)),
-            "PULUMI_DEBUG_COMMANDS": "true",  # makes --event-log known
+            "PULUMI_DEBUG_COMMANDS": "true",  # enables the option --event-log
         },
     )

@@ -1,13 +1,14 @@
-"""What the cache has of large files: they are read again only where somebody touched them."""
+"""Finds large files in the cache and reads them again only if they may have changed."""
 
 from lab.cache import Cache, Receipt
 from lab.progress import Progress
 
 
 def intact(cache: Cache, key: str, title: str, progress: Progress) -> Receipt | None:
-    """What the cache has for a key, if it is what was recorded.
+    """The receipt of a key if its files are undamaged, else None.
 
-    Every byte is read only where a file was touched since the record: the images are gigabytes.
+    The images have gigabytes, so the files are read only where a size, time or inode differs from
+    the recorded one.
     """
     receipt = cache.receipt(key)
     if receipt is None or receipt.facts.get("stamp") == _stamp(cache, receipt):
@@ -28,7 +29,7 @@ def _stamp(cache: Cache, receipt: Receipt) -> str:
 
 
 def record(cache: Cache, receipt: Receipt) -> Receipt:
-    """Record files, with what tells later that nobody touched them since."""
+    """Record a receipt together with the sizes, times and inodes of its files; return it."""
     stamped = Receipt(**{**vars(receipt), "facts": {"stamp": _stamp(cache, receipt)}})
     cache.record(stamped)
     return stamped

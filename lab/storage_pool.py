@@ -1,4 +1,4 @@
-"""Base images in the storage pool of a libvirt."""
+"""Places base images in the storage pool of a libvirt."""
 
 import os
 import shutil
@@ -22,10 +22,10 @@ class Placed:
 
 
 def place(libvirt: LibvirtConnection, image: DiskImage) -> Placed:
-    """Put an image into the lab's storage pool, named by its digest; nothing is done twice.
+    """Put an image into the lab's storage pool under a name with its digest, if it is not there.
 
-    A private libvirt gets hard links to the cache's blobs where that is one file system. The
-    system's gets copies, since it changes the owner of the files that it uses.
+    A private libvirt gets hard links to the cache's blobs where both are on one file system. The
+    system's libvirt gets copies, since it changes the owner of the files that it uses.
     """
     name = f"base-{image.digest[:16]}"
     pairs = [(image.disk, f"{name}.{image.format}")]
@@ -46,7 +46,7 @@ def place(libvirt: LibvirtConnection, image: DiskImage) -> Placed:
 
 
 def _put(source: Path, target: Path, link: bool) -> bool:
-    """Make ``target`` hold the bytes of ``source``; whether anything had to be done."""
+    """Link or copy ``source`` to ``target``; return False where that was done before."""
     wanted = source.stat()
     try:
         found = target.stat()
@@ -54,7 +54,7 @@ def _put(source: Path, target: Path, link: bool) -> bool:
             return False
     except FileNotFoundError:
         pass
-    # In a folder of its own beside the pool, so that no half-written volume is ever listed.
+    # The scratch directory is beside the pool, so that libvirt never lists a half-written volume.
     with tempfile.TemporaryDirectory(prefix=".placing-", dir=target.parent.parent) as scratch:
         made = Path(scratch) / target.name
         if not (link and linked(source, made)):

@@ -1,8 +1,9 @@
-"""How fast this host's time stamp counter (TSC) ticks: an emulated processor has the same counter.
+"""Measures the frequency of this host's time stamp counter (TSC).
 
-The kernel tells it nowhere for sure: ``cpu MHz`` of /proc/cpuinfo is the present clock of a core,
-the message at boot scrolls away, and CPUID's leaves are empty in many virtual machines. So it is
-counted, against the clock that the kernel makes of it and nobody adjusts (CLOCK_MONOTONIC_RAW).
+An emulated processor has the same counter. No source of the kernel gives its frequency reliably:
+``cpu MHz`` in /proc/cpuinfo is the present clock of a core, the boot message is lost from the log
+after a while, and the CPUID leaves are empty in many virtual machines. So this module measures it
+against CLOCK_MONOTONIC_RAW, which the kernel derives from the counter and nobody adjusts.
 """
 
 import ctypes
@@ -13,22 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 STEADY = {"constant_tsc", "nonstop_tsc"}
-"""Flags of /proc/cpuinfo: the counter keeps its speed, whatever the core's clock and sleep."""
+"""Flags in /proc/cpuinfo of a counter whose speed does not depend on the core's clock or sleep."""
 
 RDTSC = bytes.fromhex("0f31 48c1e220 4809d0 c3")
-"""rdtsc; shl $32, %rdx; or %rdx, %rax; ret"""
+"""Machine code that returns the counter: rdtsc; shl $32, %rdx; or %rdx, %rax; ret"""
 
 PROTECTION = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
 
 SECONDS = 0.1
-"""Over which is counted: what reading takes, some 100 ns, is then a millionth of it."""
+"""Duration of the measurement. One reading takes some 100 ns, a millionth of that."""
 
 READINGS = 50
-"""Of which the quickest counts: in no other was the process certainly not interrupted."""
+"""Number of readings, of which the quickest counts: an interrupt may have delayed the others."""
 
 
 def frequency(cpuinfo: Path = Path("/proc/cpuinfo")) -> int | None:
-    """Ticks in a millisecond (kHz), to the next 0.1 MHz; None where no steady counter is."""
+    """The frequency in kHz, rounded to 0.1 MHz; None where the host has no steady counter."""
     if platform.machine() != "x86_64" or not _steady(cpuinfo):
         return None
     try:
@@ -40,7 +41,7 @@ def frequency(cpuinfo: Path = Path("/proc/cpuinfo")) -> int | None:
                 return _counted(count)
             finally:
                 del place
-    except OSError:  # a host that lets no process make code
+    except OSError:  # the host forbids memory that is both writable and executable
         return None
 
 
@@ -58,7 +59,7 @@ def _counted(count: Callable[[], int]) -> int:
 
 
 def _reading(count: Callable[[], int]) -> tuple[int, float]:
-    """The counter, and the time in the middle of its reading, in nanoseconds."""
+    """The counter's value, and the time in nanoseconds at the middle of its reading."""
     readings = []
     for _ in range(READINGS):
         before = time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)

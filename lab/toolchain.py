@@ -1,4 +1,4 @@
-"""Pulumi, its Python language host and the plugins, from the first source that has them."""
+"""Gets Pulumi, its Python language host and the plugins, each from the first source with it."""
 
 import os
 import re
@@ -16,22 +16,22 @@ from lab.process import output, run
 from lab.progress import Progress
 
 PULUMI = "3.259.0"
-"""The version that is built and the oldest that fits; the Python SDK's in requirements.txt."""
+"""The version that is built and the oldest accepted one; the SDK in requirements.txt has it too."""
 
 DOWNLOADED = "3.261.0"
-"""The version that is downloaded: the first later one whose digests are known for both
+"""The version that is downloaded: the first later version whose digests are known for both
 architectures (spec/official.yaml)."""
 
 LANGUAGE_HOST = "3.79.0"
 """The last version of the Python language host that is a Go module; it runs under 3.259."""
 
 PLUGINS: Mapping[str, str] = {"command": "1.2.1", "libvirt": "0.5.4"}
-"""Provider plugins by name; the versions of their Python SDKs in requirements.txt."""
+"""Provider plugin to version; their Python SDKs in requirements.txt have the same versions."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which source one tool came from, and why."""
+    """The source that a tool came from, and the reason."""
 
     tool: str
     version: str
@@ -41,7 +41,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Toolchain:
-    """A Pulumi that runs, with a home of its own that holds the plugins."""
+    """A Pulumi CLI with its language host, and a separate Pulumi home that holds the plugins."""
 
     pulumi: Path
     programs: Path
@@ -51,10 +51,11 @@ class Toolchain:
     choices: tuple[Choice, ...]
 
     def environment(self) -> dict[str, str]:
-        """The whole environment for ``pulumi``: programs, plugins, the active virtual environment.
+        """The whole environment for ``pulumi``, with the virtual environment activated.
 
-        The language host 3.79 does not read ``runtime.options.virtualenv``, so the environment has
-        to be active. ``PYTHONPATH`` is dropped: the program's folder is its own.
+        The language host 3.79 does not read ``runtime.options.virtualenv``, so the virtual
+        environment has to be active. ``PYTHONPATH`` and ``PYTHONHOME`` are dropped, so that the
+        program imports modules only from its own folder and that environment.
         """
         venv = (PROJECT / ".venv").resolve()
         inherited = {
@@ -74,10 +75,10 @@ class Toolchain:
 
 
 def prepare(cache: Cache, paths: LabPaths, progress: Progress) -> Toolchain:
-    """Find, fetch or build every tool and return the toolchain; the second call only checks.
+    """Find, fetch or build every tool and return the toolchain; a second call only checks.
 
-    The order of sources: what is installed in a fitting version, the official download with its
-    pinned sha256, a build from Go modules.
+    The order of sources is: an installed tool with an accepted version, the official download with
+    its pinned sha256, a build from Go modules.
     """
     programs, cli = _cli(cache, paths, progress)
     plugins = {
@@ -94,7 +95,7 @@ def prepare(cache: Cache, paths: LabPaths, progress: Progress) -> Toolchain:
 
 
 def installed_cli() -> tuple[Path | None, str]:
-    """The directory of an installed CLI that fits, and what was found, for people."""
+    """The directory of an accepted installed CLI, or None; and a sentence about what was found."""
     found = shutil.which("pulumi")
     if found is None:
         return None, "no pulumi on PATH"
@@ -121,7 +122,7 @@ def _cli(cache: Cache, paths: LabPaths, progress: Progress) -> tuple[Path, Choic
 
 
 def _bundle(cache: Cache, paths: LabPaths, progress: Progress) -> list[Receipt]:
-    """The CLI with its language host: in one download, or built as two programs."""
+    """The receipts of the CLI and its language host: one download, or two builds."""
     downloaded = [("pulumi", DOWNLOADED)]
     built = [("pulumi", PULUMI), ("pulumi-language-python", LANGUAGE_HOST)]
     if not all(_is_stored(cache, *part) for part in built):
@@ -146,7 +147,7 @@ def _choice(tool: str, version: str, receipt: Receipt, told: str) -> Choice:
 
 
 def installed_plugin(name: str, version: str) -> Path | None:
-    """A plugin of exactly this version in the person's own Pulumi home."""
+    """The path of a plugin with exactly this version in the user's own Pulumi home, or None."""
     home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
     program = home / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
     return program if os.access(program, os.X_OK) else None
@@ -166,9 +167,9 @@ def _plugin(
 def _home(
     pulumi: Path, plugins: Mapping[str, Path], cache: Cache, paths: LabPaths, progress: Progress
 ) -> Path:
-    """A Pulumi home with exactly these plugins, installed by the CLI itself.
+    """Make a Pulumi home with exactly these plugins, installed by the CLI itself.
 
-    Never found through PATH: the CLI warns about such plugins on every run.
+    The plugins are not put on PATH, since the CLI warns about plugins on PATH on every run.
     """
     digests = {name: cache.sha256(program) for name, program in plugins.items()}
     home = cache.root / "pulumi" / digest_of(digests)[:24]
@@ -191,7 +192,8 @@ def _home(
         shutil.rmtree(home, ignore_errors=True)
         log = paths.logs / "plugins.log"
         for name, program in plugins.items():
-            # The command takes the file's name for a package's: give it the plugin's own.
+            # The command derives the package's name from the file's name, so the copy is named
+            # after the plugin.
             with cache.work() as scratch, progress.task(f"installing the plugin {name}") as task:
                 copy = scratch / f"pulumi-resource-{name}"
                 shutil.copyfile(program, copy)

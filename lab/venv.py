@@ -1,6 +1,6 @@
-"""The virtual environment, shared by all checkouts with the same requirements.
+"""The Python virtual environment, shared by all checkouts with the same requirements.
 
-Standard library only: it runs before anything is installed.
+This module imports only the standard library: it runs before anything is installed.
 """
 
 import hashlib
@@ -23,10 +23,11 @@ MARKER = "complete.json"
 
 
 def ensure(progress: Progress) -> Path:
-    """Return the interpreter of a virtual environment that holds requirements.txt exactly.
+    """Make the virtual environment for requirements.txt if needed; return its interpreter.
 
-    A virtual environment cannot be moved, so it is made in its final place and counts only once its
-    marker is written. The checkout's ``.venv`` points to it, for plain ``pulumi`` and for editors.
+    A virtual environment cannot be moved, so it is made in its final place and counts as complete
+    only once its marker file exists. The checkout's ``.venv`` is a link to it, for plain ``pulumi``
+    and for editors. Raises a Problem where this Python is older than ``OLDEST_PYTHON``.
     """
     if sys.version_info < OLDEST_PYTHON:
         version = ".".join(map(str, sys.version_info[:3]))
@@ -83,7 +84,7 @@ def _link(home: Path) -> None:
     if link.is_symlink() and link.readlink() == home:
         return
     if link.exists() and not link.is_symlink():
-        return  # somebody's own virtual environment: theirs
+        return  # the user's own virtual environment: leave it alone
     fresh = PROJECT / f".venv.{os.getpid()}"
     try:
         fresh.symlink_to(home)

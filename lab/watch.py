@@ -1,9 +1,10 @@
-"""Watching machines through their first boot: a machine that hangs is reset, once, and said aloud.
+"""Watches machines during their first boot and resets a machine that hangs, once.
 
-Seen under emulation: a machine that stops in the middle of its first boot and comes up well after a
-reset. It hangs when for a while neither its serial console nor its disks show anything and SSH does
-not answer. That its processor is busy proves nothing: a hanging kernel spins. A machine that says
-on its console that its clock is wrong is reset too: a kernel measures its processor at its start.
+Under emulation some machines stop in the middle of their first boot and come up well after a reset.
+A machine counts as hanging when for a while neither its serial console nor its disks show activity
+and SSH does not answer. A busy processor is no sign of life: a hanging kernel may spin. A machine
+that reports a wrong clock on its console is reset too, since a kernel measures the speed of its
+processor only when it starts. Each reset is reported.
 """
 
 import json
@@ -25,39 +26,39 @@ from lab.problem import Problem
 from lab.progress import Progress
 
 QUIET_SECONDS = {"kvm": 45.0, "qemu": 120.0}
-"""How long a machine may show nothing, by domain type."""
+"""Domain type to the seconds without activity after which a machine counts as hanging."""
 
 INTERVAL = 3.0
-"""Seconds between two looks."""
+"""Seconds between two looks at the machines."""
 
 RUNNING, PAUSED = 1, 3
-"""Of libvirt's ``virDomainState``."""
+"""Values of libvirt's ``virDomainState``."""
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """What a look at a machine shows."""
+    """The condition of a machine at one look."""
 
     uuid: str
     state: int
-    """Of libvirt's ``virDomainState``."""
+    """A value of libvirt's ``virDomainState``."""
     signs: str
-    """Any change of it is a sign of life."""
+    """Console and disk counters; any change of this text is a sign of life."""
     wrong_clock: str = ""
-    """What the machine says of its clock, where that is wrong."""
+    """The machine's own report that its clock is wrong; empty where it reports nothing."""
 
 
 class WatchedMachines(Protocol):
-    """The machines as the watch sees and touches them."""
+    """The operations on machines that ``FirstBootWatch`` needs."""
 
     def look(self, domain: str) -> Sighting | None:
-        """Where a machine stands, or nothing if there is none or nothing answers."""
+        """The condition of a machine; None if it does not exist or the hypervisor is silent."""
 
     def answers(self, address: str) -> bool:
-        """Whether an SSH server presents itself at the address."""
+        """Whether an SSH server answers at the address."""
 
     def reset(self, domain: str, state: int) -> None:
-        """Push the machine's reset button."""
+        """Reset the machine; ``state`` is its ``virDomainState`` at the last look."""
 
 
 @dataclass
@@ -68,7 +69,7 @@ class _Quiet:
 
 
 class FirstBootWatch:
-    """Resets a machine that hangs in its first boot, at most once in the life of its UUID."""
+    """Resets a machine that hangs in its first boot, at most once for each UUID."""
 
     def __init__(
         self,
@@ -80,7 +81,11 @@ class FirstBootWatch:
         quiet_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Watch ``domains`` (name to address); ``record`` keeps what was done to which UUID."""
+        """Watch ``domains`` (name to address).
+
+        The file ``record`` keeps for each UUID whether the machine was reset or is ready, so that
+        a later run does not reset it again.
+        """
         self._machines = machines
         self._domains = domains
         self._record = record
@@ -100,7 +105,7 @@ class FirstBootWatch:
         *,
         quiet_seconds: float | None = None,
     ) -> Iterator[None]:
-        """Watch in a thread of its own while the context lasts."""
+        """Watch the machines in a separate thread while the context lasts."""
         watch = FirstBootWatch(
             LibvirtMachines(libvirt, paths.state / "console", domains),
             domains,
@@ -117,7 +122,7 @@ class FirstBootWatch:
                 progress.say(f"first boots are not watched: {error.strerror}")
                 return
             while not ended.wait(INTERVAL):
-                with suppress(Problem, OSError):  # a watch that fails must not stop the work
+                with suppress(Problem, OSError):  # a failing watch must not stop the update
                     watch.look()
 
         thread = threading.Thread(target=keep_looking, name="first-boot-watch", daemon=True)
@@ -129,7 +134,7 @@ class FirstBootWatch:
             thread.join(timeout=10 * INTERVAL)
 
     def look(self) -> None:
-        """Look at each machine once, and reset those that hang."""
+        """Look once at each machine that is not ready yet, and reset those that hang."""
         for domain, address in self._domains.items():
             seen = self._machines.look(domain)
             if seen is None or self._done.get(seen.uuid) == "ready":
@@ -159,7 +164,8 @@ class FirstBootWatch:
     def _wake(self, domain: str, seen: Sighting, why: str) -> None:
         quiet = self._quiet[seen.uuid]
         if self._done.get(seen.uuid) is None:
-            # Noted before it is done: a watch that is killed in between must not reset it again.
+            # Noted before the reset: if the watch is killed in between, a later one must not
+            # reset the machine a second time.
             self._note(seen.uuid, "reset")
             self._say(f"{why}: resetting it (once)")
             self._machines.reset(domain, seen.state)
@@ -181,9 +187,9 @@ class FirstBootWatch:
 
 
 class LibvirtMachines:
-    """Machines of a libvirt, whose serial consoles are written to ``<consoles>/<domain>.log``.
+    """Machines of a libvirt that writes their serial consoles to ``<folder>/<domain>.log``.
 
-    ``answers`` has to be called from inside the machines' network namespace.
+    Callers of ``answers`` must be in the machines' network namespace.
     """
 
     def __init__(self, libvirt: LibvirtConnection, folder: Path, domains: Iterable[str]) -> None:
@@ -192,7 +198,7 @@ class LibvirtMachines:
         self._consoles = Consoles(folder, domains)
 
     def look(self, domain: str) -> Sighting | None:
-        """The domain's state, its console's length and time, and what its disks have done."""
+        """The domain's state; its signs are its log's size and time and its disks' requests."""
         found = ask(
             self._libvirt.uri, "domstats", "--raw", "--state", "--block", domain, timeout=15
         )
@@ -215,7 +221,7 @@ class LibvirtMachines:
         )
 
     def answers(self, address: str) -> bool:
-        """Whether the first bytes from port 22 are those of an SSH server (RFC 4253, 4.2)."""
+        """Whether port 22 sends the identification of an SSH server (RFC 4253, 4.2)."""
         try:
             with socket.create_connection((address, 22), timeout=3) as connection:
                 connection.settimeout(15)  # under emulation the server takes seconds to start
@@ -224,7 +230,7 @@ class LibvirtMachines:
             return False
 
     def reset(self, domain: str, state: int) -> None:
-        """``virsh reset``, and resume a machine that was paused."""
+        """Run ``virsh reset``, and ``virsh resume`` where the machine was paused."""
         self._consoles.forget(domain)
         virsh(self._libvirt, "reset", domain)
         if state == PAUSED:

@@ -1,1 +1,1 @@
-"""The door for people: one command line beside ``pulumi``."""
+"""The command line ``./hardway`` for users, in addition to ``pulumi`` itself."""

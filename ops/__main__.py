@@ -15,7 +15,7 @@ from ops.exit_codes import failure
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or a request to end: unwinds everything, so that no child process is left."""
+    """Raised on Ctrl-C or another signal to end; unwinds the stack, so that no child remains."""
 
 
 app = typer.Typer(
@@ -54,7 +54,10 @@ MODULES = (
     "picture",
     "tests",
 )
-"""Of this package: each adds its verbs with ``register``, in the order of the help."""
+"""The modules of this package that have commands, in the order of the help.
+
+Each adds its commands with its function ``register``.
+"""
 
 ELSEWHERE = {
     "up": "lifecycle",
@@ -64,7 +67,7 @@ ELSEWHERE = {
     "env": "kubectl",
     "test": "tests",
 }
-"""The verbs that are not in the module of their name."""
+"""The commands that are not in a module of their name, to their modules."""
 
 
 @app.callback()
@@ -73,7 +76,10 @@ def _group() -> None:
 
 
 def register(words: Sequence[str]) -> None:
-    """Add the verbs that a command line may mean: loading all of them takes most of a second."""
+    """Register the command of a command line, or all where it names none.
+
+    To import all modules takes most of a second.
+    """
     verb = next((word for word in words if not word.startswith("-")), "")
     module = ELSEWHERE.get(verb, verb)
     for name in (module,) if module in MODULES else MODULES:
@@ -86,7 +92,10 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def main() -> int:
-    """Run the command line; a Problem becomes its sentence and ``exit_codes.failure``."""
+    """Run the command line and return the exit code.
+
+    Prints the sentence of a Problem or an OSError; the exit code is then ``exit_codes.failure``.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     words = sys.argv[1:]
@@ -107,7 +116,7 @@ def main() -> int:
         stderr.print("Interrupted; the same command goes on from here.")
         return 130
     except Exception:
-        # Python's own exit code would say of the cluster what is true of this command alone.
+        # Python's own exit code 1 would mean a broken cluster, but only this command failed.
         traceback.print_exc()
         return failure(words)
     return 0

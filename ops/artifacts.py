@@ -36,7 +36,7 @@ that the export printed.
 
 
 def register(hardway: typer.Typer) -> None:
-    """Add the verbs of this module."""
+    """Register the commands of this module."""
     hardway.add_typer(app, name="artifacts", rich_help_panel="Offline and mirrors")
 
 

@@ -1,4 +1,4 @@
-"""``bench``: figures as ratios within one run, since no two computers are alike."""
+"""The command ``bench``, which prints times as ratios within one run: computers differ."""
 
 import json
 import tempfile
@@ -35,7 +35,7 @@ class Peer(StrEnum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command("bench", rich_help_panel="Development")(bench)
 
 
@@ -74,7 +74,7 @@ def bench(
 
 
 Measure = Callable[[int], tuple[float, float]]
-"""Number of machines to the seconds that it takes, and how much comes of it."""
+"""A measurement: takes a number of machines; returns its seconds and the amount of its output."""
 
 
 def _table(title: str, measure: Measure, amount: str) -> None:
@@ -95,7 +95,7 @@ def _table(title: str, measure: Measure, amount: str) -> None:
 
 
 def _planned(size: int) -> tuple[float, float]:
-    """Everything rendered, in MiB."""
+    """Plan and render a cluster; return the seconds and the MiB of text."""
     started = time.perf_counter()
     plan = cluster_plan(parse(description(size), name="bench"))
     steps = [step for one in plan.nodes.values() for step in one.steps]
@@ -104,7 +104,7 @@ def _planned(size: int) -> tuple[float, float]:
 
 
 def _declared(size: int) -> tuple[float, float]:
-    """What a preview without a host does once, and how many resources there are."""
+    """Declare a cluster as a preview without a host does; return seconds and resource count."""
     with tempfile.TemporaryDirectory() as place:
         for entry in PROJECT.iterdir():
             if not entry.name.startswith((".", "Pulumi.bench")):

@@ -1,4 +1,4 @@
-"""What machines with nothing to do take of their host, and which of their services it is for."""
+"""Measures the processor time and memory that idle machines take, and which services use them."""
 
 import re
 import time
@@ -12,13 +12,13 @@ from rich.table import Table
 from lab import processors, qemu
 
 SETTLES = 120.0
-"""Seconds after an update in which pods and caches come to rest."""
+"""Seconds to wait after an update until pods and caches have settled."""
 
 SECONDS = 600.0
-"""As long is measured: what happens every five minutes happens twice."""
+"""Duration of the measurement; a job that runs every five minutes runs twice in it."""
 
 NAMED = 6
-"""How many services of a machine are named."""
+"""The number of services of a machine that the table names."""
 
 LOOK = r"""
 for group in "" /init.scope /*.slice /system.slice/*; do
@@ -28,34 +28,34 @@ for group in "" /init.scope /*.slice /system.slice/*; do
 done
 sed -n 's/^\(MemTotal\|MemAvailable\): *\([0-9]*\) kB/memory \1 \2/p' /proc/meminfo
 """
-"""On a machine: what each control group has used of the processor, and the memory."""
+"""Script for a machine: prints each control group's processor time, and the memory figures."""
 
 ROOT = "/sys/fs/cgroup"
 INNER = f"{ROOT}/system.slice"
-"""Its services are counted one by one, and so not it."""
+"""This group is not counted, since each of its services is."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A machine from inside."""
+    """The figures that ``LOOK`` prints on a machine."""
 
     used: Mapping[str, int]
-    """Microseconds of the processor by control group; the root's are all."""
+    """Control group to microseconds of processor time; the root group has the total."""
     memory: int
-    """MiB that are not to be had."""
+    """MiB of memory that are not available."""
 
 
 def seen(text: str) -> Seen:
-    """What ``LOOK`` has printed."""
+    """Parse the output of ``LOOK``."""
     used = {group: int(number) for group, number in re.findall(r"^cpu (\S+) (\d+)$", text, re.M)}
     memory = dict(re.findall(r"^memory (\w+) (\d+)$", text, re.M))
     return Seen(used, (int(memory["MemTotal"]) - int(memory["MemAvailable"])) // 1024)
 
 
 def services(before: Seen, after: Seen) -> dict[str, float]:
-    """The part that each service has of what its machine used, the largest first.
+    """Service to its share of the machine's processor time between two readings, largest first.
 
-    What is in no control group is the kernel's own.
+    Time that belongs to no control group counts as ``kernel``.
     """
     spent = {group: used - before.used.get(group, 0) for group, used in after.used.items()}
     whole = max(spent.pop(ROOT), 1)
@@ -72,10 +72,11 @@ def bench_idle(
     names: Iterable[str],
     libvirt: Path,
 ) -> None:
-    """Print what a stack's idle machines take of this computer.
+    """Print the processor time and memory that a stack's idle machines take of this computer.
 
-    ``ask`` runs a script on a machine and says what it prints; ``libvirt`` is the folder that holds
-    what runs in the lab. The machines go first: what they did not get now they would ask for later.
+    ``ask`` runs a script on a machine and returns its output. ``libvirt`` is the runtime directory
+    of the lab's libvirt. The machines have priority over other programs: otherwise work that they
+    could not do before would distort the measurement.
     """
     machines = qemu.machines(stack, names, libvirt)
     with qemu.first(libvirt):

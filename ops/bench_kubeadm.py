@@ -1,8 +1,8 @@
-"""Our way to a cluster and kubeadm's, in one run, on machines of one size and one base image.
+"""Compares this project with kubeadm in one run, on machines of the same size and base image.
 
-Each has the host for itself: one after the other, on new machines. Both clocks begin once the
-machines have booted and wait for somebody to log in. Whatever can be done for kubeadm before that
-is done before its clock begins: images are imported, the container runtime runs, pods' networks
+The two set up a cluster one after the other, on new machines, so each has the host for itself. Both
+clocks begin once the machines have booted and accept a login. For kubeadm, all possible preparation
+is done before its clock begins: images are imported, the container runtime runs, and pod networks
 have their configuration and routes.
 """
 
@@ -37,16 +37,16 @@ from probe.watch import watch
 from spec.cluster import Cluster
 
 WANTED = 0.6
-"""Our time, divided by kubeadm's, should be at most this."""
+"""The largest wanted ratio of this project's time to kubeadm's."""
 
 WAITED_FOR = ("nodes", "dns")
-"""The conditions that end kubeadm's clock; ours has all of them."""
+"""The conditions that stop kubeadm's clock; this project's clock waits for all conditions."""
 
 ON_MINIONS = ("kube-proxy", "coredns", "pause")
 """The images that a node without a control plane needs."""
 
 SECONDS, SLOW = 30, 120
-"""For each command on a machine, and how many times slower it may be: no measure depends on it."""
+"""Time limit of a command on a machine, and its factor for slow hosts; no result depends on it."""
 
 CONFIGURATION = "/etc/kubernetes/kubeadm.yaml"
 ADMIN = "/etc/kubernetes/admin.conf"
@@ -83,27 +83,27 @@ ExecStart=
 ExecStart=/usr/local/bin/kubelet $KUBELET_KUBECONFIG_ARGS $KUBELET_CONFIG_ARGS \
 $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS
 """
-"""The unit of the kubelet's package and the settings that kubeadm counts on ("Configuring each
+"""The unit of the kubelet's package, and the settings that kubeadm expects ("Configuring each
 kubelet in your cluster using kubeadm" in the documentation of Kubernetes)."""
 
 
-# -- what was measured ---------------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Run:
-    """How long a way took, and how busy the host was."""
+    """The duration of one way to set up a cluster, and the host's load."""
 
     seconds: float
-    """From login to done."""
+    """From the first login until the awaited conditions hold."""
     load: tuple[float, float]
     """The host's load average over a minute, when the clock began and when it ended."""
     parts: Mapping[str, float]
-    """What it was spent on, in order."""
+    """The parts of the duration in seconds, in order."""
 
 
 def table(ours: Run, theirs: Run) -> Table:
-    """Both runs beside each other."""
+    """The table that compares both runs."""
     shown = Table(title="from login to done, ours and kubeadm's")
     for title in ("what", "seconds", "load before", "load after", "ratio"):
         shown.add_column(title, justify="left" if title == "what" else "right")
@@ -123,7 +123,7 @@ def _parts(title: str, run: Run) -> Iterator[str]:
 
 
 def bench_kubeadm(console: Console) -> None:
-    """Bring up both clusters, one after the other, and print how they compare."""
+    """Bring up both clusters, one after the other, and print the comparison."""
     with bench_lab() as lab:
         demand_comparable(lab.cluster)
         peer = kubeadm(lab.cluster, Cache(), progress(), lab.paths.logs)
@@ -138,7 +138,7 @@ def bench_kubeadm(console: Console) -> None:
 
 
 def demand_comparable(spec: Cluster) -> None:
-    """Raise a Problem where kubeadm would be asked for another cluster than ours."""
+    """Raise a Problem where the default stack is a cluster that this comparison cannot make."""
     differs = {
         "has more than one control plane": len(spec.control_planes) > 1,
         "has members of etcd apart from its control plane": spec.etcd_members
@@ -156,11 +156,11 @@ def demand_comparable(spec: Cluster) -> None:
         )
 
 
-# -- ours ----------------------------------------------------------------------------------------
+# -- this project --------------------------------------------------------------------------------
 
 
 def measure_ours(lab: BenchLab, where: LibvirtConnection) -> Run:
-    """Our update on machines that have booted."""
+    """Measure this project's update on machines that have booted."""
     lab.boot(where)
     before = os.getloadavg()[0]
     with progress().task("ours, until all conditions are true"):
@@ -169,11 +169,11 @@ def measure_ours(lab: BenchLab, where: LibvirtConnection) -> Run:
     return Run(update.seconds, load, {span.name: span.seconds for span in update.path})
 
 
-# -- kubeadm's -----------------------------------------------------------------------------------
+# -- kubeadm -------------------------------------------------------------------------------------
 
 
 def measure_kubeadm(lab: BenchLab, where: LibvirtConnection, peer: Kubeadm) -> Run:
-    """`kubeadm init` and `kubeadm join` on machines that have booted and are prepared."""
+    """Measure `kubeadm init` and `kubeadm join` on machines that have booted and are prepared."""
     spec = lab.boot(where)
     return lab.inside(where, _both(spec, peer, lab.access(), progress()))
 
@@ -232,7 +232,7 @@ async def _timed(machines: Machines, spec: Cluster, access: Access) -> Run:
 async def _said(
     machines: Machines, node: str, script: str, *words: str, given: str | None = None
 ) -> Done:
-    """What a command says on a machine. Raises a Problem where it fails, or Unreachable."""
+    """Run a script on a machine. Raises a Problem where the script fails, or Unreachable."""
     done = await machines.run(node, script, *words, timeout=SECONDS, input=given)
     if done.status != 0:
         raise Problem(
@@ -248,15 +248,15 @@ def _silent(text: str) -> None:
 
 
 def waited_for(spec: Cluster) -> tuple[Condition, ...]:
-    """The conditions that end kubeadm's clock."""
+    """The conditions that stop kubeadm's clock."""
     return tuple(one for one in conditions(spec) if one.name in WAITED_FOR)
 
 
-# -- what kubeadm's machines hold ------------------------------------------------------------------
+# -- the content of kubeadm's machines -------------------------------------------------------------
 
 
 def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
-    """What a machine has before kubeadm begins: the programs, the runtime, the pods' network."""
+    """The step that prepares a machine for kubeadm: programs, runtime and pod network."""
     programs = (
         *containerd.programs(spec),
         *artifacts(spec, ("kubelet", "kubectl")),
@@ -264,7 +264,7 @@ def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
     )
     return Step(
         name="kubeadm",
-        # What its preflight checks ask for; the base image of the lab has them all.
+        # The preflight checks of kubeadm demand these; the lab's base image has them all.
         packages=(*runtime.packages(spec), "conntrack", "mount"),
         artifacts=(*programs, *cni.programs(spec), *archives(spec, peer, node)),
         directories=cni.directories(),
@@ -277,7 +277,7 @@ def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
                 content=KUBELET_SETTINGS,
                 mode=0o644,
             ),
-            # Its CoreDNS passes on what it does not know, and does not start where that is nobody.
+            # CoreDNS forwards names that it does not know, and does not start without an upstream.
             File(
                 path="/etc/systemd/resolved.conf.d/upstream.conf",
                 content=f"[Resolve]\nDNS={spec.networks.gateway}\n",
@@ -302,7 +302,7 @@ def archives(spec: Cluster, peer: Kubeadm, node: str) -> tuple[Artifact, ...]:
 
 
 def told(spec: Cluster, peer: Kubeadm, node: str) -> str:
-    """The standard input of the script that prepares a machine."""
+    """The standard input of prepare-for-kubeadm.sh on a machine: routes and images."""
     routes = (
         f"route {subnet} {spec.machines[other].address}\n"
         for other, subnet in subnets(spec).items()
@@ -313,12 +313,12 @@ def told(spec: Cluster, peer: Kubeadm, node: str) -> str:
 
 
 def subnets(spec: Cluster) -> dict[str, IPv4Network]:
-    """The addresses of each node's pods."""
+    """Node to the address range of its pods."""
     return dict(zip(spec.nodes, spec.networks.pods.subnets(new_prefix=24), strict=False))
 
 
 def network(spec: Cluster, node: str) -> dict[str, Any]:
-    """A CNI network list for a node alone: a bridge, and addresses that the node gives out."""
+    """The CNI configuration of one node: a bridge, and addresses that the node itself assigns."""
     bridge = {
         "type": "bridge",
         "bridge": "cni0",
@@ -336,7 +336,7 @@ def network(spec: Cluster, node: str) -> dict[str, Any]:
 
 
 def init(spec: Cluster) -> str:
-    """The file for `kubeadm init`: our cluster's networks, versions and mode of kube-proxy."""
+    """The file for `kubeadm init`, with the spec's networks, versions and kube-proxy mode."""
     master = spec.machines[spec.control_planes[0]]
     networks = spec.networks
     return _json(
@@ -363,7 +363,10 @@ def init(spec: Cluster) -> str:
 
 
 def join(spec: Cluster, said: str) -> str:
-    """The file for `kubeadm join`, with what `kubeadm init` said at its end."""
+    """The file for `kubeadm join`; ``said`` is the output of `kubeadm init`.
+
+    Raises a Problem where that output has no token or no hash of the authority.
+    """
     token, authority = TOKEN.search(said), AUTHORITY.search(said)
     if token is None or authority is None:
         raise Problem(
@@ -387,7 +390,10 @@ def join(spec: Cluster, said: str) -> str:
 
 
 def _node() -> dict[str, Any]:
-    """Where the runtime is, and limits that a busy host does not reach; none of them is a pause."""
+    """The runtime's socket, and time limits that even a busy host does not reach.
+
+    The limits do not slow kubeadm down, since none of them is a pause.
+    """
     limits = ("controlPlaneComponentHealthCheck", "kubeletHealthCheck", "kubernetesAPICall")
     more = ("etcdAPICall", "tlsBootstrap", "discovery")
     return {
@@ -397,12 +403,12 @@ def _node() -> dict[str, Any]:
 
 
 def _leads(spec: Cluster, node: str) -> bool:
-    """Whether `kubeadm init` is run there."""
+    """Whether `kubeadm init` runs on this node."""
     return node in spec.control_planes
 
 
 def _artifact(spec: Cluster, name: str, digest: str, kind: Any) -> Artifact:
-    """A file of this computer's store, which the lab's mirror has as well."""
+    """A file of this computer's artifact store, to be fetched from the lab's mirror."""
     return Artifact(
         name=name,
         version=spec.versions.kubernetes,
@@ -413,5 +419,5 @@ def _artifact(spec: Cluster, name: str, digest: str, kind: Any) -> Artifact:
 
 
 def _json(*documents: Mapping[str, Any]) -> str:
-    """YAML documents, each as JSON."""
+    """The documents as one YAML stream; each document is written as JSON."""
     return "---\n".join(json.dumps(one, indent=1) + "\n" for one in documents)

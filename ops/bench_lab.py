@@ -1,4 +1,4 @@
-"""A lab of ``bench``'s own with a stack in it, and nothing left of it afterwards."""
+"""A temporary lab with a stack for ``bench``; nothing of it remains afterwards."""
 
 import asyncio
 import json
@@ -39,29 +39,31 @@ T = TypeVar("T")
 STACK = "bench"
 
 AFTER_BOOT = "urn:pulumi:*::hardway::**::*-artifacts"
-"""The first step of each machine behind its boot; what comes after it is excluded with it."""
+"""Pattern of each machine's first step after its boot, to exclude it with all its dependents."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one update did, by name of resource."""
+    """The times of one update."""
 
     spans: Mapping[str, critical_path.Span]
+    """Resource name to its time span."""
     path: tuple[critical_path.Span, ...]
+    """The critical path."""
 
     @property
     def seconds(self) -> float:
-        """From the first resource to the last condition."""
+        """Seconds from the first resource to the last condition."""
         return max(one.end for one in self.spans.values()) - self._began
 
     @property
     def boot(self) -> float:
-        """From the first resource until the last new machine answers, its first boot done."""
+        """Seconds from the first resource until the last new machine has booted and answers."""
         ready = [one.end for name, one in self.spans.items() if name != owner(name, "ready")]
         return max(ready) - self._began
 
     def joined(self, machine: str) -> float:
-        """From the first resource until a machine has carried out its last step."""
+        """Seconds from the first resource until a machine has finished its last step."""
         steps = [one.end for name, one in self.spans.items() if machine_of(name, [machine])]
         return max(steps) - self._began
 
@@ -71,7 +73,7 @@ class Update:
 
 
 class BenchLab:
-    """The door, with a state and a lab of its own."""
+    """Runs ``./hardway`` with a separate state directory and lab."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = LabPaths(
@@ -86,14 +88,14 @@ class BenchLab:
         self.file = PROJECT / f"Pulumi.{STACK}.yaml"
 
     def describe(self, more: Mapping[str, Any]) -> None:
-        """Write the stack's file: the default stack's, with more machines."""
+        """Write the stack's file: a copy of the default stack's, plus the machines ``more``."""
         config = configuration(PROJECT / "Pulumi.dev.yaml")
         config[CLUSTER]["machines"].update(more)
-        # A block a key: Pulumi adds its salt behind them, where the door finds it again.
+        # Block style: Pulumi appends the salt as a line of its own, where lab.stack finds it.
         self.file.write_text(yaml.safe_dump({"config": config}))
 
     def run(self, *words: str) -> str:
-        """What ``./hardway`` prints. Raises a Problem where it fails."""
+        """Run ``./hardway`` and return its output. Raises a Problem where it fails."""
         done = subprocess.run(
             [str(PROJECT / "hardway"), *words],
             env=self._environment,
@@ -110,29 +112,29 @@ class BenchLab:
         return done.stdout
 
     def update(self) -> Update:
-        """Bring the stack up."""
+        """Bring the stack up and return the times of the update."""
         self.run("up")
         log = self.paths.logs / f"events-{STACK}.json"
         found = critical_path.spans(critical_path.read_events(log))
         path = critical_path.critical_path(found, critical_path.dependencies(self._state()))
         return Update({one.name: one for one in found.values()}, path)
 
-    # -- its machines alone --------------------------------------------------------------------
+    # -- machines without a cluster ------------------------------------------------------------
 
     @property
     def cluster(self) -> Cluster:
-        """What the stack's file describes."""
+        """The cluster in the stack's file."""
         return read_cluster(STACK)
 
     def prepare(self) -> LibvirtConnection:
-        """Make the lab ready for machines, as ``up`` does it first."""
+        """Prepare the lab for machines, as ``up`` does."""
         return prepare_lab(STACK, self.cluster, self.paths, Cache(), progress(), Phases())
 
     def boot(self, host: LibvirtConnection) -> Cluster:
-        """Make the stack's machines and wait for their first boot; none of them holds anything.
+        """Make the stack's machines, without a cluster on them, and wait for their first boot.
 
-        By the same program as ever, of which only the steps behind the boot are left out. Returns
-        the cluster that they are for, with what the lab offers it.
+        Runs the usual Pulumi program without the steps after the boot. Returns the cluster's spec,
+        completed by the lab's offer.
         """
         spec = self.cluster
         watch = FirstBootWatch.running(self.paths, host, domains(spec), progress())
@@ -144,15 +146,15 @@ class BenchLab:
         return with_offer(spec, read_offer(offer_path(self.paths, STACK)))
 
     def access(self) -> Access:
-        """What opens the machines, before anything of a cluster runs on them."""
+        """The access to the machines, also before a cluster runs on them."""
         return kept_access(self.cluster, self._state("--show-secrets"))
 
     @staticmethod
     def inside(host: LibvirtConnection, job: Coroutine[Any, Any, T]) -> T:
-        """Run a job where the machines answer, and return what comes of it.
+        """Run a job in the network namespace of the machines and return its result.
 
-        A thread alone goes there: what is in the lab's network namespace is ended with the lab. The
-        job is cancelled where this process is interrupted.
+        Only a thread enters the namespace, since processes in it end with the lab. The job is
+        cancelled where this process is interrupted.
         """
         outcome: Future[T] = Future()
         loop = asyncio.new_event_loop()
@@ -173,7 +175,7 @@ class BenchLab:
             thread.start()
             return outcome.result()
         except BaseException:
-            with suppress(RuntimeError):  # it has ended by itself
+            with suppress(RuntimeError):  # the job has ended and its event loop is closed
                 loop.call_soon_threadsafe(task.cancel)
             raise
         finally:
@@ -186,7 +188,7 @@ class BenchLab:
 
 @contextmanager
 def bench_lab() -> Iterator[BenchLab]:
-    """A lab with the default stack's description; whatever happens, ``down`` is its end."""
+    """A lab with a copy of the default stack; ``./hardway down`` runs at the end in any case."""
     with tempfile.TemporaryDirectory(prefix="hardway-bench-") as folder:
         lab = BenchLab(Path(folder))
         if lab.file.exists():

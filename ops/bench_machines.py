@@ -1,4 +1,4 @@
-"""What the default stack costs on real machines, measured in a lab of its own."""
+"""Measures the default stack on real machines in a separate lab."""
 
 import statistics
 import time
@@ -16,7 +16,7 @@ MORE = {ADDED: {"address": "192.168.1.13"}}
 
 
 def bench_machines(console: Console) -> None:
-    """Bring the default stack up, leave it idle, add a minion, and print how that compares."""
+    """Bring the default stack up, leave it idle, add a minion, and print the times as ratios."""
     with bench_lab() as lab:
         first = lab.update()
         previews = [_preview(lab) for _ in range(PREVIEWS)]
@@ -51,7 +51,7 @@ def bench_machines(console: Console) -> None:
 
 
 def _preview(lab: BenchLab) -> float:
-    """Seconds of ``pulumi preview`` itself, started as a person starts it."""
+    """The seconds of ``./hardway pulumi preview``, as a user runs it."""
     started = time.perf_counter()
     lab.run("pulumi", "preview", "--expect-no-changes")
     return time.perf_counter() - started

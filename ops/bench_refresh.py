@@ -1,4 +1,4 @@
-"""What it costs to ask machines what they hold, on machines that answer late."""
+"""Measures a refresh that reads the content of several machines, where each answers late."""
 
 import getpass
 import json
@@ -30,11 +30,14 @@ from probe.access import MachineAccess
 
 MACHINES = (4, 20)
 LATE = 3
-"""Seconds after which each of them begins to answer."""
+"""Seconds after which each machine begins to answer."""
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 DEMANDED = Path("/run/sshd")
-"""By sshd, where root starts it. It stays: another server may have been started since."""
+"""A directory that sshd demands where root starts it.
+
+It is not removed, since another SSH server may have been started meanwhile.
+"""
 
 CONFIGURATION = """\
 ListenAddress 127.0.0.1:{port}
@@ -71,7 +74,7 @@ for number in range(told["machines"]):
 
 
 def bench_refresh(console: Console) -> None:
-    """Print how long the previews of several machines take that ask all of them."""
+    """Print how long a preview takes that asks all machines, for several numbers of machines."""
     title = f"preview --refresh, machines that answer after {LATE} s"
     if SSHD is None:
         console.print(f"{title}: left out, since there is no sshd (openssh-server)")
@@ -93,7 +96,7 @@ def bench_refresh(console: Console) -> None:
 def _refreshed(
     folder: Path, tools: toolchain.Toolchain, many: int, access: MachineAccess, key: str
 ) -> float:
-    """Make a stack of guards whose machines hold what they must; the seconds of its preview."""
+    """Make a stack of guards without drift and return the seconds of its refreshing preview."""
     providers = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["plugins"]["providers"]
     plugins = {"providers": [{**one, "path": str(PROJECT / one["path"])} for one in providers]}
     project = {"name": "bench", "runtime": "python", "plugins": plugins}
@@ -122,7 +125,7 @@ def _refreshed(
     _pulumi(tools, folder, environment, "stack", "init", "bench")
     _pulumi(tools, folder, environment, "up", "--yes", "--skip-preview")
     asked = ("preview", "--refresh", "--expect-no-changes")
-    _pulumi(tools, folder, environment, *asked)  # fills the caches of the computer
+    _pulumi(tools, folder, environment, *asked)  # not measured: fills this computer's caches
     started = time.perf_counter()
     _pulumi(tools, folder, environment, *asked)
     return time.perf_counter() - started
@@ -149,7 +152,7 @@ def _pulumi(
 
 @contextmanager
 def _sshd(folder: Path) -> Iterator[tuple[MachineAccess, str]]:
-    """An SSH server that answers late, with the way to it and the key that it lets in."""
+    """Run an SSH server that answers late; yield the access to it and the accepted private key."""
     assert SSHD is not None
     host, client = new_key_pair(), new_key_pair()
     key = folder / "host_key"

@@ -1,4 +1,4 @@
-"""What an update waited for: the chain of resources without which it would have ended earlier."""
+"""The critical path of an update: the chain of resources that determined its duration."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,13 +9,18 @@ from typing import Any
 from preview.urn import kind_of, name_of
 
 GROUPS = ("hardway:", "pulumi:pulumi:Stack")
-"""How the types of resources begin that only group others: the stack itself ends after all of them
-and waits for none by name."""
+"""Prefixes of the types of resources that only group others.
+
+They are ignored: the stack itself ends after all other resources and has no dependencies by name.
+"""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A resource that was created, changed or deleted, in seconds since the update began."""
+    """The time in which a resource was created, changed or deleted.
+
+    Times are in seconds since the update began.
+    """
 
     urn: str
     start: float
@@ -27,7 +32,7 @@ class Span:
 
     @property
     def kind(self) -> str:
-        """The type token: a machine may be called as any other resource is."""
+        """The type token; needed since a machine may have the same name as another resource."""
         return kind_of(self.urn)
 
     @property
@@ -36,13 +41,14 @@ class Span:
 
 
 DONE, FAILED = "resOutputsEvent", "resOpFailedEvent"
-"""The engine's events with which what it does to a resource ends."""
+"""The engine's events at the end of an operation on a resource: success and failure."""
 
 
 def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, Span]:
-    """By URN, from the engine's event log (``--event-log``), whose times are whole seconds.
+    """URN to time span, from the engine's event log (``--event-log``).
 
-    Only what ended with the event ``ended``.
+    Has only the resources that changed and whose operation ended with the event ``ended``. The
+    times in the log are whole seconds.
     """
     started: dict[str, float] = {}
     found: dict[str, Span] = {}
@@ -52,7 +58,7 @@ def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, S
         first = at if first is None else first
         before = event.get("resourcePreEvent", {}).get("metadata")
         after = event.get(ended, {}).get("metadata")
-        # What was only asked was not changed.
+        # A resource that was only refreshed or is the same was not changed.
         asked = before and before["op"] in ("same", "refresh")
         if before and not asked and not before["type"].startswith(GROUPS):
             started[before["urn"]] = at - first
@@ -65,7 +71,10 @@ def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, S
 def critical_path(
     found: Mapping[str, Span], dependencies: Mapping[str, Iterable[str]]
 ) -> tuple[Span, ...]:
-    """From the beginning to what ended last; each was started when the one before it had ended."""
+    """The chain of dependencies, in order of time, that ends with the resource that ended last.
+
+    Each member of the chain is the dependency of the next one that ended last.
+    """
     path: list[Span] = []
     urn = max(found, key=lambda one: found[one].end, default=None)
     while urn is not None:
@@ -76,7 +85,7 @@ def critical_path(
 
 
 def rows(path: Sequence[Span]) -> list[tuple[str, ...]]:
-    """For people, of each: its name, its seconds, its share of the whole, and when it was."""
+    """A table row for each span: name, seconds, share of the whole, start and end."""
     whole = path[-1].end if path else 0.0
     return [
         (
@@ -91,7 +100,7 @@ def rows(path: Sequence[Span]) -> list[tuple[str, ...]]:
 
 
 def read_events(log: Path) -> list[dict[str, Any]]:
-    """The events of a log, which a run that was cut off may have ended within a line."""
+    """The events of a log, up to a last line that an interrupted run may have left incomplete."""
     events = []
     for line in log.read_text().splitlines():
         try:
@@ -102,6 +111,6 @@ def read_events(log: Path) -> list[dict[str, Any]]:
 
 
 def dependencies(state: Mapping[str, Any]) -> dict[str, list[str]]:
-    """URN to the URNs that it waited for, from ``pulumi stack export``."""
+    """URN to the URNs of its dependencies, from ``pulumi stack export``."""
     resources = state["deployment"].get("resources") or []
     return {one["urn"]: one.get("dependencies", []) for one in resources}

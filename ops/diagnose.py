@@ -1,4 +1,4 @@
-"""``./hardway diagnose``: what can be known of a cluster, in one file without secrets."""
+"""``./hardway diagnose``: collects diagnostic data of a cluster in one file without secrets."""
 
 import asyncio
 import io
@@ -34,13 +34,13 @@ from probe.machines import Machines, Unreachable
 from spec.cluster import Cluster, SpecError
 
 LARGEST = 2 * 2**20
-"""Bytes of one answer or log: its end is kept."""
+"""Most bytes of one answer or log; of a longer one the end is kept."""
 
 LARGEST_OBJECTS = 8 * 2**20
-"""Bytes of one list of the API's objects: its beginning is kept."""
+"""Most characters of one list of API objects; of a longer one the beginning is kept."""
 
 MACHINE_SECONDS = 240
-"""For all the questions to a machine; one whose disk hangs would take this for each."""
+"""Time limit for all questions to a machine: where its disk hangs, each question may time out."""
 
 ASK = """\
 set +e +u +o pipefail
@@ -48,7 +48,10 @@ export LC_ALL=C SYSTEMD_COLORS=0 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 { timeout --kill-after=5 "$2" bash -c "$1" 2>&1 </dev/null; echo "# exit status $?"; } |
     tail --bytes "$3"
 """
-"""Bounds an answer in time and size where it is made; what came before the time was over counts."""
+"""Script that limits time and size of an answer on the machine itself.
+
+Output from before the time limit is kept.
+"""
 
 TIMED_OUT = ("# exit status 124", "# exit status 137")
 
@@ -56,7 +59,7 @@ Say = Callable[[str], None]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster")(diagnose)
 
 
@@ -95,14 +98,14 @@ def diagnose(
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What ``collect`` wrote."""
+    """The file that ``collect`` wrote."""
 
     path: Path
     size: int
     """In bytes."""
     files: int
     missing: tuple[str, ...]
-    """What could not be had: a sentence each, without its full stop."""
+    """A sentence without full stop for each piece of data that could not be collected."""
 
 
 def collect(
@@ -114,11 +117,11 @@ def collect(
     state: Mapping[str, Any] | None = None,
     paths: LabPaths | None = None,
 ) -> Collected:
-    """Write what can be known of a cluster into a .tar.gz that only its owner reads.
+    """Write diagnostic data of a cluster into a .tar.gz that only its owner can read.
 
-    ``say`` is told of each machine that is done. ``state`` is the stack's, exported with its
-    secrets shown: it says what to take out, and which resources there are. Raises a Problem or an
-    OSError where the file cannot be written; whatever else fails is in ``missing``.
+    ``say`` gets a message for each machine that is done. ``state`` is the stack's exported state
+    with secrets in plain text; it supplies the secrets to remove and the list of resources. Raises
+    a Problem or an OSError where the file cannot be written; all other failures are in ``missing``.
     """
     secrets = {access.ssh_key, access.kubeconfig or "", *secrets_of(state or {})}
     with _archive(target, Redaction(secrets)) as archive:
@@ -140,7 +143,7 @@ def collect(
 
 
 class DiagnosisArchive:
-    """A .tar.gz under way; nothing goes in past the redaction."""
+    """A .tar.gz that is being written; all text in it passes the redaction."""
 
     def __init__(self, tar: tarfile.TarFile, folder: str, redaction: Redaction) -> None:
         self._tar = tar
@@ -158,16 +161,16 @@ class DiagnosisArchive:
         self.files += 1
 
     def lacks(self, what: str) -> None:
-        """Note what could not be had."""
+        """Record data that could not be collected."""
         self.missing.append(self._redaction(what))
 
 
 @contextmanager
 def _archive(target: Path, redaction: Redaction) -> Iterator[DiagnosisArchive]:
-    """An archive that is there whole once the context ends well, and else not at all."""
+    """An archive that appears as a whole if the context ends without an error, else not at all."""
     folder = target.name.removesuffix(".gz").removesuffix(".tar")
     with full_disk_told(target):
-        # It makes the file readable by its owner alone.
+        # mkstemp makes a file that only its owner can read.
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -180,14 +183,14 @@ def _archive(target: Path, redaction: Redaction) -> Iterator[DiagnosisArchive]:
 
 
 def _end(text: str) -> str:
-    """A text that was cut to its last ``LARGEST`` bytes, or one that is shorter, in whole lines."""
+    """A text without the incomplete first line that it has if it was cut to ``LARGEST`` bytes."""
     if len(text.encode()) < LARGEST:
         return text
-    # A line that lost its beginning could be a secret that is not known for one any more.
+    # The redaction may not recognize a secret in a line without its beginning.
     return f"[the beginning is left out]\n{text.partition(chr(10))[2]}"
 
 
-# -- here ----------------------------------------------------------------------------------------
+# -- data of this computer -----------------------------------------------------------------------
 
 
 def _listed(state: Mapping[str, Any]) -> Any:
@@ -225,7 +228,7 @@ def _last_bytes(file: Path) -> str:
         return stream.read(LARGEST).decode(errors="replace")
 
 
-# -- there ---------------------------------------------------------------------------------------
+# -- data of machines and the API ----------------------------------------------------------------
 
 
 async def _ask_all(archive: DiagnosisArchive, spec: Cluster, access: Access, say: Say) -> None:
@@ -248,7 +251,7 @@ async def _ask_all(archive: DiagnosisArchive, spec: Cluster, access: Access, say
 async def _ask_clocks(
     archive: DiagnosisArchive, machines: Machines, names: Sequence[str], say: Say
 ) -> None:
-    """Name the clocks that differ; what a machine's own clock says is in its ``clock.txt``."""
+    """Report the clocks that differ from this computer's; each machine's ``clock.txt`` has more."""
     found = await clocks.ask(machines, names)
     differing = clocks.differences(found)
     for line in differing:
@@ -278,7 +281,7 @@ async def _ask_machine(
 
 
 def _plan(archive: DiagnosisArchive, spec: Cluster, node: str) -> NodePlan:
-    """A machine's plan, or nothing where the lab that knew its artifacts is gone."""
+    """A machine's plan; an empty plan where none can be made, as without the lab's artifacts."""
     try:
         return node_plan(spec, node)
     except SpecError as error:
@@ -289,7 +292,7 @@ def _plan(archive: DiagnosisArchive, spec: Cluster, node: str) -> NodePlan:
 async def _ask(
     archive: DiagnosisArchive, machines: Machines, node: str, question: Question
 ) -> bool:
-    """Ask a machine one thing; whether it gave a whole answer. Raises Unreachable."""
+    """Run a question on a machine; return whether the answer is complete. Raises Unreachable."""
     words = question.script, str(SECONDS), str(LARGEST)
     done = await machines.run(node, ASK, *words, timeout=SECONDS + 10)
     text = _end(done.stdout)
@@ -317,7 +320,10 @@ async def _ask_api(archive: DiagnosisArchive, access: Access, say: Say) -> None:
 
 
 async def _ask_readiness(archive: DiagnosisArchive, api: Api) -> bool:
-    """Of the server behind the kubeconfig's address; each control plane is asked for its own."""
+    """Add the readiness of the API server at the kubeconfig's address.
+
+    Each control plane has a question about its own API server.
+    """
     try:
         archive.add("cluster/readyz.txt", await api.text("/readyz", verbose=""))
     except ApiError as error:

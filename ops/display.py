@@ -1,4 +1,4 @@
-"""How the lab's progress is shown: live lines on a terminal, plain ones elsewhere."""
+"""Shows progress and results: live lines on a terminal, plain lines elsewhere."""
 
 import functools
 import sys
@@ -22,18 +22,18 @@ HEALTHY = "[bold green]The cluster is healthy.[/]"
 
 
 def condition_line(name: str, waits_for: str, *, holds: bool) -> str:
-    """One condition of a cluster, in a form that is readable at any width."""
+    """A line about one condition of a cluster that is readable at any width of the terminal."""
     mark = "[green]holds[/]" if holds else "[bold red]fails[/]"
     return f"{mark}  [bold]{name}[/]: {escape(waits_for)}"
 
 
 def option_of(stack: str) -> str:
-    """What names a stack in a command for people: nothing for the default one."""
+    """The ``--stack`` option to show in an advised command; empty for the default stack."""
     return "" if stack == "dev" else f" --stack {stack}"
 
 
 def unapplied_line(sentence: str | None) -> list[str]:
-    """A line where the stack's file does not say what was applied, else none."""
+    """A list of one line about a stack's file that differs from the applied spec, or of none."""
     return [f"[yellow]note[/]     {escape(sentence)}"] if sentence else []
 
 
@@ -47,12 +47,12 @@ class _LiveTask:
 
 
 class LiveProgress:
-    """A spinner, the elapsed time and the last line of the log for each step under way."""
+    """Shows a spinner, the elapsed time and the last line of the log for each step under way."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._bars: Bars | None = None
-        """One display for all steps under way: a terminal has room for no other beside it."""
+        """One display for all steps under way, since a terminal can show only one at a time."""
         self._under_way = 0
 
     def say(self, text: str) -> None:
@@ -103,5 +103,5 @@ def _bars() -> Bars:
 
 @functools.cache
 def progress() -> Progress:
-    """The progress display that fits where standard error goes."""
+    """The progress display for standard error: live on a terminal, else plain."""
     return LiveProgress() if stderr.is_terminal else PlainProgress()

@@ -1,4 +1,4 @@
-"""``doctor``: what could stop an ``up``, as a table."""
+"""The command ``doctor``, which prints a table of everything that could stop an ``up``."""
 
 import typer
 from rich.table import Table
@@ -18,7 +18,7 @@ COLOURS = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster")(doctor)
 
 

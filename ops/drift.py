@@ -1,4 +1,4 @@
-"""``drift``: whether the machines still hold what the stack's plan says."""
+"""The command ``drift``, which compares the machines with the applied plan."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ Found = Mapping[str, tuple[Difference, ...] | Unreachable]
 
 
 class Comparison(Enum):
-    """What became of the question."""
+    """The result of the comparison of all machines."""
 
     CLEAN = ExitCode.WELL
     DRIFTED = ExitCode.WRONG
@@ -39,7 +39,7 @@ class Comparison(Enum):
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster")(drift)
 
 
@@ -80,18 +80,19 @@ def drift(
 
 
 def exit_code(result: Comparison, ending: Sequence[expiry.Ending]) -> ExitCode:
-    """The exit code: of a certificate it says something only where no machine has drifted."""
+    """The exit code; a certificate that ends soon changes it only where no machine has drifted."""
     if result is Comparison.CLEAN and ending:
         return ExitCode.WARNED
     return result.value
 
 
 def wanted_of(spec: Cluster, state: Mapping[str, Any]) -> dict[str, Wanted]:
-    """What every machine must hold, from an exported state with secrets shown.
+    """Machine name to the content that the machine must have.
 
-    That is what its guard keeps: the plan that was applied, whatever program made it. Of a machine
-    whose guard was never made, or is kept in another way by another checkout, it is what this
-    program plans for the specification; raises SpecError where there is no such plan.
+    ``state`` is an exported state with secrets in plain text. The machine's guard in it keeps the
+    plan that was applied, whichever version of the program made it. Where a machine has no guard
+    yet, or one in another version's format, the content comes from this program's plan for the
+    spec. Raises SpecError where there is no such plan.
     """
     guarded = dict(_guarded(state))
     rest = [node for node in spec.machines if node not in guarded]
@@ -100,7 +101,7 @@ def wanted_of(spec: Cluster, state: Mapping[str, Any]) -> dict[str, Wanted]:
 
 
 def _guarded(state: Mapping[str, Any]) -> Iterator[tuple[str, Wanted]]:
-    """What guards keep, by their machines' names."""
+    """Pairs of machine name and expected content, from the guards in the state."""
     for _, resource in resources(state):
         if resource["type"] != kinds.GUARD:
             continue
@@ -111,9 +112,10 @@ def _guarded(state: Mapping[str, Any]) -> Iterator[tuple[str, Wanted]]:
 
 
 def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> dict[str, Wanted]:
-    """What this program plans, with the keys of a state. Raises SpecError where there is no plan.
+    """The content of machines by this program's plan, with the keys of a state.
 
-    Of a machine without keys no secret file is compared with success, since it was not made yet.
+    A machine without keys gets an empty digest for each secret file, which no file matches: the
+    machine was not set up yet. Raises SpecError where there is no plan.
     """
     authorities = kept_by_cluster(state).get(AUTHORITIES)
     kept = kept_by_machines(state)
@@ -129,14 +131,17 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
 
 
 def verdict(found: Found) -> Comparison:
-    """A machine that could not be asked counts more than one that differs: it may differ too."""
+    """The overall result.
+
+    UNKNOWN has precedence over DRIFTED: a machine that could not be asked may differ as well.
+    """
     if any(isinstance(one, Unreachable) for one in found.values()):
         return Comparison.UNKNOWN
     return Comparison.DRIFTED if any(found.values()) else Comparison.CLEAN
 
 
 def told(found: Found) -> dict[str, Any]:
-    """The same for programs."""
+    """The result as JSON data."""
     machines = {
         name: {"asked": False, "error": str(one)}
         if isinstance(one, Unreachable)
@@ -159,7 +164,7 @@ def told(found: Found) -> dict[str, Any]:
 
 
 def lines(found: Found, compared: Mapping[str, int]) -> Iterator[str]:
-    """A line for each thing that differs and for each machine where none does."""
+    """Lines of text: one for each difference, and one for each machine without differences."""
     for name, one in found.items():
         machine = f"[bold]{escape(name)}[/]"
         if isinstance(one, Unreachable):
@@ -171,7 +176,7 @@ def lines(found: Found, compared: Mapping[str, int]) -> Iterator[str]:
 
 
 def _short(sentence: str) -> str:
-    """With the beginnings of digests, by which people tell them apart."""
+    """The sentence with digests shortened to 12 digits, which suffice to tell them apart."""
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", sentence)
 
 

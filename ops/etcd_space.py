@@ -1,4 +1,4 @@
-"""``etcd-space``: how full etcd's members are, and making room."""
+"""The command ``etcd-space``, which shows how full etcd's members are and makes room."""
 
 import asyncio
 import json
@@ -29,19 +29,22 @@ ETCDCTL = """
 export ETCDCTL_CACERT=$1 ETCDCTL_CERT=$2 ETCDCTL_KEY=$3 ETCDCTL_ENDPOINTS=${5:-$4}
 exec etcdctl "${@:6}"
 """
-"""etcdctl on a member's machine, asking all members or only the fifth word."""
+"""Script for etcdctl on a member's machine.
+
+It asks the endpoints in the fourth word, or only that in the fifth where it is not empty.
+"""
 
 WORK = 900
-"""Seconds for a compaction or a defragmentation: its database is copied."""
+"""Time limit in seconds of a compaction or a defragmentation, which copies the database."""
 
 PATIENCE = 120
-"""Seconds until all members are well again after one was kept from its work."""
+"""Seconds within which all members must be healthy again after a defragmentation."""
 
 COMPACTED_BEFORE = "required revision has been compacted"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command("etcd-space", rich_help_panel="A cluster")(etcd_space)
 
 
@@ -78,7 +81,7 @@ def etcd_space(
 
 
 def wanted(option: str) -> bool:
-    """Ask a person once; where there is none, say how to go on."""
+    """Ask the user for consent; without a terminal print the command to use, and return False."""
     if not sys.stdin.isatty():
         stdout.print(f"Make room with ./hardway etcd-space --yes{option}")
         return False
@@ -86,7 +89,7 @@ def wanted(option: str) -> bool:
 
 
 def show(members: Sequence[Member]) -> None:
-    """A row for each member."""
+    """Print a table with a row for each member."""
     table = Table("member", "MiB", "in use", "quota", "full", "alarms")
     for one in members:
         table.add_row(
@@ -101,7 +104,10 @@ def show(members: Sequence[Member]) -> None:
 
 
 def demand_no_difference(members: Sequence[Member]) -> None:
-    """Raises a Problem where a member's data is not the others': to disarm that would hide it."""
+    """Raise a Problem where a member's data differs from the others'.
+
+    To disarm that alarm would hide the difference.
+    """
     if other := [one.name for one in members if CORRUPT in one.alarms]:
         raise Problem(
             f"the data of etcd's member {other[0]} differs from the others' (alarm {CORRUPT})",
@@ -110,16 +116,16 @@ def demand_no_difference(members: Sequence[Member]) -> None:
 
 
 async def measured(members: Mapping[str, str], access: Access) -> tuple[Member, ...]:
-    """All members, by name to URL. Raises Unmet."""
+    """Measure all members; ``members`` is name to URL. Raises Unmet."""
     async with doors(access) as through:
         return await space.ask(members, through.machines)
 
 
 async def freed(members: Mapping[str, str], access: Access, say: Say) -> tuple[Member, ...]:
-    """Compact, defragment, disarm, in this order, and tell how it is then.
+    """Compact, defragment and disarm, in this order; return the members as they are then.
 
-    Run again it goes on where it was cut off. Raises Unmet where etcd does not do it, or where a
-    member is not well: the others are then left alone.
+    It can be run again after an interruption. Raises Unmet where etcd refuses an operation, where a
+    member stays full, or where a member is not healthy; no further member is then defragmented.
     """
     async with doors(access) as through:
         await _well(members, through)
@@ -140,7 +146,7 @@ async def freed(members: Mapping[str, str], access: Access, say: Say) -> tuple[M
 
 
 def demand_room(members: Sequence[Member]) -> None:
-    """Raises Unmet where the next write would bring the alarm back."""
+    """Raise Unmet where a member is still at its quota, so that the next write raises the alarm."""
     for one in members:
         if one.size >= one.quota:
             raise Unmet(
@@ -150,7 +156,7 @@ def demand_room(members: Sequence[Member]) -> None:
 
 
 async def _well(members: Mapping[str, str], through: Doors) -> None:
-    """Wait until all of them are healthy. Raises Unmet."""
+    """Wait until all members are healthy. Raises Unmet after ``PATIENCE`` seconds."""
     end = asyncio.get_running_loop().time() + PATIENCE
     while unmet := await ask(Members(members=members), through):
         if asyncio.get_running_loop().time() > end:
@@ -159,7 +165,10 @@ async def _well(members: Mapping[str, str], through: Doors) -> None:
 
 
 async def _etcdctl(members: Mapping[str, str], through: Doors, url: str, *words: str) -> None:
-    """Raises Unmet where it fails."""
+    """Run etcdctl for the member at ``url``, or for all members where ``url`` is empty.
+
+    Raises Unmet where etcdctl fails.
+    """
     limit = f"--command-timeout={WORK}s"
     node, done = await space.on_a_member(
         members, through.machines, ETCDCTL, url, *words, limit, timeout=WORK + 30

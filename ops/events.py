@@ -1,8 +1,8 @@
-"""What the engine said of each resource during an update, without what it said of their values.
+"""Keeps the engine's events of an update in a file, without the values of resources.
 
-An event log (``--event-log``) also has what plugins print for themselves: the libvirt provider's
-debug lines are whole user data, with a machine's private key. So the engine writes into a pipe, and
-only names, operations, times and of each failure one sentence ever reach a file.
+An event log (``--event-log``) also contains the output of plugins. The debug lines of the libvirt
+provider contain whole user data, with a machine's private key. So the engine writes its log into a
+pipe, and only names, operations, times and one sentence for each failure are written to a file.
 """
 
 import json
@@ -21,28 +21,28 @@ KEPT = ("resourcePreEvent", "resOutputsEvent", "resOpFailedEvent")
 FIELDS = ("urn", "type", "op")
 
 LONGEST = 400
-"""Characters that are kept of why a resource failed."""
+"""Most characters of a failure's reason that are kept."""
 
 OF_A_PROVIDER = "Exception calling application: "
-"""What gRPC puts before the words of a dynamic resource's exception."""
+"""The prefix that gRPC adds to the message of a dynamic resource's exception."""
 
 
 @contextmanager
 def kept_events(
     target: Path, say: Callable[[str], None], see: Callable[[dict[str, Any]], None]
 ) -> Iterator[Path]:
-    """Give the path for ``--event-log``; what is kept of the events is in ``target`` at once.
+    """Yield the path for ``--event-log``; write the reduced events to ``target`` as they come.
 
-    ``see`` gets each event as it comes, whole, to show at once what Pulumi would show.
+    ``see`` gets each whole event as it comes, to show progress.
 
-    Where it cannot be written, as on a full disk, ``say`` gets the reason and there is no
-    ``target``: an update goes on without it.
+    Where ``target`` cannot be written, as on a full disk, ``say`` gets the reason, the file is
+    removed and the update goes on.
     """
     pipe = target.with_suffix(".pipe")
     pipe.unlink(missing_ok=True)
     os.mkfifo(pipe, 0o600)
     done = threading.Event()
-    # Opened for writing as well: there is no end of file while the engine comes and goes.
+    # Opened for writing as well, so that there is no end of file when the engine closes the pipe.
     source = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
     reader = threading.Thread(target=_read, args=(source, _KeptEvents(target, say), see, done))
     reader.start()
@@ -58,7 +58,7 @@ def kept_events(
 def _read(
     source: int, kept: "_KeptEvents", see: Callable[[dict[str, Any]], None], done: threading.Event
 ) -> None:
-    """Read to the end, whatever becomes of it: the engine waits while its pipe is full."""
+    """Read the pipe to the end, also after errors: a full pipe would block the engine."""
     rest = b""
     kept.write(b"")
     while True:
@@ -71,7 +71,7 @@ def _read(
         events = list(_events(lines))
         kept.write(b"".join(f"{json.dumps(one)}\n".encode() for one in map(kept_of, events) if one))
         for event in events:
-            with suppress(OSError, *STRANGE):  # who looks on may have gone, and the engine goes on
+            with suppress(OSError, *STRANGE):  # a failing display must not stop the engine
                 see(event)
 
 
@@ -83,7 +83,7 @@ def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
 
 
 class _KeptEvents:
-    """The file of what is kept, as long as it can be written."""
+    """The file of reduced events, as long as it can be written."""
 
     def __init__(self, target: Path, say: Callable[[str], None]) -> None:
         self._target = target
@@ -91,7 +91,7 @@ class _KeptEvents:
         self._mode = "wb"
 
     def write(self, text: bytes) -> None:
-        """Add to the file; after the first failure there is none, since half a file misleads."""
+        """Append to the file; after a failure remove it for good, since half a file misleads."""
         if not self._mode:
             return
         try:
@@ -110,13 +110,14 @@ class _KeptEvents:
 
 
 STRANGE = (ValueError, LookupError, TypeError, AttributeError)
-"""What an event of another version of the engine may cause."""
+"""The exceptions that an event in another engine version's format may cause."""
 
 
 def kept_of(event: dict[str, Any]) -> dict[str, Any] | None:
-    """Of an event of the engine about a resource, its time, kind and names; else nothing.
+    """Reduce an engine event about a resource to its time, kind and names; None for other events.
 
-    Of an error also why: a step's own sentence or else the first line, and nothing of a log.
+    An error event also keeps its reason: the step's own sentence, or else the first line of the
+    message.
     """
     with suppress(*STRANGE):
         said = event.get("diagnosticEvent", {})
@@ -133,7 +134,7 @@ def kept_of(event: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _sentence(message: str) -> str:
-    """Why a resource failed, in one line; nothing that looks like a key."""
+    """The reason of a failure in one line, without anything that looks like a key."""
     first = message.strip().removeprefix(OF_A_PROVIDER).partition("\n")[0]
     text = Redaction(())(render.failure(message) or first.rstrip(": "))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -1,6 +1,7 @@
-"""What is worth knowing of a cluster that does not work, as tables of questions.
+"""The diagnostic commands and API requests for a cluster that does not work.
 
-None of them asks for a secret: of secret files the digests and modes, of the API no Secrets.
+None of them reads a secret: from secret files they take digests and modes, and from the API they
+request no Secrets.
 """
 
 import shlex
@@ -15,18 +16,18 @@ from plan.model import NodePlan
 from spec.cluster import API_PORT, Cluster
 
 SECONDS = 30
-"""How long a machine may think about a question."""
+"""Time limit in seconds of a command on a machine."""
 
 LINES = 1000
-"""Of each unit's journal."""
+"""Number of lines from each journal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """A command for a machine's bash."""
+    """A diagnostic command for bash on a machine."""
 
     name: str
-    """Of the file with the answer."""
+    """The name of the file for the command's output."""
     script: str
 
 
@@ -50,11 +51,11 @@ HOST: Mapping[str, str] = {
     "modules": "lsmod; sysctl net.ipv4.ip_forward net.bridge",
     "steps": "ls -l --time-style=full-iso /var/lib/hardway /var/lib/hardway/steps"
     " /var/lib/hardway/running",
-    # Of the cluster's own pods: what others write is theirs.
+    # Only the pods of kube-system: the logs of other pods are private to their owners.
     "pods": "for log in /var/log/pods/kube-system_*/*/*.log; do"
     ' echo "==> $log"; tail --lines 200 "$log"; done',
 }
-"""What every machine is asked."""
+"""Question name to the command that runs on every machine."""
 
 CONTAINERS: Mapping[str, str] = {
     "containerd": "for what in containers tasks images; do ctr --namespace k8s.io $what list; done",
@@ -76,11 +77,11 @@ API: Mapping[str, str] = {
     "certificatesigningrequests": "/apis/certificates.k8s.io/v1/certificatesigningrequests",
     "apiservices": "/apis/apiregistration.k8s.io/v1/apiservices",
 }
-"""What the API is asked, beside its health."""
+"""Name to the API path that is requested, besides the health endpoints."""
 
 
 def questions(spec: Cluster, plan: NodePlan) -> Iterator[Question]:
-    """What a machine is asked, by what it should hold; the quickest and most telling first."""
+    """The questions for a machine with this plan; the quickest and most useful first."""
     units = [unit.name for unit in plan.units]
     if units:
         yield Question(
@@ -110,7 +111,7 @@ def questions(spec: Cluster, plan: NodePlan) -> Iterator[Question]:
 
 
 def _files(plan: NodePlan) -> str:
-    """Modes, owners and times of all that the plan has, and digests of its files."""
+    """The command for modes, owners and times of all paths in the plan, and digests of files."""
     files = [file.path for file in plan.files] + [file.path for file in plan.secret_files]
     files += [unit.path for unit in plan.units]
     others = [one.path for one in plan.directories]
@@ -129,7 +130,7 @@ def _certificates() -> str:
 
 
 def _etcd() -> str:
-    """What the member of this machine says; the others are asked on theirs."""
+    """The command that queries this machine's etcd member; each member is asked on its machine."""
     client = "etcd-healthcheck-client"
     words = [
         f"--endpoints=https://127.0.0.1:{layout.ETCD_CLIENT_PORT}",
@@ -146,7 +147,7 @@ def _etcd() -> str:
 
 
 def logs(spec: Cluster, paths: LabPaths) -> Iterator[tuple[str, Path]]:
-    """The logs of the lab and of this cluster's machines in it, each with a name."""
+    """The logs of the lab and of this cluster's machines in it, as pairs of name and path."""
     for file in sorted(paths.logs.glob("*.log")):
         yield file.name, file
     for file in sorted((paths.state / "libvirt" / "log").rglob("*.log")):
@@ -165,9 +166,9 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def without_values(value: Any) -> Any:
-    """An object of the API without the values of environment variables and without its history.
+    """An API object without values of environment variables, managed fields and last-applied copy.
 
-    People put passwords into such values, and the annotation repeats them.
+    People put passwords into environment variables, and the last-applied annotation repeats them.
     """
     if isinstance(value, list):
         return [without_values(each) for each in value]

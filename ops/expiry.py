@@ -1,4 +1,4 @@
-"""Certificates that end soon, by what the stack's state keeps of them."""
+"""Finds certificates in a stack's state that end soon."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +19,17 @@ from ops.reach import kept_by_cluster, kept_by_machines, state_of
 from spec.resource_names import AUTHORITIES, PEOPLE_KEYS
 
 SOON = timedelta(days=30)
-"""Before its end a certificate is named. ``./hardway up`` makes a leaf anew four months before it
-(``certs.renewal.DUE``), so nobody who brings the stack up now and then sees a name here."""
+"""A certificate is reported when less than this time is left until its end.
+
+``./hardway up`` renews a leaf certificate four months before its end (``certs.renewal.DUE``), so
+nothing is reported where the stack is brought up now and then.
+"""
 
 HOLDERS = {AUTHORITIES: "the cluster", PEOPLE_KEYS: "its people"}
-"""Resource to who holds what it keeps, where that is no machine: none can be called so."""
+"""Resource to the holder of its certificates, where that is no machine.
+
+No machine can have one of these holders' names.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,35 +37,36 @@ class Ending:
     """A certificate that ends soon, or has ended."""
 
     holder: str
-    """The machine that has it, or of ``HOLDERS``."""
+    """The machine that has it, or one of ``HOLDERS``."""
     name: str
     end: datetime
 
     def sentence(self, now: datetime) -> str:
-        """When it ends, without a full stop."""
+        """A sentence without full stop that says when the certificate ends."""
         word = "ended" if self.end <= now else "ends"
         return f"{self.name} of {self.holder} {word} on {self.end:%Y-%m-%d}"
 
 
 def ending(state: Mapping[str, Any], now: datetime) -> tuple[Ending, ...]:
-    """The certificates that end within ``SOON``, the first to end before the others.
+    """The certificates that end within ``SOON``, sorted by their end.
 
-    From an exported state with secrets shown. Of what a machine holds this says the truth as long
-    as its identity step was carried out, which an update that succeeds proves.
+    ``state`` is an exported state with secrets in plain text. The certificates on a machine are
+    the same ones if its identity step was carried out, as in every successful update.
     """
     found = (one for one in _certificates(state) if one.end - now < SOON)
     return tuple(sorted(found, key=lambda one: (one.end, one.holder, one.name)))
 
 
 def ending_soon(state: Mapping[str, Any]) -> tuple[Ending, ...]:
-    """``ending`` by this computer's clock."""
+    """The result of ``ending`` for the present time by this computer's clock."""
     return ending(state, datetime.now(UTC))
 
 
 def in_lab(stacks: Sequence[str], paths: LabPaths) -> tuple[list[str], bool]:
-    """A line for each stack whose state cannot be read and each certificate that ends soon.
+    """Lines for the stacks of a lab, and whether a certificate ends soon.
 
-    And whether there is such a certificate.
+    There is a line for each stack whose state cannot be read, and for each certificate that ends
+    soon.
     """
     said, warned, now = [], False, datetime.now(UTC)
     for name in stacks:
@@ -75,7 +82,10 @@ def in_lab(stacks: Sequence[str], paths: LabPaths) -> tuple[list[str], bool]:
 
 
 def lines(found: Sequence[Ending], option: str) -> Iterator[str]:
-    """A line for each certificate, and what makes new ones; ``option`` names the stack."""
+    """A line for each certificate, and one with the command that renews them.
+
+    ``option`` is the command's ``--stack`` option.
+    """
     now = datetime.now(UTC)
     for one in found:
         yield f"[bold yellow]ends[/]     certificate {escape(one.sentence(now))}"
@@ -84,7 +94,7 @@ def lines(found: Sequence[Ending], option: str) -> Iterator[str]:
 
 
 def told(found: Sequence[Ending]) -> list[dict[str, str]]:
-    """The same for programs."""
+    """The certificates as JSON data."""
     return [{"holder": one.holder, "name": one.name, "ends": one.end.isoformat()} for one in found]
 
 
@@ -92,7 +102,7 @@ def _certificates(state: Mapping[str, Any]) -> Iterator[Ending]:
     holders = [(HOLDERS[name], kept) for name, kept in kept_by_cluster(state).items()]
     for holder, kept in [*holders, *kept_by_machines(state).items()]:
         for name, texts in json.loads(kept).items():
-            # Beside the authorities there are keys that have none.
+            # The authorities' resource also keeps keys that have no certificate.
             if pem := texts.get("certificate"):
                 end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
                 yield Ending(holder=holder, name=name, end=end)

@@ -1,4 +1,4 @@
-"""What failed in an update, in a sentence each: where, why, and after how long."""
+"""Describes each failure of an update in a sentence: the resource, the reason and the time."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -19,11 +19,12 @@ def failures(
     machines: Collection[str],
     shortage: Callable[[str | None, float, float], str] = _unknown,
 ) -> tuple[str, ...]:
-    """The sentences, the earliest first, from an update's kept events (``ops.events``).
+    """A sentence for each failure, the earliest first, from an update's events (``ops.events``).
 
-    The seconds are those of this computer's clock: a machine's own may be wrong. What was done
-    after all, as the update was begun again, has not failed. ``shortage`` says of a machine, or of
-    all, what it lacked between two times of the events.
+    The seconds are by this computer's clock, since a machine's clock may be wrong. A resource that
+    failed and succeeded later, when the update was repeated, is not a failure. ``shortage`` returns
+    a phrase about the processors that a machine, or all machines, lacked between two times of the
+    events; it may be empty.
     """
     every = tuple(events)
     first = float(every[0]["timestamp"]) if every else 0.0
@@ -51,7 +52,7 @@ def _errors(events: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
 
 
 def _place(span: Span, machines: Collection[str]) -> str:
-    """A resource as people call it: what belongs to a machine bears its name first."""
+    """A readable name of a resource: its machine's name first, if it belongs to a machine."""
     machine = _machine(span, machines)
     if machine is None:
         return span.name
@@ -60,7 +61,7 @@ def _place(span: Span, machines: Collection[str]) -> str:
 
 
 def _machine(span: Span, machines: Collection[str]) -> str | None:
-    """The machine that a resource belongs to, if it belongs to one."""
+    """The machine that a resource belongs to, or None."""
     return (
         machine_of(span.name, machines)
         if span.kind == kinds.COMMAND or of_machine(span.urn)

@@ -1,8 +1,8 @@
-"""Runs a program and kills what it has left: ``python -m ops.keeper PROGRAM ARGUMENTS``.
+"""Runs a program and kills the processes it leaves: ``python -m ops.keeper PROGRAM ARGUMENTS``.
 
-Tests start servers, containers and whole engines, many of them in sessions of their own. Where the
-tests are killed, nothing else ends these: the kernel gives every process that lost its parent to
-this one (prctl(2), PR_SET_CHILD_SUBREAPER).
+Tests start servers, containers and whole engines, many of them in separate sessions. Where the
+tests are killed, nothing else ends these processes. The kernel makes this process the parent of
+every descendant whose parent has died (prctl(2), PR_SET_CHILD_SUBREAPER).
 """
 
 import ctypes
@@ -18,13 +18,13 @@ from lab.process import ENDINGS, descendants, in_foreground
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PATIENCE = 60
-"""Seconds in which a program that was interrupted has to end."""
+"""Seconds within which an interrupted program has to end before it is killed."""
 
 
 def keep(words: Sequence[str]) -> int:
-    """Run a program to its end, kill what it has left, and give its exit status.
+    """Run a program to its end, kill the processes it leaves, and return its exit status.
 
-    A signal that asks this process to end interrupts the program, as Ctrl-C does.
+    A signal that asks this process to end sends SIGINT to the program, as Ctrl-C does.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -32,7 +32,8 @@ def keep(words: Sequence[str]) -> int:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del frame
-        if number != signal.SIGINT or not in_foreground():  # where the terminal has sent it
+        # In the foreground the terminal has sent SIGINT to the program as well.
+        if number != signal.SIGINT or not in_foreground():
             os.kill(program, signal.SIGINT)
         signal.alarm(PATIENCE)
 

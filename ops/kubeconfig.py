@@ -1,7 +1,8 @@
-"""``./hardway kubeconfig``: print it, or keep it as a context of the person's own kubeconfig.
+"""``./hardway kubeconfig``: print it, or keep it as a context in the user's own kubeconfig.
 
-Files are found and changed as kubectl does it (client-go, clientcmd): of several in
-``$KUBECONFIG`` an entry is changed where it is; a new one goes into the first file that exists.
+Files are found and changed as kubectl does it (client-go, clientcmd). Where ``$KUBECONFIG`` lists
+several files, an existing entry is changed in its file, and a new entry goes into the first file
+that exists.
 """
 
 import os
@@ -22,7 +23,7 @@ from ops.stacks import StackOption
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster")(kubeconfig)
 
 
@@ -96,7 +97,7 @@ def _listed(paths: Sequence[Path]) -> str:
 def places(
     environment: Mapping[str, str], explicit: Path | None = None
 ) -> tuple[tuple[Path, ...], Path]:
-    """The files that kubectl reads, the strongest first, and the one that new entries go into."""
+    """The files that kubectl reads, in order of precedence, and the file for new entries."""
     if explicit is not None:
         return (explicit,), explicit
     listed = environment.get("KUBECONFIG", "").split(os.pathsep)
@@ -106,22 +107,22 @@ def places(
     return files, next((each for each in files if each.exists()), files[-1])
 
 
-# -- what is changed -----------------------------------------------------------------------------
+# -- changes -------------------------------------------------------------------------------------
 
 
 PREFERENCES = ("namespace", "extensions")
-"""The fields of a context that do not say where and who."""
+"""The fields of a context other than its cluster and user."""
 
 
 def merged(
     files: Sequence[Path], default: Path, name: str, incoming: str, *, keep_current: bool = False
 ) -> list[Path]:
-    """Keep the current context of ``incoming`` under ``name``; returns the files it changed.
+    """Write the current context of ``incoming`` as ``name`` to the files; return those changed.
 
-    An entry of ours is replaced whole: another way to trust the server, to reach it or to log in
-    must not stay beside the new one. Only the context keeps what a person chose in it.
-    Raises a Problem, and changes nothing, where a context, cluster or user of that name is somebody
-    else's.
+    An earlier entry that this function wrote is replaced as a whole, so that no other way to trust
+    the server, to reach it or to log in stays beside the new one. Only the context keeps its
+    ``PREFERENCES``, which the user may have set. Raises a Problem and changes nothing where the
+    user has another context, cluster or user of that name.
     """
     parts = _parts(incoming)
     with _documents([path for path in files if path.exists() or path == default]) as documents:
@@ -137,10 +138,10 @@ def merged(
 
 
 def withdraw(files: Sequence[Path], name: str) -> list[Path]:
-    """Take out what ``merged`` put in; returns the files that it changed.
+    """Remove the entries that ``merged`` wrote; return the files that were changed.
 
-    A cluster or user that another context has come to use stays. Raises a Problem where the context
-    is somebody else's.
+    A cluster or user stays that another context uses by now. Raises a Problem where the context was
+    not written by ``merged``.
     """
     with _documents([path for path in files if path.exists()]) as documents:
         contexts = list(_contexts(documents.values()))
@@ -160,9 +161,9 @@ def withdraw(files: Sequence[Path], name: str) -> list[Path]:
 
 @contextmanager
 def _documents(paths: Sequence[Path]) -> Iterator[dict[Path, Document]]:
-    """The files, locked and read."""
+    """Lock and read the files."""
     with ExitStack() as locks:
-        for path in sorted(paths):  # always in one order: two runs must not wait in a circle
+        for path in sorted(paths):  # always in the same order, so that two runs cannot deadlock
             locks.enter_context(locked(path))
         yield {path: Document(path) for path in paths}
 
@@ -173,7 +174,7 @@ def server(incoming: str) -> str:
 
 
 def _parts(incoming: str) -> dict[str, dict[str, Any]]:
-    """The cluster and the user of a kubeconfig's current context, by their sections."""
+    """Section (``clusters``, ``users``) to the entry of a kubeconfig's current context."""
     whole = yaml.safe_load(incoming)
     named = {
         section: {each["name"]: each[inner] for each in whole[section]}
@@ -194,7 +195,7 @@ def _contexts(documents: Iterable[Document]) -> Iterator[tuple[str, dict[str, st
 
 
 def _refuse_foreign(documents: Iterable[Document], name: str) -> None:
-    """Raise a Problem where entries of this name are not those that ``merged`` makes."""
+    """Raise a Problem where entries with this name were not written by ``merged``."""
     contexts = list(_contexts(documents))
     own = [parts for key, parts in contexts if key == name]
     if any(set(parts.values()) != {name} for parts in own):

@@ -1,7 +1,8 @@
-"""A kubeconfig file: found whole, changed in place, written back whole.
+"""Reads, changes and writes a kubeconfig file.
 
-It is edited as YAML nodes, so that every value, also of an unknown field, stays as it was written;
-comments are not kept. The lock is the one that kubectl uses (client-go, clientcmd/config.go).
+The file is edited as YAML nodes, so that every value, also of an unknown field, stays as it was
+written; comments are lost. The lock file is the one that kubectl uses (client-go,
+clientcmd/config.go).
 """
 
 import os
@@ -17,22 +18,25 @@ import yaml
 from lab.problem import Problem
 from spec.document import dump_yaml
 
-# libyaml takes tabs where kubectl takes them, and keeps the lock for a twentieth of the time.
+# libyaml accepts tabs where kubectl does, and is fast: the lock is held a twentieth of the time.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 SECTIONS = {"clusters": "cluster", "users": "user", "contexts": "context"}
-"""Each list of a kubeconfig, and where its entries have what they name."""
+"""Each list of a kubeconfig to the field that holds the value of an entry, beside its name."""
 
 LOCK_SECONDS = 10.0
-"""How long another program may have a file; kubectl needs a few milliseconds."""
+"""Seconds to wait for another program's lock; kubectl needs a few milliseconds."""
 
 
 class Document:
     """A kubeconfig as YAML nodes, to be changed and written back."""
 
     def __init__(self, path: Path) -> None:
-        """Read it; a missing or empty file is an empty kubeconfig. Raises a Problem."""
+        """Read the file; a missing or empty file is an empty kubeconfig.
+
+        Raises a Problem where the file is not a kubeconfig.
+        """
         self.path = path
         content = path.read_bytes() if path.exists() else b""
         try:
@@ -44,7 +48,7 @@ class Document:
             roots[:1] = [_nodes({"apiVersion": "v1", "kind": "Config"})]
         self.root = self._checked(roots[0])
         self._rest = roots[1:]
-        """More documents, which kubectl does not read."""
+        """Further YAML documents in the file, which kubectl does not read."""
         self._before = self._written()
 
     def _refusal(self, what: str) -> Problem:
@@ -74,9 +78,9 @@ class Document:
     def put(
         self, section: str, name: str, value: Mapping[str, Any], keep: Iterable[str] = ()
     ) -> None:
-        """Make an entry have this value, and of what it had the fields to ``keep``.
+        """Set the value of an entry; the fields ``keep`` of its old value stay.
 
-        It is made at the end of its section if it is not there.
+        An entry that does not exist is added at the end of its section.
         """
         for each in self.entries(section):
             if _text(_field(each, "name")) == name:
@@ -91,11 +95,11 @@ class Document:
             found = yaml.SequenceNode("tag:yaml.org,2002:seq", [], flow_style=False)
             _set(self.root, section, found)
         if not found.value:
-            found.flow_style = self.root.flow_style  # an empty one was written []
+            found.flow_style = self.root.flow_style  # an empty list was written as []
         found.value.append(_nodes({"name": name, SECTIONS[section]: dict(value)}))
 
     def drop(self, section: str, name: str) -> None:
-        """Remove the entry of this name, if it is there."""
+        """Remove the entry of this name, if it exists."""
         found = _field(self.root, section)
         if isinstance(found, yaml.SequenceNode):
             found.value = [e for e in found.value if _text(_field(e, "name")) != name]
@@ -118,7 +122,7 @@ class Document:
         _set(self.root, "current-context", _nodes(name))
 
     def save(self) -> bool:
-        """Replace the file by what is here now, if that is not the same; says whether it was."""
+        """Write the file if the document was changed; return whether it was."""
         text = self._written()
         if text == self._before:
             return False
@@ -132,13 +136,13 @@ class Document:
 
 
 NAMED = ("cluster", "user")
-"""What a context names."""
+"""The fields of a context that name other entries."""
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file that has a key in it: whole or not at all, for its owner alone.
+    """Write a file with secrets atomically, readable by its owner only.
 
-    A symbolic link stays, and what it points to is replaced.
+    A symbolic link stays, and its target is replaced.
     """
     target = path.resolve()
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -148,7 +152,7 @@ def _replace(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-            if target.exists() and os.geteuid() == 0:  # with sudo it stays the person's own
+            if target.exists() and os.geteuid() == 0:  # with sudo the file keeps its owner
                 owner = target.stat()
                 os.fchown(stream.fileno(), owner.st_uid, owner.st_gid)
         Path(name).rename(target)
@@ -159,7 +163,10 @@ def _replace(path: Path, content: bytes) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other runs and kubectl away, by the lock file that kubectl uses (clientcmd)."""
+    """Hold kubectl's lock file (clientcmd), so that neither kubectl nor another run writes.
+
+    Raises a Problem where another program holds the lock for more than ``LOCK_SECONDS``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = path.with_name(f"{path.name}.lock")
     deadline = time.monotonic() + LOCK_SECONDS
@@ -202,7 +209,7 @@ def _field(node: yaml.Node | None, name: str) -> yaml.Node | None:
 
 
 def _set(node: yaml.MappingNode, name: str, value: yaml.Node) -> None:
-    """Set a field in its place, or as the last one."""
+    """Set the value of a field; append the field if it does not exist."""
     for index, (key, _) in enumerate(node.value):
         if key.value == name:
             node.value[index] = (key, value)

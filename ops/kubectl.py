@@ -1,4 +1,4 @@
-"""``kubectl`` and ``env``: other programs, in the right place and with what they need."""
+"""The commands ``kubectl`` and ``env``, which give other programs access to a stack."""
 
 import os
 import shlex
@@ -31,7 +31,7 @@ from spec.cluster import Cluster
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs of this module."""
+    """Register the commands of this module."""
     app.command(rich_help_panel="A cluster", context_settings=PASSED_ON)(kubectl)
     app.command(rich_help_panel="A cluster")(env)
 
@@ -77,10 +77,10 @@ def kubectl(
 
 
 def past_the_proxy(environment: Mapping[str, str], kubeconfig: str) -> dict[str, str]:
-    """The variables by which a program asks a kubeconfig's API itself and the rest as before.
+    """The variables that exempt a kubeconfig's API server from the environment's proxy.
 
-    A proxy of this computer's does not lead to the machines. Programs differ in which spelling they
-    look at first, so both have what either had (Go: golang.org/x/net/http/httpproxy).
+    A proxy cannot reach the machines. Programs differ in whether they read NO_PROXY or no_proxy
+    first (Go: golang.org/x/net/http/httpproxy), so both get the hosts that either had.
     """
     host = urlsplit(server(kubeconfig)).hostname or ""
     said = [environment.get(name, "") for name in ("NO_PROXY", "no_proxy")]
@@ -89,7 +89,10 @@ def past_the_proxy(environment: Mapping[str, str], kubeconfig: str) -> dict[str,
 
 
 def program(spec: Cluster) -> Path:
-    """The ``kubectl`` on PATH, or that of the store in the cluster's version."""
+    """The ``kubectl`` on PATH, else that of the store in the cluster's version.
+
+    Raises a Problem where there is neither.
+    """
     if found := shutil.which("kubectl"):
         return Path(found)
     store = Store(Cache(), progress(), lab_paths().logs)

@@ -1,4 +1,4 @@
-"""``up``, ``down`` and ``status``: the short ways around the Pulumi program."""
+"""The commands ``up``, ``down`` and ``status``, which prepare the lab and run Pulumi."""
 
 import json
 import os
@@ -37,7 +37,7 @@ from spec.hypervisor import domain_name
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs of this module."""
+    """Register the commands of this module."""
     app.command(rich_help_panel="A cluster")(up)
     app.command(rich_help_panel="A cluster")(down)
     app.command(rich_help_panel="A cluster")(status)
@@ -112,7 +112,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
 
 
 def _control_planes(cluster: Cluster) -> list[str]:
-    """Their domains."""
+    """The domains of the control planes."""
     return [domain_name(cluster.name, name) for name in cluster.control_planes]
 
 
@@ -122,7 +122,10 @@ def _tools(cache: Cache, paths: LabPaths, phases: Phases) -> toolchain.Toolchain
 
 
 def _failed(status: int, sentences: Sequence[str]) -> Problem:
-    """Why an update failed, before all else: what Pulumi has shown of it is long."""
+    """The Problem of a failed update.
+
+    Its message begins with the reasons of the failures, since Pulumi's output above it is long.
+    """
     return Problem(
         "\n".join([*sentences, f"pulumi up ended with exit status {status}"]),
         f"read {'their logs' if sentences else 'its message'} above; the next ./hardway up goes on "
@@ -131,12 +134,12 @@ def _failed(status: int, sentences: Sequence[str]) -> Problem:
 
 
 def _kept(events: Path) -> list[dict[str, Any]]:
-    """An update's events; none where they could not be kept."""
+    """The events of an update; empty where the event log could not be written."""
     return critical_path.read_events(events) if events.is_file() else []
 
 
 def domains(cluster: Cluster) -> dict[str, str]:
-    """The machines' names on their hypervisor, and their addresses."""
+    """Domain (a machine's name on its hypervisor) to the machine's address."""
     return {
         domain_name(cluster.name, name): str(machine.address)
         for name, machine in cluster.machines.items()
@@ -144,14 +147,14 @@ def domains(cluster: Cluster) -> dict[str, str]:
 
 
 def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> None:
-    """The machines, whether the cluster is well, what took how long, and what to do next."""
+    """Print the machines, the cluster's conditions, the time of each phase and the next steps."""
     table = Table("machine", "address", "roles")
     for name, node in _outputs(stack).get("nodes", {}).items():
         table.add_row(name, node["address"], ", ".join(node["roles"]))
     stdout.print(table)
     changed = critical_path.spans(_kept(events))
     if any(span.kind == READY for span in changed.values()):
-        # Pulumi has just waited for them.
+        # The update has just waited until all conditions hold, so they need no check here.
         for condition in conditions(cluster):
             stdout.print(condition_line(condition.name, condition.waits_for, holds=True))
         stdout.print(HEALTHY)
@@ -182,7 +185,7 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
 
 
 def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]) -> None:
-    """What the update waited for, if it changed anything."""
+    """Print the critical path of the update, if the update changed anything."""
     exported = stack.pulumi("stack", "export", capture=True) if changed else None
     if exported is None or exported.returncode != 0:
         return
@@ -222,8 +225,9 @@ def down(
             words = ("destroy", "--yes", "--skip-preview")
             done = ready.pulumi(*words)
             if done.returncode != 0:
-                # libvirt's provider fails where what it shall delete is gone already. To ask first
-                # would make each destroy wait for machines; now only what is left is asked for.
+                # The libvirt provider fails on a resource that is gone already. A refresh before
+                # each destroy would make it wait for machines, so only the second attempt has one:
+                # it asks only for the resources that are left.
                 progress().say("asking what of the rest is still there, and removing that")
                 done = ready.pulumi(*words, "--refresh")
             if done.returncode != 0:
@@ -241,12 +245,18 @@ def down(
 
 
 def _has_state(paths: LabPaths) -> bool:
-    """Whether there may be a stack: where this lab never made one, no tools are built to look."""
+    """Whether a stack may exist.
+
+    Where none can, ``down`` need not build Pulumi only to look for one.
+    """
     return bool(stacks_with_state(paths)) or "PULUMI_BACKEND_URL" in os.environ
 
 
 def _machines_of_others(paths: LabPaths) -> list[str]:
-    """What still runs in the lab for stacks of a backend that is not the lab's own."""
+    """The domains in the lab's libvirt, if PULUMI_BACKEND_URL is set; else an empty list.
+
+    They may belong to stacks in another backend, which ``stacks_with_state`` does not see.
+    """
     found = libvirt.find(paths) if "PULUMI_BACKEND_URL" in os.environ else None
     return libvirt.virsh(found, "list", "--all", "--name").split() if found else []
 
@@ -271,7 +281,7 @@ def status(
 
     Examples: `./hardway status`, for programs `./hardway status --json`
     """
-    from ops import expiry  # reads keys, which nothing else here needs
+    from ops import expiry  # imports the code for keys, which nothing else in this module needs
 
     paths = lab_paths()
     ending, warned = expiry.in_lab(stacks_with_state(paths), paths)
@@ -308,6 +318,6 @@ def _facts(paths: LabPaths) -> dict[str, str | list[str]]:
 
 
 def _mebibytes(folder: Path) -> str:
-    # du counts a file with several names once, and a hundred thousand files in a second.
+    # du counts a file with several hard links once, and takes a second for 100,000 files.
     told = output(["du", "--summarize", "--block-size=1M", folder], timeout=120)
     return told.split()[0] if told else "?"

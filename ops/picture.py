@@ -1,4 +1,4 @@
-"""``picture``: the drawing of a stack's cluster."""
+"""The command ``picture``, which draws a stack's cluster."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,11 +12,11 @@ from preview.picture import picture as drawn
 from preview.still import still
 
 README_PICTURE = PROJECT / "docs" / "cluster.svg"
-"""Of the default stack."""
+"""The picture of the default stack."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command("picture", rich_help_panel="Development")(picture)
 
 

@@ -1,4 +1,4 @@
-"""``preview``: what a change does to which machine, before anybody does it."""
+"""The command ``preview``, which shows what a change will do to each machine."""
 
 import json
 import time
@@ -28,11 +28,11 @@ from preview.terminal import shown
 from preview.urn import name_of
 
 REFUSED = "refused-change"
-"""The rule of a finding that a provider itself made."""
+"""The name of the rule in a finding that comes from a provider."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster")(preview)
 
 
@@ -94,7 +94,7 @@ def preview(
 
 
 def _page(review: Review) -> str:
-    from preview.page import page  # its parts are read from files
+    from preview.page import page  # imported here, since only --page needs it
 
     return page(review)
 

@@ -1,4 +1,4 @@
-"""A directory for its owner alone, for as long as another program needs what is in it."""
+"""A temporary directory that only its owner can read, for files that another program needs."""
 
 import os
 import shutil
@@ -12,7 +12,10 @@ from lab.paths import LabPaths
 
 @contextmanager
 def private_folder(paths: LabPaths, purpose: str) -> Iterator[Path]:
-    """The directory, gone afterwards; so are those of runs that were killed."""
+    """A directory that is removed when the context ends.
+
+    Also removes the directories of earlier runs that were killed.
+    """
     parent = paths.state / purpose
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in parent.iterdir():
@@ -23,11 +26,11 @@ def private_folder(paths: LabPaths, purpose: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # another one is in use
+        with suppress(OSError):  # another run's directory is in it
             parent.rmdir()
 
 
 def write_private(path: Path, text: str) -> None:
-    """A file for its owner alone."""
+    """Write a file that only its owner can read."""
     path.touch(mode=0o600)
     path.write_text(text)

@@ -1,4 +1,4 @@
-"""``pulumi`` as the lab runs it."""
+"""The command ``pulumi``, which runs Pulumi with the lab's tools, state and network."""
 
 import json
 import os
@@ -32,17 +32,17 @@ from spec.resource_names import DISK, part
 
 SPECIFICATION = f"{CLUSTER}$pulumi-python:dynamic/hardway:Specification::specification"
 A_DISK = f"{CLUSTER}$hardway:index:Machine$libvirt:index/volume:Volume::{part('{machine}', DISK)}"
-"""How the names (URNs) of these resources end, after the stack and the project."""
+"""The end of the URNs of these resources, after the stack and the project."""
 
 TARGETED = frozenset({"up", "update", "preview", "pre", "watch"})
-"""The commands that run the program and take ``--target`` and ``--exclude``."""
+"""The commands that run the program and accept ``--target`` and ``--exclude``."""
 
 FORGETTING = (("remove",), ("rm",), ("delete",))
-"""The names of the verb of ``pulumi state`` that takes a resource out of the state."""
+"""The names of the subcommand of ``pulumi state`` that removes a resource from the state."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster", context_settings=PASSED_ON)(pulumi)
 
 
@@ -86,10 +86,11 @@ def pulumi(
 def refusals(
     line: CommandLine, stack: str, members: Callable[[], Sequence[str]]
 ) -> Iterator[Problem]:
-    """What a command line would do past the refusals of a living cluster, which the engine asks.
+    """The reasons to refuse a command line that would circumvent the checks of a running cluster.
 
-    It asks for what it looks at: not where the specification is left out, and not where a resource
-    is made anew although nothing of it has changed. ``members`` gives the names of etcd's members.
+    The engine runs these checks in the ``check`` of the specification resource. It does not run
+    them where a command line leaves out the specification, and they do not cover a resource that
+    is replaced without a change to it. ``members`` returns the names of etcd's members.
     """
     if line.verb in TARGETED:
         yield from _past_the_specification(line, stack)
@@ -110,10 +111,10 @@ def refusals(
 
 
 def _members(stack: Stack) -> Sequence[str]:
-    """The members of etcd as they were applied last; without a state, of the stack's file."""
+    """The etcd members of the spec that was applied last, else of the stack's file."""
     told = stack.pulumi("stack", "export", capture=True)
     if told.returncode == 0:
-        with suppress(SpecError):  # of an older program, which allowed what this refuses
+        with suppress(SpecError):  # an older version applied a spec that this version refuses
             if spec := applied(json.loads(told.stdout)):
                 return spec.etcd_members
     return read_cluster(stack.name).etcd_members
@@ -137,7 +138,10 @@ def _past_the_specification(line: CommandLine, stack: str) -> Iterator[Problem]:
 
 
 def _made_anew(line: CommandLine) -> list[tuple[str, str]]:
-    """What a command line makes anew or removes by name: how it says it, and the pattern."""
+    """The resources that a command line replaces or removes by name.
+
+    Each is a pair of the option or subcommand, for messages, and the pattern of URNs.
+    """
     if line.verbs[:2] == ("state", "taint"):
         return [("state taint", urn) for urn in line.verbs[2:]]
     options = ["replace", "target-replace"] if line.verb in TARGETED else []
@@ -157,10 +161,10 @@ def _lost(said: str, member: str, *, alone: bool) -> Problem:
 
 
 def _means(pattern: str, ending: str, stack: str) -> bool:
-    """Whether a URN, or a pattern of URNs as the engine reads it, means a resource.
+    """Whether a URN, or a pattern of URNs, matches a resource, as the engine does it.
 
-    ``*`` stands for anything but a colon and ``**`` for anything
-    (pkg/resource/deploy/deployment.go).
+    ``ending`` is the end of the resource's URN. In a pattern ``*`` matches any characters but
+    colons and ``**`` any characters (pkg/resource/deploy/deployment.go).
     """
     words = re.split(r"(\*\*|\*)", pattern)
     kinds = {"**": ".*", "*": "[^:]*"}

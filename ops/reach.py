@@ -1,4 +1,4 @@
-"""How a verb comes to a cluster that is up: what it should be, what opens it, where it is."""
+"""How a command gets access to a running cluster: its spec, its keys and its network."""
 
 import json
 import os
@@ -29,34 +29,39 @@ from spec.cluster import ArtifactSource, Cluster, SpecError, parse
 from spec.offer import read_offer, with_offer
 
 INSIDE = "HARDWAY_INSIDE"
-"""Names the namespace for which this process was started again: once is enough."""
+"""Environment variable with the namespace in which this process was restarted.
+
+It prevents a second restart.
+"""
 
 OWN_NAMESPACE = Path("/proc/self/ns/net")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reached:
-    """A cluster that can be spoken to."""
+    """A cluster with everything that is needed to connect to it."""
 
     spec: Cluster
-    """What was applied last, which the stack's file may have left behind since. Where the machines
-    run and which bytes they take is not part of that: the file and the lab's offer say it. Before
-    anything was applied, all of it is what the file says."""
+    """The spec that was applied last; the stack's file may have changed since. The hypervisors and
+    the artifact source come from the file and from the lab's offer, as the state does not keep
+    them. Where nothing was applied yet, or this checkout refuses the applied spec, all of it comes
+    from the file."""
     access: Access
     stack: Stack
     state: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """As ``state_of`` gives it, with secrets shown."""
+    """The exported state from ``state_of``, with secrets in plain text."""
     unapplied: str | None = None
-    """A sentence without its full stop where the stack's file does not say what was applied."""
+    """A sentence without full stop that says how the stack's file and the applied spec differ, or
+    why they cannot be compared; None where they are the same or nothing was applied."""
 
 
 def reach(stack: str) -> Reached:
-    """A stack's cluster, from a process that is where the cluster's machines answer.
+    """Open a stack's cluster in a process that can reach the cluster's machines.
 
-    With a private libvirt that is the lab's network namespace: if this process is not in it, the
-    same command is started again there and this call does not return. Raises a Problem where the
-    stack is not up or its lab does not run, and where nothing was applied and its file has a
-    mistake.
+    With a private libvirt the machines answer only in the lab's network namespace. If this process
+    is outside, it executes the same command again inside, and this call does not return. Raises a
+    Problem where the stack is not up or its lab does not run, and where the stack's file has a
+    mistake and there is no applied spec to use instead.
     """
     paths = lab_paths()
     written = _Written.of(stack)
@@ -66,21 +71,22 @@ def reach(stack: str) -> Reached:
 
 
 def opened(stack: str) -> Reached:
-    """``reach`` for a verb that asks no machine: the process stays where it is."""
+    """Like ``reach``, for a command that contacts no machine: does not enter the namespace."""
     return _opened(_Written.of(stack), lab_paths())
 
 
-# -- what it should be ---------------------------------------------------------------------------
+# -- the spec ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """The stack's file, which may be half edited while the cluster runs."""
+    """The stack's file, which may have mistakes while somebody edits it and the cluster runs."""
 
     stack: str
     spec: Cluster | None
+    """None where the file has a mistake."""
     fault: Problem | None
-    """Why there is no spec."""
+    """The mistake in the file, where there is no spec."""
 
     @staticmethod
     def of(stack: str) -> "_Written":
@@ -90,20 +96,23 @@ class _Written:
             return _Written(stack=stack, spec=None, fault=fault)
 
     def in_lab(self, paths: LabPaths) -> bool:
-        """Whether the lab makes the machines: it has made the stack an offer if it ever did."""
+        """Whether the lab makes the machines.
+
+        Without a spec the lab's offer decides: the lab writes an offer only for such a stack.
+        """
         if self.spec is None:
             return offer_path(paths, self.stack).is_file()
         return self.spec.hypervisor is None
 
     def demanded(self) -> Cluster:
-        """The spec. Raises a Problem where there is none."""
+        """The spec. Raises the Problem of the file where there is none."""
         if self.spec is None:
             assert self.fault is not None
             raise self.fault
         return self.spec
 
     def against(self, applied: Cluster) -> str | None:
-        """A sentence where the file does not say what was applied."""
+        """A sentence where the file differs from the applied spec or has a mistake, else None."""
         file = f"Pulumi.{self.stack}.yaml"
         if self.spec is None:
             assert self.fault is not None
@@ -115,10 +124,11 @@ class _Written:
 
 
 def applied(state: Mapping[str, Any]) -> Cluster | None:
-    """What was applied last, without where machines run and which bytes they take.
+    """The spec that was applied last, without its hypervisors and artifact source.
 
-    From an exported state (``components.specification`` keeps it); None where nothing was applied.
-    Raises SpecError where it was by a program that allowed what this one refuses.
+    It is read from an exported state, where ``components.specification`` keeps it. None where
+    nothing was applied. Raises SpecError where another version of this program applied a spec that
+    this version refuses.
     """
     for _, resource in resources(state):
         if resource["type"] == kinds.SPECIFICATION:
@@ -127,7 +137,7 @@ def applied(state: Mapping[str, Any]) -> Cluster | None:
 
 
 def _without_place(spec: Cluster) -> Cluster:
-    """A spec with only what the state keeps of it."""
+    """The part of a spec that the state keeps: all but its hypervisors and artifact source."""
     machines = {
         name: one.model_copy(update={"hypervisor": None}) for name, one in spec.machines.items()
     }
@@ -137,20 +147,24 @@ def _without_place(spec: Cluster) -> Cluster:
 
 
 def _with_place(spec: Cluster, written: Cluster | None) -> Cluster:
-    """A spec of the state, with the rest of it as the stack's file says it."""
+    """The spec from the state, with hypervisor and artifact source from the stack's file."""
     if written is None:
         return spec
     rest = {"hypervisor": written.hypervisor, "artifacts": written.artifacts}
     return spec.model_copy(update=rest)
 
 
-# -- where ---------------------------------------------------------------------------------------
+# -- the network ---------------------------------------------------------------------------------
 
 
 def _come_inside(stack: str, paths: LabPaths) -> None:
-    """Be in the lab's network namespace, if it has one; may start the process again."""
+    """Ensure that this process is in the lab's network namespace, if there is one.
+
+    Executes the command again inside the namespace where needed. Raises a Problem where the lab
+    does not run, or where this process cannot enter the namespace.
+    """
     found = libvirt.find(paths)
-    # Machines outlive a private libvirt that died, and the namespace is how they are reached.
+    # Machines survive the death of a private libvirt and still answer in its namespace.
     place = found.namespace if found else namespace_path(paths) if exists(paths) else None
     if found is None and place is None:
         raise Problem(
@@ -183,7 +197,7 @@ def _inside(namespace: Path) -> bool:
         return False
 
 
-# -- what opens it -------------------------------------------------------------------------------
+# -- the keys ------------------------------------------------------------------------------------
 
 
 def _opened(written: _Written, paths: LabPaths) -> Reached:
@@ -211,7 +225,7 @@ def _opened(written: _Written, paths: LabPaths) -> Reached:
         what, _, remedy = str(error).rpartition("; ")
         raise Problem(what, remedy) from error
     outputs = outputs_of(state)
-    # Outputs come with the first update that succeeds; the keys are there from its beginning.
+    # Outputs exist only after the first successful update; the keys exist from its beginning.
     access = Access.from_outputs(outputs) if "nodes" in outputs else kept_access(spec, state)
     if not access.machines:
         raise _not_up(name)
@@ -227,9 +241,9 @@ def _not_up(name: str) -> Problem:
 
 
 def state_of(stack: Stack) -> dict[str, Any]:
-    """The state of a stack as ``pulumi stack export`` gives it, with its secrets shown.
+    """The output of ``pulumi stack export`` with secrets in plain text.
 
-    Raises a Problem with Pulumi's last words where it fails.
+    Raises a Problem with Pulumi's error output where the export fails.
     """
     done = stack.pulumi("stack", "export", "--show-secrets", capture=True)
     if done.returncode == 0:
@@ -242,7 +256,7 @@ def state_of(stack: Stack) -> dict[str, Any]:
 
 
 def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs of a stack's last update that succeeded, from an exported state."""
+    """The outputs of a stack's last successful update, from an exported state."""
     for _, resource in resources(state):
         if resource["type"] == "pulumi:pulumi:Stack":
             outputs: dict[str, Any] = revealed(resource.get("outputs") or {})
@@ -251,9 +265,10 @@ def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
-    """From an exported state with secrets shown, for a stack that has no outputs yet.
+    """The access to the machines of a stack that has no outputs yet.
 
-    It has every machine of the spec, once there are keys; whether they run is not known.
+    ``state`` is an exported state with secrets in plain text. The result has every machine of the
+    spec, whether the machine runs or not; it has no machine where the state has no keys yet.
     """
     kept: Mapping[str, str] = next(
         (
@@ -276,24 +291,29 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
 
 
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:
-    """The admin's, from an exported state with secrets shown, before the cluster was ever ready."""
+    """The admin's kubeconfig; also works before the cluster was ever ready.
+
+    ``state`` is an exported state with secrets in plain text. None where it has no certificate
+    authorities or no keys for people yet.
+    """
     kept = kept_by_cluster(state)
     authorities, people = kept.get(resource_names.AUTHORITIES), kept.get(resource_names.PEOPLE_KEYS)
     return admin_kubeconfig(spec, authorities, people) if authorities and people else None
 
 
 def kept_by_cluster(state: Mapping[str, Any]) -> dict[str, str]:
-    """The keys and certificates of no machine, as JSON, by the resources that keep them.
+    """Resource name to the keys and certificates that belong to no single machine, as JSON.
 
-    From an exported state with secrets shown.
+    ``state`` is an exported state with secrets in plain text.
     """
     return {name: kept for of_machine, name, kept in _kept(state) if not of_machine}
 
 
 def kept_by_machines(state: Mapping[str, Any]) -> dict[str, str]:
-    """The keys and certificates of each machine, as JSON; none of a machine that has none yet.
+    """Machine name to the machine's keys and certificates, as JSON.
 
-    From an exported state with secrets shown.
+    A machine that has none yet is missing. ``state`` is an exported state with secrets in plain
+    text.
     """
     return {
         resource_names.owner(name, resource_names.KEYS): kept
@@ -303,9 +323,10 @@ def kept_by_machines(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _kept(state: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
-    """By each resource that keeps keys: whether a machine holds it, its name, what it keeps.
+    """For each resource with keys: whether it belongs to a machine, its name, and its content.
 
-    A name alone would not do: people choose those of machines, ``people`` for example.
+    The name alone does not tell whether the resource belongs to a machine: people choose the names
+    of machines, for example ``people``.
     """
     for name, resource in resources(state):
         if resource["type"] not in (kinds.AUTHORITIES, kinds.CERTIFICATES):
@@ -315,13 +336,16 @@ def _kept(state: Mapping[str, Any]) -> Iterator[tuple[bool, str, str]]:
 
 
 def resources(state: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each resource of an exported state, with its name."""
+    """Each resource of an exported state, as a pair of its name and the resource."""
     for resource in state.get("deployment", {}).get("resources") or ():
         yield name_of(resource["urn"]), resource
 
 
 def revealed(value: Any) -> Any:
-    """A value of an exported state without the marks of what is secret."""
+    """A value of an exported state with each secret replaced by its plain text.
+
+    A secret without plain text becomes None.
+    """
     if isinstance(value, Mapping):
         if SIGNATURE in value:
             return revealed(json.loads(value["plaintext"])) if "plaintext" in value else None
@@ -330,10 +354,10 @@ def revealed(value: Any) -> Any:
 
 
 def secrets_of(state: Mapping[str, Any]) -> frozenset[str]:
-    """The secret texts of an exported state with secrets shown.
+    """The secret strings of an exported state with secrets in plain text.
 
-    What the same state has in plain elsewhere is none: an address is also part of a connection,
-    which is hidden as a whole.
+    A string that also appears outside a secret is left out. An address is such a string: it is part
+    of a connection, which is secret as a whole, and also stands elsewhere in plain text.
     """
     found: dict[bool, set[str]] = {True: set(), False: set()}
     for _, resource in resources(state):
@@ -344,7 +368,7 @@ def secrets_of(state: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _texts(value: Any, *, hidden: bool) -> Iterator[tuple[bool, str]]:
-    """Each text in a value, after whether it is secret."""
+    """Each string in a value, as a pair of whether the string is secret and the string."""
     if isinstance(value, str):
         yield hidden, value
     elif isinstance(value, Mapping) and SIGNATURE in value:

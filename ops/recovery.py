@@ -1,8 +1,8 @@
-"""What an update that was cut off leaves behind, taken away before the next one begins.
+"""Cleans up after an interrupted update, before the next update begins.
 
-The engine notes what it is about to do. Where it never learned how that ended, the note stays in
-the state as a pending operation, the lock on the state stays locked, and libvirt may have a disk, a
-machine or a network that the state does not know, whose name would then be taken.
+Pulumi's engine records each operation in the state before it begins. After an interrupted update
+the record stays in the state as a pending operation, and the lock of the state stays. libvirt may
+have a disk, a machine or a network that the state does not contain; its name would then be taken.
 """
 
 import json
@@ -23,25 +23,30 @@ from lab.stack import Stack
 Say = Callable[[str], None]
 
 ENDS_WITHIN = 3.0
-"""Seconds that a killed process may take until it is gone, its files written."""
+"""Seconds that a killed process may take to disappear."""
 
 CLOCK_STEP = 60.0
-"""Seconds by which the host's clock may have been set while an update runs."""
+"""Seconds by which the host's clock may be adjusted while an update runs."""
 
 REMOVALS: dict[str, tuple[tuple[str, ...], ...]] = {
-    # The first words may find nothing to end; the last ones take the name away.
+    # The first command stops a domain or network and may fail; the last one frees the name.
     "libvirt:index/domain:Domain": (("destroy",), ("undefine", "--nvram")),
     "libvirt:index/network:Network": (("net-destroy",), ("net-undefine",)),
     "libvirt:index/volume:Volume": (("vol-delete", "--pool", "{pool}"),),
     "libvirt:index/cloudInitDisk:CloudInitDisk": (("vol-delete", "--pool", "{pool}"),),
 }
-"""Kind of resource to virsh's words that take it out of libvirt; its name comes after the first."""
+"""Resource type to the virsh commands that remove such a resource from libvirt.
+
+The resource's name goes between the first word of a command and its options.
+"""
 
 
 def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
-    """Unlock a state whose update has died, and clear what that was in the middle of creating.
+    """Clean up after an update that died.
 
-    What its engine started and left behind is ended.
+    Removes its lock, ends the processes that its engine left behind, removes the half-made
+    resources from libvirt and clears the pending operations from the state. Raises a Problem where
+    an update still runs or the state cannot be written.
     """
     _unlock(stack, say)
     if left := namespace.orphans(stack.paths):
@@ -73,10 +78,10 @@ def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
 
 
 def going_on(update: Callable[[], int], consoles: Consoles, say: Say) -> int:
-    """The exit status of an update, begun again, once, where a machine's kernel ended itself.
+    """Run an update and return its exit status; repeat it once if it failed and a kernel panicked.
 
-    Once the runtime step has set ``kernel.panic`` the kernel boots again by itself, and what was
-    done on its machine is not lost.
+    After the runtime step has set ``kernel.panic``, a kernel that panicked reboots by itself, and
+    the work done on its machine is not lost.
     """
     status = update()
     if status == 0 or not (panics := consoles.panics()):
@@ -88,9 +93,10 @@ def going_on(update: Callable[[], int], consoles: Consoles, say: Say) -> int:
 
 
 def _unlock(stack: Stack, say: Say) -> None:
-    """Take away the locks of processes of this host that have ended, in the lab's own backend.
+    """Remove the stack's locks in the lab's own backend whose processes on this host have ended.
 
-    Raises a Problem where an update still runs: what it is making would look left half-made.
+    Raises a Problem where an update still runs: ``recover`` would take its unfinished resources for
+    left-overs.
     """
     for lock in (stack.paths.backend / ".pulumi" / "locks").rglob("*.json"):
         if lock.parent.name != stack.name:
@@ -110,10 +116,10 @@ def _unlock(stack: Stack, say: Say) -> None:
 
 
 def _ended(pid: int, locked_at: float) -> bool:
-    """Whether the holder of a lock has ended, waiting for one that was killed just now.
+    """Whether the process that holds a lock has ended; waits up to ``ENDS_WITHIN`` for that.
 
-    After a reboot its number may be that of another process: one that is no ``pulumi``, or that
-    started after the lock was made.
+    After a reboot the PID may belong to another process. A process that is not ``pulumi``, or that
+    started after the lock was made, does not hold the lock.
     """
     end = time.monotonic() + ENDS_WITHIN
     while _holds(pid, locked_at):

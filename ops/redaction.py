@@ -1,4 +1,4 @@
-"""Taking secrets out of text that goes to somebody else: those that are known, and their look."""
+"""Removes secrets from text for other people: known secrets, and what looks like a secret."""
 
 import json
 import re
@@ -10,24 +10,24 @@ from typing import Any
 LEFT_OUT = "[secret left out]"
 
 SHORTEST = 8
-"""Characters; what is shorter also stands where it is no secret."""
+"""Least characters of a known secret; a shorter text also occurs where it is not a secret."""
 
 KEY = re.compile(
     r"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----"
     r"(.{0,16384}?-----END \1PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]*)",
     re.DOTALL,
 )
-"""A private key in PEM, whatever stands between its lines; also one that lost its end."""
+"""A private key in PEM, with any characters between its lines; also a key without its end."""
 
 END_OF_KEY = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY-----")
 IN_KEY = frozenset(string.ascii_letters + string.digits + "+/=\\ \t\r\n")
-"""What stands before the end of a key that lost its beginning."""
+"""The characters that may stand before the end line of a key whose beginning was cut off."""
 
 ENCODED = re.compile(r"LS0tLS1CRUdJTi[A-Za-z0-9+/]+=*")
-"""PEM in base64, as kubeconfigs have it: it begins with ``-----BEGIN``."""
+"""PEM in base64, as in kubeconfigs; the text that was encoded begins with ``-----BEGIN``."""
 
 LOOKS = (
-    # A token of a service account: JWT (RFC 7519), whose header is JSON.
+    # A service account's token: a JWT (RFC 7519), which begins with JSON in base64.
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), LEFT_OUT),
     (re.compile(r"(?i)\b(bearer|basic)(\s+)[\w.~+/=-]{8,}"), rf"\1\2{LEFT_OUT}"),
     (
@@ -40,11 +40,11 @@ LOOKS = (
 
 
 class Redaction:
-    """Takes a set of secrets out of texts, and whatever looks like a key or token."""
+    """Removes a set of known secrets from texts, and everything that looks like a key or token."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = {part for secret in secrets for part in _parts(secret)}
-        # Whole ones first: a part that is gone would hide them.
+        # Longest first: a secret of which a part was replaced already would not be recognized.
         self._known = sorted(found, key=lambda part: (-len(part), part))
 
     def __call__(self, text: str) -> str:
@@ -60,7 +60,7 @@ class Redaction:
 
 
 def _without_rests(text: str) -> str:
-    # By hand: a pattern that begins with a long run of characters takes quadratic time.
+    # Not a regular expression: one that begins with a long run of characters takes quadratic time.
     while end := END_OF_KEY.search(text):
         start = end.start()
         while start > 0 and text[start - 1] in IN_KEY:
@@ -70,21 +70,24 @@ def _without_rests(text: str) -> str:
 
 
 def _unless_public(match: re.Match[str]) -> str:
-    """Certificates are PEM as well, and useful; a decoded beginning tells them apart."""
+    """``LEFT_OUT`` for a private key in base64; other PEM, such as a certificate, stays.
+
+    The decoded beginning tells them apart.
+    """
     whole = match[0].rstrip("=")
     decoded = b64decode(whole[: len(whole) - len(whole) % 4])
     return LEFT_OUT if b"PRIVATE KEY-----" in decoded[:60] else match[0]
 
 
 def _parts(secret: str) -> Iterator[str]:
-    """What of a secret may stand in a text: itself, as JSON and base64 have it, and its pieces."""
+    """The forms of a secret that a text may contain: plain, in JSON, in base64, and its parts."""
     for text in _leaves(secret):
         stripped = text.strip()
         if len(stripped) < SHORTEST:
             continue
         yield stripped
         yield json.dumps(stripped)[1:-1]
-        # The last four characters depend on what follows, such as a newline.
+        # Without the last four characters, which depend on following text, such as a newline.
         yield b64encode(stripped.encode()).decode()[:-4]
         for key in KEY.finditer(stripped):
             yield from _lines(key[0])
@@ -95,7 +98,7 @@ def _parts(secret: str) -> Iterator[str]:
 
 
 def _lines(key: str) -> Iterator[str]:
-    """The lines of a PEM text that only it has; a log may show each with something before it."""
+    """The lines that are specific to a PEM text; a log may prefix each line with more text."""
     for line in re.split(r"\n|\\n", key):
         bare = line.strip()
         if len(bare) >= 2 * SHORTEST and not bare.startswith("-----"):
@@ -103,7 +106,7 @@ def _lines(key: str) -> Iterator[str]:
 
 
 def _leaves(secret: str) -> Iterator[str]:
-    """The texts in a secret that is JSON, else the secret itself."""
+    """The strings in a secret that is a JSON object or list, else the secret itself."""
     try:
         value = json.loads(secret)
     except ValueError:

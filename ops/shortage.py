@@ -1,7 +1,8 @@
-"""Whether machines get the processors that they ask for while an update works on them.
+"""Reports whether machines get the processors that they ask for while an update works on them.
 
-It is said before they run, once if it has changed while they do, and beside each step that failed:
-a wait that gave up on a starving machine says little of the machine.
+There is a message before the machines run where this computer is busy, a message each time the
+shortage changes while they run, and a note beside each step that failed. The note matters because a
+time-out on a starving machine does not mean that the machine is faulty.
 """
 
 import time
@@ -15,13 +16,13 @@ from lab.process import acting
 from lab.processors import Got, Look, Shares
 
 BEGINS = 1.0
-"""Seconds of the first measurement, which says whether there is room for the machines."""
+"""Duration in seconds of the first measurement, which finds out whether machines have room."""
 
 INTERVAL = 15.0
-"""Seconds of each of the others."""
+"""Duration in seconds of each further measurement."""
 
 SILENCE = 60.0
-"""Seconds between two lines."""
+"""Least number of seconds between two messages of ``Shortage.next``."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class _Window:
 
 
 class Shortage:
-    """What the machines of an update get and ask for."""
+    """Measures the processors that the machines of an update get and ask for."""
 
     def __init__(
         self,
@@ -43,9 +44,10 @@ class Shortage:
         look: Callable[[Mapping[str, int]], Look] = processors.look,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Measure machines; ``processors_of`` says how many each has, ``find`` its process.
+        """Start the first measurement.
 
-        ``clock`` is that of the engine's events.
+        ``processors_of`` is machine name to its number of processors. ``find`` returns machine name
+        to PID for the machines that run. ``clock`` must be the clock of the engine's events.
         """
         self._processors_of = processors_of
         self._find = find
@@ -54,7 +56,10 @@ class Shortage:
         self._clock = clock
         self._windows: list[_Window] = []
         self._told: float | None = None
-        """The part that the machines got when it was said last; none where all was well."""
+        """The share of their demand that the machines got at the last message of ``next``.
+
+        None before the first message, and where the last message said that all is well again.
+        """
         self._told_at = float("-inf")
         self._begin()
 
@@ -64,7 +69,7 @@ class Shortage:
         self._began = self._clock()
 
     def _measure(self) -> Shares:
-        """What became of the processors since the last measurement."""
+        """Compute the shares since the last measurement, keep them, and begin the next one."""
         shares = processors.between(
             self._before, self._look(self._machines), self._machines.values()
         )
@@ -73,17 +78,17 @@ class Shortage:
         return shares
 
     def watched(self) -> AbstractContextManager[None]:
-        """Measure in a thread of its own while the context lasts."""
+        """Measure in a separate thread while the context lasts."""
         return acting(chain([(BEGINS, self.first)], repeat((INTERVAL, self.next))))
 
     def first(self) -> None:
-        """Say whether this computer has room for those machines that do not run yet."""
+        """Print a message where this computer lacks room for the machines that do not run yet."""
         asked = sum(n for name, n in self._processors_of.items() if name not in self._machines)
         if said := processors.crowded(self._measure(), asked):
             self._say(f"This computer is busy: {said}. The update works and takes longer.")
 
     def next(self) -> None:
-        """Say what the machines get, where they starve or do no longer, and that has changed."""
+        """Print a message where the machines begin or cease to starve, or get another share."""
         shares = self._measure()
         if self._clock() - self._told_at < SILENCE:
             return
@@ -99,7 +104,10 @@ class Shortage:
         )
 
     def during(self, machine: str | None, begin: float, end: float) -> str:
-        """What a machine, or all together, got in a time, where that was too little; else empty."""
+        """A phrase where a machine starved between two times, else the empty string.
+
+        Where ``machine`` is None, the phrase is about all machines together.
+        """
         got = asked = seconds = 0.0
         for window in self._windows:
             part = min(end, window.end) - max(begin, window.begin)

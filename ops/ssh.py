@@ -25,14 +25,14 @@ OPTIONS = {
     "StrictHostKeyChecking": "yes",
     "UpdateHostKeys": "no",
 }
-"""Nothing of the person's own settings, keys or known hosts counts (ssh_config(5))."""
+"""Options that exclude the user's own settings, keys and known hosts (ssh_config(5))."""
 
 SIGNALLED = 128
-"""Added by shells to the number of the signal that ended a program."""
+"""The exit code of a program that a signal ended is this plus the signal's number, as in shells."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster")(ssh)
 
 
@@ -62,7 +62,7 @@ def ssh(
 
 
 def session(access: Access, node: str, command: Sequence[str], paths: LabPaths) -> int:
-    """Run ssh with this process's terminal until it ends; returns the exit code for ours."""
+    """Run ssh on this process's terminal until it ends; return the exit code for this process."""
     program = shutil.which("ssh")
     if program is None:
         raise Problem("the program ssh is missing", "install the package openssh-client")
@@ -82,7 +82,7 @@ def session(access: Access, node: str, command: Sequence[str], paths: LabPaths) 
         try:
             status = child.wait()
         except BaseException:
-            child.terminate()  # which lets ssh give the terminal back as it was
+            child.terminate()  # on SIGTERM ssh restores the terminal's settings
             with suppress(subprocess.TimeoutExpired):
                 child.wait(5)
             child.kill()

@@ -1,4 +1,4 @@
-"""The stacks of this checkout, as verbs ask for them."""
+"""The stacks of this checkout, and the options by which commands name them."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -26,18 +26,18 @@ PASSED_ON = {
     "allow_interspersed_args": False,
     "help_option_names": [],
 }
-"""How a verb takes the words of another program, options and all."""
+"""Settings of a command that passes all its words, options included, on to another program."""
 
 HELP = ("--help", "-h")
 
 
 def asks_own_help(words: Sequence[str] | None) -> bool:
-    """Whether a verb that passes its words on is asked what it is itself."""
+    """Whether a command line asks for the help of a command that passes its words on."""
     return not words or (len(words) == 1 and words[0] in HELP)
 
 
 def asks_help_of_program(words: Sequence[str] | None) -> bool:
-    """Whether the other program is only asked how it is used, which needs no stack and no lab."""
+    """Whether a command line asks for the other program's help, which needs no stack and no lab."""
     own = list(takewhile(lambda word: word != "--", words or ()))
     return bool(own) and (own[0] == "help" or not set(HELP).isdisjoint(own))
 
@@ -46,7 +46,7 @@ AGAIN = "change it and run the same command again"
 
 
 def read_cluster(stack: str) -> Cluster:
-    """The cluster of a stack's file; a Problem tells every mistake in it."""
+    """The cluster in a stack's file. Raises a Problem with all mistakes in the file."""
     file = PROJECT / f"Pulumi.{stack}.yaml"
     if not file.is_file():
         raise Problem(
@@ -67,9 +67,9 @@ def read_cluster(stack: str) -> Cluster:
 
 
 def ready_stack(stack: str, paths: LabPaths) -> Stack:
-    """A stack to run ``pulumi`` on; its lab is started again if it stopped (after a reboot).
+    """A stack on which ``pulumi`` can run; starts its lab again if it stopped (after a reboot).
 
-    Raises a Problem where the stack's file is no text, of which ``pulumi`` is given a copy.
+    Raises a Problem where the stack's file is not text, since ``pulumi`` gets a copy of its text.
     """
     file = PROJECT / f"Pulumi.{stack}.yaml"
     if file.is_file():

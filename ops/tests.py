@@ -1,4 +1,4 @@
-"""``test``: every check of the project, set-up included."""
+"""The command ``test``, which runs every check of the project and installs what they need."""
 
 import os
 import shutil
@@ -33,13 +33,16 @@ SIDE_BY_SIDE = (
     *("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),
     "--ignore=tests/machine",
 )
-"""Everything but whole clusters, in two processes."""
+"""Options of pytest for all tests but those with whole clusters, in two processes."""
 MACHINES = ("-p", "no:xdist", "-v", "tests/machine")
-"""Real machines, afterwards and alone: an API server that gets half a processor gives up."""
+"""Options of pytest for the tests with real machines.
+
+They run last and alone: an API server that gets only half a processor gives up.
+"""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(
         "test",
         rich_help_panel="Development",
@@ -92,7 +95,7 @@ def test(
 
 
 def run_tests(words: Sequence[str]) -> int:
-    """The exit status of pytest, which leaves no process behind, however it ends."""
+    """Run pytest and return its exit status; no process of it remains, however it ends."""
     return attended(
         [sys.executable, "-m", "ops.keeper", sys.executable, "-m", "pytest", *words],
         environment={**os.environ, "PULUMI_ERROR_OUTPUT_STRING": "true"},
@@ -101,12 +104,15 @@ def run_tests(words: Sequence[str]) -> int:
 
 
 BUSY = "ulimit -t 21600; while :; do :; done"
-"""Ends by itself after six hours of processor time."""
+"""Script of a busy loop; it ends by itself after six hours of processor time."""
 
 
 @contextmanager
 def busy_loops(number: int) -> Iterator[None]:
-    """Keep processors busy; the loops end with this process, also where it is killed."""
+    """Run ``number`` busy loops while the context lasts.
+
+    The loops end with this process, even where it is killed.
+    """
     words = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", BUSY]
     loops = []
     try:
@@ -120,7 +126,7 @@ def busy_loops(number: int) -> Iterator[None]:
 
 
 def _say_how_it_went(number: int, times: int, status: int, seconds: float, load: int) -> None:
-    """One line below pytest's own, which name the tests that failed."""
+    """Print a line about a run below pytest's output, which names the tests that failed."""
     print(
         f"Run {number} of {times} was {'red' if status else 'green'} after {seconds:.0f} s beside "
         f"{load} busy loops for each processor; the load was {os.getloadavg()[0]:.1f}.",
@@ -129,7 +135,7 @@ def _say_how_it_went(number: int, times: int, status: int, seconds: float, load:
 
 
 def prepare_host() -> None:
-    """Install the Debian packages of the tests, where that can be done."""
+    """Install the Debian packages for tests, if this is root on a supported system."""
     if not packages.supported_system() or os.geteuid() != 0:
         return
     had_sshd = not packages.missing(["openssh-server"])
@@ -138,12 +144,12 @@ def prepare_host() -> None:
         wanted.update(PACKAGES_FOR_THE_BROWSER)
     packages.install(wanted, lab_paths(), progress())
     if not had_sshd and Path("/run/systemd/system").is_dir():
-        # Only its program is wanted: nobody asked for a server on this host's port 22.
+        # Only the program sshd is needed: nobody asked for a server on this host's port 22.
         output(["systemctl", "disable", "--now", "ssh.service", "ssh.socket"])
 
 
 def prepare_parts() -> None:
-    """Build or fetch what tests need before they start, so that the person sees it."""
+    """Build or fetch what the tests need before they start, so that the user sees the progress."""
     cache, paths = Cache(), lab_paths()
     toolchain.prepare(cache, paths, progress())
     stored = artifacts.Store(cache, progress(), paths.logs).fetch(versions_for())
@@ -152,7 +158,7 @@ def prepare_parts() -> None:
 
 
 def static_checks() -> None:
-    """Style, types, imports and shell scripts."""
+    """Check style, format, types, imports and shell scripts."""
     listed = git(PROJECT, "ls-files", "-co", "--exclude-standard").stdout.decode()
     scripts = [path for path in listed.splitlines() if path.endswith(".sh") or path == ".ci/run"]
     checks: list[tuple[str, list[str]]] = [
@@ -168,12 +174,12 @@ def static_checks() -> None:
 
 
 def go_checks() -> None:
-    """``gofmt``, ``go vet`` and the Go tests of every module whose source is in this project."""
+    """Run ``gofmt``, ``go vet`` and the Go tests of every module with source in this project."""
     cache, logs = Cache(), lab_paths().logs
     go = gobuild.find_go(cache, progress(), logs)
     modules = sorted({recipe.path for recipe in recipes() if any(recipe.path.glob("*.go"))})
     environment = dict(gobuild.go_environment(cache, cache.root))
-    del environment["GOTMPDIR"]  # Go keeps a test's result only for the same environment
+    del environment["GOTMPDIR"]  # Go reuses a test's cached result only in the same environment
     for module in modules:
         name = module.relative_to(PROJECT)
         unformatted = output([go.parent / "gofmt", "-l", module])

@@ -1,8 +1,9 @@
-"""How far an update is: its steps, done and under way, for people who wait for it.
+"""Shows the progress of an update: which steps are done and which are under way.
 
-At a terminal Pulumi's own tree shows every resource, and here is only a line about the whole: the
-title of the window, and beside the stack's row, where the program puts it. Anywhere else Pulumi
-prints a line for each message; in the place of these there is a line for each step that has ended.
+At a terminal Pulumi's own tree shows every resource, and this module adds one summary line. It
+appears in the window's title and beside the stack's row, where the Pulumi program puts it. Anywhere
+else Pulumi would print a line for each message; this module prints a line for each step that has
+ended instead.
 """
 
 import os
@@ -29,28 +30,28 @@ from spec.cluster import Cluster, SpecError
 from spec.offer import STATUS_VARIABLE, read_offer, with_offer
 
 COUNTED = frozenset({"create", "update", "same", "create-replacement"})
-"""The engine's operations after which a step is done."""
+"""The engine's operations that count as a step."""
 
 WIDTH = 100
-"""Characters of a line about the whole."""
+"""Most characters of the summary line."""
 
 REMINDER = 30.0
-"""Seconds without a line after which one says what is waited for."""
+"""Seconds without output after which the summary line is printed."""
 
 SAID = 40
-"""Characters of what a step says while it is waited for."""
+"""Most characters of a step's message in the summary line."""
 
 TREE_BEGINS = re.compile(r"\S.*ing \(.*\):")
 TREE_LINE = re.compile(r"[ @]|$")
 SECTION = re.compile(r"\S.*:")
-"""Lines of Pulumi's output: the one before its tree, those of the tree, and the first behind it."""
+"""Patterns of Pulumi's output: the line before its tree, a line of the tree, the line after it."""
 
 PUBLISHED_DIAL = re.compile(r"Dial.* \d+/\w+ failed: retrying")
-"""What the published command plugin says while a machine boots (its remote/connection.go)."""
+"""Message of the published command plugin while a machine boots (its remote/connection.go)."""
 
 
 class Steps:
-    """What has become of each step of an update, from the engine's events as they come."""
+    """The condition of each step of an update, kept up to date from the engine's events."""
 
     def __init__(
         self,
@@ -60,10 +61,10 @@ class Steps:
         ended: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Follow the steps of ``outcomes``: resource name to what it has done once it is done.
+        """Follow the steps of ``outcomes``, which is resource name to a phrase for its result.
 
-        ``before`` is how many seconds the last update took that changed something; ``ended`` gets
-        a line for each step that was carried out.
+        ``before`` is the number of seconds that the last update took that changed something.
+        ``ended`` is called with a line of text for each step that changed something or failed.
         """
         self._outcomes = outcomes
         self._before = before
@@ -79,12 +80,12 @@ class Steps:
         self._done: set[str] = set()
 
     def see(self, event: Mapping[str, Any]) -> None:
-        """Take an event of the engine; a prelude begins anew."""
+        """Take in an event of the engine; a prelude event resets all steps."""
         with self._lock:
             if "preludeEvent" in event:
                 self._restart()
             elif said := event.get("diagnosticEvent"):
-                # What a dynamic resource prints comes without its name; the last step is one.
+                # Output of a dynamic resource has no URN; the last step is a dynamic resource.
                 self._hear(
                     self._name(said["urn"]) if said.get("urn") else resource_names.READY,
                     said["message"],
@@ -95,7 +96,7 @@ class Steps:
                     self._change(kind, name, metadata["op"])
 
     def _name(self, urn: str) -> str:
-        # A machine may be called as the last step is.
+        # A machine may have the same name as the last step, so the resource type decides.
         kind = READY if (name := name_of(urn)) == resource_names.READY else COMMAND
         return name if name in self._outcomes and kind_of(urn) == kind else ""
 
@@ -124,7 +125,7 @@ class Steps:
         return f"{len(self._done):{len(str(total))}} of {total}"
 
     def line(self) -> str:
-        """One line about the whole: how many are done, how long it takes, what is waited for."""
+        """The summary line: the number of steps done, the seconds so far, the steps under way."""
         with self._lock:
             now = self._clock()
             text = f"{self._count().lstrip()} steps, {now - self._began:.0f} s"
@@ -144,23 +145,27 @@ class Steps:
 
 @dataclass(frozen=True)
 class Shown:
-    """How an update is shown while it runs, and what that asks of ``pulumi``."""
+    """The functions that show an update while it runs, and how to call ``pulumi`` for that."""
 
     stack: Stack
+    """The stack to run ``pulumi`` on; at a terminal with one more environment variable."""
     see: Callable[[Mapping[str, Any]], None]
-    """Takes the engine's events."""
+    """Takes each of the engine's events."""
     line: Callable[[], str]
-    """Says how far the update is."""
+    """Returns the summary line."""
     options: tuple[str, ...] = ()
+    """Options for ``pulumi up``."""
     each_line: Callable[[str], None] | None = None
-    """Takes the lines that ``pulumi`` prints; without it these go to the terminal."""
+    """Takes each line that ``pulumi`` prints; where it is None, they go to the terminal."""
 
 
 @contextmanager
 def shown(stack: Stack, cluster: Cluster, events: Path) -> Iterator[Shown]:
-    """Show how far an update of a stack is; ``events`` is the log of the one before, if any.
+    """Show the progress of an update while the context lasts.
 
-    That of an update that changed something and succeeded is put aside, to compare others with.
+    ``events`` is the path of the event log. If the log of the previous update is there, it is moved
+    aside where that update changed something and succeeded, to compare later updates with it. Else
+    it is removed.
     """
     earlier = events.with_suffix(".changed.json")
     if events.is_file():
@@ -184,7 +189,10 @@ def shown(stack: Stack, cluster: Cluster, events: Path) -> Iterator[Shown]:
 
 
 def _outcomes(stack: Stack, cluster: Cluster) -> dict[str, str]:
-    """What each step has done at its end; only the last where the program refuses the cluster."""
+    """Resource name to a phrase for the step's result.
+
+    Has only the last step where the Pulumi program would refuse the cluster.
+    """
     offer = offer_path(stack.paths, stack.name)
     named = {resource_names.READY: "all conditions hold"}
     with suppress(SpecError):
@@ -193,18 +201,21 @@ def _outcomes(stack: Stack, cluster: Cluster) -> dict[str, str]:
 
 
 def _unsaid(line: str) -> None:
-    """Pulumi's tree shows each step that has ended."""
+    """Print nothing: Pulumi's tree shows each step that has ended."""
     del line
 
 
 def _whole(events: list[dict[str, Any]]) -> bool:
-    """Whether an update changed something and came to its end, which the stack's own is."""
+    """Whether an update changed something, had no failures and ran to its end.
+
+    The last resource to end is the stack itself.
+    """
     ends = [event[DONE]["metadata"]["type"] for event in events if DONE in event]
     return "pulumi:pulumi:Stack" in ends and bool(spans(events)) and not spans(events, FAILED)
 
 
 def _took(earlier: Path) -> float | None:
-    """The seconds of an earlier update; none where there was none."""
+    """The duration of an earlier update in seconds, from its event log; None without a log."""
     if not earlier.is_file():
         return None
     return max((span.end for span in spans(read_events(earlier)).values()), default=None)
@@ -212,8 +223,12 @@ def _took(earlier: Path) -> float | None:
 
 @contextmanager
 def _titled(steps: Steps, stack: str, status: Path) -> Iterator[None]:
-    """Keep the window's title, and the file that the program reads, at what ``steps`` say."""
-    print("\x1b[22;0t", end="", flush=True)  # xterm keeps the title that was there
+    """Write the summary line to the window's title and to ``status`` each second.
+
+    The Pulumi program reads the file ``status``. At the end the old title is restored and the file
+    is removed.
+    """
+    print("\x1b[22;0t", end="", flush=True)  # makes xterm save the present title
     try:
         with acting(repeat((1.0, lambda: _show(steps.line(), stack, status)))):
             yield
@@ -228,7 +243,7 @@ def _show(line: str, stack: str, status: Path) -> None:
 
 
 class Lines:
-    """Lines of an update where there is no terminal."""
+    """Prints the progress of an update, line by line, where there is no terminal."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -237,18 +252,18 @@ class Lines:
         self._lock = threading.Lock()
 
     def tell(self, line: str) -> None:
-        """Print a line, whole: several threads do."""
+        """Print a line; a lock keeps lines of several threads apart."""
         with self._lock:
             self._told = self._clock()
             print(line, flush=True)
 
     def remind(self, line: Callable[[], str]) -> None:
-        """Print a line where there was none for a while."""
+        """Print the summary line where nothing was printed for ``REMINDER`` seconds."""
         if self._clock() - self._told >= REMINDER:
             self.tell(line())
 
     def pass_on(self, line: str) -> None:
-        """Print a line of Pulumi's without its tree: what it says of itself, and its results."""
+        """Print a line of Pulumi's output unless the line belongs to Pulumi's tree."""
         if self._in_tree and TREE_LINE.match(line):
             return
         self._in_tree = bool(TREE_BEGINS.fullmatch(line)) or (
@@ -258,6 +273,6 @@ class Lines:
 
 
 def is_terminal() -> bool:
-    """Whether Pulumi shows its tree: where it can draw, and is no job of a CI service."""
+    """Whether Pulumi shows its tree: at a terminal that can draw, and not in a CI job."""
     drawn = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
     return drawn and not os.environ.get("CI")

@@ -1,4 +1,4 @@
-"""``validate``: whether a cluster is well, condition by condition."""
+"""The command ``validate``, which checks each condition of a cluster's health."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from probe.watch import Outcome, run_watch
 
 
 class Health(Enum):
-    """How a cluster is."""
+    """The health of a cluster."""
 
     HEALTHY = ExitCode.WELL
     BROKEN = ExitCode.WRONG
@@ -29,10 +29,10 @@ class Health(Enum):
 
 
 ESSENTIAL = ("members", "api-servers")
-"""Kinds of checks without which a cluster cannot be used at all."""
+"""Kinds of checks whose failure makes a cluster unusable."""
 
 WHOLLY = ("nodes", "space")
-"""Kinds without which it cannot be used where nothing of them is left: no node, or no room."""
+"""Kinds of checks whose failure makes a cluster unusable only if it is total: no node, no room."""
 
 SENTENCES = {
     Health.HEALTHY: HEALTHY,
@@ -42,7 +42,7 @@ SENTENCES = {
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb of this module."""
+    """Register the command of this module."""
     app.command(rich_help_panel="A cluster")(validate)
 
 
@@ -88,12 +88,12 @@ def validate(
 
 
 def exit_code(found: Health, ending: Sequence[expiry.Ending]) -> ExitCode:
-    """The exit code: a cluster that is well deserves a warning where a certificate ends soon."""
+    """The exit code; a certificate that ends soon changes it only where the cluster is healthy."""
     return ExitCode.WARNED if found is Health.HEALTHY and ending else found.value
 
 
 def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Health:
-    """What the outcomes come to; ``kinds`` is the kind of check of each condition by name."""
+    """The cluster's health by the outcomes; ``kinds`` is condition name to kind of check."""
     failed = [(kinds[one.name], one) for one in outcomes if not one.holds]
     if any(kind in ESSENTIAL or (kind in WHOLLY and one.wholly) for kind, one in failed):
         return Health.BROKEN
@@ -101,7 +101,7 @@ def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Health:
 
 
 def _lines(asked: Sequence[Condition], outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """A line for each condition, and its last error below."""
+    """A line for each condition, followed by a line with its last error, if any."""
     for condition, outcome in zip(asked, outcomes, strict=True):
         yield condition_line(condition.name, condition.waits_for, holds=outcome.holds)
         if outcome.error:
