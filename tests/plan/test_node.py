@@ -567,6 +567,18 @@ def test_what_does_not_come_up_is_told_with_its_last_lines(
     assert f"log of {unit}" in said.errors
 
 
+def test_a_control_plane_names_the_controller_that_is_not_well(healthy: StandIn) -> None:
+    ill = healthy.with_programs(
+        systemctl="case $* in *scheduler*) echo refused; exit 3;; *) echo active;; esac",
+        journalctl='echo "log of $2"',
+    )
+    said = ill.run(node.step(cluster(), "master"), **_settings(healthy))
+    assert said.code == 1
+    assert "it is well (kube-scheduler.service)" in said.errors
+    assert "log of kube-scheduler.service" in said.errors
+    assert ill.run(node.step(cluster(), "minion"), **_settings(healthy)).code == 0
+
+
 def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -> None:
     step = node.step(available(kubernetes="1.37.1"), "i1")
     rule = step.not_newer
