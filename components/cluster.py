@@ -166,7 +166,12 @@ def _digests(plan: ClusterPlan) -> dict[str, str]:
     """A digest of each machine's steps without secrets, and of the cluster's own steps."""
     parts = {name: node.steps for name, node in plan.nodes.items()} | {"add-ons": plan.add_ons}
     return {
-        name: _digest(render.text(step) for step in steps if not step.secret)
+        name: _digest(
+            text
+            for step in steps
+            if not step.secret
+            for text in (render.command(step), render.text(step))
+        )
         for name, steps in parts.items()
     }
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +10,7 @@ import pulumi
 from pulumi import dynamic
 
 from certs.tracked import Checked
-from plan import render
+from plan import library, render
 from plan.contents import Contents, Unreadable, unpacked
 from plan.held import RESTARTS, Difference, Kind, mending, secret_digests
 from plan.limits import HARD
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Seen = dict[str, dict[str, str]]
+"""An item that differs, by its key: its observed and its wanted state."""
+IS, SHOULD_BE = "is", "shouldBe"
+
 ROUNDS = 3
 """The most rounds of mending in one update. A round can reveal further differences: a service that
 runs a wrong artifact still runs it after a step has corrected the file, and needs a restart."""
@@ -30,14 +34,14 @@ ATTEMPTS, PAUSE = 12, 5
 """Attempts to reach a machine after a change, and the seconds between two attempts: a machine may
 not answer at once right after a step. A refresh tries only once, since the machine may be gone."""
 
-STEP = "exec bash -euo pipefail -s"
+LAY_DOWN = "exec sh -s"
 BACK = "cd /var/lib/hardway && find aside -type f -exec mv -t running {} + && rmdir aside"
 """Moves back the notes on running services that ``scripts/mend.sh`` has moved aside. If the notes
 are lost, the services restart once more."""
 RELOAD = "systemctl daemon-reload"
 SHORT = 120 * HARD
 """Time limit in seconds of a quick command on the slowest machine."""
-REPAIRS = "repairs"
+DIFFERS, REPAIRS = "differs", "repairs"
 
 
 class Drifted(Exception):
@@ -45,20 +49,20 @@ class Drifted(Exception):
 
 
 class GuardProvider(Checked):
-    """Keeps the observed value of each item in the state, and repairs items that differ.
+    """Keeps in the state which items of a machine differ from its plan, and repairs them.
 
-    A refresh reads the items from the machine; a preview without a refresh contacts no machine.
-    An item whose value in the state differs from the plan is an ordinary change. An update then
+    A refresh reads the items from the machine; a preview without a refresh contacts no machine. The
+    program wants that nothing differs, so an item that does is an ordinary change. An update then
     runs only the steps that bring about the differing items.
     """
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         made = super().create(props)
-        return dynamic.CreateResult(made.id, {**props, REPAIRS: _made_so(props, {})})
+        return dynamic.CreateResult(made.id, {**props, REPAIRS: _made_so(props, ())})
 
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
         del id_
-        repairs = int(olds.get(REPAIRS, 0)) + _made_so(news, olds.get("held") or {})
+        repairs = int(olds.get(REPAIRS, 0)) + _made_so(news, olds.get(DIFFERS) or ())
         return dynamic.UpdateResult({**news, REPAIRS: repairs})
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
@@ -70,7 +74,7 @@ class GuardProvider(Checked):
         # very machine. So an error is printed as a warning, is not drift and leaves the state as
         # it was.
         try:
-            told = _seen(props)
+            seen = _seen(props)
         except Unreadable as error:
             print(
                 f"warning: {_node(props)} was not asked, since {error}; the next update compares "
@@ -82,12 +86,12 @@ class GuardProvider(Checked):
             why = " ".join(str(error).split()) or type(error).__name__
             print(f"warning: {why}, so nobody knows what {_node(props)} holds now", flush=True)
             return dynamic.ReadResult(id_, props)
-        if told == props["held"]:
+        if seen == props[DIFFERS]:
             return dynamic.ReadResult(id_, props)
-        # The inputs get the observed values as well, since the engine shows a difference between
-        # the inputs in the state and those of the program.
+        # The inputs get the differences as well, since the engine shows a difference between the
+        # inputs in the state and those of the program.
         inputs = {key: value for key, value in props.items() if key != REPAIRS}
-        return dynamic.ReadResult(id_, {**props, "held": told}, {**inputs, "held": told})
+        return dynamic.ReadResult(id_, {**props, DIFFERS: seen}, {**inputs, DIFFERS: seen})
 
 
 def _node(props: Mapping[str, Any]) -> str:
@@ -101,22 +105,23 @@ def _node(props: Mapping[str, Any]) -> str:
 # -- observing and mending a machine -------------------------------------------------------------
 
 
-def _seen(props: Mapping[str, Any]) -> dict[str, str]:
-    """The observed value of each item, by the item's key. Raises Unreachable."""
+def _seen(props: Mapping[str, Any]) -> Seen:
+    """What each item that differs is and should be, by the item's key. Raises Unreachable."""
     items = unpacked(props["plan"]).items
 
-    async def look(machines: "Machines", node: str) -> dict[str, str]:
-        from probe.observation import observed
+    async def look(machines: "Machines", node: str) -> Seen:
+        from probe.observation import drifted
 
-        return await observed(machines, node, items, json.loads(props["secrets"]))
+        found = await drifted(machines, node, items, json.loads(props["secrets"]))
+        return {one.item.key: {IS: one.observed, SHOULD_BE: one.item.wanted} for one in found}
 
     return _with_machine(props["login"], look)
 
 
-def _made_so(props: Mapping[str, Any], seen: Mapping[str, str]) -> int:
+def _made_so(props: Mapping[str, Any], seen: Collection[str]) -> int:
     """Mend the differing items; return 1 if any item differed, else 0. Raises Drifted.
 
-    ``seen`` holds the values that the last refresh observed; it is empty on creation.
+    ``seen`` has the keys of the items that differed at the last refresh; it is empty on creation.
     """
     from probe.machines import Unreachable
 
@@ -141,7 +146,7 @@ async def mended(
     node: str,
     contents: Contents,
     secrets: Mapping[str, str],
-    seen: Mapping[str, str] | None = None,
+    seen: Collection[str] = (),
 ) -> tuple[Difference, ...]:
     """Mend the differing items and return them. Raises Drifted where an item still differs.
 
@@ -153,7 +158,7 @@ async def mended(
 
     every: tuple[Difference, ...] = ()
     found = await drifted(machines, node, contents.items, secrets)
-    found = tuple(one for one in found if not _of_others(one) or _was_seen(one, seen or {}))
+    found = tuple(one for one in found if not _of_others(one) or one.item.key in seen)
     for _ in range(ROUNDS):
         if not found:
             return every
@@ -176,25 +181,24 @@ def _of_others(one: Difference) -> bool:
     return one.item.kind is Kind.VXLAN
 
 
-def _was_seen(one: Difference, seen: Mapping[str, str]) -> bool:
-    return seen.get(one.item.key, one.item.wanted) != one.item.wanted
-
-
 async def _mended(
     machines: "Machines", node: str, found: Sequence[Difference], contents: Contents
 ) -> None:
     """Run exactly the steps that bring about the differing items."""
-    plan = mending(found, contents.items, contents.texts)
+    plan = mending(found, contents.items, (library.NAME, *(one.name for one in contents.steps)))
     if plan.restarts or plan.marks or plan.aside:
         words = (*plan.restarts, "--", *plan.marks, "--", *plan.aside)
-        done = await machines.run(node, render.script("mend"), *words, timeout=SHORT)
+        done = await machines.run(node, library.script("mend"), *words, timeout=SHORT)
         _demand(done, f"{node}: what was put beside its plan cannot be taken away")
-    for name in plan.steps:
-        print(f"{node}: the step {name} runs again", flush=True)
-        text = contents.texts[name]
-        done = await machines.run(node, STEP, timeout=render.seconds(text), input=text)
-        _demand(done, f"{node}: the step {name} fails", hidden=name in contents.secret)
-        if plan.aside and name in contents.secret:
+    if library.NAME in plan.steps:
+        print(f"{node}: the scripts of the steps are laid down again", flush=True)
+        done = await machines.run(node, LAY_DOWN, timeout=SHORT, input=library.laid_down())
+        _demand(done, f"{node}: the scripts of the steps cannot be laid down")
+    for step in (one for one in contents.steps if one.name in plan.steps):
+        print(f"{node}: the step {step.name} runs again", flush=True)
+        done = await machines.run(node, step.line, timeout=step.seconds, input=step.data)
+        _demand(done, f"{node}: the step {step.name} fails", hidden=step.secret)
+        if plan.aside and step.secret:
             done = await machines.run(node, BACK, timeout=SHORT)
             _demand(done, f"{node}: what its services run with is not noted again")
     if plan.reload:
@@ -253,21 +257,17 @@ class Guard(dynamic.Resource, module="hardway", name="Guard"):
         self,
         name: str,
         *,
-        held: Mapping[str, str],
         login: pulumi.Input[str],
         plan: pulumi.Input[str],
         secrets: pulumi.Input[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
-        """``held`` maps the key of each item in ``plan`` to its wanted value.
-
-        Previews can show ``held``. All other inputs are secret.
-        """
+        """All inputs are secret; previews can show what differs after a refresh."""
         super().__init__(
             GuardProvider(),
             name,
             {
-                "held": dict(held),
+                DIFFERS: {},
                 "login": pulumi.Output.secret(login),
                 "plan": pulumi.Output.secret(plan),
                 "secrets": pulumi.Output.secret(secrets),

@@ -10,11 +10,10 @@ import yaml
 from certs.table import Row
 from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
 from components.guard import Guard, login, secrets
-from components.remote import BOOT_DIALS, LATER_DIALS, Login, remote_command
+from components.remote import Login, copied_scripts, remote_command
 from hypervisors.port import Hypervisor, Seed
 from plan import render
 from plan.contents import contents, packed
-from plan.held import held
 from plan.material import kept_material
 from plan.model import NodePlan, Step
 from plan.render import Material
@@ -70,9 +69,14 @@ class MachineComponent(pulumi.ComponentResource):
             args.authorities,
             child,
         )
-        ready = self.step("ready", dials=BOOT_DIALS)
-        stocked = self.step("artifacts", after=[ready])
-        self.identified = self.step("identity", bundle=self.certificates, after=[stocked])
+        self._scripts = copied_scripts(
+            resource_names.part(name, resource_names.SCRIPTS),
+            login=self._login,
+            machine=self.resource,
+            parent=self,
+        )
+        ready = self.step("ready")
+        self.identified = self.step("identity", bundle=self.certificates, after=[ready])
         self.register_outputs({"host_key": self.host_key})
 
     def _made(self, name: str, key: HostKey) -> pulumi.CustomResource:
@@ -104,11 +108,10 @@ class MachineComponent(pulumi.ComponentResource):
         parent: pulumi.Resource | None = None,
         after: Sequence[pulumi.Resource] = (),
         bundle: TrackedBundle | None = None,
-        dials: int = LATER_DIALS,
     ) -> pulumi.Resource:
         """Run a step of the machine's plan. Raises KeyError where the plan has no such step."""
         step = self.args.plan.step(name)
-        return self.run(step, parent=parent, after=after, bundle=bundle, dials=dials)
+        return self.run(step, parent=parent, after=after, bundle=bundle)
 
     def run(
         self,
@@ -117,21 +120,20 @@ class MachineComponent(pulumi.ComponentResource):
         parent: pulumi.Resource | None = None,
         after: Sequence[pulumi.Resource] = (),
         bundle: TrackedBundle | None = None,
-        dials: int = LATER_DIALS,
     ) -> pulumi.Resource:
         """Run a step on this machine.
 
-        The text of a step with secrets includes certificates and keys of the bundle.
+        The data of a step with secrets include certificates and keys of the bundle.
         """
         done = self._done[step.name] = remote_command(
             resource_names.part(self.args.plan.node, step.name),
+            render.command(step),
             self._with_secrets(step, bundle) if bundle else render.text(step),
             seconds=render.limit(step),
             login=self._login,
             machine=self.resource,
             parent=parent or self,
-            after=after,
-            dials=dials,
+            after=[self._scripts, *after],
             secret=step.secret,
         )
         return done
@@ -141,7 +143,6 @@ class MachineComponent(pulumi.ComponentResource):
         args = self.args
         return Guard(
             resource_names.part(plan.node, resource_names.GUARD),
-            held={item.key: item.wanted for item in held(plan)},
             login=together(
                 lambda ssh_key, host_key: login(
                     plan.node, {"address": str(args.spec.address), "host_key": host_key}, ssh_key
@@ -155,7 +156,7 @@ class MachineComponent(pulumi.ComponentResource):
                 parent=self,
                 deleted_with=self.resource,
                 replacement_trigger=self.resource.id,
-                depends_on=[self._done[step.name] for step in plan.steps],
+                depends_on=[self._scripts, *(self._done[step.name] for step in plan.steps)],
             ),
         )
 

@@ -1,5 +1,6 @@
-"""The only module that makes a ``remote.Command``."""
+"""The only module that makes a ``remote.Command`` or a ``remote.CopyToRemote``."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -7,8 +8,7 @@ from ipaddress import IPv4Address
 import pulumi
 import pulumi_command as command
 
-SHELL = "timeout -k 10 {seconds} bash -euo pipefail -s"
-"""The script comes by ``stdin``, so that a preview can show its changed lines."""
+from plan import library
 
 BOOT_DIALS = 240
 """Dial attempts while a machine boots: about 20 minutes, since the back-off is capped at 5 s."""
@@ -45,47 +45,92 @@ def provider() -> command.Provider:
 
 def remote_command(
     name: str,
-    script: pulumi.Input[str],
+    line: str,
+    data: pulumi.Input[str],
     *,
     seconds: int,
     login: Login,
     machine: pulumi.CustomResource,
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource] = (),
-    dials: int = LATER_DIALS,
     secret: bool = False,
 ) -> command.remote.Command:
-    """Run a script on a machine, and again whenever the script changes.
+    """Run a command line on a machine, with its data, and again whenever one of them changes.
 
-    ``timeout`` ends the script after ``seconds``. Deletion runs no command: the effects of a script
-    vanish with its machine (``deleted_with``). A new machine runs the script again:
-    ``replacement_trigger`` acts both where a machine is replaced and where a lost machine is
-    created again, whereas ``replace_with`` acts only on the former. The text and the output of a
-    secret script are neither logged nor stored unencrypted.
+    The data come by standard input, so that a preview can show their changed lines. The line ends
+    the command after ``seconds``. Deletion runs no command: the effects of a step vanish with its
+    machine (``deleted_with``). A new machine runs the step again: ``replacement_trigger`` acts both
+    where a machine is replaced and where a lost machine is created again, whereas ``replace_with``
+    acts only on the former. Secret data and the output that they lead to are neither logged nor
+    stored unencrypted.
     """
     # ``seconds`` of a step is the sum of the hard limits of its waits. The engine's limit is
     # longer, so that the step's own limits end it and not the engine.
-    limit = f"{seconds + (dials + 1) * (DIAL + PAUSE) + 60}s"
+    limit = seconds + _dialling(LATER_DIALS)
     return command.remote.Command(
         name,
-        connection=command.remote.ConnectionArgs(
-            host=str(login.address),
-            user="root",
-            private_key=login.private_key,
-            host_key=login.host_key,
-            dial_error_limit=dials,
-            per_dial_timeout=DIAL,
-        ),
-        create=SHELL.format(seconds=seconds),
-        stdin=pulumi.Output.secret(script) if secret else script,
+        connection=_connection(login, LATER_DIALS),
+        create=line,
+        stdin=pulumi.Output.secret(data) if secret else data,
         logging=command.remote.Logging.NONE if secret else None,
         add_previous_output_in_env=False,
-        opts=pulumi.ResourceOptions(
-            parent=parent,
-            deleted_with=machine,
-            replacement_trigger=machine.id,
-            depends_on=[machine, *after],
+        opts=_with_machine(
+            machine,
+            parent,
+            after,
+            limit,
             additional_secret_outputs=["stdout", "stderr"] if secret else None,
-            custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete="1m"),
         ),
+    )
+
+
+def copied_scripts(
+    name: str, *, login: Login, machine: pulumi.CustomResource, parent: pulumi.Resource
+) -> command.remote.CopyToRemote:
+    """Copy the scripts of all steps to a machine, and again whenever one of them changes.
+
+    This is the first login of a machine, so it waits until the machine has booted. The state keeps
+    the digest of the scripts, and their path as seen from the program.
+    """
+    return command.remote.CopyToRemote(
+        name,
+        connection=_connection(login, BOOT_DIALS),
+        source=pulumi.FileArchive(os.path.relpath(library.FOLDER)),
+        remote_path=library.PLACE,
+        opts=_with_machine(machine, parent, (), _dialling(BOOT_DIALS)),
+    )
+
+
+def _connection(login: Login, dials: int) -> command.remote.ConnectionArgs:
+    return command.remote.ConnectionArgs(
+        host=str(login.address),
+        user="root",
+        private_key=login.private_key,
+        host_key=login.host_key,
+        dial_error_limit=dials,
+        per_dial_timeout=DIAL,
+    )
+
+
+def _dialling(dials: int) -> int:
+    """The longest time that a login takes, in seconds, and a minute more."""
+    return (dials + 1) * (DIAL + PAUSE) + 60
+
+
+def _with_machine(
+    machine: pulumi.CustomResource,
+    parent: pulumi.Resource,
+    after: Sequence[pulumi.Resource],
+    seconds: int,
+    additional_secret_outputs: list[str] | None = None,
+) -> pulumi.ResourceOptions:
+    """The options of a resource whose effects vanish with a machine."""
+    limit = f"{seconds}s"
+    return pulumi.ResourceOptions(
+        parent=parent,
+        deleted_with=machine,
+        replacement_trigger=machine.id,
+        depends_on=[machine, *after],
+        additional_secret_outputs=additional_secret_outputs,
+        custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete="1m"),
     )

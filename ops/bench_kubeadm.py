@@ -27,7 +27,7 @@ from lab.problem import Problem
 from lab.progress import Progress
 from ops.bench_lab import BenchLab, bench_lab
 from ops.display import progress
-from plan import cni, containerd, host, render, runtime
+from plan import cni, containerd, host, library, render, runtime
 from plan.artifact import artifacts
 from plan.conditions import Condition, conditions
 from plan.model import Artifact, File, Step
@@ -191,7 +191,8 @@ async def _both(spec: Cluster, peer: Kubeadm, access: Access, shown: Progress) -
 
 async def _prepare(machines: Machines, spec: Cluster, peer: Kubeadm, node: str) -> None:
     step = preparation(spec, peer, node)
-    await _said(machines, node, "exec bash -euo pipefail -s", given=render.text(step))
+    await _said(machines, node, "exec sh -s", given=library.laid_down())
+    await _said(machines, node, render.command(step), given=render.text(step))
     script = PATH + PREPARE.read_text()
     await _said(machines, node, script, f"linux/{spec.architecture}", given=told(spec, peer, node))
 

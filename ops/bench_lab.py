@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 STACK = "bench"
 
-AFTER_BOOT = "urn:pulumi:*::hardway::**::*-artifacts"
+AFTER_BOOT = "urn:pulumi:*::hardway::**::*-identity"
 """Pattern of each machine's first step after its boot, to exclude it with all its dependents."""
 
 

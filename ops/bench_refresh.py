@@ -64,7 +64,6 @@ told = json.loads(Path("guarded.json").read_text())
 for number in range(told["machines"]):
     Guard(
         f"m{number}-guard",
-        held=told["held"],
         login=login(f"m{number}", told["access"], told["key"]),
         plan=told["plan"],
         secrets="{}",
@@ -107,10 +106,9 @@ def _refreshed(
     file.chmod(0o600)
     wanted = described(f"sha256:{digest('')}", 0o600, f"{file.owner()}:{file.group()}")
     item = Item(kind=Kind.FILE, name=str(file), wanted=wanted, step="held")
-    contents = Contents(items=(item,), texts={"held": "true\n"}, secret=frozenset())
+    contents = Contents(items=(item,), steps=())
     guarded = {
         "machines": many,
-        "held": {item.key: item.wanted},
         "access": asdict(access),
         "key": key,
         "plan": packed(contents),

@@ -23,7 +23,7 @@ from lab.process import acting
 from lab.stack import Stack, offer_path
 from ops.critical_path import DONE, FAILED, read_events, spans
 from plan.cluster import outcomes
-from preview.kinds import COMMAND, READY
+from preview.kinds import COMMAND, COPY, READY
 from preview.urn import kind_of, name_of
 from spec import resource_names
 from spec.cluster import Cluster, SpecError
@@ -97,8 +97,8 @@ class Steps:
 
     def _name(self, urn: str) -> str:
         # A machine may have the same name as the last step, so the resource type decides.
-        kind = READY if (name := name_of(urn)) == resource_names.READY else COMMAND
-        return name if name in self._outcomes and kind_of(urn) == kind else ""
+        kinds = (READY,) if (name := name_of(urn)) == resource_names.READY else (COMMAND, COPY)
+        return name if name in self._outcomes and kind_of(urn) in kinds else ""
 
     def _hear(self, name: str, message: str) -> None:
         lines = re.sub(r"<\{%.*?%\}>", "", message).strip().splitlines()

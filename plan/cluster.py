@@ -47,16 +47,19 @@ def cluster_plan(spec: Cluster) -> ClusterPlan:
 
 
 def outcomes(spec: Cluster) -> dict[str, str]:
-    """The outcome of each step, by the name of the step's resource.
+    """The outcome of each step, and of the copy of the scripts, by the name of the resource.
 
     Raises SpecError where an artifact has no known digest.
     """
     steps = {name: node_plan(spec, name).steps for name in sorted(spec.machines)}
     steps[spec.control_planes[0]] += add_ons(spec)
     return {
-        resource_names.part(name, step.name): step.outcome
+        resource_names.part(name, part): outcome
         for name, every in steps.items()
-        for step in every
+        for part, outcome in [
+            (resource_names.SCRIPTS, "answers by SSH"),
+            *((step.name, step.outcome) for step in every),
+        ]
     }
 
 
@@ -67,7 +70,7 @@ def add_ons(spec: Cluster) -> tuple[Step, ...]:
 
 def node_plan(spec: Cluster, name: str) -> NodePlan:
     """What one machine must hold, in the order in which its steps run."""
-    steps = [_ready(spec, name), Step(name="artifacts"), identity.step(spec, name)]
+    steps = [_ready(spec, name), identity.step(spec, name)]
     if name in spec.nodes:
         steps.append(runtime.step(spec, name))
     if name in spec.etcd_members:
@@ -85,7 +88,8 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
 def _ready(spec: Cluster, name: str) -> Step:
     """The first step: it waits until the machine has booted, has its whole disk and finds the API.
 
-    To find the API means to resolve its DNS name, where the machine uses one. A machine that this
+    Then it brings the artifacts of all steps to the machine and verifies them. To find the API
+    means to resolve its DNS name, where the machine uses one. A machine that this
     program creates also gets support for its power button, which shuts the machine down before it
     is created anew.
     """
@@ -94,13 +98,13 @@ def _ready(spec: Cluster, name: str) -> Step:
     return Step(
         name="ready",
         files=(host.power_button(),) if made else (),
-        script="ready",
+        begin="ready",
         settings={
             "disk": size,
             "power_button": " ".join(host.POWER_BUTTON) if made else "",
             "api_name": layout.api_name(spec, name),
         },
-        outcome=f"booted, {size} GiB disk" if made else "booted",
+        outcome=f"booted, {size} GiB" if made else "booted",
     )
 
 
@@ -132,12 +136,8 @@ def _sparing(unit: Unit) -> Unit:
 
 
 def _artifacts_first(steps: list[Step]) -> tuple[Step, ...]:
-    """Move the artifacts of all steps, each artifact once, to the step ``artifacts``."""
+    """Move the artifacts of all steps, each artifact once, to the first step."""
     every = tuple(dict.fromkeys(artifact for step in steps for artifact in step.artifacts))
-    outcome = f"{len(every)} artifacts, verified"
-    return tuple(
-        replace(step, artifacts=every, outcome=outcome)
-        if step.name == "artifacts"
-        else replace(step, artifacts=())
-        for step in steps
-    )
+    first, *others = (replace(step, artifacts=()) for step in steps)
+    outcome = f"{first.outcome}, {len(every)} artifacts"
+    return (replace(first, artifacts=every, outcome=outcome), *others)

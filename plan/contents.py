@@ -1,4 +1,4 @@
-"""The items to compare on a machine and the texts of their steps, as a machine's guard keeps them.
+"""The items to compare on a machine and the steps that bring them about, as its guard keeps them.
 
 The state of the guard keeps the plan that was applied, regardless of later changes of the stack's
 file and of this program.
@@ -6,13 +6,12 @@ file and of this program.
 
 import lzma
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
 from plan import render
-from plan.held import Item, held
+from plan.held import Item, held, scripts
 from plan.model import NodePlan
 from plan.render import Material
 
@@ -22,14 +21,26 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepCommand:
+    """A step as a machine runs it."""
+
+    name: str
+    line: str
+    """The command line, which reads the data from its standard input."""
+    data: str
+    seconds: int
+    """The time limit of the step."""
+    secret: bool = False
+    """Whether the data contain keys, so that the output must not be shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contents:
-    """The items to compare on a machine, and the texts of the steps that bring them about."""
+    """The items to compare on a machine, and the steps that bring them about."""
 
     items: tuple[Item, ...]
-    texts: Mapping[str, str]
-    """Step name to text, in the plan's order."""
-    secret: frozenset[str]
-    """Names of steps whose output must not be shown, since their texts contain keys."""
+    steps: tuple[StepCommand, ...]
+    """In the plan's order."""
 
 
 CONTENTS = TypeAdapter(Contents)
@@ -37,20 +48,26 @@ CONTENTS = TypeAdapter(Contents)
 
 def contents(plan: NodePlan, material: Material) -> Contents:
     """The contents of a machine's plan."""
-    items = held(plan)
+    items = (*scripts(), *held(plan))
     mends = {item.step for item in items}
-    steps = [step for step in plan.steps if step.name in mends]
     return Contents(
         items=items,
-        texts={step.name: render.text(step, material) for step in steps},
-        secret=frozenset(step.name for step in steps if step.secret),
+        steps=tuple(
+            StepCommand(
+                name=step.name,
+                line=render.command(step),
+                data=render.text(step, material),
+                seconds=render.limit(step),
+                secret=step.secret,
+            )
+            for step in plan.steps
+            if step.name in mends
+        ),
     )
 
 
 def packed(contents: Contents) -> str:
     """The contents as one short text."""
-    # All steps begin with the same functions. LZMA finds repetitions over megabytes, zlib over
-    # 32 KiB only.
     return b64encode(lzma.compress(CONTENTS.dump_json(contents), preset=3)).decode()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from plan import unit
+from plan import library, unit
 from plan.model import Artifact, NodePlan, Step, Unit
 from plan.render import Material, started_with
 from spec.cluster import Cluster
@@ -137,6 +137,11 @@ def held(plan: NodePlan) -> tuple[Item, ...]:
             if not somebody_elses(item.name):
                 found.setdefault(item.key, item)
     return tuple(found.values())
+
+
+def scripts() -> tuple[Item, ...]:
+    """The items that every machine must hold besides its plan: the scripts of the steps."""
+    return tuple(_of_step(Step(name=library.NAME, files=library.files())))
 
 
 def secret_digests(plan: NodePlan, material: Material) -> dict[str, str]:

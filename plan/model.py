@@ -299,11 +299,14 @@ class Step:
     """Services that wait for their turn before the step restarts them."""
     masked: tuple[str, ...] = ()
     """Units of the distribution that must not run."""
+    begin: str | None = None
+    """The name, without ``.sh``, of a file in ``plan/scripts`` that runs before the step brings
+    anything to the machine."""
     script: str | None = None
     """The name, without ``.sh``, of a file in ``plan/scripts`` that runs at the end of the step,
     for example to wait until the step's services are healthy."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Shell variables that the script reads."""
+    """Shell variables that the scripts read."""
     outcome: str = ""
     """What the step has achieved, for people: the last line that the step prints.
 

@@ -1,44 +1,60 @@
-"""Renders a step as the text that a machine's shell runs."""
+"""Renders a step as data that ``scripts/step.sh`` reads on the machine.
+
+The data are records, each a line of fields with a tab between two of them. The first field says
+what the record is. Lines of two spaces and a text, after a record, are the lines of its content: of
+a file, of a unit, or of a value with several lines. A line of a plan's file is a line of the data,
+so a preview of the engine shows the lines that change.
+"""
 
 import re
-import shlex
-from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
-from plan import unit
+from plan import library, unit
+from plan.library import script
 from plan.limits import HARD, LIMITS
 from plan.model import Artifact, File, Membership, SecretFile, Source, Step, Unit
-from plan.reading import SAYS_OUTCOME
-
-SCRIPTS = Path(__file__).with_name("scripts")
 
 Material = Callable[[Source], str]
 """Returns the content of a secret file, given the file's source."""
 
-KEPT = "/var/lib/hardway/steps"
-"""The directory in which a machine keeps the texts of its steps, for people to read."""
+INDENT = "  "
+"""Begins each line of a record's content."""
+
+STEP, END = "step", "end"
+"""The first and the last record of a step: the first has its name and the scripts that it uses;
+without the last one the data are not whole."""
+
+SCRIPTS = library.FOLDER
 
 
 def text(step: Step, material: Material | None = None) -> str:
-    """The text that ``bash -euo pipefail -s`` reads from its standard input.
+    """The data of a step.
 
-    The text is one ``{ ... }`` block, which bash reads completely before it runs any of it: a text
-    that was cut off in transit does nothing. A step without secrets saves its text on the machine.
-    ``material`` supplies the content of secret files. Raises ValueError where a step has such files
-    and no material is given.
+    A step without secrets saves its data on the machine, for people to read. ``material`` supplies
+    the content of secret files. Raises ValueError where a step has such files and no material is
+    given.
     """
-    words = [*_said_first(step), *_words(step, material), *_ending(step)]
-    body = "\n".join(words).rstrip("\n") + "\n"
-    if step.secret:
-        return f"{{\n{body}exit\n}}\n"
-    # Two runs may get here at once, before either has the prelude's lock, so each run writes a file
-    # of its own.
-    kept, new = f"{KEPT}/{step.name}", f"{KEPT}/.{step.name}.$$"
-    return (
-        f"{{\numask 077\nmkdir -p {KEPT}\ncat >{new} {_heredoc(body)}"
-        f"mv {new} {kept}\nexec bash -euo pipefail {kept} </dev/null\n}}\n"
-    )
+    first = _record(STEP, step.name, *used(step))
+    return "".join((first, *_records(step, material), _record(END)))
+
+
+def command(step: Step) -> str:
+    """The command line that runs a step."""
+    return library.command(limit(step), used(step))
+
+
+def used(step: Step) -> tuple[str, ...]:
+    """The scripts that a step uses, besides the one that runs it."""
+    names = {
+        "pace": True,
+        "prelude": True,
+        "skew": step.not_newer is not None,
+        "admin": step.admin,
+        "member": step.membership is not None,
+        "turn": bool(step.turns),
+    }
+    own = tuple(one for one in (step.begin, step.script) if one)
+    return (*(name for name, needed in names.items() if needed), *own)
 
 
 WORK = 1800
@@ -51,10 +67,6 @@ WAIT = re.compile(
 )
 """Matches the limit of a wait in a script: its name in ``plan.limits``, or a number of seconds."""
 
-GIVEN = re.compile(r"^declare -A limits=\((.*)\)$", re.MULTILINE)
-EACH = re.compile(r"\[(\S+)\]=(\d+)")
-"""Match the line of a step's text that declares limits, and each limit in that line."""
-
 SENTENCE = re.compile(r"^failed: (.+)$", re.MULTILINE)
 """Matches the sentence that says why a step failed; a step prints it before all details."""
 
@@ -65,119 +77,90 @@ def failure(said: str) -> str | None:
     return found[1].strip() if found else None
 
 
-def seconds(text: str) -> int:
+def limit(step: Step) -> int:
     """The time limit of a whole step, in seconds, after which the step is ended.
 
     This limit is a safety net: each wait of the step ends earlier, at its hard limit at the latest,
     and prints what the step waited for.
     """
-    found = GIVEN.search(text)
-    given = dict(EACH.findall(found[1])) if found else {}
-    every = (given.get(one, one) for one in _waits(text))
-    return HARD * (WORK + sum(int(one) for one in every if one.isdecimal()))
+    named = limits(used(step))
+    return HARD * (WORK + sum(named.get(one) or int(one) for one in _waits(used(step))))
 
 
-def _waits(text: str) -> list[str]:
+def limits(scripts: Iterable[str]) -> dict[str, int]:
+    """The limits in seconds of the waits that scripts have, by their names in ``plan.limits``.
+
+    Raises ValueError for a limit that ``plan.limits`` does not have.
+    """
+    names = {one for one in _waits(scripts) if not one.isdecimal()}
+    if unknown := names - LIMITS.keys():
+        raise ValueError(f"plan/limits.py has no limit {', '.join(sorted(unknown))}")
+    return {name: one.seconds for name, one in LIMITS.items() if name in names}
+
+
+def _waits(scripts: Iterable[str]) -> list[str]:
+    """The limits of all waits in scripts: names, or numbers of seconds."""
+    return [each for name in scripts for each in waits(script(name))]
+
+
+def waits(text: str) -> list[str]:
     """The limits of all waits in a text: names, or numbers of seconds."""
     return ["".join(each) for each in WAIT.findall(text)]
 
 
-def limit(step: Step) -> int:
-    """The result of ``seconds`` for a step, computed without its keys."""
-    own = [script(step.script)] if step.script else []
-    return seconds("\n".join([*_said_first(step), *own]))
-
-
-@cache
-def script(name: str) -> str:
-    """The text of a file in ``plan/scripts``."""
-    return (SCRIPTS / f"{name}.sh").read_text()
-
-
-def words(*names: str, before: str = "") -> str:
-    """The shell functions of these scripts, as they precede the calls in a step's text.
-
-    The result also declares the limits of waits: those that the scripts use, and those that the
-    text ``before`` uses, which follows the functions. Raises ValueError for a limit that
-    ``plan.limits`` does not have.
-    """
-    text = "\n".join(map(script, names))
-    used = {one for one in _waits(f"{text}\n{before}") if not one.isdecimal()}
-    if unknown := used - LIMITS.keys():
-        raise ValueError(f"plan/limits.py has no limit {', '.join(sorted(unknown))}")
-    limits = " ".join(f"[{name}]={one.seconds}" for name, one in LIMITS.items() if name in used)
-    return "\n".join([script("pace"), f"hard={HARD}", f"declare -A limits=({limits})\n", text])
-
-
-def _said_first(step: Step) -> Iterator[str]:
-    """The shell functions that every step has, those that only this step needs, and its turns."""
-    names = {
-        "prelude": True,
-        "skew": step.not_newer is not None,
-        "admin": step.admin,
-        "member": step.membership is not None,
-        "turn": bool(step.turns),
-    }
-    own = script(step.script) if step.script else ""
-    yield words(*(name for name, needed in names.items() if needed), before=own)
+def _records(step: Step, material: Material | None) -> Iterator[str]:
+    pairs = (f"{name}={seconds}" for name, seconds in limits(used(step)).items())
+    yield _record("limits", str(HARD), *pairs)
     for turn in step.turns:
-        yield _line("lock_at", ",".join(turn.lock), *turn.lock_trust)
-        yield _line("shared", turn.unit, " ".join(turn.trust), turn.own, *turn.others)
-
-
-def _words(step: Step, material: Material | None) -> Iterator[str]:
-    """The step's data, each part as a call of a shell function."""
+        yield _record("lock_at", ",".join(turn.lock), *turn.lock_trust)
+        yield _record("shared", turn.unit, " ".join(turn.trust), turn.own, *turn.others)
     if rule := step.not_newer:
-        words = (rule.program.path, rule.program.target, rule.version, rule.kubeconfig)
-        yield _line("not_newer", *words, *rule.servers)
+        program = (rule.program.path, rule.program.target)
+        yield _record("not_newer", *program, rule.version, rule.kubeconfig, *rule.servers)
     if step.alone:
-        yield "alone"
+        yield _record("alone")
+    settings = [_setting(name, value) for name, value in step.settings.items()]
+    if step.begin:
+        yield from (*settings, _record("run", step.begin))
     if step.packages:
-        yield _line("packages", *step.packages)
+        yield _record("packages", *step.packages)
     for name in step.users:
-        yield _line("user", name)
+        yield _record("user", name)
     for artifact in step.artifacts:
         yield _artifact(artifact)
     if any(artifact.sha256 is None for artifact in step.artifacts):
-        yield "unpacked"
+        yield _record("unpacked")
     if step.membership:
         yield member(step.membership)
     for directory in step.directories:
-        yield _line("directory", f"{directory.mode:04o}", directory.owner, directory.path)
+        yield _record("directory", f"{directory.mode:04o}", directory.owner, directory.path)
     for file in step.files:
-        yield _file(file, file.content)
+        yield _file("file", file, file.content)
     for secret in step.secret_files:
         if material is None:
             raise ValueError(f"the step {step.name} needs keys to be rendered")
-        yield _file(secret, material(secret.source), word="secret")
+        yield _file("secret", secret, material(secret.source))
     if step.secret_files:
-        yield "in_place"
+        yield _record("in_place")
     for link in step.links:
-        yield _line("link", link.path, link.target)
+        yield _record("link", link.path, link.target)
     if step.masked:
-        yield _line("masked", *step.masked)
+        yield _record("masked", *step.masked)
     for one in step.units:
-        yield _line("unit", one.name, *started_with(one)) + " " + _heredoc(unit.text(one)).rstrip()
+        yield _record("unit", one.name, *started_with(one)) + _content(unit.text(one))
     if step.units:
-        yield "settle"
-
-
-def _ending(step: Step) -> Iterator[str]:
-    for name, value in step.settings.items():
-        yield f"{name}={shlex.quote(value)}"
+        yield _record("settle")
     if step.outcome:
-        yield f"outcome={shlex.quote(step.outcome)}"
+        yield _setting("outcome", step.outcome)
     if step.script:
-        yield script(step.script)
-    if step.outcome:
-        yield SAYS_OUTCOME
+        yield from (*settings, _record("run", step.script))
 
 
 def member(one: Membership) -> str:
-    """The call that lets a member of etcd start, makes it join anew, or refuses it."""
+    """The record that lets a member of etcd start, makes it join anew, or refuses it."""
     own = (one.unit, one.name, one.peer, one.ready)
     places = (one.data, one.marker, one.once, one.removed)
-    return _line("member", *own, *places, one.program, *one.trust, *one.others)
+    return _record("member", *own, *places, one.program, *one.trust, *one.others)
 
 
 def started_with(one: Unit) -> tuple[str, ...]:
@@ -188,30 +171,36 @@ def started_with(one: Unit) -> tuple[str, ...]:
 def _artifact(artifact: Artifact) -> str:
     mode = "0555" if artifact.kind == "binary" else "0444"
     if artifact.sha256:
-        return _line("artifact", artifact.name, artifact.sha256, mode, *artifact.urls)
+        return _record("artifact", artifact.name, artifact.sha256, mode, *artifact.urls)
     assert artifact.archive is not None
     archive = artifact.archive
-    return _line("archived", artifact.name, archive.digest, archive.member, mode, archive.url)
+    return _record("archived", artifact.name, archive.digest, archive.member, mode, archive.url)
 
 
-def _file(file: File | SecretFile, content: str, word: str = "file") -> str:
-    words = (f"{file.mode:04o}", file.owner, file.path)
-    return _line(word, *words) + " " + _heredoc(content).rstrip()
+def _file(kind: str, file: File | SecretFile, content: str) -> str:
+    return _record(kind, f"{file.mode:04o}", file.owner, file.path) + _content(content)
 
 
-def _line(*words: str) -> str:
-    return " ".join(shlex.quote(word) for word in words)
+def _setting(name: str, value: str) -> str:
+    if "\n" in value or "\t" in value:
+        return _record("setting", name) + _content(f"{value}\n")
+    return _record("setting", name, value)
 
 
-def _heredoc(content: str) -> str:
-    """A quoted here-document; its end marker is a line that the content does not have.
+def _record(*fields: str) -> str:
+    """Raises ValueError for a field with a tab or a newline."""
+    line = "\t".join(fields)
+    if "\n" in line or line.count("\t") != len(fields) - 1:
+        raise ValueError(f"a field of a record has a tab or a newline: {fields!r}")
+    return f"{line}\n"
 
-    Raises ValueError where the content does not end with one newline or has a NUL.
+
+def _content(text: str) -> str:
+    """The lines of a record's content.
+
+    Raises ValueError where the text does not end with a newline, has a NUL or has the character
+    with which ``scripts/step.sh`` joins the lines.
     """
-    if content.rstrip("\n") + "\n" != content or "\0" in content:
-        raise ValueError("the content of a file must be text that ends with one newline")
-    end = "END"
-    lines = set(content.splitlines())
-    while end in lines:
-        end += "-END"
-    return f"<<'{end}'\n{content}{end}\n"
+    if not text.endswith("\n") or "\0" in text or "\1" in text:
+        raise ValueError("the content of a file must be text that ends with a newline")
+    return "".join(f"{INDENT}{line}\n" for line in text[:-1].split("\n"))

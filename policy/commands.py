@@ -1,17 +1,20 @@
 """Rules about the remote commands that run scripts on machines, and about plugins."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 
 from plan.reading import read
 from policy.rule import Changes, Violations, inside, is_unknown
-from preview.kinds import COMMAND, DOMAIN
+from preview.kinds import COMMAND, COPY, DOMAIN
 from preview.registration import Registration, is_secret
 
-SHELL = re.compile(r"timeout -k \d+ \d+ bash -euo pipefail -s")
+SHELL = re.compile(r"timeout -k \d+ \d+ bash -euo pipefail -c '.*\. \./step\.sh'")
 LIMIT = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+LOGINS = frozenset({COMMAND, COPY})
+"""The kinds of resources that log in to machines."""
 
 OWN = frozenset({"pulumi", "pulumi-python"})
 """Plugins that come with the engine and its SDK. requirements.txt and lab/ pin their versions."""
@@ -19,10 +22,20 @@ OWN = frozenset({"pulumi", "pulumi-python"})
 
 def each(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], Violations]:
     """Make a rule about all commands from a rule about a single command."""
+    return _of_kinds(judge, {COMMAND})
 
+
+def each_login(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], Violations]:
+    """Make a rule about all resources that log in to machines from a rule about a single one."""
+    return _of_kinds(judge, LOGINS)
+
+
+def _of_kinds(
+    judge: Callable[[Registration], Iterator[str]], kinds: Set[str]
+) -> Callable[[Changes], Violations]:
     def of_all(changes: Changes) -> Violations:
         for change in changes:
-            if change.after is not None and change.kind == COMMAND:
+            if change.after is not None and change.kind in kinds:
                 yield from ((change.name, sentence) for sentence in judge(change.after))
 
     return of_all
@@ -33,7 +46,7 @@ def dies_with_its_machine(changes: Changes) -> Violations:
     there = [change.after for change in changes if change.after is not None]
     machines = {one.name for one in there if one.kind == DOMAIN}
     for command in there:
-        if command.kind == COMMAND and command.deleted_with not in machines:
+        if command.kind in LOGINS and command.deleted_with not in machines:
             sentence = (
                 f"{command.name} is not deleted with its machine, so a destroy would log in to a "
                 "machine that is gone; give it the machine's resource as deleted_with"
@@ -41,7 +54,7 @@ def dies_with_its_machine(changes: Changes) -> Violations:
             yield command.name, sentence
 
 
-@each
+@each_login
 def has_limits(command: Registration) -> Iterator[str]:
     """The command has a time limit for each operation."""
     missing = [
@@ -57,7 +70,7 @@ def has_limits(command: Registration) -> Iterator[str]:
         )
 
 
-@each
+@each_login
 def knows_its_host(command: Registration) -> Iterator[str]:
     """The connection of the command has a host key; the rule does not check which."""
     connection = inside(command.inputs.get("connection", {}))
@@ -88,17 +101,17 @@ def is_only_updated(command: Registration) -> Iterator[str]:
 
 @each
 def is_the_shell(command: Registration) -> Iterator[str]:
-    """The command line is constant, and the script comes by standard input."""
+    """The command line is that of a step, whose data come by standard input."""
     create = inside(command.inputs.get("create", ""))
     update = inside(command.inputs.get("update", create))
     if not SHELL.fullmatch(create) or update != create:
         yield (
-            f"{command.name} runs something else than the shell with its time limit, so the whole "
-            "script would be printed when it fails; give the script as stdin and let "
-            "components/remote.py make the command"
+            f"{command.name} runs something else than a step with its time limit, so all of it "
+            "would be printed when it fails; give the step's data as stdin and let "
+            "plan/library.py make the command"
         )
     elif not inside(command.inputs.get("stdin")):
-        yield f"{command.name} has no script; give it one as stdin"
+        yield f"{command.name} has no data; give it a step's as stdin"
 
 
 @each
@@ -124,7 +137,7 @@ def names_digests(command: Registration) -> Iterator[str]:
     try:
         artifacts = read(script).artifacts
     except ValueError:
-        yield f"{command.name} has a step whose words cannot be read; see plan/render.py"
+        yield f"{command.name} has a step whose data cannot be read; see plan/render.py"
         return
     for name in sorted(name for name, digest in artifacts.items() if not DIGEST.fullmatch(digest)):
         yield (

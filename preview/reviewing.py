@@ -18,6 +18,7 @@ from preview.kinds import (
     CERTIFICATES,
     CLUSTER,
     COMMAND,
+    COPY,
     DOMAIN,
     GUARD,
     READY,
@@ -233,9 +234,15 @@ def _why(one: ResourceChange) -> Iterator[str]:
         return
     if one.before is None or one.after is None:
         return
-    # Where the plan does not change, the machine differs: its items are listed below.
+    if one.kind == COPY and one.verb is Verb.UPDATE and "source" in one.keys:
+        yield "the scripts of the steps change"
+        return
     if one.kind == GUARD and "plan" in one.keys:
         yield "the machine is compared with its new plan"
+        return
+    if one.kind == GUARD and "differs" in one.keys:
+        for item, found in one.before.inputs["differs"].items():
+            yield f"{item} is {found['is']} and should be {found['shouldBe']}"
         return
     if one.verb is Verb.UPDATE and not one.keys:
         # The engine names no differing input of a dynamic resource, and hidden secrets look alike.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from plan.reading import Text, Told, read
+from plan.reading import StepContents, Text, read
 from preview.change import ResourceChange, Verb
 from preview.comparing import differing
 from preview.difference import unified
@@ -12,8 +12,6 @@ from preview.review import FileChange, LineChange, StepChange
 from spec.resource_names import part_of
 
 SYSTEM = "/etc/systemd/system"
-SCRIPT, WORDS = "the step's script", "the words of every step"
-"""Are shown in place of a path for texts that are no files on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +23,8 @@ class Carried:
 
     change: ResourceChange
     name: str
-    before: Told = field(default_factory=Told)
-    after: Told = field(default_factory=Told)
+    before: StepContents = field(default_factory=StepContents)
+    after: StepContents = field(default_factory=StepContents)
 
     @property
     def verb(self) -> Verb:
@@ -62,7 +60,7 @@ def stepped(
     paths of certificates and keys that this step changes without showing their contents.
     """
     anew = one.verb in (Verb.CREATE, Verb.REPLACE)
-    files = (*_files(one.before, one.after), *_scripts(one.before, one.after))
+    files = tuple(_files(one.before, one.after))
     touched = {file.path for file in files} | rewritten
     touched |= _differing(one.before.links, one.after.links).keys()
     started = tuple(one.after.units)
@@ -86,16 +84,18 @@ def _restarted(
 
 
 def _why(one: Carried, files: tuple[FileChange, ...]) -> str:
-    if one.verb is not Verb.UPDATE or files or one.change.keys == ("stdin",):
+    keys = set(one.change.keys)
+    if one.verb is not Verb.UPDATE or files or "stdin" in keys:
         return ""
-    keys = ", ".join(key for key in one.change.keys if key != "stdin")
-    return f"how it is run changes: {keys}" if keys else ""
+    if keys == {"create"}:
+        return "its scripts change"
+    return f"how it is run changes: {', '.join(sorted(keys))}" if keys else ""
 
 
 # -- differences -----------------------------------------------------------------------------------
 
 
-def _files(before: Told, after: Told) -> Iterator[FileChange]:
+def _files(before: StepContents, after: StepContents) -> Iterator[FileChange]:
     old, new = _placed(before), _placed(after)
     for path in sorted(old.keys() | new.keys()):
         was, will = old.get(path), new.get(path)
@@ -109,7 +109,7 @@ def _files(before: Told, after: Told) -> Iterator[FileChange]:
             )
 
 
-def _placed(told: Told) -> dict[str, Text]:
+def _placed(told: StepContents) -> dict[str, Text]:
     """The files of a step, including systemd units, by path."""
     units = {
         f"{SYSTEM}/{name}": Text(one.content, "0600 root:root") for name, one in told.units.items()
@@ -117,21 +117,7 @@ def _placed(told: Told) -> dict[str, Text]:
     return told.files | units
 
 
-def _scripts(before: Told, after: Told) -> Iterator[FileChange]:
-    """The changed scripts of a step, shown as files.
-
-    A new or removed script is not shown, since it belongs to the program and not to the cluster's
-    configuration.
-    """
-    for path, was, will in (
-        (SCRIPT, before.script, after.script),
-        (WORDS, before.words, after.words),
-    ):
-        if was and will and was != will:
-            yield FileChange(path=path, before=f"{was}\n", after=f"{will}\n")
-
-
-def _lines(before: Told, after: Told) -> Iterator[LineChange]:
+def _lines(before: StepContents, after: StepContents) -> Iterator[LineChange]:
     mappings = {
         "link": (before.links, after.links),
         "directory": (before.directories, after.directories),

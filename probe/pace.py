@@ -2,7 +2,7 @@
 
 import asyncio
 
-from plan import render
+from plan import library
 from plan.limits import HARD
 from probe.machines import Machines, Unreachable
 
@@ -11,7 +11,7 @@ TIMES = 8
 machine by its host."""
 
 SCRIPT = (
-    f"LC_ALL=C\n{render.script('pace')}\nfor _ in {{1..{TIMES}}}; do measure; done\necho $pace\n"
+    f"LC_ALL=C\n{library.script('pace')}\nfor _ in {{1..{TIMES}}}; do measure; done\necho $pace\n"
 )
 
 SECONDS = 10.0 * HARD

@@ -17,9 +17,9 @@ NETWORK = "network"
 READY = "ready"
 """The resource that waits for the whole cluster after all steps."""
 
-GUARD, KEYS, DISK, SEED = "guard", "keys", "disk", "seed"
+GUARD, KEYS, DISK, SEED, SCRIPTS = "guard", "keys", "disk", "seed", "scripts"
 """The parts of a machine besides its steps: the comparison with its plan, its keys and
-certificates, its disk, and the seed disk for its first boot."""
+certificates, its disk, the seed disk for its first boot, and the copy of the steps' scripts."""
 
 
 def part(machine: str, part: str) -> str:

@@ -53,7 +53,7 @@ cluster may begin with nothing, remove $member_marker and run this again"
     rm -f "$member_removed"
     install -d -m 0700 "${member_once%/*}"
     file 0600 root:root "$member_once" \
-        <<<"ONCE=\"--initial-cluster-state=existing --initial-cluster=$member_all\""
+        "ONCE=\"--initial-cluster-state=existing --initial-cluster=$member_all\""$'\n'
 }
 
 # removal ID: what to do so that the member with this ID is made anew
@@ -164,7 +164,7 @@ joined() {
 
 # answered_once: the member has answered, so it must never start without its data
 answered_once() {
-    file 0600 root:root "$member_marker" <<<"the member of etcd on this machine has answered"
+    file 0600 root:root "$member_marker" $'the member of etcd on this machine has answered\n'
 }
 
 # listed: whoever of the others answers says who the members are: all of them, and this one

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # pace.sh and the limits stand before this text
-# What every step can say. Each word brings about a state, from whatever state it finds, and does
-# nothing where that state is there already; a step can be cut off anywhere and run again.
+# shellcheck disable=SC2154 # pace.sh is read before this text
+# The functions of all steps, for each kind of record (step.sh) and for waits. Each function brings about
+# a state, from whatever state it finds, and does nothing where that state is there already; a step can
+# be cut off anywhere and run again.
 
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export DEBIAN_FRONTEND=noninteractive
@@ -14,6 +15,8 @@ units=()
 # Those of them that this run started, because they did not run or ran with something else.
 started=()
 waiting=()
+# The limits of waits by their names, in seconds of a quiet machine.
+declare -A limits
 declare -A needs=() seen=() beside=() ready=()
 # Of services that other machines run as well: where they say that they are well. See turn.sh.
 declare -A own=()
@@ -140,23 +143,19 @@ write() {
     [ "$1" = 0600 ] || chmod "$1" "$3" # the umask's
 }
 
-# file MODE OWNER PATH <<CONTENT: the content ends with one newline
+# file MODE OWNER PATH CONTENT: the content ends with one newline
 file() {
-    local content staged
-    content=$(</dev/stdin)
-    content+=$'\n' # a substitution loses it
-    ! there "$@" "$content" || return 0
+    local staged
+    ! there "$@" || return 0
     staging_for "$3"
-    write "$1" "$2" "$staged" "$content"
+    write "$1" "$2" "$staged" "$4"
     sync "$staged"
     mv --force --no-target-directory "$staged" "$3"
 }
 
-# secret MODE OWNER PATH <<CONTENT: a file that is made ready and has its place once all are in_place
+# secret MODE OWNER PATH CONTENT: a file that is made ready and has its place once all are in_place
 secret() {
-    local content above folder=${3%/*}
-    content=$(</dev/stdin)
-    content+=$'\n'
+    local above folder=${3%/*}
     if [ -z "${ready[$folder]-}" ]; then
         beside_of "$folder"
         ready[$folder]=$above/.${folder##*/}.hardway
@@ -164,9 +163,9 @@ secret() {
             rm -rf "${ready[$folder]}"
         fi
     fi
-    ! there "$@" "$content" || return 0
+    ! there "$@" || return 0
     [ -d "${ready[$folder]}" ] || mkdir "${ready[$folder]}"
-    write "$1" "$2" "${ready[$folder]}/${3##*/}" "$content"
+    write "$1" "$2" "${ready[$folder]}/${3##*/}" "$4"
     waiting+=("${ready[$folder]}/${3##*/}")
 }
 
@@ -298,13 +297,11 @@ unpacked() {
     rm -f "$state"/store/archive/*/.archive
 }
 
-# unit NAME NEEDED-PATH... <<TEXT: a service that runs when the step is done
+# unit NAME TEXT NEEDED-PATH...: a service that runs when the step is done
 unit() {
-    local name=$1
-    shift
-    file 0600 root:root "$system/$name"
-    units+=("$name")
-    needs[$name]=$(printf '%s\n' "$system/$name" "$@")
+    file 0600 root:root "$system/$1" "$2"
+    units+=("$1")
+    printf -v "needs[$1]" '%s\n' "$system/$1" "${@:3}"
 }
 
 # masked NAME...: services of the distribution that must not run
@@ -392,7 +389,7 @@ settle() {
     fi
     mapfile -t up < <(systemctl is-active "${units[@]}")
     for name in "${units[@]}"; do
-        fingerprint <<<"${needs[$name]}" >"$state/running/.$name"
+        fingerprint <<<"${needs[$name]%$'\n'}" >"$state/running/.$name"
         # Coming up is as good as up: etcd comes up only when the other members do.
         case ${up[0]-} in
         active | activating | reloading)

@@ -4,19 +4,21 @@ import asyncio
 import json
 import zlib
 from base64 import b64encode
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from components.guard import Drifted, GuardProvider, _demand, login, mended
-from plan.contents import CONTENTS, Contents, Unreadable, packed, unpacked
+from plan.contents import CONTENTS, Contents, StepCommand, Unreadable, packed, unpacked
 from plan.held import LEADS, Item, Kind
 from probe.machines import Done
 from probe.observation import ALL
 from probe.vxlan import NOWHERE
 
 ITEM = Item(kind=Kind.FILE, name="/etc/one", wanted="sha256:1 0600 root:root", step="one")
-WHOLE = Contents(items=(ITEM,), texts={"one": "true\n" * 9}, secret=frozenset({"one"}))
+ONE = StepCommand(name="one", line="true", data="true\n" * 9, seconds=9, secret=True)
+WHOLE = Contents(items=(ITEM,), steps=(ONE,))
 WORDS = b"the words with which every step began on another day"
 
 
@@ -28,7 +30,7 @@ def _shortened(text: str) -> str:
 def _older(contents: Contents) -> str:
     """As plans were packed when the steps' own words were the dictionary."""
     told = CONTENTS.dump_python(contents, mode="json")
-    texts = {name: _shortened(text) for name, text in contents.texts.items()}
+    texts = {step.name: _shortened(step.data) for step in contents.steps}
     return json.dumps({**told, "items": _shortened(json.dumps(told["items"])), "texts": texts})
 
 
@@ -36,7 +38,7 @@ def _state(plan: str) -> dict[str, Any]:
     # Nobody is asked at this address: what cannot be read is known before.
     access = {"address": "127.0.0.1", "port": 1, "host_key": "none"}
     return {
-        "held": {ITEM.key: "as it was seen last"},
+        "differs": {ITEM.key: "as it was seen last"},
         "login": login("master", access, "no key"),
         "plan": plan,
         "secrets": "{}",
@@ -85,7 +87,8 @@ def test_a_step_that_fails_says_its_sentence_and_not_the_last_line_of_a_log() ->
 # -- ways to other nodes ---------------------------------------------------------------------------
 
 DEVICE = Item(kind=Kind.VXLAN, name="flannel.1", wanted=LEADS, step="node", mark="flanneld.service")
-ALONE = Contents(items=(DEVICE,), texts={"node": "true\n"}, secret=frozenset())
+NODE = StepCommand(name="node", line="true", data="true\n", seconds=9)
+ALONE = Contents(items=(DEVICE,), steps=(NODE,))
 
 
 class Alone:
@@ -102,7 +105,7 @@ class Alone:
         return Done(status=0, stdout="", stderr="")
 
 
-def mended_alone(seen: dict[str, str]) -> tuple[list[str], list[tuple[str, ...]]]:
+def mended_alone(seen: Collection[str]) -> tuple[list[str], list[tuple[str, ...]]]:
     """What was mended, and the words of what ran for that."""
     machines: Any = Alone()
     found = asyncio.run(mended(machines, "minion1", ALONE, {}, seen))
@@ -110,12 +113,12 @@ def mended_alone(seen: dict[str, str]) -> tuple[list[str], list[tuple[str, ...]]
 
 
 def test_other_nodes_may_still_be_on_their_way_when_a_machine_is_done() -> None:
-    assert mended_alone({}) == ([], [])
-    assert mended_alone({DEVICE.key: LEADS}) == ([], [])
+    assert mended_alone(()) == ([], [])
+    assert mended_alone([ITEM.key]) == ([], [])
 
 
 def test_a_node_that_was_seen_alone_has_flanneld_restarted_once() -> None:
     """Whether that helps depends on others too: the conditions ask for it."""
-    told, ran = mended_alone({DEVICE.key: NOWHERE})
+    told, ran = mended_alone([DEVICE.key])
     assert told == [NOWHERE]
     assert ran == [("flanneld.service", "--", "--"), ()]

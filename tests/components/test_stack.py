@@ -19,12 +19,13 @@ from pulumi.dynamic.dynamic import serialize_provider
 from certs.tracked import AuthoritiesProvider, BundleProvider
 from components.guard import GuardProvider
 from components.ready import ReadyProvider
-from components.remote import SHELL
 from components.specification import SpecificationProvider
 from components.stack import declare
 from hypervisors.libvirt import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
+from plan import library
 from plan.contents import unpacked
+from preview.kinds import COPY
 from preview.recorder import record
 from preview.registration import Registration, is_secret
 from spec.cluster import Cluster, parse
@@ -140,7 +141,7 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         assert connection["host"] == str(spec.machines[machine].address)
         assert "triggers" not in command.inputs
         assert "delete" not in command.inputs
-        shell = re.fullmatch(re.escape(SHELL).replace(r"\{seconds\}", r"(\d+)"), create)
+        shell = re.match(r"timeout -k 10 (\d+) bash -euo pipefail -c '", create)
         assert shell
         assert int(command.timeouts["create"][:-1]) > int(shell[1])
         assert command.inputs["addPreviousOutputInEnv"] is False
@@ -186,7 +187,7 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
         return direct.union(*map(before, direct)) if direct else set()
 
     for machine in spec.machines:
-        assert before(f"{machine}-identity") == {f"{machine}-ready", f"{machine}-artifacts"}
+        assert before(f"{machine}-identity") == {f"{machine}-ready"}
         if machine in spec.nodes:
             identified = before(f"{machine}-identity") | {f"{machine}-identity"}
             assert before(f"{machine}-runtime") == identified, "it needs nobody"
@@ -217,6 +218,23 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
     assert found.keys() - waited.union(*map(before, waited)) == set()
 
 
+def test_each_step_runs_after_the_scripts_that_it_uses_are_on_its_machine(
+    golden: tuple[Cluster, Declared],
+) -> None:
+    spec, recorder = golden
+    copies = {one.name: one for one in of_kind(recorder, COPY)}
+    assert copies.keys() == {f"{machine}-scripts" for machine in spec.machines}
+    for name, command in commands(recorder).items():
+        (copied,) = set(command.dependencies) & copies.keys()
+        copy = copies[copied]
+        assert name.startswith(f"{copy.deleted_with}-")
+        assert copy.deleted_with == command.deleted_with
+        assert copy.replacement_trigger == command.replacement_trigger
+        assert copy.inputs["remotePath"] == library.PLACE
+        assert (PROJECT / copy.inputs["source"]["path"]).samefile(library.FOLDER)
+        assert not Path(copy.inputs["source"]["path"]).is_absolute()
+
+
 def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_hidden(
     golden: tuple[Cluster, Declared],
 ) -> None:
@@ -229,22 +247,24 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
         assert guard.deleted_with == machine
         assert guard.replacement_trigger == f"{DOMAIN}/{machine}"
         steps = {name for name in found if name.startswith(f"{machine}-")}
+        steps.add(f"{machine}-scripts")
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply", f"{machine}-add-ons-nodes"}
         assert set(guard.dependencies) >= steps
         for hidden in ("login", "plan", "secrets"):
             assert is_secret(guard.inputs[hidden])
         contents = unpacked(guard.inputs["plan"]["value"])
-        assert {item.key: item.wanted for item in contents.items} == guard.inputs["held"]
+        assert guard.inputs["differs"] == {}
         assert {f"{machine}-{item.step}" for item in contents.items} <= steps
         digests = json.loads(guard.inputs["secrets"]["value"])
         told = "\n".join(plain(guard.inputs))
         assert not [one for one in digests.values() if one in told]
         # What a repair runs is what was run.
-        for step in contents.texts.keys() - contents.secret:
-            command = commands(recorder)[f"{machine}-{step}"]
-            assert contents.texts[step] == command.inputs["stdin"]
-        assert contents.secret == {"identity"}
+        for step in contents.steps:
+            command = commands(recorder)[f"{machine}-{step.name}"]
+            assert step.secret or step.data == command.inputs["stdin"]
+            assert step.line == command.inputs["create"]
+        assert [step.name for step in contents.steps if step.secret] == ["identity"]
 
 
 def test_a_machine_that_was_mended_has_its_cluster_asked_again(

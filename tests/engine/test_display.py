@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from plan.library import script
 from plan.model import Step
-from plan.render import _ending, script, words
 from tests.engine.sshd import MakeSshd
 from tests.engine.stack import Stack, eventually
+from tests.plan import inline
 
 pytestmark = pytest.mark.engine
 
@@ -35,12 +36,12 @@ def test_a_machine_that_boots_is_no_failure_and_what_is_done_waits_for_nothing(
     stack: Stack, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     late, answers, seen = make_sshd(), tmp_path / "answers", tmp_path / "seen"
-    limits = words("prelude").partition("\nexport LC_ALL")[0]
+    limits = inline.functions("prelude").partition("\nexport LC_ALL")[0]
     waiting = script("prelude").partition("\n# -- waiting ")[2].partition("\n# await_api ")[0]
     assert "await()" in waiting
     wait = f'await 60 "the member is healthy (a b c)" x test -e {answers}\n'
     (stack.directory / "first").write_text(
-        "\n".join([limits, f"# {waiting}", wait, *_ending(STEP), ""])
+        "\n".join([limits, f"# {waiting}", wait, f"echo '{STEP.outcome}'", ""])
     )
     (stack.directory / "last").write_text(
         f"echo 'until the scheduler is healthy'; until [ -e {seen} ]; do sleep 0.1; done\n"

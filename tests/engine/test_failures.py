@@ -9,9 +9,9 @@ from lab.problem import Problem
 from ops.events import kept_of
 from ops.failures import failures
 from ops.lifecycle import _failed
-from plan import render
 from tests.engine.sshd import Sshd
 from tests.engine.stack import Run, Stack
+from tests.plan import inline
 from tests.plan.test_failing import KUBELET
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("own_plugin")]
@@ -40,7 +40,7 @@ def failed_update(stack: Stack, sshd: Sshd, folder: Path) -> Run:
     journal.parent.mkdir()
     journal.write_text(f"#!/bin/bash\n{KUBELET}")
     journal.chmod(0o755)
-    words = render.words("prelude").replace("/var/lib/hardway", str(folder / "state"))
+    words = inline.functions("prelude").replace("/var/lib/hardway", str(folder / "state"))
     words = words.replace("PATH=", f"PATH={journal.parent}:", 1)
     text = STEP.format(words=words, folder=folder, machines=len(MACHINES), title=TITLE)
     (folder / "step").write_text(text)

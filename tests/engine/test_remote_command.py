@@ -249,3 +249,37 @@ def test_an_interrupt_stops_commands_here_and_there(
 
 def written(file: Path) -> bool:
     return file.exists() and file.read_text().endswith("\n")
+
+
+def test_a_copy_that_was_lost_is_made_again_where_its_name_is_given(
+    stack: Stack, sshd: Sshd, tmp_path: Path
+) -> None:
+    """What a step says whose scripts are not as they were copied."""
+    source, place, ran = stack.directory / "scripts", tmp_path / "place", tmp_path / "ran"
+    source.mkdir()
+    (source / "step.sh").write_text(f"echo >> {ran}\n")
+    run = f"bash {place}/scripts/step.sh"
+
+    def write(data: str) -> None:
+        stack.write(
+            f"""
+            scripts = remote.CopyToRemote("a-scripts", connection=to("sshd"),
+                source=pulumi.FileArchive("scripts"), remote_path={str(place)!r})
+            remote.Command("a-step", connection=to("sshd"), create={run!r}, stdin={data!r},
+                opts=ResourceOptions(depends_on=[scripts]))
+            """,
+            sshd=sshd.connection(),
+        )
+
+    write("one")
+    stack.up()
+    assert "path" in stack.resources()["a-scripts"]["inputs"]["source"]
+    assert str(stack.directory) not in json.dumps(stack.resources()["a-scripts"]["inputs"])
+    (place / "scripts" / "step.sh").unlink()
+    write("two")
+    stack.up(fails=True)
+    stack.up("--replace", "**-scripts")
+    assert ran.read_text() == "\n\n"
+    (source / "step.sh").write_text(f"echo 2 >> {ran}\n")
+    assert stack.up().steps() == {"a-scripts": ["update"]}
+    assert (place / "scripts" / "step.sh").read_text() == f"echo 2 >> {ran}\n"

@@ -12,7 +12,7 @@ from lab.cache import Cache
 from lab.image import DiskImage, base_image
 from lab.paths import LabPaths
 from lab.progress import PlainProgress
-from plan import render
+from plan import library, render
 from plan.model import Step
 from tests.engine.stack import eventually
 from tests.lab.test_image import debian
@@ -32,8 +32,10 @@ cat >/run/steps/5 <<'END-OF-STEP'
 {five}END-OF-STEP
 cat >/run/steps/8 <<'END-OF-STEP'
 {eight}END-OF-STEP
+sh -s <<'END-OF-SCRIPTS'
+{scripts}END-OF-SCRIPTS
 fill() {{
-    bash -euo pipefail -s </run/steps/$1
+    {line} </run/steps/$1
     echo "STEP $1 $? SIZE $(stat --file-system --format '%b %S' /) KEPT $(cat /kept)"
 }}
 echo data >/kept
@@ -47,9 +49,9 @@ sleep 60
 """
 
 
-def step(size: int) -> str:
+def step(size: int) -> Step:
     settings = {"disk": str(size), "power_button": "", "api_name": ""}
-    return render.text(Step(name="ready", script="ready", settings=settings))
+    return Step(name="ready", begin="ready", settings=settings)
 
 
 def shell_first(initrd: bytes) -> bytes:
@@ -100,7 +102,9 @@ def test_the_root_file_system_fills_a_disk_that_grew_under_it(
     assert image.initrd
     disk, program, initrd = tmp_path / "disk", tmp_path / "program", tmp_path / "initrd"
     make_disk(disk, image)
-    make_program(program, PROGRAM.format(five=step(5), eight=step(8), sectors=8 * GIB // 512))
+    steps = {"five": render.text(step(5)), "eight": render.text(step(8))}
+    shell = {"scripts": library.laid_down(), "line": render.command(step(5))}
+    make_program(program, PROGRAM.format(**steps, **shell, sectors=8 * GIB // 512))
     initrd.write_bytes(shell_first(image.initrd.read_bytes()))
     control, console = tmp_path / "control", tmp_path / "console"
     machine = start(image.kernel, initrd, disk, program, folder=tmp_path)

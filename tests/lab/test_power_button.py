@@ -11,7 +11,7 @@ from lab.cache import Cache
 from lab.image import base_image
 from lab.paths import LabPaths
 from lab.progress import PlainProgress
-from plan import render
+from plan import library, render
 from plan.cluster import node_plan
 from tests.engine.stack import eventually
 from tests.lab.test_grown_machine import make_disk, make_program, shell_first, start, tell
@@ -24,6 +24,8 @@ __all__ = ["debian"]
 PROGRAM = """
 mount -t tmpfs tmpfs /run
 touch /etc/cloud/cloud-init.disabled
+sh -s <<'END-OF-SCRIPTS'
+{scripts}END-OF-SCRIPTS
 cat >/root/step <<'END-OF-STEP'
 {step}END-OF-STEP
 cat >/etc/systemd/system/step.service <<'END-OF-UNIT'
@@ -32,7 +34,7 @@ After=systemd-logind.service
 ConditionPathExists=/root/step
 [Service]
 Type=oneshot
-ExecStart=/bin/bash -euo pipefail /root/step
+ExecStart=/bin/sh -c "{line} </root/step"
 ExecStopPost=/bin/rm /root/step
 ExecStopPost=/bin/sh -c "echo STEP $EXIT_STATUS >/dev/ttyS0"
 END-OF-UNIT
@@ -40,6 +42,9 @@ ln -s ../step.service /etc/systemd/system/multi-user.target.wants/
 umount /run
 exec /sbin/init
 """
+
+LINE = f"cd {library.PLACE}/{library.FOLDER.name}; exec bash -euo pipefail -c '. ./step.sh'"
+"""Runs a step; its time limit and the digest of its scripts are no matter here."""
 
 ALONE = (
     "systemd.mask=systemd-networkd-wait-online.service systemd.mask=cloud-init-main.service",
@@ -61,8 +66,9 @@ def test_a_machine_obeys_its_power_button_after_its_first_step_and_at_each_boot(
     step = node_plan(golden_spec("default"), "master").steps[0]
     assert step.name == "ready"
     # Its disk is not of the plan's size.
-    step = replace(step, settings={**step.settings, "disk": "", "api_name": ""})
-    make_program(program, PROGRAM.format(step=render.text(step)))
+    step = replace(step, settings={**step.settings, "disk": "", "api_name": ""}, artifacts=())
+    text = PROGRAM.format(scripts=library.laid_down(), step=render.text(step), line=LINE)
+    make_program(program, text)
     initrd.write_bytes(shell_first(image.initrd.read_bytes()))
 
     def said(words: str) -> bool:

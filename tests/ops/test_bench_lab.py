@@ -109,7 +109,7 @@ MACHINE = "hardway:index:Cluster$hardway:index:Machine"
 @pytest.mark.parametrize(
     ("ending", "excluded"),
     [
-        (f"{MACHINE}$command:remote:Command::master-artifacts", True),
+        (f"{MACHINE}$command:remote:Command::master-identity", True),
         (f"{MACHINE}$command:remote:Command::master-ready", False),
         (f"{MACHINE}$libvirt:index/domain:Domain::master", False),
         ("hardway:index:Cluster$hardway:index:Network::machines", False),

@@ -21,7 +21,7 @@ from ops.drift import Comparison, verdict, wanted_of
 from ops.expiry import Ending
 from plan.cluster import cluster_plan
 from plan.contents import Contents, packed
-from plan.held import AS_KEPT, Difference, Item, Kind, compared, held
+from plan.held import AS_KEPT, Difference, Item, Kind, compared, held, scripts
 from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, GUARD, MACHINE
 from probe import observation
 from probe.access import Access, MachineAccess
@@ -204,7 +204,7 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
 
 def test_what_was_applied_counts_and_not_what_this_program_would_plan() -> None:
     spec = golden_spec("default")
-    applied = Contents(items=(ITEM,), texts={"node": "true"}, secret=frozenset())
+    applied = Contents(items=(ITEM,), steps=())
 
     def guard(node: str, plan: str) -> tuple[str, str, dict[str, str]]:
         own = {"plan": plan, "secrets": '{"/etc/key": "digest"}', "login": f'{{"node": "{node}"}}'}
@@ -215,7 +215,8 @@ def test_what_was_applied_counts_and_not_what_this_program_would_plan() -> None:
     assert list(wanted) == list(spec.machines)
     assert wanted["master"] == Wanted(items=(ITEM,), secrets={"/etc/key": "digest"})
     for node in ("minion-1", "minion-2"):
-        assert wanted[node].items == held(compared(spec, cluster_plan(spec).nodes[node]))
+        plan = compared(spec, cluster_plan(spec).nodes[node])
+        assert wanted[node].items == (*scripts(), *held(plan))
 
 
 def test_with_every_guard_nothing_is_planned() -> None:
@@ -227,7 +228,7 @@ def test_with_every_guard_nothing_is_planned() -> None:
                 GUARD,
                 f"{node}-guard",
                 {
-                    "plan": packed(Contents(items=(), texts={}, secret=frozenset())),
+                    "plan": packed(Contents(items=(), steps=())),
                     "secrets": "{}",
                     "login": json.dumps({"node": node}),
                 },

@@ -186,4 +186,5 @@ def test_every_command_of_a_cluster_is_a_step(name: str) -> None:
     steps = {f"{node}-{step.name}" for node, one in plan.nodes.items() for step in one.steps}
     first = golden_spec(name).control_planes[0]
     steps |= {f"{first}-{step.name}" for step in plan.add_ons}
+    steps |= {f"{node}-scripts" for node in plan.nodes}
     assert outcomes(golden_spec(name)).keys() == steps

@@ -1,5 +1,6 @@
 """Machines in containers for the tests of scripts."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from lab.cache import Cache
 from lab.debian_root import machine_root
 from lab.progress import PlainProgress
+from plan import library
 from tests.plan.container import Container, Memory, quiet
 
 
@@ -20,6 +22,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Memory]:
         root = memory.path / "debian"
         root.mkdir()
         machine_root(Cache(), root, PlainProgress(), logs=logs)
+        shutil.copytree(library.FOLDER, root / library.PLACE[1:] / library.FOLDER.name)
         yield memory
 
 

@@ -8,6 +8,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from plan import library, render
 from tests.engine.stack import PATIENCE
 
 NAME = "hardway-test"
@@ -273,8 +275,9 @@ class Container:
         return said
 
     def begin(self, text: str, **environment: str) -> subprocess.Popen[str]:
-        """Start a step's text as a machine does."""
-        child = self.start(*_STEP, environment=environment)
+        """Start a step, by its data, or a text for the shell, as a machine does."""
+        words = _step(text) if text.startswith(f"{render.STEP}\t") else _SHELL
+        child = self.start(*words, environment=environment)
         assert child.stdin
         child.stdin.write(text)
         child.stdin.close()
@@ -411,8 +414,15 @@ class Container:
 
 
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
-_STEP = ("bash", "-euo", "pipefail", "-s")
+_SHELL = ("bash", "-euo", "pipefail", "-s")
 _PATH = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root")
+
+
+def _step(data: str) -> list[str]:
+    """The command line of a step without its time limit, which would be a process group beside."""
+    _, _, *scripts = data.partition("\n")[0].split("\t")
+    words = shlex.split(library.command(1, scripts))
+    return words[words.index("bash") :]
 
 
 def _count() -> Iterator[int]:

@@ -24,11 +24,12 @@ from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import PlainProgress
-from plan import controller_manager, identity, layout, render, scheduler
+from plan import controller_manager, identity, layout, library, render, scheduler
 from plan.material import material
 from plan.model import Source, Step, Unit
 from spec.cluster import API_PORT, Cluster
 from spec.versions import Versions
+from tests.plan import inline
 from tests.ports import free_port
 
 PORTS = (
@@ -144,7 +145,7 @@ class LocalMachine:
         owner = f"{pwd.getpwuid(os.getuid()).pw_name}:{grp.getgrgid(os.getgid()).gr_name}"
         files = tuple(replace(one, owner=owner) for one in step.secret_files)
         own = replace(step, users=(), turns=(), script=None, secret_files=files)
-        done = run(self.here(render.text(own, content)))
+        done = inline.run_step(render.text(own, content), self.root, self.here)
         assert (done.returncode, done.stderr) == (0, "")
 
     def _write(self, path: str, content: str, mode: int) -> None:
@@ -197,9 +198,11 @@ class LocalMachine:
             here = replace(
                 step.membership, program=str(path / "etcdctl"), once=JOINS, removed=REMOVED
             )
-            member = self.here(render.member(here))
-        ending = "\n".join(render._ending(step))
-        prelude = self.here(render.words(*words, before=ending))
+            member = shlex.join(self.here(render.member(here)).strip().split("\t"))
+        settings = [f"{name}={shlex.quote(value)}" for name, value in step.settings.items()]
+        says = [f"echo {shlex.quote(step.outcome)}"] if step.outcome else []
+        ending = "\n".join([*settings, library.script(str(step.script)), *says])
+        prelude = self.here(inline.functions(*words, before=ending))
         ending = self.here(ending)
         return f"{prelude}\nPATH={path}:$PATH\nprograms={self.programs}\n{member}\n{ending}\n"
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plan import render
+from plan import library
 from plan.model import Step
 from spec.cluster import Cluster, parse
+from tests.plan import inline
 from tests.plan.golden import digests
 from tests.plan.limited import limited
 
@@ -56,9 +57,9 @@ class StandIn:
         """Run the step's script after the real prelude; ``settings`` replace the step's own."""
         words = {**step.settings, **settings}
         return self.say(
-            *([render.script("admin")] if step.admin else []),
+            *([library.script("admin")] if step.admin else []),
             *(f"{name}={shlex.quote(value)}" for name, value in words.items()),
-            render.script(str(step.script)),
+            library.script(str(step.script)),
         )
 
     def say(self, *lines: str) -> Said:
@@ -66,7 +67,7 @@ class StandIn:
         said = "\n".join(lines)
         # No test waits out a limit.
         said = re.sub(r"\bawait [a-z\d-]+ ", "await 0 ", said)
-        body = limited(f"{render.words('prelude', before=said)}\n{said}", 1)
+        body = limited(f"{inline.functions('prelude', before=said)}\n{said}", 1)
         body = body.replace("/var/lib/hardway", str(self.folder / "state"))
         body = body.replace(
             "programs=/usr/local/lib/hardway", f"programs={self.folder / 'programs'}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.guard import mended
+from plan import library
 from plan.conditions import Services
 from plan.contents import Contents, contents
 from plan.held import OTHERS, RESTARTS, Difference, secret_digests
@@ -108,8 +109,15 @@ def material(source: Source) -> str:
 def _contents() -> Contents:
     found = contents(PLAN, material)
     # What the real step's script does with its settings.
-    host = f"(\n{found.texts['runtime']})\nsysctl --quiet --load={SETTINGS}\n"
-    return replace(found, texts={**found.texts, "runtime": host})
+    return replace(
+        found,
+        steps=tuple(
+            replace(step, line=f"{step.line} && sysctl --quiet --load={SETTINGS}")
+            if step.name == "runtime"
+            else step
+            for step in found.steps
+        ),
+    )
 
 
 class Machine:
@@ -131,7 +139,7 @@ class Machine:
         input: str | None = None,  # noqa: A002  # as the real one has it
     ) -> Done:
         del node
-        self.steps += [name for name, text in self.contents.texts.items() if text == input]
+        self.steps += [step.name for step in self.contents.steps if step.data == input]
         program = ("bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *words)
         child = self.container.start("timeout", f"{timeout:g}", *program)
         said, errors = child.communicate(input or "")
@@ -196,6 +204,7 @@ class Drift:
     restarts: tuple[str, ...] = ()
 
 
+PRELUDE = f"{library.PLACE}/{library.FOLDER.name}/prelude.sh"
 RESTART = "systemctl restart one.service"
 
 DRIFTS = {
@@ -203,6 +212,17 @@ DRIFTS = {
         done=f"echo loudly >>{CONFIGURATION}",
         told={f"file {CONFIGURATION}": f"sha256:{LOUDLY} 0600 root:root"},
         steps=("sleepers",),
+    ),
+    "a changed script of the steps, and a file that a step mends": Drift(
+        done=f"echo 'exit 1' >>{PRELUDE}; echo loudly >>{CONFIGURATION}",
+        told={
+            f"file {PRELUDE}": "0644 root:root",
+            f"file {CONFIGURATION}": f"sha256:{LOUDLY} 0600 root:root",
+        },
+        steps=("sleepers",),
+    ),
+    "a lost script of the steps": Drift(
+        done=f"rm {PRELUDE}", told={f"file {PRELUDE}": "missing"}, steps=()
     ),
     "a changed file that a service was started with": Drift(
         done=f"echo loudly >>{CONFIGURATION}; {RESTART}",

@@ -533,7 +533,7 @@ def test_a_member_gives_room_back_when_it_starts(alone: LocalMachine) -> None:
     with alone.running(unit):
         eventually("it answers", lambda: _alone(alone, "endpoint health").returncode == 0)
         for _ in range(threshold + 10):
-            assert _alone(alone, "put key", "x" * 2**20).returncode == 0
+            assert _alone(alone, "put key --command-timeout=60s", "x" * 2**20).returncode == 0
         done = _alone(alone, f"compact --physical {_revision(alone)}")
         assert done.returncode == 0, done.stderr
     assert file.stat().st_size > threshold * 2**20

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from plan import render
+from plan import library, render
 from plan.limits import CONDITIONS, HARD, LIMITS
 from plan.model import Step
-from tests.plan.limited import limited
 from tests.plan.shell import StandIn, stand_in
 
 SCRIPTS = sorted(path.stem for path in render.SCRIPTS.glob("*.sh"))
 
 
 def test_each_limit_is_used_and_each_wait_has_one() -> None:
-    used = {name for script in SCRIPTS for name in render._waits(render.script(script))}
+    used = {name for script in SCRIPTS for name in render.waits(library.script(script))}
     assert {name for name in used if not name.isdecimal()} == LIMITS.keys()
     for script in SCRIPTS:
-        text = render.script(script)
+        text = library.script(script)
         waits = re.findall(r"^[^#\n]*\b(?:await|await_api|wait_for) ([^ \n]+) ", text, re.M)
         assert all(name in LIMITS or name == '"$1"' for name in waits), (script, waits)
         assert "SECONDS" not in re.sub(r"#.*", "", text), "the clock of a slow machine decides"
@@ -37,32 +36,25 @@ def test_a_step_is_ended_after_the_hard_limits_of_its_waits() -> None:
     own = sum(LIMITS[name].seconds for name in (*names, "restarted"))
     # A question to wait-for-api has three seconds, and a connection for a download ten.
     assert render.limit(step) == HARD * (render.WORK + own + 3 + 10)
-    assert render.seconds(render.text(step)) == render.limit(step)
+    assert render.command(step).startswith(f"timeout -k 10 {render.limit(step)} ")
 
 
-def test_a_text_says_itself_how_long_its_waits_are() -> None:
-    """A machine's guard keeps texts of earlier programs, also of those that had only numbers."""
-    text = limited(render.text(Step(name="s", script="control-plane")), 100, "api")
-    assert render.seconds(text) == render.limit(Step(name="s", script="control-plane")) - HARD * (
-        LIMITS["api"].seconds - 100
-    )
-    assert render.seconds("await 300 'it is up' x true\n") == HARD * (render.WORK + 300)
-    assert render.seconds("") == HARD * render.WORK
+def test_the_data_of_a_step_have_no_limits_but_those_of_its_waits() -> None:
+    def limits(step: Step) -> list[str]:
+        (found,) = re.findall(r"^limits\t(.*)$", render.text(step), re.MULTILINE)
+        return str(found).split("\t")
+
+    assert "api=600" in limits(Step(name="s", script="control-plane"))
+    assert not any(one.startswith("api=") for one in limits(Step(name="s")))
+    assert {"lock=900", str(HARD)} <= {*limits(Step(name="s"))}
 
 
-def test_a_text_has_no_limits_but_those_of_its_waits() -> None:
-    def line(step: Step) -> str:
-        (found,) = re.findall(r"^declare -A limits=.*$", render.text(step), re.MULTILINE)
-        return str(found)
-
-    assert "[api]=600" in line(Step(name="s", script="control-plane"))
-    assert "[api]" not in line(Step(name="s"))
-    assert "[lock]=900" in line(Step(name="s"))
-
-
-def test_a_limit_that_is_in_no_table_is_refused() -> None:
+def test_a_script_with_a_limit_that_is_in_no_table_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(render, "script", lambda _: "await kubelt 'it is up' x true")
     with pytest.raises(ValueError, match="no limit kubelt"):
-        render.words("prelude", before="await kubelt 'it is up' x true")
+        render.text(Step(name="s"))
 
 
 # -- a machine's own measure -----------------------------------------------------------------------
@@ -94,7 +86,7 @@ def test_a_slower_machine_has_its_measure_and_starts_no_program(machine: StandIn
 def test_what_the_host_keeps_for_others_counts(machine: StandIn) -> None:
     """With KVM a machine is told: here half of the time when it wants a processor."""
     stat = machine.folder / "stat"
-    measure = render.script("pace").replace("/proc/stat", str(stat))
+    measure = library.script("pace").replace("/proc/stat", str(stat))
     grows = f'n=$((n + 50)); echo "cpu $n 0 0 9999 0 0 0 $n 0 0" >{stat}'
     said = machine.say(
         measure,

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plan import balancer, cni, flannel, host, kubelet, layout, node, proxy, render
+from plan import balancer, cni, flannel, host, kubelet, layout, library, node, proxy, render
 from plan.model import Link, Unit
 from plan.unit import text
 from spec.change import refused_changes
@@ -588,8 +589,9 @@ def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -
     link = healthy.folder / "kubelet"
     here = replace(rule, program=Link(path=str(link), target="/of/this"))
     lines = render.text(replace(step, not_newer=here)).splitlines()
-    (word,) = [line for line in lines if line.startswith("not_newer ")]
-    words = (render.script("skew"), word, "echo began")
+    (record,) = [line for line in lines if line.startswith("not_newer\t")]
+    word = shlex.join(record.split("\t"))
+    words = (library.script("skew"), word, "echo began")
 
     def versions(*told: str) -> StandIn:
         cases = "".join(
@@ -615,10 +617,10 @@ def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -
 
 
 def test_a_node_waits_before_anything_of_it_is_changed() -> None:
-    text = render.text(node.step(cluster(), "minion"))
-    after = text.index("\nnot_newer ")
-    assert all(text.find(f"\n{word} ") > after for word in ("file", "link", "unit"))
-    assert text.index("\nalone\n") > after, "others may be at work meanwhile"
+    records = render.text(node.step(cluster(), "minion"))
+    after = records.index("\nnot_newer\t")
+    assert all(records.find(f"\n{kind}\t") > after for kind in ("file", "link", "unit"))
+    assert records.index("\nalone\n") > after, "others may be at work meanwhile"
 
 
 def test_flannel_is_not_waited_for_where_it_waits_for_an_add_on(healthy: StandIn) -> None:

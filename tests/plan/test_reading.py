@@ -4,8 +4,8 @@ import pytest
 
 from plan import unit as units
 from plan.model import Step
-from plan.reading import Text, read
-from plan.render import script, started_with, text
+from plan.reading import StepContents, Text, read
+from plan.render import started_with, text
 from tests.plan.golden import NAMES, golden_plan
 
 
@@ -41,9 +41,7 @@ def test_all_of_a_step_is_read_back(name: str) -> None:
             f"{server} {rule.version}" for server in (rule.servers if rule else ()) if rule
         )
         assert told.shared == tuple(turn.unit for turn in step.turns)
-        assert told.script == (script(step.script).strip("\n") if step.script else "")
         assert told.outcome == step.outcome
-        assert script("prelude").strip("\n") in told.words
 
 
 @pytest.mark.parametrize("strange", ["", "{", "echo hello\n", "cat >x <<'END'\n", "a='\nb\n"])
@@ -64,4 +62,66 @@ def test_a_setting_of_several_lines_and_a_file_with_every_ending_are_read() -> N
     told = read(text(step))
     assert told.files == {"/it's a file": Text(hostile, "0600 root:root")}
     assert told.settings == {"some": "two\nlines 'quoted'", "other": ""}
-    assert told.script == script("etcd").strip("\n")
+
+
+READYZ = "https://192.168.1.10:2381/readyz https://192.168.1.11:2381/readyz"
+
+OF_THE_RELEASE_BEFORE = """\
+{
+umask 077
+mkdir -p /var/lib/hardway/steps
+cat >/var/lib/hardway/steps/.etcd.$$ <<'END-END'
+rounds=400 quiet=10000
+file() {
+    content=$(</dev/stdin)
+}
+lock_at https://192.168.1.10:2379 /etc/ca.crt /etc/client.crt /etc/client.key
+shared etcd.service /etc/ca.crt @readyz@
+not_newer /usr/local/bin/kubelet /srv/kubelet v1.37.1 /etc/kubeconfig https://192.168.1.10:6443
+alone
+packages ethtool iptables
+artifact etcd aaaa 0555 http://mirror/etcd
+archived flanneld sha256:bbbb a/flanneld 0555 http://mirror/flannel
+directory 0700 etcd:etcd '/var/lib/it'"'"'s'
+file 0640 root:etcd /etc/some <<'END'
+one
+file 0600 root:root /no/file
+END
+link /usr/local/bin/etcd /srv/etcd
+masked swap.target
+unit etcd.service /usr/local/bin/etcd /etc/some <<'END'
+[Unit]
+END
+settle
+endpoint=https://192.168.1.10:2379
+images='one two
+three'
+outcome='etcd 3.7.1, healthy'
+unlocked
+echo "$outcome"
+END-END
+mv /var/lib/hardway/steps/.etcd.$$ /var/lib/hardway/steps/etcd
+exec bash -euo pipefail /var/lib/hardway/steps/etcd </dev/null
+}
+"""
+
+
+def test_a_step_of_the_release_before_this_one_is_read() -> None:
+    assert read(OF_THE_RELEASE_BEFORE.replace("@readyz@", READYZ)) == StepContents(
+        files={"/etc/some": Text("one\nfile 0600 root:root /no/file\n", "0640 root:etcd")},
+        units={"etcd.service": Text("[Unit]\n")},
+        needs={"etcd.service": ("/usr/local/bin/etcd", "/etc/some")},
+        links={"/usr/local/bin/etcd": "/srv/etcd"},
+        directories={"/var/lib/it's": "0700 etcd:etcd"},
+        artifacts={"etcd": "sha256:aaaa", "flanneld": "sha256:bbbb"},
+        packages=("ethtool", "iptables"),
+        masked=("swap.target",),
+        settings={"endpoint": "https://192.168.1.10:2379", "images": "one two\nthree"},
+        not_newer=("https://192.168.1.10:6443 v1.37.1",),
+        shared=("etcd.service",),
+        turns=(
+            "https://192.168.1.10:2379 /etc/ca.crt /etc/client.crt /etc/client.key",
+            f"etcd.service /etc/ca.crt {READYZ}",
+        ),
+        outcome="etcd 3.7.1, healthy",
+    )

@@ -26,14 +26,14 @@ from cryptography import x509
 from certs.bundle import Pair
 from certs.kubeconfig import kubeconfig
 from certs.table import Authority, held_by
-from plan import apiserver, balancer, layout, render, virtual_ip
+from plan import apiserver, balancer, layout, library, virtual_ip
 from spec.cluster import API_PORT
 from tests.engine.stack import eventually
 from tests.plan.container import Memory
 from tests.plan.restarts import MACHINES, THREE, Planes, Writes, writing
 from tests.plan.running import LocalMachine, stored_program
 
-(STEADY,) = map(int, re.findall(r"^steady=(\d+)$", render.script("turn"), re.MULTILINE))
+(STEADY,) = map(int, re.findall(r"^steady=(\d+)$", library.script("turn"), re.MULTILINE))
 
 
 GAP = 3

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -16,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from plan import etcd, render
-from plan.model import Step
 from tests.certs.clusters import APART, SINGLE
 from tests.engine.stack import PATIENCE, eventually
+from tests.plan import inline
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.plan.limited import limited
 from tests.plan.running import LocalCluster, LocalMachine, programs
@@ -83,8 +84,12 @@ class Member:
         self, work: str = "", others_wait: int = 300, before: str = "", patience: int = 300
     ) -> str:
         """The words of the step up to its turn, the restart, and what else is done in the turn."""
-        said = limited("\n".join(render._said_first(self.step)), others_wait, "others-well")
+        scripts = [one for one in render.used(self.step) if one not in ("pace", self.step.script)]
+        said = limited(inline.functions(*scripts), others_wait, "others-well")
         said = limited(said, patience, "silent")
+        records = [one.split("\t") for one in render.text(self.step).splitlines()]
+        turns = [shlex.join(one) for one in records if one[0] in ("lock_at", "shared")]
+        said = "\n".join([said, *turns])
         asked = f"own[{etcd.UNIT}]={self.step.turns[0].own}"
         # Every run takes a second longer than it needs: who does not wait runs into it.
         restart = (
@@ -357,10 +362,9 @@ def test_turns_are_taken_exactly_where_several_run_the_same(name: str) -> None:
         assert found == (expected | {"identity"} if expected else set())
 
 
-def test_a_step_without_turns_has_none_of_their_words() -> None:
-    step: Step = etcd.step(SINGLE, "master")
-    assert "in_turn()" not in render.text(step)
-    assert "in_turn()" in render.text(etcd.step(APART, "e1"))
+def test_a_step_without_turns_does_not_use_their_script() -> None:
+    assert "turn" not in render.used(etcd.step(SINGLE, "master"))
+    assert "turn" in render.used(etcd.step(APART, "e1"))
 
 
 def test_whoever_takes_turns_has_the_program_for_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from certs.authority import new_authority
 from certs.table import Authority
-from plan import apiserver, balancer, layout, render, virtual_ip
+from plan import apiserver, balancer, layout, library, virtual_ip
 from plan.model import File
 from plan.program import program
 from spec.cluster import Cluster, VirtualIp
@@ -84,7 +84,7 @@ def _delay(spec: Cluster) -> float:
     return float(unit.flags["shutdown-delay-duration"].removesuffix("s"))
 
 
-(STEADY,) = map(int, re.findall(r"^steady=(\d+)$", render.script("turn"), re.MULTILINE))
+(STEADY,) = map(int, re.findall(r"^steady=(\d+)$", library.script("turn"), re.MULTILINE))
 """Seconds for which the others have been well when an API server is restarted."""
 
 

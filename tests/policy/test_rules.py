@@ -76,7 +76,7 @@ def connection(**changed: Any) -> dict[str, Any]:
 
 
 def script(line: str, instead: str) -> str:
-    text: str = declared("master-artifacts").inputs["stdin"]
+    text: str = declared("master-ready").inputs["stdin"]
     changed, count = re.subn(line, instead, text, count=1, flags=re.MULTILINE)
     assert count == 1
     return changed
@@ -117,13 +117,15 @@ BROKEN: dict[str, list[tuple[str, Callable[[], Callable[[Registration], Registra
     ],
     "artifact-has-a-digest": [
         (
-            "master-artifacts",
-            lambda: with_inputs(stdin=script(r"^artifact (\S+) [0-9a-f]{64} ", r"artifact \1 '' ")),
+            "master-ready",
+            lambda: with_inputs(
+                stdin=script(r"^artifact\t(\S+)\t[0-9a-f]{64}\t", r"artifact\t\1\t\t")
+            ),
         ),
         (
-            "master-artifacts",
+            "master-ready",
             lambda: with_inputs(
-                stdin=script(r"^artifact (\S+) [0-9a-f]{64} ", r"archived \1 md5:00 a/b ")
+                stdin=script(r"^artifact\t(\S+)\t[0-9a-f]{64}\t", r"archived\t\1\tmd5:00\ta/b\t")
             ),
         ),
     ],
@@ -284,7 +286,7 @@ def test_what_is_private_is_found_in_every_dress_and_is_not_repeated(kind: str) 
     text = PRIVATE[kind]()
     before = declared(READABLE).inputs["stdin"]
     for where in (
-        with_inputs(stdin=before.replace("\nunit ", f"\n# {text}\nunit ", 1)),
+        with_inputs(stdin=before.replace("\nunit\t", f"\n  # {text}\nunit\t", 1)),
         with_inputs(environment={"deep": [{"deeper": text}]}),
     ):
         (found,) = judge(spoiled(made("default"), READABLE, where))

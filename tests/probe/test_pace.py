@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from plan import render
+from plan import library
 from probe import pace
 from probe.conditions import Doors
 from probe.machines import Machines
@@ -29,7 +29,7 @@ def asked(sshd: Sshd, before: float, **changes: object) -> float:
 
 
 def test_a_machine_says_how_slow_it_is(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure = render.script("pace")
+    measure = library.script("pace")
     assert asked(sshd, 7.0) >= 1
     slow = pace.SCRIPT.replace(measure, f"{measure}\nquiet=1\n")
     assert slow != pace.SCRIPT

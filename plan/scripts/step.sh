@@ -1,0 +1,78 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # prelude.sh shares its variables with this text
+# Runs a step of a machine's plan: brings about what its data name, from the first record to the last.
+# plan/render.py says what a record is. The command line of the step has checked the digest of this
+# file and of the others that the step uses (plan/library.py).
+
+# split RECORD: sets fields
+split() {
+    local rest=$1$'\t'
+    fields=()
+    while [ -n "$rest" ]; do
+        fields+=("${rest%%$'\t'*}")
+        rest=${rest#*$'\t'}
+    done
+}
+
+# run NAME: a script of this folder. It may use the same names for variables of its own.
+run() {
+    local line lines content fields
+    # shellcheck disable=SC1090 # one of these files
+    . "$scripts/$1.sh"
+}
+
+# keep_data NAME: the data are kept for people to read. Two runs may get here at once, before either has
+# the lock.
+keep_data() {
+    mkdir -p "$state/steps"
+    printf '%s\n' "$data" >"$state/steps/.$1.$$"
+    mv "$state/steps/.$1.$$" "$state/steps/$1"
+}
+
+export LC_ALL=C
+umask 077
+data=$(cat)
+exec </dev/null
+# They are read to their end before anything is done: data that were cut off on their way do nothing.
+if [[ $data != $'step\t'*$'\nend' ]]; then
+    echo 'failed: the data of the step did not come whole; run the same again' >&2
+    exit 1
+fi
+# One line for each record: the lines of its content, which begin with two spaces, are joined to it.
+set -f
+IFS=$'\n'
+# shellcheck disable=SC2206 # it is to be split
+lines=(${data//$'\n  '/$'\001'})
+IFS=$' \t\n'
+set +f
+
+split "${lines[0]}"
+scripts=$PWD
+for line in "${fields[@]:2}"; do
+    # shellcheck disable=SC1090 # one of these files
+    [[ $'\n'$data == *$'\nrun\t'"$line"$'\n'* ]] || . "$scripts/$line.sh"
+done
+[[ $data == *$'\nsecret\t'* ]] || keep_data "${fields[1]}"
+outcome=''
+for line in "${lines[@]:1}"; do
+    split "${line%%$'\001'*}"
+    content=''
+    [[ $line != *$'\001'* ]] || content=${line#*$'\001'}$'\n'
+    content=${content//$'\001'/$'\n'}
+    case ${fields[0]} in
+    limits)
+        hard=${fields[1]}
+        for limit in "${fields[@]:2}"; do
+            limits[${limit%%=*}]=${limit#*=}
+        done
+        ;;
+    setting) printf -v "${fields[1]}" %s "${fields[2]-${content%$'\n'}}" ;;
+    file | secret) "${fields[@]}" "$content" ;;
+    unit) unit "${fields[1]}" "$content" "${fields[@]:2}" ;;
+    alone | packages | user | artifact | archived | unpacked | member | directory | in_place | link | \
+        masked | settle | not_newer | lock_at | shared | run) "${fields[@]}" ;;
+    end) ;;
+    *) problem "this program does not know ${fields[0]}, a record of the step's data" ;;
+    esac
+done
+[ -z "$outcome" ] || echo "$outcome"
