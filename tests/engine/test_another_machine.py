@@ -74,7 +74,14 @@ class Today(Cluster):
             host_key=connection["host_key"],
         )
         return remote_command(
-            name, script, login=login, machine=machine, parent=self, after=after, seconds=1800
+            name,
+            "timeout -k 10 1800 bash -euo pipefail -s",
+            script,
+            login=login,
+            machine=machine,
+            parent=self,
+            after=after,
+            seconds=1800,
         )
 
 

@@ -20,6 +20,7 @@ CLEAN = """
 from ipaddress import IPv4Address
 
 from components.remote import Login, remote_command
+from plan import library
 
 key = "-----BEGIN OPENSSH PRIVATE KEY-----\\nhunter2hunter2\\n-----END OPENSSH PRIVATE KEY-----\\n"
 login = Login(
@@ -30,13 +31,14 @@ login = Login(
 machine = pulumi.Stash("machine", input="a machine")
 
 
-def step(name, script, **words):
+def step(name, data, **words):
+    line = library.command(60, ["prelude"])
     return remote_command(
-        name, script, login=login, machine=machine, parent=machine, seconds=60, **words
+        name, line, data, login=login, machine=machine, parent=machine, seconds=60, **words
     )
 
 
-step("machine-etcd", "artifact etcd %s 0555\\n" % ("0" * 64))
+step("machine-etcd", "step\\tetcd\\nartifact\\tetcd\\t%s\\t0555\\nend\\n" % ("0" * 64))
 step("machine-identity", key, secret=True)
 """
 
@@ -61,7 +63,9 @@ def test_a_clean_program_passes(stack: Stack) -> None:
 
 SPOILED = {
     "no-private-key-in-the-clear": 'step("{}", key)',
-    "artifact-has-a-digest": 'step("{}", "artifact etcd latest 0555\\n")',
+    "artifact-has-a-digest": (
+        'step("{}", "step\\tetcd\\nartifact\\tetcd\\tlatest\\t0555\\nend\\n")'
+    ),
     "command-has-limits": 'remote.Command("{}", connection=to("a"))',
     "command-knows-its-host": 'remote.Command("{}", connection=to("a"))',
     "command-is-only-updated": 'remote.Command("{}", connection=to("a"), triggers=["a"])',

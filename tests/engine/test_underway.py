@@ -74,7 +74,7 @@ def test_in_a_pipe_there_is_a_line_for_each_step_and_pulumis_own_results(
     told = capsys.readouterr().out.splitlines()
     steps = [line for line in told if " of 20  " in line]
     assert [line.partition(" (")[0] for line in steps] == [
-        " 1 of 20  master-ready: booted, 10 GiB disk",
+        " 1 of 20  master-ready: booted, 10 GiB, 20 artifacts",
         " 2 of 20  master-etcd: etcd 3.7.1, healthy",
     ]
     assert not [line for line in told if "until" in line or "creating" in line or "..." in line]

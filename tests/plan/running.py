@@ -201,7 +201,8 @@ class LocalMachine:
             member = shlex.join(self.here(render.member(here)).strip().split("\t"))
         settings = [f"{name}={shlex.quote(value)}" for name, value in step.settings.items()]
         says = [f"echo {shlex.quote(step.outcome)}"] if step.outcome else []
-        ending = "\n".join([*settings, library.script(str(step.script)), *says])
+        own = [library.script(step.script)] if step.script else []
+        ending = "\n".join([*settings, *own, *says])
         prelude = self.here(inline.functions(*words, before=ending))
         ending = self.here(ending)
         return f"{prelude}\nPATH={path}:$PATH\nprograms={self.programs}\n{member}\n{ending}\n"
