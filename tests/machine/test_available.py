@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from plan import layout
+from plan import layout, library
 from tests.machine.lab import Lab, at_length, brought_up
 
 pytestmark = [
@@ -59,9 +59,10 @@ def test_members_whose_files_changed_restart_one_at_a_time(lab: Lab) -> None:
     runs = []
     for name in members:
         lab.on(name, "sed -i 's/^[^ ]*/stale/' /var/lib/hardway/running/etcd.service")
-        step = "/var/lib/hardway/steps/etcd"
+        data = "/var/lib/hardway/steps/etcd"
+        step = f"cd {library.PLACE}/scripts; bash -euo pipefail -c '. ./step.sh' <{data}"
         before = lab.on(name, f"{STARTED} etcd.service").strip()
-        runs.append((name, before, lab.start("ssh", name, "--", f"bash -euo pipefail {step}")))
+        runs.append((name, before, lab.start("ssh", name, "--", step)))
     spans = []
     for name, before, process in runs:
         said, _ = process.communicate(timeout=1500)
