@@ -62,9 +62,9 @@ def _cut_off(lab: Lab) -> None:
     """
     update = lab.start_up()
     booting = threading.Thread(target=_lose_power, args=(lab, FIRST))
-    update.begins(f"{FIRST}-ready", "create")
+    update.begins(f"{FIRST}-scripts", "create")
     booting.start()
-    update.begins(f"{LAST}-artifacts", "create")
+    update.begins(f"{LAST}-identity", "create")
     booting.join()
     os.killpg(update.process.pid, signal.SIGKILL)
     update.process.wait()

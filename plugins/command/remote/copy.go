@@ -248,6 +248,10 @@ func (t *target) write(from io.Reader, name string) error {
 		return fmt.Errorf("remote file %s cannot be written: %w", name, err)
 	}
 	_, err = file.ReadFrom(from)
+	// What is copied outlasts a loss of power, where the server knows how, as OpenSSH's does.
+	if _, can := t.client.HasExtension("fsync@openssh.com"); err == nil && can {
+		err = file.Sync()
+	}
 	if closed := file.Close(); err == nil {
 		err = closed
 	}
