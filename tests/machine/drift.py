@@ -87,7 +87,7 @@ DRIFTS = {
     ),
 }
 
-MENDED_BY = {"artifacts", "identity", "runtime", "node"}
+MENDED_BY = {"ready", "identity", "runtime", "node"}
 RESTARTED = {"kubelet.service", "kube-proxy.service", "flanneld.service"}
 """And no other service: containerd was only disabled, its files are its own."""
 

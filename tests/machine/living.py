@@ -59,7 +59,7 @@ def _node_follows(
 def _interrupted(lab: Lab) -> None:
     """Start ``up``, ask it to end while a step runs, and see that nothing is left half done."""
     update = lab.start_up()
-    update.begins(r"\S+-(ready|artifacts|runtime|etcd|control-plane|node|add-ons\S*)", "update")
+    update.begins(r"\S+-(ready|runtime|etcd|control-plane|node|add-ons\S*)", "update")
     os.killpg(update.process.pid, signal.SIGINT)
     printed = update.printed()
     lab.transcript += f"$ ./hardway up, interrupted\n{printed}\n"
