@@ -24,8 +24,6 @@ STEP, END = "step", "end"
 """The first and the last record of a step: the first has its name and the scripts that it uses;
 without the last one the data are not whole."""
 
-SCRIPTS = library.FOLDER
-
 
 def text(step: Step, material: Material | None = None) -> str:
     """The data of a step.

@@ -3,12 +3,19 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
 
+from plan import library
 from plan.reading import read
 from policy.rule import Changes, Violations, inside, is_unknown
 from preview.kinds import COMMAND, COPY, DOMAIN
 from preview.registration import Registration, is_secret
 
-SHELL = re.compile(r"timeout -k \d+ \d+ bash -euo pipefail -c '.*\. \./step\.sh'")
+SHELL = re.compile(
+    re.escape(library.command(0, ()))
+    .replace(re.escape("10 0 "), r"10 \d+ ")
+    .replace(re.escape("step.sh 2>&1"), r"step\.sh(\ [a-z-]+\.sh)*\ 2>&1")
+    .replace(library.digest((library.RUNNER,)), "[0-9a-f]{64}")
+)
+"""The command line of any step."""
 LIMIT = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 VERSION = re.compile(r"\d+\.\d+\.\d+")

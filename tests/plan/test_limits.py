@@ -10,7 +10,7 @@ from plan.limits import CONDITIONS, HARD, LIMITS
 from plan.model import Step
 from tests.plan.shell import StandIn, stand_in
 
-SCRIPTS = sorted(path.stem for path in render.SCRIPTS.glob("*.sh"))
+SCRIPTS = library.names()
 
 
 def test_each_limit_is_used_and_each_wait_has_one() -> None:

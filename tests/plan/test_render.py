@@ -92,6 +92,28 @@ def test_a_secret_step_needs_its_keys() -> None:
     assert "Certificate(name='apiserver')" in text
 
 
+@pytest.mark.parametrize("secret", [True, False])
+def test_a_secret_step_is_not_kept_on_the_machine(tmp_path: Path, secret: bool) -> None:
+    owner = f"{pwd.getpwuid(os.getuid()).pw_name}:{grp.getgrgid(os.getgid()).gr_name}"
+    key = SecretFile(path="/srv/key", source=Certificate("apiserver"), owner=owner)
+    plain = File(path="/srv/plain", content="plain\n", owner=owner)
+    step = Step(name="sample", secret_files=(key,) if secret else (), files=(plain,))
+
+    def here(text: str) -> str:
+        return text.replace("/var/lib/hardway", f"{tmp_path}/state").replace(
+            "/srv", f"{tmp_path}/srv"
+        )
+
+    done = inline.run_step(render.text(step, lambda _: "hidden\n"), tmp_path, here)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "srv" / "key").exists() == secret
+    assert (tmp_path / "state" / "steps" / "sample").exists() != secret
+    files = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert {path.name for path in files if "hidden" in path.read_text()} == (
+        {"key"} if secret else set()
+    )
+
+
 def test_systemd_reads_back_the_words_that_were_given(tmp_path: Path) -> None:
     words = ("a b", "50%", "$HOME", 'say "x"', "back\\slash", "a;b", "it's")
     path = tmp_path / "sample.service"
