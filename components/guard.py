@@ -150,9 +150,9 @@ async def mended(
 ) -> tuple[Difference, ...]:
     """Mend the differing items and return them. Raises Drifted where an item still differs.
 
-    Whether a VXLAN device leads to other nodes depends on those nodes, which may not be up yet. So
-    a difference of a VXLAN device is mended only where a refresh has ``seen`` it, and only once.
-    The readiness conditions check later whether that helped.
+    Whether a VXLAN device leads to other nodes depends on those nodes, which may not be up yet, and
+    a role may be about to leave. So a difference of these is mended only where a refresh has
+    ``seen`` it, and only once. The readiness conditions check later whether that helped.
     """
     from probe.observation import drifted
 
@@ -178,7 +178,7 @@ async def mended(
 
 
 def _of_others(one: Difference) -> bool:
-    return one.item.kind is Kind.VXLAN
+    return one.item.kind in (Kind.VXLAN, Kind.ROLE)
 
 
 async def _mended(
@@ -194,6 +194,10 @@ async def _mended(
         print(f"{node}: the scripts of the steps are laid down again", flush=True)
         done = await machines.run(node, LAY_DOWN, timeout=SHORT, input=library.laid_down())
         _demand(done, f"{node}: the scripts of the steps cannot be laid down")
+    for role in (one.item.name for one in found if one.item.kind is Kind.ROLE):
+        print(f"{node}: the role {role} is taken away", flush=True)
+        done = await machines.run(node, render.leaving(role), timeout=SHORT)
+        _demand(done, f"{node}: the role {role} cannot be taken away")
     for step in (one for one in contents.steps if one.name in plan.steps):
         print(f"{node}: the step {step.name} runs again", flush=True)
         done = await machines.run(node, step.line, timeout=step.seconds, input=step.data)

@@ -108,10 +108,11 @@ class MachineComponent(pulumi.ComponentResource):
         parent: pulumi.Resource | None = None,
         after: Sequence[pulumi.Resource] = (),
         bundle: TrackedBundle | None = None,
+        leaves: bool = False,
     ) -> pulumi.Resource:
         """Run a step of the machine's plan. Raises KeyError where the plan has no such step."""
         step = self.args.plan.step(name)
-        return self.run(step, parent=parent, after=after, bundle=bundle)
+        return self.run(step, parent=parent, after=after, bundle=bundle, leaves=leaves)
 
     def run(
         self,
@@ -120,10 +121,12 @@ class MachineComponent(pulumi.ComponentResource):
         parent: pulumi.Resource | None = None,
         after: Sequence[pulumi.Resource] = (),
         bundle: TrackedBundle | None = None,
+        leaves: bool = False,
     ) -> pulumi.Resource:
         """Run a step on this machine.
 
-        The data of a step with secrets include certificates and keys of the bundle.
+        The data of a step with secrets include certificates and keys of the bundle. ``leaves`` says
+        whether the deletion of the step takes away what it brought to a machine that stays.
         """
         done = self._done[step.name] = remote_command(
             resource_names.part(self.args.plan.node, step.name),
@@ -135,6 +138,7 @@ class MachineComponent(pulumi.ComponentResource):
             parent=parent or self,
             after=[self._scripts, *after],
             secret=step.secret,
+            leaving=render.leaving(step.name) if leaves else None,
         )
         return done
 

@@ -54,15 +54,16 @@ def remote_command(
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource] = (),
     secret: bool = False,
+    leaving: str | None = None,
 ) -> command.remote.Command:
     """Run a command line on a machine, with its data, and again whenever one of them changes.
 
     The data come by standard input, so that a preview can show their changed lines. The line ends
-    the command after ``seconds``. Deletion runs no command: the effects of a step vanish with its
-    machine (``deleted_with``). A new machine runs the step again: ``replacement_trigger`` acts both
-    where a machine is replaced and where a lost machine is created again, whereas ``replace_with``
-    acts only on the former. Secret data and the output that they lead to are neither logged nor
-    stored unencrypted.
+    the command after ``seconds``. Deletion runs the command line ``leaving`` on a machine that
+    stays; with its machine the effects of a step vanish (``deleted_with``). A new machine runs the
+    step again: ``replacement_trigger`` acts both where a machine is replaced and where a lost
+    machine is created again, whereas ``replace_with`` acts only on the former. Secret data and the
+    output that they lead to are neither logged nor stored unencrypted.
     """
     # ``seconds`` of a step is the sum of the hard limits of its waits. The engine's limit is
     # longer, so that the step's own limits end it and not the engine.
@@ -71,6 +72,7 @@ def remote_command(
         name,
         connection=_connection(login, LATER_DIALS),
         create=line,
+        delete=leaving,
         stdin=pulumi.Output.secret(data) if secret else data,
         logging=command.remote.Logging.NONE if secret else None,
         add_previous_output_in_env=False,
@@ -80,6 +82,7 @@ def remote_command(
             after,
             limit,
             additional_secret_outputs=["stdout", "stderr"] if secret else None,
+            leaves=leaving is not None,
         ),
     )
 
@@ -123,6 +126,7 @@ def _with_machine(
     after: Sequence[pulumi.Resource],
     seconds: int,
     additional_secret_outputs: list[str] | None = None,
+    leaves: bool = False,
 ) -> pulumi.ResourceOptions:
     """The options of a resource whose effects vanish with a machine."""
     limit = f"{seconds}s"
@@ -132,5 +136,7 @@ def _with_machine(
         replacement_trigger=machine.id,
         depends_on=[machine, *after],
         additional_secret_outputs=additional_secret_outputs,
-        custom_timeouts=pulumi.CustomTimeouts(create=limit, update=limit, delete="1m"),
+        custom_timeouts=pulumi.CustomTimeouts(
+            create=limit, update=limit, delete=limit if leaves else "1m"
+        ),
     )

@@ -32,7 +32,9 @@ class _Role(pulumi.ComponentResource):
         self.done = args.machine.identified
         for step in self.steps:
             others = args.after if step == self.steps[-1] else ()
-            self.done = args.machine.step(step, parent=self, after=[self.done, *others])
+            self.done = args.machine.step(
+                step, parent=self, after=[self.done, *others], leaves=True
+            )
         self.register_outputs({})
 
 

@@ -14,7 +14,7 @@ from spec import resource_names
 from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
 from spec.hypervisor import Libvirt, domain_name
-from spec.kept import kept, read
+from spec.kept import LISTS, kept, read
 
 
 class SpecificationProvider(Checked):
@@ -27,7 +27,7 @@ class SpecificationProvider(Checked):
     """
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
-        sentences = _refused(read(olds), read(news))
+        sentences = _refused(read(olds), read(news), lists=LISTS in olds)
         # A failure names no property, since the engine would print the property's whole value
         # before the sentence.
         return dynamic.CheckResult(news, [dynamic.CheckFailure("", one) for one in sentences])
@@ -78,13 +78,13 @@ def _shut_down(where: Libvirt, spec: Cluster, names: Set[str]) -> None:
             shut_down(where, sizes, lambda line: print(line, flush=True))
 
 
-def _refused(old: Cluster | None, new: Cluster | None) -> tuple[str, ...]:
+def _refused(old: Cluster | None, new: Cluster | None, *, lists: bool) -> tuple[str, ...]:
     """The sentences that refuse a change; none where the old spec is unreadable or the same."""
     if old is None or new is None or old == new:
         return ()
     # The check for leftovers comes only where the change itself is allowed: a change of the runtime
     # is refused for itself, and would also leave the old runtime behind.
-    return (*refused_changes(old, new), *_members(old, new)) or left_behind(old, new)
+    return (*refused_changes(old, new), *_members(old, new)) or left_behind(old, new, lists=lists)
 
 
 def _members(old: Cluster, new: Cluster) -> tuple[str, ...]:

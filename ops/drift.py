@@ -19,7 +19,7 @@ from ops.reach import kept_by_cluster, kept_by_machines, reach, resources, revea
 from ops.stacks import StackOption
 from plan.cluster import cluster_plan
 from plan.contents import Unreadable, unpacked
-from plan.held import Difference, compared, held, scripts, secret_digests
+from plan.held import Difference, absent, compared, held, scripts, secret_digests
 from plan.material import kept_material
 from preview import kinds
 from probe.machines import Unreachable
@@ -126,7 +126,7 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")
         if keys and authorities:
             digests = secret_digests(whole, kept_material(spec.name, authorities, keys))
-        every[node] = Wanted(items=(*scripts(), *held(whole)), secrets=digests)
+        every[node] = Wanted(items=(*scripts(), *held(whole), *absent(whole)), secrets=digests)
     return every
 
 

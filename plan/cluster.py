@@ -79,10 +79,10 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
         steps.append(control_plane.step(spec, name))
     if name in spec.nodes:
         steps.append(node.step(spec, name))
-    steps = [_rereading(step, steps) for step in steps]
+    steps = [_keeping(_rereading(step, steps), steps) for step in steps]
     if spec.is_emulated(name):
         steps = [replace(step, units=tuple(map(_sparing, step.units))) for step in steps]
-    return NodePlan(node=name, steps=_artifacts_first(steps))
+    return NodePlan(node=name, steps=_naming(_artifacts_first(steps)))
 
 
 def _ready(spec: Cluster, name: str) -> Step:
@@ -120,6 +120,14 @@ def _rereading(step: Step, steps: Sequence[Step]) -> Step:
     return replace(step, settings={**step.settings, "reads": reads})
 
 
+def _keeping(step: Step, steps: Sequence[Step]) -> Step:
+    """Tell a step which secret files of other steps its services need."""
+    others = {file.path for one in steps if one is not step for file in one.secret_files}
+    needed = (path for unit in step.units for path in (*unit.needs, *unit.reads))
+    keys = dict.fromkeys(f"secret {path}" for path in needed if path in others)
+    return replace(step, keeps=(*step.keeps, *keys))
+
+
 def _sparing(unit: Unit) -> Unit:
     """The same service with settings that save time of an emulated processor.
 
@@ -133,6 +141,13 @@ def _sparing(unit: Unit) -> Unit:
         service={**unit.service, "TimerSlackNSec": "50ms"},
         environment={**unit.environment, **SPARING_GO},
     )
+
+
+def _naming(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Tell the first step the names of all steps, which it keeps on the machine."""
+    first, *others = steps
+    names = " ".join(step.name for step in steps)
+    return (replace(first, settings={**first.settings, "steps": names}), *others)
 
 
 def _artifacts_first(steps: list[Step]) -> tuple[Step, ...]:

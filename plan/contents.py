@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from plan import render
-from plan.held import Item, held, scripts
+from plan.held import Item, absent, held, scripts
 from plan.model import NodePlan
 from plan.render import Material
 
@@ -48,7 +48,7 @@ CONTENTS = TypeAdapter(Contents)
 
 def contents(plan: NodePlan, material: Material) -> Contents:
     """The contents of a machine's plan."""
-    items = (*scripts(), *held(plan))
+    items = (*scripts(), *held(plan), *absent(plan))
     mends = {item.step for item in items}
     return Contents(
         items=items,

@@ -30,7 +30,11 @@ class Kind(StrEnum):
     SETTING = "kernel setting"
     VXLAN = "VXLAN device"
     NODE = "Node object"
+    ROLE = "role"
 
+
+LISTS = "/var/lib/hardway/applied"
+"""The directory with the lists of what each step brought (``scripts/absence.sh``)."""
 
 AS_KEPT = "as kept in the state"
 """Replaces the digest of a secret file's content, since that digest is kept secret."""
@@ -41,6 +45,13 @@ AS_VERIFIED = "as verified"
 REGISTERED = "registered"
 """The state of a Node object, also where the API does not answer: only the API's answer that the
 object does not exist counts as a difference."""
+
+GONE, THERE = "gone", "there"
+"""The states of a role that a machine does not have and must not have: whether the list of what its
+step brought is gone."""
+
+ROLES = ("etcd", "control-plane", "runtime", "node")
+"""The steps that can leave a machine, or that one machine has and another has not."""
 
 RUNS = "runs"
 LEADS = "with a way to other nodes"
@@ -63,7 +74,7 @@ class Item:
     step: str
     """The step of the machine's plan that brings about this state."""
     path: str = ""
-    """Of an artifact: its path."""
+    """Of an artifact: its path. Of a role: the list of what its step brought."""
     mark: str = ""
     """Of an artifact: the name of the note which records that its bytes were verified.
     Of a VXLAN device: the service that creates the device and its routes when the service starts.
@@ -142,6 +153,16 @@ def held(plan: NodePlan) -> tuple[Item, ...]:
 def scripts() -> tuple[Item, ...]:
     """The items that every machine must hold besides its plan: the scripts of the steps."""
     return tuple(_of_step(Step(name=library.NAME, files=library.files())))
+
+
+def absent(plan: NodePlan) -> tuple[Item, ...]:
+    """The roles that a machine must not have, since its plan has no such step."""
+    steps = {step.name for step in plan.steps}
+    return tuple(
+        Item(kind=Kind.ROLE, name=name, wanted=GONE, step=name, path=f"{LISTS}/{name}")
+        for name in ROLES
+        if name not in steps
+    )
 
 
 def secret_digests(plan: NodePlan, material: Material) -> dict[str, str]:

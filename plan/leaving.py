@@ -1,33 +1,60 @@
-"""Services and keys that a change would leave on machines that stay: no step removes them yet."""
+"""Changes that would leave services or keys on machines that stay."""
 
 from collections.abc import Sequence
 
 from plan.artifact import unknown_digests
 from plan.cluster import node_plan
 from plan.model import NodePlan
+from spec.change import made_anew
 from spec.cluster import ArtifactSource, Cluster
 from spec.refusal import Refusal, dotted, listed
 
 SHOWN = 2
 """The largest number of machines, of services and of paths that a message names."""
 
+ETCD = "etcd"
+"""The step that no deletion may take away, since etcd itself would not know of it."""
+
 Left = tuple[tuple[str, ...], tuple[str, ...]]
 """The names of services, and the paths of keys and certificates."""
 
 
-def left_behind(before: Cluster, after: Cluster) -> tuple[str, ...]:
+def left_behind(before: Cluster, after: Cluster, *, lists: bool) -> tuple[str, ...]:
     """Sentences about machines that would keep services or keys that their new plans do not have.
 
-    Machines that would keep the same services and keys share a sentence.
+    ``lists`` says whether the machines have lists of what their steps brought, from which the
+    deletion of a step takes it away. A machine that is made anew around its disk at the same time
+    would keep it nevertheless. Machines that would keep the same services and keys share a
+    sentence.
     """
     stay = sorted(before.machines.keys() & after.machines.keys())
     old, new = _with_digests(before), _with_digests(after)
-    found: dict[Left, list[str]] = {}
+    anew = made_anew(before, after)
+    found: dict[tuple[Left, str], list[str]] = {}
     for name in stay:
-        left = _left(node_plan(old, name), node_plan(new, name))
-        if any(left):
-            found.setdefault(left, []).append(name)
-    return tuple(str(_refusal(names, left)) for left, names in found.items())
+        plans = node_plan(old, name), node_plan(new, name)
+        left, instead = _left(*plans), _instead(*plans, lists=lists, anew=name in anew)
+        if any(left) and instead:
+            found.setdefault((left, instead), []).append(name)
+    return tuple(str(_refusal(names, *left)) for left, names in found.items())
+
+
+def _instead(old: NodePlan, new: NodePlan, *, lists: bool, anew: bool) -> str:
+    """What to do where something would be left on a machine; empty where it is taken away."""
+    gone = {step.name for step in old.steps} - {step.name for step in new.steps}
+    if ETCD in gone:
+        return (
+            "write roles as they were, or give the new role to a machine of another name and leave "
+            "this one out"
+        )
+    if not lists:
+        return (
+            "run ./hardway up once with roles and endpoint as they were, so that machines list "
+            "what they have, and write this change then"
+        )
+    if gone and anew:
+        return "write the machine's size and the hypervisor as they were, and change them later"
+    return ""
 
 
 def _with_digests(spec: Cluster) -> Cluster:
@@ -49,15 +76,14 @@ def _left(old: NodePlan, new: NodePlan) -> Left:
     )
 
 
-def _refusal(names: Sequence[str], left: Left) -> Refusal:
+def _refusal(names: Sequence[str], left: Left, instead: str) -> Refusal:
     first, *others = names
     beside = f" beside {_some([others])}" if others else ""
     return Refusal(
         dotted(("machines", first)),
         f"would{beside} keep {_some(left)}, which the plan no longer has",
         "a service would run on, or a key stay, that nobody looks after",
-        "write roles and endpoint as they were, or give the new role to a machine of another name "
-        "and leave this one out",
+        instead,
     )
 
 

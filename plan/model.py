@@ -297,6 +297,9 @@ class Step:
     """The member of etcd whose data the step checks before it writes files or starts a service."""
     turns: tuple[Turn, ...] = ()
     """Services that wait for their turn before the step restarts them."""
+    keeps: tuple[str, ...] = ()
+    """What another step or a script brings and the step's services need: it stays on the machine as
+    long as this step does. Kind and path, such as ``link /etc/resolv.conf``."""
     masked: tuple[str, ...] = ()
     """Units of the distribution that must not run."""
     begin: str | None = None

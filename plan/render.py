@@ -7,7 +7,7 @@ so a preview of the engine shows the lines that change.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from plan import library, unit
 from plan.library import script
@@ -41,11 +41,25 @@ def command(step: Step) -> str:
     return library.command(limit(step), used(step))
 
 
+LEAVE = "leave"
+"""The script that takes away what a step brought that has left a machine's plan."""
+
+
+def leaving(name: str) -> str:
+    """The command line that runs when the engine deletes the step of this name."""
+    scripts = ("pace", "prelude", "absence", LEAVE)
+    pairs = " ".join(f"{one}={seconds}" for one, seconds in limits(scripts).items())
+    script = f"{library.PLACE}/{library.FOLDER.name}/{LEAVE}.sh"
+    limit = _seconds(scripts)
+    return f"timeout -k 10 {limit} bash -euo pipefail {script} {name} {HARD} {pairs}"
+
+
 def used(step: Step) -> tuple[str, ...]:
     """The scripts that a step uses, besides the one that runs it."""
     names = {
         "pace": True,
         "prelude": True,
+        "absence": step.alone,
         "skew": step.not_newer is not None,
         "admin": step.admin,
         "member": step.membership is not None,
@@ -81,8 +95,12 @@ def limit(step: Step) -> int:
     This limit is a safety net: each wait of the step ends earlier, at its hard limit at the latest,
     and prints what the step waited for.
     """
-    named = limits(used(step))
-    return HARD * (WORK + sum(named.get(one) or int(one) for one in _waits(used(step))))
+    return _seconds(used(step))
+
+
+def _seconds(scripts: Sequence[str]) -> int:
+    named = limits(scripts)
+    return HARD * (WORK + sum(named.get(one) or int(one) for one in _waits(scripts)))
 
 
 def limits(scripts: Iterable[str]) -> dict[str, int]:
@@ -140,6 +158,8 @@ def _records(step: Step, material: Material | None) -> Iterator[str]:
         yield _file("secret", secret, material(secret.source))
     if step.secret_files:
         yield _record("in_place")
+    if step.keeps:
+        yield _record("keeps", *step.keeps)
     for link in step.links:
         yield _record("link", link.path, link.target)
     if step.masked:

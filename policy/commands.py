@@ -16,6 +16,9 @@ SHELL = re.compile(
     .replace(library.digest((library.RUNNER,)), "[0-9a-f]{64}")
 )
 """The command line of any step."""
+LEAVES = re.compile(
+    rf"(timeout -k \d+ \d+ bash -euo pipefail {library.PLACE}/scripts/leave\.sh [a-z=\d -]+)?"
+)
 LIMIT = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -92,17 +95,16 @@ def knows_its_host(command: Registration) -> Iterator[str]:
 
 @each
 def is_only_updated(command: Registration) -> Iterator[str]:
-    """No trigger replaces the command, and its deletion runs nothing on the machine."""
+    """No trigger replaces the command, and its deletion only takes away what it brought."""
     if command.inputs.get("triggers"):
         yield (
             f"{command.name} has triggers, which replace it whenever they change; leave them out: "
             "a changed script is run again"
         )
-    if command.inputs.get("delete"):
+    if not LEAVES.fullmatch(inside(command.inputs.get("delete", ""))):
         yield (
-            f"{command.name} runs a command when it is deleted, on a machine that is perhaps gone "
-            "or already has the successor's files; leave delete out: what it made dies with the "
-            "machine"
+            f"{command.name} runs a command of its own when it is deleted, on a machine that "
+            "perhaps has its successor's files already; let plan/render.py make the command"
         )
 
 

@@ -10,10 +10,12 @@ from preview.words import SEVERITY
 from spec.cluster import Cluster
 from spec.resource_names import DISK, part
 
-PHASES = ("ready", "artifacts", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
+PHASES = ("ready", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
 """The names of steps in the order in which machines run them."""
 
 ONE_AT_A_TIME, BESIDE = "one machine at a time", "beside the others"
+
+UNITS = "/etc/systemd/system/"
 
 ETCD, API = "etcd.service", "kube-apiserver.service"
 
@@ -54,6 +56,7 @@ def consequences(
         *_members(before, machines),
         *_planes(before, machines),
         *_machines(before, machines),
+        *_leaving(machines),
         *_disks(before, machines),
         *_etcd(before, disturbed),
         *_api(before, disturbed),
@@ -121,6 +124,22 @@ def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Co
         else:
             severity, said = Severity.NOTICE, "made anew with its disk, and away until it is up"
         yield Consequence(severity=severity, sentence=f"{one.name} is {said}")
+
+
+def _leaving(machines: Sequence[MachineReview]) -> Iterator[Consequence]:
+    """A notice for each step that leaves a machine which stays, as with a role."""
+    for machine in machines:
+        for step in machine.steps:
+            if step.verb is not Verb.DELETE:
+                continue
+            units = [
+                file.path.removeprefix(UNITS) for file in step.files if file.path.startswith(UNITS)
+            ]
+            yield Consequence(
+                severity=Severity.NOTICE,
+                sentence=f"{step.name} leaves {machine.name} once all else is done: "
+                f"{', '.join(units)} end there, and their files and keys are removed",
+            )
 
 
 def _disks(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:

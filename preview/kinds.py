@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from preview.change import ResourceChange
 from spec.cluster import Cluster
-from spec.kept import read
+from spec.kept import LISTS, read
 
 CLUSTER = "hardway:index:Cluster"
 MACHINE = "hardway:index:Machine"
@@ -19,7 +19,7 @@ SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
     for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")
 )
-BESIDE = {SPECIFICATION: frozenset({"hypervisor"})}
+BESIDE = {SPECIFICATION: frozenset({"hypervisor", LISTS})}
 """The inputs by type whose difference alone is no change of the resource. They are only kept for
 the next check (see the provider's ``diff`` in components/specification.py)."""
 

@@ -42,7 +42,7 @@ class LineChange:
 
 @dataclass(frozen=True, kw_only=True)
 class StepChange:
-    """A step that a machine runs for the first time or again."""
+    """A step that a machine runs for the first time or again, or that leaves the machine."""
 
     resource: str
     """The name of the step's resource, such as ``master-etcd``."""

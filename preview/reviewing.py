@@ -10,7 +10,7 @@ import yaml
 from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
 from certs.table import Authority
 from plan import layout
-from preview.change import ResourceChange, Verb
+from preview.change import GONE, ResourceChange, Verb
 from preview.comparing import differing
 from preview.consequences import consequences, disturbances
 from preview.kinds import (
@@ -152,14 +152,15 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
         for path in _paths(one)
         if one.verb is not Verb.SAME
     )
+    verb = _verb(parts.of(name))
     steps = tuple(
         stepped(one, needs, rewritten if one.hidden else frozenset())
         for one in carried_out
-        if one.verb not in (Verb.SAME, Verb.DELETE)
+        if one.verb not in (Verb.SAME, Verb.DELETE) or (one.leaves and verb not in GONE)
     )
     return replace(
         drawn(spec, name),
-        verb=_verb(parts.of(name)),
+        verb=verb,
         resources=tuple(_resources(parts.of(name))),
         steps=tuple(_explained(one, certificates, needs) for one in steps),
         certificates=certificates,

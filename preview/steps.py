@@ -31,6 +31,12 @@ class Carried:
         return self.change.verb
 
     @property
+    def leaves(self) -> bool:
+        """Whether the step leaves its machine, and takes away what it brought."""
+        before = self.change.before
+        return self.verb is Verb.DELETE and before is not None and "delete" in before.inputs
+
+    @property
     def hidden(self) -> bool:
         return not isinstance(_text(self.change.declared), str)
 
@@ -65,6 +71,8 @@ def stepped(
     touched |= _differing(one.before.links, one.after.links).keys()
     started = tuple(one.after.units)
     restarts = started if anew else tuple(n for n, paths in needs.items() if touched & {*paths})
+    if one.verb is Verb.DELETE:
+        restarts = ()
     return StepChange(
         resource=one.change.name,
         name=one.name,

@@ -8,10 +8,12 @@ from datetime import datetime
 from plan.held import (
     AS_KEPT,
     AS_VERIFIED,
+    GONE,
     LEADS,
     REGISTERED,
     RESTARTS,
     RUNS,
+    THERE,
     UNREAD,
     Difference,
     Item,
@@ -179,6 +181,8 @@ def _told(
     match item.kind:
         case Kind.FILE | Kind.ARTIFACT | Kind.DIRECTORY | Kind.LINK:
             return _at(item, facts, secrets)
+        case Kind.ROLE:
+            return THERE if item.path in facts.places else GONE
         case Kind.SERVICE:
             return _service(item, units[item.key], facts)
         case Kind.MASKED:

@@ -16,6 +16,9 @@ from spec.versions import UnknownVersion
 
 HYPERVISOR: TypeAdapter[Hypervisor | None] = TypeAdapter(Hypervisor | None)
 
+LISTS = "lists"
+"""The input which says that each machine has lists of what its steps brought to it."""
+
 ELSEWHERE = {"hypervisor", "artifacts"}
 """Fields that are left out, since other resources show where machines run and which artifacts they
 get."""
@@ -41,6 +44,7 @@ def kept(spec: Cluster) -> dict[str, str]:
         "spec": written(spec),
         # A single JSON text, since the engine would return whole numbers as floats.
         "hypervisor": where.model_dump_json(exclude_none=True) if where else "",
+        LISTS: "yes",
     }
 
 

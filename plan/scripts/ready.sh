@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # prelude.sh is read before this text
 # The machine answers by SSH; wait until its first boot is configured, and let it be the last time.
 # Its disk may have grown since: the root file system fills it. It notices its power button.
 
@@ -109,6 +110,18 @@ known() {
         sleep 2
     done
 }
+
+# Of a step that is no longer among them, leave.sh takes away what it brought; its data go now.
+printf '%s\n' "${steps:?}" >"$state/.plan"
+mv "$state/.plan" "$state/plan"
+for kept in "$state"/steps/*; do
+    [[ " $steps " == *" ${kept##*/} "* ]] || rm -f "$kept"
+done
+
+# A control plane leaves before the others change: they would no longer tell it that they have the
+# virtual address, which it would then take, and the last of them elects no leader among controllers.
+# A node leaves last, when its pods have moved.
+[[ " $steps " == *' control-plane '* ]] || only control-plane
 
 # A kernel may have them built in, or do without them.
 # shellcheck disable=SC2086 # several names

@@ -16,9 +16,24 @@ split() {
 
 # run NAME: a script of this folder. It may use the same names for variables of its own.
 run() {
-    local line lines content fields
+    local line lines content fields things
     # shellcheck disable=SC1090 # one of these files
     . "$scripts/$1.sh"
+}
+
+# thing: adds what the record in fields brings to the machine for longer than until its next boot
+thing() {
+    local thing brought
+    case ${fields[0]} in
+    file | secret | directory) brought=("${fields[0]} ${fields[3]}") ;;
+    link | unit) brought=("${fields[0]} ${fields[1]}") ;;
+    masked) brought=("${fields[@]:1}") && brought=("${brought[@]/#/masked }") ;;
+    keeps) brought=("${fields[@]:1}") ;;
+    *) return 0 ;;
+    esac
+    for thing in "${brought[@]}"; do
+        [[ $thing == *' /run/'* ]] || things+=("$thing")
+    done
 }
 
 # keep_data NAME: the data are kept for people to read. Two runs may get here at once, before either has
@@ -52,8 +67,13 @@ for line in "${fields[@]:2}"; do
     # shellcheck disable=SC1090 # one of these files
     [[ $'\n'$data == *$'\nrun\t'"$line"$'\n'* ]] || . "$scripts/$line.sh"
 done
-[[ $data == *$'\nsecret\t'* ]] || keep_data "${fields[1]}"
-outcome=''
+step=${fields[1]}
+[[ $data == *$'\nsecret\t'* ]] || keep_data "$step"
+outcome='' things=()
+for line in "${lines[@]:1}"; do
+    split "${line%%$'\001'*}"
+    thing
+done
 for line in "${lines[@]:1}"; do
     split "${line%%$'\001'*}"
     content=''
@@ -69,9 +89,13 @@ for line in "${lines[@]:1}"; do
     setting) printf -v "${fields[1]}" %s "${fields[2]-${content%$'\n'}}" ;;
     file | secret) "${fields[@]}" "$content" ;;
     unit) unit "${fields[1]}" "$content" "${fields[@]:2}" ;;
-    alone | packages | user | artifact | archived | unpacked | member | directory | in_place | link | \
+    alone)
+        alone
+        only "$step" "${things[@]}"
+        ;;
+    packages | user | artifact | archived | unpacked | member | directory | in_place | link | \
         masked | settle | not_newer | lock_at | shared | run) "${fields[@]}" ;;
-    end) ;;
+    keeps | end) ;;
     *) problem "this program does not know ${fields[0]}, a record of the step's data" ;;
     esac
 done

@@ -48,7 +48,7 @@ look_again() {
 while IFS=$'\t' read -r kind name mark; do
     case $kind in
     file) paths+=("$name") files[$name]=yes ;;
-    directory | link) paths+=("$name") ;;
+    directory | link | role) paths+=("$name") ;;
     artifact) paths+=("$name") marks[$name]=$mark ;;
     service) units+=("$name") ;;
     services) for mark in /var/lib/hardway/running/*.service; do

@@ -23,8 +23,9 @@ from components.specification import SpecificationProvider
 from components.stack import declare
 from hypervisors.libvirt import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
-from plan import library
+from plan import library, render
 from plan.contents import unpacked
+from plan.held import ROLES, Kind
 from preview.kinds import COPY
 from preview.recorder import record
 from preview.registration import Registration, is_secret
@@ -140,7 +141,9 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         assert connection["hostKey"].startswith("ssh-ed25519 ")
         assert connection["host"] == str(spec.machines[machine].address)
         assert "triggers" not in command.inputs
-        assert "delete" not in command.inputs
+        step = name.removeprefix(f"{machine}-")
+        role = step in ("runtime", "etcd", "control-plane", "node")
+        assert command.inputs.get("delete") == (render.leaving(step) if role else None)
         shell = re.match(r"timeout -k 10 (\d+) bash -euo pipefail -c '", create)
         assert shell
         assert int(command.timeouts["create"][:-1]) > int(shell[1])
@@ -255,7 +258,10 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
             assert is_secret(guard.inputs[hidden])
         contents = unpacked(guard.inputs["plan"]["value"])
         assert guard.inputs["differs"] == {}
-        assert {f"{machine}-{item.step}" for item in contents.items} <= steps
+        present = (item for item in contents.items if item.kind is not Kind.ROLE)
+        assert {f"{machine}-{item.step}" for item in present} <= steps
+        roles = {f"{machine}-{item.name}" for item in contents.items if item.kind is Kind.ROLE}
+        assert roles == {f"{machine}-{role}" for role in ROLES} - steps
         digests = json.loads(guard.inputs["secrets"]["value"])
         told = "\n".join(plain(guard.inputs))
         assert not [one for one in digests.values() if one in told]

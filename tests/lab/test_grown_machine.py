@@ -50,7 +50,7 @@ sleep 60
 
 
 def step(size: int) -> Step:
-    settings = {"disk": str(size), "power_button": "", "api_name": ""}
+    settings = {"disk": str(size), "power_button": "", "api_name": "", "steps": "ready"}
     return Step(name="ready", begin="ready", settings=settings)
 
 

@@ -21,7 +21,7 @@ from ops.drift import Comparison, verdict, wanted_of
 from ops.expiry import Ending
 from plan.cluster import cluster_plan
 from plan.contents import Contents, packed
-from plan.held import AS_KEPT, Difference, Item, Kind, compared, held, scripts
+from plan.held import AS_KEPT, Difference, Item, Kind, absent, compared, held, scripts
 from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, GUARD, MACHINE
 from probe import observation
 from probe.access import Access, MachineAccess
@@ -216,7 +216,7 @@ def test_what_was_applied_counts_and_not_what_this_program_would_plan() -> None:
     assert wanted["master"] == Wanted(items=(ITEM,), secrets={"/etc/key": "digest"})
     for node in ("minion-1", "minion-2"):
         plan = compared(spec, cluster_plan(spec).nodes[node])
-        assert wanted[node].items == (*scripts(), *held(plan))
+        assert wanted[node].items == (*scripts(), *held(plan), *absent(plan))
 
 
 def test_with_every_guard_nothing_is_planned() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from components.guard import mended
 from plan import library
 from plan.conditions import Services
 from plan.contents import Contents, contents
-from plan.held import OTHERS, RESTARTS, Difference, secret_digests
+from plan.held import OTHERS, RESTARTS, THERE, Difference, secret_digests
 from plan.model import (
     STORE,
     Artifact,
@@ -149,9 +149,10 @@ class Machine:
         found = drifted(self, NODE, self.contents.items, self.secrets)  # type: ignore[arg-type]
         return {one.item.key: one for one in asyncio.run(found)}
 
-    def mend(self) -> None:
+    def mend(self, seen: Collection[str] = ()) -> None:
         self.steps.clear()
-        asyncio.run(mended(self, NODE, self.contents, self.secrets))  # type: ignore[arg-type]
+        told = mended(self, NODE, self.contents, self.secrets, seen)  # type: ignore[arg-type]
+        asyncio.run(told)
 
     def shell(self, text: str) -> None:
         done = self.container.run(text)
@@ -362,6 +363,24 @@ def test_a_drift_is_told_and_exactly_it_is_mended(machine: Machine, name: str) -
     after_all = {path for path, what in machine.state().items() if before.get(path) != what}
     own = ("/var/lib/hardway/store/verified/", "/var/lib/hardway/steps/")
     assert not {path for path in after_all if not path.startswith(own)}
+
+
+def test_a_role_that_is_still_there_is_taken_away_once_it_was_seen(machine: Machine) -> None:
+    """In the update in which a role leaves, its step leaves last."""
+    machine.started()
+    before = machine.state()
+    machine.shell(
+        "echo left >/etc/left; echo 'file /etc/left' >/var/lib/hardway/applied/node\n"
+        f"echo '{' '.join(step.name for step in PLAN.steps)}' >/var/lib/hardway/plan\n"
+    )
+    told = machine.drift()
+    assert {key: one.observed for key, one in told.items()} == {"role node": THERE}
+    machine.mend()
+    assert machine.drift().keys() == told.keys()
+    machine.mend(seen=told)
+    assert machine.drift() == {}
+    machine.shell("rm /var/lib/hardway/plan")
+    assert machine.state() == before
 
 
 def test_what_somebody_else_writes_is_no_drift(machine: Machine) -> None:

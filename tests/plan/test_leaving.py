@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from plan.leaving import left_behind
+from plan import leaving
 from spec.cluster import Cluster, parse
 from spec.versions import catalogue
 from tests.declared import described
@@ -15,6 +15,11 @@ FLOATING = {"kind": "virtual-ip", "address": "192.168.1.5"}
 BALANCED = {"kind": "balancer", "host": "api.example.org"}
 THREE = {"a": "eai", "b": "eai", "c": "eai", "m": "i"}
 APART = {"a": "a", "b": "a", "e": "e", "m": "i", "n": "i"}
+
+
+def left_behind(before: Cluster, after: Cluster) -> tuple[str, ...]:
+    """What is refused where the machines have no lists yet."""
+    return leaving.left_behind(before, after, lists=False)
 
 
 def spec(roles: dict[str, str], endpoint: dict[str, str] | None = FLOATING) -> Cluster:
@@ -94,3 +99,32 @@ def test_versions_and_settings_leave_nothing_behind(name: str) -> None:
     for other in (parse({**value, **one}, name=name) for one in changes):
         assert left_behind(spec, other) == ()
         assert left_behind(other, spec) == ()
+
+
+# -- where the machines have lists -----------------------------------------------------------------
+
+
+def test_roles_and_balancers_may_leave_machines_that_have_lists() -> None:
+    for before, after in (
+        (spec(THREE), spec({**THREE, "c": "ei"})),
+        (spec(APART), spec(APART, BALANCED)),
+        (spec(_odd({**APART, "x": "ei"})), spec(_odd({**APART, "x": "e"}))),
+    ):
+        assert left_behind(before, after)
+        assert leaving.left_behind(before, after, lists=True) == ()
+
+
+def test_a_member_of_etcd_is_not_taken_away() -> None:
+    before, after = spec(_odd({**APART, "x": "ei"})), spec(_odd({**APART, "x": "i"}))
+    (sentence,) = leaving.left_behind(before, after, lists=True)
+    check(sentence)
+    assert "etcd.service" in sentence
+
+
+def test_a_role_does_not_leave_a_machine_that_is_made_anew_around_its_disk() -> None:
+    before, after = spec(THREE), spec({**THREE, "c": "ei"})
+    larger = after.machines["c"].model_copy(update={"memory": 8192})
+    after = after.model_copy(update={"machines": {**after.machines, "c": larger}})
+    (sentence,) = leaving.left_behind(before, after, lists=True)
+    check(sentence)
+    assert "size" in sentence

@@ -11,6 +11,7 @@ from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
 from certs.table import Authority, held_by
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
+from preview.consequences import API
 from preview.kinds import DOMAIN, VOLUME
 from preview.markdown import markdown
 from preview.registration import is_secret
@@ -97,6 +98,20 @@ def test_another_minion_touches_no_other_machine() -> None:
     assert not found.disturbances
     assert not worst(found)
     assert not found.artifacts, "the others have the same programs"
+
+
+def test_a_role_that_leaves_a_machine_is_shown_with_all_that_goes() -> None:
+    before = described("available")
+    former = {**before["machines"]["control-2"], "roles": "i"}
+    found = review(before, {**before, "machines": {**before["machines"], "control-2": former}})
+    left = named(found)["control-2"]
+    assert left.verb is Verb.UPDATE
+    (step,) = (one for one in left.steps if one.verb is Verb.DELETE)
+    assert step.name == "control-plane"
+    assert not step.restarts
+    gone = {file.path for file in step.files if file.after is None}
+    assert f"/etc/systemd/system/{API}" in gone
+    assert any("control-plane leaves control-2" in one and API in one for one in sentences(found))
 
 
 def test_a_minion_that_goes_is_drained_and_said_to_be_lost() -> None:

@@ -1,0 +1,23 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # prelude.sh shares its variables with this text
+# leave.sh STEP HARD NAME=SECONDS...: takes away all that a step brought which has left the machine's
+# plan, as with a role; the numbers are the limits of waits. The engine runs this when it deletes the
+# step. It also deletes the steps of a machine that it makes anew around its disk: such a step is still
+# in the plan, which the first step keeps on the machine, and nothing is done.
+
+cd "${BASH_SOURCE[0]%/*}" || exit
+# shellcheck disable=SC1091 # this folder's
+. ./pace.sh && . ./prelude.sh && . ./absence.sh
+hard=$2
+for limit in "${@:3}"; do
+    limits[${limit%%=*}]=${limit#*=}
+done
+if [ ! -f "$state/plan" ]; then
+    echo "nothing is taken away, since $state/plan is missing, which names the steps of this machine"
+    exit
+fi
+steps=$(<"$state/plan")
+[[ " $steps " != *" $1 "* ]] || exit 0
+alone
+only "$1"
+rm -f "$state/steps/$1"
