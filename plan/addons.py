@@ -13,7 +13,6 @@ from plan.objects import Manifest
 from spec.cluster import Cluster
 
 FOLDER = f"{layout.KUBERNETES}/addons"
-ABSENT = f"{FOLDER}/absent.yaml"
 NODES = f"{FOLDER}/nodes.yaml"
 
 ADMIN = "super-admin"
@@ -21,6 +20,14 @@ ADMIN = "super-admin"
 CERTIFICATE, PRIVATE_KEY = f"/run/hardway/{ADMIN}.crt", f"/run/hardway/{ADMIN}.key"
 """The paths of this certificate and its key. Both files are in memory, and ``admin.sh`` opens and
 deletes them before it uses them."""
+
+RECORD: Manifest = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "hardway-objects", "namespace": "kube-system"},
+}
+"""The object that lists the paths of all objects that the program has made in the API. An object
+that is listed and no longer wanted is deleted (``scripts/add-ons.sh``)."""
 
 LABELS = {"app.kubernetes.io/managed-by": "hardway"}
 """Labels of every object."""
@@ -35,7 +42,7 @@ def directory() -> Directory:
 
 def files(spec: Cluster) -> tuple[File, ...]:
     """The manifests as files of the first control plane, for people and for ``apply``."""
-    return (*_files(wanted(spec)), *_absent(spec), _nodes(spec))
+    return (*_files(wanted(spec)), _nodes(spec))
 
 
 def apply(spec: Cluster) -> Step:
@@ -46,8 +53,7 @@ def apply(spec: Cluster) -> Step:
     changed manifests make the step run again.
     """
     manifests = _files(wanted(spec))
-    absent = _absent(spec)
-    text = "".join(file.content for file in (*manifests, *absent))
+    text = "".join(file.content for file in manifests)
     return Step(
         name="add-ons-apply",
         admin=True,
@@ -57,7 +63,7 @@ def apply(spec: Cluster) -> Step:
         settings={
             **_api(spec),
             "manifests": " ".join(file.path for file in manifests),
-            "absent": ABSENT if absent else "",
+            "recorded": objects.path(RECORD),
             "digest": hashlib.sha256(text.encode()).hexdigest(),
             "nodes": " ".join(spec.nodes),
         },
@@ -104,25 +110,6 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
         **({"coredns": coredns.manifests(spec)} if spec.addons.coredns else {}),
         **({"flannel": _flannel()} if spec.flannel.store == "kubernetes" else {}),
     }
-
-
-def unwanted(spec: Cluster) -> tuple[Manifest, ...]:
-    """The objects that another spec of this cluster would have created; they must not exist.
-
-    The manifests only identify the objects.
-    """
-    present = {_identity(one) for group in wanted(spec).values() for one in group}
-    return tuple(
-        {
-            "apiVersion": one["apiVersion"],
-            "kind": one["kind"],
-            "metadata": {
-                key: one["metadata"][key] for key in ("name", "namespace") if key in one["metadata"]
-            },
-        }
-        for one in (*coredns.manifests(spec), *_flannel())
-        if _identity(one) not in present
-    )
 
 
 # -- access --------------------------------------------------------------------------------------
@@ -199,11 +186,6 @@ def _files(groups: Mapping[str, tuple[Manifest, ...]]) -> tuple[File, ...]:
     )
 
 
-def _absent(spec: Cluster) -> tuple[File, ...]:
-    gone = unwanted(spec)
-    return (File(path=ABSENT, content=_documents(gone)),) if gone else ()
-
-
 def _nodes(spec: Cluster) -> File:
     """The manifest of the record of what the spec gives to nodes; people can read it, too."""
     return File(path=NODES, content=_documents([_labelled(node_objects.record(spec))]))
@@ -213,7 +195,7 @@ def _documents(manifests: Iterable[Manifest]) -> str:
     """The manifests as YAML documents, sorted by kind, namespace and name.
 
     A comment above each document has the object's path in the API, which ``admin.sh`` uses to apply
-    or delete the object.
+    the object.
     """
     return "".join(
         f"---\n# {objects.path(one)}\n{yaml.dump(one, Dumper=_Plain, sort_keys=True)}"

@@ -56,7 +56,6 @@ LIMITS: Mapping[str, Limit] = {
     "cni-list": Limit(60, "it is written once flannel has a subnet"),
     # -- the cluster: add-ons.sh, nodes.sh
     "add-ons": Limit(600, "dozens of objects, to API servers that have just come up"),
-    "unwanted": Limit(300, "some objects are deleted, without a wait for their end"),
     "drained": Limit(180, "pods move: they have half a minute to end, and budgets of disruption"),
     "node-gone": Limit(60, "one object is deleted"),
     "labels": Limit(300, "one object for each node, and a record"),

@@ -117,7 +117,10 @@ after_end() {
     case $1 in
     kube-proxy.service) without_proxy_rules ;;
     flanneld.service) without_flannel ;;
-    kubelet.service) without_data /var/lib/kubelet ;;
+    kubelet.service)
+        without_rules KUBE-
+        without_data /var/lib/kubelet
+        ;;
     containerd.service)
         without_networks
         without_data /var/lib/containerd /run/containerd
@@ -154,16 +157,26 @@ without_proxy_rules() {
 
 # without_flannel: its device and its rules, which have its name
 without_flannel() {
-    local device table
+    local device
     for device in /sys/class/net/flannel.*; do
         [ ! -e "$device" ] || ip link delete "${device##*/}"
     done
-    for table in nat filter; do
-        iptables-save --table "$table" 2>/dev/null | grep --invert-match --ignore-case flannel |
-            iptables-restore --wait --table "$table" 2>/dev/null || true
-    done
+    without_rules flannel
     without_tables 'flannel*'
     rm -rf /run/flannel /etc/cni/net.d/*flannel*
+}
+
+# without_rules WORD: iptables has no rule and no chain with this word
+without_rules() {
+    local family table rules
+    for family in ip ip6; do
+        for table in mangle nat filter; do
+            rules=$("${family}tables-save" --table "$table" 2>/dev/null) || continue
+            [[ ${rules^^} == *"${1^^}"* ]] || continue
+            grep --invert-match --ignore-case --regexp="$1" <<<"$rules" |
+                "${family}tables-restore" --wait --table "$table" 2>/dev/null || true
+        done
+    done
 }
 
 # without_tables PATTERN: those of nftables with such a name

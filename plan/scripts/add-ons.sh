@@ -4,25 +4,71 @@
 
 as_admin "$admin_certificate" "$admin_key"
 
+# of_record PATH...: adds a request that has the record name these objects and no others
+of_record() {
+    local paths
+    printf -v paths '%s\\n' "$@"
+    of_apply "$recorded" '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"'"${recorded##*/}"'",
+        "labels":{"app.kubernetes.io/managed-by":"hardway"}},"data":{"objects":"'"$paths"'"}}'
+}
+
+# remembered: sets had to the paths of the objects that the record names
+remembered() {
+    of_request GET "$recorded" --write-out '\n%{http_code}'
+    asked || return
+    had=()
+    case ${answer##*$'\n'} in
+    200)
+        answer=${answer#*'"data":{"objects":"'}
+        answer=${answer%%\"*}
+        read -ra had <<<"${answer//\\n/ }"
+        ;;
+    404) ;;
+    *) echo "the API answers with ${answer##*$'\n'} when it is asked for $recorded" && return 1 ;;
+    esac
+}
+
+# brought FILE...: the API has the objects of these files and, of those that earlier runs made, no
+# others. The record names an object before it is made and until it is gone.
+brought() {
+    local file number path paths objects had wanted=() bodies=() gone=()
+    for file; do
+        objects_of "$file"
+        wanted+=("${paths[@]}")
+        bodies+=("${objects[@]}")
+    done
+    remembered || return
+    for path in "${had[@]}"; do
+        [[ " ${wanted[*]} " == *" $path "* ]] || gone+=("$path")
+    done
+    of_record "${wanted[@]}" "${gone[@]}"
+    for number in "${!wanted[@]}"; do
+        of_apply "${wanted[number]}" "${bodies[number]}"
+    done
+    asked || return
+    [ "${#gone[@]}" -eq 0 ] || {
+        deleted "${gone[@]}" || return
+        of_record "${wanted[@]}"
+        asked
+    }
+}
+
 await_api api "$api" "$authority" kube-apiserver.service
 # shellcheck disable=SC2086 # several files
-await add-ons "the API server takes the add-ons" kube-apiserver.service applied $manifests
-if [ -n "$absent" ]; then
-    await unwanted "the add-ons that are not wanted are gone" kube-apiserver.service deleted "$absent"
-fi
+await add-ons "the API server has the add-ons' objects" kube-apiserver.service brought $manifests
 
 # -- nodes that the spec no longer names -----------------------------------------------------------
 
-# strangers: sets gone, or fails and sets said. As a table each node is a short row that begins with its
+# strangers: sets gone, or fails. As a table each node is a short row that begins with its
 # name.
 strangers() {
     of_request GET '/api/v1/nodes?includeObject=None' --fail-with-body \
         --header 'Accept: application/json;as=Table;g=meta.k8s.io;v=v1'
-    said=$(asked 2>&1) || return
+    asked >/dev/null || return
     gone=()
-    while [[ $said == *'"cells":["'* ]]; do
-        said=${said#*'"cells":["'}
-        [[ " $nodes " == *" ${said%%\"*} "* ]] || gone+=("${said%%\"*}")
+    while [[ $answer == *'"cells":["'* ]]; do
+        answer=${answer#*'"cells":["'}
+        [[ " $nodes " == *" ${answer%%\"*} "* ]] || gone+=("${answer%%\"*}")
     done
 }
 
@@ -32,7 +78,7 @@ ready() {
         'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>&1) && [ "$said" = True ]
 }
 
-strangers || problem "the API server does not list the nodes: $said"
+strangers || problem "the API server does not list the nodes: ${answer##*$'\n'}"
 for node in "${gone[@]}"; do
     echo "the node $node is no longer in the spec: its pods move, then it goes"
     # Pods of a machine that is dead cannot be asked to leave; they go with their node.

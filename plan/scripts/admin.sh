@@ -24,11 +24,17 @@ of_request() {
         --cacert "$authority" --cert /dev/fd/7 --key /dev/fd/8 "${@:3}")
 }
 
-# asked: sends the requests one after the other over one connection, and prints the answers
+# asked: sends the requests one after the other over one connection, and sets answer to what comes back;
+# where a request fails, it prints what is no object
+answer=''
 asked() {
-    local words=("${requests[@]}")
+    local arguments=("${requests[@]}") status=0 line
     requests=()
-    curl --fail-early "${words[@]}"
+    answer=$(curl --fail-early "${arguments[@]}" 2>&1) || status=$?
+    [ "$status" -eq 0 ] || while read -r line; do
+        [[ $line == '{"kind":'* && $line != '{"kind":"Status"'* ]] || echo "$line"
+    done <<<"$answer"
+    return "$status"
 }
 
 # objects_of FILE: sets paths and objects, of the YAML documents in a file. In the first line of each is
@@ -45,47 +51,44 @@ objects_of() {
     done
 }
 
-# applied FILE...: the API has the objects of these files
+# of_apply PATH OBJECT: adds a request that gives an object the fields that it has here
+of_apply() {
+    of_request PATCH "$1?fieldManager=hardway&force=true&fieldValidation=Strict" --fail-with-body \
+        --header 'Content-Type: application/apply-patch+yaml' --data-binary "$2"
+}
+
+# applied FILE: the API has the objects of the file
 applied() {
-    local file number paths objects
-    for file; do
-        objects_of "$file"
-        for number in "${!paths[@]}"; do
-            of_request PATCH "${paths[number]}?fieldManager=hardway&force=true&fieldValidation=Strict" \
-                --fail-with-body --header 'Content-Type: application/apply-patch+yaml' \
-                --data-binary "${objects[number]}"
-        done
+    local number paths objects
+    objects_of "$1"
+    for number in "${!paths[@]}"; do
+        of_apply "${paths[number]}" "${objects[number]}"
     done
     asked
 }
 
-# deleted FILE: the API has none of the objects of this file
+# deleted PATH...: the API has none of these objects
 deleted() {
-    local path paths objects code said
-    objects_of "$1"
-    for path in "${paths[@]}"; do
+    local path code
+    for path; do
         of_request DELETE "$path" --output /dev/null --write-out "%{http_code} $path\n"
     done
-    said=$(asked 2>&1) || {
-        echo "$said"
-        return 1
-    }
+    asked || return
     while read -r code path; do
         [[ $code == @(200|202|404) ]] || {
             echo "the API answers with $code when $path is to be deleted"
             return 1
         }
-    done <<<"$said"
+    done <<<"$answer"
 }
 
 # exists PATH: the API has such an object (0) or says that it has none (1)
 exists() {
-    local code
     of_request GET "$1" --output /dev/null --write-out '%{http_code}'
-    code=$(asked) || return 2
-    case $code in
+    asked || return 2
+    case $answer in
     200) return 0 ;;
     404) return 1 ;;
-    *) echo "the API answers with $code when it is asked for $1" && return 2 ;;
+    *) echo "the API answers with $answer when it is asked for $1" && return 2 ;;
     esac
 }

@@ -326,28 +326,6 @@ def test_replicas_are_on_different_nodes_also_where_they_started_early() -> None
     assert spread["matchLabelKeys"] == ["pod-template-hash"]
 
 
-# -- what is not wanted ----------------------------------------------------------------------------
-
-
-@every_spec
-def test_what_is_deleted_is_never_what_is_applied(spec: Cluster) -> None:
-    applied = {addons._identity(one) for one in objects(spec)}
-    deleted = {addons._identity(one) for one in addons.unwanted(spec)}
-    assert not applied & deleted
-    path = addons.apply(spec).settings["absent"]
-    files = {file.path: file.content for file in addons.files(spec)}
-    read = list(yaml.safe_load_all(files[path])) if path else []
-    assert {addons._identity(one) for one in read} == deleted
-
-
-def test_an_add_on_that_is_switched_off_goes_away() -> None:
-    dns = {addons._identity(one) for one in coredns.manifests(cluster())}
-    gone = {addons._identity(one) for one in addons.unwanted(SPECS["without-dns"])}
-    assert dns <= gone
-    kept = {addons._identity(one) for one in addons.unwanted(SPECS["flannel-api"])}
-    assert not kept
-
-
 # -- the script ------------------------------------------------------------------------------------
 
 LOCK_FREE = 'flock --nonblock "$FOLDER/state/lock" true && echo free >>"$FOLDER/lock"\n'
@@ -357,6 +335,7 @@ cat /dev/fd/7 /dev/fd/8 >>"$FOLDER/read"
 FAILS = 'case "$*" in *"%s"*) echo refused; exit 22;; esac\n'
 ANSWERS = r"""case "$*" in
 *"/nodes?"*) echo '{"rows":[%s]}' ;;
+*"--request GET "*/hardway-objects*) printf '%s' ;;
 *DELETE*) for word; do
     case $word in "%%{http_code} "*) printf "${word/\%%\{http_code\}/%s}" ;; esac
 done ;;
@@ -364,9 +343,14 @@ esac
 """
 
 
-def answers(*nodes: str, deleted: int = 200) -> str:
-    """What the API says to the curl of a script: its nodes, and how it takes what is deleted."""
-    return ANSWERS % (",".join(f'{{"cells":["{one}","Ready"]}}' for one in nodes), deleted)
+GONE = "/api/v1/namespaces/kube-system/configmaps/gone"
+RECORDED = rf'{{"kind":"ConfigMap","data":{{"objects":"{GONE}\\n"}}}}\n200'
+
+
+def answers(*nodes: str, deleted: int = 200, recorded: str = RECORDED) -> str:
+    """What the API answers: its nodes, the record of objects, and the result of each deletion."""
+    rows = ",".join(f'{{"cells":["{node}","Ready"]}}' for node in nodes)
+    return ANSWERS % (rows, recorded, deleted)
 
 
 @pytest.fixture
@@ -382,10 +366,7 @@ def _apply(machine: StandIn, spec: Cluster | None = None, **more: str) -> Any:
     for file in manifests:
         (machine.folder / Path(file.path).name).write_text(file.content)
     step = addons.apply(spec)
-    here = {
-        name: re.sub(r"\S*/", f"{machine.folder}/", step.settings[name])
-        for name in ("manifests", "absent")
-    }
+    here = {"manifests": re.sub(r"\S*/", f"{machine.folder}/", step.settings["manifests"])}
     for name in ("crt", "key"):
         (machine.folder / f"admin.{name}").write_text("secret\n")
     paths = {
@@ -399,9 +380,10 @@ def test_nothing_is_said_when_all_is_well(machine_with_api: StandIn) -> None:
     said = _apply(machine_with_api)
     assert (said.code, said.output, said.errors) == (0, "", "")
     calls = "\n".join(said.calls)
-    assert calls.count("--request PATCH") == len(objects(cluster()))
-    assert calls.count("--request DELETE") == len(addons.unwanted(cluster()))
-    assert len(said.of("curl")) == 4, "one asks for health, one for the nodes"
+    record = 2 * calls.count("--request DELETE")
+    assert calls.count("--request PATCH") == len(objects(cluster())) + record
+    assert re.findall(r"--request DELETE \S*6443(\S*)", calls) == [GONE]
+    assert len(said.of("curl")) == 6, "the health, the record, objects, deletion, record, nodes"
     assert not said.of("kubectl")
 
 
@@ -425,13 +407,17 @@ def test_a_failure_is_told_and_leaves_no_credential(machine_with_api: StandIn, v
 def test_what_may_not_be_deleted_is_named(machine_with_api: StandIn) -> None:
     said = _apply(machine_with_api.with_programs(curl=answers(deleted=403)))
     assert said.code == 1
-    assert "answers with 403 when /apis/rbac.authorization.k8s.io/v1/clusterrole" in said.errors
+    assert f"answers with 403 when {GONE} is to be deleted" in said.errors
 
 
 def test_a_run_that_was_killed_leaves_no_credential(machine_with_api: StandIn) -> None:
-    # curl runs in a subshell of the script.
-    stop = "read -r _ _ _ script _ </proc/$PPID/stat; kill -KILL $script"
-    kill = f'case "$*" in *PATCH*) {stop} ;; esac'
+    # curl runs in a subshell of a subshell of the script, each of them a bash.
+    stop = """script=$PPID
+    while read -r _ _ _ parent _ </proc/$script/stat && [ "$(</proc/$parent/comm)" = bash ]; do
+        script=$parent
+    done
+    kill -KILL $script"""
+    kill = f'case "$*" in *PATCH*) {stop} ;; esac\n{answers()}'
     said = _apply(machine_with_api.with_programs(curl=kill))
     assert said.code == -9
     assert not list(machine_with_api.folder.glob("admin.*"))

@@ -153,7 +153,6 @@ READ_BY_THE_STEP = {
     *("node", "members", "kubelet_port", "proxy_port", "cni_list", "runtime", "platform"),
     *(
         "manifests",
-        "absent",
         "digest",
         "nodes",
         "given",

@@ -279,10 +279,10 @@ class TestObjects:
         text = f"---\n# /api/v1/namespaces/default/configmaps/x\n{json.dumps(wrong)}\n"
         world.master._write(path, text, 0o600)
         step = addons.apply(world.spec)
-        step = replace(step, settings={**step.settings, "manifests": path, "absent": ""})
+        step = replace(step, settings={**step.settings, "manifests": path})
         done = world.carried_out(step, world.spec, seconds=2)
         assert done.returncode == 1
-        assert "the API server takes the add-ons" in done.stderr
+        assert "the API server has the add-ons' objects" in done.stderr
         assert ".dta: field not declared in schema" in done.stderr
 
     def test_a_node_that_the_spec_does_not_name_goes(self, world: World) -> None:

@@ -52,7 +52,7 @@ def first_boot(user_data: str) -> Callable[[Path], None]:
     return prepare
 
 
-NOTHING = {"disk": "", "power_button": "", "api_name": ""}
+NOTHING = {"disk": "", "power_button": "", "api_name": "", "steps": "ready"}
 READY = Step(name="ready", script="ready", settings=NOTHING)
 
 
