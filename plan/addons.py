@@ -198,8 +198,8 @@ def _documents(manifests: Iterable[Manifest]) -> str:
     the object.
     """
     return "".join(
-        f"---\n# {objects.path(one)}\n{yaml.dump(one, Dumper=_Plain, sort_keys=True)}"
-        for one in sorted(manifests, key=_identity)
+        f"---\n# {objects.path(manifest)}\n{yaml.dump(manifest, Dumper=_Plain, sort_keys=True)}"
+        for manifest in sorted(manifests, key=_identity)
     )
 
 
@@ -217,10 +217,13 @@ class _Plain(yaml.SafeDumper):
 _Plain.add_representer(str, _Plain.represent_str)
 
 
-def _labelled(one: Manifest) -> Manifest:
-    metadata = one["metadata"]
-    return {**one, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), **LABELS}}}
+def _labelled(manifest: Manifest) -> Manifest:
+    metadata = manifest["metadata"]
+    return {
+        **manifest,
+        "metadata": {**metadata, "labels": {**metadata.get("labels", {}), **LABELS}},
+    }
 
 
-def _identity(one: Manifest) -> tuple[str, str, str]:
-    return one["kind"], one["metadata"].get("namespace", ""), one["metadata"]["name"]
+def _identity(manifest: Manifest) -> tuple[str, str, str]:
+    return manifest["kind"], manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]

@@ -96,14 +96,14 @@ def unit(spec: Cluster, node: str) -> Unit:
         **audit.FLAGS,
         **(_EMULATED if spec.is_emulated(node) else {}),
     }
-    found = reload.files("kube-apiserver", flags)
+    watched = reload.files("kube-apiserver", flags)
     return Unit(
         name=UNIT,
         description="Kubernetes API server",
         program=artifact(spec, "kube-apiserver").command.path,
         flags=flags,
-        needs=found.needs,
-        reads=found.reads,
+        needs=watched.needs,
+        reads=watched.reads,
         service={
             "TimeoutStopSec": str(_delay(spec) + CALLS_END),
             "LimitNOFILE": "1048576",

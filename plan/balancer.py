@@ -61,9 +61,9 @@ def _file(spec: Cluster) -> File:
         f"server {name} {spec.machines[name].address}:{API_PORT}" for name in spec.control_planes
     )
     lines = []
-    for section, words in _SECTIONS.items():
-        every = words + servers if section == "listen api" else words
-        lines += [section, *(f"  {line}" for line in every), ""]
+    for section, directives in _SECTIONS.items():
+        lines_of_section = directives + servers if section == "listen api" else directives
+        lines += [section, *(f"  {line}" for line in lines_of_section), ""]
     return File(path=CONFIG, content="\n".join(lines[:-1]) + "\n")
 
 

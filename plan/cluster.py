@@ -115,14 +115,19 @@ def _rereading(step: Step, steps: Sequence[Step]) -> Step:
     """
     if step.name != identity.NAME:
         return step
-    units = [unit for one in steps for unit in one.units if unit.reads]
+    units = [unit for other_step in steps for unit in other_step.units if unit.reads]
     reads = "\n".join(f"{unit.name} {' '.join(unit.reads)}" for unit in units)
     return replace(step, settings={**step.settings, "reads": reads})
 
 
 def _keeping(step: Step, steps: Sequence[Step]) -> Step:
     """Tell a step which secret files of other steps its services need."""
-    others = {file.path for one in steps if one is not step for file in one.secret_files}
+    others = {
+        file.path
+        for other_step in steps
+        if other_step is not step
+        for file in other_step.secret_files
+    }
     needed = (path for unit in step.units for path in (*unit.needs, *unit.reads))
     keys = dict.fromkeys(f"secret {path}" for path in needed if path in others)
     return replace(step, keeps=(*step.keeps, *keys))

@@ -73,5 +73,6 @@ def programs(spec: Cluster) -> tuple[Artifact, ...]:
 def links(spec: Cluster) -> tuple[Link, ...]:
     """Links to the plugins in the directory in which the container runtime looks for them."""
     return tuple(
-        Link(path=f"{PROGRAMS_FOLDER}/{one.name}", target=one.store_path) for one in programs(spec)
+        Link(path=f"{PROGRAMS_FOLDER}/{plugin.name}", target=plugin.store_path)
+        for plugin in programs(spec)
     )

@@ -29,7 +29,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         # CIS 1.3.1: Kubernetes' own value is 12500 dead pods, each an object in etcd.
         "terminated-pod-gc-threshold": "1000",
     }
-    found = reload.files("kube-controller-manager", flags, kubeconfig.named("controller-manager"))
+    watched = reload.files("kube-controller-manager", flags, kubeconfig.named("controller-manager"))
     return Unit(
         name=UNIT,
         description="Kubernetes controller manager",
@@ -39,8 +39,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
         after_start=(health.wait(HEALTH, layout.AUTHORITY),),
-        needs=found.needs,
-        reads=found.reads,
+        needs=watched.needs,
+        reads=watched.reads,
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},
     )
 

@@ -39,10 +39,13 @@ def hosts(spec: Cluster) -> tuple[str, ...]:
 def _tolerated(taint: Mapping[str, str]) -> bool:
     """Whether CoreDNS's pods can run on a node with this taint (core/v1 Toleration)."""
     return taint["effect"] == "PreferNoSchedule" or any(
-        one["key"] == taint["key"]
-        and one.get("effect", taint["effect"]) == taint["effect"]
-        and (one.get("operator") == "Exists" or one.get("value", "") == taint.get("value", ""))
-        for one in TOLERATIONS
+        toleration["key"] == taint["key"]
+        and toleration.get("effect", taint["effect"]) == taint["effect"]
+        and (
+            toleration.get("operator") == "Exists"
+            or toleration.get("value", "") == taint.get("value", "")
+        )
+        for toleration in TOLERATIONS
     )
 
 
@@ -78,8 +81,8 @@ def corefile(spec: Cluster) -> str:
         plugins += [(["forward", ".", *servers], [["max_concurrent", "1000"]]), (["loop"], [])]
     plugins += [(["cache", "30"], []), (["loadbalance"], [])]
     lines = [".:53 {"]
-    for words, options in plugins:
-        lines.append("    " + " ".join(words) + (" {" if options else ""))
+    for directive, options in plugins:
+        lines.append("    " + " ".join(directive) + (" {" if options else ""))
         if options:
             lines += ["        " + " ".join(option) for option in options] + ["    }"]
     return "\n".join([*lines, "}", ""])

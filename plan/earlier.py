@@ -21,16 +21,16 @@ KINDS = WITHOUT_FIELDS | {
 def records(text: str) -> list[tuple[list[str], str]]:
     """The fields and the content of each record that a step's script amounts to."""
     lines = iter(_body(text))
-    found: list[tuple[list[str], str]] = []
+    calls: list[tuple[list[str], str]] = []
     last: list[str] = []
     for line in lines:
         kind = line.partition(" ")[0]
         if kind in KINDS and (" " in line or kind in WITHOUT_FIELDS):
             last = []
-            found.append(_call(line, lines))
+            calls.append(_call(line, lines))
         else:
             last.append(line)
-    return found + [(["setting", name, value], "") for name, value in _settings(last).items()]
+    return calls + [(["setting", name, value], "") for name, value in _settings(last).items()]
 
 
 def _body(text: str) -> list[str]:
@@ -48,10 +48,10 @@ def _call(line: str, lines: Iterator[str]) -> tuple[list[str], str]:
     content = ""
     if start := HEREDOC.search(line):
         line = line[: start.start()]
-        for each in lines:
-            if each == start[1]:
+        for text in lines:
+            if text == start[1]:
                 break
-            content += f"{each}\n"
+            content += f"{text}\n"
     return shlex.split(line), content
 
 

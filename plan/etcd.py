@@ -104,7 +104,9 @@ def membership(spec: Cluster, node: str) -> Membership:
         removed=layout.ETCD_REMOVED,
         program=etcdctl.store_path,
         trust=OPERATOR,
-        others=tuple(layout.etcd_url(spec, one) for one in spec.etcd_members if one != node),
+        others=tuple(
+            layout.etcd_url(spec, member) for member in spec.etcd_members if member != node
+        ),
     )
 
 
@@ -129,7 +131,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         **_STORAGE,
         **(_EMULATED if spec.is_emulated(node) else {}),
     }
-    found = reload.files("etcd", flags)
+    watched = reload.files("etcd", flags)
     return Unit(
         name=UNIT,
         description="etcd",
@@ -137,8 +139,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         flags=flags,
         before_stop=_hand_over(spec),
         after_stop=_note_removal(spec),
-        needs=found.needs,
-        reads=found.reads,
+        needs=watched.needs,
+        reads=watched.reads,
         asserts=STARTS,
         once=layout.ETCD_JOINS,
         service={
@@ -208,7 +210,9 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         "advertise-client-urls": client,
         "listen-peer-urls": _peer(spec, node),
         "initial-advertise-peer-urls": _peer(spec, node),
-        "initial-cluster": ",".join(f"{one}={_peer(spec, one)}" for one in spec.etcd_members),
+        "initial-cluster": ",".join(
+            f"{member}={_peer(spec, member)}" for member in spec.etcd_members
+        ),
         # For a cluster that is created now; a member that has data ignores this flag. A member that
         # joins a running cluster gets another value from ``layout.ETCD_JOINS``, for one start.
         "initial-cluster-state": "new",

@@ -63,7 +63,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         "healthz-port": str(HEALTH_PORT),
     }
     named = {} if spec.flannel.store == "etcd" else kubeconfig.named("flannel")
-    found = reload.files("flanneld", flags, named)
+    watched = reload.files("flanneld", flags, named)
     return Unit(
         name=UNIT,
         description="flannel",
@@ -73,7 +73,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         environment={"NODE_NAME": node} if spec.flannel.store == "kubernetes" else {},
         before_start=(_remove_others(spec),),
         after_start=(cni.after_flannel(),),
-        needs=(*found.needs, CONFIG, cni.TEMPLATE, cni.RENDER.path),
+        needs=(*watched.needs, CONFIG, cni.TEMPLATE, cni.RENDER.path),
         vxlan=_device(spec),
     )
 

@@ -89,7 +89,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Other:
+class ForeignFiles:
     """Files that another program writes on a machine: their changes are no drift."""
 
     paths: str
@@ -99,28 +99,44 @@ class Other:
     reason: str
 
 
-OTHERS = (
-    Other("/var/lib/kubelet/*", "kubelet", "its rotated certificate, pods, volumes and caches"),
-    Other("/var/lib/etcd/*", "etcd", "the cluster's data, which every write changes"),
-    Other("/var/lib/containerd/*", "containerd", "images and snapshots, which it collects itself"),
-    Other("/var/lib/docker/*", "dockerd", "images and containers, which it collects itself"),
-    Other("/var/lib/cni/*", "host-local", "which pod has which address"),
-    Other("/run/*", "whoever runs", "leases, sockets and process numbers: gone with a reboot"),
-    Other("/etc/cni/net.d/*", "flanneld", "made from the subnet that flannel leases for the node"),
-    Other("/etc/kubernetes/resolv.conf", "runtime step", "it depends on what resolves names here"),
-    Other("/etc/cloud/*", "cloud-init", "the first boot's own settings"),
-    Other("/var/log/kubernetes/*", "kube-apiserver", "the audit log grows and rotates"),
-    Other("/var/lib/hardway/running/*", "the steps", "notes of what services were started with"),
-    Other("/var/lib/hardway/steps/*", "the steps", "copies to look at: a repair brings its own"),
-    Other("/var/lib/hardway/images/*", "the steps", "notes of what Docker made of the archives"),
+FOREIGN_FILES = (
+    ForeignFiles(
+        "/var/lib/kubelet/*", "kubelet", "its rotated certificate, pods, volumes and caches"
+    ),
+    ForeignFiles("/var/lib/etcd/*", "etcd", "the cluster's data, which every write changes"),
+    ForeignFiles(
+        "/var/lib/containerd/*", "containerd", "images and snapshots, which it collects itself"
+    ),
+    ForeignFiles("/var/lib/docker/*", "dockerd", "images and containers, which it collects itself"),
+    ForeignFiles("/var/lib/cni/*", "host-local", "which pod has which address"),
+    ForeignFiles(
+        "/run/*", "whoever runs", "leases, sockets and process numbers: gone with a reboot"
+    ),
+    ForeignFiles(
+        "/etc/cni/net.d/*", "flanneld", "made from the subnet that flannel leases for the node"
+    ),
+    ForeignFiles(
+        "/etc/kubernetes/resolv.conf", "runtime step", "it depends on what resolves names here"
+    ),
+    ForeignFiles("/etc/cloud/*", "cloud-init", "the first boot's own settings"),
+    ForeignFiles("/var/log/kubernetes/*", "kube-apiserver", "the audit log grows and rotates"),
+    ForeignFiles(
+        "/var/lib/hardway/running/*", "the steps", "notes of what services were started with"
+    ),
+    ForeignFiles(
+        "/var/lib/hardway/steps/*", "the steps", "copies to look at: a repair brings its own"
+    ),
+    ForeignFiles(
+        "/var/lib/hardway/images/*", "the steps", "notes of what Docker made of the archives"
+    ),
 )
 """Files that are not compared. Images in a container runtime are not compared either: the cluster's
 conditions depend on them."""
 
 
-def somebody_elses(path: str) -> bool:
+def is_foreign(path: str) -> bool:
     """Whether another program writes a path, so that its changes are no drift."""
-    return any(fnmatchcase(path, other.paths) for other in OTHERS)
+    return any(fnmatchcase(path, files.paths) for files in FOREIGN_FILES)
 
 
 def compared(spec: Cluster, plan: NodePlan) -> NodePlan:
@@ -142,12 +158,12 @@ def held(plan: NodePlan) -> tuple[Item, ...]:
 
     An item that two steps bring about belongs to the first of them.
     """
-    found: dict[str, Item] = {}
+    items: dict[str, Item] = {}
     for step in plan.steps:
         for item in _of_step(step):
-            if not somebody_elses(item.name):
-                found.setdefault(item.key, item)
-    return tuple(found.values())
+            if not is_foreign(item.name):
+                items.setdefault(item.key, item)
+    return tuple(items.values())
 
 
 def scripts() -> tuple[Item, ...]:
@@ -167,7 +183,7 @@ def absent(plan: NodePlan) -> tuple[Item, ...]:
 
 def secret_digests(plan: NodePlan, material: Material) -> dict[str, str]:
     """Path to the sha256 of each secret file's content. The digests are secret, too."""
-    return {one.path: digest(material(one.source)) for one in plan.secret_files}
+    return {file.path: digest(material(file.source)) for file in plan.secret_files}
 
 
 def digest(content: str) -> str:
@@ -308,18 +324,33 @@ class Mending:
     """Whether systemd must read its unit files again at the end."""
 
 
-def mending(found: Iterable[Difference], items: Iterable[Item], steps: Iterable[str]) -> Mending:
+def mending(
+    differing: Iterable[Difference], items: Iterable[Item], steps: Iterable[str]
+) -> Mending:
     """The repair of these differences on a machine with these items and steps."""
-    found = tuple(found)
-    needed = {one.item.step for one in found}
-    with_keys = {one.item.step for one in found if one.item.wanted.startswith(AS_KEPT)}
-    services = [one for one in found if one.item.kind is Kind.SERVICE]
-    remade = [one.item.mark for one in found if one.item.kind is Kind.VXLAN]
+    differing = tuple(differing)
+    needed = {difference.item.step for difference in differing}
+    with_keys = {
+        difference.item.step
+        for difference in differing
+        if difference.item.wanted.startswith(AS_KEPT)
+    }
+    services = [difference for difference in differing if difference.item.kind is Kind.SERVICE]
+    remade = [
+        difference.item.mark for difference in differing if difference.item.kind is Kind.VXLAN
+    ]
     return Mending(
         steps=tuple(name for name in steps if name in needed),
         restarts=tuple(
             dict.fromkeys(
-                [*(one.item.name for one in services if _runs_with_another(one)), *remade]
+                [
+                    *(
+                        difference.item.name
+                        for difference in services
+                        if _runs_with_another(difference)
+                    ),
+                    *remade,
+                ]
             )
         ),
         aside=tuple(
@@ -327,9 +358,13 @@ def mending(found: Iterable[Difference], items: Iterable[Item], steps: Iterable[
             for item in items
             if with_keys and item.kind is Kind.SERVICE and item.step in needed
         ),
-        marks=tuple(one.item.mark for one in found if one.item.kind is Kind.ARTIFACT),
-        reload=any(UNREAD in one.observed for one in services)
-        or any(one.item.name.startswith(UNITS) for one in found),
+        marks=tuple(
+            difference.item.mark
+            for difference in differing
+            if difference.item.kind is Kind.ARTIFACT
+        ),
+        reload=any(UNREAD in difference.observed for difference in services)
+        or any(difference.item.name.startswith(UNITS) for difference in differing),
     )
 
 
@@ -342,5 +377,5 @@ def _runs_with_another(service: Difference) -> bool:
     False for a service that is only stopped or disabled, which its step notices by itself.
     """
     _, runs, *more = service.observed.split(", ")
-    other = runs.startswith(f"{RUNS} ") and not service.item.wanted.endswith(f", {runs}")
-    return other or any(way != UNREAD for way in more)
+    another_program = runs.startswith(f"{RUNS} ") and not service.item.wanted.endswith(f", {runs}")
+    return another_program or any(way != UNREAD for way in more)

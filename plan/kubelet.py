@@ -81,8 +81,12 @@ def configuration(spec: Cluster, node: str) -> dict[str, Any]:
 def taints(machine: Machine) -> list[dict[str, str]]:
     """The taints of the node; a control plane that is no minion also gets one that repels pods."""
     own = [
-        {"key": one.key, **({"value": one.value} if one.value else {}), "effect": one.effect}
-        for one in machine.taints
+        {
+            "key": taint.key,
+            **({"value": taint.value} if taint.value else {}),
+            "effect": taint.effect,
+        }
+        for taint in machine.taints
     ]
     reserved = Role.CONTROL_PLANE in machine.roles and Role.MINION not in machine.roles
     return [CONTROL_PLANE_TAINT, *own] if reserved and CONTROL_PLANE_TAINT not in own else own
@@ -115,7 +119,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         "node-ip": str(machine.address),
         **({"node-labels": labels(machine)} if machine.labels else {}),
     }
-    found = reload.files("kubelet", flags, _KEYS, kubeconfig.named("kubelet"))
+    watched = reload.files("kubelet", flags, _KEYS, kubeconfig.named("kubelet"))
     return Unit(
         name=UNIT,
         description="kubelet",
@@ -124,8 +128,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         before_start=(readyz.wait(spec, node),),
         after=("network-online.target", runtime.UNITS[spec.runtime]),
         wants=("network-online.target", runtime.UNITS[spec.runtime]),
-        needs=found.needs,
-        reads=found.reads,
+        needs=watched.needs,
+        reads=watched.reads,
     )
 
 

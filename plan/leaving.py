@@ -30,13 +30,13 @@ def left_behind(before: Cluster, after: Cluster, *, lists: bool) -> tuple[str, .
     stay = sorted(before.machines.keys() & after.machines.keys())
     old, new = _with_digests(before), _with_digests(after)
     anew = made_anew(before, after)
-    found: dict[tuple[Left, str], list[str]] = {}
+    left_on: dict[tuple[Left, str], list[str]] = {}
     for name in stay:
         plans = node_plan(old, name), node_plan(new, name)
         left, instead = _left(*plans), _instead(*plans, lists=lists, anew=name in anew)
         if any(left) and instead:
-            found.setdefault((left, instead), []).append(name)
-    return tuple(str(_refusal(names, *left)) for left, names in found.items())
+            left_on.setdefault((left, instead), []).append(name)
+    return tuple(str(_refusal(names, *left)) for left, names in left_on.items())
 
 
 def _instead(old: NodePlan, new: NodePlan, *, lists: bool, anew: bool) -> str:
@@ -89,6 +89,6 @@ def _refusal(names: Sequence[str], left: Left, instead: str) -> Refusal:
 
 def _some(names: Sequence[Sequence[str]]) -> str:
     """The first names of each kind, and the number of all other names."""
-    shown = [name for one in names for name in one[:SHOWN]]
+    shown = [name for group in names for name in group[:SHOWN]]
     more = sum(map(len, names)) - len(shown)
     return listed([*shown, f"{more} more"] if more else shown, "and")

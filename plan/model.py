@@ -352,7 +352,7 @@ class NodePlan:
 
     @property
     def directories(self) -> Iterator[Directory]:
-        return (one for step in self.steps for one in step.directories)
+        return (directory for step in self.steps for directory in step.directories)
 
     @property
     def units(self) -> Iterator[Unit]:

@@ -41,7 +41,7 @@ def step(spec: Cluster, node: str) -> Step:
             readyz.WAIT,
             health.WAIT,
         ),
-        links=(*(one.command for one in programs), *cni.links(spec)),
+        links=(*(program.command for program in programs), *cni.links(spec)),
         units=(
             *balancer_units,
             flannel.unit(spec, node),
@@ -51,7 +51,7 @@ def step(spec: Cluster, node: str) -> Step:
         not_newer=NotNewer(
             program=artifact(spec, "kubelet").command,
             version=f"v{spec.versions.kubernetes}",
-            servers=tuple(layout.api_server_url(spec, one) for one in spec.control_planes),
+            servers=tuple(layout.api_server_url(spec, name) for name in spec.control_planes),
             kubeconfig=layout.kubeconfig("kubelet"),
         ),
         script="node",

@@ -33,8 +33,8 @@ def _lines(spec: Cluster, name: str) -> list[str]:
     return [
         *(f"label {key}={value}" for key, value in sorted(labels.items())),
         *(
-            f"taint {one['key']}={one.get('value', '')}:{one['effect']}"
-            for one in kubelet.taints(machine)
+            f"taint {taint['key']}={taint.get('value', '')}:{taint['effect']}"
+            for taint in kubelet.taints(machine)
         ),
     ]
 

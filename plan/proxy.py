@@ -42,7 +42,7 @@ def unit(spec: Cluster, node: str) -> Unit:
     """
     flags = {"config": CONFIG}
     named = {"kubeconfig": layout.kubeconfig("kube-proxy")}
-    found = reload.files("kube-proxy", flags, named, kubeconfig.named("kube-proxy"))
+    watched = reload.files("kube-proxy", flags, named, kubeconfig.named("kube-proxy"))
     return Unit(
         name=UNIT,
         description="kube-proxy",
@@ -51,6 +51,6 @@ def unit(spec: Cluster, node: str) -> Unit:
         type="exec",
         before_start=(readyz.wait(spec, node),),
         after_start=(health.wait(HEALTH),),
-        needs=found.needs,
-        reads=found.reads,
+        needs=watched.needs,
+        reads=watched.reads,
     )

@@ -48,7 +48,7 @@ LEAVE = "leave"
 def leaving(name: str) -> str:
     """The command line that runs when the engine deletes the step of this name."""
     scripts = ("pace", "prelude", "absence", LEAVE)
-    pairs = " ".join(f"{one}={seconds}" for one, seconds in limits(scripts).items())
+    pairs = " ".join(f"{wait}={seconds}" for wait, seconds in limits(scripts).items())
     script = f"{library.PLACE}/{library.FOLDER.name}/{LEAVE}.sh"
     limit = _seconds(scripts)
     return f"timeout -k 10 {limit} bash -euo pipefail {script} {name} {HARD} {pairs}"
@@ -65,7 +65,7 @@ def used(step: Step) -> tuple[str, ...]:
         "member": step.membership is not None,
         "turn": bool(step.turns),
     }
-    own = tuple(one for one in (step.begin, step.script) if one)
+    own = tuple(script_name for script_name in (step.begin, step.script) if script_name)
     return (*(name for name, needed in names.items() if needed), *own)
 
 
@@ -83,10 +83,10 @@ SENTENCE = re.compile(r"^failed: (.+)$", re.MULTILINE)
 """Matches the sentence that says why a step failed; a step prints it before all details."""
 
 
-def failure(said: str) -> str | None:
+def failure(output: str) -> str | None:
     """The sentence that says why a step failed; None where the step's output has none."""
-    found = SENTENCE.search(said)
-    return found[1].strip() if found else None
+    sentence = SENTENCE.search(output)
+    return sentence[1].strip() if sentence else None
 
 
 def limit(step: Step) -> int:
@@ -100,7 +100,7 @@ def limit(step: Step) -> int:
 
 def _seconds(scripts: Sequence[str]) -> int:
     named = limits(scripts)
-    return HARD * (WORK + sum(named.get(one) or int(one) for one in _waits(scripts)))
+    return HARD * (WORK + sum(named.get(wait) or int(wait) for wait in _waits(scripts)))
 
 
 def limits(scripts: Iterable[str]) -> dict[str, int]:
@@ -108,20 +108,20 @@ def limits(scripts: Iterable[str]) -> dict[str, int]:
 
     Raises ValueError for a limit that ``plan.limits`` does not have.
     """
-    names = {one for one in _waits(scripts) if not one.isdecimal()}
+    names = {wait for wait in _waits(scripts) if not wait.isdecimal()}
     if unknown := names - LIMITS.keys():
         raise ValueError(f"plan/limits.py has no limit {', '.join(sorted(unknown))}")
-    return {name: one.seconds for name, one in LIMITS.items() if name in names}
+    return {name: limit_of_wait.seconds for name, limit_of_wait in LIMITS.items() if name in names}
 
 
 def _waits(scripts: Iterable[str]) -> list[str]:
     """The limits of all waits in scripts: names, or numbers of seconds."""
-    return [each for name in scripts for each in waits(script(name))]
+    return [wait for name in scripts for wait in waits(script(name))]
 
 
 def waits(text: str) -> list[str]:
     """The limits of all waits in a text: names, or numbers of seconds."""
-    return ["".join(each) for each in WAIT.findall(text)]
+    return ["".join(groups) for groups in WAIT.findall(text)]
 
 
 def _records(step: Step, material: Material | None) -> Iterator[str]:
@@ -164,8 +164,8 @@ def _records(step: Step, material: Material | None) -> Iterator[str]:
         yield _record("link", link.path, link.target)
     if step.masked:
         yield _record("masked", *step.masked)
-    for one in step.units:
-        yield _record("unit", one.name, *started_with(one)) + _content(unit.text(one))
+    for service in step.units:
+        yield _record("unit", service.name, *started_with(service)) + _content(unit.text(service))
     if step.units:
         yield _record("settle")
     if step.outcome:
@@ -174,16 +174,18 @@ def _records(step: Step, material: Material | None) -> Iterator[str]:
         yield from (*settings, _record("run", step.script))
 
 
-def member(one: Membership) -> str:
+def member(membership: Membership) -> str:
     """The record that lets a member of etcd start, makes it join anew, or refuses it."""
-    own = (one.unit, one.name, one.peer, one.ready)
-    places = (one.data, one.marker, one.once, one.removed)
-    return _record("member", *own, *places, one.program, *one.trust, *one.others)
+    own = (membership.unit, membership.name, membership.peer, membership.ready)
+    places = (membership.data, membership.marker, membership.once, membership.removed)
+    return _record(
+        "member", *own, *places, membership.program, *membership.trust, *membership.others
+    )
 
 
-def started_with(one: Unit) -> tuple[str, ...]:
+def started_with(service: Unit) -> tuple[str, ...]:
     """The paths whose change restarts a service, in addition to its unit file."""
-    return tuple(dict.fromkeys((one.program, *one.needs)))
+    return tuple(dict.fromkeys((service.program, *service.needs)))
 
 
 def _artifact(artifact: Artifact) -> str:

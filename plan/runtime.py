@@ -30,7 +30,9 @@ def step(spec: Cluster, node: str) -> Step:
         "runtime": spec.runtime,
         "platform": f"linux/{spec.architecture}",
         # A line for each image: its reference, the digest of its archive, the archive's path.
-        "images": "\n".join(f"{one.reference} {one.sha256} {one.store_path}" for one in archives),
+        "images": "\n".join(
+            f"{image.reference} {image.sha256} {image.store_path}" for image in archives
+        ),
     }
     if spec.runtime == "docker":
         programs = docker.programs(spec)
@@ -39,7 +41,7 @@ def step(spec: Cluster, node: str) -> Step:
             packages=packages(spec),
             artifacts=(*programs, *archives),
             files=(*host.files(spec), *docker.files()),
-            links=tuple(one.command for one in programs),
+            links=tuple(program.command for program in programs),
             units=docker.units(spec),
             keeps=(f"link {host.RESOLVER}",),
             masked=(host.SWAP, *docker.MASKED),
@@ -49,14 +51,15 @@ def step(spec: Cluster, node: str) -> Step:
         )
     programs = containerd.programs(spec)
     pinned = {
-        "sandbox" if one.name == "pause" else one.name: str(one.reference) for one in archives
+        "sandbox" if image.name == "pause" else image.name: str(image.reference)
+        for image in archives
     }
     return Step(
         name="runtime",
         packages=packages(spec),
         artifacts=(*programs, *archives),
         files=(*host.files(spec), *containerd.files(pinned)),
-        links=tuple(one.command for one in programs),
+        links=tuple(program.command for program in programs),
         units=(containerd.unit(spec),),
         keeps=(f"link {host.RESOLVER}",),
         masked=(host.SWAP,),

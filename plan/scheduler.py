@@ -43,7 +43,7 @@ def files(spec: Cluster, node: str) -> tuple[File, ...]:
 
 def unit(spec: Cluster, node: str) -> Unit:
     """The service, which starts once the API is ready: before that, its program would exit once."""
-    found = reload.files("kube-scheduler", _FLAGS, kubeconfig.named("scheduler"))
+    watched = reload.files("kube-scheduler", _FLAGS, kubeconfig.named("scheduler"))
     return Unit(
         name=UNIT,
         description="Kubernetes scheduler",
@@ -53,8 +53,8 @@ def unit(spec: Cluster, node: str) -> Unit:
         after=("network-online.target", "kube-apiserver.service"),
         before_start=(readyz.wait(spec, node),),
         after_start=(health.wait(HEALTH, layout.AUTHORITY),),
-        needs=found.needs,
-        reads=found.reads,
+        needs=watched.needs,
+        reads=watched.reads,
         service={"TimeoutStopSec": "15", "OOMScoreAdjust": "-900"},
     )
 

@@ -30,7 +30,7 @@ def turns(
     health endpoint on a machine. ``trust`` is the file of the authority and, where the endpoint
     demands them, the files of a client certificate and its key.
     """
-    others = tuple(health(one) for one in among if one != node)
+    others = tuple(health(machine) for machine in among if machine != node)
     if node not in among or not others:
         return ()
     return (

@@ -42,15 +42,15 @@ def text(unit: Unit) -> str:
 
 def command(unit: Unit) -> str:
     """The command line, with each flag on its own line."""
-    words = [
+    arguments = [
         unit.program,
         *(_word(f"{unit.dashes}{name}={value}") for name, value in unit.flags.items()),
-        *(_word(word) for word in unit.arguments),
+        *(_word(argument) for argument in unit.arguments),
         # Without braces or quotes, since systemd then splits the value into words, and into none
         # where it is empty.
         *(["$ONCE"] if unit.once else []),
     ]
-    return " \\\n  ".join(words)
+    return " \\\n  ".join(arguments)
 
 
 def _word(text: str) -> str:

@@ -46,7 +46,7 @@ def configuration(spec: Cluster, node: str) -> Block:
     """
     assert isinstance(spec.endpoint, VirtualIp)
     machines, names = spec.machines, spec.control_planes
-    peers: Block = {str(machines[one].address): "" for one in names if one != node}
+    peers: Block = {str(machines[name].address): "" for name in names if name != node}
     return {
         "global_defs": {
             "router_id": node,

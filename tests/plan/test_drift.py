@@ -12,7 +12,7 @@ from components.guard import mended
 from plan import library
 from plan.conditions import Services
 from plan.contents import Contents, contents
-from plan.held import OTHERS, RESTARTS, THERE, Difference, secret_digests
+from plan.held import FOREIGN_FILES, RESTARTS, THERE, Difference, secret_digests
 from plan.model import (
     STORE,
     Artifact,
@@ -384,7 +384,7 @@ def test_a_role_that_is_still_there_is_taken_away_once_it_was_seen(machine: Mach
 
 
 def test_what_somebody_else_writes_is_no_drift(machine: Machine) -> None:
-    for other in OTHERS:
+    for other in FOREIGN_FILES:
         path = other.paths.replace("*", "somebodys")
         machine.shell(f"mkdir -p {Path(path).parent}; echo other >>{path}")
     assert machine.drift() == {}

@@ -7,18 +7,18 @@ import pytest
 from plan import unit
 from plan.held import (
     AS_KEPT,
-    OTHERS,
+    FOREIGN_FILES,
     UNREAD,
     Difference,
+    ForeignFiles,
     Item,
     Kind,
-    Other,
     compared,
     differences,
     held,
+    is_foreign,
     mending,
     secret_digests,
-    somebody_elses,
 )
 from plan.model import Directory, File, NodePlan, Source, Step
 from tests.plan.golden import NAMES, golden_plan, golden_spec
@@ -40,7 +40,7 @@ def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan
         files = {one.path for one in plan.files} | {one.path for one in plan.secret_files}
         files |= {one.path for one in plan.units}
         links = {link.path for step in plan.steps for link in step.links}
-        assert names[Kind.FILE] | {one for one in files if somebody_elses(one)} == files
+        assert names[Kind.FILE] | {one for one in files if is_foreign(one)} == files
         assert names[Kind.DIRECTORY] == {one.path for one in plan.directories}
         assert names[Kind.LINK] == links
         assert names[Kind.SERVICE] == {one.name for one in plan.units}
@@ -54,7 +54,7 @@ def test_nothing_of_ours_is_taken_for_somebody_elses(plans: list[NodePlan]) -> N
     for plan in plans:
         paths = {one.path for one in plan.files} | {one.path for one in plan.secret_files}
         paths |= {one.path for one in plan.units} | {one.path for one in plan.directories}
-        assert not [path for path in paths if somebody_elses(path)]
+        assert not [path for path in paths if is_foreign(path)]
 
 
 def test_a_service_must_run_the_very_file_that_the_plan_names(plans: list[NodePlan]) -> None:
@@ -115,8 +115,8 @@ def test_no_secret_and_no_digest_of_one_is_readable(plans: list[NodePlan]) -> No
 # -- what others own -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=lambda other: str(other.paths))
-def test_what_somebody_else_owns_is_not_compared_and_says_why(other: Other) -> None:
+@pytest.mark.parametrize("other", FOREIGN_FILES, ids=lambda other: str(other.paths))
+def test_what_somebody_else_owns_is_not_compared_and_says_why(other: ForeignFiles) -> None:
     path = other.paths.replace("*", "some/thing")
     plan = NodePlan(
         node="m",
@@ -128,7 +128,7 @@ def test_what_somebody_else_owns_is_not_compared_and_says_why(other: Other) -> N
     assert held(plan) == ()
     assert other.owner
     assert len(other.reason.split()) > 3
-    assert [one for one in OTHERS if fnmatchcase(path, one.paths)] == [other]
+    assert [one for one in FOREIGN_FILES if fnmatchcase(path, one.paths)] == [other]
 
 
 def test_what_was_asked_for_by_name_is_in_the_table() -> None:
@@ -139,9 +139,9 @@ def test_what_was_asked_for_by_name_is_in_the_table() -> None:
         "/var/lib/etcd/member/wal/0.wal",
         "/var/lib/containerd/io.containerd.content.v1.content/blobs",
     ):
-        assert somebody_elses(path)
+        assert is_foreign(path)
     for path in ("/var/lib/etcd", "/etc/cni/net.d", "/var/log/kubernetes"):
-        assert not somebody_elses(path), "its mode and owner are the plan's"
+        assert not is_foreign(path), "its mode and owner are the plan's"
 
 
 # -- how it is mended ----------------------------------------------------------------------------
