@@ -213,7 +213,7 @@ async def _mended(
 def _demand(done: "Done", sentence: str, *, hidden: bool = False) -> None:
     """Raises Drifted where a command failed."""
     if done.status != 0:
-        why = render.failure(done.stderr) or done.said
+        why = render.failure(done.stderr) or done.reason
         if hidden:
             why = "what it said is not told, since it has keys"
         raise Drifted(f"{sentence} ({why}); ./hardway diagnose collects the rest")

@@ -57,42 +57,42 @@ def grow(where: Libvirt, sizes: Mapping[str, int]) -> None:
         name = volume(domain)
         if (capacity := _capacity(where, name)) is None or capacity >= size * GIB:
             continue
-        if domain in _said(where, "list", "--name").split():
-            path = _said(where, "vol-path", "--pool", where.pool, name).strip()
-            _said(where, "blockresize", domain, path, f"{size * GIB}B")
+        if domain in _virsh(where, "list", "--name").split():
+            path = _virsh(where, "vol-path", "--pool", where.pool, name).strip()
+            _virsh(where, "blockresize", domain, path, f"{size * GIB}B")
         else:
-            _said(where, "vol-resize", "--pool", where.pool, name, f"{size * GIB}B")
+            _virsh(where, "vol-resize", "--pool", where.pool, name, f"{size * GIB}B")
 
 
 def _capacity(where: Libvirt, name: str) -> int | None:
     """The size of a disk in bytes; None where there is no such disk."""
-    words = ("vol-info", "--bytes", "--pool", where.pool, name)
-    done = _done(where, *words)
+    arguments = ("vol-info", "--bytes", "--pool", where.pool, name)
+    done = _done(where, *arguments)
     if done.returncode != 0 and GONE in done.stderr:
         return None
-    for line in _text(done, words).splitlines():
+    for line in _text(done, arguments).splitlines():
         key, _, value = line.partition(":")
         if key == "Capacity":
             return int(value.split()[0])
     raise DiskError(f"virsh does not say how large the disk {name} is; look at virsh vol-info")
 
 
-def _said(where: Libvirt, *words: str) -> str:
-    return _text(_done(where, *words), words)
+def _virsh(where: Libvirt, *arguments: str) -> str:
+    return _text(_done(where, *arguments), arguments)
 
 
-def _text(done: subprocess.CompletedProcess[str], words: Sequence[str]) -> str:
+def _text(done: subprocess.CompletedProcess[str], arguments: Sequence[str]) -> str:
     if done.returncode != 0:
-        said = " ".join(done.stderr.replace("error:", "").split())
+        reason = " ".join(done.stderr.replace("error:", "").split())
         raise DiskError(
-            f"virsh {' '.join(words)} failed ({said}); mend that and run the update again"
+            f"virsh {' '.join(arguments)} failed ({reason}); mend that and run the update again"
         )
     return done.stdout
 
 
-def _done(where: Libvirt, *words: str) -> subprocess.CompletedProcess[str]:
+def _done(where: Libvirt, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
-        done = ask(where.uri, *words, timeout=PATIENCE)
+        done = ask(where.uri, *arguments, timeout=PATIENCE)
     except FileNotFoundError as error:
         raise DiskError(
             "a disk grows by the program virsh, which is missing; install libvirt-clients and run "

@@ -149,11 +149,11 @@ class LibvirtHypervisor:
 def _kernel_arguments(where: Libvirt) -> list[dict[str, str]]:
     """The kernel arguments. Words without a value are a separate element, as the provider reads."""
     pairs = {"root": "/dev/vda", "console": "ttyS0"}
-    words = ["rw", "quiet"]
+    options = ["rw", "quiet"]
     for argument in where.kernel_arguments:
         name, equals, value = argument.partition("=")
         if equals:
             pairs[name] = value
         else:
-            words.append(name)
-    return [pairs, {"_": " ".join(words)}]
+            options.append(name)
+    return [pairs, {"_": " ".join(options)}]

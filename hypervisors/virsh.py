@@ -5,14 +5,16 @@ import subprocess
 from pathlib import Path
 
 
-def ask(uri: str, *words: str | Path, timeout: float) -> subprocess.CompletedProcess[str] | None:
+def ask(
+    uri: str, *arguments: str | Path, timeout: float
+) -> subprocess.CompletedProcess[str] | None:
     """The outcome of a virsh command; None where it takes longer than ``timeout`` seconds.
 
     Raises FileNotFoundError where virsh is not installed.
     """
     try:
         return subprocess.run(
-            ["virsh", "--quiet", "--connect", uri, *map(str, words)],
+            ["virsh", "--quiet", "--connect", uri, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

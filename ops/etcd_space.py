@@ -174,4 +174,4 @@ async def _etcdctl(members: Mapping[str, str], through: Doors, url: str, *words:
         members, through.machines, ETCDCTL, url, *words, limit, timeout=WORK + 30
     )
     if done.status != 0 and COMPACTED_BEFORE not in f"{done.stdout}{done.stderr}":
-        raise Unmet(f"etcdctl {words[0]} on {node} fails ({done.said})")
+        raise Unmet(f"etcdctl {words[0]} on {node} fails ({done.reason})")

@@ -71,7 +71,7 @@ class Api:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ApiError(f"{base} cannot be reached ({_cause(error)})") from error
         if not answer.is_success:
-            raise ApiError(f"{base}{path} answers {answer.status_code} ({_said(answer.text)})")
+            raise ApiError(f"{base}{path} answers {answer.status_code} ({_reason(answer.text)})")
         return answer.text
 
     async def json(self, path: str, *, at: str | None = None, **query: str) -> dict[str, Any]:
@@ -89,8 +89,8 @@ class Api:
 def _current(config: Any) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """The cluster and the user of the current context."""
 
-    def named(many: str, one: str, name: str) -> Any:
-        return next(entry[one] for entry in config[many] if entry["name"] == name)
+    def named(many: str, single: str, name: str) -> Any:
+        return next(entry[single] for entry in config[many] if entry["name"] == name)
 
     context = named("contexts", "context", config["current-context"])
     return named("clusters", "cluster", context["cluster"]), named("users", "user", context["user"])
@@ -124,7 +124,7 @@ def _cause(error: BaseException) -> str:
     return reason or type(error).__name__
 
 
-def _said(text: str) -> str:
+def _reason(text: str) -> str:
     """The message of a Status object, the checks of /readyz that failed, or the first line."""
     try:
         return str(json.loads(text)["message"])

@@ -70,7 +70,7 @@ class Clock:
     """The machine's clock runs at least so many times as fast as this computer's."""
 
     @property
-    def told(self) -> str | None:
+    def message(self) -> str | None:
         """The message about a clock that differs, which completes "the clock of m1 ...".
 
         None for a clock that does not differ.
@@ -86,7 +86,7 @@ class Clock:
     @property
     def is_off(self) -> bool:
         """Whether the clock shows another time than this computer's, but runs as fast."""
-        return self.told is not None and self.least <= 1 + SPEED and self.most >= 1 - SPEED
+        return self.message is not None and self.least <= 1 + SPEED and self.most >= 1 - SPEED
 
 
 def compared(readings: Sequence[Reading]) -> Clock:
@@ -98,13 +98,15 @@ def compared(readings: Sequence[Reading]) -> Clock:
         shortest = later.before.uptime - earlier.after.uptime
         least = max(least, there / longest)
         most = min(most, there / shortest)
-    return Clock(ahead=max((one.ahead for one in readings), key=abs), most=most, least=least)
+    return Clock(
+        ahead=max((reading.ahead for reading in readings), key=abs), most=most, least=least
+    )
 
 
 async def ask(machines: Machines, names: Iterable[str]) -> dict[str, Clock | Unreachable]:
     """The clock of each machine, or why it cannot be read; all are read at the same time."""
 
-    async def one(name: str) -> Clock | Unreachable:
+    async def of_machine(name: str) -> Clock | Unreachable:
         try:
             readings = [await _reading(machines, name)]
             while len(readings) < READINGS:
@@ -115,7 +117,7 @@ async def ask(machines: Machines, names: Iterable[str]) -> dict[str, Clock | Unr
         return compared(readings)
 
     names = tuple(names)
-    return dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+    return dict(zip(names, await asyncio.gather(*map(of_machine, names)), strict=True))
 
 
 def differences(clocks: Mapping[str, Clock | Unreachable]) -> list[str]:
@@ -130,7 +132,9 @@ def differences(clocks: Mapping[str, Clock | Unreachable]) -> list[str]:
         by = f"{min(map(abs, offs)):.0f} s {_side(-offs[0])}"
         names = ", ".join(known)
         return [f"the clock of this computer is {by} those of {names}, which agree with each other"]
-    return [f"the clock of {name} {clock.told}" for name, clock in known.items() if clock.told]
+    return [
+        f"the clock of {name} {clock.message}" for name, clock in known.items() if clock.message
+    ]
 
 
 def _side(ahead: float) -> str:
@@ -145,7 +149,7 @@ async def _reading(machines: Machines, name: str) -> Reading:
         date, uptime, *_ = done.stdout.split()
         there = Moment(date=float(date), uptime=float(uptime))
     except ValueError as error:
-        raise Unreachable(f"{name} does not tell its clock ({done.said})") from error
+        raise Unreachable(f"{name} does not tell its clock ({done.reason})") from error
     return Reading(before=before, there=there, after=after)
 
 

@@ -117,10 +117,10 @@ async def _demand(check: Check, through: Doors) -> None:
 
 
 async def _clocks(check: Clocks, machines: Machines) -> None:
-    found = await clocks.ask(machines, check.machines)
-    lost = [str(one) for one in found.values() if isinstance(one, Unreachable)]
+    answers = await clocks.ask(machines, check.machines)
+    lost = [str(answer) for answer in answers.values() if isinstance(answer, Unreachable)]
     # Clocks that differ come first, since they may explain why other machines do not answer.
-    demand([*clocks.differences(found), *lost], wholly=len(lost) == len(found))
+    demand([*clocks.differences(answers), *lost], wholly=len(lost) == len(answers))
 
 
 # -- etcd ----------------------------------------------------------------------------------------
@@ -129,11 +129,11 @@ async def _clocks(check: Clocks, machines: Machines) -> None:
 async def _members(check: Members, machines: Machines) -> None:
     node, done = await space.first_answer(check.members, machines, "members", timeout=MEMBERS_LIMIT)
     if done.status != 0:
-        raise Unmet(f"etcd cannot be asked on {node} ({done.said})")
+        raise Unmet(f"etcd cannot be asked on {node} ({done.reason})")
     try:
         listed, health = map(json.loads, done.stdout.splitlines())
     except ValueError as error:
-        raise Unmet(f"etcdctl on {node} does not say what it should ({done.said})") from error
+        raise Unmet(f"etcdctl on {node} does not say what it should ({done.reason})") from error
     if listed is not None:
         # Before health, since a learner reports no health.
         demand(_differences(check.members, listed["members"]))
@@ -146,21 +146,21 @@ async def _members(check: Members, machines: Machines) -> None:
         if not row["health"] and not row.get("error", "").startswith(ALARM)
     )
     if listed is None or health is None:
-        raise Unmet(f"etcd does not answer on {node} ({done.said})")
+        raise Unmet(f"etcd does not answer on {node} ({done.reason})")
 
 
 def _differences(wanted: Mapping[str, str], listed: list[Mapping[str, Any]]) -> Iterator[str]:
     # A member has no name before its first start.
-    found = {one.get("name") or f"at {one['peerURLs'][0]}": one for one in listed}
-    for name in wanted.keys() - found.keys():
+    members = {member.get("name") or f"at {member['peerURLs'][0]}": member for member in listed}
+    for name in wanted.keys() - members.keys():
         yield f"etcd has no member {name}"
-    for name, one in sorted(found.items()):
-        urls = one.get("clientURLs", [])
-        if "name" not in one:
+    for name, member in sorted(members.items()):
+        urls = member.get("clientURLs", [])
+        if "name" not in member:
             yield f"etcd's member {name} was never started"
         elif name not in wanted:
             yield f"etcd has a member {name}, which is none of this cluster's"
-        elif one.get("isLearner"):
+        elif member.get("isLearner"):
             yield f"etcd's member {name} is still a learner"
         elif urls != [wanted[name]]:
             yield f"etcd's member {name} says it is at {', '.join(urls)} and not {wanted[name]}"
@@ -180,20 +180,20 @@ async def _api_servers(check: ApiServers, api: Api) -> None:
             return f"the API server of {name} is {version} and not {check.version}"
         return None
 
-    told = await asyncio.gather(*(failure(*server) for server in check.servers.items()))
-    failures = [one for one in told if one]
+    answers = await asyncio.gather(*(failure(*server) for server in check.servers.items()))
+    failures = [answer for answer in answers if answer]
     demand(failures, wholly=len(failures) == len(check.servers))
 
 
 async def _nodes(check: Nodes, api: Api) -> None:
     listed = await api.json("/api/v1/nodes")
-    found = {item["metadata"]["name"]: item.get("status", {}) for item in listed["items"]}
-    unready = {name: why for name in check.nodes if (why := _unready(found.get(name)))}
+    statuses = {item["metadata"]["name"]: item.get("status", {}) for item in listed["items"]}
+    unready = {name: why for name in check.nodes if (why := _unready(statuses.get(name)))}
     failures = [f"{name} {why}" for name, why in unready.items()]
-    for name in sorted(found.keys() - set(check.nodes)):
+    for name in sorted(statuses.keys() - set(check.nodes)):
         failures.append(f"there is a Node {name}, which is no machine of this cluster")
     for name in check.nodes:
-        version = found.get(name, {}).get("nodeInfo", {}).get("kubeletVersion")
+        version = statuses.get(name, {}).get("nodeInfo", {}).get("kubeletVersion")
         if name not in unready and version != check.version:
             failures.append(f"the kubelet of {name} is {version} and not {check.version}")
     demand(failures, wholly=len(unready) == len(check.nodes))

@@ -31,20 +31,20 @@ def query(name: str, identifier: int) -> bytes:
 def read(message: bytes, identifier: int) -> DnsAnswer:
     """The answer to the query with this identifier. Raises NoDns for anything else."""
     try:
-        told, flags, questions, answers, _, _ = struct.unpack_from("!6H", message)
-        if told != identifier or not flags & RESPONSE:
+        answered, flags, questions, answers, _, _ = struct.unpack_from("!6H", message)
+        if answered != identifier or not flags & RESPONSE:
             raise NoDns("it is no answer to this question")
-        place = 12
+        position = 12
         for _ in range(questions):
-            place = _after_name(message, place) + 4
+            position = _after_name(message, position) + 4
         addresses = []
         for _ in range(answers):
-            place = _after_name(message, place)
-            kind, family, _, length = struct.unpack_from("!2HIH", message, place)
-            place += 10
+            position = _after_name(message, position)
+            kind, family, _, length = struct.unpack_from("!2HIH", message, position)
+            position += 10
             if (kind, family, length) == (A, IN, 4):
-                addresses.append(IPv4Address(message[place : place + 4]))
-            place += length
+                addresses.append(IPv4Address(message[position : position + 4]))
+            position += length
     except (struct.error, IndexError, ValueError) as error:
         raise NoDns("it is cut off or garbled") from error
     code = flags & CODE
@@ -59,10 +59,10 @@ def _labels(name: str) -> bytes:
     return b"".join(bytes([len(label)]) + label for label in (*labels, b""))
 
 
-def _after_name(message: bytes, place: int) -> int:
+def _after_name(message: bytes, position: int) -> int:
     """The position after the name at ``place``; the name's end may be a pointer (4.1.4)."""
-    while length := message[place]:
+    while length := message[position]:
         if length >= 0xC0:
-            return place + 2
-        place += 1 + length
-    return place + 1
+            return position + 2
+        position += 1 + length
+    return position + 1

@@ -17,6 +17,6 @@ class Unmet(Exception):
 
 def demand(failures: Iterable[str], *, wholly: bool = False) -> None:
     """Raises Unmet with the failures, if there are any."""
-    if found := list(failures):
-        more = [f"and {len(found) - MOST} more"] if len(found) > MOST else []
-        raise Unmet("; ".join(found[:MOST] + more), wholly=wholly)
+    if sentences := list(failures):
+        more = [f"and {len(sentences) - MOST} more"] if len(sentences) > MOST else []
+        raise Unmet("; ".join(sentences[:MOST] + more), wholly=wholly)

@@ -47,7 +47,7 @@ class Done:
     stderr: str
 
     @property
-    def said(self) -> str:
+    def reason(self) -> str:
         """Why the command failed: the last line that it printed."""
         if self.status == 124:
             return "it did not end in its time"
@@ -103,7 +103,7 @@ class Machines:
         self,
         node: str,
         script: str,
-        *words: str,
+        *arguments: str,
         timeout: float,
         input: str | None = None,  # noqa: A002  # as subprocess has it
     ) -> Done:
@@ -121,7 +121,7 @@ class Machines:
             ["timeout", "--kill-after=5", f"{timeout:g}"]
             # Where sshd starts bash, bash would first read the user's startup files (bash(1),
             # INVOCATION).
-            + ["bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *words]
+            + ["bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *arguments]
         )
         if node not in self._lines:
             raise Unreachable(f"{node} is no machine of this stack, so it cannot be asked")
@@ -184,27 +184,27 @@ async def _done(connection: asyncssh.SSHClientConnection, command: str, given: s
 
 
 def _refused(node: str, machine: MachineAccess, error: Exception) -> str:
-    place = f"{node} ({machine.address} port {machine.port})"
+    host = f"{node} ({machine.address} port {machine.port})"
     match error:
         case TimeoutError():
-            return f"{place} does not answer over SSH in time"
+            return f"{host} does not answer over SSH in time"
         case asyncssh.HostKeyNotVerifiable():
-            return f"{place} shows another SSH host key than the stack's: it is another machine"
+            return f"{host} shows another SSH host key than the stack's: it is another machine"
         case asyncssh.PermissionDenied():
-            return f"{place} does not let {machine.user} in with the stack's SSH key"
+            return f"{host} does not let {machine.user} in with the stack's SSH key"
         case asyncssh.KeyImportError():
             return f"the stack's SSH keys for {node} cannot be read ({error})"
         case _:
-            return f"{place} cannot be reached over SSH ({_words(error)})"
+            return f"{host} cannot be reached over SSH ({_text(error)})"
 
 
 def _lost(node: str, error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"{node} gave no answer in time"
-    return f"the SSH connection to {node} broke off ({_words(error)})"
+    return f"the SSH connection to {node} broke off ({_text(error)})"
 
 
-def _words(error: Exception) -> str:
+def _text(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)  # asyncio replaces this text with its own
     return str(error) or type(error).__name__

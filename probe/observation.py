@@ -95,8 +95,8 @@ async def observed(
     ``secrets`` maps the path of each secret file to its sha256. Raises Unreachable where the
     machine cannot be reached at a second attempt either, or its answer is not complete.
     """
-    told, _ = await _looked(machines, node, items, secrets)
-    return told
+    states, _ = await _looked(machines, node, items, secrets)
+    return states
 
 
 async def _looked(
@@ -105,14 +105,14 @@ async def _looked(
     """The result of ``observed``, and the facts behind it. Raises Unreachable."""
     done = await _answer(machines, node, question(items))
     if done.status != 0 or not done.stdout.endswith(f"{ALL}\n"):
-        raise Unreachable(f"{node} does not say what it holds ({done.said})")
+        raise Unreachable(f"{node} does not say what it holds ({done.reason})")
     facts = read(done.stdout)
     services = [item for item in items if item.kind in (Kind.SERVICE, Kind.MASKED)]
     if len(facts.units) != len(services):
-        raise Unreachable(f"systemd on {node} does not say what runs ({done.said})")
+        raise Unreachable(f"systemd on {node} does not say what runs ({done.reason})")
     units = {item.key: unit for item, unit in zip(services, facts.units, strict=True)}
-    told = {item.key: _told(item, facts, units, secrets) for item in items}
-    return told | dict(_started_with_others(items, facts, units, told)), facts
+    states = {item.key: _state(item, facts, units, secrets) for item in items}
+    return states | dict(_started_with_others(items, facts, units, states)), facts
 
 
 async def _answer(machines: Machines, node: str, given: str) -> Done:
@@ -134,10 +134,10 @@ def read(answer: str) -> Facts:
     unit: dict[str, str] = {}
     for line in answer.splitlines():
         kind, _, rest = line.partition("\t")
-        words = rest.split("\t")
+        fields = rest.split("\t")
         match kind:
             case "path":
-                path, type_, mode, owner, changed, target = words
+                path, type_, mode, owner, changed, target = fields
                 facts.places[path] = Place(
                     type=type_,
                     mode=int(mode, 8),
@@ -146,7 +146,7 @@ def read(answer: str) -> Facts:
                     target=target,
                 )
             case "sum":
-                facts.sums[words[0]] = words[1]
+                facts.sums[fields[0]] = fields[1]
             case "verified":
                 facts.verified.add(rest)
             case "unit" if rest:
@@ -157,25 +157,25 @@ def read(answer: str) -> Facts:
             case "unit":
                 unit = {}
             case "program":
-                facts.programs[words[0].split("/")[2]] = words[1]
+                facts.programs[fields[0].split("/")[2]] = fields[1]
             case "restarts":
-                facts.restarts[words[0]] = int(words[1])
+                facts.restarts[fields[0]] = int(fields[1])
             case "job":
-                facts.jobs[words[0]] = words[1]
-            case "package" if words[1] == "installed":
-                facts.packages.add(words[0])
+                facts.jobs[fields[0]] = fields[1]
+            case "package" if fields[1] == "installed":
+                facts.packages.add(fields[0])
             case "module":
                 facts.modules.add(rest)
             case "device" | "route" | "neighbour" | "forwarded":
-                facts.devices.setdefault(words[0], Device()).add(kind, words[1])
+                facts.devices.setdefault(fields[0], Device()).add(kind, fields[1])
             case "gone":
                 facts.gone.add(rest)
             case "setting":
-                facts.settings[words[0]] = " ".join(words[1:])
+                facts.settings[fields[0]] = " ".join(fields[1:])
     return facts
 
 
-def _told(
+def _state(
     item: Item, facts: Facts, units: Mapping[str, Mapping[str, str]], secrets: Mapping[str, str]
 ) -> str:
     match item.kind:
@@ -193,7 +193,7 @@ def _told(
             return "loaded" if item.name in facts.modules else MISSING
         case Kind.VXLAN:
             device = facts.devices.get(item.name)
-            return MISSING if device is None else device.told
+            return MISSING if device is None else device.state
         case Kind.NODE:
             return MISSING if item.name in facts.gone else REGISTERED
         case Kind.SETTING:
@@ -205,28 +205,28 @@ def _told(
 
 def _at(item: Item, facts: Facts, secrets: Mapping[str, str]) -> str:
     path = item.path or item.name
-    place = facts.places.get(path)
-    if place is None:
+    entry = facts.places.get(path)
+    if entry is None:
         return MISSING
-    if place.type == "l":
-        return f"-> {place.target}"
-    if place.type == "d":
-        text = f"{place.mode:04o} {place.owner}"
+    if entry.type == "l":
+        return f"-> {entry.target}"
+    if entry.type == "d":
+        text = f"{entry.mode:04o} {entry.owner}"
         return text if item.kind is Kind.DIRECTORY else f"{TYPES['d']} {text}"
-    if place.type != "f" or item.kind in (Kind.DIRECTORY, Kind.LINK):
-        return TYPES.get(place.type, "no file")
-    return described(_content(item, path, facts, secrets), place.mode, place.owner)
+    if entry.type != "f" or item.kind in (Kind.DIRECTORY, Kind.LINK):
+        return TYPES.get(entry.type, "no file")
+    return described(_content(item, path, facts, secrets), entry.mode, entry.owner)
 
 
 def _content(item: Item, path: str, facts: Facts, secrets: Mapping[str, str]) -> str:
-    found = facts.sums.get(path, "")
+    sum_ = facts.sums.get(path, "")
     if item.wanted.startswith(AS_KEPT):
-        return AS_KEPT if found == secrets[path] else OTHER_CONTENT
+        return AS_KEPT if sum_ == secrets[path] else OTHER_CONTENT
     if path in facts.verified:
         return item.wanted.rsplit(" ", 2)[0]
     if item.wanted.startswith(AS_VERIFIED):
         return TOUCHED
-    return f"sha256:{found}" if found else "unreadable"
+    return f"sha256:{sum_}" if sum_ else "unreadable"
 
 
 # -- services ------------------------------------------------------------------------------------
@@ -246,15 +246,15 @@ def _service(item: Item, unit: Mapping[str, str], facts: Facts) -> str:
         runs = f"{RUNS} {wanted}"
     else:
         runs = f"{RUNS} {program}"
-    told = [unit["UnitFileState"] or MISSING, runs]
-    told += [
+    parts = [unit["UnitFileState"] or MISSING, runs]
+    parts += [
         f"with settings of {path}"
         for path in unit["DropInPaths"].split()
         if path.rpartition("/")[0].endswith(f"/{item.name}.d")
     ]
     if unit["NeedDaemonReload"] == "yes":
-        told.append(UNREAD)
-    return ", ".join(told)
+        parts.append(UNREAD)
+    return ", ".join(parts)
 
 
 def restarts_again(unit: Mapping[str, str], facts: Facts) -> bool:
@@ -289,7 +289,7 @@ def _started_with_others(
     items: Sequence[Item],
     facts: Facts,
     units: Mapping[str, Mapping[str, str]],
-    told: Mapping[str, str],
+    states: Mapping[str, str],
 ) -> Iterable[tuple[str, str]]:
     """Services that started after the change of a file that they need, each with its state.
 
@@ -302,7 +302,7 @@ def _started_with_others(
         if item.kind is Kind.FILE
         and item.name in facts.places
         # A program reads only the content, so a change of mode or owner alone does not count.
-        and item.wanted.rsplit(" ", 2)[0] != told[item.key].rsplit(" ", 2)[0]
+        and item.wanted.rsplit(" ", 2)[0] != states[item.key].rsplit(" ", 2)[0]
     }
     for item in items:
         if item.kind is not Kind.SERVICE or _about_to_start(item, facts):
@@ -312,14 +312,14 @@ def _started_with_others(
         since = _started(units[item.key]["ExecMainStartTimestamp"])
         read = [path for path in item.needs if path in changed and changed[path] <= since]
         if read:
-            yield item.key, f"{told[item.key]}, started with this {' and '.join(read)}"
+            yield item.key, f"{states[item.key]}, started with this {' and '.join(read)}"
 
 
-def _started(told: str) -> float:
+def _started(text: str) -> float:
     """A time that systemd prints, in seconds since the epoch; 0 where a service never started."""
     try:
         # Such as: Sat 2026-11-21 23:55:06.123456 UTC
-        day, time = told.split()[1:3]
+        day, time = text.split()[1:3]
         return datetime.fromisoformat(f"{day} {time}+00:00").timestamp()
     except ValueError:
         return 0.0
@@ -351,26 +351,28 @@ async def everywhere(
     """
     async with Machines(access) as machines:
 
-        async def one(node: str) -> tuple[dict[str, str], Facts] | Unreachable:
+        async def look_at(node: str) -> tuple[dict[str, str], Facts] | Unreachable:
             try:
                 return await _looked(machines, node, wanted[node].items, wanted[node].secrets)
             except Unreachable as error:
                 return error
 
-        looks = dict(zip(wanted, await asyncio.gather(*map(one, wanted)), strict=True))
+        looks = dict(zip(wanted, await asyncio.gather(*map(look_at, wanted)), strict=True))
     addresses = {node: machine.address for node, machine in access.machines.items()}
     seen = {node: look[1].devices for node, look in looks.items() if isinstance(look, tuple)}
     unknown = vxlan.unknown_to_others(seen, addresses)
-    found: dict[str, tuple[Difference, ...] | Unreachable] = {}
+    differing: dict[str, tuple[Difference, ...] | Unreachable] = {}
     for node, look in looks.items():
         if isinstance(look, Unreachable):
-            found[node] = look
+            differing[node] = look
             continue
         # A fault that a machine observes in its own device takes precedence over what other
         # machines know of the device, since the machine's guard reports the same fault.
-        told = {f"{Kind.VXLAN} {device}": said for device, said in unknown[node].items()}
-        told |= {
-            key: said for key, said in look[0].items() if told.get(key) is None or said != LEADS
+        states = {f"{Kind.VXLAN} {device}": state for device, state in unknown[node].items()}
+        states |= {
+            key: state
+            for key, state in look[0].items()
+            if states.get(key) is None or state != LEADS
         }
-        found[node] = differences(wanted[node].items, told)
-    return found
+        differing[node] = differences(wanted[node].items, states)
+    return differing

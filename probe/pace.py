@@ -23,8 +23,8 @@ async def slowest(machines: Machines, before: float) -> float:
 
     Machines that do not answer are left out; where none answers, the result is ``before``.
     """
-    told = await asyncio.gather(*(_of(machines, name) for name in machines.names))
-    return max((pace for pace in told if pace is not None), default=before)
+    paces = await asyncio.gather(*(_of(machines, name) for name in machines.names))
+    return max((pace for pace in paces if pace is not None), default=before)
 
 
 async def _of(machines: Machines, name: str) -> float | None:

@@ -57,9 +57,9 @@ async def of(api: Api, wanted: Pods) -> tuple[Pod, ...]:
 
 async def run(api: Api, wanted: Pods) -> None:
     """Raises Unmet where fewer pods are Ready than the check demands."""
-    found = await of(api, wanted)
-    unready = [pod for pod in found if pod.unready]
-    ready = len(found) - len(unready)
+    pods = await of(api, wanted)
+    unready = [pod for pod in pods if pod.unready]
+    ready = len(pods) - len(unready)
     if ready < wanted.count:
         demand(
             [
@@ -77,9 +77,9 @@ async def resolve(machines: Machines, api: Api, check: NameResolves) -> None:
     """
     pod = (await _ready(api, check.inside))[0]
     question = b64encode(dns.query(check.name, IDENTIFIER)).decode()
-    told = await _inside(machines, pod, "resolve", check.server, str(DNS_PORT), question)
+    output = await _inside(machines, pod, "resolve", check.server, str(DNS_PORT), question)
     try:
-        answer = dns.read(b64decode(told.strip(), validate=True), IDENTIFIER)
+        answer = dns.read(b64decode(output.strip(), validate=True), IDENTIFIER)
     except (ValueError, dns.NoDns) as error:
         raise Unmet(f"the answer of {check.server} to {pod} is no DNS ({error})") from error
     addresses = ", ".join(map(str, answer.addresses)) or "no address"
@@ -112,17 +112,17 @@ async def reach_from_nodes(machines: Machines, api: Api, check: PodsReach) -> No
         url = f"http://{target.address}:{check.port}{check.path}"
         try:
             if own:
-                told = await _inside(machines, own, "reach", url)
+                output = await _inside(machines, own, "reach", url)
             else:
-                told = await _on(machines, node, "reach", url)
+                output = await _on(machines, node, "reach", url)
         except (Unmet, Unreachable) as error:
             return str(error)
-        _, _, why = told.strip().partition(" ")
-        return f"{own or node} does not reach {target} at {url} ({why})" if told else None
+        _, _, why = output.strip().partition(" ")
+        return f"{own or node} does not reach {target} at {url} ({why})" if output else None
 
     nodes = [node for node in check.nodes if node != alone]
-    found = await asyncio.gather(*(failures(*each) for each in enumerate(nodes)))
-    demand(one for one in found if one)
+    sentences = await asyncio.gather(*(failures(*numbered) for numbered in enumerate(nodes)))
+    demand(sentence for sentence in sentences if sentence)
 
 
 async def reach_service(machines: Machines, api: Api, check: ServiceAnswers) -> None:
@@ -144,29 +144,29 @@ async def reach_service(machines: Machines, api: Api, check: ServiceAnswers) -> 
 
 async def _ready(api: Api, wanted: Pods) -> tuple[Pod, ...]:
     """The pods that are Ready. Raises Unmet where there are none."""
-    found = tuple(pod for pod in await of(api, wanted) if not pod.unready)
-    if not found:
+    ready = tuple(pod for pod in await of(api, wanted) if not pod.unready)
+    if not ready:
         raise Unmet(f"no pod {_selector(wanted)} in {wanted.namespace} is Ready", wholly=True)
-    return found
+    return ready
 
 
-async def _inside(machines: Machines, pod: Pod, name: str, *words: str) -> str:
+async def _inside(machines: Machines, pod: Pod, name: str, *arguments: str) -> str:
     """The output of a script that runs in a pod's network. Raises Unmet or Unreachable."""
     assert pod.node is not None
     assert pod.address is not None
     done = await machines.run(
-        pod.node, script("pod"), pod.address, script(name), *words, timeout=LIMIT
+        pod.node, script("pod"), pod.address, script(name), *arguments, timeout=LIMIT
     )
     if done.status != 0:
-        raise Unmet(f"{pod} ({done.said})")
+        raise Unmet(f"{pod} ({done.reason})")
     return done.stdout
 
 
-async def _on(machines: Machines, node: str, name: str, *words: str) -> str:
+async def _on(machines: Machines, node: str, name: str, *arguments: str) -> str:
     """The output of a script that runs in a node's own network. Raises Unmet or Unreachable."""
-    done = await machines.run(node, script(name), *words, timeout=LIMIT)
+    done = await machines.run(node, script(name), *arguments, timeout=LIMIT)
     if done.status != 0:
-        raise Unmet(f"{node} ({done.said})")
+        raise Unmet(f"{node} ({done.reason})")
     return done.stdout
 
 
@@ -193,12 +193,12 @@ def _why(status: Mapping[str, Any]) -> str:
         if waiting:
             return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
     for kind in ("PodScheduled", "Ready"):
-        told = condition(status, kind)
-        if told.get("status") == "False":
-            return str(told.get("message") or told.get("reason") or f"{kind} is False")
+        state = condition(status, kind)
+        if state.get("status") == "False":
+            return str(state.get("message") or state.get("reason") or f"{kind} is False")
     return str(status.get("phase", "no status yet"))
 
 
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     """The condition of this type in an object's status; empty where there is none."""
-    return next((one for one in status.get("conditions", ()) if one["type"] == kind), {})
+    return next((row for row in status.get("conditions", ()) if row["type"] == kind), {})

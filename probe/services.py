@@ -15,14 +15,16 @@ QUESTION = "services\t\t\n"
 
 async def demand_services(check: Services, machines: Machines) -> None:
     """Raises Unmet where a service does not run or restarts repeatedly, or a machine is silent."""
-    told = await asyncio.gather(*(_of(machines, name) for name in check.machines))
-    lost = [one for one in told if isinstance(one, Unreachable)]
+    answers = await asyncio.gather(*(_of(machines, name) for name in check.machines))
+    lost = [answer for answer in answers if isinstance(answer, Unreachable)]
     failures = [
         sentence
-        for name, one in zip(check.machines, told, strict=True)
-        for sentence in ([str(one)] if isinstance(one, Unreachable) else _failures(name, one))
+        for name, answer in zip(check.machines, answers, strict=True)
+        for sentence in (
+            [str(answer)] if isinstance(answer, Unreachable) else _failures(name, answer)
+        )
     ]
-    demand(failures, wholly=len(lost) == len(told))
+    demand(failures, wholly=len(lost) == len(answers))
 
 
 async def _of(machines: Machines, name: str) -> Facts | Unreachable:
@@ -31,7 +33,7 @@ async def _of(machines: Machines, name: str) -> Facts | Unreachable:
     except Unreachable as error:
         return error
     if done.status != 0 or not done.stdout.endswith(f"{ALL}\n"):
-        return Unreachable(f"{name} does not say what runs on it ({done.said})")
+        return Unreachable(f"{name} does not say what runs on it ({done.reason})")
     return read(done.stdout)
 
 

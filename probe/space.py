@@ -52,18 +52,18 @@ async def demand_space(check: Space, machines: Machines) -> None:
     members = await ask(check.members, machines)
     failures = list(_failures(members, check.percent))
     # An alarm of any member stops all writes.
-    demand(failures, wholly=any(one.alarms for one in members))
+    demand(failures, wholly=any(member.alarms for member in members))
 
 
 def _failures(members: Iterable[Member], percent: int) -> Iterator[str]:
-    for one in members:
-        for alarm in one.alarms:
-            has = f"etcd's member {one.name} has the alarm {alarm} ({sizes(one)})"
+    for member in members:
+        for alarm in member.alarms:
+            has = f"etcd's member {member.name} has the alarm {alarm} ({sizes(member)})"
             yield f"{has}: {_comes_of(alarm)}"
-        if not one.alarms and one.used * 100 > percent:
+        if not member.alarms and member.used * 100 > percent:
             yield (
-                f"etcd's member {one.name} has used more than {percent} % of its quota "
-                f"({sizes(one)}): at the quota nothing can be written any more; {WAY_OUT}"
+                f"etcd's member {member.name} has used more than {percent} % of its quota "
+                f"({sizes(member)}): at the quota nothing can be written any more; {WAY_OUT}"
             )
 
 
@@ -100,10 +100,10 @@ async def ask(members: Mapping[str, str], machines: Machines) -> tuple[Member, .
     try:
         rows = {row["Endpoint"]: row["Status"] for row in json.loads(done.stdout or "null") or ()}
     except (ValueError, KeyError) as error:
-        raise Unmet(f"etcdctl on {node} does not say what it should ({done.said})") from error
+        raise Unmet(f"etcdctl on {node} does not say what it should ({done.reason})") from error
     if silent := [name for name, url in members.items() if url not in rows]:
         raise Unmet(
-            f"etcd's member {silent[0]} does not say how large it is ({done.said})",
+            f"etcd's member {silent[0]} does not say how large it is ({done.reason})",
             wholly=len(silent) == len(members),
         )
     there = {rows[url]["header"]["member_id"] for url in members.values()}
@@ -114,7 +114,7 @@ def _member(name: str, url: str, status: Mapping[str, Any], there: Set[int]) -> 
     own = status["header"]["member_id"]
     # Each member reports the alarms of all members, also of those that were removed.
     alarms = [ALARM.match(error) for error in status.get("errors", ())]
-    told = {int(found[1]): found[2] for found in alarms if found}
+    alarm_of = {int(match[1]): match[2] for match in alarms if match}
     leads = status.get("leader") == own
     return Member(
         name=name,
@@ -126,31 +126,31 @@ def _member(name: str, url: str, status: Mapping[str, Any], there: Set[int]) -> 
         revision=status["header"]["revision"],
         alarms=tuple(
             alarm if which == own else f"{alarm}{REMOVED}"
-            for which, alarm in told.items()
+            for which, alarm in alarm_of.items()
             if which == own or (leads and which not in there)
         ),
     )
 
 
 async def first_answer(
-    members: Mapping[str, str], machines: Machines, name: str, *words: str, timeout: float
+    members: Mapping[str, str], machines: Machines, name: str, *arguments: str, timeout: float
 ) -> tuple[str, Done]:
     """The first member's machine that answers, and the result of a script there.
 
     Raises Unmet where no machine answers.
     """
-    return await on_a_member(members, machines, script(name), *words, timeout=timeout)
+    return await on_a_member(members, machines, script(name), *arguments, timeout=timeout)
 
 
 async def on_a_member(
-    members: Mapping[str, str], machines: Machines, text: str, *words: str, timeout: float
+    members: Mapping[str, str], machines: Machines, text: str, *arguments: str, timeout: float
 ) -> tuple[str, Done]:
     """The same as ``first_answer``, for the text of a script."""
     failures: list[str] = []
     for node in members:
         try:
             done = await machines.run(
-                node, text, *OPERATOR, ",".join(members.values()), *words, timeout=timeout
+                node, text, *OPERATOR, ",".join(members.values()), *arguments, timeout=timeout
             )
         except Unreachable as error:
             failures.append(str(error))
@@ -161,4 +161,4 @@ async def on_a_member(
 
 def leader_last(members: Sequence[Member]) -> tuple[Member, ...]:
     """The members in the order for work that interrupts one after the other: the leader last."""
-    return tuple(sorted(members, key=lambda one: one.leads))
+    return tuple(sorted(members, key=lambda member: member.leads))

@@ -40,7 +40,7 @@ class Device:
                 self.forwarded[address] = machine
 
     @property
-    def told(self) -> str:
+    def state(self) -> str:
         """The device's state, worded as in a plan's ``wanted``."""
         if not self.routes:
             return NOWHERE
@@ -65,12 +65,12 @@ def unknown_to_others(
     devices by name, ``addresses`` each node to the address of its machine. The kernel drops packets
     to such a device without a message.
     """
-    found: dict[str, dict[str, str]] = {}
+    faults: dict[str, dict[str, str]] = {}
     for node, own in devices.items():
-        found[node] = {}
+        faults[node] = {}
         for name, device in own.items():
-            for other, theirs in devices.items():
+            for neighbour, theirs in devices.items():
                 known = theirs[name].known(addresses[node]) if name in theirs else None
-                if other != node and known not in (None, device.address):
-                    found[node][name] = f"at {device.address}, and {other} sends to {known}"
-    return found
+                if neighbour != node and known not in (None, device.address):
+                    faults[node][name] = f"at {device.address}, and {neighbour} sends to {known}"
+    return faults

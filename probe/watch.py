@@ -72,17 +72,17 @@ async def watch(
     end = None if limit is None else monotonic() + limit
     outcomes: list[Outcome] = []
     async with doors(access) as through:
-        found = 1.0
+        slowest_pace = 1.0
         for condition in conditions:
-            wait = _Wait(condition, say, end=end, pace=found)
+            wait = _Wait(condition, say, end=end, pace=slowest_pace)
             outcomes.append(await wait.outcome(through))
-            found = wait.pace
+            slowest_pace = wait.pace
             if not outcomes[-1].holds:
                 break
         now = monotonic()
         rest = (
-            _Wait(one, _silent, end=now, pace=found).outcome(through)
-            for one in conditions[len(outcomes) :]
+            _Wait(condition_left, _silent, end=now, pace=slowest_pace).outcome(through)
+            for condition_left in conditions[len(outcomes) :]
         )
         outcomes += await asyncio.gather(*rest)
     return tuple(outcomes)
@@ -103,8 +103,8 @@ class _Wait:
     pace: float
     """How many times slower than a quiet emulated machine the slowest machine is."""
     began: float = field(default_factory=lambda: monotonic())
-    told: str | None = None
-    told_at: float = field(default_factory=lambda: monotonic())
+    reported: str | None = None
+    reported_at: float = field(default_factory=lambda: monotonic())
     measured_at: float | None = None
     moment: float = 0.0
     """The time since the last new reason, in seconds of a quiet machine."""
@@ -158,10 +158,10 @@ class _Wait:
         self.looked_at = now
         # Digits are left out, since they may be times. A reason that appeared before is not new: a
         # service that fails repeatedly may give the same few reasons in turn.
-        if (words := re.sub(r"\d", "", reason)) not in self.reasons:
+        if (pattern := re.sub(r"\d", "", reason)) not in self.reasons:
             if self.reasons:
                 self.moment, self.news_at = 0.0, now
-            self.reasons.add(words)
+            self.reasons.add(pattern)
         return min((self.condition.deadline - self.moment) * self.pace, self._hard_end - now)
 
     @property
@@ -176,10 +176,10 @@ class _Wait:
 
     def _remind(self, error: str) -> None:
         now = monotonic()
-        if now - self.told_at >= REMINDER and error != self.told:
+        if now - self.reported_at >= REMINDER and error != self.reported:
             news = "" if self.end is not None else f" ({self._news})"
             self.say(f"{self.condition.name}: not yet, {error}{news}")
-            self.told, self.told_at = error, now
+            self.reported, self.reported_at = error, now
 
     async def _answer(self, through: Doors) -> Unmet | None:
         seconds = ANSWER * min(self.pace, HARD)

@@ -51,7 +51,7 @@ QUICK, SLOW = (0.0, 0.0, 0.0), (9.0, 5.0, 7.0)
 def test_a_difference_counts_as_far_as_no_round_trip_explains_it(
     ahead: float, speed: float, trips: tuple[float, ...], told: str | None
 ) -> None:
-    assert compared(readings(ahead, speed, trips)).told == told
+    assert compared(readings(ahead, speed, trips)).message == told
 
 
 def off(ahead: float) -> Clock:

@@ -50,7 +50,7 @@ def test_words_and_input_arrive_as_they_are_and_everything_comes_back(sshd: Sshd
     script = "printf '%s\\0' \"$@\"; cat; echo oops >&2; exit 3"
     done = once(access(m1=sshd), script, *words, given="from\nhere")
     assert done.stdout == "".join(f"{word}\0" for word in words) + "from\nhere"
-    assert (done.stderr, done.status, done.said) == ("oops\n", 3, "oops")
+    assert (done.stderr, done.status, done.reason) == ("oops\n", 3, "oops")
 
 
 def test_without_input_a_script_that_reads_finds_the_end(sshd: Sshd) -> None:
@@ -65,7 +65,7 @@ def test_a_script_stops_at_its_first_failure(sshd: Sshd) -> None:
 
     done = within(access(m1=sshd), act)
     assert done.stdout == ""
-    assert done.said.endswith("unset: unbound variable")
+    assert done.reason.endswith("unset: unbound variable")
 
 
 def test_a_large_input_arrives_whole(sshd: Sshd) -> None:
@@ -76,7 +76,7 @@ def test_a_large_input_arrives_whole(sshd: Sshd) -> None:
 def test_a_script_is_ended_when_its_time_is_over(sshd: Sshd) -> None:
     slow = "sleep 677 & sleep 678"
     done = within(access(m1=sshd), lambda there: there.run("m1", slow, timeout=1))
-    assert (done.status, done.said) == (124, "it did not end in its time")
+    assert (done.status, done.reason) == (124, "it did not end in its time")
     eventually(
         "nothing of it runs on",
         lambda: not [pid for pid in descendants(sshd.pid) if "sleep" in _command(pid)],

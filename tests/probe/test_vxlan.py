@@ -29,7 +29,7 @@ def device(answer: str) -> Device:
 
 def test_a_node_with_a_way_to_each_other_node_is_as_planned() -> None:
     found = device(RIGHT)
-    assert found.told == LEADS
+    assert found.state == LEADS
     assert found.known("192.168.1.13") == "5e:1c:1b:2a:6a:03"
     assert found.known("192.168.1.14") is None
 
@@ -46,11 +46,11 @@ def test_a_node_with_a_way_to_each_other_node_is_as_planned() -> None:
 )
 def test_what_is_not_whole_is_told(left_out: str, told: str) -> None:
     lines = [line for line in RIGHT.splitlines(keepends=True) if left_out not in line]
-    assert device("".join(lines)).told == told
+    assert device("".join(lines)).state == told
 
 
 def test_a_device_that_was_made_anew_knows_nobody() -> None:
-    assert device(DEVICE).told == NOWHERE
+    assert device(DEVICE).state == NOWHERE
 
 
 def test_a_node_to_whose_old_address_others_send_is_named() -> None:

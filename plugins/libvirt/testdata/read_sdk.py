@@ -55,7 +55,7 @@ def shape(hint: object) -> object:
 
 def plain_member(arguments: tuple[object, ...]) -> object:
     """The member of a union that is neither None, nor an Output, nor a dict for an object."""
-    found = []
+    plain = []
     for hint in arguments:
         origin = typing.get_origin(hint)
         dictionary_twin = inspect.isclass(hint) and hint.__name__.endswith("ArgsDict")
@@ -67,10 +67,10 @@ def plain_member(arguments: tuple[object, ...]) -> object:
             continue
         if inspect.isawaitable(hint) or getattr(origin, "__name__", "") == "Awaitable":
             continue
-        found.append(hint)
-    if len(found) != 1:
+        plain.append(hint)
+    if len(plain) != 1:
         raise TypeError(f"not one plain type in {arguments!r}")
-    return found[0]
+    return plain[0]
 
 
 def members(owner: type) -> dict[str, object]:
