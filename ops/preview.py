@@ -17,7 +17,7 @@ from ops.stacks import StackOption, read_cluster, ready_stack
 from policy.rules import judge
 from preview.change import ResourceChange
 from preview.comparing import changes
-from preview.engine import NotPreviewed, told
+from preview.engine import NotPreviewed, changes_of
 from preview.markdown import markdown
 from preview.recording import NotDeclared, Recording, recorded
 from preview.registration import Registration
@@ -153,7 +153,7 @@ def _live(stack: str, *, refresh: bool) -> Review:
     words = ["preview", "--json", "--show-sames", *(["--refresh"] if refresh else [])]
     done = place.pulumi(*words, capture=True)
     try:
-        found = told(done.stdout)
+        found = changes_of(done.stdout)
     except NotPreviewed as error:
         raise Problem(
             f"pulumi preview cannot say what would be done: {error} {done.stderr.strip()}".strip(),

@@ -49,7 +49,7 @@ def apply(spec: Cluster) -> Step:
     """The step that brings the cluster's objects to the state in ``files``, with unlimited rights.
 
     The step also drains and removes nodes that the spec no longer names, so it runs before their
-    machines are deleted. It needs only the API. Its text contains a digest of the manifests, so
+    machines are deleted. It needs only the API. Its data contain a digest of the manifests, so
     changed manifests make the step run again.
     """
     manifests = _files(wanted(spec))

@@ -323,7 +323,7 @@ class Step:
 
     @property
     def secret(self) -> bool:
-        """Whether the step's text contains keys."""
+        """Whether the step's data contain keys."""
         return bool(self.secret_files)
 
 

@@ -40,10 +40,10 @@ def serve() -> None:
 def policies() -> list[Policy]:
     """A policy for each rule; a violation of any rule fails the update."""
     marked: dict[str, Inputs] = {}
-    return [_of_each(rule, marked) if rule.needs <= SHOWN else _of_all(rule) for rule in RULES]
+    return [_of_single(rule, marked) if rule.needs <= SHOWN else _of_all(rule) for rule in RULES]
 
 
-def _of_each(rule: Rule, marked: dict[str, Inputs]) -> Policy:
+def _of_single(rule: Rule, marked: dict[str, Inputs]) -> Policy:
     """A policy that checks a rule on one resource at a time.
 
     The engine marks secret inputs only for a remediation, which runs before the validation. So the
@@ -88,16 +88,16 @@ def _of_all(rule: Rule) -> Policy:
     )
 
 
-def judge(rule: Rule, one: Registration, report: ReportViolation) -> None:
+def judge(rule: Rule, resource: Registration, report: ReportViolation) -> None:
     """Report the violations of a rule by a resource."""
-    change = ResourceChange(verb=Verb.CREATE, before=None, after=one)
+    change = ResourceChange(verb=Verb.CREATE, before=None, after=resource)
     try:
         for finding in of(rule, [change]):
             report(finding.sentence, None)
     except Exception as error:
         # The exception's text may contain a secret, and the engine would print it.
         raise RuntimeError(
-            f"the rule {rule.name} cannot be asked of {one.name}: {type(error).__name__}"
+            f"the rule {rule.name} cannot be asked of {resource.name}: {type(error).__name__}"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Rules about the remote commands that run scripts on machines, and about plugins."""
+"""Rules about the remote commands that run steps on machines, and about plugins."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -30,7 +30,7 @@ OWN = frozenset({"pulumi", "pulumi-python"})
 """Plugins that come with the engine and its SDK. requirements.txt and lab/ pin their versions."""
 
 
-def each(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], Violations]:
+def each_command(judge: Callable[[Registration], Iterator[str]]) -> Callable[[Changes], Violations]:
     """Make a rule about all commands from a rule about a single command."""
     return _of_kinds(judge, {COMMAND})
 
@@ -54,7 +54,7 @@ def _of_kinds(
 def dies_with_its_machine(changes: Changes) -> Violations:
     """``deleted_with`` of each command names the domain of a machine."""
     there = [change.after for change in changes if change.after is not None]
-    machines = {one.name for one in there if one.kind == DOMAIN}
+    machines = {resource.name for resource in there if resource.kind == DOMAIN}
     for command in there:
         if command.kind in LOGINS and command.deleted_with not in machines:
             sentence = (
@@ -88,18 +88,18 @@ def knows_its_host(command: Registration) -> Iterator[str]:
         return
     if not (isinstance(connection, Mapping) and inside(connection.get("hostKey"))):
         yield (
-            f"{command.name} knows no host key, so it would give its script to whoever answers at "
+            f"{command.name} knows no host key, so it would give its data to whoever answers at "
             "the address; give its connection a host_key"
         )
 
 
-@each
+@each_command
 def is_only_updated(command: Registration) -> Iterator[str]:
     """No trigger replaces the command, and its deletion only takes away what it brought."""
     if command.inputs.get("triggers"):
         yield (
             f"{command.name} has triggers, which replace it whenever they change; leave them out: "
-            "a changed script is run again"
+            "a step whose data change is run again"
         )
     if not LEAVES.fullmatch(inside(command.inputs.get("delete", ""))):
         yield (
@@ -108,7 +108,7 @@ def is_only_updated(command: Registration) -> Iterator[str]:
         )
 
 
-@each
+@each_command
 def is_the_shell(command: Registration) -> Iterator[str]:
     """The command line is that of a step, whose data come by standard input."""
     create = inside(command.inputs.get("create", ""))
@@ -123,28 +123,28 @@ def is_the_shell(command: Registration) -> Iterator[str]:
         yield f"{command.name} has no data; give it a step's as stdin"
 
 
-@each
+@each_command
 def hides_its_secrets(command: Registration) -> Iterator[str]:
-    """If the script is secret, its output is secret too and is not logged."""
+    """If the step's data are secret, its output is secret too and is not logged."""
     if not is_secret(command.inputs.get("stdin")):
         return
     if inside(command.inputs.get("logging")) != "none":
-        yield (f"{command.name} has a secret script and logs what it prints; give it logging none")
+        yield (f"{command.name} has secret data and logs what it prints; give it logging none")
     if not {"stdout", "stderr"} <= set(command.additional_secret_outputs):
         yield (
-            f"{command.name} has a secret script and keeps what it prints in the clear; give it "
+            f"{command.name} has secret data and keeps what it prints in the clear; give it "
             "stdout and stderr as additional_secret_outputs"
         )
 
 
-@each
+@each_command
 def names_digests(command: Registration) -> Iterator[str]:
     """Each artifact in the step has a digest."""
-    script = inside(command.inputs.get("stdin", ""))
-    if is_unknown(script):
+    data = inside(command.inputs.get("stdin", ""))
+    if is_unknown(data):
         return
     try:
-        artifacts = read(script).artifacts
+        artifacts = read(data).artifacts
     except ValueError:
         yield f"{command.name} has a step whose data cannot be read; see plan/render.py"
         return
@@ -158,13 +158,13 @@ def names_digests(command: Registration) -> Iterator[str]:
 def plugins_have_versions(changes: Changes) -> Violations:
     """Each resource names the exact version of its plugin."""
     for change in changes:
-        one = change.after
-        if one is None or not one.custom:
+        resource = change.after
+        if resource is None or not resource.custom:
             continue
-        plugin = one.kind.removeprefix("pulumi:providers:").partition(":")[0]
-        if plugin not in OWN and not VERSION.match(one.version):
+        plugin = resource.kind.removeprefix("pulumi:providers:").partition(":")[0]
+        if plugin not in OWN and not VERSION.match(resource.version):
             sentence = (
-                f"{one.name} takes any version of the plugin {plugin}, so the same program would "
-                "do something else tomorrow; pin its package in requirements.txt"
+                f"{resource.name} takes any version of the plugin {plugin}, so the same program "
+                "would do something else tomorrow; pin its package in requirements.txt"
             )
-            yield one.name, sentence
+            yield resource.name, sentence

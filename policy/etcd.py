@@ -67,6 +67,6 @@ def _living(changes: Changes) -> Iterator[Living]:
 def _disturbed(changes: Changes) -> set[str]:
     """The names of machines that are replaced or deleted, or whose disk is."""
     gone = [change for change in changes if change.verb in GONE]
-    return {one.name for one in gone if one.kind == DOMAIN} | {
-        owner(one.name, DISK) for one in gone if one.kind == VOLUME
+    return {change.name for change in gone if change.kind == DOMAIN} | {
+        owner(change.name, DISK) for change in gone if change.kind == VOLUME
     }

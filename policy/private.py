@@ -32,7 +32,7 @@ def no_private_text(changes: Changes) -> Violations:
     """No input outside of secrets contains a private key or token, in any resource that stays."""
     for change in changes:
         for key, value in (change.after.inputs if change.after else {}).items():
-            kinds = {kind for text in plain(value, key) for kind in found(text)}
+            kinds = {kind for text in plain(value, key) for kind in private_kinds(text)}
             if kinds:
                 sentence = (
                     f"{change.name} has {listed(sorted(kinds), 'and')} in its input {key}, where "
@@ -42,7 +42,7 @@ def no_private_text(changes: Changes) -> Violations:
                 yield change.name, sentence
 
 
-def found(text: str) -> frozenset[str]:
+def private_kinds(text: str) -> frozenset[str]:
     """The kinds of private texts in a text."""
     return frozenset(kind for line in text.splitlines() for kind in _in_line(line))
 
@@ -52,8 +52,11 @@ def _in_line(line: str) -> frozenset[str]:
     """The kinds of private texts in a line or in base64 that the line contains."""
     texts = [line]
     for _ in range(DEEPEST):
-        encoded = (one[0] for text in texts for one in ENCODED.finditer(text))
-        texts = [line, *(decoded for one in encoded for decoded in _decoded(one))]
+        candidates = (match[0] for text in texts for match in ENCODED.finditer(text))
+        texts = [
+            line,
+            *(decoded for encoded_text in candidates for decoded in _decoded(encoded_text)),
+        ]
     return frozenset(kind for kind, known in PRIVATE.items() if any(map(known.search, texts)))
 
 
@@ -62,11 +65,11 @@ def plain(value: Any, key: str = "") -> Iterator[str]:
     if is_secret(value):
         return
     if isinstance(value, dict):
-        for name, one in value.items():
-            yield from plain(one, name)
+        for name, item in value.items():
+            yield from plain(item, name)
     elif isinstance(value, list):
-        for one in value:
-            yield from plain(one, key)
+        for item in value:
+            yield from plain(item, key)
     elif isinstance(value, str):
         yield f"{key}: {value}"
 

@@ -43,18 +43,20 @@ class Fact(StrEnum):
     BEFORE = "what was there before"
 
 
-def told(changes: Changes) -> frozenset[Fact]:
+def known_facts(changes: Changes) -> frozenset[Fact]:
     """The facts that any of these changes has; the source of the changes cannot give the others."""
     there = [change.after for change in changes if change.after is not None]
-    said = {
-        Fact.SECRECY: any(is_secret(value) for one in there for value in one.inputs.values()),
-        Fact.DELETED_WITH: any(one.deleted_with for one in there),
-        Fact.LIMITS: any(one.timeouts for one in there),
-        Fact.HIDDEN_OUTPUTS: any(one.additional_secret_outputs for one in there),
-        Fact.VERSIONS: any(one.version for one in there),
+    facts = {
+        Fact.SECRECY: any(
+            is_secret(value) for resource in there for value in resource.inputs.values()
+        ),
+        Fact.DELETED_WITH: any(resource.deleted_with for resource in there),
+        Fact.LIMITS: any(resource.timeouts for resource in there),
+        Fact.HIDDEN_OUTPUTS: any(resource.additional_secret_outputs for resource in there),
+        Fact.VERSIONS: any(resource.version for resource in there),
         Fact.BEFORE: True,
     }
-    return frozenset(fact for fact, is_there in said.items() if is_there)
+    return frozenset(fact for fact, is_there in facts.items() if is_there)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from policy import commands, etcd, private
-from policy.rule import Changes, Fact, Rule, told
+from policy.rule import Changes, Fact, Rule, known_facts
 from preview.review import Finding
 
 RULES: tuple[Rule, ...] = (
@@ -27,22 +27,22 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="command-knows-its-host",
-        why="Scripts with keys must reach the machine that they are meant for and no other.",
+        why="Data with keys must reach the machine that they are meant for and no other.",
         judge=commands.knows_its_host,
     ),
     Rule(
         name="command-is-only-updated",
-        why="What runs on a machine is run again when it changes and never taken back.",
+        why="A step runs again when it changes, and its deletion only takes away what it brought.",
         judge=commands.is_only_updated,
     ),
     Rule(
         name="command-is-the-shell",
-        why="A command that fails is printed whole: its script must not be in it.",
+        why="A command that fails is printed whole: the step's data must not be in it.",
         judge=commands.is_the_shell,
     ),
     Rule(
         name="secret-script-stays-hidden",
-        why="What a script with keys prints must be in no log and in no state in the clear.",
+        why="What a step with keys prints must be in no log and in no state in the clear.",
         judge=commands.hides_its_secrets,
         needs=frozenset({Fact.SECRECY, Fact.HIDDEN_OUTPUTS}),
     ),
@@ -80,7 +80,7 @@ RULES: tuple[Rule, ...] = (
 
 def judge(changes: Changes, known: frozenset[Fact] | None = None) -> tuple[Finding, ...]:
     """The violations of all rules by a change; a rule whose facts are unknown is not checked."""
-    facts = told(changes) if known is None else known
+    facts = known_facts(changes) if known is None else known
     return tuple(finding for rule in RULES if rule.needs <= facts for finding in of(rule, changes))
 
 

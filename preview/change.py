@@ -37,9 +37,9 @@ class ResourceChange:
     @property
     def declared(self) -> Registration:
         """The resource as it will be or, where it is deleted, as it was."""
-        found = self.after or self.before
-        assert found is not None
-        return found
+        side = self.after or self.before
+        assert side is not None
+        return side
 
     @property
     def name(self) -> str:

@@ -19,16 +19,18 @@ def changes(
     A replaced resource also replaces the resources that have its ID as their replacement trigger or
     in an input that cannot be updated. A replaced provider replaces the resources that it makes.
     """
-    old = {one.identity: one for one in before}
+    old = {registration.identity: registration for registration in before}
     replaced = _replaced(old, after)
-    found = [_change(old.get(one.identity), one, replaced) for one in after]
-    kept = {one.identity for one in after}
-    found += [
-        ResourceChange(verb=Verb.DELETE, before=one, after=None)
-        for one in before
-        if one.identity not in kept
+    compared = [
+        _change(old.get(registration.identity), registration, replaced) for registration in after
     ]
-    return tuple(found)
+    kept = {registration.identity for registration in after}
+    compared += [
+        ResourceChange(verb=Verb.DELETE, before=registration, after=None)
+        for registration in before
+        if registration.identity not in kept
+    ]
+    return tuple(compared)
 
 
 def differing(before: Any, after: Any) -> tuple[str, ...]:
@@ -63,25 +65,30 @@ def _replaced(
 
     A resource is declared after those that it depends on, so one pass is enough.
     """
-    found: dict[Identity, tuple[str, ...]] = {}
+    replaced: dict[Identity, tuple[str, ...]] = {}
     identifiers: set[str] = set()
     providers: set[str] = set()
-    for one in after:
-        if (before := old.get(one.identity)) is None:
+    for registration in after:
+        if (before := old.get(registration.identity)) is None:
             continue
-        fixed = REPLACED_FOR.get(one.kind, frozenset()) | {
-            path.partition("[")[0] for path in one.replace_on_changes
+        fixed = REPLACED_FOR.get(registration.kind, frozenset()) | {
+            path.partition("[")[0] for path in registration.replace_on_changes
         }
-        forcing = [key for key in differing(before.inputs, one.inputs) if key in fixed]
-        forcing += [key for key in sorted(fixed) if _made_of(one.inputs.get(key), identifiers)]
-        again = _made_of(one.replacement_trigger, identifiers) or one.provider in providers
+        forcing = [key for key in differing(before.inputs, registration.inputs) if key in fixed]
+        forcing += [
+            key for key in sorted(fixed) if _made_of(registration.inputs.get(key), identifiers)
+        ]
+        again = (
+            _made_of(registration.replacement_trigger, identifiers)
+            or registration.provider in providers
+        )
         if forcing or again:
-            found[one.identity] = tuple(dict.fromkeys(forcing))
-            if one.kind.startswith("pulumi:providers:"):
-                providers.add(one.name)
-            elif one.custom:
-                identifiers.add(f"{one.kind}/{one.name}")
-    return found
+            replaced[registration.identity] = tuple(dict.fromkeys(forcing))
+            if registration.kind.startswith("pulumi:providers:"):
+                providers.add(registration.name)
+            elif registration.custom:
+                identifiers.add(f"{registration.kind}/{registration.name}")
+    return replaced
 
 
 def _made_of(value: Any, identifiers: set[str]) -> bool:
@@ -90,4 +97,4 @@ def _made_of(value: Any, identifiers: set[str]) -> bool:
         return value in identifiers
     if isinstance(value, Mapping):
         value = list(value.values())
-    return isinstance(value, list) and any(_made_of(one, identifiers) for one in value)
+    return isinstance(value, list) and any(_made_of(item, identifiers) for item in value)

@@ -37,8 +37,10 @@ def disturbances(
             for step in machine.steps:
                 if step.name != phase or step.verb is not Verb.UPDATE or not step.restarts:
                     continue
-                turns = [one for one in step.restarts if one in shared.get(machine.name, ())]
-                rest = [one for one in step.restarts if one not in turns]
+                turns = [
+                    service for service in step.restarts if service in shared.get(machine.name, ())
+                ]
+                rest = [service for service in step.restarts if service not in turns]
                 for services, how in ((turns, ONE_AT_A_TIME), (rest, BESIDE)):
                     if services:
                         yield Disturbance(machine=machine.name, services=tuple(services), how=how)
@@ -52,7 +54,7 @@ def consequences(
     """What users of the cluster should know about a change, the most severe first."""
     if before is None:
         return
-    found = [
+    unordered = [
         *_members(before, machines),
         *_planes(before, machines),
         *_machines(before, machines),
@@ -64,14 +66,14 @@ def consequences(
         *_pod_network(machines),
     ]
     for severity in SEVERITY:
-        yield from (one for one in found if one.severity is severity)
+        yield from (consequence for consequence in unordered if consequence.severity is severity)
 
 
 def _members(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     members = before.etcd_members
-    going = [one for one in machines if one.name in members and one.verb in GONE]
-    lost = [one.name for one in going if _emptied(one)]
-    away = [one.name for one in going if not _emptied(one)]
+    going = [machine for machine in machines if machine.name in members and machine.verb in GONE]
+    lost = [machine.name for machine in going if _emptied(machine)]
+    away = [machine.name for machine in going if not _emptied(machine)]
     if lost:
         yield Consequence(severity=Severity.DANGER, sentence=_bereft(members, lost))
     if (up := len(members) - len(going)) > len(members) // 2:
@@ -100,7 +102,7 @@ def _bereft(members: Sequence[str], lost: Sequence[str]) -> str:
 
 def _planes(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     planes = before.control_planes
-    lost = [one.name for one in machines if one.name in planes and one.verb in GONE]
+    lost = [machine.name for machine in machines if machine.name in planes and machine.verb in GONE]
     if lost and len(lost) == len(planes):
         yield Consequence(
             severity=Severity.DANGER,
@@ -109,21 +111,22 @@ def _planes(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Cons
     elif lost:
         yield Consequence(
             severity=Severity.NOTICE,
-            sentence=f"the API stays up on {', '.join(one for one in planes if one not in lost)}",
+            sentence="the API stays up on "
+            f"{', '.join(name for name in planes if name not in lost)}",
         )
 
 
 def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
-    for one in machines:
-        if one.name not in before.machines or one.verb not in GONE:
+    for machine in machines:
+        if machine.name not in before.machines or machine.verb not in GONE:
             continue
-        if one.verb is Verb.DELETE:
-            severity, said = Severity.NOTICE, "drained and removed, with what is on its disk"
-        elif _emptied(one):
-            severity, said = Severity.DANGER, "made anew: what is on its disk is lost"
+        if machine.verb is Verb.DELETE:
+            severity, outcome = Severity.NOTICE, "drained and removed, with what is on its disk"
+        elif _emptied(machine):
+            severity, outcome = Severity.DANGER, "made anew: what is on its disk is lost"
         else:
-            severity, said = Severity.NOTICE, "made anew with its disk, and away until it is up"
-        yield Consequence(severity=severity, sentence=f"{one.name} is {said}")
+            severity, outcome = Severity.NOTICE, "made anew with its disk, and away until it is up"
+        yield Consequence(severity=severity, sentence=f"{machine.name} is {outcome}")
 
 
 def _leaving(machines: Sequence[MachineReview]) -> Iterator[Consequence]:
@@ -143,20 +146,22 @@ def _leaving(machines: Sequence[MachineReview]) -> Iterator[Consequence]:
 
 
 def _disks(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
-    for one in machines:
-        old = before.machines[one.name].disk if one.name in before.machines else one.disk
-        if one.disk > old and one.verb is not Verb.DELETE and not _emptied(one):
+    for machine in machines:
+        old = (
+            before.machines[machine.name].disk if machine.name in before.machines else machine.disk
+        )
+        if machine.disk > old and machine.verb is not Verb.DELETE and not _emptied(machine):
             yield Consequence(
                 severity=Severity.FINE,
-                sentence=f"{one.name}: disk {old} -> {one.disk} GiB, grown in place with what is "
-                "on it",
+                sentence=f"{machine.name}: disk {old} -> {machine.disk} GiB, grown in place with "
+                "what is on it",
             )
 
 
 def _emptied(machine: MachineReview) -> bool:
     """Whether the content of the machine's disk is lost; a replaced machine can keep its disk."""
     disk = part(machine.name, DISK)
-    return any(one.name == disk and one.verb in GONE for one in machine.resources)
+    return any(resource.name == disk and resource.verb in GONE for resource in machine.resources)
 
 
 def _etcd(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:
@@ -192,11 +197,12 @@ def _api(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Conseque
 
 
 def _runtimes(disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:
-    for unit, said in POD_RUNTIMES.items():
+    for unit, effect in POD_RUNTIMES.items():
         if names := _restarting(disturbed, unit):
             yield Consequence(
                 severity=Severity.NOTICE,
-                sentence=f"{unit.removesuffix('.service')} restarts on {', '.join(names)}: {said}",
+                sentence=f"{unit.removesuffix('.service')} restarts on {', '.join(names)}: "
+                f"{effect}",
             )
 
 
@@ -229,4 +235,8 @@ def _backend(network: str) -> object:
 
 
 def _restarting(disturbed: Sequence[Disturbance], unit: str) -> list[str]:
-    return list(dict.fromkeys(one.machine for one in disturbed if unit in one.services))
+    return list(
+        dict.fromkeys(
+            disturbance.machine for disturbance in disturbed if unit in disturbance.services
+        )
+    )

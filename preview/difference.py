@@ -68,8 +68,8 @@ def _span(start: int, end: int) -> str:
     return str(begin) if count == 1 else f"{begin},{count}"
 
 
-def _signed(sign: str, found: Iterable[str]) -> Iterator[str]:
-    for line in found:
+def _signed(sign: str, texts: Iterable[str]) -> Iterator[str]:
+    for line in texts:
         yield sign + line.removesuffix("\n")
         if line.endswith("\n"):
             yield NO_NEWLINE

@@ -29,7 +29,7 @@ class NotPreviewed(Exception):
     """The engine's preview failed; the text is the engine's own."""
 
 
-def told(text: str) -> tuple[ResourceChange, ...]:
+def changes_of(text: str) -> tuple[ResourceChange, ...]:
     """The change of each resource in a preview's JSON, in the engine's order.
 
     Raises NotPreviewed where the text is not JSON or reports an error.
@@ -38,8 +38,8 @@ def told(text: str) -> tuple[ResourceChange, ...]:
         document = json.loads(text)
     except ValueError as error:
         raise NotPreviewed(text.strip()[-2000:] or "pulumi preview said nothing") from error
-    if said := list(_errors(document)):
-        raise NotPreviewed("\n".join(said))
+    if errors := list(_errors(document)):
+        raise NotPreviewed("\n".join(errors))
     return tuple(
         _change(step, VERBS[step["op"]])
         for step in document.get("steps") or ()
@@ -48,9 +48,9 @@ def told(text: str) -> tuple[ResourceChange, ...]:
 
 
 def _errors(document: Mapping[str, Any]) -> Iterator[str]:
-    for one in document.get("diagnostics") or ():
-        if one.get("severity") == "error":
-            yield one.get("message", "").strip()
+    for diagnostic in document.get("diagnostics") or ():
+        if diagnostic.get("severity") == "error":
+            yield diagnostic.get("message", "").strip()
 
 
 def _change(step: Mapping[str, Any], verb: Verb) -> ResourceChange:
@@ -72,7 +72,9 @@ def _top(path: str) -> str:
 
 def _registration(state: Mapping[str, Any]) -> Registration:
     inputs = {
-        key: _enveloped(one) for key, one in (state.get("inputs") or {}).items() if key != PROVIDER
+        key: _enveloped(value)
+        for key, value in (state.get("inputs") or {}).items()
+        if key != PROVIDER
     }
     return Registration(
         kind=state["type"],
@@ -97,5 +99,5 @@ def _enveloped(value: Any) -> Any:
     if value == HIDDEN:
         return {SIGNATURE: SECRET, "value": HIDDEN}
     if isinstance(value, Mapping):
-        return {key: _enveloped(one) for key, one in value.items()}
-    return [_enveloped(one) for one in value] if isinstance(value, list) else value
+        return {key: _enveloped(item) for key, item in value.items()}
+    return [_enveloped(item) for item in value] if isinstance(value, list) else value

@@ -26,10 +26,10 @@ the next check (see the provider's ``diff`` in components/specification.py)."""
 
 def clusters(changes: Iterable[ResourceChange]) -> tuple[Cluster | None, Cluster | None]:
     """The cluster before and after; None where there is no cluster or its spec is unreadable."""
-    for one in changes:
-        if one.kind == SPECIFICATION:
+    for change in changes:
+        if change.kind == SPECIFICATION:
             before, after = (
-                read(side.inputs) if side else None for side in (one.before, one.after)
+                read(side.inputs) if side else None for side in (change.before, change.after)
             )
             return before, after
     return None, None

@@ -73,17 +73,17 @@ def _left_out(files: int, machines: int, others: int, contents: int) -> str:
 
 def _nothing(review: Review) -> str:
     stay = f"{number(review.unchanged, 'resource')} {'stays' if review.unchanged == 1 else 'stay'}"
-    said = [f"{stay} as {'it is' if review.unchanged == 1 else 'they are'}.", *review.notes]
-    return f"### {_code(review.cluster)}: nothing changes\n{' '.join(map(_text, said))}\n"
+    sentences = [f"{stay} as {'it is' if review.unchanged == 1 else 'they are'}.", *review.notes]
+    return f"### {_code(review.cluster)}: nothing changes\n{' '.join(map(_text, sentences))}\n"
 
 
 def _summary(review: Review) -> Iterator[Leaf | Fold]:
     yield Leaf(_SUMMARY, (f"### {_code(review.cluster)}: what this change does\n\n",))
     yield Leaf(_SUMMARY, (f"{_text(words.headline(review))}\n\n",))
-    said = [f"Kubernetes {_text(words.versions(review))}"]
+    facts = [f"Kubernetes {_text(words.versions(review))}"]
     if compared := words.compared(review):
-        said.append(f"compared: {_text(compared)}")
-    yield Leaf(_SUMMARY, (f"{' · '.join(said)}\n\n",))
+        facts.append(f"compared: {_text(compared)}")
+    yield Leaf(_SUMMARY, (f"{' · '.join(facts)}\n\n",))
     yield from _dangers(review)
     yield from _machine_table(review)
     yield _list(
@@ -100,16 +100,17 @@ def _dangers(review: Review) -> Iterator[Fold]:
     yield _list(
         "**Rules that this change breaks:**",
         (
-            f"**{_code(one.rule)}** {_code(one.resource) + ': ' if one.resource else ''}"
-            f"{_text(one.sentence)}"
-            for one in review.findings
+            f"**{_code(finding.rule)}** "
+            f"{_code(finding.resource) + ': ' if finding.resource else ''}"
+            f"{_text(finding.sentence)}"
+            for finding in review.findings
         ),
     )
     yield _list(
         "What it means:",
         (
-            f"**{words.SEVERITY[one.severity]}:** {_text(one.sentence)}"
-            for one in review.consequences
+            f"**{words.SEVERITY[consequence.severity]}:** {_text(consequence.sentence)}"
+            for consequence in review.consequences
         ),
     )
 
@@ -117,7 +118,7 @@ def _dangers(review: Review) -> Iterator[Fold]:
 def _list(title: str, items: Iterable[str]) -> Fold:
     """A list of at most ``_ROWS`` items under a title."""
     every = list(items)
-    rows = [f"- {one}\n" for one in every[:_ROWS]]
+    rows = [f"- {item}\n" for item in every[:_ROWS]]
     if len(every) > _ROWS:
         rows.append(f"- and {len(every) - _ROWS} more\n")
     return Fold(f"{title}\n\n", "\n", tuple(Leaf(_SUMMARY, (row,)) for row in rows))
@@ -130,30 +131,32 @@ def _machine_table(review: Review) -> Iterator[Fold]:
     """
     rows: dict[tuple[str, ...], list[MachineReview]] = {}
     many = len(review.changed) > _ROWS // 2
-    for one in review.changed:
-        own = () if many else (one.name,)
-        rows.setdefault((one.verb, words.roles(one.roles), _happens(one), *own), []).append(one)
-    found = [_machine_row(alike) for alike in rows.values()]
-    if len(found) > _ROWS:
-        found[_ROWS:] = [f"| | and {len(found) - _ROWS} rows more | | | |\n"]
+    for machine in review.changed:
+        own = () if many else (machine.name,)
+        rows.setdefault(
+            (machine.verb, words.roles(machine.roles), _happens(machine), *own), []
+        ).append(machine)
+    lines = [_machine_row(alike) for alike in rows.values()]
+    if len(lines) > _ROWS:
+        lines[_ROWS:] = [f"| | and {len(lines) - _ROWS} rows more | | | |\n"]
     same = len(review.machines) - len(review.changed)
-    if found and same:
-        found.append(
+    if lines and same:
+        lines.append(
             f"| = | {number(same, 'other machine')} | | | {'stays' if same == 1 else 'stay'} |\n"
         )
     head = "| | machine | address | roles | what happens |\n|---|---|---|---|---|\n"
-    yield Fold(head, "\n", tuple(Leaf(_SUMMARY, (row,)) for row in found))
+    yield Fold(head, "\n", tuple(Leaf(_SUMMARY, (row,)) for row in lines))
 
 
 def _machine_row(alike: list[MachineReview]) -> str:
     first = alike[0]
-    addresses = ", ".join(_text(one.address) for one in alike)
+    addresses = ", ".join(_text(machine.address) for machine in alike)
     if len(alike) > _SOME:
         addresses = f"{_text(first.address)} to {_text(alike[-1].address)}"
     what = _happens(first)
     cells = (
         SIGN[first.verb],
-        _some(one.name for one in alike),
+        _some(machine.name for machine in alike),
         addresses,
         _text(words.roles(first.roles)),
         STATE[first.verb] + (f": {_text(what)}" if what else ""),
@@ -205,7 +208,7 @@ def _details(review: Review) -> Iterator[Fold]:
     )
     yield _fold(
         f"<b>Programs and images</b>: {len(review.artifacts)}",
-        tuple(Leaf(_NAMES, (f"- {_line(one)}\n",)) for one in review.artifacts),
+        tuple(Leaf(_NAMES, (f"- {_line(artifact)}\n",)) for artifact in review.artifacts),
     )
 
 
@@ -214,18 +217,18 @@ def _fold(title: str, inside: tuple[Leaf | Fold, ...]) -> Fold:
 
 
 def _resource_lines(resources: Iterable[ResourceLine]) -> Iterator[Leaf]:
-    for one in resources:
-        why = f": {_text('; '.join(one.why.splitlines()))}" if one.why else ""
-        said = f"{_text(one.kind)} {_code(one.name)} {STATE[one.verb]}{why}"
-        yield Leaf(_NAMES, (f"{_code(SIGN[one.verb])} {said}\n\n",))
+    for resource in resources:
+        why = f": {_text('; '.join(resource.why.splitlines()))}" if resource.why else ""
+        description = f"{_text(resource.kind)} {_code(resource.name)} {STATE[resource.verb]}{why}"
+        yield Leaf(_NAMES, (f"{_code(SIGN[resource.verb])} {description}\n\n",))
 
 
 def _certificates(certificates: Iterable[CertificateChange]) -> Fold:
     head = "| | certificate | of | why |\n|---|---|---|---|\n"
     rows = []
-    for one in certificates:
-        why = STATE[one.verb] + (f": {_text(one.why)}" if one.why else "")
-        cells = (SIGN[one.verb], _code(one.name), _text(one.holder), why)
+    for certificate in certificates:
+        why = STATE[certificate.verb] + (f": {_text(certificate.why)}" if certificate.why else "")
+        cells = (SIGN[certificate.verb], _code(certificate.name), _text(certificate.holder), why)
         rows.append(Leaf(_NAMES, (f"| {' | '.join(cells)} |\n",)))
     return _fold(f"Certificates: {len(rows)}", (Fold(head, "\n", tuple(rows)),))
 
@@ -233,16 +236,16 @@ def _certificates(certificates: Iterable[CertificateChange]) -> Fold:
 def _step(step: StepChange, machine: str, shown: _Shown) -> Fold:
     bare = not (step.files or step.lines)
     shown_as = _text if bare else _html
-    said = [f"step <b>{shown_as(step.name)}</b>"]
+    parts = [f"step <b>{shown_as(step.name)}</b>"]
     if step.files:
-        said.append(number(len(step.files), "file"))
+        parts.append(number(len(step.files), "file"))
     if step.restarts:
-        said.append("restarts " + shown_as(words.listed(step.restarts)))
+        parts.append("restarts " + shown_as(words.listed(step.restarts)))
     if step.why:
-        said.append(shown_as(step.why))
+        parts.append(shown_as(step.why))
     if step.hidden:
-        said.append("its text has keys in it and is not shown")
-    title = ", ".join(said)
+        parts.append("its data contain keys and are not shown")
+    title = ", ".join(parts)
     if bare:
         return Fold("", "", (Leaf(_NAMES, (f"{_code(SIGN[step.verb])} {title}\n\n",)),))
     lines = Fold("", "\n", tuple(_lines(step, machine, shown)))
@@ -254,14 +257,14 @@ def _lines(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
     if first != machine and len(step.lines) > 1:
         yield Leaf(_NAMES, (f"- {len(step.lines)} lines as on {_code(first)}\n",))
     else:
-        yield from (Leaf(_NAMES, (f"- {_line(one)}\n",)) for one in step.lines)
+        yield from (Leaf(_NAMES, (f"- {_line(line)}\n",)) for line in step.lines)
 
 
-def _line(one: LineChange) -> str:
-    if one.before is None or one.after is None:
-        verb = Verb.CREATE if one.before is None else Verb.DELETE
-        return f"{_code(SIGN[verb])} {_text(one.what)} {_code(one.after or one.before or '')}"
-    return f"{_code('~')} {_text(one.what)} {_code(one.before)} to {_code(one.after)}"
+def _line(line: LineChange) -> str:
+    if line.before is None or line.after is None:
+        verb = Verb.CREATE if line.before is None else Verb.DELETE
+        return f"{_code(SIGN[verb])} {_text(line.what)} {_code(line.after or line.before or '')}"
+    return f"{_code('~')} {_text(line.what)} {_code(line.before)} to {_code(line.after)}"
 
 
 def _files(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
@@ -272,11 +275,11 @@ def _files(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
         if (first := shown.setdefault(same, machine)) != machine:
             again.setdefault(first, []).append(_code(f"{SIGN[file.verb]} {file.path}"))
             continue
-        name, modes, found = same
+        name, modes, difference = same
         title = f"{_code(name)} {modes}"
-        plus, minus = (sum(line[0] == sign for line in found) for sign in "+-")
+        plus, minus = (sum(line[0] == sign for line in difference) for sign in "+-")
         short = f"{title}, {plus} lines more, {minus} less: see the page\n\n"
-        yield Leaf(_NAMES, (short, f"{title}\n\n{_fence(file, found)}\n"), 1, machine)
+        yield Leaf(_NAMES, (short, f"{title}\n\n{_fence(file, difference)}\n"), 1, machine)
     for first, names in again.items():
         text = f"As on {_code(first)}: {', '.join(names)}\n\n"
         yield Leaf(_NAMES, (text,), len(names), machine)
@@ -285,20 +288,20 @@ def _files(step: StepChange, machine: str, shown: _Shown) -> Iterator[Leaf]:
 def _titled(file: FileChange) -> tuple[str, str]:
     """The sign with the path, and a phrase with the modes and the services that restart."""
     modes = [mode for mode in dict.fromkeys((file.before_mode, file.after_mode)) if mode]
-    said = [" to ".join(map(_text, modes))] if modes else []
+    remarks = [" to ".join(map(_text, modes))] if modes else []
     if file.restarts:
-        said.append(f"restarts {_codes(file.restarts)}")
-    return f"{SIGN[file.verb]} {file.path}", ", ".join(said)
+        remarks.append(f"restarts {_codes(file.restarts)}")
+    return f"{SIGN[file.verb]} {file.path}", ", ".join(remarks)
 
 
 def _fence(file: FileChange, difference: Iterable[str]) -> str:
     """The difference in a fence that is longer than any run of backticks in its text."""
-    found = [_short(line) for line in visible("\n".join(difference)).split("\n")]
-    if found == [""]:
+    lines = [_short(line) for line in visible("\n".join(difference)).split("\n")]
+    if lines == [""]:
         return "The content stays as it is.\n" if file.verb is Verb.UPDATE else "It is empty.\n"
-    longest = max((len(run) for line in found for run in re.findall("`+", line)), default=0)
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
-    return "\n".join([f"{fence}diff", *found, fence]) + "\n"
+    return "\n".join([f"{fence}diff", *lines, fence]) + "\n"
 
 
 # -- escaping and shortening ---------------------------------------------------------------------
@@ -312,16 +315,16 @@ def _short(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _html(text: str) -> str:
     """The text escaped for a line with HTML tags, where Markdown is not interpreted."""
-    found = escape(_short(flat(text)), quote=False)
+    escaped = escape(_short(flat(text)), quote=False)
     # An invisible word joiner keeps GitHub from making a mention or a link of the text.
-    return re.sub(r"(@|:(?=//)|\bwww(?=\.))", "\\1\u2060", found, flags=re.IGNORECASE)
+    return re.sub(r"(@|:(?=//)|\bwww(?=\.))", "\\1\u2060", escaped, flags=re.IGNORECASE)
 
 
 @lru_cache(maxsize=4096)
 def _text(text: str) -> str:
     """The text escaped for a sentence or a cell: without Markdown, HTML, links and mentions."""
-    found = re.sub(r"([\\`*_\[\]~#$])", r"\\\1", _html(text)).replace("|", "&#124;")
-    return re.sub(r"^(\d*)([-+.)=]+)(?=\s|$)", r"\1\\\2", found)
+    escaped = re.sub(r"([\\`*_\[\]~#$])", r"\\\1", _html(text)).replace("|", "&#124;")
+    return re.sub(r"^(\d*)([-+.)=]+)(?=\s|$)", r"\1\\\2", escaped)
 
 
 def _code(text: str) -> str:

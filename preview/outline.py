@@ -70,9 +70,9 @@ def fitted(whole: Fold, limit: int, left_out: LeftOut) -> str:
     longest = left_out(every, len(machines), len(leaves), len(leaves))
     everything = _Choice(_length(whole))
     choice = everything if everything.room <= limit else _Choice(limit - len(longest))
-    for leaf, above in sorted(leaves, key=lambda one: one[0].rank):
+    for leaf, above in sorted(leaves, key=lambda pair: pair[0].rank):
         choice.add(leaf, above)
-    for leaf in sorted((one for one, _ in leaves), key=lambda one: len(one.forms[-1])):
+    for leaf in sorted((leaf for leaf, _ in leaves), key=lambda leaf: len(leaf.forms[-1])):
         choice.lengthen(leaf)
     lost = [leaf for leaf, _ in leaves if leaf not in choice.form]
     short = sum(
@@ -94,8 +94,8 @@ def _leaves(part: Leaf | Fold, above: tuple[Fold, ...]) -> Iterator[tuple[Leaf, 
     if isinstance(part, Leaf):
         yield part, above
     else:
-        for one in part.inside:
-            yield from _leaves(one, (*above, part))
+        for piece in part.inside:
+            yield from _leaves(piece, (*above, part))
 
 
 def _length(part: Leaf | Fold) -> int:
@@ -111,6 +111,6 @@ def _written(part: Leaf | Fold, choice: _Choice) -> Iterator[str]:
             yield part.forms[choice.form[part]]
     elif part in choice.opened:
         yield part.opening
-        for one in part.inside:
-            yield from _written(one, choice)
+        for piece in part.inside:
+            yield from _written(piece, choice)
         yield part.closing

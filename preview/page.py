@@ -44,7 +44,7 @@ def page(review: Review) -> str:
         cluster=_text(review.cluster),
         headline=_text("Nothing changes" if words.silent(review) else words.machines(review)),
         facts=" · ".join(_facts(review)),
-        said=_said(review),
+        said=_statements(review),
         picture=drawing(review),
         data=_embedded(data(review)),
         style=style,
@@ -94,11 +94,15 @@ def _facts(review: Review) -> Iterator[str]:
         yield f"resources: {counts}"
 
 
-def _said(review: Review) -> str:
+def _statements(review: Review) -> str:
     """A list of findings, consequences, restarts and notes, the most severe first."""
-    rows = [("danger", one.rule, _finding(one.resource, one.sentence)) for one in review.findings]
+    rows = [
+        ("danger", finding.rule, _finding(finding.resource, finding.sentence))
+        for finding in review.findings
+    ]
     rows += [
-        (one.severity, words.SEVERITY[one.severity], one.sentence) for one in review.consequences
+        (consequence.severity, words.SEVERITY[consequence.severity], consequence.sentence)
+        for consequence in review.consequences
     ]
     for services, how, names in words.restarts(review):
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
@@ -121,7 +125,7 @@ def _finding(resource: str, sentence: str) -> str:
 
 def data(review: Review) -> dict[str, Any]:
     """The review as plain values for ``page.js``; each text, file and step occurs once."""
-    found = _Interned()
+    interned = _Interned()
     whole = MachineReview(
         name="The cluster as a whole",
         address="",
@@ -135,14 +139,14 @@ def data(review: Review) -> dict[str, Any]:
         certificates=review.certificates,
     )
     return {
-        "machines": [found.machine(one) for one in review.machines],
-        "cluster": found.machine(whole),
-        "artifacts": [_line(one) for one in review.artifacts],
-        "steps": found.steps.values,
-        "files": found.files.values,
-        "diffs": found.diffs.values,
-        "texts": found.texts.values,
-        "lines": list(found.lines),
+        "machines": [interned.machine(machine) for machine in review.machines],
+        "cluster": interned.machine(whole),
+        "artifacts": [_line(artifact) for artifact in review.artifacts],
+        "steps": interned.steps.values,
+        "files": interned.files.values,
+        "diffs": interned.diffs.values,
+        "texts": interned.texts.values,
+        "lines": list(interned.lines),
         "silent": words.silent(review),
     }
 
@@ -154,7 +158,7 @@ class _Table:
     values: list[Any] = field(default_factory=list)
     _places: dict[Hashable, int] = field(default_factory=dict)
 
-    def place(self, key: Hashable, make: Callable[[], Any]) -> int:
+    def index(self, key: Hashable, make: Callable[[], Any]) -> int:
         if key not in self._places:
             value = make()
             self._places[key] = len(self.values)
@@ -174,63 +178,63 @@ class _Interned:
     files: _Table = field(default_factory=_Table)
     steps: _Table = field(default_factory=_Table)
 
-    def machine(self, one: MachineReview) -> dict[str, Any]:
-        size = f"{one.cpus} CPU, {words.mebibytes(one.memory)}, {one.disk} GiB disk"
+    def machine(self, review: MachineReview) -> dict[str, Any]:
+        size = f"{review.cpus} CPU, {words.mebibytes(review.memory)}, {review.disk} GiB disk"
         return {
-            "name": flat(one.name),
-            "address": flat(one.address),
-            "roles": flat(words.roles(one.roles)),
-            "verb": one.verb,
-            "size": size if one.cpus else "",
-            "steps": [self.step(step) for step in one.steps],
-            "resources": [_resource(line) for line in one.resources],
-            "certificates": [_certificate(row) for row in one.certificates],
+            "name": flat(review.name),
+            "address": flat(review.address),
+            "roles": flat(words.roles(review.roles)),
+            "verb": review.verb,
+            "size": size if review.cpus else "",
+            "steps": [self.step(change) for change in review.steps],
+            "resources": [_resource(line) for line in review.resources],
+            "certificates": [_certificate(row) for row in review.certificates],
         }
 
-    def step(self, one: StepChange) -> int:
+    def step(self, step: StepChange) -> int:
         # The resource's name contains the machine's name. Without the resource's name, equal steps
         # of different machines share one entry.
-        return self.steps.place(
-            replace(one, resource=""),
+        return self.steps.index(
+            replace(step, resource=""),
             lambda: {
-                "name": flat(one.name),
-                "verb": one.verb,
-                "files": [self.file(file) for file in one.files],
-                "lines": [_line(line) for line in one.lines],
-                "hidden": one.hidden,
-                "restarts": _names(one.restarts),
-                "why": flat(one.why),
+                "name": flat(step.name),
+                "verb": step.verb,
+                "files": [self.file(change) for change in step.files],
+                "lines": [_line(line) for line in step.lines],
+                "hidden": step.hidden,
+                "restarts": _names(step.restarts),
+                "why": flat(step.why),
             },
         )
 
-    def file(self, one: FileChange) -> int:
-        return self.files.place(
-            one,
+    def file(self, file: FileChange) -> int:
+        return self.files.index(
+            file,
             lambda: {
-                "path": flat(one.path),
-                "verb": one.verb,
-                "before": self.text(one.before),
-                "after": self.text(one.after),
-                "modes": [flat(one.before_mode), flat(one.after_mode)],
-                "restarts": _names(one.restarts),
-                "diff": self.diff(one.before, one.after),
+                "path": flat(file.path),
+                "verb": file.verb,
+                "before": self.text(file.before),
+                "after": self.text(file.after),
+                "modes": [flat(file.before_mode), flat(file.after_mode)],
+                "restarts": _names(file.restarts),
+                "diff": self.diff(file.before, file.after),
             },
         )
 
     def text(self, text: str | None) -> int | None:
         if text is None:
             return None
-        return self.texts.place(
+        return self.texts.index(
             text,
             lambda: list(
-                _ranges([self.lines.setdefault(one, len(self.lines)) for one in _shown(text)])
+                _ranges([self.lines.setdefault(line, len(self.lines)) for line in _shown(text)])
             ),
         )
 
     def diff(self, before: str | None, after: str | None) -> int:
-        return self.diffs.place(
+        return self.diffs.index(
             (before, after),
-            lambda: [place for one in hunks(_shown(before), _shown(after)) for place in one],
+            lambda: [number for hunk in hunks(_shown(before), _shown(after)) for number in hunk],
         )
 
 
@@ -240,25 +244,30 @@ def _shown(text: str | None) -> list[str]:
 
 def _ranges(numbers: Iterable[int]) -> Iterator[int]:
     """Runs of consecutive numbers, each as its first number and its length."""
-    for _, run in groupby(enumerate(numbers), key=lambda one: one[1] - one[0]):
-        found = [number for _, number in run]
-        yield found[0]
-        yield len(found)
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        numbers_of_run = [number for _, number in run]
+        yield numbers_of_run[0]
+        yield len(numbers_of_run)
 
 
-def _line(one: LineChange) -> list[str | None]:
+def _line(change: LineChange) -> list[str | None]:
     return [
-        flat(one.what),
-        *(None if text is None else flat(text) for text in (one.before, one.after)),
+        flat(change.what),
+        *(None if text is None else flat(text) for text in (change.before, change.after)),
     ]
 
 
-def _resource(one: ResourceLine) -> list[str]:
-    return [one.verb, flat(one.name), flat(one.kind), visible(one.why)]
+def _resource(resource: ResourceLine) -> list[str]:
+    return [resource.verb, flat(resource.name), flat(resource.kind), visible(resource.why)]
 
 
-def _certificate(one: CertificateChange) -> list[str]:
-    return [one.verb, flat(one.name), flat(one.holder), flat(one.why)]
+def _certificate(certificate: CertificateChange) -> list[str]:
+    return [
+        certificate.verb,
+        flat(certificate.name),
+        flat(certificate.holder),
+        flat(certificate.why),
+    ]
 
 
 def _names(names: Iterable[str]) -> str:

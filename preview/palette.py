@@ -53,4 +53,4 @@ def _declared(scheme: int) -> str:
 
 
 def _with_colours(rules: str, scheme: int) -> str:
-    return re.sub(r"var\(--([a-z-]+)\)", lambda found: COLOURS[found[1]][scheme], rules)
+    return re.sub(r"var\(--([a-z-]+)\)", lambda match: COLOURS[match[1]][scheme], rules)

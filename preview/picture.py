@@ -59,10 +59,10 @@ def drawing(review: Review, style: str = "", *, linked: bool = True) -> str:
     """
     parts = [*_head(review)]
     top = 96
-    places = {id(one): place for place, one in enumerate(review.machines)}
+    numbers = {id(machine): number_ for number_, machine in enumerate(review.machines)}
     frame_top, body = top, []
     for row in _rows(list(_groups(review.machines))):
-        groups = [_group(one, top + 34, places if linked else {}) for one in row]
+        groups = [_group(group, top + 34, numbers if linked else {}) for group in row]
         body += [text for text, _ in groups]
         top = max(bottom for _, bottom in groups) - 34
     top += 34
@@ -89,9 +89,9 @@ def drawing(review: Review, style: str = "", *, linked: bool = True) -> str:
 def described(review: Review) -> str:
     """A description of the picture in sentences, for readers who cannot see it."""
     groups = [
-        f"{title}: {words.listed(one.name for one in found[:8])}"
-        + (f" and {len(found) - 8} more" if len(found) > 8 else "")
-        for title, found in _groups(review.machines)
+        f"{title}: {words.listed(machine.name for machine in members[:8])}"
+        + (f" and {len(members) - 8} more" if len(members) > 8 else "")
+        for title, members in _groups(review.machines)
     ]
     networks = words.listed(f"{name} {cidr}" for name, cidr in review.networks)
     changes = "" if words.silent(review) else " " + words.headline(review)
@@ -104,10 +104,10 @@ def described(review: Review) -> str:
 def _groups(machines: Sequence[MachineReview]) -> Iterator[tuple[str, list[MachineReview]]]:
     left = list(machines)
     for title, takes in GROUPS:
-        found = [one for one in left if takes(set(one.roles))]
-        left = [one for one in left if not takes(set(one.roles))]
-        if found:
-            yield title, found
+        members = [machine for machine in left if takes(set(machine.roles))]
+        left = [machine for machine in left if not takes(set(machine.roles))]
+        if members:
+            yield title, members
 
 
 # -- the parts -----------------------------------------------------------------------------------
@@ -126,14 +126,14 @@ def _head(review: Review) -> Iterator[str]:
 def _where(review: Review) -> str:
     """The machine at the endpoint's address, in words."""
     host = review.endpoint.partition("://")[2].rpartition(":")[0]
-    for one in review.machines:
-        if one.address == host:
-            return f"on {one.name}"
+    for machine in review.machines:
+        if machine.address == host:
+            return f"on {machine.name}"
     return "in front of the control planes"
 
 
 def _wired(review: Review) -> bool:
-    return any("control-plane" in one.roles for one in review.machines)
+    return any("control-plane" in machine.roles for machine in review.machines)
 
 
 def _frame(top: int, bottom: int, cidr: str, wired: bool) -> str:
@@ -162,7 +162,9 @@ def _rows(groups: list[tuple[str, list[MachineReview]]]) -> Iterator[list[Group]
     row: list[Group] = []
     used = 0
     for title, machines in groups:
-        size = next(one for one in (CARD, BRIEF, TILE) if len(machines) <= one.most)
+        size = next(
+            candidate for candidate in (CARD, BRIEF, TILE) if len(machines) <= candidate.most
+        )
         if row and (size is not CARD or used + len(machines) > CARD.columns):
             yield row
             row, used = [], 0
@@ -172,20 +174,20 @@ def _rows(groups: list[tuple[str, list[MachineReview]]]) -> Iterator[list[Group]
         yield row
 
 
-def _group(group: Group, top: int, places: dict[int, int]) -> tuple[str, int]:
+def _group(group: Group, top: int, numbers: dict[int, int]) -> tuple[str, int]:
     """The SVG of a group, and the top of the next group."""
     size, machines = group.size, group.machines
     wide = WIDTH - 2 * (_EDGE + _PAD)
     gap = _GAP if size is not TILE else 4
-    each = (wide - gap * (size.columns - 1)) / size.columns
-    left = _EDGE + _PAD + group.column * (each + gap)
+    width = (wide - gap * (size.columns - 1)) / size.columns
+    left = _EDGE + _PAD + group.column * (width + gap)
     parts = [_label(left, top + 14, _counted(group.title, machines), "name", 700)]
     top += 24
-    for place, one in enumerate(machines):
-        row, column = divmod(place, size.columns)
-        x, y = left + column * (each + gap), top + row * (size.height + gap)
-        drawn = f'<g class="{one.verb}">{_DRAWN[size](one, x, y, each)}</g>'
-        parts.append(_link(drawn, one, places, size))
+    for position, machine in enumerate(machines):
+        row, column = divmod(position, size.columns)
+        x, y = left + column * (width + gap), top + row * (size.height + gap)
+        drawn = f'<g class="{machine.verb}">{_DRAWN[size](machine, x, y, width)}</g>'
+        parts.append(_link(drawn, machine, numbers, size))
     rows = -(-len(machines) // size.columns)
     return "\n".join(parts), top + rows * (size.height + gap) - gap + _PAD
 
@@ -194,57 +196,69 @@ def _counted(title: str, machines: Sequence[MachineReview]) -> str:
     """The title of a group. A group that is too large for cards also gets the counts of changes."""
     if len(machines) <= CARD.most:
         return title
-    counts = Counter(one.verb for one in machines)
-    said = ", ".join(f"{counts[verb]} {SIGN[verb]}" for verb in Verb if counts[verb])
-    changes = "" if set(counts) == {Verb.SAME} else f" ({said})"
+    counts = Counter(machine.verb for machine in machines)
+    listed_counts = ", ".join(f"{counts[verb]} {SIGN[verb]}" for verb in Verb if counts[verb])
+    changes = "" if set(counts) == {Verb.SAME} else f" ({listed_counts})"
     return f"{title}: {len(machines)}{changes}"
 
 
-def _link(drawn: str, one: MachineReview, places: dict[int, int], size: Size) -> str:
+def _link(drawn: str, machine: MachineReview, numbers: dict[int, int], size: Size) -> str:
     """A machine as a link, if it changes.
 
     Tiles are skipped by the keyboard, which reaches their machines in the page's tree.
     """
-    if id(one) not in places or one.verb is Verb.SAME:
+    if id(machine) not in numbers or machine.verb is Verb.SAME:
         return drawn
     skipped = ' tabindex="-1"' if size is TILE else ""
-    label = f"{one.name}, {one.address}: {STATE[one.verb]}"
-    return f'<a href="#m{places[id(one)]}" aria-label="{_text(label)}"{skipped}>{drawn}</a>'
+    label = f"{machine.name}, {machine.address}: {STATE[machine.verb]}"
+    return f'<a href="#m{numbers[id(machine)]}" aria-label="{_text(label)}"{skipped}>{drawn}</a>'
 
 
-def _card(one: MachineReview, x: float, y: float, wide: float) -> str:
-    size = f"{one.cpus} CPU · {words.mebibytes(one.memory)} · {one.disk} GiB disk"
+def _card(machine: MachineReview, x: float, y: float, wide: float) -> str:
+    size = f"{machine.cpus} CPU · {words.mebibytes(machine.memory)} · {machine.disk} GiB disk"
     return (
         _box("card", x, y, wide, CARD.height)
-        + _label(x + 14, y + 26, one.name, "name", wide - (50 if one.verb is not Verb.SAME else 28))
-        + _label(x + 14, y + 46, one.address, "mono", wide - 28)
+        + _label(
+            x + 14,
+            y + 26,
+            machine.name,
+            "name",
+            wide - (50 if machine.verb is not Verb.SAME else 28),
+        )
+        + _label(x + 14, y + 46, machine.address, "mono", wide - 28)
         + _label(x + 14, y + 65, size, "quiet small", wide - 28)
-        + _pills(one, x + 14, y + 76)
-        + _badge(one.verb, x + wide - 18, y + 20)
+        + _pills(machine, x + 14, y + 76)
+        + _badge(machine.verb, x + wide - 18, y + 20)
     )
 
 
-def _brief(one: MachineReview, x: float, y: float, wide: float) -> str:
+def _brief(machine: MachineReview, x: float, y: float, wide: float) -> str:
     return (
         _box("card", x, y, wide, BRIEF.height)
-        + _label(x + 10, y + 18, one.name, "name", wide - (42 if one.verb is not Verb.SAME else 20))
-        + _label(x + 10, y + 35, one.address, "mono", wide - 20)
-        + _badge(one.verb, x + wide - 16, y + 16)
+        + _label(
+            x + 10,
+            y + 18,
+            machine.name,
+            "name",
+            wide - (42 if machine.verb is not Verb.SAME else 20),
+        )
+        + _label(x + 10, y + 35, machine.address, "mono", wide - 20)
+        + _badge(machine.verb, x + wide - 16, y + 16)
     )
 
 
-def _tile(one: MachineReview, x: float, y: float, wide: float) -> str:
-    sign = "" if one.verb is Verb.SAME else _sign(one.verb, x + wide / 2, y + 13.5)
-    title = f"<title>{_text(f'{one.name} {one.address}: {STATE[one.verb]}')}</title>"
+def _tile(machine: MachineReview, x: float, y: float, wide: float) -> str:
+    sign = "" if machine.verb is Verb.SAME else _sign(machine.verb, x + wide / 2, y + 13.5)
+    title = f"<title>{_text(f'{machine.name} {machine.address}: {STATE[machine.verb]}')}</title>"
     return title + _box("tile", x, y, wide, TILE.height, 4) + sign
 
 
 _DRAWN = {CARD: _card, BRIEF: _brief, TILE: _tile}
 
 
-def _pills(one: MachineReview, x: float, y: float) -> str:
+def _pills(machine: MachineReview, x: float, y: float) -> str:
     drawn = []
-    for role in one.roles:
+    for role in machine.roles:
         name = words.ROLE.get(role, role)[:14]
         wide = len(name) * 6.3 + 14
         drawn.append(
@@ -267,21 +281,21 @@ def _sign(verb: Verb, x: float, y: float) -> str:
 
 def _bands(review: Review, top: int) -> tuple[str, int]:
     """The bands of the networks that span all machines."""
-    said = {
+    names = {
         "pods": "pods, a part for each node",
         "services": "Services, virtual on every node",
     }
-    found = [(name, cidr) for name, cidr in review.networks if name != "machines"]
-    if not found:
+    networks = [(name, cidr) for name, cidr in review.networks if name != "machines"]
+    if not networks:
         return "", top
-    each = (WIDTH - 2 * _EDGE - _GAP * (len(found) - 1)) / len(found)
+    width = (WIDTH - 2 * _EDGE - _GAP * (len(networks) - 1)) / len(networks)
     parts = []
-    for place, (name, cidr) in enumerate(found):
-        x = _EDGE + place * (each + _GAP)
+    for position, (name, cidr) in enumerate(networks):
+        x = _EDGE + position * (width + _GAP)
         parts += [
-            f'<rect class="band" x="{x:g}" y="{top}" width="{each:g}" height="36" rx="8"/>',
-            _label(x + 16, top + 23, said.get(name, name), "", each - 170),
-            _label(x + each - 16, top + 23, cidr, "mono end", 140),
+            f'<rect class="band" x="{x:g}" y="{top}" width="{width:g}" height="36" rx="8"/>',
+            _label(x + 16, top + 23, names.get(name, name), "", width - 170),
+            _label(x + width - 16, top + 23, cidr, "mono end", 140),
         ]
     return "\n".join(parts), top + 36 + _GAP
 
@@ -289,14 +303,14 @@ def _bands(review: Review, top: int) -> tuple[str, int]:
 def _legend(review: Review, top: int) -> str:
     """The legend of the signs that occur in the picture."""
     parts, x = [], float(_EDGE)
-    counts = Counter(one.verb for one in review.changed)
+    counts = Counter(machine.verb for machine in review.changed)
     for verb in (verb for verb in Verb if counts[verb]):
-        said = f"{number(counts[verb], 'machine')}: {STATE[verb]}"
+        label = f"{number(counts[verb], 'machine')}: {STATE[verb]}"
         parts.append(
             f'<g class="{verb}">{_badge(verb, x + 10, top + 8)}</g>'
-            + _label(x + 26, top + 13, said, "", 200)
+            + _label(x + 26, top + 13, label, "", 200)
         )
-        x += 44 + len(said) * 7
+        x += 44 + len(label) * 7
     return "".join(parts)
 
 
@@ -315,8 +329,8 @@ def _label(x: float, y: float, text: str, kind: str, room: float) -> str:
 
     The widths of characters are estimates, since no font is measured, so some room stays unused.
     """
-    each = 10.5 if "title" in kind else 7.4 if "mono" in kind else 5.9 if "small" in kind else 7.6
-    most, plain = max(3, int(room / each)), flat(text)
+    width = 10.5 if "title" in kind else 7.4 if "mono" in kind else 5.9 if "small" in kind else 7.6
+    most, plain = max(3, int(room / width)), flat(text)
     shown = plain if len(plain) <= most else plain[: most - 1] + "…"
     of = f' class="{kind}"' if kind else ""
     return f'<text{of} x="{x:g}" y="{y:g}">{_text(shown)}</text>'

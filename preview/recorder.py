@@ -71,7 +71,10 @@ class Recorder(mocks.MockMonitor):
 
     def __init__(self, held: Iterable[Registered] = ()) -> None:
         super().__init__(cast("mocks.Mocks", None))
-        self.held = {(one["parent_kind"], one["kind"], one["name"]): one for one in held}
+        self.held = {
+            (registered["parent_kind"], registered["kind"], registered["name"]): registered
+            for registered in held
+        }
         self.seen: list[Registered] = []
         self.refused: dict[str, list[str]] = {}
 
@@ -124,8 +127,8 @@ def _opened(value: Any) -> Any:
     if rpc.is_rpc_secret(value):
         return _opened(rpc.unwrap_rpc_secret(value))
     if isinstance(value, Mapping):
-        return {key: _opened(one) for key, one in value.items()}
-    return [_opened(one) for one in value] if isinstance(value, list) else value
+        return {key: _opened(item) for key, item in value.items()}
+    return [_opened(item) for item in value] if isinstance(value, list) else value
 
 
 def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
@@ -198,8 +201,8 @@ def _ended(error: Exception) -> str:
     """One line about an exception other than a RunError."""
     lines = [line.strip() for line in str(error).splitlines()]
     # The last line of a Pydantic error is a URL of its documentation.
-    words = " ".join(line for line in lines if line and "further information" not in line)
-    return f"its program ends with {type(error).__name__} ({words})"
+    message = " ".join(line for line in lines if line and "further information" not in line)
+    return f"its program ends with {type(error).__name__} ({message})"
 
 
 def main() -> None:

@@ -61,12 +61,12 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in config.items()
         },
-        "held": [asdict(one) for one in held],
+        "held": [asdict(registration_) for registration_ in held],
     }
     answer = _asked(folder, request, offer)
     if answer["error"]:
         raise NotDeclared(answer["error"])
-    registrations = tuple(registration(one) for one in answer["registered"])
+    registrations = tuple(registration(registered) for registered in answer["registered"])
     return Recording(registrations=registrations, refused=answer["refused"], unknown=unknown)
 
 
@@ -79,13 +79,13 @@ def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
         unknown = unknown_digests(parse(cluster, name=stack))
     except SpecError:  # the program itself reports this
         unknown = ()
-    digests = {one: hashlib.sha256(one.encode()).hexdigest() for one in unknown}
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in unknown}
     return Offer(hypervisor=HYPERVISOR, artifacts=ArtifactSource(digests=digests)), unknown
 
 
 def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as place:
-        offered = Path(place) / "offer.json"
+    with tempfile.TemporaryDirectory() as folder_of_offer:
+        offered = Path(folder_of_offer) / "offer.json"
         offered.write_text(offer.written())
         done = subprocess.run(
             [sys.executable, "-P", RECORDER],
@@ -103,7 +103,7 @@ def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any
     return answer
 
 
-def registration(said: Mapping[str, Any]) -> Registration:
+def registration(registered: Mapping[str, Any]) -> Registration:
     """A registration from a recorder's answer."""
-    lists = {key: tuple(value) for key, value in said.items() if isinstance(value, list)}
-    return Registration(**{**said, **lists})
+    lists = {key: tuple(value) for key, value in registered.items() if isinstance(value, list)}
+    return Registration(**{**registered, **lists})

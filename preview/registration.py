@@ -61,5 +61,5 @@ def hidden(value: Any) -> Any:
     if is_secret(value):
         return HIDDEN
     if isinstance(value, Mapping):
-        return {key: hidden(one) for key, one in value.items()}
-    return [hidden(one) for one in value] if isinstance(value, list) else value
+        return {key: hidden(item) for key, item in value.items()}
+    return [hidden(item) for item in value] if isinstance(value, list) else value

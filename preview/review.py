@@ -51,7 +51,7 @@ class StepChange:
     files: tuple[FileChange, ...] = ()
     lines: tuple[LineChange, ...] = ()
     hidden: bool = False
-    """Whether the step's text contains keys and is never shown. Changes of certificates are shown
+    """Whether the step's data contain keys and are never shown. Changes of certificates are shown
     instead."""
     restarts: tuple[str, ...] = ()
     """Services that the step restarts or, on a new machine, starts."""
@@ -182,7 +182,7 @@ class Review:
 
     @property
     def changed(self) -> tuple[MachineReview, ...]:
-        return tuple(one for one in self.machines if one.verb is not Verb.SAME)
+        return tuple(machine for machine in self.machines if machine.verb is not Verb.SAME)
 
     @property
     def empty(self) -> bool:

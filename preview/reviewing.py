@@ -35,7 +35,7 @@ from preview.review import (
     StepChange,
 )
 from preview.steps import Carried, carried, changed_lines, stepped
-from preview.still import drawn, place
+from preview.still import drawn, picture_order
 from spec.artifacts import artifact_row
 from spec.cluster import Cluster
 from spec.resource_names import KEYS, owner, part
@@ -80,18 +80,18 @@ def reviewed(
         machines=machines,
         resources=tuple(_resources(parts.of(None))),
         steps=tuple(
-            stepped(_of_cluster(one, parts), {}, frozenset())
-            for one in parts.of(None)
-            if one.kind == COMMAND and one.verb is not Verb.SAME
+            stepped(_of_cluster(change, parts), {}, frozenset())
+            for change in parts.of(None)
+            if change.kind == COMMAND and change.verb is not Verb.SAME
         ),
         certificates=tuple(_certificates(parts.of(None))),
         artifacts=tuple(_artifacts(old, new, parts)),
         disturbances=disturbed,
         consequences=tuple(consequences(old, machines, disturbed)),
         findings=tuple(findings),
-        unchanged=sum(one.verb is Verb.SAME and one.declared.custom for one in changes),
+        unchanged=sum(change.verb is Verb.SAME and change.declared.custom for change in changes),
         notes=tuple(notes),
-        counts=dict(Counter(one.verb for one in changes if one.declared.custom)),
+        counts=dict(Counter(change.verb for change in changes if change.declared.custom)),
     )
 
 
@@ -107,62 +107,62 @@ class _Parts:
     def __init__(self, changes: Sequence[ResourceChange], machines: Iterable[str]) -> None:
         self.machines = tuple(dict.fromkeys(machines))
         self._parts: dict[str | None, list[ResourceChange]] = {}
-        for one in changes:
-            if one.declared.custom:
-                self._parts.setdefault(self._owner(one), []).append(one)
+        for change in changes:
+            if change.declared.custom:
+                self._parts.setdefault(self._owner(change), []).append(change)
 
-    def _owner(self, one: ResourceChange) -> str | None:
+    def _owner(self, change: ResourceChange) -> str | None:
         """The machine whose component is the parent; None where the cluster is the parent.
 
         So a step that a machine runs for the cluster belongs to the cluster. The parent's kind
         decides too, since a machine may have the same name as its cluster.
         """
-        parent = one.declared.parent
-        owned = one.declared.parent_kind != CLUSTER and parent in self.machines
+        parent = change.declared.parent
+        owned = change.declared.parent_kind != CLUSTER and parent in self.machines
         return parent if owned else None
 
     def of(self, machine: str | None) -> list[ResourceChange]:
         return self._parts.get(machine, [])
 
     def steps(self, machine: str) -> list[Carried]:
-        return [carried(one, machine) for one in self.of(machine) if one.kind == COMMAND]
+        return [carried(change, machine) for change in self.of(machine) if change.kind == COMMAND]
 
     def shared(self, machine: str) -> frozenset[str]:
-        return frozenset(unit for one in self.steps(machine) for unit in one.after.shared)
+        return frozenset(unit for step in self.steps(machine) for unit in step.after.shared)
 
 
 def _machines(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterator[MachineReview]:
     """The machines of both specs in the order of the picture; a removed machine keeps its place."""
-    found: dict[str, MachineReview] = {}
+    reviews: dict[str, MachineReview] = {}
     for spec in (new, old):
         if spec is not None:
-            left = [name for name in spec.machines if name not in found]
-            found |= {name: _machine(spec, name, parts) for name in left}
-    yield from sorted(found.values(), key=place)
+            left = [name for name in spec.machines if name not in reviews]
+            reviews |= {name: _machine(spec, name, parts) for name in left}
+    yield from sorted(reviews.values(), key=picture_order)
 
 
 def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
     certificates = tuple(_certificates(parts.of(name)))
     carried_out = parts.steps(name)
-    needs = {unit: paths for one in carried_out for unit, paths in one.after.needs.items()}
+    needs = {unit: paths for step in carried_out for unit, paths in step.after.needs.items()}
     everywhere = _certificates(parts.of(None))
     rewritten = frozenset(
         path
-        for one in (*certificates, *everywhere)
-        for path in _paths(one)
-        if one.verb is not Verb.SAME
+        for certificate in (*certificates, *everywhere)
+        for path in _paths(certificate)
+        if certificate.verb is not Verb.SAME
     )
     verb = _verb(parts.of(name))
     steps = tuple(
-        stepped(one, needs, rewritten if one.hidden else frozenset())
-        for one in carried_out
-        if one.verb not in (Verb.SAME, Verb.DELETE) or (one.leaves and verb not in GONE)
+        stepped(step, needs, rewritten if step.hidden else frozenset())
+        for step in carried_out
+        if step.verb not in (Verb.SAME, Verb.DELETE) or (step.leaves and verb not in GONE)
     )
     return replace(
         drawn(spec, name),
         verb=verb,
         resources=tuple(_resources(parts.of(name))),
-        steps=tuple(_explained(one, certificates, needs) for one in steps),
+        steps=tuple(_explained(step, certificates, needs) for step in steps),
         certificates=certificates,
     )
 
@@ -173,16 +173,16 @@ def _verb(changes: Sequence[ResourceChange]) -> Verb:
     It is that of the machine's domain where the domain is created, replaced or deleted, else an
     update where any of the machine's resources changes.
     """
-    (domain,) = {one.verb for one in changes if one.kind == DOMAIN} or {Verb.SAME}
+    (domain,) = {change.verb for change in changes if change.kind == DOMAIN} or {Verb.SAME}
     if domain in (Verb.CREATE, Verb.REPLACE, Verb.DELETE):
         return domain
-    return Verb.SAME if all(one.verb is Verb.SAME for one in changes) else Verb.UPDATE
+    return Verb.SAME if all(change.verb is Verb.SAME for change in changes) else Verb.UPDATE
 
 
-def _paths(one: CertificateChange) -> tuple[str, ...]:
+def _paths(certificate: CertificateChange) -> tuple[str, ...]:
     """The paths of a certificate and its key on a machine that has them."""
-    own = layout.certificate(one.name), layout.private_key(one.name)
-    return OF_THE_CLUSTER.get(one.name, own)
+    own = layout.certificate(certificate.name), layout.private_key(certificate.name)
+    return OF_THE_CLUSTER.get(certificate.name, own)
 
 
 OF_THE_CLUSTER: Mapping[str, tuple[str, ...]] = {
@@ -202,56 +202,58 @@ def _explained(
 ) -> StepChange:
     if not step.hidden or step.verb is not Verb.UPDATE or step.why:
         return step
-    changed = [one for one in certificates if one.verb is not Verb.SAME]
+    changed = [certificate for certificate in certificates if certificate.verb is not Verb.SAME]
     restarting = {path for paths in needs.values() for path in paths}
-    names = [one.name for one in changed if restarting & {*_paths(one)}]
-    quiet = [one.name for one in changed if not restarting & {*_paths(one)}]
+    names = [certificate.name for certificate in changed if restarting & {*_paths(certificate)}]
+    quiet = [certificate.name for certificate in changed if not restarting & {*_paths(certificate)}]
     whys = [
         *([f"these change: {', '.join(names)}"] if names else []),
         *([f"these change and are read without a restart: {', '.join(quiet)}"] if quiet else []),
     ]
-    return replace(step, why="; ".join(whys) or "its script changes, and no key")
+    return replace(step, why="; ".join(whys) or "its data change, and no key")
 
 
-def _of_cluster(one: ResourceChange, parts: _Parts) -> Carried:
-    found = (m for m in parts.machines if one.name.startswith(part(m, "add-ons")))
-    return carried(one, max(found, key=len, default=""))
+def _of_cluster(change: ResourceChange, parts: _Parts) -> Carried:
+    candidates = (m for m in parts.machines if change.name.startswith(part(m, "add-ons")))
+    return carried(change, max(candidates, key=len, default=""))
 
 
 # -- resources and certificates --------------------------------------------------------------------
 
 
 def _resources(changes: Iterable[ResourceChange]) -> Iterator[ResourceLine]:
-    for one in changes:
-        if one.verb is Verb.SAME or one.kind in (COMMAND, AUTHORITIES, CERTIFICATES):
+    for change in changes:
+        if change.verb is Verb.SAME or change.kind in (COMMAND, AUTHORITIES, CERTIFICATES):
             continue
-        kind = one.kind.rpartition(":")[2]
-        yield ResourceLine(name=one.name, kind=kind, verb=one.verb, why="\n".join(_why(one)))
+        kind = change.kind.rpartition(":")[2]
+        yield ResourceLine(
+            name=change.name, kind=kind, verb=change.verb, why="\n".join(_why(change))
+        )
 
 
-def _why(one: ResourceChange) -> Iterator[str]:
-    if one.kind == READY and one.verb is not Verb.CREATE:
+def _why(change: ResourceChange) -> Iterator[str]:
+    if change.kind == READY and change.verb is not Verb.CREATE:
         yield "all conditions are asked again"
         return
-    if one.before is None or one.after is None:
+    if change.before is None or change.after is None:
         return
-    if one.kind == COPY and one.verb is Verb.UPDATE and "source" in one.keys:
+    if change.kind == COPY and change.verb is Verb.UPDATE and "source" in change.keys:
         yield "the scripts of the steps change"
         return
-    if one.kind == GUARD and "plan" in one.keys:
+    if change.kind == GUARD and "plan" in change.keys:
         yield "the machine is compared with its new plan"
         return
-    if one.kind == GUARD and "differs" in one.keys:
-        for item, found in one.before.inputs["differs"].items():
-            yield f"{item} is {found['is']} and should be {found['shouldBe']}"
+    if change.kind == GUARD and "differs" in change.keys:
+        for item, states in change.before.inputs["differs"].items():
+            yield f"{item} is {states['is']} and should be {states['shouldBe']}"
         return
-    if one.verb is Verb.UPDATE and not one.keys:
+    if change.verb is Verb.UPDATE and not change.keys:
         # The engine names no differing input of a dynamic resource, and hidden secrets look alike.
-        secret = ", ".join(sorted(key for key, it in one.after.inputs.items() if is_secret(it)))
+        secret = ", ".join(sorted(key for key, it in change.after.inputs.items() if is_secret(it)))
         yield f"secret inputs change (of these: {secret or 'none that is known'})"
         return
-    for key in one.keys:
-        before, after = (hidden(side.inputs.get(key)) for side in (one.before, one.after))
+    for key in change.keys:
+        before, after = (hidden(side.inputs.get(key)) for side in (change.before, change.after))
         yield from _difference(key, before, after)
 
 
@@ -276,16 +278,19 @@ def _plain(value: Any) -> str:
 
 
 def _certificates(changes: Iterable[ResourceChange]) -> Iterator[CertificateChange]:
-    for one in changes:
-        if one.kind not in (AUTHORITIES, CERTIFICATES) or one.verb is Verb.SAME:
+    for change in changes:
+        if change.kind not in (AUTHORITIES, CERTIFICATES) or change.verb is Verb.SAME:
             continue
-        holder = owner(one.name, KEYS) if one.kind == CERTIFICATES else "cluster"
+        holder = owner(change.name, KEYS) if change.kind == CERTIFICATES else "cluster"
         before, after = (
-            (side.inputs.get("register") or {}) if side else {} for side in (one.before, one.after)
+            (side.inputs.get("register") or {}) if side else {}
+            for side in (change.before, change.after)
         )
         for name in differing(before, after):
             if name not in after:
-                gone = "the machine goes" if one.verb is Verb.DELETE else "nobody needs it any more"
+                gone = (
+                    "the machine goes" if change.verb is Verb.DELETE else "nobody needs it any more"
+                )
                 yield CertificateChange(name=name, holder=holder, verb=Verb.DELETE, why=gone)
                 continue
             action, _, why = str(after[name]).partition(": ")
@@ -300,8 +305,8 @@ def _certificates(changes: Iterable[ResourceChange]) -> Iterator[CertificateChan
 def _artifacts(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterator[LineChange]:
     """The programs and images that are added, are removed or have another digest than before."""
     steps = [step for machine in parts.machines for step in parts.steps(machine)]
-    before = {name: one for step in steps for name, one in step.before.artifacts.items()}
-    after = {name: one for step in steps for name, one in step.after.artifacts.items()}
+    before = {name: digest for step in steps for name, digest in step.before.artifacts.items()}
+    after = {name: digest for step in steps for name, digest in step.after.artifacts.items()}
     for name in differing(before, after):
         yield LineChange(
             what="artifact",

@@ -44,8 +44,8 @@ def _is_known(folder: Path, name: str) -> bool:
 
 
 def _why_not(folder: Path) -> str:
-    told = git(folder, "rev-parse", "--is-shallow-repository").stdout.strip()
-    return ", since the clone is shallow" if told == b"true" else ""
+    answer = git(folder, "rev-parse", "--is-shallow-repository").stdout.strip()
+    return ", since the clone is shallow" if answer == b"true" else ""
 
 
 def named(folder: Path, revision: str) -> str:
@@ -70,7 +70,7 @@ def checked_out(folder: Path, revision: str) -> Iterator[Path]:
         raise NoRevision(
             f"{revision} cannot be read from this repository ({done.stderr.decode().strip()})"
         )
-    with tempfile.TemporaryDirectory(prefix="hardway-base-") as place:
+    with tempfile.TemporaryDirectory(prefix="hardway-base-") as temporary:
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            archive.extractall(place, filter="data")
-        yield Path(place)
+            archive.extractall(temporary, filter="data")
+        yield Path(temporary)

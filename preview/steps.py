@@ -1,4 +1,4 @@
-"""The differences between two texts of a step, and the services that restart because of them."""
+"""The differences between a step's data before and after, and the restarts that follow."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,9 +16,9 @@ SYSTEM = "/etc/systemd/system"
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """The resource of a step with the contents of its text before and after the change.
+    """The resource of a step with its contents before and after the change.
 
-    They are empty where the text is hidden.
+    They are empty where the step's data are hidden.
     """
 
     change: ResourceChange
@@ -42,7 +42,7 @@ class Carried:
 
 
 def _text(declared: Registration | None) -> str | None:
-    """The text of a step; None where the text is secret."""
+    """The data of a step; None where they are secret."""
     value = declared.inputs.get("stdin") if declared else ""
     return value if isinstance(value, str) and value != HIDDEN else None
 
@@ -58,30 +58,30 @@ def carried(change: ResourceChange, machine: str) -> Carried:
 
 
 def stepped(
-    one: Carried, needs: Mapping[str, tuple[str, ...]], rewritten: frozenset[str]
+    step: Carried, needs: Mapping[str, tuple[str, ...]], rewritten: frozenset[str]
 ) -> StepChange:
     """The change of a step.
 
     ``needs`` maps the machine's services to the paths that each depends on. ``rewritten`` are the
     paths of certificates and keys that this step changes without showing their contents.
     """
-    anew = one.verb in (Verb.CREATE, Verb.REPLACE)
-    files = tuple(_files(one.before, one.after))
+    anew = step.verb in (Verb.CREATE, Verb.REPLACE)
+    files = tuple(_files(step.before, step.after))
     touched = {file.path for file in files} | rewritten
-    touched |= _differing(one.before.links, one.after.links).keys()
-    started = tuple(one.after.units)
+    touched |= _differing(step.before.links, step.after.links).keys()
+    started = tuple(step.after.units)
     restarts = started if anew else tuple(n for n, paths in needs.items() if touched & {*paths})
-    if one.verb is Verb.DELETE:
+    if step.verb is Verb.DELETE:
         restarts = ()
     return StepChange(
-        resource=one.change.name,
-        name=one.name,
-        verb=one.verb,
+        resource=step.change.name,
+        name=step.name,
+        verb=step.verb,
         files=tuple(replace(file, restarts=_restarted(file, needs, anew)) for file in files),
-        lines=tuple(_lines(one.before, one.after)),
-        hidden=one.hidden,
+        lines=tuple(_lines(step.before, step.after)),
+        hidden=step.hidden,
         restarts=restarts,
-        why=_why(one, files),
+        why=_why(step, files),
     )
 
 
@@ -91,9 +91,9 @@ def _restarted(
     return () if anew else tuple(name for name, paths in needs.items() if file.path in paths)
 
 
-def _why(one: Carried, files: tuple[FileChange, ...]) -> str:
-    keys = set(one.change.keys)
-    if one.verb is not Verb.UPDATE or files or "stdin" in keys:
+def _why(step: Carried, files: tuple[FileChange, ...]) -> str:
+    keys = set(step.change.keys)
+    if step.verb is not Verb.UPDATE or files or "stdin" in keys:
         return ""
     if keys == {"create"}:
         return "its scripts change"
@@ -117,12 +117,13 @@ def _files(before: StepContents, after: StepContents) -> Iterator[FileChange]:
             )
 
 
-def _placed(told: StepContents) -> dict[str, Text]:
+def _placed(contents: StepContents) -> dict[str, Text]:
     """The files of a step, including systemd units, by path."""
     units = {
-        f"{SYSTEM}/{name}": Text(one.content, "0600 root:root") for name, one in told.units.items()
+        f"{SYSTEM}/{name}": Text(text.content, "0600 root:root")
+        for name, text in contents.units.items()
     }
-    return told.files | units
+    return contents.files | units
 
 
 def _lines(before: StepContents, after: StepContents) -> Iterator[LineChange]:
@@ -139,14 +140,14 @@ def _lines(before: StepContents, after: StepContents) -> Iterator[LineChange]:
     }
     for what, (old, new) in mappings.items():
         for name, (was, will) in _differing(old, new).items():
-            yield LineChange(what=what, before=_said(name, was), after=_said(name, will))
+            yield LineChange(what=what, before=_described(name, was), after=_described(name, will))
 
 
 def _names(names: Iterable[str]) -> dict[str, str]:
     return dict.fromkeys(names, "")
 
 
-def _said(name: str, value: str | None) -> str | None:
+def _described(name: str, value: str | None) -> str | None:
     return None if value is None else f"{name} {value}".rstrip()
 
 

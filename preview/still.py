@@ -18,11 +18,11 @@ def still(spec: Cluster) -> Review:
             ("pods", str(spec.networks.pods)),
             ("services", str(spec.networks.services)),
         ),
-        machines=tuple(sorted((drawn(spec, name) for name in spec.machines), key=place)),
+        machines=tuple(sorted((drawn(spec, name) for name in spec.machines), key=picture_order)),
     )
 
 
-def place(machine: MachineReview) -> tuple[bool, IPv4Address]:
+def picture_order(machine: MachineReview) -> tuple[bool, IPv4Address]:
     """The sort key of the picture: machines that are only nodes come last; then by address."""
     return machine.roles == ("node",), IPv4Address(machine.address)
 

@@ -44,9 +44,9 @@ def shown(review: Review) -> Iterator[str]:
     yield from _certificates(review.certificates)
     yield ""
     yield f"[bold]{escape(flat(words.headline(review)))}[/]"
-    for one in review.disturbances:
-        services = ", ".join(one.services)
-        yield f"  restarts on {escape(one.machine)}: {escape(services)} ({one.how})"
+    for disturbance in review.disturbances:
+        services = ", ".join(disturbance.services)
+        yield f"  restarts on {escape(disturbance.machine)}: {escape(services)} ({disturbance.how})"
     for consequence in review.consequences:
         colour = LOUD[consequence.severity]
         yield f"  [{colour}]{consequence.severity}[/]: {escape(flat(consequence.sentence))}"
@@ -77,10 +77,11 @@ def _resource(line: ResourceLine, indent: int = 0) -> Iterator[str]:
         yield f"{' ' * indent}    {_coloured(why)}"
 
 
-def _certificates(found: Iterable[CertificateChange], indent: int = 0) -> Iterator[str]:
-    for one in found:
-        said = f"certificate {escape(one.name)} of {escape(one.holder)}: {escape(flat(one.why))}"
-        yield _signed(one.verb, said, indent)
+def _certificates(certificates: Iterable[CertificateChange], indent: int = 0) -> Iterator[str]:
+    for certificate in certificates:
+        name, holder, why = certificate.name, certificate.holder, flat(certificate.why)
+        sentence = f"certificate {escape(name)} of {escape(holder)}: {escape(why)}"
+        yield _signed(certificate.verb, sentence, indent)
 
 
 def _step(step: StepChange, indent: int = 0) -> Iterator[str]:
@@ -107,9 +108,9 @@ def _file(file: FileChange, indent: int) -> Iterator[str]:
 
 
 def _line(line: LineChange, indent: int) -> Iterator[str]:
-    for sign, said in (("-", line.before), ("+", line.after)):
-        if said is not None:
-            yield f"{' ' * indent}{_coloured(f'{sign} {line.what} {said}')}"
+    for sign, text in (("-", line.before), ("+", line.after)):
+        if text is not None:
+            yield f"{' ' * indent}{_coloured(f'{sign} {line.what} {text}')}"
 
 
 def _coloured(line: str) -> str:

@@ -40,9 +40,9 @@ SEVERITY = {Severity.DANGER: "Danger", Severity.NOTICE: "Notice", Severity.FINE:
 """The most severe first."""
 
 
-def number(count: int, one: str, many: str = "") -> str:
+def number(count: int, noun: str, many: str = "") -> str:
     """A count with its noun, such as ``1 machine`` or ``3 machines``."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+    return f"{count} {noun if count == 1 else many or noun + 's'}"
 
 
 def listed(parts: Iterable[str]) -> str:
@@ -76,7 +76,7 @@ def headline(review: Review) -> str:
 
 def machines(review: Review) -> str:
     """The numbers of changed machines, as a sentence without its full stop."""
-    count = Counter(one.verb for one in review.changed)
+    count = Counter(machine.verb for machine in review.changed)
     if not count:
         return "No machine is touched"
     first, *others = (verb for verb in Verb if count[verb])
@@ -100,9 +100,9 @@ def versions(review: Review) -> str:
 def restarts(review: Review) -> Iterator[tuple[tuple[str, ...], str, list[str]]]:
     """The restarts in order: the services, the manner, and the machines with this restart."""
     for (services, how), alike in groupby(
-        review.disturbances, key=lambda one: (one.services, one.how)
+        review.disturbances, key=lambda disturbance: (disturbance.services, disturbance.how)
     ):
-        yield services, how, [one.machine for one in alike]
+        yield services, how, [disturbance.machine for disturbance in alike]
 
 
 def compared(review: Review) -> str:

@@ -290,7 +290,7 @@
       step.lines.length ? counted(step.lines.length, "other line") : "",
       step.restarts ? `restarts ${step.restarts}` : "",
       step.why,
-      step.hidden ? "its text has keys in it and is never shown" : "",
+      step.hidden ? "its data contain keys and are never shown" : "",
     ].filter(Boolean).join(" · ") || (step.verb === "create" ? "is carried out" : "is carried out again");
   }
   function stepView(step) {

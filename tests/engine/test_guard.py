@@ -9,7 +9,7 @@ import pytest
 
 from lab.paths import PROJECT
 from preview.change import Verb
-from preview.engine import told
+from preview.engine import changes_of
 from preview.reviewing import _resources
 from tests.engine.sshd import Sshd
 from tests.engine.stack import Stack
@@ -207,6 +207,6 @@ def test_a_change_of_nothing_but_secrets_says_so(guarded: Guarded) -> None:
     changed["contents"]["steps"][1]["data"] += "true\n"
     file.write_text(json.dumps(changed))
     # Not by ``reviewed``: there is no cluster in this program.
-    (line,) = _resources(told(guarded.stack.preview_as_json(environment=HERE)))
+    (line,) = _resources(changes_of(guarded.stack.preview_as_json(environment=HERE)))
     assert (line.name, line.verb) == ("master-guard", Verb.UPDATE)
     assert line.why == "secret inputs change (of these: login, plan, secrets)"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from policy.rules import judge
-from preview.engine import told
+from preview.engine import changes_of
 from tests.engine.stack import Run, Stack
 
 pytestmark = pytest.mark.engine
@@ -92,7 +92,7 @@ def test_spoiled_ones_are_stopped_in_the_rules_words_without_a_secret(stack: Sta
 def test_the_rules_say_the_same_of_what_the_engine_tells(stack: Stack) -> None:
     spoiled = 'remote.Command("spoiled", connection=to("a"), triggers=["a"], stdin=key)'
     stack.write(f"{CLEAN}\n{spoiled}\n", a={"host": "127.0.0.1", "user": "root"})
-    changes = told(stack.preview_as_json(environment=HERE))
+    changes = changes_of(stack.preview_as_json(environment=HERE))
     broken = {
         (one.resource, one.rule)
         for one in judge(changes)

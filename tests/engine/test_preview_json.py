@@ -8,7 +8,7 @@ import pytest
 
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
-from preview.engine import NotPreviewed, told
+from preview.engine import NotPreviewed, changes_of
 from preview.recorder import Recorder, record
 from preview.recording import registration
 from preview.registration import hidden, is_secret
@@ -85,7 +85,7 @@ def test_what_the_engine_says_is_what_two_recordings_say(stack: Stack, sshd: Ssh
     stack.write(AFTER)
     said = stack.preview("--json", "--show-sames").text
     assert "never to be told" not in said
-    engine = by_name(told(said))
+    engine = by_name(changes_of(said))
     second = recorded((stack.directory / "__main__.py").read_text(), stack.directory, first)
     without = by_name(
         changes(
@@ -131,4 +131,4 @@ def test_a_program_that_fails_has_no_preview_but_its_words(stack: Stack, sshd: S
     stack.write("raise pulumi.RunError('the network is not given')", sshd=sshd.connection())
     said = stack.preview("--json", "--show-sames", fails=True).text
     with pytest.raises(NotPreviewed, match="the network is not given"):
-        told(said)
+        changes_of(said)

@@ -12,7 +12,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from policy.rule import UNKNOWN, Fact, told
+from policy.rule import UNKNOWN, Fact, known_facts
 from policy.rules import RULES, judge
 from preview.change import ResourceChange, Verb
 from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration, is_secret
@@ -213,9 +213,9 @@ def test_what_is_not_told_is_no_violation(secrets: Callable[[Any], Any]) -> None
 
 
 def test_a_recorder_tells_everything_and_another_what_it_has() -> None:
-    assert told(made("default")) == frozenset(Fact)
-    assert told(as_if_untold(made("default"))) == {Fact.SECRECY, Fact.BEFORE}
-    assert told(as_if_untold(made("default"), lambda _: UNKNOWN)) == {Fact.BEFORE}
+    assert known_facts(made("default")) == frozenset(Fact)
+    assert known_facts(as_if_untold(made("default"))) == {Fact.SECRECY, Fact.BEFORE}
+    assert known_facts(as_if_untold(made("default"), lambda _: UNKNOWN)) == {Fact.BEFORE}
 
 
 # -- private keys ----------------------------------------------------------------------------------
