@@ -22,7 +22,7 @@ def wanted(row: Row) -> Words:
     )
 
 
-def said(certificate: x509.Certificate) -> Words:
+def words_of(certificate: x509.Certificate) -> Words:
     """The words of a certificate."""
     subject = certificate.subject
     by_identifier = {identifier: f"use:{use}" for use, identifier in USES.items()}
@@ -39,7 +39,7 @@ def said(certificate: x509.Certificate) -> Words:
 
 def difference(row: Row, certificate: x509.Certificate) -> str:
     """The words that the certificate lacks (+) or must not have (-), sorted; empty if it fits."""
-    have, want = said(certificate), wanted(row)
+    have, want = words_of(certificate), wanted(row)
     return " ".join(
         [f"+{word}" for word in sorted(want - have)] + [f"-{word}" for word in sorted(have - want)]
     )

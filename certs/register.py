@@ -33,8 +33,8 @@ def row_state(row: Row) -> RowState:
 
 def row_from_state(name: str, state: Mapping[str, Any]) -> Row:
     """The reverse of ``row_state``."""
-    names = [str(one) for one in state["names"]]
-    addresses = [one for one in names if is_address(one)]
+    names = [str(name) for name in state["names"]]
+    addresses = [name for name in names if is_address(name)]
     return Row(
         name=name,
         node=state["node"] or None,
@@ -42,7 +42,7 @@ def row_from_state(name: str, state: Mapping[str, Any]) -> Row:
         common_name=state["common_name"],
         organization=state["organization"] or None,
         uses=frozenset(map(Use, state["uses"])),
-        dns_names=tuple(one for one in names if one not in addresses),
+        dns_names=tuple(name for name in names if name not in addresses),
         addresses=tuple(map(IPv4Address, addresses)),
         lifetime=timedelta(days=int(state["days"])),
     )
@@ -55,9 +55,9 @@ def register(previous: Mapping[str, str], decisions: Iterable[Decision]) -> Regi
     line anew.
     """
     return {
-        one.name: previous[one.name]
-        if one.action is Action.KEEP and one.name in previous
-        else f"{one.action}: {one.why}"
-        for one in decisions
-        if one.action is not Action.DROP
+        decision.name: previous[decision.name]
+        if decision.action is Action.KEEP and decision.name in previous
+        else f"{decision.action}: {decision.why}"
+        for decision in decisions
+        if decision.action is not Action.DROP
     }

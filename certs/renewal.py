@@ -156,7 +156,13 @@ def renewed(
             return issued(row, authorities.signers[row.issuer], now)
         return (supplied or {})[row.name] if action is Action.TAKE else bundle.pairs[row.name]
 
-    return Bundle({one.name: pair(one.row, one.action) for one in decisions if one.row})
+    return Bundle(
+        {
+            decision.name: pair(decision.row, decision.action)
+            for decision in decisions
+            if decision.row
+        }
+    )
 
 
 def missing(decisions: Iterable[Decision], authorities: Authorities) -> str | None:
@@ -166,9 +172,11 @@ def missing(decisions: Iterable[Decision], authorities: Authorities) -> str | No
     several bundles together.
     """
     rows = [
-        one.row
-        for one in decisions
-        if one.row and one.action in SIGNED and authorities.signers[one.row.issuer].key is None
+        decision.row
+        for decision in decisions
+        if decision.row
+        and decision.action in SIGNED
+        and authorities.signers[decision.row.issuer].key is None
     ]
     if not rows:
         return None
@@ -263,7 +271,7 @@ def renewed_authorities(
     supplied: Mapping[Authority, Signer] | None = None,
 ) -> Authorities:
     """The authorities after these decisions; kept ones stay the same byte for byte."""
-    actions = {one.name: one.action for one in decisions}
+    actions = {decision.name: decision.action for decision in decisions}
 
     def signer(authority: Authority) -> Signer:
         match actions[authority]:

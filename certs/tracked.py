@@ -55,8 +55,8 @@ class TrackedSshKeys:
         """The host key of a machine. A new machine does not change the host keys of others."""
         pair = self._kept.apply(lambda kept: _derived(kept, machine))
         return HostKey(
-            private=pair.apply(lambda one: one["private"]),
-            public=pulumi.Output.unsecret(pair.apply(lambda one: one["public"])),
+            private=pair.apply(lambda keys: keys["private"]),
+            public=pulumi.Output.unsecret(pair.apply(lambda keys: keys["public"])),
         )
 
 
@@ -84,7 +84,9 @@ class Checked(dynamic.ResourceProvider):
     serialize_as_secret_always = False
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
-        old, new = ({k: v for k, v in one.items() if k != "__provider"} for one in (olds, news))
+        old, new = (
+            {k: v for k, v in inputs.items() if k != "__provider"} for inputs in (olds, news)
+        )
         return dynamic.DiffResult(changes=old != new)
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:

@@ -141,8 +141,8 @@ class ClusterComponent(pulumi.ComponentResource):
                 "machines": {name: machine.resource.id for name, machine in machines.items()},
                 # Another size replaces the machine, or grows its disk.
                 "sizes": {
-                    name: f"{one.cpus} CPU, {one.memory} MiB, {one.disk} GiB"
-                    for name, one in self.spec.machines.items()
+                    name: f"{machine.cpus} CPU, {machine.memory} MiB, {machine.disk} GiB"
+                    for name, machine in self.spec.machines.items()
                 },
                 "steps": _digests(self.plan),
                 "certificates": registers,

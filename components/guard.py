@@ -112,8 +112,11 @@ def _seen(props: Mapping[str, Any]) -> Seen:
     async def look(machines: "Machines", node: str) -> Seen:
         from probe.observation import drifted
 
-        found = await drifted(machines, node, items, json.loads(props["secrets"]))
-        return {one.item.key: {IS: one.observed, SHOULD_BE: one.item.wanted} for one in found}
+        differing = await drifted(machines, node, items, json.loads(props["secrets"]))
+        return {
+            difference.item.key: {IS: difference.observed, SHOULD_BE: difference.item.wanted}
+            for difference in differing
+        }
 
     return _with_machine(props["login"], look)
 
@@ -157,48 +160,60 @@ async def mended(
     from probe.observation import drifted
 
     every: tuple[Difference, ...] = ()
-    found = await drifted(machines, node, contents.items, secrets)
-    found = tuple(one for one in found if not _of_others(one) or one.item.key in seen)
+    differing = await drifted(machines, node, contents.items, secrets)
+    differing = tuple(
+        difference
+        for difference in differing
+        if not _of_others(difference) or difference.item.key in seen
+    )
     for _ in range(ROUNDS):
-        if not found:
+        if not differing:
             return every
-        for one in found:
-            print(f"{node}: {one.sentence}", flush=True)
-        await _mended(machines, node, found, contents)
-        every, before = every + found, found
-        found = await drifted(machines, node, contents.items, secrets)
-        found = tuple(one for one in found if not _of_others(one))
-        if found == before:  # the same again would not help
+        for difference in differing:
+            print(f"{node}: {difference.sentence}", flush=True)
+        await _mended(machines, node, differing, contents)
+        every, before = every + differing, differing
+        differing = await drifted(machines, node, contents.items, secrets)
+        differing = tuple(difference for difference in differing if not _of_others(difference))
+        if differing == before:  # the same again would not help
             break
     # No step can mend a service that systemd starts again and again. Such a service may also wait
     # for a later step, so the readiness conditions check it.
-    if all(RESTARTS in one.observed for one in found):
+    if all(RESTARTS in difference.observed for difference in differing):
         return every
-    raise Drifted("\n".join(f"{node}: {one.sentence}, after its step ran again" for one in found))
+    raise Drifted(
+        "\n".join(
+            f"{node}: {difference.sentence}, after its step ran again" for difference in differing
+        )
+    )
 
 
-def _of_others(one: Difference) -> bool:
-    return one.item.kind in (Kind.VXLAN, Kind.ROLE)
+def _of_others(difference: Difference) -> bool:
+    return difference.item.kind in (Kind.VXLAN, Kind.ROLE)
 
 
 async def _mended(
-    machines: "Machines", node: str, found: Sequence[Difference], contents: Contents
+    machines: "Machines", node: str, differing: Sequence[Difference], contents: Contents
 ) -> None:
     """Run exactly the steps that bring about the differing items."""
-    plan = mending(found, contents.items, (library.NAME, *(one.name for one in contents.steps)))
+    plan = mending(
+        differing, contents.items, (library.NAME, *(step.name for step in contents.steps))
+    )
     if plan.restarts or plan.marks or plan.aside:
-        words = (*plan.restarts, "--", *plan.marks, "--", *plan.aside)
-        done = await machines.run(node, library.script("mend"), *words, timeout=SHORT)
+        arguments = (*plan.restarts, "--", *plan.marks, "--", *plan.aside)
+        done = await machines.run(node, library.script("mend"), *arguments, timeout=SHORT)
         _demand(done, f"{node}: what was put beside its plan cannot be taken away")
     if library.NAME in plan.steps:
         print(f"{node}: the scripts of the steps are laid down again", flush=True)
         done = await machines.run(node, LAY_DOWN, timeout=SHORT, input=library.laid_down())
         _demand(done, f"{node}: the scripts of the steps cannot be laid down")
-    for role in (one.item.name for one in found if one.item.kind is Kind.ROLE):
+    for role in (
+        difference.item.name for difference in differing if difference.item.kind is Kind.ROLE
+    ):
         print(f"{node}: the role {role} is taken away", flush=True)
         done = await machines.run(node, render.leaving(role), timeout=SHORT)
         _demand(done, f"{node}: the role {role} cannot be taken away")
-    for step in (one for one in contents.steps if one.name in plan.steps):
+    for step in (step for step in contents.steps if step.name in plan.steps):
         print(f"{node}: the step {step.name} runs again", flush=True)
         done = await machines.run(node, step.line, timeout=step.seconds, input=step.data)
         _demand(done, f"{node}: the step {step.name} fails", hidden=step.secret)
@@ -226,9 +241,9 @@ def _with_machine(login: str, act: "Callable[[Machines, str], Awaitable[T]]") ->
     from probe.access import Access, MachineAccess
     from probe.machines import Machines
 
-    told = json.loads(login)
-    node, machine = told["node"], MachineAccess(**told["access"])
-    access = Access(machines={node: machine}, ssh_key=told["ssh_key"])
+    values = json.loads(login)
+    node, machine = values["node"], MachineAccess(**values["access"])
+    access = Access(machines={node: machine}, ssh_key=values["ssh_key"])
 
     async def whole() -> T:
         async with Machines(access) as machines:

@@ -179,10 +179,10 @@ class MachineComponent(pulumi.ComponentResource):
 
 
 def together(
-    function: Callable[[str, str], str], one: pulumi.Output[str], other: pulumi.Output[str]
+    function: Callable[[str, str], str], first: pulumi.Output[str], second: pulumi.Output[str]
 ) -> pulumi.Output[str]:
     """The result of the function, once both outputs are known."""
-    return pulumi.Output.all(one, other).apply(lambda texts: function(*texts))
+    return pulumi.Output.all(first, second).apply(lambda texts: function(*texts))
 
 
 def user_data(name: str, host_private: str, host_public: str, user_public: str) -> str:

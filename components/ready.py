@@ -39,7 +39,9 @@ class ReadyProvider(Checked):
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
         # A change of ``access`` alone is no reason to check the conditions again.
         compared = ("conditions", "changes", "kubeconfig")
-        return dynamic.DiffResult(changes=any(olds.get(one) != news.get(one) for one in compared))
+        return dynamic.DiffResult(
+            changes=any(olds.get(name) != news.get(name) for name in compared)
+        )
 
 
 def _wait(props: Mapping[str, Any]) -> None:
@@ -56,14 +58,14 @@ def _wait(props: Mapping[str, Any]) -> None:
     except ApiError as error:
         raise NotReady(str(error)) from error
     if failed := [pair for pair in zip(conditions, outcomes, strict=True) if not pair[1].holds]:
-        raise NotReady("\n".join(_told(*failed)))
+        raise NotReady("\n".join(_message(*failed)))
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _told(
+def _message(
     first: "tuple[Condition, Outcome]", *others: "tuple[Condition, Outcome]"
 ) -> Iterator[str]:
     condition, outcome = first
@@ -72,8 +74,8 @@ def _told(
     yield f"not yet after {waited}: {condition.waits_for} ({why})"
     if others:
         yield "of what comes after it:"
-    for _, one in others:
-        yield f"{one.name}: {one.error}"
+    for _, later in others:
+        yield f"{later.name}: {later.error}"
 
 
 class Ready(dynamic.Resource, module="hardway", name="Ready"):

@@ -30,7 +30,9 @@ class SpecificationProvider(Checked):
         sentences = _refused(read(olds), read(news), lists=LISTS in olds)
         # A failure names no property, since the engine would print the property's whole value
         # before the sentence.
-        return dynamic.CheckResult(news, [dynamic.CheckFailure("", one) for one in sentences])
+        return dynamic.CheckResult(
+            news, [dynamic.CheckFailure("", sentence) for sentence in sentences]
+        )
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
         # A change of the hypervisor is no difference here, since the machines' own resources show
@@ -48,7 +50,7 @@ class SpecificationProvider(Checked):
             _refuse_taken(new, new.machines.keys() - old.machines.keys())
         if new and isinstance(new.hypervisor, Libvirt):
             sizes = grown_disks(old, new)
-            grow(new.hypervisor, {domain_name(new.name, one): sizes[one] for one in sizes})
+            grow(new.hypervisor, {domain_name(new.name, name): sizes[name] for name in sizes})
             if old:
                 _shut_down(new.hypervisor, new, resized(old, new))
         return super().update(id_, olds, news)

@@ -28,7 +28,9 @@ def declare() -> None:
     except SpecError as error:
         raise pulumi.RunError(str(error)) from error
     pulumi.export("endpoint", spec.api_url)
-    pulumi.export("addresses", {name: str(one.address) for name, one in spec.machines.items()})
+    pulumi.export(
+        "addresses", {name: str(machine.address) for name, machine in spec.machines.items()}
+    )
     pulumi.export("versions", spec.versions.model_dump(mode="json"))
     pulumi.export("nodes", cluster.nodes)
     pulumi.export("ssh_private_key", pulumi.Output.secret(cluster.ssh_key))

@@ -94,7 +94,7 @@ def record(cache: Cache) -> Iterator[StoredProgram]:
     """
     for program in stored_programs(cache):
         told = help_of(program.path)
-        flags.place(program.name, program.version).write_text(
+        flags.list_file(program.name, program.version).write_text(
             flags.as_text(told.known, told.deprecated)
         )
         yield program
@@ -106,4 +106,4 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 if __name__ == "__main__":
     for written in record(Cache()):
-        print(f"{flags.place(written.name, written.version).name} <- {written}")
+        print(f"{flags.list_file(written.name, written.version).name} <- {written}")

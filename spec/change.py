@@ -67,7 +67,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
     It names the field, the effect of the change and what to do instead. Empty where the change is
     allowed.
     """
-    found = (
+    refusals = (
         *_fixed(before, after),
         *_addresses(before, after),
         *_kubernetes(before, after),
@@ -80,7 +80,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
     )
     down = made_anew(before, after)
     quorum = () if _where_changes(before, after) else quorum_lost(before, after, down)
-    return (*(str(refusal) for refusal in found), *quorum)
+    return (*(str(refusal) for refusal in refusals), *quorum)
 
 
 def made_anew(before: Cluster, after: Cluster) -> frozenset[str]:
@@ -246,14 +246,14 @@ def _members(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             "write the new members beside an old one first, and leave that out once they run",
         )
     elif len(left) + len(joined) > 2:
-        told = [
+        moves = [
             f"{word} {listed(sorted(names), 'and')}"
             for word, names in (("joining", joined), ("leaving", left))
             if names
         ]
         yield Refusal(
             field,
-            f"changes too many of etcd's members at once ({listed(told, 'and')})",
+            f"changes too many of etcd's members at once ({listed(moves, 'and')})",
             "a majority with all data could be missing half way",
             "write one for another, two more or two less, and the rest once that runs",
         )

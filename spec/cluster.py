@@ -52,8 +52,8 @@ class Cluster(Description):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if found := [str(refusal) for refusal in refusals(self)]:
-            raise ValueError("\n".join(dict.fromkeys(found)))
+        if mistakes := [str(refusal) for refusal in refusals(self)]:
+            raise ValueError("\n".join(dict.fromkeys(mistakes)))
         return self
 
 
@@ -77,14 +77,14 @@ def parse(value: Any, *, name: str) -> Cluster:
     try:
         description = Description.model_validate(whole)
     except ValidationError as error:
-        found = [*translated(Description, error), *refusals(draft(Description, whole))]
-        raise SpecError(_lines(found)) from None
-    if found := list(refusals(description)):
-        raise SpecError(_lines(found))
+        mistakes = [*translated(Description, error), *refusals(draft(Description, whole))]
+        raise SpecError(_lines(mistakes)) from None
+    if mistakes := list(refusals(description)):
+        raise SpecError(_lines(mistakes))
     return Cluster.model_construct(
         **{field: getattr(description, field) for field in Description.model_fields}
     )
 
 
-def _lines(found: Any) -> str:
-    return "\n".join(dict.fromkeys(str(refusal) for refusal in found))
+def _lines(mistakes: Any) -> str:
+    return "\n".join(dict.fromkeys(str(refusal) for refusal in mistakes))

@@ -37,22 +37,22 @@ def configuration(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(config, Mapping):
         raise SpecError(f"{name}: config is no mapping, so no key has a value; {FROM_A_COPY}")
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for written, value in config.items():
         key = _key(written, name)
-        if key in found:
+        if key in values:
             raise SpecError(
                 f"{name}: config has {key} under two names, so one of the two would be lost; write "
                 "it once"
             )
         if value is not None:
-            found[key] = value if isinstance(value, str) else _through_json(value)
-    for path in _secrets(found.get(CLUSTER), (CLUSTER,)):
+            values[key] = value if isinstance(value, str) else _through_json(value)
+    for path in _secrets(values.get(CLUSTER), (CLUSTER,)):
         raise SpecError(
             f"{name}: {dotted(path)} is a secret, so nobody sees what it changes; write it as it "
             "is, without --secret"
         )
-    return found
+    return values
 
 
 def text_of(file: Path) -> str:
@@ -97,8 +97,8 @@ def _secrets(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if isinstance(value, Mapping):
         if value.keys() == {"secure"} and isinstance(value["secure"], str):
             yield path
-        for key, each in value.items():
-            yield from _secrets(each, (*path, key))
+        for key, item in value.items():
+            yield from _secrets(item, (*path, key))
     elif isinstance(value, list):
-        for number, each in enumerate(value):
-            yield from _secrets(each, (*path, str(number)))
+        for number, item in enumerate(value):
+            yield from _secrets(item, (*path, str(number)))

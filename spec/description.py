@@ -158,7 +158,9 @@ class Description(Part):
         return tuple(sorted(n for n in names if names[n].roles & {Role.CONTROL_PLANE, Role.MINION}))
 
     def _with(self, role: Role) -> tuple[str, ...]:
-        return tuple(sorted(name for name, one in self.machines.items() if role in one.roles))
+        return tuple(
+            sorted(name for name, machine in self.machines.items() if role in machine.roles)
+        )
 
     def is_made(self, name: str) -> bool:
         """Whether a hypervisor makes this machine; the others exist already."""

@@ -192,16 +192,16 @@ class _Reading:
     def _merged(self, node: yaml.Node, path: tuple[str, ...]) -> dict[str, Any]:
         """The entries that the key ``<<`` merges into a mapping; of equal keys the first wins."""
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        if not all(isinstance(one, yaml.MappingNode) for one in nodes):
+        if not all(isinstance(merged_node, yaml.MappingNode) for merged_node in nodes):
             raise SpecError(
                 f"{self._place(node, (*path, MERGE))} merges what is no mapping, so it cannot be "
                 "read; write the alias of a mapping, or several in a list"
             )
-        found: dict[str, Any] = {}
-        for one in nodes:
+        entries: dict[str, Any] = {}
+        for merged_node in nodes:
             self._values += 1
-            found = self.value(one, path) | found
-        return found
+            entries = self.value(merged_node, path) | entries
+        return entries
 
     def _scalar(self, node: yaml.ScalarNode, path: tuple[str, ...]) -> Any:
         if node.tag == PLAIN and _is_date(node.value):
@@ -258,33 +258,33 @@ def _plain(text: str) -> Any:
     if not re.match(r"[-+.0-9]", text):
         return text
     digits = text if text.startswith(".") else text.replace("_", "")
-    found: float | None = _whole(digits)
-    if found is None and _FLOAT.fullmatch(digits):
-        found = float(digits)
-    return text if found is None or found in (float("inf"), -float("inf")) else _number(found)
+    number: float | None = _whole(digits)
+    if number is None and _FLOAT.fullmatch(digits):
+        number = float(digits)
+    return text if number is None or number in (float("inf"), -float("inf")) else _number(number)
 
 
 def _whole(digits: str) -> int | None:
     """A whole number of 64 bits in the notation of Go, where a 0 in front means octal."""
     try:
         if _OCTAL.fullmatch(digits):
-            found = int(digits, 8)
+            number = int(digits, 8)
         elif _WHOLE.fullmatch(digits):
-            found = int(digits, 0)
+            number = int(digits, 0)
         elif odd := _SIGN_INSIDE.fullmatch(digits):
-            found = int(odd[2], {"o": 8, "b": 2}[odd[1]])
+            number = int(odd[2], {"o": 8, "b": 2}[odd[1]])
         else:
             return None
     except ValueError:  # a digit of another base, or more digits than Python reads
         return None
-    return found if -(2**63) <= found < 2**64 else None
+    return number if -(2**63) <= number < 2**64 else None
 
 
-def _number(found: float) -> float:
+def _number(number: float) -> float:
     """A number after conversion to JSON in Go and from JSON in Python."""
-    if isinstance(found, int) and found < 2**63:
-        return found
-    rounded = float(found)
+    if isinstance(number, int) and number < 2**63:
+        return number
+    rounded = float(number)
     # Go writes a float below 1e21 without an exponent and with zeros as its last digits, and Python
     # reads that as a whole number.
     whole = rounded.is_integer() and abs(rounded) < 1e21
@@ -292,10 +292,10 @@ def _number(found: float) -> float:
 
 
 def _is_date(text: str) -> bool:
-    if not (found := _DATE.fullmatch(text)):
+    if not (match := _DATE.fullmatch(text)):
         return False
     try:
-        date(*map(int, found.groups()[:3]))
+        date(*map(int, match.groups()[:3]))
     except ValueError:
         return False
     return True

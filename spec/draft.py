@@ -19,9 +19,9 @@ def draft(model: type[Part], value: Mapping[Any, Any]) -> Any:
     fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         if name in value:
-            found = _field(model, name, value[name])
-            if found is not _NOTHING:
-                fields[name] = found
+            parsed = _field(model, name, value[name])
+            if parsed is not _NOTHING:
+                fields[name] = parsed
         elif not field.is_required():
             fields[name] = field.get_default(call_default_factory=True)
     return _with_fields(model, fields, given=fields.keys() & value.keys())
@@ -51,20 +51,24 @@ def _partly(here: Spot, value: Any) -> Any:
                 return _NOTHING
     if model := model_for(here, value):
         return draft(model, value)
-    each = here.of_each
-    if get_origin(here.allowed) is not dict or each is None or not isinstance(value, Mapping):
+    spot_of_items = here.of_each
+    if (
+        get_origin(here.allowed) is not dict
+        or spot_of_items is None
+        or not isinstance(value, Mapping)
+    ):
         return _NOTHING
-    if each.models:
-        (model,) = each.models
+    if spot_of_items.models:
+        (model,) = spot_of_items.models
         unread = _with_fields(model, {})
         return {
-            key_text(key): draft(model, one) if isinstance(one, Mapping) else unread
-            for key, one in value.items()
+            key_text(key): draft(model, item) if isinstance(item, Mapping) else unread
+            for key, item in value.items()
         }
     entries: dict[Any, Any] = {}
-    for key, one in value.items():
+    for key, item in value.items():
         with suppress(ValidationError):
-            entries |= _adapter_of(here.allowed).validate_python({key: one})
+            entries |= _adapter_of(here.allowed).validate_python({key: item})
     return entries
 
 

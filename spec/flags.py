@@ -36,7 +36,7 @@ def minor_of(version: str) -> str:
     return ".".join(version.removeprefix("v").split(".")[:2])
 
 
-def place(program: str, version: str) -> Path:
+def list_file(program: str, version: str) -> Path:
     """The file with the list of a program and minor version."""
     return RECORDED / f"{program}-{minor_of(version)}.txt"
 
@@ -50,7 +50,7 @@ def as_text(known: Iterable[str], deprecated: Iterable[str]) -> str:
 @cache
 def _recorded(program: str, minor: str) -> dict[str, bool]:
     """The names of the recorded flags, each with whether it is deprecated."""
-    file = place(program, minor)
+    file = list_file(program, minor)
     if not file.is_file():
         every = sorted(path.stem for path in RECORDED.glob("*.txt"))
         raise UnrecordedProgram(

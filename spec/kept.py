@@ -71,11 +71,11 @@ def _unchecked(value: Any) -> Cluster | None:
     It is read without those checks, since changes to such a cluster can lose data as well.
     """
     try:
-        found = Description.model_validate(_without_unknown(value))
-        whole = found.versions and found.control_planes
+        description = Description.model_validate(_without_unknown(value))
+        whole = description.versions and description.control_planes
     except (ValidationError, UnknownVersion):
         return None
-    fields = {name: getattr(found, name) for name in Description.model_fields}
+    fields = {name: getattr(description, name) for name in Description.model_fields}
     return Cluster.model_construct(**fields) if whole else None
 
 

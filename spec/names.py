@@ -24,7 +24,7 @@ def is_dns_label(text: str) -> bool:
 def is_dns_name(text: str) -> bool:
     """Whether this is a DNS name in lower case; an address is none (RFC 1123)."""
     labels = text.split(".")
-    fits = len(text) <= LONGEST_DNS_NAME and all(len(one) <= LONGEST_LABEL for one in labels)
+    fits = len(text) <= LONGEST_DNS_NAME and all(len(label) <= LONGEST_LABEL for label in labels)
     return fits and bool(_DNS_NAME.fullmatch(text)) and not _NUMBER.fullmatch(labels[-1])
 
 

@@ -50,10 +50,10 @@ def offered() -> Offer | None:
 
     Raises SpecError where this revision cannot read the offer.
     """
-    place = os.environ.get(OFFER_VARIABLE)
-    if not place or not Path(place).is_file():
+    path = os.environ.get(OFFER_VARIABLE)
+    if not path or not Path(path).is_file():
         return None
-    return read_offer(Path(place))
+    return read_offer(Path(path))
 
 
 def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:

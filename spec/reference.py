@@ -53,29 +53,29 @@ def sections() -> tuple[Section, ...]:
 
     The sections of a top-level key's models are adjacent.
     """
-    found: list[tuple[int, Section]] = []
+    ordered: list[tuple[int, Section]] = []
     seen: set[type[Part]] = set()
-    places = [("", Spot(Description), 0)]
-    for path, here, order in places:  # the list grows: deepest places come last
+    spots = [("", Spot(Description), 0)]
+    for path, here, order in spots:  # the list grows: deepest places come last
         for model in here.models:
             if model in seen:
                 continue
             seen.add(model)
             prefix = f"{path}." if path else ""
             rows = tuple(_row(f"{prefix}{name}", model, name) for name in model.model_fields)
-            found.append((order, Section(_title(path, here, model), _about(model), rows)))
+            ordered.append((order, Section(_title(path, here, model), _about(model), rows)))
             for number, name in enumerate(model.model_fields, 1):
                 inner, suffix = _inside(field_spot(model, name))
-                places.append((f"{prefix}{name}{suffix}", inner, order or number))
-    return tuple(section for _, section in sorted(found, key=lambda pair: pair[0]))
+                spots.append((f"{prefix}{name}{suffix}", inner, order or number))
+    return tuple(section for _, section in sorted(ordered, key=lambda pair: pair[0]))
 
 
 def _inside(here: Spot) -> tuple[Spot, str]:
     """The place of a mapping's values or a list's items, and the suffix of their path."""
-    each = here.of_each
-    if each is None:
+    items = here.of_each
+    if items is None:
         return here, ""
-    return each, ".<name>" if get_origin(here.allowed) is dict else "[]"
+    return items, ".<name>" if get_origin(here.allowed) is dict else "[]"
 
 
 def _title(path: str, here: Spot, model: type[Part]) -> str:
@@ -103,7 +103,7 @@ def _row(key: str, model: type[Part], name: str) -> SettingRow:
 def _only_data_says(key: str) -> str:
     """The allowed values of keys whose values a data file of this folder defines, not a model."""
     if key == "kubernetes":
-        return f"{listed(f'`{one.kubernetes}`' for one in catalogue())}, in quotes"
+        return f"{listed(f'`{versions.kubernetes}`' for versions in catalogue())}, in quotes"
     if key == "artifacts.digests":
         names = listed(f"`{row.name}`" for row in artifact_rows())
         return f"a mapping; `<name>` is {names}, `<version>` as in `spec/versions.yaml`"
@@ -119,17 +119,17 @@ def _rules(key: str) -> Iterator[str]:
 
 
 def _write(here: Spot) -> str:
-    each = here.of_each
+    items = here.of_each
     if len(here.models) > 1:
         return f"a mapping of the kind {listed(f'`{kind}`' for kind in here.kinds)}"
     if here.models:
         return "a mapping"
     if here.choices and here.of_each is None:
         return listed(f"`{choice}`" for choice in here.choices)
-    if here.expected == "a list" and each:
-        return f"a list, each item {_write(each)}"
-    if get_origin(here.allowed) is dict and each:
-        return f"a mapping of {_write(spot(get_args(here.allowed)[0]))} to {_write(each)}"
+    if here.expected == "a list" and items:
+        return f"a list, each item {_write(items)}"
+    if get_origin(here.allowed) is dict and items:
+        return f"a mapping of {_write(spot(get_args(here.allowed)[0]))} to {_write(items)}"
     # Only a refusal demands quotes, since the refused value was no text without them.
     expected = "text" if here.allowed is str and here.expected == TEXT else here.expected
     return _cell(expected + "".join(_limits(here)))
@@ -137,10 +137,10 @@ def _write(here: Spot) -> str:
 
 def _limits(here: Spot) -> Iterator[str]:
     for note in here.notes:
-        for one in (note, *getattr(note, "metadata", ())):
-            if most := getattr(one, "max_length", None):
+        for limit in (note, *getattr(note, "metadata", ())):
+            if most := getattr(limit, "max_length", None):
                 yield f", at most {most} characters"
-            if pattern := getattr(one, "pattern", None):
+            if pattern := getattr(limit, "pattern", None):
                 yield f", as `{pattern}`"
 
 

@@ -65,7 +65,7 @@ def called(key: object) -> str:
     return text if plain and whole and len(text) <= WIDEST else shown(text)
 
 
-def listed(words: Iterable[object], last: str = "or") -> str:
+def listed(items: Iterable[object], last: str = "or") -> str:
     """The words as a list, such as ``a, b or c``."""
-    *others, end = [str(word) for word in words]
+    *others, end = [str(item) for item in items]
     return f"{', '.join(others)} {last} {end}" if others else end

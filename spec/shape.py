@@ -31,9 +31,9 @@ class Spot:
     @property
     def expected(self) -> str:
         """A description of valid values."""
-        said = [note.text for note in self.notes if isinstance(note, Expected)]
-        if said:
-            return said[-1]
+        descriptions = [note.text for note in self.notes if isinstance(note, Expected)]
+        if descriptions:
+            return descriptions[-1]
         if choices := self.choices:
             return listed(choices)
         if models := self.models:
@@ -55,7 +55,9 @@ class Spot:
     def models(self) -> tuple[type[Part], ...]:
         """The model, or the models that ``kind`` distinguishes."""
         options = get_args(self.allowed) if _is_union(self.allowed) else (self.allowed,)
-        return tuple(one for one in options if isinstance(one, type) and issubclass(one, Part))
+        return tuple(
+            option for option in options if isinstance(option, type) and issubclass(option, Part)
+        )
 
     @property
     def of_each(self) -> "Spot | None":
@@ -78,8 +80,8 @@ class Spot:
 
     @property
     def _limits(self) -> str:
-        found = {name: getattr(note, name) for note in self.notes for name in _ends(note)}
-        return f" from {found['ge']} to {found['le']}" if len(found) == 2 else ""
+        ends = {name: getattr(note, name) for note in self.notes for name in _ends(note)}
+        return f" from {ends['ge']} to {ends['le']}" if len(ends) == 2 else ""
 
 
 def _ends(note: Any) -> list[str]:
@@ -98,7 +100,7 @@ def spot(annotation: Any, notes: tuple[Any, ...] = ()) -> Spot:
         inner, *more = get_args(annotation)
         return spot(inner, (*more, *notes))
     if _is_union(annotation):
-        options = [one for one in get_args(annotation) if one is not type(None)]
+        options = [option for option in get_args(annotation) if option is not type(None)]
         if len(options) == 1:
             return spot(options[0], notes)
         return Spot(Union[tuple(options)], notes)  # noqa: UP007

@@ -9,8 +9,8 @@ from spec.refusal import Refusal, SpecError, dotted
 
 def demand_supported(spec: Description) -> None:
     """Raises SpecError with a sentence for each field that this version would not carry out."""
-    if found := list(_unsupported(spec)):
-        raise SpecError("\n".join(map(str, found)))
+    if refusals := list(_unsupported(spec)):
+        raise SpecError("\n".join(map(str, refusals)))
 
 
 def _unsupported(spec: Description) -> Iterator[Refusal]:

@@ -70,13 +70,13 @@ def refusals(spec: Description) -> Iterator[Refusal]:
     for check in OF_THE_WHOLE:
         yield from _while_parsed(check(spec))
     for name in _machines(spec):
-        for one in OF_EACH_MACHINE:
-            yield from _while_parsed(one(spec, name))
+        for check_machine in OF_EACH_MACHINE:
+            yield from _while_parsed(check_machine(spec, name))
 
 
-def _while_parsed(found: Iterator[Refusal]) -> Iterator[Refusal]:
+def _while_parsed(refusals: Iterator[Refusal]) -> Iterator[Refusal]:
     try:
-        yield from found
+        yield from refusals
     except Unparsed:
         return  # another message refuses the field that did not parse
 

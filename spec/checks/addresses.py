@@ -207,8 +207,10 @@ def _free(spec: Description) -> str:
     if isinstance(endpoint := spec.parsed("endpoint"), VirtualIp):
         taken.add(endpoint.parsed("address"))
     candidates = _hosts(network, 10 if network.num_addresses > 16 else 1)
-    found = next((one for one in islice(candidates, len(taken) + 1) if one not in taken), None)
-    return f"{found}, which is free" if found else "one that is free, in a larger network"
+    free = next(
+        (address for address in islice(candidates, len(taken) + 1) if address not in taken), None
+    )
+    return f"{free}, which is free" if free else "one that is free, in a larger network"
 
 
 def _hosts(network: IPv4Network, first: int) -> Iterator[IPv4Address]:

@@ -38,12 +38,12 @@ LARGEST_NODE, SMALLEST_NODE = 16, 25
 
 def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
     """No two ranges overlap."""
-    for one, other in combinations(RANGES, 2):
-        first, second = spec.networks.parsed(one), spec.networks.parsed(other)
+    for name, later_name in combinations(RANGES, 2):
+        first, second = spec.networks.parsed(name), spec.networks.parsed(later_name)
         if first and second and first.overlaps(second):
             yield Refusal(
-                f"networks.{other}",
-                f"{second} overlaps networks.{one} {first}",
+                f"networks.{later_name}",
+                f"{second} overlaps networks.{name} {first}",
                 "the same address would lead to two places",
                 f"write a private network apart from it, such as {_apart(spec.networks)}",
             )
@@ -53,7 +53,9 @@ def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
     """No range contains addresses that are reserved for special use."""
     for name in RANGES:
         network = spec.networks.parsed(name)
-        use = next((use for one, use in SPECIAL.items() if network and one.overlaps(network)), None)
+        use = next(
+            (use for special, use in SPECIAL.items() if network and special.overlaps(network)), None
+        )
         if use:
             yield Refusal(
                 f"networks.{name}",
@@ -80,8 +82,8 @@ def services_network_is_private(spec: Description) -> Iterator[Refusal]:
 
 
 def _private(spec: Description, name: str, network: IPv4Network) -> Iterator[Refusal]:
-    special = any(one.overlaps(network) for one in SPECIAL)
-    if not special and not any(network.subnet_of(one) for one in PRIVATE):
+    special = any(special_range.overlaps(network) for special_range in SPECIAL)
+    if not special and not any(network.subnet_of(special_range) for special_range in PRIVATE):
         yield Refusal(
             f"networks.{name}",
             f"{network} is not private",
@@ -94,7 +96,11 @@ def _apart(networks: Networks) -> IPv4Network:
     """A private network that overlaps none of the ranges."""
     taken = [network for name in RANGES if (network := networks.parsed(name))]
     candidates = [IPv4Network(f"10.{number}.0.0/16") for number in range(200, 256)]
-    free = (one for one in candidates if not any(one.overlaps(other) for other in taken))
+    free = (
+        candidate
+        for candidate in candidates
+        if not any(candidate.overlaps(network) for network in taken)
+    )
     return next(free, IPv4Network("172.31.0.0/16"))
 
 

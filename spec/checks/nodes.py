@@ -116,8 +116,8 @@ def _prefix(key: str) -> str:
 
 def _may_be_set(key: str) -> bool:
     prefix = _prefix(key)
-    own = any(prefix == one or prefix.endswith(f".{one}") for one in OWN)
-    opened = any(prefix == one or prefix.endswith(f".{one}") for one in OPEN)
+    own = any(prefix == domain or prefix.endswith(f".{domain}") for domain in OWN)
+    opened = any(prefix == domain or prefix.endswith(f".{domain}") for domain in OPEN)
     return not own or opened or key in ALLOWED
 
 

@@ -178,11 +178,11 @@ def _host_keys(spec: Description) -> Iterator[tuple[str, IPv4Address, str]]:
 def _is_public_key(text: str) -> bool:
     """Whether this is a line of a public key file: kind, base64, optional comment (RFC 4253)."""
     kind, _, rest = text.strip().partition(" ")
-    words = rest.split()
-    if kind not in KEY_KINDS or not words or "\n" in text.strip():
+    fields = rest.split()
+    if kind not in KEY_KINDS or not fields or "\n" in text.strip():
         return False
     try:
-        data = base64.b64decode(words[0], validate=True)
+        data = base64.b64decode(fields[0], validate=True)
     except binascii.Error:
         return False
     return data[:4] == len(kind).to_bytes(4, "big") and data[4 : 4 + len(kind)] == kind.encode()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.ready import CONDITIONS, NotReady, ReadyProvider, _told
+from components.ready import CONDITIONS, NotReady, ReadyProvider, _message
 from plan.conditions import Condition, Pods
 from probe import watch
 from probe.watch import Outcome
@@ -49,7 +49,7 @@ def test_the_condition_that_was_waited_for_in_vain_comes_first_with_its_time(
         "dns: no pod answers",
     ]
     hard = replace(found[1], hard=True, news="no news for 3 s")
-    assert next(_told((condition("nodes"), hard))) == (
+    assert next(_message((condition("nodes"), hard))) == (
         "not yet after 900 s, the hard limit: nodes is so "
         "(the node minion1 is not Ready; no news for 3 s)"
     )

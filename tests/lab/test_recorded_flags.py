@@ -44,7 +44,7 @@ def test_the_recorded_flags_are_those_of_every_stored_program(program: StoredPro
 
 def test_every_version_in_the_catalogue_has_its_flags_recorded_and_no_list_is_left_over() -> None:
     wanted = {
-        flags.place(name, artifact_row(name).version(versions))
+        flags.list_file(name, artifact_row(name).version(versions))
         for versions in catalogue()
         for name in PROGRAMS
     }
