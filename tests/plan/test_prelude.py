@@ -982,7 +982,8 @@ def version_of_pair(number: int, server: Mirror) -> str:
 
 NOTHING = f"""
 systemctl stop left; userdel cutter; cd /etc/systemd/system
-rm -rf {STATE}/[!a]* {STATE}/applied/[!i]* /etc/pair/[!k]* /usr/local/bin/left {{.,*.wants}}/left.service
+rm -rf {STATE}/[!a]* {STATE}/applied/[!i]* /etc/pair/[!k]* /usr/local/bin/left
+rm -f {{.,*.wants}}/left.service
 systemctl daemon-reload
 """
 
