@@ -32,7 +32,8 @@ class Lab:
     def __init__(self, folder: Path, stack: str = STACK) -> None:
         self.folder = folder
         self.stack = stack
-        self.file = PROJECT / f"Pulumi.{stack}.yaml"
+        self.program = PROJECT
+        """The checkout whose ``./hardway`` is used."""
         self.environment = {
             **os.environ,
             "XDG_STATE_HOME": str(folder / "state"),
@@ -58,6 +59,10 @@ class Lab:
 
     # -- the stack's description ---------------------------------------------------------------
 
+    @property
+    def file(self) -> Path:
+        return self.program / f"Pulumi.{self.stack}.yaml"
+
     def describe(self, cluster: dict[str, Any]) -> None:
         """Write the stack's file."""
         text = yaml.safe_dump({"config": {"hardway:cluster": cluster}}, sort_keys=False)
@@ -73,7 +78,7 @@ class Lab:
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start ``./hardway`` and come back at once."""
         return subprocess.Popen(
-            [PROJECT / "hardway", *words],
+            [self.program / "hardway", *words],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -90,11 +95,11 @@ class Lab:
 
     def hardway(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         secret = "--show-secrets" in words or words == ("kubeconfig",)
-        return self._run([str(PROJECT / "hardway"), *words], ok=ok, secret=secret)
+        return self._run([str(self.program / "hardway"), *words], ok=ok, secret=secret)
 
     def make(self, target: str) -> None:
         """``make up`` and ``make down``, as the README has them."""
-        self._run(["make", "--no-print-directory", "--directory", str(PROJECT), target])
+        self._run(["make", "--no-print-directory", "--directory", str(self.program), target])
 
     def _run(
         self, words: list[str], *, ok: bool = True, secret: bool = False
