@@ -18,20 +18,20 @@ def check_network(network: IPv4Network, name: str, libvirt: LibvirtConnection) -
     check covers libvirt's networks, and the interfaces and routes of the network namespace in which
     libvirt has its bridges.
     """
-    networks = [_network(libvirt, other) for other in _network_names(libvirt)]
-    own = next((found for found in networks if found.name == name), None)
+    networks = [_network(libvirt, network_name) for network_name in _network_names(libvirt)]
+    own = next((listed for listed in networks if listed.name == name), None)
     if own is not None and own.ranges and network not in own.ranges:
         raise Problem(
             f"the libvirt network {name} has {own.ranges[0]} and not {network}",
             "remove the stack that made it (./hardway down), or choose another cluster name",
         )
-    for other in networks:
-        for taken in other.ranges:
-            if other.name != name and taken.overlaps(network):
+    for listed in networks:
+        for taken in listed.ranges:
+            if listed.name != name and taken.overlaps(network):
                 raise Problem(
-                    f"{network} overlaps with {taken} of the libvirt network {other.name}",
+                    f"{network} overlaps with {taken} of the libvirt network {listed.name}",
                     "choose another range for networks.machines, or end that network "
-                    f"(virsh -c '{libvirt.uri}' net-destroy {other.name})",
+                    f"(virsh -c '{libvirt.uri}' net-destroy {listed.name})",
                 )
     bridge = own.bridge if own else ""
     for device, taken in _ranges_of_host(enter(libvirt)):
@@ -75,13 +75,13 @@ def parse_network(text: str) -> _Network:
 
 def _ranges_of_host(prefix: list[str]) -> list[tuple[str, IPv4Network]]:
     """Device and range of every IPv4 address and route except the default route."""
-    found = []
-    for words in (["address", "show"], ["route", "show"]):
-        said = output([*prefix, "ip", "-json", "-4", *words])
-        for row in json.loads(said or "[]"):
+    ranges = []
+    for objects in (["address", "show"], ["route", "show"]):
+        answer = output([*prefix, "ip", "-json", "-4", *objects])
+        for row in json.loads(answer or "[]"):
             for text, length in _addresses(row):
-                found.append((row.get("ifname") or row.get("dev") or "?", _range(text, length)))
-    return [(device, taken) for device, taken in found if taken.prefixlen > 0]
+                ranges.append((row.get("ifname") or row.get("dev") or "?", _range(text, length)))
+    return [(device, taken) for device, taken in ranges if taken.prefixlen > 0]
 
 
 def _addresses(row: dict[str, Any]) -> list[tuple[str, int]]:

@@ -98,11 +98,11 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
         if receipt := cache.usable(key, title, progress.say):
             return receipt
     rows = downloads_of(family, version, architecture())
-    said = published_of(family, version, architecture())
+    published = published_of(family, version, architecture())
     recipe = recipe_of(family, version)
-    if rows or said:
+    if rows or published:
         try:
-            rows = rows or said_downloads(said, cache, progress)
+            rows = rows or said_downloads(published, cache, progress)
             receipt = _download(rows, title, cache, progress)
         except SourceUnreachable as problem:
             if recipe is None:
@@ -115,7 +115,7 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
                 part_of(_place(cache, row)).unlink(missing_ok=True)
             progress.say(f"{title}: {problem.what}; taking the next source")
         else:
-            if said:
+            if published:
                 note(rows, cache, progress)
             return receipt
     if recipe:
@@ -163,7 +163,9 @@ class Store:
 
     def has(self, versions: Versions, runtime: Runtime = "containerd") -> bool:
         """Whether the store has all artifacts that ``fetch`` returns; does not read their bytes."""
-        return all(self.find(one) for one in artifacts(versions, self.architecture, runtime))
+        return all(
+            self.find(artifact) for artifact in artifacts(versions, self.architecture, runtime)
+        )
 
     def _gather(self, wanted: Iterable[ManifestArtifact]) -> tuple[StoredArtifact, ...]:
         """Resolve artifacts; the programs of one family are obtained together."""
@@ -249,7 +251,7 @@ class Store:
                 origin=program.origin,
                 source=f"image archive of {program.source}",
                 facts={"family": artifact.family, "version": artifact.version}
-                | {name: said for name, said in program.facts.items() if name == FACT},
+                | {name: value for name, value in program.facts.items() if name == FACT},
             )
             cache.record(receipt)
         return receipt
@@ -290,13 +292,13 @@ def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Pr
             if not row.members and row.sha256 and cache.intact(row.sha256):
                 files[row.name] = row.sha256  # from a run that was interrupted at a later row
                 continue
-            place = _place(cache, row)
+            download = _place(cache, row)
             with progress.task(f"downloading {row.name} {row.version}") as task:
-                fetch(row.url, place, sha256=row.sha256, sha512=row.sha512, task=task)
+                fetch(row.url, download, sha256=row.sha256, sha512=row.sha512, task=task)
             with cache.work() as scratch:
-                for program, file in _opened(row, place, scratch):
+                for program, file in _opened(row, download, scratch):
                     files[program] = cache.add(file, executable=True)
-            place.unlink(missing_ok=True)
+            download.unlink(missing_ok=True)
         receipt = Receipt(
             key=key,
             files=files,
@@ -313,18 +315,18 @@ def _place(cache: Cache, row: Download) -> Path:
     return cache.root / "downloads" / (row.sha256 or row.sha512 or "")
 
 
-def _opened(row: Download, place: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
+def _opened(row: Download, file: Path, scratch: Path) -> Iterator[tuple[str, Path]]:
     """Name and path of each program in a download: the file itself, or the row's archive members.
 
     Only the bytes of regular files are read from an archive. So names, links and modes in an
     archive have no effect. Raises Damaged where the archive cannot be opened or lacks a member.
     """
     if not row.members:
-        yield row.name, place
+        yield row.name, file
         return
     wanted = {posixpath.normpath(path): program for program, path in row.members.items()}
     try:
-        with tarfile.open(place) as archive:
+        with tarfile.open(file) as archive:
             for member in archive:
                 path = posixpath.normpath(member.name)
                 stream = archive.extractfile(member) if member.isreg() and path in wanted else None

@@ -73,8 +73,8 @@ class BundleManifest(BaseModel):
         names = (
             f"{name} {receipt.facts.get('version', '')}".strip()
             for receipt in self.receipts
-            for name, other in receipt.files.items()
-            if other == digest
+            for name, file_digest in receipt.files.items()
+            if file_digest == digest
         )
         return next(names, digest)
 
@@ -184,12 +184,12 @@ def _manifest(archive: tarfile.TarFile, path: Path, digest: str | None) -> Bundl
     if member is None or folder != "manifest" or member.size > LARGEST_MANIFEST:
         raise Problem(f"{path} is no bundle", _EXPORT)
     content = b"".join(_blocks(archive, member))
-    found = hashlib.sha256(content).hexdigest()
-    if name != f"{found}.json":
+    actual = hashlib.sha256(content).hexdigest()
+    if name != f"{actual}.json":
         raise _damaged(path, "its manifest", "its bytes are not those of its digest")
-    if digest is not None and digest != found:
+    if digest is not None and digest != actual:
         raise Problem(
-            f"{path} is another bundle than the one with the digest {digest}: it has {found}, and "
+            f"{path} is another bundle than the one with the digest {digest}: it has {actual}, and "
             "nothing was imported",
             "bring the file that was exported, or the digest that its export printed",
         )
@@ -242,8 +242,8 @@ def _check_files(
             raise _damaged(path, name, "it is listed and not there")
     if receipt.origin == "official" and artifact.kind == "binary":
         for row in downloads_of(artifact.family, artifact.version, artifact.architecture):
-            found = receipt.files.get(row.name)
-            if not row.members and row.sha256 and found != row.sha256:
+            actual = receipt.files.get(row.name)
+            if not row.members and row.sha256 and actual != row.sha256:
                 raise _damaged(path, str(row.name), "it is not the official file")
 
 
@@ -261,14 +261,14 @@ def _take(
         raise _damaged(path, name, "it is cut off or not there")
     if member.size != bundle.sizes[digest]:
         raise _damaged(path, name, "its length is wrong")
-    found = hashlib.sha256()
+    actual = hashlib.sha256()
     with target.open("wb") as output:
         for block in _blocks(archive, member):
-            found.update(block)
+            actual.update(block)
             output.write(block)
     if target.stat().st_size != member.size:
         raise _damaged(path, name, "it is cut off")
-    if found.hexdigest() != digest:
+    if actual.hexdigest() != digest:
         raise _damaged(path, name, "its bytes are not those of its digest")
 
 

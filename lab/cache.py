@@ -152,8 +152,14 @@ class Cache:
 
     def sha256(self, path: Path) -> str:
         """The sha256 of a file; reads the file again only if its inode has changed."""
-        found = path.stat()
-        inode = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+        status = path.stat()
+        inode = [
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        ]
         note = self.root / "read" / digest_of(str(path))
         with suppress(OSError, ValueError):
             seen, digest = json.loads(note.read_text())
@@ -161,7 +167,7 @@ class Cache:
                 return str(digest)
         digest = sha256_of(path)
         # A later change within the same step of the file system's clock would not be seen.
-        if time.time() - found.st_ctime > 1:
+        if time.time() - status.st_ctime > 1:
             with suppress(OSError):
                 write_atomically(note, json.dumps([inode, digest]).encode())
         return digest

@@ -99,7 +99,7 @@ class CommandLine:
         return [value for option, value in self.options if option == name]
 
 
-def read(words: Sequence[str]) -> CommandLine:
+def read(arguments: Sequence[str]) -> CommandLine:
     """Parse a command line. Never raises an error: ``pulumi`` itself rejects wrong words.
 
     Before the verb, an option that is not a global switch takes the next word as its value. cobra
@@ -109,22 +109,22 @@ def read(words: Sequence[str]) -> CommandLine:
     options: list[tuple[str, str]] = []
     first: int | None = None
     position = 0
-    while position < len(words):
-        word, at = words[position], position
+    while position < len(arguments):
+        argument, at = arguments[position], position
         position += 1
-        if word == "--":
-            verbs += words[position:]
+        if argument == "--":
+            verbs += arguments[position:]
             break
-        if word == "-" or not word.startswith("-"):
+        if argument == "-" or not argument.startswith("-"):
             first = at if first is None else first
-            verbs.append(word)
+            verbs.append(argument)
             continue
-        found = _long(word) if word.startswith("--") else _short(word)
-        name, value = found[-1]
-        if value is None and _takes_next(name, before=first is None) and position < len(words):
-            value = words[position]
+        parsed = _long(argument) if argument.startswith("--") else _short(argument)
+        name, value = parsed[-1]
+        if value is None and _takes_next(name, before=first is None) and position < len(arguments):
+            value = arguments[position]
             position += 1
-        options += [(each, given or "") for each, given in (*found[:-1], (name, value))]
+        options += [(option, given or "") for option, given in (*parsed[:-1], (name, value))]
     return CommandLine(tuple(verbs), tuple(options), first)
 
 
@@ -137,15 +137,15 @@ def _long(word: str) -> list[tuple[str, str | None]]:
     return [(name, value if equals else None)]
 
 
-def _short(word: str) -> list[tuple[str, str | None]]:
+def _short(argument: str) -> list[tuple[str, str | None]]:
     """Parse a word like ``-ys``, ``-yslab2`` or ``-s=lab2``: switches, then at most one with value.
 
     The value is None where it is not part of the word.
     """
-    found: list[tuple[str, str | None]] = []
-    for at, letter in enumerate(word[1:], 1):
-        name, rest = LONG.get(letter, letter), word[at + 1 :]
+    options: list[tuple[str, str | None]] = []
+    for at, letter in enumerate(argument[1:], 1):
+        name, rest = LONG.get(letter, letter), argument[at + 1 :]
         if rest and (rest.startswith("=") or name in WITH_VALUE):
-            return [*found, (name, rest.removeprefix("="))]
-        found.append((name, None))
-    return found
+            return [*options, (name, rest.removeprefix("="))]
+        options.append((name, None))
+    return options

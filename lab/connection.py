@@ -64,26 +64,28 @@ def enter(libvirt: LibvirtConnection) -> list[str]:
     return [] if libvirt.namespace is None else ["nsenter", f"--net={libvirt.namespace}"]
 
 
-def virsh(libvirt: LibvirtConnection, *words: str | Path, timeout: float = 60) -> str:
+def virsh(libvirt: LibvirtConnection, *arguments: str | Path, timeout: float = 60) -> str:
     """Run virsh and return its output. Raises a Problem with libvirt's error if it fails."""
-    done = ask(libvirt.uri, *words, timeout=timeout)
+    done = ask(libvirt.uri, *arguments, timeout=timeout)
     if done is None:
         raise Problem(
             f"libvirt at {libvirt.uri} gives no answer within {timeout:.0f} s",
             "start the lab again with ./hardway up, or look at ./hardway status",
         )
     if done.returncode != 0:
-        said = " ".join(done.stderr.replace("error:", "").split())
-        raise Problem(f"virsh {words[0]} failed ({said})", "see ./hardway status")
+        message = " ".join(done.stderr.replace("error:", "").split())
+        raise Problem(f"virsh {arguments[0]} failed ({message})", "see ./hardway status")
     return done.stdout
 
 
-def ask(uri: str, *words: str | Path, timeout: float) -> subprocess.CompletedProcess[str] | None:
+def ask(
+    uri: str, *arguments: str | Path, timeout: float
+) -> subprocess.CompletedProcess[str] | None:
     """Run virsh and return its result; None where it does not end within ``timeout`` seconds.
 
     Raises a Problem where virsh is not installed.
     """
     try:
-        return virsh_program.ask(uri, *words, timeout=timeout)
+        return virsh_program.ask(uri, *arguments, timeout=timeout)
     except FileNotFoundError as error:
         raise Problem("the program virsh is missing", "install libvirt-clients") from error

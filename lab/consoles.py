@@ -27,22 +27,24 @@ class Consoles:
         An emulated machine with two processors (QEMU 7.2) panics with ``Oops: int3`` where its
         kernel changes its own code while the other processor runs that code.
         """
-        found = {}
+        reasons_of = {}
         for domain in self._files:
             text = self._new(domain)
             if panic := PANIC.search(text):
                 oops = OOPS.findall(text, 0, panic.start())
                 reasons = [panic[1], *oops[-1:]]
-                found[domain] = ", ".join(one.decode(errors="replace").strip() for one in reasons)
-        return found
+                reasons_of[domain] = ", ".join(
+                    line.decode(errors="replace").strip() for line in reasons
+                )
+        return reasons_of
 
     def wrong_clock(self, domain: str) -> str:
         """The last clock error on a machine's console, such as ``is 280 s ahead of its host's``.
 
         Empty where there is none.
         """
-        found = CLOCK.findall(self._new(domain))
-        return found[-1].decode(errors="replace").strip() if found else ""
+        errors = CLOCK.findall(self._new(domain))
+        return errors[-1].decode(errors="replace").strip() if errors else ""
 
     def forget(self, domain: str) -> None:
         """Ignore the text so far of a machine's console; for a machine that is started anew."""

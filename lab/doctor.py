@@ -72,15 +72,15 @@ def findings(
     yield _guarded("machines", lambda: _machines(cluster))
     yield _virtualisation()
     yield _guarded("processors", lambda: _processors(cluster, paths))
-    found = None
+    connection = None
     try:
-        found = libvirt.find(paths)
-        yield _libvirt(paths, found)
+        connection = libvirt.find(paths)
+        yield _libvirt(paths, connection)
     except Problem as problem:
         yield Check("libvirt", Verdict.PROBLEM, problem.what, problem.remedy)
-    yield _guarded("network", lambda: _network(cluster, found))
-    yield _guarded("endpoint", lambda: _endpoint(cluster, found))
-    yield _guarded("mirror port", lambda: _mirror(paths, found))
+    yield _guarded("network", lambda: _network(cluster, connection))
+    yield _guarded("endpoint", lambda: _endpoint(cluster, connection))
+    yield _guarded("mirror port", lambda: _mirror(paths, connection))
 
 
 def _guarded(subject: str, check: Callable[[], Check]) -> Check:
@@ -122,16 +122,20 @@ def _packages() -> Check:
 
 
 def _go() -> Check:
-    found, told = gobuild.installed_go()
-    if found is not None:
-        return Check("Go", Verdict.GOOD, told)
-    return Check("Go", Verdict.DONE_BY_UP, f"{told}; {gobuild.GO_PACKAGE} is fetched if needed")
+    go, description = gobuild.installed_go()
+    if go is not None:
+        return Check("Go", Verdict.GOOD, description)
+    return Check(
+        "Go", Verdict.DONE_BY_UP, f"{description}; {gobuild.GO_PACKAGE} is fetched if needed"
+    )
 
 
 def _tools(paths: LabPaths, stack: str) -> Iterator[Check]:
-    place, told = toolchain.installed_cli()
-    verdict = Verdict.GOOD if place else Verdict.DONE_BY_UP
-    yield Check("Pulumi", verdict, told if place else f"{told}; fetched or built once")
+    folder, description = toolchain.installed_cli()
+    verdict = Verdict.GOOD if folder else Verdict.DONE_BY_UP
+    yield Check(
+        "Pulumi", verdict, description if folder else f"{description}; fetched or built once"
+    )
     made = _made_with(paths, stack)
     for name, version in toolchain.PLUGINS.items():
         installed = toolchain.installed_plugin(name, version)
@@ -158,11 +162,11 @@ def _made_with(paths: LabPaths, stack: str) -> dict[str, str]:
 
 def _disk(paths: LabPaths, cache: Cache) -> Iterator[Check]:
     warm = (cache.root / "receipts").is_dir()
-    for subject, place in (("cache", cache.root), ("state", paths.state)):
-        existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    for subject, folder in (("cache", cache.root), ("state", paths.state)):
+        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free // 2**20
         needed = WARM_DISK if warm or subject == "state" else COLD_DISK
-        seen = f"{place}: {free // 1024} GiB free"
+        seen = f"{folder}: {free // 1024} GiB free"
         if free >= needed:
             yield Check(f"disk ({subject})", Verdict.GOOD, seen)
         else:
@@ -189,7 +193,7 @@ def _machines(cluster: Callable[[], Cluster]) -> Check:
     """
     spec = cluster()
     sizes = [machine for name, machine in spec.machines.items() if spec.is_made(name)]
-    memory, disk = sum(one.memory for one in sizes), sum(one.disk for one in sizes)
+    memory, disk = sum(machine.memory for machine in sizes), sum(machine.disk for machine in sizes)
     together = f"{len(sizes)} with {memory} MiB of memory and up to {disk} GiB of disks together"
     if spec.hypervisor is not None:
         return Check("machines", Verdict.GOOD, f"{together}, on {spec.hypervisor.kind} elsewhere")
@@ -234,8 +238,8 @@ def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Check:
     )
     shares = processors.measured(running, MEASURED)
     lacking = [
-        *([said] if (said := processors.starved(shares)) else []),
-        *([said] if (said := processors.crowded(shares, asked)) else []),
+        *([sentence] if (sentence := processors.starved(shares)) else []),
+        *([sentence] if (sentence := processors.crowded(shares, asked)) else []),
     ]
     if lacking:
         return Check(
@@ -248,31 +252,33 @@ def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Check:
     return Check("processors", Verdict.GOOD, f"{processors.room(shares)}, {load}")
 
 
-def _libvirt(paths: LabPaths, found: libvirt.LibvirtConnection | None) -> Check:
-    if found is None:
+def _libvirt(paths: LabPaths, connection: libvirt.LibvirtConnection | None) -> Check:
+    if connection is None:
         return Check(
             "libvirt", Verdict.DONE_BY_UP, f"a private one is started in {paths.namespace}"
         )
-    kind = "the lab's private one" if found.private else "the system's"
-    return Check("libvirt", Verdict.GOOD, f"{kind} answers at {found.uri}")
+    kind = "the lab's private one" if connection.private else "the system's"
+    return Check("libvirt", Verdict.GOOD, f"{kind} answers at {connection.uri}")
 
 
-def _network(cluster: Callable[[], Cluster], found: libvirt.LibvirtConnection | None) -> Check:
+def _network(cluster: Callable[[], Cluster], connection: libvirt.LibvirtConnection | None) -> Check:
     value = cluster()
-    if found is not None:
-        libvirt.check_network(value.networks.machines, value.name, found)
+    if connection is not None:
+        libvirt.check_network(value.networks.machines, value.name, connection)
     return Check("network", Verdict.GOOD, f"{value.networks.machines} is free")
 
 
-def _endpoint(cluster: Callable[[], Cluster], found: libvirt.LibvirtConnection | None) -> Check:
-    seen = endpoint.demand_known(cluster(), libvirt.enter(found) if found else ())
+def _endpoint(
+    cluster: Callable[[], Cluster], connection: libvirt.LibvirtConnection | None
+) -> Check:
+    seen = endpoint.demand_known(cluster(), libvirt.enter(connection) if connection else ())
     return Check("endpoint", Verdict.GOOD, seen)
 
 
-def _mirror(paths: LabPaths, found: libvirt.LibvirtConnection | None) -> Check:
+def _mirror(paths: LabPaths, connection: libvirt.LibvirtConnection | None) -> Check:
     if mirror.find(paths) is not None:
         return Check("mirror port", Verdict.GOOD, f"the mirror runs on {mirror.PORT}")
-    if found is not None and not found.private:
+    if connection is not None and not connection.private:
         with socket.socket() as probe:
             probe.bind(("", mirror.PORT))
     return Check("mirror port", Verdict.GOOD, f"{mirror.PORT} is free")

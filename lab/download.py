@@ -157,14 +157,14 @@ def _check(url: str, part: Path, pinned: dict[str, str], *, resumed: bool) -> No
     """Compare the file with its digests; remove the file and raise an error if one differs."""
     for name, digest in pinned.items():
         with part.open("rb") as stream:
-            found = hashlib.file_digest(stream, name).hexdigest()
-        if found == digest.lower():
+            actual = hashlib.file_digest(stream, name).hexdigest()
+        if actual == digest.lower():
             continue
         part.unlink()
         if resumed:
             raise _Cut("its beginning, from an earlier run, did not fit its end")
         raise Damaged(
-            f"{url} has the {name} {found}, not {digest}",
+            f"{url} has the {name} {actual}, not {digest}",
             "what was downloaded is removed; if it happens again, something between here and there "
             "changes downloads, or the pinned digest is wrong",
         )

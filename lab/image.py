@@ -158,12 +158,12 @@ def _build(
         _fill_store(root / STORE, artifacts)
         _load_images(root, scratch, artifacts, log)
         task.note("making the disk")
-        for words in (
+        for command in (
             ["mkfs.ext4", "-q", "-F", "-L", "hardway", "-E", "lazy_itable_init=0", "-d", root]
             + [raw, SIZE],
             ["qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", raw, disk],
         ):
-            run(words, log=log, timeout=1200, failure="the disk could not be made")
+            run(command, log=log, timeout=1200, failure="the disk could not be made")
         raw.unlink()
         files = {
             name: cache.add(path)
@@ -186,16 +186,16 @@ def _fill_store(store: Path, artifacts: list[NodeArtifact]) -> None:
         target, mode = folder / item.digest, 0o555 if item.executable else 0o444
         if target.exists():
             continue
-        found = item.path.stat()
-        as_it_is = (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (mode, 0, 0)
+        status = item.path.stat()
+        as_it_is = (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (mode, 0, 0)
         if not (as_it_is and linked(item.path, target)):
             shutil.copyfile(item.path, target)
             target.chmod(mode)
         # plan/scripts/prelude.sh records size and time of each file that it has verified. The time
         # is a whole second, since not every version of mkfs.ext4 keeps fractions.
-        second = int(found.st_mtime)
+        second = int(status.st_mtime)
         os.utime(target, (second, second))
-        (verified / item.digest).write_text(f"{found.st_size} {second}.000000000\n")
+        (verified / item.digest).write_text(f"{status.st_size} {second}.000000000\n")
     rows = [{"name": a.name, "version": a.version, "digest": a.digest} for a in artifacts]
     (store / "index.json").write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -211,16 +211,17 @@ def _load_images(root: Path, scratch: Path, artifacts: list[NodeArtifact], log: 
     images = [item for item in artifacts if item.image]
     if not ({"containerd", "ctr"} <= programs.keys() and images):
         return
-    place = scratch / "containerd"
-    place.mkdir()
-    (place / "images").write_text(
+    folder = scratch / "containerd"
+    folder.mkdir()
+    (folder / "images").write_text(
         "".join(
-            f"{image_reference(one.name, one.version)} {one.digest} {one.path}\n" for one in images
+            f"{image_reference(image.name, image.version)} {image.digest} {image.path}\n"
+            for image in images
         )
     )
     run(
         [*ALONE, "sh", str(OWN / "load-images.sh"), str(root)]
-        + [str(place), str(programs["containerd"]), str(programs["ctr"])]
+        + [str(folder), str(programs["containerd"]), str(programs["ctr"])]
         + [f"linux/{architecture()}"],
         log=log,
         timeout=300,

@@ -10,13 +10,13 @@ from lab.problem import Problem
 
 
 def _only(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern))
-    if len(found) != 1:
+    files = sorted(folder.glob(pattern))
+    if len(files) != 1:
         raise Problem(
-            f"the Debian root has {len(found)} files {pattern} where one is expected",
+            f"the Debian root has {len(files)} files {pattern} where one is expected",
             "report it with the versions of the packages: the recipe does not fit this Debian",
         )
-    return found[0]
+    return files[0]
 
 
 def kernel(root: Path, scratch: Path) -> Path:

@@ -92,21 +92,21 @@ def kubeadm(spec: Cluster, cache: Cache, progress: Progress, logs: Path) -> Kube
         wanted = references(cache.blob(program.files[NAME]), versions, scratch)
     return Kubeadm(
         digest=program.files[NAME],
-        images=tuple(_image(one, spec, cache, progress, logs) for one in wanted),
+        images=tuple(_image(reference, spec, cache, progress, logs) for reference in wanted),
     )
 
 
 def references(program: Path, versions: Versions, scratch: Path) -> tuple[str, ...]:
     """The images that ``kubeadm config images list`` prints. Raises a Problem where it fails."""
-    told = scratch / "kubeadm.json"
-    told.write_text(json.dumps(cluster_configuration(versions)))
-    said = output([program, "config", "images", "list", "--config", told])
-    if not said:
+    file = scratch / "kubeadm.json"
+    file.write_text(json.dumps(cluster_configuration(versions)))
+    answer = output([program, "config", "images", "list", "--config", file])
+    if not answer:
         raise Problem(
             f"kubeadm {versions.kubernetes} does not say which images it wants",
             f"see what {program} config images list says here",
         )
-    return tuple(said.split())
+    return tuple(answer.split())
 
 
 def _image(
@@ -197,16 +197,19 @@ def needed(status: str, packages: Sequence[str]) -> tuple[str, ...]:
             f"the Debian root has no package {' and no '.join(missing)}",
             "add it to the packages of lab/debian_root.py",
         )
-    found, looked = list(packages), 0
-    while looked < len(found):
-        for said in depends[found[looked]].split(","):
+    needed_packages, looked = list(packages), 0
+    while looked < len(needed_packages):
+        for alternatives in depends[needed_packages[looked]].split(","):
             # Takes the first alternative that is installed; a virtual package counts as none.
-            names = (re.split(r"[ :(]", one.strip())[0] for one in said.split("|"))
+            names = (
+                re.split(r"[ :(]", alternative.strip())[0]
+                for alternative in alternatives.split("|")
+            )
             name = next((name for name in names if name in depends), None)
-            if name and name not in found:
-                found.append(name)
+            if name and name not in needed_packages:
+                needed_packages.append(name)
         looked += 1
-    return tuple(found)
+    return tuple(needed_packages)
 
 
 FIELD = re.compile(r"^(Package|Depends|Pre-Depends): (.*)$", re.MULTILINE)

@@ -95,14 +95,14 @@ def _answers(uri: str, timeout: float) -> bool:
     return done is not None and done.returncode == 0
 
 
-def refused_by(said: str, socket: Path) -> None:
-    """Raise a Problem if libvirt's error message ``said`` means that it refuses this user."""
-    if not any(words in said for words in ("Permission denied", "authentication", "polkit")):
+def refused_by(message: str, socket: Path) -> None:
+    """Raise a Problem if libvirt's ``message`` means that it refuses this user."""
+    if not any(phrase in message for phrase in ("Permission denied", "authentication", "polkit")):
         return
     group = "libvirt"
     try:
-        found = socket.stat()
-        if found.st_gid != 0 and found.st_mode & stat.S_IWGRP:
+        status = socket.stat()
+        if status.st_gid != 0 and status.st_mode & stat.S_IWGRP:
             group = socket.group()
     except (OSError, KeyError):
         pass
@@ -154,8 +154,10 @@ def start(paths: LabPaths, progress: Progress) -> LibvirtConnection:
         libvirt = find(paths)
         if libvirt is None or (libvirt.private and not _running(paths, "virtlogd")):
             libvirt = _start_private(paths, progress)
-        place = f"private, in network namespace {paths.namespace}" if libvirt.private else "system"
-        progress.say(f"libvirt: {place} ({libvirt.uri}); {libvirt.reason}")
+        location = (
+            f"private, in network namespace {paths.namespace}" if libvirt.private else "system"
+        )
+        progress.say(f"libvirt: {location} ({libvirt.uri}); {libvirt.reason}")
         _activate_pool(libvirt)
         return libvirt
 
@@ -189,8 +191,8 @@ def set_going(libvirt: LibvirtConnection, domains: Iterable[str], progress: Prog
     """
     ours = set(domains)
     for state, verb in (("shutoff", "start"), ("paused", "resume")):
-        found = ours & set(virsh(libvirt, "list", f"--state-{state}", "--name").split())
-        for domain in sorted(found):
+        waiting = ours & set(virsh(libvirt, "list", f"--state-{state}", "--name").split())
+        for domain in sorted(waiting):
             try:
                 virsh(libvirt, verb, domain)
                 progress.say(f"the machine {domain} was {state}: {verb}")
@@ -230,9 +232,9 @@ def _running(paths: LabPaths, program: str) -> list[Process]:
 def _end(paths: LabPaths) -> None:
     # A daemon can start a program while it is being ended: repeat until no process is left.
     for _ in range(5):
-        if not (found := _ours(paths)):
+        if not (processes := _ours(paths)):
             return
-        namespace.end(paths, found)
+        namespace.end(paths, processes)
     left = ", ".join(str(process.pid) for process in _ours(paths))
     if left:
         raise Problem(f"processes {left} of the lab do not end", "see what blocks them in ps")
@@ -342,5 +344,5 @@ def _activate_pool(libvirt: LibvirtConnection) -> None:
         virsh(libvirt, "pool-start", libvirt.pool)
 
 
-def _pools(libvirt: LibvirtConnection, *words: str) -> list[str]:
-    return virsh(libvirt, "pool-list", "--name", *words).split()
+def _pools(libvirt: LibvirtConnection, *options: str) -> list[str]:
+    return virsh(libvirt, "pool-list", "--name", *options).split()

@@ -101,7 +101,7 @@ def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) 
         for download in downloads_of(family, version, architecture)
         if row.name in download.programs
     ]
-    said = [
+    published = [
         Source(origin="official", location=download.url, sha256=None)
         for download in published_of(family, version, architecture)
         if row.name in download.programs
@@ -118,6 +118,6 @@ def _artifact(row: ArtifactRow, versions: Versions, architecture: Architecture) 
         family=family,
         version=version,
         architecture=architecture,
-        sources=(*official, *said, *built),
+        sources=(*official, *published, *built),
         image=row.image,
     )

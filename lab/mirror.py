@@ -57,8 +57,8 @@ class Handler(BaseHTTPRequestHandler):
         """Answer one request."""
         if self.path == "/index.json":
             self._index()
-        elif found := re.fullmatch(r"/sha256/([0-9a-f]{64})", self.path):
-            self._file(found[1])
+        elif match := re.fullmatch(r"/sha256/([0-9a-f]{64})", self.path):
+            self._file(match[1])
         else:
             self._refuse(http.HTTPStatus.NOT_FOUND)
 
@@ -102,27 +102,29 @@ class Handler(BaseHTTPRequestHandler):
             self._head(http.HTTPStatus.OK, tag, size)
         else:
             first, length = span
-            place = f"bytes {first}-{first + length - 1}/{size}"
-            self._head(http.HTTPStatus.PARTIAL_CONTENT, tag, length, place)
+            content_range = f"bytes {first}-{first + length - 1}/{size}"
+            self._head(http.HTTPStatus.PARTIAL_CONTENT, tag, length, content_range)
         if self.command == "GET" and length:
             self.connection.sendfile(stream, first, length)
 
-    def _head(self, status: http.HTTPStatus, tag: str, length: int, place: str = "") -> None:
+    def _head(
+        self, status: http.HTTPStatus, tag: str, length: int, content_range: str = ""
+    ) -> None:
         self.send_response(status)
         self.send_header("ETag", tag)
         self.send_header("Cache-Control", "public, max-age=31536000, immutable")
         self.send_header("Accept-Ranges", "bytes")
-        if place:
-            self.send_header("Content-Range", place)
+        if content_range:
+            self.send_header("Content-Range", content_range)
         if status != http.HTTPStatus.NOT_MODIFIED:
             self.send_header("Content-Type", "application/octet-stream")
             self.send_header("Content-Length", str(length))
         self.end_headers()
 
-    def _refuse(self, status: http.HTTPStatus, place: str = "") -> None:
+    def _refuse(self, status: http.HTTPStatus, content_range: str = "") -> None:
         self.send_response(status)
-        if place:
-            self.send_header("Content-Range", place)
+        if content_range:
+            self.send_header("Content-Range", content_range)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -133,14 +135,14 @@ def _span(wanted: str, size: int) -> tuple[int, int] | None:
     A header that is malformed or asks for several ranges is ignored, as RFC 9110, section 14,
     allows. Raises ValueError for a range outside the file.
     """
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted.replace(" ", ""))
-    if found is None or not any(found.groups()):
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", wanted.replace(" ", ""))
+    if match is None or not any(match.groups()):
         return None
-    if not found[1]:
-        first, last = max(0, size - int(found[2])), size - 1
+    if not match[1]:
+        first, last = max(0, size - int(match[2])), size - 1
     else:
-        first, last = int(found[1]), min(int(found[2] or size), size - 1)
-        if found[2] and int(found[2]) < first:
+        first, last = int(match[1]), min(int(match[2] or size), size - 1)
+        if match[2] and int(match[2]) < first:
             return None
     if first >= size or last < first:
         raise ValueError(wanted)
@@ -236,11 +238,11 @@ def start(paths: LabPaths, address: str, port: int, enter: Sequence[str] = ()) -
 def _start(paths: LabPaths, address: str, port: int, enter: Sequence[str]) -> Mirror:
     log = paths.logs / "mirror.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = [sys.executable, "-m", "lab.mirror", "--bind", address, "--port", str(port)]
+    command = [sys.executable, "-m", "lab.mirror", "--bind", address, "--port", str(port)]
     with log.open("ab") as record:
         try:
             child = subprocess.Popen(
-                [*enter, *words, "--record", str(_record(paths))],
+                [*enter, *command, "--record", str(_record(paths))],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=record,
@@ -249,14 +251,14 @@ def _start(paths: LabPaths, address: str, port: int, enter: Sequence[str]) -> Mi
             )
         except OSError as error:
             raise Problem(f"the mirror does not start ({error})", f"look into {log}") from error
-    told = _told(child)
-    if "pid" in told:
+    answer = _answer(child)
+    if "pid" in answer:
         child.returncode = 0  # the mirror outlives this process, which need not wait for its end
-        return Mirror(**told)
+        return Mirror(**answer)
     child.kill()
     child.wait()
-    if "what" in told:
-        raise Problem(told["what"], told["remedy"])
+    if "what" in answer:
+        raise Problem(answer["what"], answer["remedy"])
     raise Problem("the mirror does not start", f"look into {log}")
 
 
@@ -287,7 +289,7 @@ def _record(paths: LabPaths) -> Path:
     return paths.run / "mirror.json"
 
 
-def _told(child: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _answer(child: subprocess.Popen[bytes]) -> dict[str, Any]:
     """The line of JSON that the new process prints: its ``Mirror``, or the parts of a Problem.
 
     Empty where there is no such line within ``START_WITHIN`` seconds.
@@ -297,10 +299,10 @@ def _told(child: subprocess.Popen[bytes]) -> dict[str, Any]:
         ready = select.select([pipe], [], [], START_WITHIN)[0]
         line = pipe.readline() if ready else b""
     try:
-        told: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
     except ValueError:
         return {}
-    return told
+    return answer
 
 
 def _holder(port: int) -> str:
@@ -357,8 +359,8 @@ def main() -> int:
     parser.add_argument("--bind", required=True, metavar="ADDRESS")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--record", type=Path, help="write here which process it is")
-    words = parser.parse_args()
-    return serve(words.bind, words.port, words.record)
+    arguments = parser.parse_args()
+    return serve(arguments.bind, arguments.port, arguments.record)
 
 
 if __name__ == "__main__":

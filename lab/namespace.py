@@ -86,12 +86,12 @@ def enter(namespace: Path | None) -> None:
         os.close(descriptor)
 
 
-def _ip(words: list[str], paths: LabPaths) -> None:
+def _ip(arguments: list[str], paths: LabPaths) -> None:
     if shutil.which("ip") is None:
         raise Problem("the program ip is missing", "install the package iproute2")
     try:
         run(
-            ["ip", *words],
+            ["ip", *arguments],
             log=paths.logs / "namespace.log",
             timeout=30,
             failure="the kernel refuses a network namespace",
@@ -113,8 +113,8 @@ def processes(paths: LabPaths) -> list[Process]:
     inode = None
     with suppress(OSError):
         inode = os.stat(namespace_path(paths)).st_ino if exists(paths) else None
-    found = (_look(int(name), paths, inode) for name in os.listdir("/proc") if name.isdigit())
-    return sorted((process for process in found if process), key=lambda process: process.pid)
+    looks = (_look(int(name), paths, inode) for name in os.listdir("/proc") if name.isdigit())
+    return sorted((process for process in looks if process), key=lambda process: process.pid)
 
 
 def _look(pid: int, paths: LabPaths, inode: int | None) -> Process | None:
@@ -125,10 +125,10 @@ def _look(pid: int, paths: LabPaths, inode: int | None) -> Process | None:
         engine = _of_engine(home, paths)
         if not (inside or ours or engine):
             return None
-        words = (home / "cmdline").read_bytes().split(b"\0")
+        arguments = (home / "cmdline").read_bytes().split(b"\0")
     except OSError:  # the process ended, or belongs to another user
         return None
-    command = b" ".join(filter(None, words)).decode(errors="replace")
+    command = b" ".join(filter(None, arguments)).decode(errors="replace")
     # A zombie has no command line.
     return Process(pid, command, ours, engine) if command else None
 
@@ -166,13 +166,13 @@ def _sealed(home: Path, paths: LabPaths) -> bool:
     return False
 
 
-def end(paths: LabPaths, found: Iterable[Process], *, patience: float = 10.0) -> None:
+def end(paths: LabPaths, processes: Iterable[Process], *, patience: float = 10.0) -> None:
     """End processes of the lab: with SIGTERM, and after ``patience`` seconds with SIGKILL.
 
-    Leaves a process alone that the lab did not start, even where ``found`` contains it.
+    Leaves a process alone that the lab did not start, even where ``processes`` contains it.
     """
     descriptors = {}
-    for process in found:
+    for process in processes:
         with suppress(ProcessLookupError):
             descriptors[process.pid] = os.pidfd_open(process.pid)
     try:

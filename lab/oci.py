@@ -67,11 +67,13 @@ def write_archive(
     with tar_file(layer_file) as layer_tar, program.open("rb") as stream:
         add_file(layer_tar, path.removeprefix("/"), stream, program.stat().st_size, mode=0o755)
     files = (*beneath, layer_file)
-    layers = [Blob(f"{_MEDIA}.layer.v1.tar", sha256_of(one), one.stat().st_size) for one in files]
+    layers = [
+        Blob(f"{_MEDIA}.layer.v1.tar", sha256_of(file), file.stat().st_size) for file in files
+    ]
     documents = _documents(layers, path, name, reference, architecture, user)
     with tar_file(target) as archive:
-        for place, content in documents.items():
-            add_file(archive, place, io.BytesIO(content), len(content))
+        for member, content in documents.items():
+            add_file(archive, member, io.BytesIO(content), len(content))
         for layer, file in zip(layers, files, strict=True):
             with file.open("rb") as stream:
                 add_file(archive, layer.path, stream, layer.size)
@@ -92,7 +94,10 @@ def _documents(
             "architecture": architecture,
             "os": "linux",
             "config": {"User": user, "Entrypoint": [path], "WorkingDir": "/"},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{one.sha256}" for one in layers]},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{layer.sha256}" for layer in layers],
+            },
             "history": [history for _ in layers],
         }
     )
@@ -102,7 +107,7 @@ def _documents(
             "schemaVersion": 2,
             "mediaType": f"{_MEDIA}.manifest.v1+json",
             "config": config.descriptor(),
-            "layers": [one.descriptor() for one in layers],
+            "layers": [layer.descriptor() for layer in layers],
         }
     )
     manifest = _blob("manifest.v1+json", manifest_bytes)
@@ -119,7 +124,7 @@ def _documents(
             )
         ],
     }
-    paths = [one.path for one in layers]
+    paths = [layer.path for layer in layers]
     docker = [{"Config": config.path, "RepoTags": [reference], "Layers": paths}]
     return {
         "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),

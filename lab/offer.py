@@ -114,7 +114,7 @@ def prepare_lab(
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
         libvirt.check_network(cluster.networks.machines, cluster.name, host)
-        placed = storage_pool.place(host, base)
+        placed = storage_pool.provide(host, base)
         consoles = paths.state / "console"
         consoles.mkdir(parents=True, exist_ok=True)
         gateway = str(cluster.networks.gateway)
@@ -130,10 +130,11 @@ def prepare_lab(
         **({} if host.domain_type == "kvm" else emulated()),
     )
     known = ArtifactSource(
-        mirror=served.url, digests={f"{one.name}-{one.version}": one.digest for one in stored}
+        mirror=served.url,
+        digests={f"{artifact.name}-{artifact.version}": artifact.digest for artifact in stored},
     )
     offer = Offer(hypervisor=where, artifacts=known)
-    place = offer_path(paths, stack)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(place, offer.written().encode())
+    file = offer_path(paths, stack)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, offer.written().encode())
     return host

@@ -52,22 +52,22 @@ def _take(source: str, target: Path, sha256: str | None, sha512: str | None, tas
         fetch(source, target, sha256=sha256, sha512=sha512, task=task)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    place = PROJECT / source
+    file = PROJECT / source
     try:
-        shutil.copyfile(place, target)
+        shutil.copyfile(file, target)
     except FileNotFoundError as error:
-        raise Problem(f"there is no image {place}", "give the path of the file") from error
+        raise Problem(f"there is no image {file}", "give the path of the file") from error
     except IsADirectoryError as error:
-        raise Problem(f"{place} is a directory", "give the path of an image file in it") from error
+        raise Problem(f"{file} is a directory", "give the path of an image file in it") from error
     with target.open("rb") as stream:
-        found = {"sha256": file_digest(stream, "sha256").hexdigest()}
+        digests = {"sha256": file_digest(stream, "sha256").hexdigest()}
         stream.seek(0)
-        found["sha512"] = file_digest(stream, "sha512").hexdigest()
+        digests["sha512"] = file_digest(stream, "sha512").hexdigest()
     for name, digest in (("sha256", sha256), ("sha512", sha512)):
-        if digest and digest.lower() != found[name]:
+        if digest and digest.lower() != digests[name]:
             target.unlink()
             raise Problem(
-                f"the image {source} has the {name} {found[name]}, not {digest}",
+                f"the image {source} has the {name} {digests[name]}, not {digest}",
                 "fetch it again, or give the digest that its maker publishes",
             )
 

@@ -90,12 +90,12 @@ def install(reasons: Mapping[str, str], paths: LabPaths, progress: Progress) -> 
     log = paths.logs / "packages.log"
     environment = {"DEBIAN_FRONTEND": "noninteractive"}
     with progress.task(f"installing {len(names)} Debian packages") as task:
-        for words, failure in (
+        for arguments, failure in (
             (["apt-get", "update"], "apt-get could not read the package lists"),
             (command, "apt-get could not install the packages"),
         ):
             run(
-                words,
+                arguments,
                 log=log,
                 task=task,
                 environment=environment,

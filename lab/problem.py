@@ -20,13 +20,13 @@ class Problem(Exception):
 
 
 @contextmanager
-def full_disk_told(place: Path) -> Iterator[None]:
-    """Turn the error of a full disk or a used-up quota under ``place`` into a Problem."""
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Turn the error of a full disk or a used-up quota under ``path`` into a Problem."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise Problem(
-            f"the disk that holds {place} is full", "free some space and run it again"
+            f"the disk that holds {path} is full", "free some space and run it again"
         ) from error

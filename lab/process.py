@@ -43,15 +43,15 @@ def run(
     whole group is killed on a time-out or when this process is interrupted. Raises a Problem where
     the program cannot be started, fails or takes too long; its message starts with ``failure``.
     """
-    words = [str(word) for word in command]
+    arguments = [str(argument) for argument in command]
     log.parent.mkdir(parents=True, exist_ok=True)
     last: deque[str] = deque(maxlen=4)
     with log.open("a", encoding="utf-8", errors="replace") as record:
-        record.write(f"$ {shlex.join(words)}\n")
+        record.write(f"$ {shlex.join(arguments)}\n")
         record.flush()
         try:
             child = subprocess.Popen(
-                words,
+                arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -62,7 +62,7 @@ def run(
                 start_new_session=True,
             )
         except OSError as error:
-            raise Problem(f"{failure}: {words[0]}: {error.strerror}", "install it") from error
+            raise Problem(f"{failure}: {arguments[0]}: {error.strerror}", "install it") from error
         _running.add(child.pid)
         expired = threading.Event()
 
@@ -93,8 +93,8 @@ def run(
     if expired.is_set():
         raise Problem(f"{failure}: not done after {timeout:.0f} s", f"look into {log}")
     if status != 0:
-        said = f" ({' / '.join(last)})" if last else ""
-        raise Problem(f"{failure}: exit status {status}{said}", f"look into {log}")
+        last_lines = f" ({' / '.join(last)})" if last else ""
+        raise Problem(f"{failure}: exit status {status}{last_lines}", f"look into {log}")
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def attended(
     with the handler that was set before. Where this process is killed, the program gets SIGTERM, if
     the system has ``setpriv``.
     """
-    words = [str(word) for word in command]
+    arguments = [str(argument) for argument in command]
     # A terminal sends Ctrl-C to every process of its foreground process group, so there the program
     # stays in this group. Elsewhere the program gets its own group: a signal to the whole group
     # would reach it twice, directly and through this process.
@@ -193,7 +193,7 @@ def attended(
     with _handled(dict.fromkeys(ENDINGS, asked)):
         with _handled({signal.SIGHUP: signal.SIG_IGN}):  # the program inherits that
             child = subprocess.Popen(
-                [*_follows_its_parent(), *words],
+                [*_follows_its_parent(), *arguments],
                 env=environment,
                 cwd=directory,
                 text=True,
@@ -215,7 +215,7 @@ def attended(
             raise
     if asked.numbers:
         signal.raise_signal(asked.numbers[0])
-    return subprocess.CompletedProcess(words, child.returncode, out, err)
+    return subprocess.CompletedProcess(arguments, child.returncode, out, err)
 
 
 class _Asked:
@@ -279,8 +279,8 @@ def _follows_its_parent() -> tuple[str, ...]:
 
     Empty on a system without a ``setpriv`` that can do so.
     """
-    words = ("setpriv", "--pdeathsig", "TERM")
-    return words if output([*words, "true"]) is not None else ()
+    prefix = ("setpriv", "--pdeathsig", "TERM")
+    return prefix if output([*prefix, "true"]) is not None else ()
 
 
 def in_foreground() -> bool:
@@ -347,18 +347,18 @@ def _fields(pid: int) -> list[str] | None:
 def descendants(pid: int) -> list[int]:
     """The PIDs of a process's children, and of their children in turn."""
     parents = {int(name): parent_of(int(name)) for name in os.listdir("/proc") if name.isdigit()}
-    found, looked = [pid], 0
-    while looked < len(found):
-        found += [child for child, parent in parents.items() if parent == found[looked]]
+    pids, looked = [pid], 0
+    while looked < len(pids):
+        pids += [child for child, parent in parents.items() if parent == pids[looked]]
         looked += 1
-    return found[1:]
+    return pids[1:]
 
 
 def end_tree(pid: int) -> None:
     """Kill a child of this process and all its descendants, whatever process group each is in."""
-    for each in (pid, *descendants(pid)):
+    for process in (pid, *descendants(pid)):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
 
 
 def end_group(leader: int) -> None:

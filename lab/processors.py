@@ -104,12 +104,12 @@ class Shares:
     def together(self) -> Got:
         """The sum over all machines."""
         every = self.machines.values()
-        return Got(sum(one.got for one in every), sum(one.asked for one in every))
+        return Got(sum(share.got for share in every), sum(share.asked for share in every))
 
     @property
     def taken(self) -> str:
         """The largest takers and the used-up quota as the end of a sentence; may be empty."""
-        named = [str(one) for one in self.takers if one.processors >= WORTH_NAMING][:SHOWN]
+        named = [str(taker) for taker in self.takers if taker.processors >= WORTH_NAMING][:SHOWN]
         parts = [f"most is taken by {', '.join(named)}"] if named else []
         return "; ".join([*parts, *([self.quota] if self.quota else [])])
 
@@ -117,7 +117,7 @@ class Shares:
 def look(machines: Mapping[str, int] | None = None) -> Look:
     """Read all counters now; ``machines`` is machine name to PID."""
     # user nice system idle iowait irq softirq steal
-    (line,) = (one for one in _lines(PROC / "stat") if one.startswith("cpu "))
+    (line,) = (line for line in _lines(PROC / "stat") if line.startswith("cpu "))
     ticks = [int(number) for number in line.split()[1:]]
     programs = {int(name): _program(name) for name in os.listdir(PROC) if name.isdigit()}
     return Look(
@@ -125,7 +125,7 @@ def look(machines: Mapping[str, int] | None = None) -> Look:
         idle=(ticks[3] + ticks[4]) * TICK,
         stolen=(ticks[7] if len(ticks) > 7 else 0) * TICK,
         periods=dict(_periods()),
-        programs={pid: one for pid, one in programs.items() if one},
+        programs={pid: program for pid, program in programs.items() if program},
         machines={name: dict(_threads(pid)) for name, pid in (machines or {}).items()},
     )
 
@@ -163,11 +163,11 @@ def _periods() -> Iterator[tuple[str, tuple[int, int]]]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         home = Path("/sys/fs/cgroup", controllers)
-        for place in (home / group[1:], *(home / group[1:]).parents):
-            facts = dict(one.split()[:2] for one in _lines(place / "cpu.stat"))
+        for folder in (home / group[1:], *(home / group[1:]).parents):
+            facts = dict(line.split()[:2] for line in _lines(folder / "cpu.stat"))
             if int(facts.get("nr_periods", 0)):
-                yield str(place), (int(facts["nr_periods"]), int(facts["nr_throttled"]))
-            if place == home:
+                yield str(folder), (int(facts["nr_periods"]), int(facts["nr_throttled"]))
+            if folder == home:
                 break
 
 
@@ -279,8 +279,8 @@ def crowded(shares: Shares, asked: int) -> str:
     processors = os.cpu_count() or 1
     if shares.free + shares.own >= min(asked, processors) / 2:
         return ""
-    said = f"{room(shares)}, and the machines ask for {asked}"
-    return f"{said}; {shares.taken}" if shares.taken else said
+    sentence = f"{room(shares)}, and the machines ask for {asked}"
+    return f"{sentence}; {shares.taken}" if shares.taken else sentence
 
 
 def room(shares: Shares) -> str:

@@ -94,8 +94,8 @@ def published_of(family: str, version: str, architecture: str) -> tuple[Publishe
 def pins() -> dict[str, str]:
     """URL to sha256, from pins.yaml. Raises a Problem where the file has a mistake."""
     try:
-        found = yaml.safe_load(PINS.read_text()) or {}
-        return TypeAdapter(dict[str, Sha256]).validate_python(found)
+        pinned = yaml.safe_load(PINS.read_text()) or {}
+        return TypeAdapter(dict[str, Sha256]).validate_python(pinned)
     except FileNotFoundError:
         return {}
     except (yaml.YAMLError, ValidationError) as error:
@@ -151,7 +151,9 @@ def downloads_in(facts: Mapping[str, str], architecture: str) -> tuple[Download,
     """The downloads of published.yaml from which a receipt was made; empty for other receipts."""
     rows = published_of(facts.get("family", ""), facts.get("version", ""), architecture)
     digests = facts.get(FACT, "").split()
-    if len(rows) != len(digests) or not all(re.fullmatch(r"[0-9a-f]{64}", one) for one in digests):
+    if len(rows) != len(digests) or not all(
+        re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests
+    ):
         return ()
     return tuple(row.pinned(digest) for row, digest in zip(rows, digests, strict=True))
 
@@ -220,12 +222,12 @@ def digest_in(text: str, name: str) -> str | None:
     """
     if text.lstrip().startswith("{"):
         return _in_release(text, name)
-    found = {
+    digests = {
         posixpath.basename(match[2] or name): match[1].lower()
         for line in text.splitlines()
         if (match := re.fullmatch(r"\s*([0-9A-Fa-f]{64})(?:\s+\*?(\S+))?\s*", line))
     }
-    return found.get(name)
+    return digests.get(name)
 
 
 def _in_release(text: str, name: str) -> str | None:
@@ -234,8 +236,8 @@ def _in_release(text: str, name: str) -> str | None:
         digests = {asset["name"]: asset.get("digest") or "" for asset in release["assets"]}
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
-    found = re.fullmatch(r"sha256:([0-9a-f]{64})", str(digests.get(name, "")))
-    return found[1] if found else None
+    match = re.fullmatch(r"sha256:([0-9a-f]{64})", str(digests.get(name, "")))
+    return match[1] if match else None
 
 
 def _pinned(rows: Iterable[Published], digests: Mapping[str, str]) -> tuple[Download, ...]:

@@ -41,15 +41,17 @@ SYSTEM = Path("/run/libvirt")
 
 def processes(libvirt: Path) -> dict[str, int]:
     """Domain to the PID of its QEMU process; ``libvirt`` is the runtime directory of a libvirt."""
-    found = {}
+    pids = {}
     for file in (libvirt / "qemu").glob("*.pid"):
         with suppress(OSError, ValueError):
             pid = int(file.read_text())
             # A file from before a reboot may hold a PID that now belongs to another program.
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if any(word.split(b",")[0] == f"guest={file.stem}".encode() for word in words):
-                found[file.stem] = pid
-    return found
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if any(
+                argument.split(b",")[0] == f"guest={file.stem}".encode() for argument in arguments
+            ):
+                pids[file.stem] = pid
+    return pids
 
 
 def machines(cluster: str, names: Iterable[str], private: Path) -> dict[str, int]:
@@ -58,9 +60,9 @@ def machines(cluster: str, names: Iterable[str], private: Path) -> dict[str, int
     Looks in ``private``, the runtime directory of a private libvirt, or, where nothing runs there,
     in that of the system's libvirt.
     """
-    found = processes(private) or processes(SYSTEM)
+    pids = processes(private) or processes(SYSTEM)
     domains = {name: domain_name(cluster, name) for name in names}
-    return {name: found[domain] for name, domain in domains.items() if domain in found}
+    return {name: pids[domain] for name, domain in domains.items() if domain in pids}
 
 
 def weigh(pid: int, nice: int) -> None:

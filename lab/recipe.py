@@ -86,8 +86,8 @@ class Recipe(BaseModel):
     def key(self, architecture: str) -> str:
         """The key of the receipt of this recipe; it changes with every input of the build."""
         sources = {str(f.relative_to(self.path)): sha256_of(f) for f in self.sources()}
-        said = self.model_dump(mode="json", exclude=None if self.edit else {"edit"})
-        return digest_of(["go", architecture, said, sources])
+        fields = self.model_dump(mode="json", exclude=None if self.edit else {"edit"})
+        return digest_of(["go", architecture, fields, sources])
 
 
 @cache

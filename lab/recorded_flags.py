@@ -62,7 +62,7 @@ def stored_programs(cache: Cache) -> Iterator[StoredProgram]:
     """
     families = {(row.family, row.version) for row in recipes()}
     families |= {(row.family, row.version) for row in downloads()}
-    for family, version in sorted(families, key=lambda one: (one[0], _numbers(one[1]))):
+    for family, version in sorted(families, key=lambda family: (family[0], _numbers(family[1]))):
         receipts = [cache.receipt(key) for key in source_keys(family, version)]
         files = next((receipt.files for receipt in receipts if receipt), {})
         for name in PROGRAMS:
@@ -75,9 +75,9 @@ def help_of(program: Path) -> Help:
     done = subprocess.run(
         [program, "--help"], capture_output=True, text=True, timeout=30, check=False
     )
-    told = f"{done.stdout}\n{done.stderr}"
+    output = f"{done.stdout}\n{done.stderr}"
     known, deprecated = set(), set()
-    for section in _HEADING.split(told):
+    for section in _HEADING.split(output):
         starts = list(_FLAG.finditer(section))
         for match, following in zip_longest(starts, starts[1:]):
             known.add(match[1])
@@ -93,9 +93,9 @@ def record(cache: Cache) -> Iterator[StoredProgram]:
     Of several patch versions of a minor version the newest determines the list.
     """
     for program in stored_programs(cache):
-        told = help_of(program.path)
+        flags_of_help = help_of(program.path)
         flags.list_file(program.name, program.version).write_text(
-            flags.as_text(told.known, told.deprecated)
+            flags.as_text(flags_of_help.known, flags_of_help.deprecated)
         )
         yield program
 

@@ -183,8 +183,8 @@ class Stack:
 
     def _restore_salt(self) -> None:
         """Read the salt from the state, which contains it after the first update."""
-        told = self._quietly("stack", "export").stdout
-        provider = json.loads(told or "{}").get("deployment", {}).get("secrets_providers", {})
+        exported = self._quietly("stack", "export").stdout
+        provider = json.loads(exported or "{}").get("deployment", {}).get("secrets_providers", {})
         if salt := provider.get("state", {}).get("salt"):
             write_atomically(self._salted(), f"encryptionsalt: {salt}\n".encode(), mode=0o600)
 
@@ -214,8 +214,8 @@ class Stack:
         kept = self.paths.backend / ".pulumi"
         for kind in ("backups/*/{}/*", "history/*/{}/*.history.*", "history/*/{}/*.checkpoint.*"):
             # The file names end with nanoseconds since 1970; each file may have an attribute file.
-            found = sorted(p for p in kept.glob(kind.format(self.name)) if p.suffix != ATTRIBUTES)
-            for path in found[:-STATES_KEPT]:
+            files = sorted(p for p in kept.glob(kind.format(self.name)) if p.suffix != ATTRIBUTES)
+            for path in files[:-STATES_KEPT]:
                 path.unlink(missing_ok=True)
                 path.with_name(path.name + ATTRIBUTES).unlink(missing_ok=True)
 
@@ -326,21 +326,23 @@ class Stack:
     def _checked(self, *arguments: str | Path) -> None:
         done = self._quietly(*arguments)
         if done.returncode != 0:
-            said = " ".join((done.stderr or done.stdout).split())
-            words = " ".join(str(word) for word in arguments if not str(word).startswith("-"))
-            raise Problem(f"pulumi {words} failed ({said})", "mend that and run it again")
+            message = " ".join((done.stderr or done.stdout).split())
+            command = " ".join(
+                str(argument) for argument in arguments if not str(argument).startswith("-")
+            )
+            raise Problem(f"pulumi {command} failed ({message})", "mend that and run it again")
 
 
 def _after_the_verb(
-    line: command_line.CommandLine, words: Sequence[str], options: Sequence[str]
+    line: command_line.CommandLine, arguments: Sequence[str], options: Sequence[str]
 ) -> list[str]:
     """The command line with options added after the verb.
 
     They cannot go to the end, where arguments after ``--`` may be.
     """
     if line.at is None:
-        return list(words)
-    return [*words[: line.at + 1], *options, *words[line.at + 1 :]]
+        return list(arguments)
+    return [*arguments[: line.at + 1], *options, *arguments[line.at + 1 :]]
 
 
 def _answers(agent: str) -> bool:
@@ -357,7 +359,7 @@ def _answers(agent: str) -> bool:
 def stacks_with_state(paths: LabPaths) -> list[str]:
     """The names of the stacks in the lab's own backend, sorted."""
     states = (paths.backend / ".pulumi" / "stacks").rglob("*")
-    return sorted({found[1] for path in states if (found := STATE.fullmatch(path.name))})
+    return sorted({match[1] for path in states if (match := STATE.fullmatch(path.name))})
 
 
 def stack_names() -> list[str]:
@@ -383,12 +385,12 @@ def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
 
     They are in the lab where there is an offer: a stack with its own hypervisor has no offer.
     """
-    found = libvirt.find(paths) if offer_path(paths, name).is_file() else None
+    connection = libvirt.find(paths) if offer_path(paths, name).is_file() else None
     return Stack(
         name=name,
         paths=paths,
         toolchain=tools,
-        enter=libvirt.enter(found) if found else (),
+        enter=libvirt.enter(connection) if connection else (),
         extra={
             OFFER_VARIABLE: str(offer_path(paths, name)),
             "PULUMI_DEBUG_COMMANDS": "true",  # enables the option --event-log

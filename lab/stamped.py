@@ -21,10 +21,10 @@ def _stamp(cache: Cache, receipt: Receipt) -> str:
     marks = []
     for name, digest in sorted(receipt.files.items()):
         try:
-            found = cache.blob(digest).stat()
+            status = cache.blob(digest).stat()
         except OSError:
             return "missing"
-        marks.append(f"{name} {found.st_size} {found.st_mtime_ns} {found.st_ino}")
+        marks.append(f"{name} {status.st_size} {status.st_mtime_ns} {status.st_ino}")
     return "; ".join(marks)
 
 

@@ -21,7 +21,7 @@ class Placed:
     initrd: Path | None
 
 
-def place(libvirt: LibvirtConnection, image: DiskImage) -> Placed:
+def provide(libvirt: LibvirtConnection, image: DiskImage) -> Placed:
     """Put an image into the lab's storage pool under a name with its digest, if it is not there.
 
     A private libvirt gets hard links to the cache's blobs where both are on one file system. The
@@ -49,8 +49,8 @@ def _put(source: Path, target: Path, link: bool) -> bool:
     """Link or copy ``source`` to ``target``; return False where that was done before."""
     wanted = source.stat()
     try:
-        found = target.stat()
-        if (found.st_size, found.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
+        status = target.stat()
+        if (status.st_size, status.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
             return False
     except FileNotFoundError:
         pass

@@ -35,12 +35,12 @@ def frequency(cpuinfo: Path = Path("/proc/cpuinfo")) -> int | None:
     try:
         with mmap.mmap(-1, mmap.PAGESIZE, prot=PROTECTION) as page:
             page.write(RDTSC)
-            place = ctypes.c_char.from_buffer(page)
-            count = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(place))
+            start = ctypes.c_char.from_buffer(page)
+            count = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(start))
             try:
                 return _counted(count)
             finally:
-                del place
+                del start
     except OSError:  # the host forbids memory that is both writable and executable
         return None
 

@@ -96,29 +96,31 @@ def prepare(cache: Cache, paths: LabPaths, progress: Progress) -> Toolchain:
 
 def installed_cli() -> tuple[Path | None, str]:
     """The directory of an accepted installed CLI, or None; and a sentence about what was found."""
-    found = shutil.which("pulumi")
-    if found is None:
+    program = shutil.which("pulumi")
+    if program is None:
         return None, "no pulumi on PATH"
-    place = Path(found).resolve().parent
-    told = re.search(r"v(\d+)\.(\d+)\.(\d+)", output([found, "version"]) or "")
-    if told is None:
-        return None, f"{found} does not tell its version"
-    version = ".".join(told.groups())
-    if int(told[1]) != 3 or tuple(map(int, told.groups())) < tuple(map(int, PULUMI.split("."))):
+    folder = Path(program).resolve().parent
+    version_parts = re.search(r"v(\d+)\.(\d+)\.(\d+)", output([program, "version"]) or "")
+    if version_parts is None:
+        return None, f"{program} does not tell its version"
+    version = ".".join(version_parts.groups())
+    if int(version_parts[1]) != 3 or tuple(map(int, version_parts.groups())) < tuple(
+        map(int, PULUMI.split("."))
+    ):
         return None, f"the installed pulumi {version} does not fit ({PULUMI} or a later 3.x does)"
-    if not (place / "pulumi-language-python").exists():
+    if not (folder / "pulumi-language-python").exists():
         return None, f"the installed pulumi {version} has no pulumi-language-python beside it"
-    return place, f"pulumi {version} is installed"
+    return folder, f"pulumi {version} is installed"
 
 
 def _cli(cache: Cache, paths: LabPaths, progress: Progress) -> tuple[Path, Choice]:
-    place, told = installed_cli()
-    if place is not None:
-        return place, Choice("pulumi", told.split()[1], "installed", told)
+    folder, description = installed_cli()
+    if folder is not None:
+        return folder, Choice("pulumi", description.split()[1], "installed", description)
     receipts = _bundle(cache, paths, progress)
     files = {name: digest for receipt in receipts for name, digest in receipt.files.items()}
     version = receipts[0].facts["version"]
-    return cache.tree(files), _choice("pulumi", version, receipts[0], told)
+    return cache.tree(files), _choice("pulumi", version, receipts[0], description)
 
 
 def _bundle(cache: Cache, paths: LabPaths, progress: Progress) -> list[Receipt]:
@@ -137,10 +139,10 @@ def _is_stored(cache: Cache, family: str, version: str) -> bool:
     return any(cache.receipt(key) for key in source_keys(family, version))
 
 
-def _choice(tool: str, version: str, receipt: Receipt, told: str) -> Choice:
+def _choice(tool: str, version: str, receipt: Receipt, description: str) -> Choice:
     could = "could" if receipt.origin == "official" else "could not"
     why = f"the official download {could} be had"
-    return Choice(tool, version, receipt.origin, f"{told}; {why}")
+    return Choice(tool, version, receipt.origin, f"{description}; {why}")
 
 
 # -- the plugins ---------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class WatchedMachines(Protocol):
 class _Quiet:
     signs: str
     since: float
-    told: bool = False
+    reported: bool = False
 
 
 class FirstBootWatch:
@@ -170,8 +170,8 @@ class FirstBootWatch:
             self._say(f"{why}: resetting it (once)")
             self._machines.reset(domain, seen.state)
             quiet.since = self._clock()
-        elif not quiet.told:
-            quiet.told = True
+        elif not quiet.reported:
+            quiet.reported = True
             self._say(f"{why}, and was reset before: look at its console (./hardway status)")
 
     def _note(self, uuid: str, what: str) -> None:
@@ -180,10 +180,10 @@ class FirstBootWatch:
 
     def _read(self) -> dict[str, str]:
         try:
-            found = json.loads(self._record.read_text())
+            record = json.loads(self._record.read_text())
         except (OSError, ValueError):
             return {}
-        return {str(uuid): str(what) for uuid, what in found.items()}
+        return {str(uuid): str(what) for uuid, what in record.items()}
 
 
 class LibvirtMachines:
@@ -199,14 +199,14 @@ class LibvirtMachines:
 
     def look(self, domain: str) -> Sighting | None:
         """The domain's state; its signs are its log's size and time and its disks' requests."""
-        found = ask(
+        statistics = ask(
             self._libvirt.uri, "domstats", "--raw", "--state", "--block", domain, timeout=15
         )
         uuid = ask(self._libvirt.uri, "domuuid", domain, timeout=15)
-        if found is None or uuid is None or found.returncode or uuid.returncode:
+        if statistics is None or uuid is None or statistics.returncode or uuid.returncode:
             return None
         facts = dict(
-            line.strip().split("=", 1) for line in found.stdout.splitlines() if "=" in line
+            line.strip().split("=", 1) for line in statistics.stdout.splitlines() if "=" in line
         )
         disks = [f"{key}={facts[key]}" for key in sorted(facts) if key.endswith(".reqs")]
         console = ""

@@ -75,12 +75,12 @@ def _group() -> None:
     """Keep the verb's name a word of the command line where one verb alone is loaded."""
 
 
-def register(words: Sequence[str]) -> None:
+def register(arguments: Sequence[str]) -> None:
     """Register the command of a command line, or all where it names none.
 
     To import all modules takes most of a second.
     """
-    verb = next((word for word in words if not word.startswith("-")), "")
+    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
     module = ELSEWHERE.get(verb, verb)
     for name in (module,) if module in MODULES else MODULES:
         importlib.import_module(f"ops.{name}").register(app)
@@ -98,27 +98,27 @@ def main() -> int:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
-    words = sys.argv[1:]
-    register(words)
+    arguments = sys.argv[1:]
+    register(arguments)
     try:
         app(prog_name="hardway")
     except Problem as problem:
         stderr.print(f"[bold red]Error:[/] {_escaped(str(problem))}")
-        return failure(words)
+        return failure(arguments)
     except OSError as error:
         if error.errno is None:
             traceback.print_exc()
-            return failure(words)
+            return failure(arguments)
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
         stderr.print(f"[bold red]Error:[/] {_escaped(what)}: mend that and run the same again.")
-        return failure(words)
+        return failure(arguments)
     except Interrupted:
         stderr.print("Interrupted; the same command goes on from here.")
         return 130
     except Exception:
         # Python's own exit code 1 would mean a broken cluster, but only this command failed.
         traceback.print_exc()
-        return failure(words)
+        return failure(arguments)
     return 0
 
 

@@ -94,16 +94,16 @@ def verify() -> None:
 
     Example: `./hardway artifacts verify`
     """
-    found = _store().verify()
-    if not found.findings:
-        stdout.print(f"{found.files} files, {found.size // 2**20} MiB: every byte is right")
+    verified = _store().verify()
+    if not verified.findings:
+        stdout.print(f"{verified.files} files, {verified.size // 2**20} MiB: every byte is right")
         return
     table = Table("file", "of", "fault")
-    for finding in found.findings:
+    for finding in verified.findings:
         table.add_row(finding.name, finding.belongs_to, f"[red]{finding.fault}[/]")
     stdout.print(table)
     raise Problem(
-        f"{len(found.findings)} of {found.files} files in the store are not as recorded",
+        f"{len(verified.findings)} of {verified.files} files in the store are not as recorded",
         "run ./hardway artifacts fetch with the options of your stack to replace them",
     )
 

@@ -85,10 +85,10 @@ def _table(title: str, measure: Measure, amount: str) -> None:
     smallest = None
     for size in SIZES:
         seconds, much = measure(size)
-        each = seconds / size
-        smallest = smallest or each
+        mean = seconds / size
+        smallest = smallest or mean
         table.add_row(
-            *(str(size), f"{seconds:.2f}", f"{each * 1000:.1f}", f"{each / smallest:.2f}"),
+            *(str(size), f"{seconds:.2f}", f"{mean * 1000:.1f}", f"{mean / smallest:.2f}"),
             f"{much:.1f}".removesuffix(".0"),
         )
     stdout.print(table)
@@ -98,22 +98,22 @@ def _planned(size: int) -> tuple[float, float]:
     """Plan and render a cluster; return the seconds and the MiB of text."""
     started = time.perf_counter()
     plan = cluster_plan(parse(description(size), name="bench"))
-    steps = [step for one in plan.nodes.values() for step in one.steps]
+    steps = [step for node in plan.nodes.values() for step in node.steps]
     text = sum(len(render.text(step, _placeholder)) for step in steps)
     return time.perf_counter() - started, text / 2**20
 
 
 def _declared(size: int) -> tuple[float, float]:
     """Declare a cluster as a preview without a host does; return seconds and resource count."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as folder:
         for entry in PROJECT.iterdir():
             if not entry.name.startswith((".", "Pulumi.bench")):
-                (Path(place) / entry.name).symlink_to(entry)
+                (Path(folder) / entry.name).symlink_to(entry)
         config = {"config": {"hardway:cluster": description(size)}}
-        (Path(place) / "Pulumi.bench.yaml").write_text(json.dumps(config))
+        (Path(folder) / "Pulumi.bench.yaml").write_text(json.dumps(config))
         started = time.perf_counter()
-        found = recorded(Path(place), "bench").registrations
-        return time.perf_counter() - started, sum(one.custom for one in found)
+        declared = recorded(Path(folder), "bench").registrations
+        return time.perf_counter() - started, sum(resource.custom for resource in declared)
 
 
 def description(size: int) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def services(before: Seen, after: Seen) -> dict[str, float]:
     spent.pop(INNER, None)
     spent["kernel"] = max(0, whole - sum(spent.values()))
     parts = {Path(group).name: used / whole for group, used in spent.items()}
-    return dict(sorted(parts.items(), key=lambda one: -one[1]))
+    return dict(sorted(parts.items(), key=lambda pair: -pair[1]))
 
 
 def bench_idle(

@@ -148,10 +148,10 @@ def demand_comparable(spec: Cluster) -> None:
         "has one node only": len(spec.nodes) < 2,
         "has a control plane that is no node": set(spec.nodes) != set(spec.machines),
     }
-    if found := [what for what, so in differs.items() if so]:
+    if differing := [what for what, so in differs.items() if so]:
         raise Problem(
-            f"the default stack {' and '.join(found)}, and kubeadm is compared with one control "
-            "plane and its minions",
+            f"the default stack {' and '.join(differing)}, and kubeadm is compared with one "
+            "control plane and its minions",
             "take that out of Pulumi.dev.yaml for as long as you compare",
         )
 
@@ -191,10 +191,16 @@ async def _both(spec: Cluster, peer: Kubeadm, access: Access, shown: Progress) -
 
 async def _prepare(machines: Machines, spec: Cluster, peer: Kubeadm, node: str) -> None:
     step = preparation(spec, peer, node)
-    await _said(machines, node, "exec sh -s", given=library.laid_down())
-    await _said(machines, node, render.command(step), given=render.text(step))
+    await _ran(machines, node, "exec sh -s", given=library.laid_down())
+    await _ran(machines, node, render.command(step), given=render.text(step))
     script = PATH + PREPARE.read_text()
-    await _said(machines, node, script, f"linux/{spec.architecture}", given=told(spec, peer, node))
+    await _ran(
+        machines,
+        node,
+        script,
+        f"linux/{spec.architecture}",
+        given=routes_and_images(spec, peer, node),
+    )
 
 
 async def _timed(machines: Machines, spec: Cluster, access: Access) -> Run:
@@ -202,19 +208,19 @@ async def _timed(machines: Machines, spec: Cluster, access: Access) -> Run:
     minions = [name for name in spec.nodes if name != master]
     before = os.getloadavg()[0]
     began = time.monotonic()
-    done = await _said(machines, master, f"{PATH}kubeadm init --config {CONFIGURATION}")
+    done = await _ran(machines, master, f"{PATH}kubeadm init --config {CONFIGURATION}")
     initialised = time.monotonic()
     given = join(spec, done.stdout)
     joins = (
-        _said(machines, one, f"{PATH}kubeadm join --config /dev/stdin", given=given)
-        for one in minions
+        _ran(machines, minion, f"{PATH}kubeadm join --config /dev/stdin", given=given)
+        for minion in minions
     )
-    admin, *_ = await asyncio.gather(_said(machines, master, f"cat {ADMIN}"), *joins)
+    admin, *_ = await asyncio.gather(_ran(machines, master, f"cat {ADMIN}"), *joins)
     joined = time.monotonic()
     opened = Access(machines=access.machines, ssh_key=access.ssh_key, kubeconfig=admin.stdout)
     outcomes = await watch(waited_for(spec), opened, say=_silent)
     ended = time.monotonic()
-    if failed := [one for one in outcomes if not one.holds]:
+    if failed := [outcome for outcome in outcomes if not outcome.holds]:
         raise Problem(
             f"kubeadm's cluster does not come up: {failed[0].error}",
             "measure again; a busy host makes it likelier",
@@ -225,16 +231,16 @@ async def _timed(machines: Machines, spec: Cluster, access: Access) -> Run:
         {
             "kubeadm init": initialised - began,
             "kubeadm join": joined - initialised,
-            **{one.name: one.seconds for one in outcomes},
+            **{outcome.name: outcome.seconds for outcome in outcomes},
         },
     )
 
 
-async def _said(
-    machines: Machines, node: str, script: str, *words: str, given: str | None = None
+async def _ran(
+    machines: Machines, node: str, script: str, *arguments: str, given: str | None = None
 ) -> Done:
     """Run a script on a machine. Raises a Problem where the script fails, or Unreachable."""
-    done = await machines.run(node, script, *words, timeout=SECONDS, input=given)
+    done = await machines.run(node, script, *arguments, timeout=SECONDS, input=given)
     if done.status != 0:
         raise Problem(
             f"{node}: kubeadm's way ends with exit status {done.status}: "
@@ -250,7 +256,7 @@ def _silent(text: str) -> None:
 
 def waited_for(spec: Cluster) -> tuple[Condition, ...]:
     """The conditions that stop kubeadm's clock."""
-    return tuple(one for one in conditions(spec) if one.name in WAITED_FOR)
+    return tuple(condition for condition in conditions(spec) if condition.name in WAITED_FOR)
 
 
 # -- the content of kubeadm's machines -------------------------------------------------------------
@@ -287,7 +293,7 @@ def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
             File(path=cni.LIST, content=_json(network(spec, node))),
             *([File(path=CONFIGURATION, content=init(spec))] if _leads(spec, node) else []),
         ),
-        links=(*(one.command for one in programs), *cni.links(spec)),
+        links=(*(program.command for program in programs), *cni.links(spec)),
         units=(containerd.unit(spec),),
         masked=(host.SWAP,),
     )
@@ -296,20 +302,20 @@ def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
 def archives(spec: Cluster, peer: Kubeadm, node: str) -> tuple[Artifact, ...]:
     """The image archives that a machine needs."""
     return tuple(
-        _artifact(spec, one.name, one.digest, "image")
-        for one in peer.images
-        if _leads(spec, node) or one.name in ON_MINIONS
+        _artifact(spec, image.name, image.digest, "image")
+        for image in peer.images
+        if _leads(spec, node) or image.name in ON_MINIONS
     )
 
 
-def told(spec: Cluster, peer: Kubeadm, node: str) -> str:
+def routes_and_images(spec: Cluster, peer: Kubeadm, node: str) -> str:
     """The standard input of prepare-for-kubeadm.sh on a machine: routes and images."""
     routes = (
-        f"route {subnet} {spec.machines[other].address}\n"
-        for other, subnet in subnets(spec).items()
-        if other != node
+        f"route {subnet} {spec.machines[neighbour].address}\n"
+        for neighbour, subnet in subnets(spec).items()
+        if neighbour != node
     )
-    images = (f"image {one.store_path}\n" for one in archives(spec, peer, node))
+    images = (f"image {archive.store_path}\n" for archive in archives(spec, peer, node))
     return "".join((*routes, *images))
 
 
@@ -363,12 +369,12 @@ def init(spec: Cluster) -> str:
     )
 
 
-def join(spec: Cluster, said: str) -> str:
-    """The file for `kubeadm join`; ``said`` is the output of `kubeadm init`.
+def join(spec: Cluster, output: str) -> str:
+    """The file for `kubeadm join`; ``output`` is the output of `kubeadm init`.
 
     Raises a Problem where that output has no token or no hash of the authority.
     """
-    token, authority = TOKEN.search(said), AUTHORITY.search(said)
+    token, authority = TOKEN.search(output), AUTHORITY.search(output)
     if token is None or authority is None:
         raise Problem(
             "kubeadm init does not say how to join", "see whether this kubeadm says it otherwise"
@@ -421,4 +427,4 @@ def _artifact(spec: Cluster, name: str, digest: str, kind: Any) -> Artifact:
 
 def _json(*documents: Mapping[str, Any]) -> str:
     """The documents as one YAML stream; each document is written as JSON."""
-    return "---\n".join(json.dumps(one, indent=1) + "\n" for one in documents)
+    return "---\n".join(json.dumps(document, indent=1) + "\n" for document in documents)

@@ -54,22 +54,22 @@ class Update:
     @property
     def seconds(self) -> float:
         """Seconds from the first resource to the last condition."""
-        return max(one.end for one in self.spans.values()) - self._began
+        return max(span.end for span in self.spans.values()) - self._began
 
     @property
     def boot(self) -> float:
         """Seconds from the first resource until the last new machine has booted and answers."""
-        ready = [one.end for name, one in self.spans.items() if name != owner(name, "ready")]
+        ready = [span.end for name, span in self.spans.items() if name != owner(name, "ready")]
         return max(ready) - self._began
 
     def joined(self, machine: str) -> float:
         """Seconds from the first resource until a machine has finished its last step."""
-        steps = [one.end for name, one in self.spans.items() if machine_of(name, [machine])]
+        steps = [span.end for name, span in self.spans.items() if machine_of(name, [machine])]
         return max(steps) - self._began
 
     @property
     def _began(self) -> float:
-        return min(one.start for one in self.spans.values())
+        return min(span.start for span in self.spans.values())
 
 
 class BenchLab:
@@ -94,10 +94,10 @@ class BenchLab:
         # Block style: Pulumi appends the salt as a line of its own, where lab.stack finds it.
         self.file.write_text(yaml.safe_dump({"config": config}))
 
-    def run(self, *words: str) -> str:
+    def run(self, *arguments: str) -> str:
         """Run ``./hardway`` and return its output. Raises a Problem where it fails."""
         done = subprocess.run(
-            [str(PROJECT / "hardway"), *words],
+            [str(PROJECT / "hardway"), *arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -106,7 +106,7 @@ class BenchLab:
         )
         if done.returncode != 0:
             raise Problem(
-                f"./hardway {' '.join(words)} failed: {(done.stderr or done.stdout)[-2000:]}",
+                f"./hardway {' '.join(arguments)} failed: {(done.stderr or done.stdout)[-2000:]}",
                 "see whether ./hardway up brings up the default stack here, and measure again",
             )
         return done.stdout
@@ -115,9 +115,9 @@ class BenchLab:
         """Bring the stack up and return the times of the update."""
         self.run("up")
         log = self.paths.logs / f"events-{STACK}.json"
-        found = critical_path.spans(critical_path.read_events(log))
-        path = critical_path.critical_path(found, critical_path.dependencies(self._state()))
-        return Update({one.name: one for one in found.values()}, path)
+        spans = critical_path.spans(critical_path.read_events(log))
+        path = critical_path.critical_path(spans, critical_path.dependencies(self._state()))
+        return Update({span.name: span for span in spans.values()}, path)
 
     # -- machines without a cluster ------------------------------------------------------------
 
@@ -181,8 +181,8 @@ class BenchLab:
         finally:
             thread.join()
 
-    def _state(self, *words: str) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads(self.run("pulumi", "stack", "export", *words))
+    def _state(self, *arguments: str) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self.run("pulumi", "stack", "export", *arguments))
         return state
 
 

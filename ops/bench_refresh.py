@@ -97,7 +97,11 @@ def _refreshed(
 ) -> float:
     """Make a stack of guards without drift and return the seconds of its refreshing preview."""
     providers = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["plugins"]["providers"]
-    plugins = {"providers": [{**one, "path": str(PROJECT / one["path"])} for one in providers]}
+    plugins = {
+        "providers": [
+            {**provider, "path": str(PROJECT / provider["path"])} for provider in providers
+        ]
+    }
     project = {"name": "bench", "runtime": "python", "plugins": plugins}
     (folder / "Pulumi.yaml").write_text(yaml.safe_dump(project))
     (folder / "__main__.py").write_text(PROGRAM)
@@ -130,10 +134,10 @@ def _refreshed(
 
 
 def _pulumi(
-    tools: toolchain.Toolchain, folder: Path, environment: Mapping[str, str], *words: str
+    tools: toolchain.Toolchain, folder: Path, environment: Mapping[str, str], *arguments: str
 ) -> None:
     done = subprocess.run(
-        [tools.pulumi, *words, "--non-interactive"],
+        [tools.pulumi, *arguments, "--non-interactive"],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -143,7 +147,7 @@ def _pulumi(
     )
     if done.returncode != 0 or "warning:" in done.stdout:
         raise Problem(
-            f"pulumi {' '.join(words)} failed: {(done.stdout + done.stderr)[-2000:]}",
+            f"pulumi {' '.join(arguments)} failed: {(done.stdout + done.stderr)[-2000:]}",
             "see whether an SSH server can be started on the loopback interface here",
         )
 

@@ -51,7 +51,7 @@ def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, S
     times in the log are whole seconds.
     """
     started: dict[str, float] = {}
-    found: dict[str, Span] = {}
+    ended_spans: dict[str, Span] = {}
     first: float | None = None
     for event in events:
         at = float(event["timestamp"])
@@ -64,23 +64,25 @@ def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, S
             started[before["urn"]] = at - first
         if after and after["urn"] in started:
             urn = after["urn"]
-            found[urn] = Span(urn, started[urn], at - first)
-    return found
+            ended_spans[urn] = Span(urn, started[urn], at - first)
+    return ended_spans
 
 
 def critical_path(
-    found: Mapping[str, Span], dependencies: Mapping[str, Iterable[str]]
+    spans_by_urn: Mapping[str, Span], dependencies: Mapping[str, Iterable[str]]
 ) -> tuple[Span, ...]:
     """The chain of dependencies, in order of time, that ends with the resource that ended last.
 
     Each member of the chain is the dependency of the next one that ended last.
     """
     path: list[Span] = []
-    urn = max(found, key=lambda one: found[one].end, default=None)
+    urn = max(spans_by_urn, key=lambda name: spans_by_urn[name].end, default=None)
     while urn is not None:
-        path.insert(0, found[urn])
-        before = [one for one in dependencies.get(urn, ()) if one in found]
-        urn = max(before, key=lambda one: found[one].end, default=None)
+        path.insert(0, spans_by_urn[urn])
+        before = [
+            dependency for dependency in dependencies.get(urn, ()) if dependency in spans_by_urn
+        ]
+        urn = max(before, key=lambda name: spans_by_urn[name].end, default=None)
     return tuple(path)
 
 
@@ -113,4 +115,4 @@ def read_events(log: Path) -> list[dict[str, Any]]:
 def dependencies(state: Mapping[str, Any]) -> dict[str, list[str]]:
     """URN to the URNs of its dependencies, from ``pulumi stack export``."""
     resources = state["deployment"].get("resources") or []
-    return {one["urn"]: one.get("dependencies", []) for one in resources}
+    return {resource["urn"]: resource.get("dependencies", []) for resource in resources}

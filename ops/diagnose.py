@@ -195,13 +195,16 @@ def _end(text: str) -> str:
 
 def _listed(state: Mapping[str, Any]) -> Any:
     """The resources of a state, without their inputs and outputs."""
-    told = ("urn", "type", "id", "parent", "created", "modified", "dependencies")
-    found = [{key: one[key] for key in told if key in one} for _, one in resources(state)]
-    pending = [
-        {"type": one.get("type"), "urn": one.get("resource", {}).get("urn")}
-        for one in state.get("deployment", {}).get("pending_operations") or ()
+    fields = ("urn", "type", "id", "parent", "created", "modified", "dependencies")
+    listed = [
+        {key: resource[key] for key in fields if key in resource}
+        for _, resource in resources(state)
     ]
-    return {"resources": found, "pending_operations": pending}
+    pending = [
+        {"type": operation.get("type"), "urn": operation.get("resource", {}).get("urn")}
+        for operation in state.get("deployment", {}).get("pending_operations") or ()
+    ]
+    return {"resources": listed, "pending_operations": pending}
 
 
 def _add_lab(archive: DiagnosisArchive, spec: Cluster, paths: LabPaths) -> None:
@@ -210,16 +213,16 @@ def _add_lab(archive: DiagnosisArchive, spec: Cluster, paths: LabPaths) -> None:
             archive.add(f"lab/{name}", _end(_last_bytes(file)))
         except OSError as error:
             archive.lacks(f"{file}: {error.strerror}")
-    for name, words in {
+    for name, command in {
         "memory": ["free", "--mebi"],
         "disk": ["df", "--human-readable"],
         "load": ["uptime"],
         "system": ["uname", "-a"],
     }.items():
-        archive.add(f"lab/host-{name}.txt", printed_by(words) or "no answer\n")
+        archive.add(f"lab/host-{name}.txt", printed_by(command) or "no answer\n")
     if isinstance(uri := getattr(spec.hypervisor, "uri", None), str):
-        told = printed_by(["virsh", "--connect", uri, "list", "--all"])
-        archive.add("lab/domains.txt", told or "no answer\n")
+        answer = printed_by(["virsh", "--connect", uri, "list", "--all"])
+        archive.add("lab/domains.txt", answer or "no answer\n")
 
 
 def _last_bytes(file: Path) -> str:
@@ -238,7 +241,7 @@ async def _ask_all(archive: DiagnosisArchive, spec: Cluster, access: Access, say
         await asyncio.gather(
             _ask_api(archive, access, say),
             _ask_clocks(
-                archive, machines, [one for one in machines.names if one in spec.machines], say
+                archive, machines, [name for name in machines.names if name in spec.machines], say
             ),
             *(
                 _ask_machine(archive, spec, machines, name, say)
@@ -252,11 +255,11 @@ async def _ask_clocks(
     archive: DiagnosisArchive, machines: Machines, names: Sequence[str], say: Say
 ) -> None:
     """Report the clocks that differ from this computer's; each machine's ``clock.txt`` has more."""
-    found = await clocks.ask(machines, names)
-    differing = clocks.differences(found)
+    answers = await clocks.ask(machines, names)
+    differing = clocks.differences(answers)
     for line in differing:
         say(line)
-    rest = [str(one) for one in found.values() if isinstance(one, Unreachable)]
+    rest = [str(answer) for answer in answers.values() if isinstance(answer, Unreachable)]
     agree = [] if differing else ["the clocks that were asked go as this computer's does"]
     archive.add("clocks.txt", "".join(f"{line}\n" for line in (*differing, *agree, *rest)))
 
@@ -293,8 +296,8 @@ async def _ask(
     archive: DiagnosisArchive, machines: Machines, node: str, question: Question
 ) -> bool:
     """Run a question on a machine; return whether the answer is complete. Raises Unreachable."""
-    words = question.script, str(SECONDS), str(LARGEST)
-    done = await machines.run(node, ASK, *words, timeout=SECONDS + 10)
+    arguments = question.script, str(SECONDS), str(LARGEST)
+    done = await machines.run(node, ASK, *arguments, timeout=SECONDS + 10)
     text = _end(done.stdout)
     archive.add(f"machines/{node}/{question.name}.txt", f"# {question.script}\n{text}{done.stderr}")
     if done.status or text.rstrip().endswith(TIMED_OUT):

@@ -64,19 +64,19 @@ def drift(
         wanted = wanted_of(reached.spec, reached.state)
     except SpecError as error:
         raise Problem(str(error), "change it and run the same command again") from error
-    up = {name: one for name, one in wanted.items() if name in reached.access.machines}
+    up = {name: machine for name, machine in wanted.items() if name in reached.access.machines}
     asked = asyncio.run(everywhere(reached.access, up))
-    found = {name: asked.get(name, Unreachable("it is not up yet")) for name in wanted}
+    differences = {name: asked.get(name, Unreachable("it is not up yet")) for name in wanted}
     ending = expiry.ending_soon(reached.state)
     if as_json:
-        more = {"certificates": expiry.told(ending), "unapplied": reached.unapplied}
-        print(json.dumps(told(found) | more, indent=1))
+        more = {"certificates": expiry.as_data(ending), "unapplied": reached.unapplied}
+        print(json.dumps(as_data(differences) | more, indent=1))
     else:
-        result, option = verdict(found), option_of(stack)
-        counts = {name: len(one.items) for name, one in wanted.items()}
-        every = [*lines(found, counts), *_next(result, option), *expiry.lines(ending, option)]
+        result, option = verdict(differences), option_of(stack)
+        counts = {name: len(machine.items) for name, machine in wanted.items()}
+        every = [*lines(differences, counts), *_next(result, option), *expiry.lines(ending, option)]
         stdout.print("\n".join([*every, *unapplied_line(reached.unapplied)]))
-    raise typer.Exit(int(exit_code(verdict(found), ending)))
+    raise typer.Exit(int(exit_code(verdict(differences), ending)))
 
 
 def exit_code(result: Comparison, ending: Sequence[expiry.Ending]) -> ExitCode:
@@ -130,49 +130,49 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
     return every
 
 
-def verdict(found: Found) -> Comparison:
+def verdict(differences: Found) -> Comparison:
     """The overall result.
 
     UNKNOWN has precedence over DRIFTED: a machine that could not be asked may differ as well.
     """
-    if any(isinstance(one, Unreachable) for one in found.values()):
+    if any(isinstance(answer, Unreachable) for answer in differences.values()):
         return Comparison.UNKNOWN
-    return Comparison.DRIFTED if any(found.values()) else Comparison.CLEAN
+    return Comparison.DRIFTED if any(differences.values()) else Comparison.CLEAN
 
 
-def told(found: Found) -> dict[str, Any]:
+def as_data(differences: Found) -> dict[str, Any]:
     """The result as JSON data."""
     machines = {
-        name: {"asked": False, "error": str(one)}
-        if isinstance(one, Unreachable)
+        name: {"asked": False, "error": str(answer)}
+        if isinstance(answer, Unreachable)
         else {
             "asked": True,
             "differences": [
                 {
-                    "kind": each.item.kind,
-                    "name": each.item.name,
-                    "is": each.observed,
-                    "should_be": each.item.wanted,
-                    "step": each.item.step,
+                    "kind": difference.item.kind,
+                    "name": difference.item.name,
+                    "is": difference.observed,
+                    "should_be": difference.item.wanted,
+                    "step": difference.item.step,
                 }
-                for each in one
+                for difference in answer
             ],
         }
-        for name, one in found.items()
+        for name, answer in differences.items()
     }
-    return {"verdict": verdict(found).name.lower(), "machines": machines}
+    return {"verdict": verdict(differences).name.lower(), "machines": machines}
 
 
-def lines(found: Found, compared: Mapping[str, int]) -> Iterator[str]:
+def lines(differences: Found, compared: Mapping[str, int]) -> Iterator[str]:
     """Lines of text: one for each difference, and one for each machine without differences."""
-    for name, one in found.items():
+    for name, answer in differences.items():
         machine = f"[bold]{escape(name)}[/]"
-        if isinstance(one, Unreachable):
-            yield f"[bold yellow]unknown[/]  {machine}: {escape(str(one))}"
-        elif not one:
+        if isinstance(answer, Unreachable):
+            yield f"[bold yellow]unknown[/]  {machine}: {escape(str(answer))}"
+        elif not answer:
             yield f"[green]holds[/]    {machine}: all of {compared[name]} things"
-        for each in () if isinstance(one, Unreachable) else one:
-            yield f"[bold red]differs[/]  {machine}: {escape(_short(each.sentence))}"
+        for difference in () if isinstance(answer, Unreachable) else answer:
+            yield f"[bold red]differs[/]  {machine}: {escape(_short(difference.sentence))}"
 
 
 def _short(sentence: str) -> str:

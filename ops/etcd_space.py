@@ -65,12 +65,12 @@ def etcd_space(
     spec = reached.spec
     members = dict(zip(spec.etcd_members, layout.etcd_urls(spec), strict=True))
     try:
-        found = asyncio.run(measured(members, reached.access))
+        measured_members = asyncio.run(measured(members, reached.access))
         if as_json:
-            print(json.dumps([asdict(one) for one in found], indent=1))
+            print(json.dumps([asdict(member) for member in measured_members], indent=1))
             return
-        show(found)
-        demand_no_difference(found)
+        show(measured_members)
+        demand_no_difference(measured_members)
         if not (yes or wanted(option_of(stack))):
             return
         show(asyncio.run(freed(members, reached.access, progress().say)))
@@ -91,14 +91,14 @@ def wanted(option: str) -> bool:
 def show(members: Sequence[Member]) -> None:
     """Print a table with a row for each member."""
     table = Table("member", "MiB", "in use", "quota", "full", "alarms")
-    for one in members:
+    for member in members:
         table.add_row(
-            f"{one.name} (leads)" if one.leads else one.name,
-            mebibytes(one.size),
-            mebibytes(one.in_use),
-            mebibytes(one.quota),
-            f"{one.used:.0%}",
-            ", ".join(one.alarms) or "none",
+            f"{member.name} (leads)" if member.leads else member.name,
+            mebibytes(member.size),
+            mebibytes(member.in_use),
+            mebibytes(member.quota),
+            f"{member.used:.0%}",
+            ", ".join(member.alarms) or "none",
         )
     stdout.print(table)
 
@@ -108,9 +108,9 @@ def demand_no_difference(members: Sequence[Member]) -> None:
 
     To disarm that alarm would hide the difference.
     """
-    if other := [one.name for one in members if CORRUPT in one.alarms]:
+    if differing := [member.name for member in members if CORRUPT in member.alarms]:
         raise Problem(
-            f"the data of etcd's member {other[0]} differs from the others' (alarm {CORRUPT})",
+            f"the data of etcd's member {differing[0]} differs from the others' (alarm {CORRUPT})",
             "stop it, move its data away and run ./hardway up, which says how it is replaced",
         )
 
@@ -129,17 +129,17 @@ async def freed(members: Mapping[str, str], access: Access, say: Say) -> tuple[M
     """
     async with doors(access) as through:
         await _well(members, through)
-        found = await space.ask(members, through.machines)
-        revision = max(one.revision for one in found)
+        before = await space.ask(members, through.machines)
+        revision = max(member.revision for member in before)
         say(f"compacting to revision {revision}")
         await _etcdctl(members, through, "", "compact", str(revision), "--physical")
-        for one in leader_last(found):
-            say(f"defragmenting {one.name}, {mebibytes(one.size)} MiB")
-            await _etcdctl(members, through, one.url, "defrag")
+        for member in leader_last(before):
+            say(f"defragmenting {member.name}, {mebibytes(member.size)} MiB")
+            await _etcdctl(members, through, member.url, "defrag")
             await _well(members, through)
         after = await space.ask(members, through.machines)
         demand_room(after)
-        if alarms := sorted({alarm for one in after for alarm in one.alarms}):
+        if alarms := sorted({alarm for member in after for alarm in member.alarms}):
             say(f"disarming {listed(alarms, 'and')}")
             await _etcdctl(members, through, "", "alarm", "disarm")
         return await space.ask(members, through.machines)
@@ -147,11 +147,11 @@ async def freed(members: Mapping[str, str], access: Access, say: Say) -> tuple[M
 
 def demand_room(members: Sequence[Member]) -> None:
     """Raise Unmet where a member is still at its quota, so that the next write raises the alarm."""
-    for one in members:
-        if one.size >= one.quota:
+    for member in members:
+        if member.size >= member.quota:
             raise Unmet(
-                f"etcd's member {one.name} is still at its quota ({space.sizes(one)}), so its "
-                "alarm stays: less must be kept in it; delete what can go and run this again"
+                f"etcd's member {member.name} is still at its quota ({space.sizes(member)}), so "
+                "its alarm stays: less must be kept in it; delete what can go and run this again"
             )
 
 
@@ -164,14 +164,14 @@ async def _well(members: Mapping[str, str], through: Doors) -> None:
         await asyncio.sleep(1)
 
 
-async def _etcdctl(members: Mapping[str, str], through: Doors, url: str, *words: str) -> None:
+async def _etcdctl(members: Mapping[str, str], through: Doors, url: str, *arguments: str) -> None:
     """Run etcdctl for the member at ``url``, or for all members where ``url`` is empty.
 
     Raises Unmet where etcdctl fails.
     """
     limit = f"--command-timeout={WORK}s"
     node, done = await space.on_a_member(
-        members, through.machines, ETCDCTL, url, *words, limit, timeout=WORK + 30
+        members, through.machines, ETCDCTL, url, *arguments, limit, timeout=WORK + 30
     )
     if done.status != 0 and COMPACTED_BEFORE not in f"{done.stdout}{done.stderr}":
-        raise Unmet(f"etcdctl {words[0]} on {node} fails ({done.reason})")
+        raise Unmet(f"etcdctl {arguments[0]} on {node} fails ({done.reason})")

@@ -69,7 +69,9 @@ def _read(
             continue
         *lines, rest = (rest + os.read(source, 2**16)).split(b"\n")
         events = list(_events(lines))
-        kept.write(b"".join(f"{json.dumps(one)}\n".encode() for one in map(kept_of, events) if one))
+        kept.write(
+            b"".join(f"{json.dumps(event)}\n".encode() for event in map(kept_of, events) if event)
+        )
         for event in events:
             with suppress(OSError, *STRANGE):  # a failing display must not stop the engine
                 see(event)
@@ -120,10 +122,14 @@ def kept_of(event: dict[str, Any]) -> dict[str, Any] | None:
     message.
     """
     with suppress(*STRANGE):
-        said = event.get("diagnosticEvent", {})
-        if said.get("severity") == "error" and said.get("urn"):
-            told = {"urn": said["urn"], "severity": "error", "message": _sentence(said["message"])}
-            return {"timestamp": event["timestamp"], "diagnosticEvent": told}
+        diagnostic = event.get("diagnosticEvent", {})
+        if diagnostic.get("severity") == "error" and diagnostic.get("urn"):
+            error = {
+                "urn": diagnostic["urn"],
+                "severity": "error",
+                "message": _sentence(diagnostic["message"]),
+            }
+            return {"timestamp": event["timestamp"], "diagnosticEvent": error}
         for kind in KEPT:
             if metadata := event.get(kind, {}).get("metadata"):
                 return {

@@ -114,7 +114,7 @@ def _files(plan: NodePlan) -> str:
     """The command for modes, owners and times of all paths in the plan, and digests of files."""
     files = [file.path for file in plan.files] + [file.path for file in plan.secret_files]
     files += [unit.path for unit in plan.units]
-    others = [one.path for one in plan.directories]
+    others = [directory.path for directory in plan.directories]
     others += [link.path for step in plan.steps for link in step.links]
     others += [artifact.store_path for artifact in plan.artifacts]
     listed = shlex.join(dict.fromkeys([*files, *others]))
@@ -132,7 +132,7 @@ def _certificates() -> str:
 def _etcd() -> str:
     """The command that queries this machine's etcd member; each member is asked on its machine."""
     client = "etcd-healthcheck-client"
-    words = [
+    options = [
         f"--endpoints=https://127.0.0.1:{layout.ETCD_CLIENT_PORT}",
         f"--cacert={layout.MEMBER_AUTHORITY}",
         f"--cert={layout.certificate(client)}",
@@ -142,7 +142,7 @@ def _etcd() -> str:
     ]
     return (
         "for what in 'member list' 'endpoint status' 'endpoint health' 'alarm list'; do"
-        f' xargs etcdctl {shlex.join(words)} <<<"$what"; done'
+        f' xargs etcdctl {shlex.join(options)} <<<"$what"; done'
     )
 
 
@@ -153,11 +153,11 @@ def logs(spec: Cluster, paths: LabPaths) -> Iterator[tuple[str, Path]]:
     for file in sorted((paths.state / "libvirt" / "log").rglob("*.log")):
         yield f"libvirt/{file.name}", file
     for name in spec.machines:
-        for folder, place in {
+        for folder, parent in {
             "console": paths.state / "console",
             "qemu": Path("/var/log/libvirt/qemu"),
         }.items():
-            file = place / f"{spec.name}-{name}.log"
+            file = parent / f"{spec.name}-{name}.log"
             if file.is_file():
                 yield f"{folder}/{file.name}", file
 
@@ -171,17 +171,17 @@ def without_values(value: Any) -> Any:
     People put passwords into environment variables, and the last-applied annotation repeats them.
     """
     if isinstance(value, list):
-        return [without_values(each) for each in value]
+        return [without_values(item) for item in value]
     if not isinstance(value, dict):
         return value
     kept = {}
-    for key, each in value.items():
+    for key, item in value.items():
         if key in ("managedFields", LAST_APPLIED):
             continue
-        if key == "env" and isinstance(each, list):
-            kept[key] = [_without_value(variable) for variable in each]
+        if key == "env" and isinstance(item, list):
+            kept[key] = [_without_value(variable) for variable in item]
         else:
-            kept[key] = without_values(each)
+            kept[key] = without_values(item)
     return kept
 
 

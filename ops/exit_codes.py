@@ -24,7 +24,7 @@ ASKING = ("validate", "drift")
 """The commands whose exit code WRONG is about the cluster, and not about a failure of theirs."""
 
 
-def failure(words: Sequence[str]) -> int:
+def failure(arguments: Sequence[str]) -> int:
     """The exit code of a command line whose command cannot do its work."""
-    verb = next((word for word in words if not word.startswith("-")), "")
+    verb = next((argument for argument in arguments if not argument.startswith("-")), "")
     return int(ExitCode.UNASKED if verb in ASKING else ExitCode.WRONG)

@@ -53,8 +53,12 @@ def ending(state: Mapping[str, Any], now: datetime) -> tuple[Ending, ...]:
     ``state`` is an exported state with secrets in plain text. The certificates on a machine are
     the same ones if its identity step was carried out, as in every successful update.
     """
-    found = (one for one in _certificates(state) if one.end - now < SOON)
-    return tuple(sorted(found, key=lambda one: (one.end, one.holder, one.name)))
+    soon = (certificate for certificate in _certificates(state) if certificate.end - now < SOON)
+    return tuple(
+        sorted(
+            soon, key=lambda certificate: (certificate.end, certificate.holder, certificate.name)
+        )
+    )
 
 
 def ending_soon(state: Mapping[str, Any]) -> tuple[Ending, ...]:
@@ -68,34 +72,41 @@ def in_lab(stacks: Sequence[str], paths: LabPaths) -> tuple[list[str], bool]:
     There is a line for each stack whose state cannot be read, and for each certificate that ends
     soon.
     """
-    said, warned, now = [], False, datetime.now(UTC)
+    report, warned, now = [], False, datetime.now(UTC)
     for name in stacks:
         try:
             tools = toolchain.prepare(Cache(), paths, progress())
-            found = ending_soon(state_of(stack_in_lab(name, paths, tools)))
+            certificates = ending_soon(state_of(stack_in_lab(name, paths, tools)))
         except Problem as problem:
-            said.append(f"{name}: not known, since {problem.what}")
+            report.append(f"{name}: not known, since {problem.what}")
             continue
-        warned = warned or bool(found)
-        said += [f"{name}: {one.sentence(now)}" for one in found]
-    return said, warned
+        warned = warned or bool(certificates)
+        report += [f"{name}: {certificate.sentence(now)}" for certificate in certificates]
+    return report, warned
 
 
-def lines(found: Sequence[Ending], option: str) -> Iterator[str]:
+def lines(certificates: Sequence[Ending], option: str) -> Iterator[str]:
     """A line for each certificate, and one with the command that renews them.
 
     ``option`` is the command's ``--stack`` option.
     """
     now = datetime.now(UTC)
-    for one in found:
-        yield f"[bold yellow]ends[/]     certificate {escape(one.sentence(now))}"
-    if found:
+    for certificate in certificates:
+        yield f"[bold yellow]ends[/]     certificate {escape(certificate.sentence(now))}"
+    if certificates:
         yield f"./hardway up{option} makes them anew, and restarts only what must be"
 
 
-def told(found: Sequence[Ending]) -> list[dict[str, str]]:
+def as_data(certificates: Sequence[Ending]) -> list[dict[str, str]]:
     """The certificates as JSON data."""
-    return [{"holder": one.holder, "name": one.name, "ends": one.end.isoformat()} for one in found]
+    return [
+        {
+            "holder": certificate.holder,
+            "name": certificate.name,
+            "ends": certificate.end.isoformat(),
+        }
+        for certificate in certificates
+    ]
 
 
 def _certificates(state: Mapping[str, Any]) -> Iterator[Ending]:

@@ -30,8 +30,8 @@ def failures(
     first = float(every[0]["timestamp"]) if every else 0.0
 
     def lacked(span: Span) -> str:
-        said = shortage(_machine(span, machines), first + span.start, first + span.end)
-        return f"; {said}" if said else ""
+        phrase = shortage(_machine(span, machines), first + span.start, first + span.end)
+        return f"; {phrase}" if phrase else ""
 
     done = spans(every, DONE)
     failed = [
@@ -39,9 +39,9 @@ def failures(
         for urn, span in spans(every, FAILED).items()
         if urn not in done or done[urn].end < span.end
     ]
-    said = {one["urn"]: str(one["message"]) for one in _errors(every)}
+    messages = {error["urn"]: str(error["message"]) for error in _errors(every)}
     return tuple(
-        f"{_place(span, machines)}: {said.get(span.urn, 'failed')} "
+        f"{_place(span, machines)}: {messages.get(span.urn, 'failed')} "
         f"(after {span.seconds:.0f} s by this computer's clock{lacked(span)})"
         for span in sorted(failed, key=lambda span: span.end)
     )

@@ -21,14 +21,14 @@ PATIENCE = 60
 """Seconds within which an interrupted program has to end before it is killed."""
 
 
-def keep(words: Sequence[str]) -> int:
+def keep(command: Sequence[str]) -> int:
     """Run a program to its end, kill the processes it leaves, and return its exit status.
 
     A signal that asks this process to end sends SIGINT to the program, as Ctrl-C does.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    program = subprocess.Popen(words).pid
+    program = subprocess.Popen(command).pid
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del frame

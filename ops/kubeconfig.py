@@ -101,10 +101,10 @@ def places(
     if explicit is not None:
         return (explicit,), explicit
     listed = environment.get("KUBECONFIG", "").split(os.pathsep)
-    files = tuple(dict.fromkeys(Path(each) for each in listed if each))
+    files = tuple(dict.fromkeys(Path(path) for path in listed if path))
     if not files:
         files = (Path.home() / ".kube" / "config",)
-    return files, next((each for each in files if each.exists()), files[-1])
+    return files, next((file for file in files if file.exists()), files[-1])
 
 
 # -- changes -------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def _parts(incoming: str) -> dict[str, dict[str, Any]]:
     """Section (``clusters``, ``users``) to the entry of a kubeconfig's current context."""
     whole = yaml.safe_load(incoming)
     named = {
-        section: {each["name"]: each[inner] for each in whole[section]}
+        section: {entry["name"]: entry[inner] for entry in whole[section]}
         for section, inner in SECTIONS.items()
     }
     context = named["contexts"][whole["current-context"]]
@@ -187,7 +187,7 @@ def _parts(incoming: str) -> dict[str, dict[str, Any]]:
 
 
 def _holder(documents: Iterable[Document], section: str, name: str) -> Document | None:
-    return next((each for each in documents if each.has(section, name)), None)
+    return next((document for document in documents if document.has(section, name)), None)
 
 
 def _contexts(documents: Iterable[Document]) -> Iterator[tuple[str, dict[str, str]]]:

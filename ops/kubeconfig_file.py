@@ -42,8 +42,8 @@ class Document:
         try:
             roots = list(yaml.compose_all(content, Loader=_LOADER))
         except (yaml.YAMLError, RecursionError) as error:
-            said = " ".join(str(error).split())
-            raise self._refusal(f"is not YAML ({said})") from error
+            message = " ".join(str(error).split())
+            raise self._refusal(f"is not YAML ({message})") from error
         if not roots or _is_null(roots[0]):
             roots[:1] = [_nodes({"apiVersion": "v1", "kind": "Config"})]
         self.root = self._checked(roots[0])
@@ -62,18 +62,18 @@ class Document:
         if len(set(map(str, keys))) != len(keys) or (kind is not None and kind.value != "Config"):
             raise self._refusal("is no kubeconfig")
         for section in SECTIONS:
-            found = _field(root, section)
-            if found is not None and not _is_null(found) and not _is_list_of_named(found):
+            node = _field(root, section)
+            if node is not None and not _is_null(node) and not _is_list_of_named(node):
                 raise self._refusal(f"is no kubeconfig: its {section} are no list of names")
         return root
 
     def entries(self, section: str) -> list[yaml.MappingNode]:
         """The entries of a section, in order."""
-        found = _field(self.root, section)
-        return list(found.value) if isinstance(found, yaml.SequenceNode) else []
+        node = _field(self.root, section)
+        return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
     def has(self, section: str, name: str) -> bool:
-        return any(_text(_field(each, "name")) == name for each in self.entries(section))
+        return any(_text(_field(entry, "name")) == name for entry in self.entries(section))
 
     def put(
         self, section: str, name: str, value: Mapping[str, Any], keep: Iterable[str] = ()
@@ -82,36 +82,36 @@ class Document:
 
         An entry that does not exist is added at the end of its section.
         """
-        for each in self.entries(section):
-            if _text(_field(each, "name")) == name:
+        for entry in self.entries(section):
+            if _text(_field(entry, "name")) == name:
                 inner = _mapping(value)
                 for field in keep:
-                    if (kept := _field(_field(each, SECTIONS[section]), field)) is not None:
+                    if (kept := _field(_field(entry, SECTIONS[section]), field)) is not None:
                         _set(inner, field, kept)
-                _set(each, SECTIONS[section], inner)
+                _set(entry, SECTIONS[section], inner)
                 return
-        found = _field(self.root, section)
-        if not isinstance(found, yaml.SequenceNode):
-            found = yaml.SequenceNode("tag:yaml.org,2002:seq", [], flow_style=False)
-            _set(self.root, section, found)
-        if not found.value:
-            found.flow_style = self.root.flow_style  # an empty list was written as []
-        found.value.append(_nodes({"name": name, SECTIONS[section]: dict(value)}))
+        node = _field(self.root, section)
+        if not isinstance(node, yaml.SequenceNode):
+            node = yaml.SequenceNode("tag:yaml.org,2002:seq", [], flow_style=False)
+            _set(self.root, section, node)
+        if not node.value:
+            node.flow_style = self.root.flow_style  # an empty list was written as []
+        node.value.append(_nodes({"name": name, SECTIONS[section]: dict(value)}))
 
     def drop(self, section: str, name: str) -> None:
         """Remove the entry of this name, if it exists."""
-        found = _field(self.root, section)
-        if isinstance(found, yaml.SequenceNode):
-            found.value = [e for e in found.value if _text(_field(e, "name")) != name]
-            if not found.value:
-                found.flow_style = True
+        node = _field(self.root, section)
+        if isinstance(node, yaml.SequenceNode):
+            node.value = [e for e in node.value if _text(_field(e, "name")) != name]
+            if not node.value:
+                node.flow_style = True
 
     def contexts(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Each context's name, and the names of its cluster and user."""
-        for each in self.entries("contexts"):
-            inner = _field(each, "context")
+        for entry in self.entries("contexts"):
+            inner = _field(entry, "context")
             parts = {} if inner is None else {k: _text(_field(inner, k)) for k in NAMED}
-            yield _text(_field(each, "name")), parts
+            yield _text(_field(entry, "name")), parts
 
     @property
     def current(self) -> str:

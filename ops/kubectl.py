@@ -55,8 +55,8 @@ def kubectl(
         typer.echo(context.get_help())
         return
     if asks_help_of_program(arguments):
-        words = [str(program(read_cluster(stack))), *(arguments or [])]
-        raise typer.Exit(subprocess.run(words, check=False).returncode)
+        command = [str(program(read_cluster(stack))), *(arguments or [])]
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
     reached = reach(stack)
     if reached.access.kubeconfig is None:
         raise Problem(
@@ -66,13 +66,13 @@ def kubectl(
     paths = lab_paths()
     with private_folder(paths, "kubectl") as folder:
         write_private(folder / "kubeconfig", reached.access.kubeconfig)
-        words = [str(program(reached.spec)), *(arguments or [])]
+        command = [str(program(reached.spec)), *(arguments or [])]
         environment = {
             **os.environ,
             **past_the_proxy(os.environ, reached.access.kubeconfig),
             "KUBECONFIG": str(folder / "kubeconfig"),
         }
-        status = subprocess.run(words, env=environment, check=False).returncode
+        status = subprocess.run(command, env=environment, check=False).returncode
     raise typer.Exit(status)
 
 
@@ -83,8 +83,8 @@ def past_the_proxy(environment: Mapping[str, str], kubeconfig: str) -> dict[str,
     first (Go: golang.org/x/net/http/httpproxy), so both get the hosts that either had.
     """
     host = urlsplit(server(kubeconfig)).hostname or ""
-    said = [environment.get(name, "") for name in ("NO_PROXY", "no_proxy")]
-    value = ",".join(dict.fromkeys([*filter(None, said), host]))
+    exempted = [environment.get(name, "") for name in ("NO_PROXY", "no_proxy")]
+    value = ",".join(dict.fromkeys([*filter(None, exempted), host]))
     return {"NO_PROXY": value, "no_proxy": value}
 
 
@@ -93,11 +93,11 @@ def program(spec: Cluster) -> Path:
 
     Raises a Problem where there is neither.
     """
-    if found := shutil.which("kubectl"):
-        return Path(found)
+    if installed := shutil.which("kubectl"):
+        return Path(installed)
     store = Store(Cache(), progress(), lab_paths().logs)
     wanted = artifacts(spec.versions, spec.architecture, spec.runtime)
-    stored = next((store.find(one) for one in wanted if one.name == "kubectl"), None)
+    stored = next((store.find(artifact) for artifact in wanted if artifact.name == "kubectl"), None)
     if stored is None:
         raise Problem(
             "there is no kubectl on PATH, and the store has none of the cluster's version",

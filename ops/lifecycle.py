@@ -64,7 +64,7 @@ def up(
         _up(stack, cluster, refresh=refresh, shortage=None)
         return
     shortage = Shortage(
-        {name: one.cpus for name, one in cluster.machines.items() if cluster.is_made(name)},
+        {name: machine.cpus for name, machine in cluster.machines.items() if cluster.is_made(name)},
         lambda: qemu.machines(cluster.name, cluster.machines, lab_paths().libvirt),
         progress().say,
     )
@@ -89,8 +89,14 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
         if host is not None:
             libvirt.set_going(host, domains(cluster), progress())
         events = paths.logs / f"events-{stack}.json"
-        words = ["up", "--yes", "--skip-preview", "--parallel", str(len(cluster.machines) * 4 + 8)]
-        words += ["--refresh"] if refresh else []
+        arguments = [
+            "up",
+            "--yes",
+            "--skip-preview",
+            "--parallel",
+            str(len(cluster.machines) * 4 + 8),
+        ]
+        arguments += ["--refresh"] if refresh else []
         with ExitStack() as during:
             if host is not None:
                 watch = FirstBootWatch.running(paths, host, domains(cluster), progress())
@@ -99,9 +105,9 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
                 during.enter_context(qemu.first(paths.libvirt, _control_planes(cluster)))
             shown = during.enter_context(underway.shown(ready, cluster, events))
             kept = kept_events(events, progress().say, shown.see)
-            words += [*shown.options, "--event-log", str(during.enter_context(kept))]
+            arguments += [*shown.options, "--event-log", str(during.enter_context(kept))]
             status = going_on(
-                lambda: shown.stack.pulumi(*words, each_line=shown.each_line).returncode,
+                lambda: shown.stack.pulumi(*arguments, each_line=shown.each_line).returncode,
                 Consoles(paths.state / "console", domains(cluster)),
                 progress().say,
             )
@@ -222,14 +228,14 @@ def down(
         ready = ready_stack(stack, paths)
         if ready.exists():
             recover(ready, libvirt.find(paths), progress().say)
-            words = ("destroy", "--yes", "--skip-preview")
-            done = ready.pulumi(*words)
+            arguments = ("destroy", "--yes", "--skip-preview")
+            done = ready.pulumi(*arguments)
             if done.returncode != 0:
                 # The libvirt provider fails on a resource that is gone already. A refresh before
                 # each destroy would make it wait for machines, so only the second attempt has one:
                 # it asks only for the resources that are left.
                 progress().say("asking what of the rest is still there, and removing that")
-                done = ready.pulumi(*words, "--refresh")
+                done = ready.pulumi(*arguments, "--refresh")
             if done.returncode != 0:
                 raise Problem(
                     f"pulumi destroy ended with exit status {done.returncode}",
@@ -257,17 +263,17 @@ def _machines_of_others(paths: LabPaths) -> list[str]:
 
     They may belong to stacks in another backend, which ``stacks_with_state`` does not see.
     """
-    found = libvirt.find(paths) if "PULUMI_BACKEND_URL" in os.environ else None
-    return libvirt.virsh(found, "list", "--all", "--name").split() if found else []
+    connection = libvirt.find(paths) if "PULUMI_BACKEND_URL" in os.environ else None
+    return libvirt.virsh(connection, "list", "--all", "--name").split() if connection else []
 
 
 def stop_lab(paths: LabPaths) -> None:
     """End everything that ``up`` started and remove the lab's state."""
     mirror.stop(paths)
-    found = libvirt.find(paths)
+    connection = libvirt.find(paths)
     libvirt.stop(paths, progress())
-    if found is not None and not found.private:
-        shutil.rmtree(found.disks, ignore_errors=True)
+    if connection is not None and not connection.private:
+        shutil.rmtree(connection.disks, ignore_errors=True)
     shutil.rmtree(paths.state, ignore_errors=True)
     progress().say("the lab is gone; the cache stays")
 
@@ -297,18 +303,19 @@ def status(
 
 
 def _facts(paths: LabPaths) -> dict[str, str | list[str]]:
-    found = libvirt.find(paths)
+    connection = libvirt.find(paths)
     machines: list[str] = []
-    place = "none runs"
-    if found is not None:
-        place = f"{'private' if found.private else 'system'}, {found.uri}, {found.domain_type}"
-        for line in libvirt.virsh(found, "list", "--all").splitlines():
+    description = "none runs"
+    if connection is not None:
+        kind = "private" if connection.private else "system"
+        description = f"{kind}, {connection.uri}, {connection.domain_type}"
+        for line in libvirt.virsh(connection, "list", "--all").splitlines():
             machines.append(" ".join(line.split()[1:]))
     served = mirror.find(paths)
     cache = Cache().root
     return {
         "lab": f"{paths.name}, state in {paths.state}",
-        "libvirt": place,
+        "libvirt": description,
         "machines": machines or "none",
         "mirror": served.url if served else "none runs",
         "stacks": stacks_with_state(paths) or "none",
@@ -319,5 +326,5 @@ def _facts(paths: LabPaths) -> dict[str, str | list[str]]:
 
 def _mebibytes(folder: Path) -> str:
     # du counts a file with several hard links once, and takes a second for 100,000 files.
-    told = output(["du", "--summarize", "--block-size=1M", folder], timeout=120)
-    return told.split()[0] if told else "?"
+    answer = output(["du", "--summarize", "--block-size=1M", folder], timeout=120)
+    return answer.split()[0] if answer else "?"

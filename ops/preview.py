@@ -80,9 +80,9 @@ def preview(
         raise Problem("--base and --live are two things to compare with", "give one of them")
     started = time.monotonic()
     review = _live(stack, refresh=refresh) if live else _of_revisions(stack, base)
-    for place, text in ((to_markdown, markdown), (to_page, _page)):
-        if place:
-            write_atomically(place, text(review).encode())
+    for file, text in ((to_markdown, markdown), (to_page, _page)):
+        if file:
+            write_atomically(file, text(review).encode())
     if as_json:
         print(json.dumps(asdict(review), indent=1))
     else:
@@ -112,9 +112,9 @@ def _of_revisions(stack: str, base: str | None) -> Review:
     except NoRevision as error:
         sentence, _, step = str(error).partition(": ")
         raise Problem(sentence, step or "name another one with --base") from error
-    found = changes(before.registrations, after.registrations)
+    changed = changes(before.registrations, after.registrations)
     return _meaning(
-        found,
+        changed,
         before=name,
         after="this checkout",
         refused=[
@@ -139,8 +139,8 @@ def _recorded(folder: Path, stack: str, name: str, held: Sequence[Registration])
 
 def _notes(after: Recording) -> list[str]:
     names = ", ".join(after.unknown)
-    said = f"What is known only once it is built has a digest of its name here: {names}."
-    return [said] if names else []
+    note = f"What is known only once it is built has a digest of its name here: {names}."
+    return [note] if names else []
 
 
 # -- the real stack --------------------------------------------------------------------------------
@@ -148,24 +148,29 @@ def _notes(after: Recording) -> list[str]:
 
 def _live(stack: str, *, refresh: bool) -> Review:
     read_cluster(stack)
-    place = ready_stack(stack, lab_paths())
-    place.create()
-    words = ["preview", "--json", "--show-sames", *(["--refresh"] if refresh else [])]
-    done = place.pulumi(*words, capture=True)
+    ready = ready_stack(stack, lab_paths())
+    ready.create()
+    arguments = ["preview", "--json", "--show-sames", *(["--refresh"] if refresh else [])]
+    done = ready.pulumi(*arguments, capture=True)
     try:
-        found = changes_of(done.stdout)
+        changed = changes_of(done.stdout)
     except NotPreviewed as error:
         raise Problem(
             f"pulumi preview cannot say what would be done: {error} {done.stderr.strip()}".strip(),
             "mend that and run it again",
         ) from error
     return _meaning(
-        found, before="the stack's state", after="this checkout", refused=(), notes=(), stack=stack
+        changed,
+        before="the stack's state",
+        after="this checkout",
+        refused=(),
+        notes=(),
+        stack=stack,
     )
 
 
 def _meaning(
-    found: Sequence[ResourceChange],
+    changed: Sequence[ResourceChange],
     *,
     before: str,
     after: str,
@@ -173,11 +178,11 @@ def _meaning(
     notes: Sequence[str],
     stack: str,
 ) -> Review:
-    known = {one.sentence for one in refused}
-    broken = [one for one in judge(found) if one.sentence not in known]
+    known = {finding.sentence for finding in refused}
+    broken = [finding for finding in judge(changed) if finding.sentence not in known]
     try:
         return reviewed(
-            found, before=before, after=after, findings=(*refused, *broken), notes=notes
+            changed, before=before, after=after, findings=(*refused, *broken), notes=notes
         )
     except NoSpecification as error:
         raise Problem(

@@ -58,16 +58,16 @@ def pulumi(
     `./hardway pulumi cancel` after an update that was killed elsewhere; what Pulumi itself can do
     says `./hardway pulumi help`, and of one of its commands `./hardway pulumi up --help`
     """
-    words = arguments or []
-    if asks_own_help(words):
+    given = arguments or []
+    if asks_own_help(given):
         typer.echo(context.get_help())
         return
-    if asks_help_of_program(words):
+    if asks_help_of_program(given):
         tools = toolchain.prepare(Cache(), lab_paths(), progress())
-        called = [str(tools.pulumi), *words]
+        called = [str(tools.pulumi), *given]
         done = subprocess.run(called, env=tools.environment(), check=False)
         raise typer.Exit(done.returncode)
-    line = command_line.read(words)
+    line = command_line.read(given)
     stack = line.stack or os.environ.get("PULUMI_STACK", "").rpartition("/")[2] or "dev"
     paths = lab_paths()
     ready = ready_stack(stack, paths)
@@ -79,7 +79,7 @@ def pulumi(
         if line.verb in UPDATES and ready.exists():
             recover(ready, libvirt.find(paths), progress().say)
     with qemu.first(paths.libvirt) if line.verb in UPDATES else nullcontext():
-        status = ready.pulumi(*words).returncode
+        status = ready.pulumi(*given).returncode
     raise typer.Exit(status)
 
 
@@ -104,18 +104,18 @@ def refusals(
                 )
     if anew := _made_anew(line):
         every = members()
-        for said, pattern in anew:
+        for option, pattern in anew:
             for member in every:
                 if _means(pattern, A_DISK.format(machine=member), stack):
-                    yield _lost(said, member, alone=len(every) == 1)
+                    yield _lost(option, member, alone=len(every) == 1)
 
 
 def _members(stack: Stack) -> Sequence[str]:
     """The etcd members of the spec that was applied last, else of the stack's file."""
-    told = stack.pulumi("stack", "export", capture=True)
-    if told.returncode == 0:
+    exported = stack.pulumi("stack", "export", capture=True)
+    if exported.returncode == 0:
         with suppress(SpecError):  # an older version applied a spec that this version refuses
-            if spec := applied(json.loads(told.stdout)):
+            if spec := applied(json.loads(exported.stdout)):
                 return spec.etcd_members
     return read_cluster(stack.name).etcd_members
 
@@ -123,11 +123,11 @@ def _members(stack: Stack) -> Sequence[str]:
 def _past_the_specification(line: CommandLine, stack: str) -> Iterator[Problem]:
     only = [*line.values("target"), *line.values("target-replace")]
     if only and not any(_means(pattern, SPECIFICATION, stack) for pattern in only):
-        said = "--target" if line.has("target") else "--target-replace"
+        option = "--target" if line.has("target") else "--target-replace"
         yield Problem(
-            f"{said} without the specification goes past its check, which refuses what a living "
+            f"{option} without the specification goes past its check, which refuses what a living "
             "cluster cannot take",
-            f"leave {said} out: what has not changed is left alone",
+            f"leave {option} out: what has not changed is left alone",
         )
     if any(_means(pattern, SPECIFICATION, stack) for pattern in line.values("exclude")):
         yield Problem(
@@ -150,10 +150,10 @@ def _made_anew(line: CommandLine) -> list[tuple[str, str]]:
     return [(f"--{option}", pattern) for option in options for pattern in line.values(option)]
 
 
-def _lost(said: str, member: str, *, alone: bool) -> Problem:
+def _lost(option: str, member: str, *, alone: bool) -> Problem:
     what = "all that the cluster knows" if alone else "what this member of etcd has agreed to"
     return Problem(
-        f"{said} of the disk of {member} loses {what}: etcd's data are on it, and no member with "
+        f"{option} of the disk of {member} loses {what}: etcd's data are on it, and no member with "
         "an empty disk can take its place in a living cluster yet",
         "name a machine that is no member of etcd, or make the whole cluster anew with "
         "./hardway down and ./hardway up",
@@ -166,7 +166,7 @@ def _means(pattern: str, ending: str, stack: str) -> bool:
     ``ending`` is the end of the resource's URN. In a pattern ``*`` matches any characters but
     colons and ``**`` any characters (pkg/resource/deploy/deployment.go).
     """
-    words = re.split(r"(\*\*|\*)", pattern)
+    parts = re.split(r"(\*\*|\*)", pattern)
     kinds = {"**": ".*", "*": "[^:]*"}
-    expression = "".join(kinds.get(word) or re.escape(word) for word in words)
+    expression = "".join(kinds.get(part) or re.escape(part) for part in parts)
     return bool(re.fullmatch(expression, f"urn:pulumi:{stack}::hardway::{ending}"))

@@ -139,7 +139,8 @@ def applied(state: Mapping[str, Any]) -> Cluster | None:
 def _without_place(spec: Cluster) -> Cluster:
     """The part of a spec that the state keeps: all but its hypervisors and artifact source."""
     machines = {
-        name: one.model_copy(update={"hypervisor": None}) for name, one in spec.machines.items()
+        name: machine.model_copy(update={"hypervisor": None})
+        for name, machine in spec.machines.items()
     }
     return spec.model_copy(
         update={"hypervisor": None, "artifacts": ArtifactSource(), "machines": machines}
@@ -163,31 +164,33 @@ def _come_inside(stack: str, paths: LabPaths) -> None:
     Executes the command again inside the namespace where needed. Raises a Problem where the lab
     does not run, or where this process cannot enter the namespace.
     """
-    found = libvirt.find(paths)
+    connection = libvirt.find(paths)
     # Machines survive the death of a private libvirt and still answer in its namespace.
-    place = found.namespace if found else namespace_path(paths) if exists(paths) else None
-    if found is None and place is None:
+    namespace = (
+        connection.namespace if connection else namespace_path(paths) if exists(paths) else None
+    )
+    if connection is None and namespace is None:
         raise Problem(
             f"the lab '{paths.name}' does not run, so the machines of the stack '{stack}' cannot "
             "be reached",
             f"start the lab and the cluster with ./hardway up --stack {stack}",
         )
-    if place is None or _inside(place):
+    if namespace is None or _inside(namespace):
         return
-    if os.environ.get(INSIDE) == str(place):
+    if os.environ.get(INSIDE) == str(namespace):
         raise Problem(
-            f"the network namespace {place} cannot be entered",
+            f"the network namespace {namespace} cannot be entered",
             "look at ./hardway status, then start the lab again with ./hardway up",
         )
     if os.geteuid() != 0:
         raise Problem(
             "only root enters the network namespace of the lab", "run the same command with sudo"
         )
-    os.environ[INSIDE] = str(place)
+    os.environ[INSIDE] = str(namespace)
     sys.stdout.flush()
     sys.stderr.flush()
-    words = ["nsenter", f"--net={place}", sys.executable, "-m", "ops", *sys.argv[1:]]
-    os.execvp(words[0], words)  # noqa: S606  # a list of words, no shell
+    command = ["nsenter", f"--net={namespace}", sys.executable, "-m", "ops", *sys.argv[1:]]
+    os.execvp(command[0], command)  # noqa: S606  # a list of words, no shell
 
 
 def _inside(namespace: Path) -> bool:
@@ -210,14 +213,14 @@ def _opened(written: _Written, paths: LabPaths) -> Reached:
     except _NotUp:
         raise written.fault or _not_up(name) from None
     try:
-        found = applied(state)
-        unapplied = written.against(found) if found else None
+        applied_spec = applied(state)
+        unapplied = written.against(applied_spec) if applied_spec else None
     except SpecError as error:
-        found = None
+        applied_spec = None
         unapplied = (
             f"what was applied is not what this checkout takes ({' '.join(str(error).split())})"
         )
-    spec = _with_place(found, written.spec) if found else written.demanded()
+    spec = _with_place(applied_spec, written.spec) if applied_spec else written.demanded()
     offer = offer_path(paths, name)
     try:
         spec = with_offer(spec, read_offer(offer) if offer.is_file() else None)
@@ -249,10 +252,10 @@ def state_of(stack: Stack) -> dict[str, Any]:
     if done.returncode == 0:
         state: dict[str, Any] = json.loads(done.stdout)
         return state
-    said = " ".join(done.stderr.split())
-    if "no stack" in said:
+    message = " ".join(done.stderr.split())
+    if "no stack" in message:
         raise _not_up(stack.name)
-    raise Problem(f"pulumi stack export failed ({said})", "mend that and run it again")
+    raise Problem(f"pulumi stack export failed ({message})", "mend that and run it again")
 
 
 def outputs_of(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -349,8 +352,8 @@ def revealed(value: Any) -> Any:
     if isinstance(value, Mapping):
         if SIGNATURE in value:
             return revealed(json.loads(value["plaintext"])) if "plaintext" in value else None
-        return {key: revealed(each) for key, each in value.items()}
-    return [revealed(each) for each in value] if isinstance(value, list) else value
+        return {key: revealed(item) for key, item in value.items()}
+    return [revealed(item) for item in value] if isinstance(value, list) else value
 
 
 def secrets_of(state: Mapping[str, Any]) -> frozenset[str]:
@@ -359,12 +362,12 @@ def secrets_of(state: Mapping[str, Any]) -> frozenset[str]:
     A string that also appears outside a secret is left out. An address is such a string: it is part
     of a connection, which is secret as a whole, and also stands elsewhere in plain text.
     """
-    found: dict[bool, set[str]] = {True: set(), False: set()}
+    texts: dict[bool, set[str]] = {True: set(), False: set()}
     for _, resource in resources(state):
         for part in ("inputs", "outputs"):
             for hidden, text in _texts(resource.get(part), hidden=False):
-                found[hidden].add(text)
-    return frozenset(found[True] - found[False])
+                texts[hidden].add(text)
+    return frozenset(texts[True] - texts[False])
 
 
 def _texts(value: Any, *, hidden: bool) -> Iterator[tuple[bool, str]]:
@@ -374,5 +377,5 @@ def _texts(value: Any, *, hidden: bool) -> Iterator[tuple[bool, str]]:
     elif isinstance(value, Mapping) and SIGNATURE in value:
         yield from _texts(json.loads(value.get("plaintext", "null")), hidden=True)
     elif isinstance(value, Mapping | list):
-        for each in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(each, hidden=hidden)
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item, hidden=hidden)

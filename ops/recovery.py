@@ -52,10 +52,10 @@ def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
     if left := namespace.orphans(stack.paths):
         say(f"an engine that was killed has left {len(left)} processes; they are ended")
         namespace.end(stack.paths, left)
-    told = stack.pulumi("stack", "export", capture=True)
-    if told.returncode != 0:
+    exported = stack.pulumi("stack", "export", capture=True)
+    if exported.returncode != 0:
         return
-    state = json.loads(told.stdout)
+    state = json.loads(exported.stdout)
     pending = state["deployment"].get("pending_operations") or []
     if not pending:
         return
@@ -145,7 +145,7 @@ def _remove(resource: Mapping[str, Any], host: LibvirtConnection, say: Say) -> N
     if kind not in REMOVALS or not isinstance(name, str):
         return
     for verb, *options in REMOVALS[kind]:
-        words = [option.format(pool=inputs.get("pool", host.pool)) for option in options]
-        done = ask(host.uri, verb, name, *words, timeout=60)
+        arguments = [option.format(pool=inputs.get("pool", host.pool)) for option in options]
+        done = ask(host.uri, verb, name, *arguments, timeout=60)
         if done is not None and done.returncode == 0:
             say(f"{name} was left half-made by an earlier update: {verb}")

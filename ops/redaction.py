@@ -43,9 +43,9 @@ class Redaction:
     """Removes a set of known secrets from texts, and everything that looks like a key or token."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        found = {part for secret in secrets for part in _parts(secret)}
+        parts = {part for secret in secrets for part in _parts(secret)}
         # Longest first: a secret of which a part was replaced already would not be recognized.
-        self._known = sorted(found, key=lambda part: (-len(part), part))
+        self._known = sorted(parts, key=lambda part: (-len(part), part))
 
     def __call__(self, text: str) -> str:
         """The text with ``LEFT_OUT`` in place of secrets."""
@@ -121,5 +121,5 @@ def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield from _leaves(value)
     elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)

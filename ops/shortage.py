@@ -84,8 +84,8 @@ class Shortage:
     def first(self) -> None:
         """Print a message where this computer lacks room for the machines that do not run yet."""
         asked = sum(n for name, n in self._processors_of.items() if name not in self._machines)
-        if said := processors.crowded(self._measure(), asked):
-            self._say(f"This computer is busy: {said}. The update works and takes longer.")
+        if reason := processors.crowded(self._measure(), asked):
+            self._say(f"This computer is busy: {reason}. The update works and takes longer.")
 
     def next(self) -> None:
         """Print a message where the machines begin or cease to starve, or get another share."""
@@ -114,10 +114,10 @@ class Shortage:
             if part <= 0:
                 continue
             seconds += part
-            for name, one in window.machines.items():
+            for name, share in window.machines.items():
                 if machine in (None, name):
-                    got += one.got * part
-                    asked += one.asked * part
+                    got += share.got * part
+                    asked += share.asked * part
         whole = Got(got / seconds, asked / seconds) if seconds else Got(0, 0)
         who, asker = (machine, "it") if machine else ("the machines", "they")
         return f"{who} got {whole} that {asker} asked for" if whole.starves else ""

@@ -76,9 +76,9 @@ def session(access: Access, node: str, command: Sequence[str], paths: LabPaths) 
             "IdentityFile": folder / "key",
             "UserKnownHostsFile": folder / "known_hosts",
         }
-        words = [program, "-F", "none", *(f"-o{key}={value}" for key, value in options.items())]
+        ssh = [program, "-F", "none", *(f"-o{key}={value}" for key, value in options.items())]
         to = ["-p", str(machine.port), "-l", machine.user, "--", machine.address]
-        child = subprocess.Popen([*words, *to, *command])
+        child = subprocess.Popen([*ssh, *to, *command])
         try:
             status = child.wait()
         except BaseException:

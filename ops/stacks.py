@@ -31,14 +31,14 @@ PASSED_ON = {
 HELP = ("--help", "-h")
 
 
-def asks_own_help(words: Sequence[str] | None) -> bool:
+def asks_own_help(arguments: Sequence[str] | None) -> bool:
     """Whether a command line asks for the help of a command that passes its words on."""
-    return not words or (len(words) == 1 and words[0] in HELP)
+    return not arguments or (len(arguments) == 1 and arguments[0] in HELP)
 
 
-def asks_help_of_program(words: Sequence[str] | None) -> bool:
+def asks_help_of_program(arguments: Sequence[str] | None) -> bool:
     """Whether a command line asks for the other program's help, which needs no stack and no lab."""
-    own = list(takewhile(lambda word: word != "--", words or ()))
+    own = list(takewhile(lambda argument: argument != "--", arguments or ()))
     return bool(own) and (own[0] == "help" or not set(HELP).isdisjoint(own))
 
 

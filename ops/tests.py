@@ -94,10 +94,10 @@ def test(
                 raise typer.Exit(status)
 
 
-def run_tests(words: Sequence[str]) -> int:
+def run_tests(arguments: Sequence[str]) -> int:
     """Run pytest and return its exit status; no process of it remains, however it ends."""
     return attended(
-        [sys.executable, "-m", "ops.keeper", sys.executable, "-m", "pytest", *words],
+        [sys.executable, "-m", "ops.keeper", sys.executable, "-m", "pytest", *arguments],
         environment={**os.environ, "PULUMI_ERROR_OUTPUT_STRING": "true"},
         directory=PROJECT,
     ).returncode
@@ -113,11 +113,11 @@ def busy_loops(number: int) -> Iterator[None]:
 
     The loops end with this process, even where it is killed.
     """
-    words = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", BUSY]
+    command = ["setpriv", "--pdeathsig", "KILL", "sh", "-c", BUSY]
     loops = []
     try:
         for _ in range(number):
-            loops.append(subprocess.Popen(words, stdin=subprocess.DEVNULL))
+            loops.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
         yield
     finally:
         for loop in loops:
@@ -169,8 +169,8 @@ def static_checks() -> None:
     ]
     if shutil.which("shellcheck"):
         checks.append(("shell", ["shellcheck", *scripts]))
-    for name, words in checks:
-        _check(name, words, PROJECT)
+    for name, command in checks:
+        _check(name, command, PROJECT)
 
 
 def go_checks() -> None:
@@ -190,14 +190,14 @@ def go_checks() -> None:
 
 
 def _check(
-    name: str, words: list[str], directory: Path, environment: dict[str, str] | None = None
+    name: str, command: list[str], directory: Path, environment: dict[str, str] | None = None
 ) -> None:
     log = lab_paths().logs / f"check-{name.replace(' ', '-').replace('/', '-')}.log"
     log.unlink(missing_ok=True)
     try:
         with progress().task(f"checking {name}") as task:
             run(
-                words,
+                command,
                 log=log,
                 task=task,
                 environment=environment,

@@ -84,11 +84,13 @@ class Steps:
         with self._lock:
             if "preludeEvent" in event:
                 self._restart()
-            elif said := event.get("diagnosticEvent"):
+            elif diagnostic := event.get("diagnosticEvent"):
                 # Output of a dynamic resource has no URN; the last step is a dynamic resource.
                 self._hear(
-                    self._name(said["urn"]) if said.get("urn") else resource_names.READY,
-                    said["message"],
+                    self._name(diagnostic["urn"])
+                    if diagnostic.get("urn")
+                    else resource_names.READY,
+                    diagnostic["message"],
                 )
             for kind in ("resourcePreEvent", DONE, FAILED):
                 metadata = event.get(kind, {}).get("metadata", {})
@@ -133,8 +135,8 @@ class Steps:
                 text += f" (last time {self._before:.0f} s)"
             waiting = sorted(self._since, key=self._since.__getitem__)
             for number, name in enumerate(waiting):
-                said = f", {self._said[name]}" if not number and name in self._said else ""
-                more = f"{name} ({now - self._since[name]:.0f} s{said})"
+                output = f", {self._said[name]}" if not number and name in self._said else ""
+                more = f"{name} ({now - self._since[name]:.0f} s{output})"
                 joined = f"{text}{', ' if number else ', waiting for '}{more}"
                 left = len(waiting) - number
                 if len(joined) > WIDTH - (len(f" and {left} more") if left > 1 else 0):

@@ -70,32 +70,32 @@ def validate(
         outcomes = run_watch(asked, reached.access, say=progress().say, limit=wait)
     except ApiError as error:
         raise Problem(str(error), f"make it again with ./hardway up --stack {stack}") from error
-    found = verdict({one.name: one.check.kind for one in asked}, outcomes)
+    health = verdict({condition.name: condition.check.kind for condition in asked}, outcomes)
     ending = expiry.ending_soon(reached.state)
     if as_json:
-        told = {
-            "verdict": found.name.lower(),
-            "conditions": [asdict(one) for one in outcomes],
-            "certificates": expiry.told(ending),
+        report = {
+            "verdict": health.name.lower(),
+            "conditions": [asdict(outcome) for outcome in outcomes],
+            "certificates": expiry.as_data(ending),
             "unapplied": reached.unapplied,
         }
-        print(json.dumps(told, indent=1))
+        print(json.dumps(report, indent=1))
     else:
-        stdout.print("\n".join([*_lines(asked, outcomes), SENTENCES[found]]))
+        stdout.print("\n".join([*_lines(asked, outcomes), SENTENCES[health]]))
         for line in (*expiry.lines(ending, option_of(stack)), *unapplied_line(reached.unapplied)):
             stdout.print(line)
-    raise typer.Exit(int(exit_code(found, ending)))
+    raise typer.Exit(int(exit_code(health, ending)))
 
 
-def exit_code(found: Health, ending: Sequence[expiry.Ending]) -> ExitCode:
+def exit_code(health: Health, ending: Sequence[expiry.Ending]) -> ExitCode:
     """The exit code; a certificate that ends soon changes it only where the cluster is healthy."""
-    return ExitCode.WARNED if found is Health.HEALTHY and ending else found.value
+    return ExitCode.WARNED if health is Health.HEALTHY and ending else health.value
 
 
 def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Health:
     """The cluster's health by the outcomes; ``kinds`` is condition name to kind of check."""
-    failed = [(kinds[one.name], one) for one in outcomes if not one.holds]
-    if any(kind in ESSENTIAL or (kind in WHOLLY and one.wholly) for kind, one in failed):
+    failed = [(kinds[outcome.name], outcome) for outcome in outcomes if not outcome.holds]
+    if any(kind in ESSENTIAL or (kind in WHOLLY and outcome.wholly) for kind, outcome in failed):
         return Health.BROKEN
     return Health.USABLE_WITH_ERRORS if failed else Health.HEALTHY
 

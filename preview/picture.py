@@ -59,7 +59,7 @@ def drawing(review: Review, style: str = "", *, linked: bool = True) -> str:
     """
     parts = [*_head(review)]
     top = 96
-    numbers = {id(machine): number_ for number_, machine in enumerate(review.machines)}
+    numbers = {id(machine): number for number, machine in enumerate(review.machines)}
     frame_top, body = top, []
     for row in _rows(list(_groups(review.machines))):
         groups = [_group(group, top + 34, numbers if linked else {}) for group in row]

@@ -61,7 +61,7 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
             key: value if isinstance(value, str) else json.dumps(value)
             for key, value in config.items()
         },
-        "held": [asdict(registration_) for registration_ in held],
+        "held": [asdict(declared) for declared in held],
     }
     answer = _asked(folder, request, offer)
     if answer["error"]:

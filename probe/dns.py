@@ -60,7 +60,7 @@ def _labels(name: str) -> bytes:
 
 
 def _after_name(message: bytes, position: int) -> int:
-    """The position after the name at ``place``; the name's end may be a pointer (4.1.4)."""
+    """The position after the name at ``position``; the name's end may be a pointer (4.1.4)."""
     while length := message[position]:
         if length >= 0xC0:
             return position + 2

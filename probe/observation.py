@@ -219,14 +219,14 @@ def _at(item: Item, facts: Facts, secrets: Mapping[str, str]) -> str:
 
 
 def _content(item: Item, path: str, facts: Facts, secrets: Mapping[str, str]) -> str:
-    sum_ = facts.sums.get(path, "")
+    checksum = facts.sums.get(path, "")
     if item.wanted.startswith(AS_KEPT):
-        return AS_KEPT if sum_ == secrets[path] else OTHER_CONTENT
+        return AS_KEPT if checksum == secrets[path] else OTHER_CONTENT
     if path in facts.verified:
         return item.wanted.rsplit(" ", 2)[0]
     if item.wanted.startswith(AS_VERIFIED):
         return TOUCHED
-    return f"sha256:{sum_}" if sum_ else "unreadable"
+    return f"sha256:{checksum}" if checksum else "unreadable"
 
 
 # -- services ------------------------------------------------------------------------------------

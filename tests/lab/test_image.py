@@ -24,7 +24,7 @@ from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.progress import PlainProgress
 from lab.stamped import record
-from lab.storage_pool import place
+from lab.storage_pool import provide
 from tests.lab.world import Notebook
 
 # -- official images -----------------------------------------------------------------------------
@@ -119,12 +119,12 @@ def test_a_placed_image_is_the_caches_own_bytes_and_is_placed_once(
     pool: LibvirtConnection, tmp_path: Path
 ) -> None:
     base = _image(tmp_path, "a")
-    placed = place(pool, base)
+    placed = provide(pool, base)
     assert placed.kernel is not None
     assert (pool.disks / placed.volume).samefile(base.disk)
     assert placed.kernel.read_text() == "a kernel"
     before = [path.lstat() for path in pool.disks.iterdir()]
-    assert place(pool, base) == placed
+    assert provide(pool, base) == placed
     assert [path.lstat() for path in pool.disks.iterdir()] == before
     assert sorted(p.name for p in pool.disks.parent.iterdir()) == ["disks"]
 
@@ -134,22 +134,22 @@ def test_the_systems_libvirt_gets_copies_since_it_changes_their_owner(
 ) -> None:
     base = _image(tmp_path, "a")
     system = LibvirtConnection("test:///", False, None, "qemu", "", pool.pool, pool.disks)
-    placed = place(system, base)
+    placed = provide(system, base)
     copy = pool.disks / placed.volume
     assert not copy.samefile(base.disk)
     assert copy.read_bytes() == base.disk.read_bytes()
     inode = copy.stat().st_ino
-    place(system, base)
+    provide(system, base)
     assert copy.stat().st_ino == inode
 
 
 def test_a_damaged_placed_image_is_replaced(pool: LibvirtConnection, tmp_path: Path) -> None:
     base = _image(tmp_path, "a")
     system = LibvirtConnection("test:///", False, None, "qemu", "", pool.pool, pool.disks)
-    copy = pool.disks / place(system, base).volume
+    copy = pool.disks / provide(system, base).volume
     copy.chmod(0o644)
     copy.write_bytes(b"spoilt")
-    place(system, base)
+    provide(system, base)
     assert copy.read_bytes() == base.disk.read_bytes()
 
 
@@ -331,7 +331,7 @@ def test_an_image_is_a_volume_of_the_labs_pool(paths: LabPaths, tmp_path: Path) 
         base = official_image(
             Cache(tmp_path / "cache"), str(file), Notebook(), sha256=sha256_of(file)
         )
-        placed = place(host, base)
+        placed = provide(host, base)
         assert placed.volume in libvirt.virsh(host, "vol-list", host.pool)
     finally:
         libvirt.stop(paths, Notebook())

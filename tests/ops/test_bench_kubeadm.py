@@ -160,7 +160,7 @@ def test_a_machine_has_the_images_that_its_part_needs(spec: Cluster) -> None:
     assert found["minion1"] == found["minion2"] == ["kube-proxy", "coredns", "pause"]
     for image in bench_kubeadm.archives(spec, PEER, "minion1"):
         assert image.urls == (f"http://192.168.1.1:6480/sha256/{image.sha256}",)
-    lines = bench_kubeadm.told(spec, PEER, "minion1").splitlines()
+    lines = bench_kubeadm.routes_and_images(spec, PEER, "minion1").splitlines()
     assert [line for line in lines if line.startswith("image")] == [
         f"image /var/lib/hardway/store/sha256/{number:064d}" for number in (2, 3, 4)
     ]
@@ -178,7 +178,7 @@ def test_pods_of_each_node_are_found_from_every_other(spec: Cluster) -> None:
         "minion2": "172.16.2.0/24",
     }
     for node in spec.nodes:
-        lines = bench_kubeadm.told(spec, PEER, node).splitlines()
+        lines = bench_kubeadm.routes_and_images(spec, PEER, node).splitlines()
         routes = {tuple(line.split()[1:]) for line in lines if line.startswith("route")}
         others = {other for other in spec.nodes if other != node}
         assert routes == {(own[one], str(spec.machines[one].address)) for one in others}
