@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # prelude.sh is read before this text
-# Takes away what a step brought to the machine and brings no more. What another step brought as well
-# stays, and so does what somebody else put into a directory. Logs stay, and what users have stored.
+# Removes what a step brought to the machine earlier and brings no longer. What another step brings as
+# well stays, and so do files that somebody else put into a directory, logs, and the data of users.
 
-# The things of each step, one in a line: its kind and its name, such as "unit kubelet.service". A list
-# names a thing before the thing is made and until it is gone, so a run that was cut off goes on where
-# it was.
+# The directory with a list for each step of what it brought: a line has a kind and a name, such as
+# "unit kubelet.service". The list names an item before the item is made and until it is removed, so the
+# next run can finish what a run did not that was cut off.
 lists=$state/applied
 
-# keep_list STEP THING...: without things the list goes
+# keep_list STEP THING...: write the list of a step; without things, delete it
 keep_list() {
     if [ "$#" -gt 1 ]; then
         [ -d "$lists" ] || install -d -m 0700 "$lists"
@@ -20,7 +20,7 @@ keep_list() {
     fi
 }
 
-# only STEP THING...: of what the step brought, the machine has these things and no others
+# only STEP THING...: remove what the step brought earlier and these things do not include
 only() {
     local step=$1 thing line had=() gone=() IFS=$'\n'
     shift
@@ -29,7 +29,7 @@ only() {
     unset IFS
     local -A wanted=() of_others=() paths=()
     for thing; do
-        # A path that is of another kind now is no path that is gone.
+        # A path that only has another kind now must not be removed.
         wanted[$thing]=yes paths[${thing#* }]=yes
     done
     for line in "$lists"/*; do
@@ -46,10 +46,10 @@ only() {
     keep_list "$step" "$@"
 }
 
-# taken_away THING...: a service first, while its files are there; then files, with the directories that
-# were made for them
+# taken_away THING...: remove services first, while their files are there, then files with the
+# directories that were made for them
 taken_away() {
-    local thing name said reload=''
+    local thing name reload=''
     for thing; do
         name=${thing#* }
         case $thing in
@@ -77,8 +77,8 @@ taken_away() {
     [ -z "$reload" ] || systemctl daemon-reload
 }
 
-# emptied DIRECTORY: removes it, and those above it that are empty then, unless a step or the
-# distribution has it: a package, or its first installation, which makes / and /usr/local
+# emptied DIRECTORY: remove it and those above it that are empty then. A directory stays that a step
+# needs, or the distribution: a package, or its first installation, which makes those of / and /usr/local
 emptied() {
     local directory=$1
     while [[ $directory == /*/* && ${directory%/*} != /usr/local ]]; do
@@ -92,19 +92,19 @@ emptied() {
     done
 }
 
-# unit_taken_away NAME
+# unit_taken_away NAME: stop and disable a service, and remove its unit and what it left behind
 unit_taken_away() {
-    local said
+    local output
     before_end "$1"
-    said=$(systemctl disable --now "$1" 2>&1) || problem "$1 cannot be stopped: $said"
+    output=$(systemctl disable --now "$1" 2>&1) || problem "$1 cannot be stopped: $output"
     systemctl reset-failed "$1" 2>/dev/null || true
     after_end "$1"
     rm -rf "${system:?}/$1" "${system:?}/$1.d" "$state/running/$1"
 }
 
-# -- what programs leave behind that ran here ------------------------------------------------------
+# -- what services leave behind --------------------------------------------------------------------
 
-# before_end UNIT: while the service runs
+# before_end UNIT: clean up what only the running service can clean up
 before_end() {
     case $1 in
     containerd.service) containers_ended ctr ;;
@@ -112,7 +112,7 @@ before_end() {
     esac
 }
 
-# after_end UNIT: once the service has ended, while its files are there
+# after_end UNIT: clean up once the service has ended, while its files are still there
 after_end() {
     case $1 in
     kube-proxy.service) without_proxy_rules ;;
@@ -132,30 +132,31 @@ after_end() {
     esac
 }
 
-# containers_ended ctr|docker: those of pods; the kubelet has ended before, which would start them anew
+# containers_ended ctr|docker: end the containers of pods. The kubelet, which would start them anew, has
+# ended before.
 containers_ended() {
-    local each
+    local container
     if [ "$1" = docker ]; then
-        for each in $(curl --silent --unix-socket /run/docker.sock \
+        for container in $(curl --silent --unix-socket /run/docker.sock \
             'http://docker/containers/json?all=true' | grep --only-matching '"Id": *"[^"]*"' |
             cut --delimiter='"' --fields=4); do
             curl --silent --output /dev/null --request DELETE --unix-socket /run/docker.sock \
-                "http://docker/containers/$each?force=true"
+                "http://docker/containers/$container?force=true"
         done
         return
     fi
-    for each in $(ctr --namespace k8s.io tasks list --quiet); do
-        ctr --namespace k8s.io tasks delete --force "$each" >/dev/null 2>&1 || true
+    for container in $(ctr --namespace k8s.io tasks list --quiet); do
+        ctr --namespace k8s.io tasks delete --force "$container" >/dev/null 2>&1 || true
     done
 }
 
-# without_proxy_rules: kube-proxy knows its own rules
+# without_proxy_rules: have kube-proxy remove its own rules
 without_proxy_rules() {
-    local said
-    said=$(kube-proxy --cleanup 2>&1) || echo "kube-proxy's rules stay until the next boot: ${said##*$'\n'}"
+    local output
+    output=$(kube-proxy --cleanup 2>&1) || echo "kube-proxy's rules stay until the next boot: ${output##*$'\n'}"
 }
 
-# without_flannel: its device and its rules, which have its name
+# without_flannel: remove flannel's device and its rules, which contain its name
 without_flannel() {
     local device
     for device in /sys/class/net/flannel.*; do
@@ -166,7 +167,7 @@ without_flannel() {
     rm -rf /run/flannel /etc/cni/net.d/*flannel*
 }
 
-# without_rules WORD: iptables has no rule and no chain with this word
+# without_rules WORD: remove iptables' rules and chains that contain the word
 without_rules() {
     local family table rules
     for family in ip ip6; do
@@ -179,7 +180,7 @@ without_rules() {
     done
 }
 
-# without_tables PATTERN: those of nftables with such a name
+# without_tables PATTERN: remove nftables' tables whose name matches the pattern
 without_tables() {
     local family name
     [ -x /usr/sbin/nft ] || return 0
@@ -189,7 +190,7 @@ without_tables() {
     done < <(nft list tables 2>/dev/null)
 }
 
-# without_networks: those of pods
+# without_networks: remove the pods' network namespaces, bridge and rules
 without_networks() {
     local name
     for name in /run/netns/cni-*; do
@@ -200,12 +201,12 @@ without_networks() {
     rm -rf /var/lib/cni
 }
 
-# without_data FOLDER...: with what is mounted in it
+# without_data FOLDER...: remove the folders, after unmounting what is mounted in them
 without_data() {
-    local folder place
+    local folder mount
     for folder; do
-        while read -r _ place _; do
-            [[ $place != "$folder"/* ]] || umount --lazy "$place" 2>/dev/null || true
+        while read -r _ mount _; do
+            [[ $mount != "$folder"/* ]] || umount --lazy "$mount" 2>/dev/null || true
         done < <(tac /proc/mounts)
         rm -rf "$folder"
     done

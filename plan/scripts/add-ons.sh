@@ -1,10 +1,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the settings and the prelude stand before this text
-# The cluster has the objects that belong to it, and no node that the spec does not name.
+# Applies the cluster's objects, deletes those that must not exist, and removes nodes that the spec no
+# longer names.
 
 as_admin "$admin_certificate" "$admin_key"
 
-# of_record PATH...: adds a request that has the record name these objects and no others
+# of_record PATH...: add a request after which the record names exactly these objects
 of_record() {
     local paths
     printf -v paths '%s\\n' "$@"
@@ -12,7 +13,7 @@ of_record() {
         "labels":{"app.kubernetes.io/managed-by":"hardway"}},"data":{"objects":"'"$paths"'"}}'
 }
 
-# remembered: sets had to the paths of the objects that the record names
+# remembered: set had to the paths of the objects that the record names
 remembered() {
     of_request GET "$recorded" --write-out '\n%{http_code}'
     asked || return
@@ -28,8 +29,8 @@ remembered() {
     esac
 }
 
-# brought FILE...: the API has the objects of these files and, of those that earlier runs made, no
-# others. The record names an object before it is made and until it is gone.
+# brought FILE...: apply the objects of these files, and delete the other objects of earlier runs. The
+# record names an object before it is made and until it is gone.
 brought() {
     local file number path paths objects had wanted=() bodies=() gone=()
     for file; do
@@ -59,8 +60,8 @@ await add-ons "the API server has the add-ons' objects" kube-apiserver.service b
 
 # -- nodes that the spec no longer names -----------------------------------------------------------
 
-# strangers: sets gone, or fails. As a table each node is a short row that begins with its
-# name.
+# strangers: set gone to the nodes that the spec does not name. The API lists the nodes as a table, since
+# each is then a short row that begins with its name.
 strangers() {
     of_request GET '/api/v1/nodes?includeObject=None' --fail-with-body \
         --header 'Accept: application/json;as=Table;g=meta.k8s.io;v=v1'
@@ -73,21 +74,21 @@ strangers() {
 }
 
 ready() {
-    local said
-    said=$(cluster get node "$1" --output \
-        'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>&1) && [ "$said" = True ]
+    local output
+    output=$(cluster get node "$1" --output \
+        'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>&1) && [ "$output" = True ]
 }
 
 strangers || problem "the API server does not list the nodes: ${answer##*$'\n'}"
 for node in "${gone[@]}"; do
     echo "the node $node is no longer in the spec: its pods move, then it goes"
-    # Pods of a machine that is dead cannot be asked to leave; they go with their node.
+    # The pods of a dead machine cannot be moved; they disappear with their node.
     wait_for drained "its pods have moved ($node)"
-    until next_look && said=$(cluster drain "$node" --ignore-daemonsets --delete-emptydir-data --force \
+    until next_look && output=$(cluster drain "$node" --ignore-daemonsets --delete-emptydir-data --force \
         --timeout="${look}s" 2>&1) || ! ready "$node"; do
         announce
-        still "$said" ||
-            problem "the pods of the node $node do not move within $waited (${said##*$'\n'}; $since): see" \
+        still "$output" ||
+            problem "the pods of the node $node do not move within $waited (${output##*$'\n'}; $since): see" \
                 "kubectl get pods --all-namespaces --field-selector spec.nodeName=$node, then run this again"
         sleep 2
     done

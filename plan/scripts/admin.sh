@@ -1,22 +1,22 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the settings stand before this text
-# The cluster's admin, for one step: its certificate and key are on the machine only while this runs.
-# Their files are gone before they are used, and what is open ends with the process.
+# Calls the API as the cluster's admin, for one step. The files of the certificate and the key are opened
+# and deleted before they are used, and the open files end with this process.
 
-# as_admin CERTIFICATE KEY
+# as_admin CERTIFICATE KEY: open and delete these two files
 as_admin() {
     exec 7<"$1" 8<"$2"
     rm "$1" "$2"
 }
 
-# cluster WORD...: kubectl, for what has to be read or is done seldom. An emulated machine needs seconds
-# for it, most of them to learn what kinds of objects there are.
+# cluster ARGUMENT...: run kubectl, for reading and for rare operations. An emulated machine needs seconds
+# for it, mostly to learn which kinds of objects exist.
 cluster() {
     KUBECONFIG=/dev/null kubectl --server "$api" --certificate-authority "$authority" \
         --client-certificate /dev/fd/7 --client-key /dev/fd/8 "$@"
 }
 
-# of_request METHOD PATH OPTION...: adds a request to those that asked sends
+# of_request METHOD PATH OPTION...: add a request to those that asked sends
 requests=()
 of_request() {
     [ "${#requests[@]}" -eq 0 ] || requests+=(--next)
@@ -24,8 +24,8 @@ of_request() {
         --cacert "$authority" --cert /dev/fd/7 --key /dev/fd/8 "${@:3}")
 }
 
-# asked: sends the requests one after the other over one connection, and sets answer to what comes back;
-# where a request fails, it prints what is no object
+# asked: send the requests one after the other over one connection, and set answer to the answers; where
+# a request fails, print the answers but for the objects among them
 answer=''
 asked() {
     local arguments=("${requests[@]}") status=0 line
@@ -37,8 +37,8 @@ asked() {
     return "$status"
 }
 
-# objects_of FILE: sets paths and objects, of the YAML documents in a file. In the first line of each is
-# its path in the API.
+# objects_of FILE: set paths and objects to those of the YAML documents in a file. The first line of each
+# document has the object's path in the API.
 objects_of() {
     local rest document
     paths=() objects=()
@@ -51,13 +51,13 @@ objects_of() {
     done
 }
 
-# of_apply PATH OBJECT: adds a request that gives an object the fields that it has here
+# of_apply PATH OBJECT: add a request that applies the object
 of_apply() {
     of_request PATCH "$1?fieldManager=hardway&force=true&fieldValidation=Strict" --fail-with-body \
         --header 'Content-Type: application/apply-patch+yaml' --data-binary "$2"
 }
 
-# applied FILE: the API has the objects of the file
+# applied FILE: apply the objects of the file
 applied() {
     local number paths objects
     objects_of "$1"
@@ -67,7 +67,7 @@ applied() {
     asked
 }
 
-# deleted PATH...: the API has none of these objects
+# deleted PATH...: delete these objects, as far as they exist
 deleted() {
     local path code
     for path; do
@@ -82,7 +82,7 @@ deleted() {
     done <<<"$answer"
 }
 
-# exists PATH: the API has such an object (0) or says that it has none (1)
+# exists PATH: 0 where the API has this object, 1 where it has none, 2 where it gives no usable answer
 exists() {
     of_request GET "$1" --output /dev/null --write-out '%{http_code}'
     asked || return 2

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Where there are other API servers this one is ready before the next one restarts. Whoever needs a lone
-# one waits for it, and starts beside it: the node's step, which also asks the controllers.
+# Where there are several API servers, waits until this one is ready, before the next one restarts. For a
+# lone API server the node's step waits, which runs at the same time and also checks the controllers.
 
 unlocked
 

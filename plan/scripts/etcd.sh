@@ -1,29 +1,29 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the prelude stands before this text
-# The member answers with a quorum behind it; then, from any member and from all at once, flannel's
-# network and the users are there.
+# Waits until the member is healthy in a quorum, and then makes flannel's network and etcd's users. The
+# steps of all members may do so at the same time.
 
 unlocked
 
 export ETCDCTL_ENDPOINTS=${endpoint:?}
 export ETCDCTL_CACERT=${authority:?} ETCDCTL_CERT=${certificate:?} ETCDCTL_KEY=${private_key:?}
 
-# etcdctl WORD...: its own five seconds for an answer are those of a quiet machine
+# etcdctl ARGUMENT...: etcdctl with its usual time limit of 5 s, longer where the machine is slow
 etcdctl() {
     command etcdctl "--command-timeout=$((5 * pace / 100))s" "$@"
 }
 
-# together: the member answers with a quorum behind it; if it only learns still, it is promoted. With
-# an alarm it answers, and no waiting ends the alarm.
+# together: whether the member is healthy in a quorum. A learner is promoted. A member with an alarm counts
+# as healthy here, since no wait ends the alarm.
 together() {
-    local said
-    said=$(etcdctl endpoint health 2>&1) && return
-    echo "$said"
-    if [[ $said =~ 'Active Alarm(s): '([A-Z ]+) ]]; then
+    local output
+    output=$(etcdctl endpoint health 2>&1) && return
+    echo "$output"
+    if [[ $output =~ 'Active Alarm(s): '([A-Z ]+) ]]; then
         echo "${BASH_REMATCH[1]}" >"$state/.alarm"
         return
     fi
-    [[ $said != *learner* ]] || promoted
+    [[ $output != *learner* ]] || promoted
     return 1
 }
 
@@ -40,26 +40,26 @@ makes room (it compacts, defragments and then disarms the alarm)"
 says which member it is, and that one is to be replaced"
 fi
 
-# written KEY VALUE: the key has this value
+# written KEY VALUE: give the key this value, if it has another
 written() {
     local now
     now=$(etcdctl get --print-value-only "$1") || return
     [ "$now" = "$2" ] || etcdctl put "$1" "$2"
 }
 
-# made WORD...: a user or role is there, by us or by another member's step
+# made ARGUMENT...: make a user or a role; another member's step may have made it before
 made() {
-    local said
-    said=$(etcdctl "$@" 2>&1) && return
-    [[ $said == *'name already exists'* ]] && return
-    echo "$said"
+    local output
+    output=$(etcdctl "$@" 2>&1) && return
+    [[ $output == *'name already exists'* ]] && return
+    echo "$output"
     return 1
 }
 
-# settled PREFIX: authentication is on, and users and roles are as they should be
+# settled PREFIX: whether authentication is on, and users and roles are as they must be
 settled() {
     local pair
-    # Not through a pipe to a reader that stops early: etcdctl's next line would end it, and this.
+    # Not through a pipe to a grep that stops early: etcdctl would then end with an error.
     [[ $(etcdctl auth status) == *'Status: true'* ]] || return
     [ "$(etcdctl role get flannel | grep --count "(prefix $1)")" = 2 ] || return
     for pair in $users; do
@@ -67,14 +67,14 @@ settled() {
     done
 }
 
-# permitted PREFIX: flannel's user may do everything under it and nothing else, the others have their
-# roles. Each change fails requests that are under way, so what is there is left alone.
+# permitted PREFIX: give flannel's user all rights under the prefix and no others, and the other users
+# their roles. Each change makes requests fail that are under way, so nothing is changed that is right.
 permitted() {
     local pair every=()
     settled "$1" && return
     made role add flannel || return
-    # Users first: once authentication is on, who has none can do nothing, this script included. All of
-    # them at once, since each program waits for an answer most of its time.
+    # Users before authentication: once it is on, a client without a user can do nothing, and this script
+    # is such a client. All users at once, since each program mostly waits for its answer.
     etcdctl role grant-permission flannel readwrite --prefix "$1" &
     every+=("$!")
     for pair in $users; do
@@ -87,7 +87,7 @@ permitted() {
     etcdctl auth enable
 }
 
-# with_role USER ROLE: the user is there and has the role
+# with_role USER ROLE: make the user and give it the role
 with_role() {
     made user add "$1" --no-password && etcdctl user grant-role "$1" "$2"
 }

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Keys and certificates are in place: who runs with others starts again, unless it reads them by itself.
+# Restarts the services that run with other keys and certificates than the new ones, unless they read
+# these files again by themselves.
 
 while read -r unit paths; do
     # shellcheck disable=SC2086 # several paths

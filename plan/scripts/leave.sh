@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # prelude.sh shares its variables with this text
-# leave.sh STEP HARD NAME=SECONDS...: takes away all that a step brought which has left the machine's
-# plan, as with a role; the numbers are the limits of waits. The engine runs this when it deletes the
-# step. It also deletes the steps of a machine that it makes anew around its disk: such a step is still
-# in the plan, which the first step keeps on the machine, and nothing is done.
+# leave.sh STEP HARD NAME=SECONDS...: removes all that a step brought which has left the machine's plan,
+# for example with a role; the numbers are the limits of waits. The engine runs this when it deletes the
+# step. It also deletes the steps of a machine that it makes anew around its disk. Then this does nothing:
+# the step is still in the list of steps that the first step keeps on the machine.
 
 cd "${BASH_SOURCE[0]%/*}" || exit
-# shellcheck disable=SC1091 # this folder's
+# shellcheck disable=SC1091 # files of this folder
 . ./pace.sh && . ./prelude.sh && . ./absence.sh
 hard=$2
 for limit in "${@:3}"; do

@@ -1,15 +1,15 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # pace.sh stands before this text
-# Whether a member of etcd may start. Its data is what it has confirmed: a member that lost it and
-# starts empty under its old identity votes as if it had confirmed nothing.
+# Decides whether a member of etcd may start. Its data contain all writes that it has confirmed. A member
+# that lost them and starts empty under its old identity votes as if it had confirmed nothing.
 
-# member UNIT NAME PEER READY DATA MARKER ONCE REMOVED ETCDCTL AUTHORITY CERTIFICATE KEY OTHER...: the
-# member has its data, or has never answered, or the others have removed it: then it joins them with
-# nothing. Else it is refused, before anything is made or started.
+# member UNIT NAME PEER READY DATA MARKER ONCE REMOVED ETCDCTL AUTHORITY CERTIFICATE KEY OTHER...: allow
+# a member that has its data or that has never answered. Have a member that the others removed join them
+# anew with an empty data directory. Refuse any other member, before anything is made or started.
 member() {
-    local unit=$1 name=$2 ready=$4 data=$5 said lost
+    local unit=$1 name=$2 ready=$4 data=$5 output lost
     member_self=$2 member_peer=$3 member_marker=$6 member_once=$7 member_removed=$8
-    member_consistency=s # whoever answers, with a quorum or without
+    member_consistency=s # accept the list of any member, also of one without a quorum
     member_trust=("${@:9:4}")
     member_others=("${@:13}")
     if has_log "$data"; then
@@ -20,11 +20,11 @@ member() {
         fi
         echo "etcd's other members have removed $name (its data is of the member $own_id, which their" \
             "list no longer has): its data is deleted, and it joins them anew"
-        said=$(systemctl stop "$unit" 2>&1) ||
-            problem "$unit cannot be stopped, so the removed member's data was not deleted: $said"
+        output=$(systemctl stop "$unit" 2>&1) ||
+            problem "$unit cannot be stopped, so the removed member's data was not deleted: $output"
         answered_once
         rm -rf "$data/member"
-        member_consistency=l # who lags behind may list it still
+        member_consistency=l # a member that lags behind may still list the removed one
     fi
     lost="etcd's data is gone from $name ($data/member/wal has no log), and this member has \
 answered before: with nothing in it, it would take part as if it had never confirmed a write, and such \
@@ -37,15 +37,15 @@ writes can be lost while every member says that it is healthy; bring the directo
 cluster may begin with nothing, remove $member_marker and run this again"
     fi
     if [ -n "$member_id" ] && [ -n "$member_name" ]; then
-        # Who is listed and was never reached is of the first members, which come up together.
+        # A member that is listed and was never reached is one of the first, which start together.
         [ -n "$member_reached" ] || [ -e "$member_marker" ] || return 0
         ! has_log "$data" || return 0 # it came up for the first time while the others were asked
-        # Others know it though nothing here does, as on a new disk: systemd must not start it either.
+        # The others know it, but no file here does, as on a new disk: systemd must not start it either.
         answered_once
         problem "$lost, or replace the member: $(removal "$member_id")"
     fi
     echo "$name joins etcd's other members anew"
-    systemctl stop "$unit" 2>/dev/null || true # it may not be there yet
+    systemctl stop "$unit" 2>/dev/null || true # the unit may not exist yet
     answered_once
     await member-added "etcd's members take $name in" "$unit" added
     listed || problem "etcd's members do not say any more who they are; run this again"
@@ -56,48 +56,48 @@ cluster may begin with nothing, remove $member_marker and run this again"
         "ONCE=\"--initial-cluster-state=existing --initial-cluster=$member_all\""$'\n'
 }
 
-# removal ID: what to do so that the member with this ID is made anew
+# removal ID: print the instruction with which a person has the member with this ID made anew
 removal() {
     echo "on another member's machine run 'etcdctl --endpoints=$(joined , "${member_others[@]}")" \
         "--cacert=${member_trust[1]} --cert=${member_trust[2]} --key=${member_trust[3]} member remove" \
         "$1', then this again, which makes the member anew from the others"
 }
 
-# is_ready URL: the member answers with a quorum behind it, as no member does that was removed
+# is_ready URL: whether the member is ready, which takes a quorum, so that no removed member is
 is_ready() {
     curl --silent --fail --max-time 20 --output /dev/null "$1"
 }
 
-# removed DATA: the others have taken this member out of the cluster, which is for ever: no ID is given
-# twice. Only a quorum of the very cluster knows that: a member that is cut off may have a list of
-# before this one came. Where what they say can mean anything else, it is refused.
+# removed DATA: whether the others have removed this member from the cluster. A removal is final, since no
+# ID is given twice. Only a quorum of the same cluster can tell: a member that is cut off may have a list
+# from before this member joined. Where the lists may mean something else, the step fails.
 removed() {
-    local other said answered='' doubt=''
+    local endpoint output answered='' doubt=''
     own_ids "$1" || own_id=''
-    for other in "${member_others[@]}"; do
-        listens "$other" || continue
-        said=$(others_ctl "$other" member list --consistency=l --hex --write-out=fields 2>/dev/null) ||
+    for endpoint in "${member_others[@]}"; do
+        listens "$endpoint" || continue
+        output=$(others_ctl "$endpoint" member list --consistency=l --hex --write-out=fields 2>/dev/null) ||
             continue
-        answered=yes said=$'\n'$said$'\n'
+        answered=yes output=$'\n'$output$'\n'
         if [ -z "$own_id" ]; then
-            [[ $said != *'"PeerURL" : "'"$member_peer"'"'* ]] || return 1
+            [[ $output != *'"PeerURL" : "'"$member_peer"'"'* ]] || return 1
             doubt="etcd's other members do not list $member_self, and $1/member/wal does not say of \
 which member it is, so nothing of it was deleted; if this member was removed, move $1/member away and \
 run this again, which makes the member anew from the others"
-        elif [[ $said != *$'\n"ClusterID" : '"$own_cluster"$'\n'* ]]; then
+        elif [[ $output != *$'\n"ClusterID" : '"$own_cluster"$'\n'* ]]; then
             doubt="etcd's data on $member_self is of another cluster ($own_cluster) than the other \
 members, as where a restore left this machine out; nothing of it was deleted; if it is given up, move \
 $1/member away and run this again"
-        elif [[ $said == *$'\n"ID" : '"$own_id"$'\n'* ]]; then
+        elif [[ $output == *$'\n"ID" : '"$own_id"$'\n'* ]]; then
             return 1
-        elif [[ $said == *'"PeerURL" : "'"$member_peer"'"'* ]]; then
+        elif [[ $output == *'"PeerURL" : "'"$member_peer"'"'* ]]; then
             doubt="etcd's other members list $member_peer under another ID than the data of \
 $member_self has ($own_id), as where it was removed and added by hand; nothing was deleted; find its ID \
 with etcdctl member list, and $(removal "<ID>")"
         fi
     done
     if [ -z "$answered" ]; then
-        [ ! -e "$member_removed" ] || problem "etcd has said that $member_self was removed from its \
+        [ ! -e "$member_removed" ] || problem "etcd has reported that $member_self was removed from its \
 cluster, and no other member answers with a quorum behind it; nothing was deleted; run this again when \
 one answers"
         return 1
@@ -105,16 +105,16 @@ one answers"
     [ -z "$doubt" ] || problem "$doubt"
 }
 
-# own_ids DATA: sets own_id and own_cluster, which etcd's log names at the beginning of each file (wal
-# and walpb of its server): the second record is of the type 1, and its data are the two numbers.
+# own_ids DATA: set own_id and own_cluster, which stand at the beginning of each file of etcd's log (wal
+# and walpb of its server): the second record has the type 1, and its data are the two numbers.
 own_ids() {
-    local logs bytes place=0 value
+    local logs bytes position=0 value
     logs=("$1"/member/wal/*.wal)
     mapfile -t bytes < <(od --address-radix=n --format=u1 --width=1 --output-duplicates \
         --read-bytes=128 "${logs[-1]}" | tr --delete ' ')
-    # A record's length, of 8 bytes of which the last one says how many are added to it.
+    # A record begins with its length in 8 bytes; the last of them also counts the padding.
     [ "${#bytes[@]}" -eq 128 ] || return
-    place=$((8 + bytes[0] + (bytes[7] & 7) + 8))
+    position=$((8 + bytes[0] + (bytes[7] & 7) + 8))
     field 1 && [ "$value" = 1 ] && field 2 && field 3 || return
     field 1 || return
     printf -v own_id %x "$value"
@@ -122,14 +122,14 @@ own_ids() {
     printf -v own_cluster %x "$value"
 }
 
-# field NUMBER: sets value to the number in the field of a protobuf message that is at place of bytes,
-# or to the length of its data, and place behind it
+# field NUMBER: set value to the number in a protobuf field at position in bytes, or to the length of the
+# field's data, and move position behind that number
 field() {
-    local bits byte=${bytes[place++]-}
+    local bits byte=${bytes[position++]-}
     value=0
     [ "$((byte >> 3))" -eq "$1" ] || return
     for ((bits = 0; bits < 70; bits += 7)); do
-        byte=${bytes[place++]-}
+        byte=${bytes[position++]-}
         [ -n "$byte" ] || return
         value=$((value | (byte & 127) << bits))
         [ "$byte" -ge 128 ] || return 0
@@ -137,13 +137,14 @@ field() {
     return 1
 }
 
-# listens URL: first members, which start at once, need not wait for etcdctl to give each other up
+# listens URL: whether a server accepts connections there. Without this check, first members, which start
+# at the same time, would wait for etcdctl to give up the others.
 listens() {
-    local place=${1#*//}
-    timeout 5 bash -c "true >/dev/tcp/${place%:*}/${place##*:}" 2>/dev/null
+    local address=${1#*//}
+    timeout 5 bash -c "true >/dev/tcp/${address%:*}/${address##*:}" 2>/dev/null
 }
 
-# others_ctl ENDPOINTS WORD...: etcdctl, asking these members
+# others_ctl ENDPOINTS ARGUMENT...: run etcdctl for these members
 others_ctl() {
     ETCDCTL_ENDPOINTS=$1 ETCDCTL_CACERT=${member_trust[1]} ETCDCTL_CERT=${member_trust[2]} \
         ETCDCTL_KEY=${member_trust[3]} \
@@ -151,28 +152,28 @@ others_ctl() {
         "--command-timeout=$((10 * pace / 100))s" "${@:2}"
 }
 
-# has_log DATA: etcd finds what it wrote before
+# has_log DATA: whether etcd's log is in its data directory
 has_log() {
     compgen -G "$1/member/wal/*.wal" >/dev/null
 }
 
-# joined SEPARATOR WORD...
+# joined SEPARATOR TEXT...: print the texts with the separator between them
 joined() {
     local IFS=$1
     echo "${*:2}"
 }
 
-# answered_once: the member has answered, so it must never start without its data
+# answered_once: note that the member has answered, so that it never starts without its data
 answered_once() {
     file 0600 root:root "$member_marker" $'the member of etcd on this machine has answered\n'
 }
 
-# listed: whoever of the others answers says who the members are: all of them, and this one
+# listed: set the variables about all members and about this one, from the list of a member that answers
 listed() {
-    local list id name peer clients other up=()
+    local list id name peer clients endpoint up=()
     member_id='' member_name='' member_reached='' member_all=''
-    for other in "${member_others[@]}"; do
-        ! listens "$other" || up+=("$other")
+    for endpoint in "${member_others[@]}"; do
+        ! listens "$endpoint" || up+=("$endpoint")
     done
     [ "${#up[@]}" -gt 0 ] || return
     list=$(others_ctl "$(joined , "${up[@]}")" member list \
@@ -188,7 +189,7 @@ listed() {
     done <<<"$list"
 }
 
-# added: the others have this member, which may only learn until it is promoted
+# added: add this member to the cluster as a learner, if the others do not list it
 added() {
     listed || return
     [ -z "$member_id" ] || return 0
@@ -196,13 +197,13 @@ added() {
         member add "$member_self" --learner "--peer-urls=$member_peer"
 }
 
-# promoted: the member that has caught up votes. Only the leader does that: what another member passes
-# on to it has no user with it (etcd 3.7.1).
+# promoted: promote the member from learner to voter, once it has caught up. Only the leader can be asked:
+# a request that another member forwards to it lacks the user (etcd 3.7.1).
 promoted() {
-    local other
+    local endpoint
     listed || return
-    for other in "${member_others[@]}"; do
-        ! others_ctl "$other" member promote "$member_id" || return 0
+    for endpoint in "${member_others[@]}"; do
+        ! others_ctl "$endpoint" member promote "$member_id" || return 0
     done
     return 1
 }

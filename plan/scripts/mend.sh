@@ -1,12 +1,13 @@
 # shellcheck shell=bash
-# mend SERVICE... -- MARK... -- ASIDE...: what steps do not look at. They then restart these services,
-# without the settings that somebody put beside their units, and read these artifacts again. What
-# says with which files the last ones run is put aside: whoever renews keys does not restart them.
+# mend SERVICE... -- MARK... -- ASIDE...: prepares the steps of a repair. For the first services it removes
+# settings beside their units and the notes on them, so that steps restart them. It deletes these marks,
+# so that steps verify the artifacts again. It moves the notes on the last services aside, so that the
+# step with the keys does not restart them.
 
 state=/var/lib/hardway
 
 while [ "$1" != -- ]; do
-    # Before the settings go: who is cut off in between restarts the service all the same.
+    # The note is deleted first: if this is cut off here, the service is restarted all the same.
     rm -f "$state/running/$1"
     rm -rf "/etc/systemd/system/$1.d" "/etc/systemd/system.control/$1.d" \
         "/run/systemd/system/$1.d" "/run/systemd/system.control/$1.d"

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the settings and the prelude stand before this text
-# The kubelet, kube-proxy and flannel are healthy and the node is registered. Before the API can be
-# reached nothing of that happens, so the first wait is the long one.
+# Waits until the kubelet, kube-proxy and flannel are healthy and the node is registered. All of these need
+# the API first, so the first wait is the longest.
 
 unlocked
 
@@ -9,7 +9,7 @@ healthy() {
     curl --silent --show-error --fail-with-body --max-time 60 "http://127.0.0.1:$1/healthz"
 }
 
-# What the kubelet identifies itself with, by which it may read its own node.
+# The kubelet's own certificate and key, with which it may read its own node.
 certificate='' private_key=''
 while read -r word value; do
     case $word in
@@ -18,24 +18,24 @@ while read -r word value; do
     esac
 done <"$kubeconfig"
 
-# registered: the API has this node
+# registered: whether the API has this node
 registered() {
     curl --silent --show-error --fail-with-body --max-time 60 --output /dev/null \
         --write-out '%{http_code}\n' --cacert "$authority" --cert "$certificate" --key "$private_key" \
         "$api/api/v1/nodes/$node"
 }
 
-# gone: the API says that there is no such node
+# gone: whether the API answers that there is no such node
 gone() {
-    local said
-    ! said=$(registered 2>/dev/null) && [ "$said" = 404 ]
+    local output
+    ! output=$(registered 2>/dev/null) && [ "$output" = 404 ]
 }
 
-# On a control plane its own API server may be coming up still.
+# On a control plane, the machine's own API server may still be starting.
 [ -z "$controllers" ] && waits=kubelet.service || waits=kube-apiserver.service
 await_api api-for-node "$api" "$authority" "$waits"
-# One that has just been started may be about to register. Whoever restarts it beside this does the
-# same, so that needs no lock.
+# A kubelet that this step has just started is about to register. The restart needs no lock: another run
+# that restarts the kubelet at the same time does no harm.
 if [[ " ${started[*]} " != *' kubelet.service '* ]] && gone; then
     echo "the API has no node $node: its kubelet restarts, since it registers only at its start"
     systemctl --no-block restart kubelet.service
@@ -45,7 +45,7 @@ await node "the node is registered ($node)" kubelet.service registered
 
 await node "kube-proxy is healthy" kube-proxy.service healthy "$proxy_port"
 
-# Where Kubernetes keeps flannel's subnets, flannel waits for its role, which is an add-on.
+# Where Kubernetes is flannel's store, flannel needs a ClusterRole, which the add-ons create later.
 if [ "$flannel_store" = etcd ]; then
     await flannel "flannel has a subnet (and the CNI list is made)" flanneld.service \
         systemctl is-active flanneld.service

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the settings and the prelude stand before this text
-# Nodes have the labels and taints that the spec gives them, and no longer those that only an earlier
-# spec gave. What anybody else gave stays.
+# Gives nodes the labels and taints of the spec, and removes those that only an earlier spec gave. Labels
+# and taints from other sources stay.
 
 as_admin "$admin_certificate" "$admin_key"
 
 # Node to its lines, "label KEY=VALUE" and "taint KEY=VALUE:EFFECT".
 declare -A wanted=() earlier=()
 
-# by_node ARRAY <<TEXT: the lines after each "node NAME"
+# by_node ARRAY <<TEXT: fill ARRAY with the lines after each "node NAME"
 by_node() {
     local -n lines=$1
     local word rest node=''
@@ -20,19 +20,19 @@ by_node() {
     done
 }
 
-# named LINE: sets name, which no two things of a node share: a label's key, a taint's key and effect
+# named LINE: set name, which is unique on a node: a label's key, or a taint's key and effect
 named() {
     name=${1%%=*}
     [[ $1 != taint* ]] || name+=:${1##*:}
 }
 
-# member JSON FIELD: sets value to that of a text in an object; none of ours has a quote in it
+# member JSON FIELD: set value to that of a string field; the values that are read here have no quotes
 member() {
     value=''
     [[ ! $1 =~ \"$2\":\"([^\"]*)\" ]] || value=${BASH_REMATCH[1]}
 }
 
-# patch NODE VERSION LABELS [TAINT...]: what to change in a node, as a merge patch; nothing if all is
+# patch NODE VERSION LABELS [TAINT...]: print the change of a node as a merge patch; nothing if all is
 # right. The API's labels are one line of JSON, and so is each taint, which may have more fields.
 patch() {
     local node=$1 version=$2 had=$3 line name key value effect taint labels='' kept='' touched=''
@@ -76,12 +76,12 @@ patch() {
         [[ $name != label* || $had != *"\"$key\":"* ]] || labels+=",\"$key\":null"
     done
     [ -n "$labels$touched" ] || return 0
-    # Refused if somebody changed the node meanwhile: then it is looked at again.
+    # The API refuses the patch if somebody has changed the node meanwhile; then all of this is repeated.
     printf '{"metadata":{"resourceVersion":"%s"%s}%s}' "$version" \
         "${labels:+,\"labels\":{${labels#,}\}}" "${touched:+,\"spec\":{\"taints\":[${kept#,}]\}}"
 }
 
-# brought [yes]: nodes lose what only an earlier spec gave and, with yes, have what this one gives
+# brought [yes]: remove from nodes what only an earlier spec gave and, with yes, give what this one gives
 brought() {
     local giving=${1-} all word rest node version labels change taints=()
     local -A there=()
@@ -107,7 +107,8 @@ brought() {
     done
 }
 
-# all_given: at each moment the record names all that the spec gave and that is still on a node
+# all_given: bring nodes and the record up to date, in such an order that the record names at each moment
+# all labels and taints from a spec that are still on a node
 all_given() {
     local was='' status=0
     exists "$recorded" || status=$?

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # pace.sh is read before this text
-# The functions of all steps, for each kind of record (step.sh) and for waits. Each function brings about
-# a state, from whatever state it finds, and does nothing where that state is there already; a step can
-# be cut off anywhere and run again.
+# The functions of all steps: one for each kind of record (step.sh), and those for waits. Each function
+# brings about a state, whatever the state is now, and does nothing where that state is there already. So
+# a step can be cut off at any line and run again.
 
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export DEBIAN_FRONTEND=noninteractive
@@ -12,39 +12,41 @@ state=/var/lib/hardway
 system=/etc/systemd/system
 programs=/usr/local/lib/hardway
 units=()
-# Those of them that this run started, because they did not run or ran with something else.
+# The units that this run started, because they did not run or ran with other files.
 started=()
 waiting=()
 # The limits of waits by their names, in seconds of a quiet machine.
 declare -A limits
 declare -A needs=() seen=() beside=() ready=()
-# Of services that other machines run as well: where they say that they are well. See turn.sh.
+# Unit to the URL of its health endpoint on this machine, for services that other machines run as well.
+# See turn.sh.
 declare -A own=()
 
 # An emulated machine takes 20 ms for each program that is started: nothing here starts one where the
 # shell itself can do it, and nothing that is right already is made again.
 if [ ! -d "$state/running" ] || [ ! -d "$state/store/verified" ]; then
-    # Passed through by services of other users on their way to the store, and listed by nobody.
+    # Services of other users must pass through to the store, but nobody may list the directory.
     install -d -m 0711 "$state"
     install -d -m 0755 "$state/store" "$state/store/sha256" "$state/store/verified"
     install -d -m 0700 "$state/running"
 fi
 
-# lasting: what was done is on the disk. Every step ends so: done is done after a loss of power, too.
+# lasting: write all changes to the disk. Every step ends with this, so that a loss of power after the
+# step undoes nothing.
 lasting() {
     sync --file-system /etc "$state"
 }
 trap lasting EXIT
 
-# problem SENTENCE: why this step fails. By its first word the sentence is found in all that a step
-# says, and shown before the rest (plan/render.py).
+# problem SENTENCE: end this step as failed, for this reason. plan/render.py finds the sentence in the
+# step's output by its first word, and shows it before everything else.
 problem() {
     echo "failed: $*" >&2
     exit 1
 }
 
-# alone: nobody else changes this machine. A run whose connection was lost may still be at work: two
-# at once would undo each other.
+# alone: take the lock of this machine. A run whose connection was lost may still be at work, and two
+# runs at once would undo each other's changes.
 alone() {
     exec {lock}>"$state/lock"
     wait_for lock "no other run is at work here"
@@ -55,7 +57,7 @@ alone() {
                 "try again later"
         done
     fi
-    # What runs left that were cut off while they saved their text.
+    # Files that runs left which were cut off while they saved their data.
     local left
     for left in "$state"/steps/.*.*; do
         [ -d "/proc/${left##*.}" ] || rm -f "$left"
@@ -70,18 +72,18 @@ packages() {
         [[ $'\n'$there$'\n' == *$'\n'"installed:$name"$'\n'* ]] || missing+=("$name")
     done
     [ "${#missing[@]}" -eq 0 ] && return
-    local said why
-    # dpkg outlives a run that was cut off, and machines have other users of it; it does not wait.
+    local output why
+    # A dpkg may still run for a run that was cut off, or for somebody else; it does not wait for a lock.
     wait_for dpkg "other installations are over"
-    until said=$(dpkg --configure -a 2>&1); do
-        if [[ $said != *' lock '* ]] || ! still "$said"; then break; fi
+    until output=$(dpkg --configure -a 2>&1); do
+        if [[ $output != *' lock '* ]] || ! still "$output"; then break; fi
         sleep 1
     done
-    until said=$( { apt-get --quiet -o "DPkg::Lock::Timeout=$reminder" update &&
+    until output=$( { apt-get --quiet -o "DPkg::Lock::Timeout=$reminder" update &&
         apt-get --quiet --yes --no-install-recommends -o "DPkg::Lock::Timeout=$reminder" \
             install "${missing[@]}"; } 2>&1); do
-        if [[ $said != *"E: Could not get lock"* ]] || ! still "$said"; then
-            why=$(grep --extended-regexp '^(E:|dpkg: error)' <<<"$said") || why=${said##*$'\n'}
+        if [[ $output != *"E: Could not get lock"* ]] || ! still "$output"; then
+            why=$(grep --extended-regexp '^(E:|dpkg: error)' <<<"$output") || why=${output##*$'\n'}
             problem "the packages ${missing[*]} cannot be installed: $why"
         fi
         sleep 1
@@ -90,7 +92,7 @@ packages() {
 
 # user NAME: a system user with a group of its name
 user() {
-    # One after the other: cut off while it makes both, useradd leaves a user without its group.
+    # The group first: useradd makes both, and leaves a user without its group where it is cut off.
     getent group "$1" >/dev/null || groupadd --system "$1"
     getent passwd "$1" >/dev/null ||
         useradd --system --gid "$1" --no-create-home --home-dir /nonexistent \
@@ -102,8 +104,8 @@ directory() {
     install -d -m "$1" -o "${2%:*}" -g "${2#*:}" "$3"
 }
 
-# beside_of FOLDER: sets above, where its files are made ready: on the same file system, out of sight
-# of who watches it
+# beside_of FOLDER: set above to the directory where the folder's new files are written before they are
+# moved into it. It is on the same file system, and not seen by programs that watch the folder.
 beside_of() {
     local devices
     above=${beside[$1]-}
@@ -117,7 +119,7 @@ beside_of() {
     beside[$1]=$above
 }
 
-# staging_for PATH: sets staged
+# staging_for PATH: set staged to the path of the file before it is moved to PATH
 staging_for() {
     local above
     beside_of "${1%/*}"
@@ -127,7 +129,7 @@ staging_for() {
     fi
 }
 
-# there MODE OWNER PATH CONTENT: whether the file is so already
+# there MODE OWNER PATH CONTENT: whether the file is like this already
 there() {
     if [ -L "$3" ] || [ ! -f "$3" ]; then
         [ ! -d "$3" ] || [ -L "$3" ] || problem "$3 is a directory and should be a file"
@@ -136,11 +138,11 @@ there() {
     [ "$(stat -c '%04a %U:%G %s' "$3")" = "$1 $2 ${#4}" ] && printf %s "$4" | cmp --quiet - "$3"
 }
 
-# write MODE OWNER PATH CONTENT: a file that nobody looks at yet
+# write MODE OWNER PATH CONTENT: write a file that no program reads yet
 write() {
     printf %s "$4" >"$3"
     [ "$2" = root:root ] || chown "$2" "$3"
-    [ "$1" = 0600 ] || chmod "$1" "$3" # the umask's
+    [ "$1" = 0600 ] || chmod "$1" "$3" # 0600 is the mode that the umask gives
 }
 
 # file MODE OWNER PATH CONTENT: the content ends with one newline
@@ -153,7 +155,7 @@ file() {
     mv --force --no-target-directory "$staged" "$3"
 }
 
-# secret MODE OWNER PATH CONTENT: a file that is made ready and has its place once all are in_place
+# secret MODE OWNER PATH CONTENT: write a file that in_place moves to its path, together with the others
 secret() {
     local above folder=${3%/*}
     if [ -z "${ready[$folder]-}" ]; then
@@ -169,8 +171,9 @@ secret() {
     waiting+=("${ready[$folder]}/${3##*/}")
 }
 
-# in_place: secret files get their places, those of a folder by one program. Who reads a pair at each
-# connection, as etcd does, refuses all connections while the key and the certificate do not fit.
+# in_place: move the secret files to their paths, all files of a folder by one program. A service that
+# reads its pair at each connection, as etcd does, would refuse all connections while the key and the
+# certificate do not fit each other.
 in_place() {
     local folder path moved
     [ "${#waiting[@]}" -gt 0 ] || return 0
@@ -195,8 +198,8 @@ link() {
     mv --force --no-target-directory "$staged" "$path"
 }
 
-# Whether a file of the store is one that was verified and not touched since: the bytes themselves
-# are read once, for they are hundreds of megabytes; sizes and times of all files in one go.
+# verified PATH KEY: whether a file of the store was verified and not touched since. The bytes are read
+# only once, since they are hundreds of megabytes. Sizes and times of all files are read by one program.
 verified() {
     local mark path size second
     if [ "${#seen[@]}" -eq 0 ]; then
@@ -209,13 +212,13 @@ verified() {
     [ "$mark" = "${seen[$1]-}" ]
 }
 
-# mark PATH KEY: these bytes were verified
+# mark PATH KEY: note that these bytes were verified
 mark() {
     stat -c '%s %.9Y' "$1" >"$state/store/.verified"
     mv --force "$state/store/.verified" "$state/store/verified/$2"
 }
 
-# keep STAGED PATH KEY MODE: verified bytes into the store
+# keep STAGED PATH KEY MODE: move verified bytes into the store
 keep() {
     chmod "$4" "$1"
     sync "$1"
@@ -228,37 +231,37 @@ right() {
     [ -f "$1" ] && "${2%%:*}sum" --check --status <<<"${2#*:}  $1"
 }
 
-# download FILE URL: on from what is there
+# download FILE URL: continue after the bytes that FILE has already
 download() {
     curl --fail --silent --show-error --location --connect-timeout 10 --retry 3 \
         --retry-connrefused --speed-limit 1000 --speed-time 30 --continue-at - --output "$1" "$2"
 }
 
-# fetched NAME FILE ALGORITHM:DIGEST URL...: download from the first place with the right bytes
+# fetched NAME FILE ALGORITHM:DIGEST URL...: download from the first URL that has the right bytes
 fetched() {
-    local name=$1 part=$2 digest=$3 url had said status why=
+    local name=$1 part=$2 digest=$3 url had output status why=
     shift 3
     right "$part" "$digest" && return
     for url; do
         for _ in 1 2 3 4 5; do
             [ -s "$part" ] && had=yes || had=
             status=0
-            said=$(download "$part" "$url" 2>&1) || status=$?
+            output=$(download "$part" "$url" 2>&1) || status=$?
             right "$part" "$digest" && return
             case $status in
             0)
-                said=$("${digest%%:*}sum" "$part")
-                said="its ${digest%%:*} is ${said%% *} and not ${digest#*:}"
+                output=$("${digest%%:*}sum" "$part")
+                output="its ${digest%%:*} is ${output%% *} and not ${digest#*:}"
                 ;;
-            18 | 56) continue ;; # the connection broke: on from there
-            22) [[ $said == *416* ]] || break ;; # is 416: more is here than there
-            23 | 33 | 36) ;; # no room, or the server cannot go on from anywhere
+            18 | 56) continue ;; # the connection broke: continue after the bytes that are here
+            22) [[ $output == *416* ]] || break ;; # status 416: FILE is longer than the server's file
+            23 | 33 | 36) ;; # no room, or the server cannot send a part of the file
             *) break ;;
             esac
             rm -f "$part"
-            [ -n "$had" ] || break # else it was what an earlier run left
+            [ -n "$had" ] || break # else the bytes of an earlier run may have been wrong: try again
         done
-        why="$why; $url: ${said//$'\n'/ }"
+        why="$why; $url: ${output//$'\n'/ }"
     done
     problem "$name cannot be had${why:-: it is not in the base image and no source is known}"
 }
@@ -279,7 +282,7 @@ artifact() {
     keep "$part" "$path" "$digest" "$mode"
 }
 
-# archived NAME ALGORITHM:DIGEST MEMBER MODE URL: a program inside an archive of known bytes
+# archived NAME ALGORITHM:DIGEST MEMBER MODE URL: a program inside an archive with this digest
 archived() {
     local name=$1 digest=$2 member=$3 mode=$4 folder path part
     folder=$state/store/archive/${digest#*:} path=$folder/$name part=$state/store/$name.part
@@ -292,7 +295,7 @@ archived() {
     keep "$part" "$path" "${digest#*:}.$name" "$mode"
 }
 
-# unpacked: all programs are out of their archives
+# unpacked: remove the archives, since all programs have been taken out of them
 unpacked() {
     rm -f "$state"/store/archive/*/.archive
 }
@@ -306,21 +309,22 @@ unit() {
 
 # masked NAME...: services of the distribution that must not run
 masked() {
-    local name said up=()
+    local name output up=()
     mapfile -t up < <(systemctl is-active "$@")
     for name; do
         case ${up[0]-} in
         inactive | failed | unknown) ;;
-        *) said=$(systemctl stop "$name" 2>&1) || problem "$name cannot be stopped: $said" ;;
+        *) output=$(systemctl stop "$name" 2>&1) || problem "$name cannot be stopped: $output" ;;
         esac
         up=("${up[@]:1}")
         [ "$(readlink "$system/$name")" = /dev/null ] ||
-            said=$(systemctl mask "$name" 2>&1) ||
-            problem "$name cannot be masked: $said"
+            output=$(systemctl mask "$name" 2>&1) ||
+            problem "$name cannot be masked: $output"
     done
 }
 
-# What a service runs with: the digests of its files; of a program, the name that has one.
+# fingerprint <<PATHS: the digest of each file that a service uses; of a link to a program its target,
+# whose name is a digest
 fingerprint() {
     local path files=()
     while read -r path; do
@@ -335,29 +339,31 @@ fingerprint() {
     [ "${#files[@]}" -eq 0 ] || sha256sum "${files[@]}"
 }
 
-# as_started NAME: whether a service runs with what .NAME says. What it needed more when it started,
-# and no longer needs, does not count.
+# as_started NAME: whether a service was started with the files that the note .NAME lists. Files that it
+# needed at its start and needs no longer do not count.
 as_started() {
     [ -f "$state/running/$1" ] && ! grep --quiet --invert-match --line-regexp --fixed-strings \
         --file="$state/running/$1" "$state/running/.$1"
 }
 
-# stale NAME: whatever interrupts the restart, nobody takes the service for one with its new files
+# stale NAME: make the note on a service match no file. Where the restart is interrupted, the next run
+# then does not believe that the service runs with its new files.
 stale() {
     [ -f "$state/running/$1" ] || return 0
     sed 's/^[^ ]*/stale/' "$state/running/.$1" >"$state/running/..$1"
     mv "$state/running/..$1" "$state/running/$1"
 }
 
-# ended NAME INVOCATION: what a service ran as is over, whether or not its successor runs yet
+# ended NAME INVOCATION: whether this run of a service has ended, also where the next one has not begun
 ended() {
-    local said
-    said=$(systemctl show --property ActiveState --property InvocationID "$1")
-    [[ $said != *"InvocationID=$2"* || $said == *ActiveState=@(inactive|failed)* ]]
+    local output
+    output=$(systemctl show --property ActiveState --property InvocationID "$1")
+    [[ $output != *"InvocationID=$2"* || $output == *ActiveState=@(inactive|failed)* ]]
 }
 
-# restart NAME...: in turn where others run the same. Their health is asked by the step's own script,
-# for they find each other; but never of what ran before: it is gone when this comes back.
+# restart NAME...: restart services, taking a turn where other machines run the same service. It comes
+# back when the old processes have ended, so later questions about health reach none of them. The step's
+# own script asks for health, since some of the services need each other to become healthy.
 restart() {
     local name before=()
     systemctl reset-failed "$@" 2>/dev/null || true
@@ -374,23 +380,24 @@ restart() {
     done
 }
 
-# settle: enable the step's services, and (re)start those that do not run with what is there now
+# settle: enable the step's services, and (re)start those that do not run with the present files
 settle() {
-    local name said off by_files=(--root=/) start=() up=()
-    # New units by files alone, before systemd reads them: it would want to read them again, and
-    # reading takes seconds, for it reads all units. Those that ran before it knows, and must be told.
+    local name output off by_files=(--root=/) start=() up=()
+    # New units are enabled through their files alone, before systemd has read them. Otherwise systemd
+    # would have to read all units once more, which takes seconds. Where one of the services ran before,
+    # systemd knows its unit already and must enable it itself.
     for name in "${units[@]}"; do
         [ ! -f "$state/running/$name" ] || by_files=()
     done
     off=$(systemctl "${by_files[@]}" is-enabled "${units[@]}" 2>&1 |
         grep --invert-match --line-regexp enabled) || true
     if [ -n "$off" ]; then
-        said=$(systemctl "${by_files[@]}" --no-reload enable "${units[@]}" 2>&1) || problem "$said"
+        output=$(systemctl "${by_files[@]}" --no-reload enable "${units[@]}" 2>&1) || problem "$output"
     fi
     mapfile -t up < <(systemctl is-active "${units[@]}")
     for name in "${units[@]}"; do
         fingerprint <<<"${needs[$name]%$'\n'}" >"$state/running/.$name"
-        # Coming up is as good as up: etcd comes up only when the other members do.
+        # A service that is starting counts as running: etcd starts only together with other members.
         case ${up[0]-} in
         active | activating | reloading)
             as_started "$name" || start+=("$name")
@@ -400,8 +407,8 @@ settle() {
         up=("${up[@]:1}")
     done
     if [ "${#start[@]}" -gt 0 ] || [ -n "$off" ]; then
-        said=$(systemctl show --property NeedDaemonReload --value "${units[@]}")
-        [[ $said != *yes* ]] || systemctl daemon-reload
+        output=$(systemctl show --property NeedDaemonReload --value "${units[@]}")
+        [[ $output != *yes* ]] || systemctl daemon-reload
     fi
     if [ "${#start[@]}" -gt 0 ]; then
         restart "${start[@]}"
@@ -413,8 +420,8 @@ settle() {
     done
 }
 
-# read_again UNIT PATH...: a service does not run with these files of its start, as an earlier program
-# may have noted
+# read_again UNIT PATH...: take these files, which the service reads again by itself, out of the note on
+# it; an earlier version of this program may have noted them
 read_again() {
     local line kept='' noted=$state/running/$1
     [ -f "$noted" ] || return 0
@@ -436,7 +443,7 @@ restart_affected() {
         cmp --quiet "$stamp" "$state/running/.$name" || again+=("$name")
     done
     if [ "${#again[@]}" -gt 0 ]; then
-        # Also a unit may be new: of a run that was cut off before it came to this.
+        # A unit file may also be new, from a run that was cut off before this line.
         systemctl daemon-reload
         restart "${again[@]}"
     fi
@@ -448,25 +455,24 @@ restart_affected() {
     rm -f "$state"/running/.[!.]* "$state"/running/..[!.]*
 }
 
-# unlocked: from here on nothing of this machine is changed, only waited for, and that may need what
-# other steps do here.
+# unlocked: release the lock. From here on the step only waits, perhaps for other steps of this machine.
 unlocked() {
     [ -z "${lock-}" ] || flock --unlock "$lock"
 }
 
 # -- waiting ---------------------------------------------------------------------------------------
 #
-# A wait has a limit in seconds of a quiet machine (plan/limits.py), and a slow one has as many more. It
-# is in vain when nothing new was said for that long: what gets on is not stuck. After some times its
-# limit by the clock it ends in any case (the hard limit).
+# A wait has a limit in seconds of a quiet machine (plan/limits.py); a slow machine gets proportionally
+# more. The wait fails when its reason has not changed for that long, since something that makes progress
+# is not stuck. After several times its limit by the clock it fails in any case (the hard limit).
 
-# Seconds after which a wait says, again and again, what is still not so.
+# Seconds between two lines that say why a wait is not over yet.
 reminder=60
 
-# The time, in hundredths of a second: as a quiet machine has it, and by a clock that nobody sets.
+# The time in hundredths of a second: as a quiet machine would count it, and since this machine's boot.
 moment=0 uptime=0
 
-# tick: brings both up to date
+# tick: bring both up to date
 tick() {
     local now
     read -r now _ </proc/uptime
@@ -475,28 +481,28 @@ tick() {
     uptime=$now
 }
 
-# What is waited for, one thing at a time; when that began, when it last said something new, and all
-# that it said.
-wait_limit=0 wait_title='' wait_began=0 wait_told='' wait_remind=0 news=0 news_at=0
+# The present wait: its limit, its title, when it began, whether it was announced, when the next reminder
+# is due, when its reason last changed (by both times), and all reasons so far.
+wait_limit=0 wait_title='' wait_began=0 wait_announced='' wait_remind=0 news=0 news_at=0
 declare -A reasons=()
-# Where it was in vain: for how long, and how the machine was.
+# Where it failed: how long it took, and for how long its reason has not changed.
 waited='' since=''
 
-# wait_for LIMIT TITLE: what is waited for from now on; a limit is a name or seconds. What is said of it
-# meanwhile is short, for the row of the step: the title up to its parenthesis.
+# wait_for LIMIT TITLE: begin a wait; a limit is a name or seconds. Lines about it during the wait have
+# only the title up to its parenthesis, since they stand in the step's row of Pulumi's display.
 wait_for() {
-    wait_limit=${limits[$1]-$1} wait_title=$2 wait_told='' reasons=()
+    wait_limit=${limits[$1]-$1} wait_title=$2 wait_announced='' reasons=()
     tick
     wait_began=$uptime wait_remind=$((uptime + reminder * 100)) news=$moment news_at=$uptime
 }
 
-# still [REASON]: it is not so yet. Fails where it was waited for in vain.
+# still [REASON]: note that the wait is not over, for this reason. Fails where a limit has passed.
 still() {
     local reason=${1-}
     measure
     tick
-    # Numbers may be times, or count for ever. What was said before is no news: who is started again
-    # and again says the same few things in turn.
+    # Digits are left out, since they may be times or counters. A reason that appeared before is not new:
+    # a service that fails again and again may give the same few reasons in turn.
     if [ -z "${reasons["x${reason//[0-9]/}"]-}" ]; then
         [ "${#reasons[@]}" -eq 0 ] || news=$moment news_at=$uptime
         reasons["x${reason//[0-9]/}"]=yes
@@ -505,13 +511,13 @@ still() {
         in_vain ''
     elif ((uptime - wait_began >= wait_limit * hard * 100)); then
         in_vain ', the hard limit'
-    elif [ -n "$wait_told" ] && ((uptime >= wait_remind)); then
+    elif [ -n "$wait_announced" ] && ((uptime >= wait_remind)); then
         not_yet "$reason"
         wait_remind=$((uptime + reminder * 100))
     fi
 }
 
-# in_vain WORDS: sets what is said of a wait that ends, and fails
+# in_vain ADDITION: set waited and since for the message of a wait that has failed, and fail
 in_vain() {
     waited="$(((uptime - wait_began) / 100)) s$1"
     since="no news for $(((uptime - news_at) / 100)) s"
@@ -520,80 +526,80 @@ in_vain() {
     return 1
 }
 
-# announce: what is waited for, once
+# announce: print what is waited for, once for each wait
 announce() {
-    [ -n "$wait_told" ] || echo "until ${wait_title%% (*}"
-    wait_told=yes
+    [ -n "$wait_announced" ] || echo "until ${wait_title%% (*}"
+    wait_announced=yes
 }
 
-# not_yet REASON: a line of at most 100 characters; the last line of what was said is the reason
+# not_yet REASON: print a line of at most 100 characters with the last line of the reason
 not_yet() {
-    local reason=${1##*$'\n'} room told
-    told="no news for $(((uptime - news_at) / 100)) s"
-    ((pace < 150)) || told+="; machine $((pace / 100)).$((pace % 100 / 10)) x slower"
+    local reason=${1##*$'\n'} room news_text
+    news_text="no news for $(((uptime - news_at) / 100)) s"
+    ((pace < 150)) || news_text+="; machine $((pace / 100)).$((pace % 100 / 10)) x slower"
     room=${wait_title%% (*}
-    room=$((100 - ${#told} - ${#room} - 14)) # of "not yet: ", " (", "; " and ")"
+    room=$((100 - ${#news_text} - ${#room} - 14)) # of "not yet: ", " (", "; " and ")"
     if [ "${#reason}" -gt "$room" ]; then
         reason=${reason//[^[:print:]]/?} # no half characters
         [ "$room" -ge 10 ] && reason=${reason:0:room-3}... || reason=''
     fi
-    echo "not yet: ${wait_title%% (*} (${reason:+$reason; }$told)"
+    echo "not yet: ${wait_title%% (*} (${reason:+$reason; }$news_text)"
 }
 
-# next_look: sets look, the seconds for which a command may wait by itself before it is looked whether
-# the wait is in vain
+# next_look: set look to the seconds for which a command may wait by itself before the limits are checked
 next_look() {
     look=$(((wait_limit * 100 - moment + news) * pace / 10000 + 1))
     [ "$look" -le "$reminder" ] || look=$reminder
 }
 
-# await LIMIT TITLE UNIT COMMAND...: until the command succeeds; it must end by itself
+# await LIMIT TITLE UNIT COMMAND...: wait until the command succeeds; the command must end by itself
 await() {
     wait_for "$1" "$2"
     asking "${@:3}"
 }
 
-# asking UNIT COMMAND...: goes on with a wait
+# asking UNIT COMMAND...: repeat the command until it succeeds, as a part of the present wait
 asking() {
-    local unit=$1 said tenths=1
+    local unit=$1 output tenths=1
     shift
-    until said=$("$@" 2>&1 </dev/null); do
-        if ! still "$said"; then
-            # Of a command that fails 20 lines and 4 KiB are shown, the last ones: so the sentence is.
-            said=$(
-                [ -z "$said" ] || tail --lines 3 <<<"$said" | cut --bytes=-500
+    until output=$("$@" 2>&1 </dev/null); do
+        if ! still "$output"; then
+            # Of a failed command the last 20 lines and 4 KiB are shown: details must leave room for the
+            # sentence before them.
+            output=$(
+                [ -z "$output" ] || tail --lines 3 <<<"$output" | cut --bytes=-500
                 echo "the last lines of $unit:"
                 journalctl --unit "$unit" --lines 8 --no-pager --output cat 2>&1 | cut --bytes=-200
             ) || true
-            problem "not yet after $waited: $wait_title; $since"$'\n'"$said"
+            problem "not yet after $waited: $wait_title; $since"$'\n'"$output"
         fi
         [ "$tenths" -lt 8 ] || announce
-        # Ever rarer: a question costs seconds of an emulated processor that others need to answer.
+        # The pauses grow: a check may take seconds of an emulated processor, which services need.
         sleep "$((tenths / 10)).$((tenths % 10))"
         tenths=$((tenths + 1 + tenths / 3))
         [ "$tenths" -le 40 ] || tenths=40
     done
 }
 
-# await_api LIMIT URL AUTHORITY UNIT: until the API server there is ready
+# await_api LIMIT URL AUTHORITY UNIT: wait until the API server at URL is ready
 await_api() {
-    local url=$2 authority=$3 unit=$4 said
+    local url=$2 authority=$3 unit=$4 output
     wait_for "$1" "the API server is ready ($url)"
     if ! timeout 3 "$programs/wait-for-api" "$url" "$authority"; then
         announce
         until next_look && timeout "$look" "$programs/wait-for-api" "$url" "$authority"; do
-            said=$(well "$url/readyz" "$authority") || still "$said" || break
+            output=$(well "$url/readyz" "$authority") || still "$output" || break
         done
     fi
     asking "$unit" well "$url/readyz" "$authority"
 }
 
-# well URL AUTHORITY: the answer to a question about health is yes
+# well URL AUTHORITY: whether the health endpoint answers with success; else it prints the failed checks
 well() {
-    local said
-    said=$(curl --silent --show-error --fail-with-body --max-time 60 --cacert "$2" \
+    local output
+    output=$(curl --silent --show-error --fail-with-body --max-time 60 --cacert "$2" \
         "$1?verbose" 2>&1) && return
-    # Of the many checks, those that failed.
-    grep '^\[-\]' <<<"$said" || echo "$said"
+    # Only the checks that failed, of many.
+    grep '^\[-\]' <<<"$output" || echo "$output"
     return 1
 }

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # prelude.sh is read before this text
-# The machine answers by SSH; wait until its first boot is configured, and let it be the last time.
-# Its disk may have grown since: the root file system fills it. It notices its power button.
+# Waits until the machine's first boot is configured and turns cloud-init off after that. Has the root file
+# system fill a disk that has grown, and the machine notice its power button.
 
-# What cloud-init leaves when all of it is done. To ask cloud-init itself is to start Python, again and
-# again, beside the boot that is waited for.
+# The file that cloud-init writes when it has finished. To ask cloud-init itself would start Python again
+# and again, which would slow down the boot.
 result=/run/cloud-init/result.json
 
 over() {
@@ -17,19 +17,19 @@ if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; th
     if ! grep --quiet --no-messages '"errors": \[\]' "$result"; then
         # Exit status 2 means done with a recoverable warning; anything else is worth its details.
         status=0
-        said=$(timeout 480 cloud-init status --wait 2>&1) || status=$?
+        output=$(timeout 480 cloud-init status --wait 2>&1) || status=$?
         if [ "$status" -ne 0 ] && [ "$status" -ne 2 ]; then
-            said="cloud-init failed: ${said##*$'\n'}"
-            problem "$said"$'\n'"$(cloud-init status --long 2>&1 | tail --lines 15)"
+            output="cloud-init failed: ${output##*$'\n'}"
+            problem "$output"$'\n'"$(cloud-init status --long 2>&1 | tail --lines 15)"
         fi
     fi
-    # It would run at every boot again and take seconds from each. What it did is on the disk first: a
-    # machine that lost its power here came back without its host key, and nobody to make it anew.
+    # Otherwise it would run at every boot, for seconds. Its results are written to the disk first: a
+    # machine that lost its power here came back without its host key, and nothing made the key anew.
     lasting
     touch /etc/cloud/cloud-init.disabled
 fi
 
-# root: the device of the root file system, such as vda1 or vda, and what file system it is
+# root: set device to that of the root file system, such as vda1 or vda, and kind to its type
 root() {
     local number at rest
     device='' kind=''
@@ -42,7 +42,7 @@ root() {
     done </proc/self/mountinfo
 }
 
-# has DISK GIB: the disk is as large
+# has DISK GIB: whether the disk has this size
 has() {
     local sectors
     sectors=$(</sys/class/block/"$1"/size)
@@ -52,11 +52,11 @@ has() {
     }
 }
 
-# filled GIB: the disk is as large, and the root file system fills it, while it is used
+# filled GIB: wait until the disk has this size, and have the root file system fill it, while it is in use
 filled() {
-    local device kind disk part=/sys/class/block said left
+    local device kind disk part=/sys/class/block output left
     root
-    # Not a container's, nor a volume over several disks, which somebody else looks after.
+    # Not in a container, nor on a volume over several disks, which this program does not manage.
     [ -n "$device" ] && [ ! -e "$part/$device/dm" ] && [ ! -e "$part/$device/md" ] || return 0
     part+=/$device disk=$device
     if [ -e "$part/partition" ]; then
@@ -66,22 +66,22 @@ filled() {
     await disk "the disk has $1 GiB" systemd-udevd.service has "$disk" "$1"
     if [ "$disk" != "$device" ]; then
         left=$(($(<"/sys/class/block/$disk/size") - $(<"$part/start") - $(<"$part/size")))
-        # In sectors of 512 bytes: a copy of the partition table is at the end.
+        # In sectors of 512 bytes. Some stay free, since a copy of the partition table is at the end.
         if [ "$left" -gt 4096 ]; then
             [ -x /usr/bin/growpart ] || packages cloud-guest-utils
-            said=$(growpart "/dev/$disk" "$(<"$part/partition")" 2>&1) || [[ $said == NOCHANGE* ]] ||
-                problem "the partition /dev/$device cannot be made larger: ${said//$'\n'/ }"
+            output=$(growpart "/dev/$disk" "$(<"$part/partition")" 2>&1) || [[ $output == NOCHANGE* ]] ||
+                problem "the partition /dev/$device cannot be made larger: ${output//$'\n'/ }"
         fi
     fi
     case $kind in
-    ext[234]) said=$(resize2fs "/dev/$device" 2>&1) ;;
-    xfs) said=$(xfs_growfs / 2>&1) ;;
-    btrfs) said=$(btrfs filesystem resize max / 2>&1) ;;
+    ext[234]) output=$(resize2fs "/dev/$device" 2>&1) ;;
+    xfs) output=$(xfs_growfs / 2>&1) ;;
+    btrfs) output=$(btrfs filesystem resize max / 2>&1) ;;
     *) ;;
-    esac || problem "the file system of /dev/$device cannot be made larger: ${said//$'\n'/ }"
+    esac || problem "the file system of /dev/$device cannot be made larger: ${output//$'\n'/ }"
 }
 
-# name_servers: sets servers to those that this machine asks, each after a space
+# name_servers: set servers to the machine's name servers, each after a space
 name_servers() {
     local list word server
     for list in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
@@ -89,13 +89,13 @@ name_servers() {
         while read -r word server _; do
             [ "$word" != nameserver ] || servers+=" $server"
         done < <(cat "$list" 2>/dev/null)
-        # systemd-resolved's own address leads to those of the other file.
+        # Behind the address of systemd-resolved are the name servers of the other file.
         [ "$servers" = ' 127.0.0.53' ] || break
     done
 }
 
-# known NAME: the machine finds an address of the name under which it will ask for the API. Nothing that
-# asks comes up without one, long after this.
+# known NAME: wait until the machine can resolve the name of the API. Without an address, services would
+# fail only much later.
 known() {
     local servers
     wait_for api-name "it finds an address of $1"
@@ -111,19 +111,20 @@ known() {
     done
 }
 
-# Of a step that is no longer among them, leave.sh takes away what it brought; its data go now.
+# leave.sh removes what a step brought that is no longer in the plan; the step's saved data go now.
 printf '%s\n' "${steps:?}" >"$state/.plan"
 mv "$state/.plan" "$state/plan"
 for kept in "$state"/steps/*; do
     [[ " $steps " == *" ${kept##*/} "* ]] || rm -f "$kept"
 done
 
-# A control plane leaves before the others change: they would no longer tell it that they have the
-# virtual address, which it would then take, and the last of them elects no leader among controllers.
-# A node leaves last, when its pods have moved.
+# The role of a control plane leaves this machine before other machines change: they would no longer tell
+# this one that they have the virtual address, so it would take the address as well, and a single
+# remaining control plane would run its controllers without an election. The role of a node leaves last,
+# when its pods have moved.
 [[ " $steps " == *' control-plane '* ]] || only control-plane
 
-# A kernel may have them built in, or do without them.
+# A kernel may have these modules built in, or lack them.
 # shellcheck disable=SC2086 # several names
 [ -z "${power_button?}" ] || modprobe --all $power_button 2>/dev/null || true
 [ -z "${disk?}" ] || filled "$disk"

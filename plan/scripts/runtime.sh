@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the settings and the prelude stand before this text
-# The host is fit for containers, the container runtime answers and has its images.
+# Prepares the host for containers, waits for the container runtime and gives it its images.
 
 swapoff --all
 
@@ -8,10 +8,10 @@ missing=()
 for module in $modules; do
     [ -d "/sys/module/$module" ] || missing+=("$module")
 done
-[ "${#missing[@]}" -eq 0 ] || said=$(modprobe --all "${missing[@]}" 2>&1) ||
-    problem "the kernel modules ${missing[*]} cannot all be loaded: $said"
-said=$(sysctl --quiet --load="$sysctls" 2>&1) ||
-    problem "the kernel settings of $sysctls cannot be made: $said"
+[ "${#missing[@]}" -eq 0 ] || output=$(modprobe --all "${missing[@]}" 2>&1) ||
+    problem "the kernel modules ${missing[*]} cannot all be loaded: $output"
+output=$(sysctl --quiet --load="$sysctls" 2>&1) ||
+    problem "the kernel settings of $sysctls cannot be made: $output"
 
 if systemctl --quiet is-active systemd-resolved; then
     link "$resolver" /run/systemd/resolve/resolv.conf
@@ -19,9 +19,9 @@ else
     link "$resolver" /etc/resolv.conf
 fi
 
-# A clock that is wrong makes certificates invalid, and every component then says something else.
-# Where a time service runs, it gets half a minute to set the clock; in a network without a time
-# server the clock may be right without it.
+# A wrong clock makes certificates invalid, and then each component reports something else. A time service
+# gets half a minute to set the clock; in a network without a time server the clock may be right without
+# it.
 clock=systemd-timedated
 services=(systemd-timesyncd chrony chronyd ntpsec)
 mapfile -t up < <(systemctl is-active "${services[@]}")
@@ -34,12 +34,13 @@ if [ "$clock" != systemd-timedated ]; then
         sleep 0.5
     done
 fi
-# timely: the certificates are valid by this machine's clock. They were by the clock of the computer
-# that made or kept them: where they are not here, the two clocks differ.
+
+# timely: whether the certificates are valid by this machine's clock. They were valid by the clock of the
+# computer that made or kept them, so where they are not valid here, the two clocks differ.
 timely() {
-    local said path times start end differs now
-    said=$(openssl verify -CAfile "$authority" "$certificate" 2>&1) && return
-    echo "$said"
+    local output path times start end differs now
+    output=$(openssl verify -CAfile "$authority" "$certificate" 2>&1) && return
+    echo "$output"
     printf -v now '%(%s)T' -1
     for path in "$authority" "$certificate"; do
         times=$(openssl x509 -noout -startdate -enddate -in "$path") || return
@@ -67,7 +68,7 @@ containerd_answers() {
     systemctl --quiet is-active containerd && ctr version
 }
 
-# An image bears the digest of the archive that it came from, once all of it is there.
+# A label of an image has the digest of its archive; it is set once the image is complete.
 containerd_images() {
     local reference digest path present filters=()
     while read -r reference digest path; do
@@ -76,9 +77,9 @@ containerd_images() {
     present=$(ctr --namespace k8s.io images list --quiet "${filters[@]}" 2>/dev/null) || present=
     while read -r reference digest path; do
         ! grep --quiet --line-regexp --fixed-strings "$reference" <<<"$present" || continue
-        said=$({ ctr --namespace k8s.io images import --platform "$platform" "$path" &&
+        output=$({ ctr --namespace k8s.io images import --platform "$platform" "$path" &&
             ctr --namespace k8s.io images label "$reference" "hardway/archive=$digest"; } 2>&1) ||
-            problem "containerd does not take the image $reference: ${said##*$'\n'}"
+            problem "containerd does not take the image $reference: ${output##*$'\n'}"
     done <<<"$images"
 }
 
@@ -92,55 +93,55 @@ docker_image() {
     docker_api "http://docker/images/$1/json" 2>/dev/null | grep --only-matching '"Id": *"[^"]*"'
 }
 
-# Docker keeps no word of ours with an image: which archive it came from is written down here.
+# Docker cannot label an image that exists, so a file records from which archive the image came.
 docker_images() {
     local reference digest path record
     install -d -m 0700 "$state/images"
     while read -r reference digest path; do
         record=$state/images/${reference//\//_}
         [ "$(cat "$record" 2>/dev/null)" != "$digest $(docker_image "$reference")" ] || continue
-        # A refusal comes with the status of a success.
-        if ! said=$(docker_api --request POST --header 'Content-Type: application/x-tar' \
+        # Docker refuses an archive with an error in the text, but with the status of a success.
+        if ! output=$(docker_api --request POST --header 'Content-Type: application/x-tar' \
             --upload-file "$path" "http://docker/images/load?quiet=1" 2>&1) ||
-            grep --quiet '"error"' <<<"$said"; then
-            problem "Docker does not take the image $reference: $said"
+            grep --quiet '"error"' <<<"$output"; then
+            problem "Docker does not take the image $reference: $output"
         fi
-        said=$(docker_image "$reference") ||
+        output=$(docker_image "$reference") ||
             problem "Docker took the archive $path, but has no image $reference"
-        echo "$digest $said" >"$record.new"
+        echo "$digest $output" >"$record.new"
         mv "$record.new" "$record"
     done <<<"$images"
 }
 
-# keepers [=IMAGE]: the containers that keep the images, or this one; an ID each. Fails without any.
+# keepers [=IMAGE]: print the IDs of the containers that keep images, or this image; fails if there are none
 keepers() {
     docker_api --get --data-urlencode "filters={\"label\":[\"hardway.image${1-}\"]}" \
         'http://docker/containers/json?all=true' | grep --only-matching '"Id": *"[^"]*"' |
         cut --delimiter='"' --fields=4
 }
 
-# Where the disk is full the kubelet removes images, and nothing would bring these back. cri-dockerd
-# knows no pinned image but pause, but asks Docker without force, which then refuses to remove an image
-# that a container has. So each image has a container that is never started; without the labels of a
-# pod's the kubelet does not see it.
+# Where the disk is full, the kubelet removes images, and nothing would bring these back. cri-dockerd pins
+# no image but pause. It has Docker remove images without force, and Docker then refuses to remove an
+# image that a container uses. So each image has a container that is never started. The kubelet does not
+# see that container, since it lacks the labels of a pod's container.
 docker_keeps() {
     local reference image kept wanted=' '
     while read -r reference _; do
         image=$(docker_image "$reference")
         image=${image#*:} image=${image//[ \"]/}
-        keepers "=$image" >/dev/null || said=$(docker_keeper "$reference" "$image" 2>&1) ||
-            problem "Docker makes no container that keeps the image $reference: $said"
+        keepers "=$image" >/dev/null || output=$(docker_keeper "$reference" "$image" 2>&1) ||
+            problem "Docker makes no container that keeps the image $reference: $output"
         wanted+=$(keepers "=$image")' '
     done <<<"$images"
-    # Those of images in whose place a new archive or version is.
+    # The containers of images that another archive or version has replaced.
     for kept in $(keepers); do
         [[ $wanted == *" $kept "* ]] ||
-            said=$(docker_api --request DELETE "http://docker/containers/$kept" 2>&1) ||
-            problem "Docker does not remove the container $kept, which keeps an image of before: $said"
+            output=$(docker_api --request DELETE "http://docker/containers/$kept" 2>&1) ||
+            problem "Docker does not remove the container $kept, which keeps an image of before: $output"
     done
 }
 
-# docker_keeper REFERENCE IMAGE
+# docker_keeper REFERENCE IMAGE: make the container that keeps an image
 docker_keeper() {
     docker_api --header 'Content-Type: application/json' --data "{\"Image\": \"$1\",
         \"Entrypoint\": [\"never started\"], \"Labels\": {\"hardway.image\": \"$2\"},
@@ -148,8 +149,8 @@ docker_keeper() {
         "http://docker/containers/create?name=hardway-keeps-${2:7:12}"
 }
 
-# A Docker that ran before it had our configuration left a bridge behind, and the rule that nothing
-# is forwarded.
+# A Docker that ran before it had this project's configuration has left a bridge behind, and a rule that
+# drops all forwarded packets.
 after_other_docker() {
     if ip link show docker0 >/dev/null 2>&1; then
         iptables --wait --policy FORWARD ACCEPT

@@ -1,23 +1,23 @@
 # shellcheck shell=bash
-# A kubelet is at no time newer than an API server: Kubernetes' version skew policy.
+# Keeps a kubelet from becoming newer than an API server (Kubernetes' version skew policy).
 
-# are_at VERSION KUBECONFIG SERVER...
+# are_at VERSION KUBECONFIG SERVER...: whether all API servers report this version
 are_at() {
-    local said server
+    local output server
     for server in "${@:3}"; do
-        said=$(kubectl --kubeconfig "$2" --server "$server" get --raw /version 2>&1) || {
-            echo "$said"
+        output=$(kubectl --kubeconfig "$2" --server "$server" get --raw /version 2>&1) || {
+            echo "$output"
             return 1
         }
-        [[ $said != *"\"gitVersion\": \"$1\""* ]] || continue
-        echo "$server: $said"
+        [[ $output != *"\"gitVersion\": \"$1\""* ]] || continue
+        echo "$server: $output"
         return 1
     done
 }
 
-# not_newer PATH TARGET VERSION KUBECONFIG SERVER...: a machine whose program is to become another one
-# waits, before anything of it is changed, until all API servers have come to that version. On a new
-# machine nothing runs that could be too new.
+# not_newer PATH TARGET VERSION KUBECONFIG SERVER...: before anything changes on a machine whose program is
+# replaced, wait until all API servers report the version. A new machine runs nothing that could be too
+# new, and does not wait.
 not_newer() {
     [ -L "$1" ] || return 0
     [ "$(readlink "$1")" != "$2" ] || return 0

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # prelude.sh shares its variables with this text
-# Runs a step of a machine's plan: brings about what its data name, from the first record to the last.
-# plan/render.py says what a record is. The command line of the step has checked the digest of this
+# Runs a step of a machine's plan: reads the step's data and carries out its records in order.
+# plan/render.py explains what a record is. The command line of the step has checked the digest of this
 # file and of the others that the step uses (plan/library.py).
 
-# split RECORD: sets fields
+# split RECORD: set fields to the fields of a record
 split() {
     local rest=$1$'\t'
     fields=()
@@ -14,14 +14,14 @@ split() {
     done
 }
 
-# run NAME: a script of this folder. It may use the same names for variables of its own.
+# run NAME: run a script of this folder; it may have variables with the names of those of this file
 run() {
     local line lines content fields things
     # shellcheck disable=SC1090 # one of these files
     . "$scripts/$1.sh"
 }
 
-# thing: adds what the record in fields brings to the machine for longer than until its next boot
+# thing: add to things what the record in fields brings to the machine and what outlasts a reboot
 thing() {
     local thing brought
     case ${fields[0]} in
@@ -36,8 +36,8 @@ thing() {
     done
 }
 
-# keep_data NAME: the data are kept for people to read. Two runs may get here at once, before either has
-# the lock.
+# keep_data NAME: save the data for people to read. Two runs may do so at the same time, since neither has
+# the lock yet.
 keep_data() {
     mkdir -p "$state/steps"
     printf '%s\n' "$data" >"$state/steps/.$1.$$"
@@ -48,12 +48,12 @@ export LC_ALL=C
 umask 077
 data=$(cat)
 exec </dev/null
-# They are read to their end before anything is done: data that were cut off on their way do nothing.
+# The data are read to their end first: where they were cut off on their way, nothing is done.
 if [[ $data != $'step\t'*$'\nend' ]]; then
     echo 'failed: the data of the step did not come whole; run the same again' >&2
     exit 1
 fi
-# One line for each record: the lines of its content, which begin with two spaces, are joined to it.
+# Make each record one line: the lines of its content, which begin with two spaces, are joined to it.
 set -f
 IFS=$'\n'
 # shellcheck disable=SC2206 # it is to be split

@@ -1,36 +1,36 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the limits and the prelude stand before this text
-# Whose turn it is to restart what other machines run as well.
+# Turns: of the machines that run the same service, one at a time restarts it (plan/turn.py).
 
-# Unit to the files with which it is asked, and to the places of the others.
+# Unit to the files for requests to its health endpoints, and to the endpoints of the other machines.
 declare -A trust=() others=()
 
-# lock_at ENDPOINTS AUTHORITY CERTIFICATE KEY: the etcd in which the lock is
+# lock_at ENDPOINTS AUTHORITY CERTIFICATE KEY: the etcd that keeps the lock
 lock_at() {
     lock_words=(etcdctl "--endpoints=$1" "--cacert=$2" "--cert=$3" "--key=$4")
 }
 
-# shared UNIT TRUST OWN OTHER...: where a service and those of other machines say that they are well
+# shared UNIT TRUST OWN OTHER...: the health endpoints of a service on this machine and on the others
 shared() {
     trust[$1]=$2
     own[$1]=$3
     others[$1]="${*:4}"
 }
 
-# answers UNIT URL
+# answers UNIT URL: whether the service is healthy at this endpoint
 answers() {
-    local authority certificate key said
+    local authority certificate key output
     read -r authority certificate key <<<"${trust[$1]}"
-    said=$(curl --silent --show-error --fail-with-body --max-time "$((20 * pace / 100))" \
+    output=$(curl --silent --show-error --fail-with-body --max-time "$((20 * pace / 100))" \
         --cacert "$authority" ${certificate:+--cert "$certificate" --key "$key"} \
         "$2" 2>&1) && return
-    # Of the many checks, those that failed.
-    said=$(grep '^\[-\]' <<<"$said" || echo "$said")
-    echo "$2: $said"
+    # Only the checks that failed, of many.
+    output=$(grep '^\[-\]' <<<"$output" || echo "$output")
+    echo "$2: $output"
     return 1
 }
 
-# others_answer UNIT
+# others_answer UNIT: whether the service is healthy on all other machines
 others_answer() {
     local url
     for url in ${others[$1]}; do
@@ -38,30 +38,30 @@ others_answer() {
     done
 }
 
-# Whoever goes by what a service says of itself, as a balancer, needs so many seconds to hear that it
-# is well again.
+# A client that follows a service's health, such as a balancer, needs so many seconds to notice that the
+# service is healthy again.
 steady=6
 
-# others_are_steady UNIT
+# others_are_steady UNIT: whether they are healthy, and have been for so many seconds
 others_are_steady() {
     others_answer "$1" && sleep "$steady" && others_answer "$1"
 }
 
-# Unit to the moment when it answered last. Who runs and is silent for long is broken, and has nothing to
-# lose by a restart. Who is only slow does not count as that: others may rely on it.
+# Unit to the moment of its last answer. A service that runs and gives no answer for minutes is broken and
+# loses nothing by a restart. A service that is only slow is not broken: others may rely on it.
 declare -A heard=()
 
-# broken UNIT: asked again and again, it has not answered for that long
+# broken UNIT: whether the service has given no answer for that long, though it was asked repeatedly
 broken() {
-    local said
-    said=$(answers "$1" "${own[$1]}") || said=no
+    local output
+    output=$(answers "$1" "${own[$1]}") || output=no
     measure
     tick
-    [ "$said" = no ] || heard[$1]=$moment
+    [ "$output" = no ] || heard[$1]=$moment
     [ "$((moment - heard[$1]))" -ge "$((limits[silent] * 100))" ]
 }
 
-# broken_all UNIT...
+# broken_all UNIT...: whether all of these services are broken
 broken_all() {
     local unit
     for unit; do
@@ -69,12 +69,12 @@ broken_all() {
     done
 }
 
-# no_turn WHY: the lock cannot be had. An alarm of etcd has it refuse every write, the lock as well,
-# while all members and API servers say that they are ready.
+# no_turn WHY: fail since etcd does not give the lock. With an alarm, etcd refuses every write, also that
+# of the lock, while all members and API servers report that they are ready.
 no_turn() {
-    local said
-    said=$("${lock_words[@]}" alarm list "--command-timeout=$((10 * pace / 100))s" 2>&1) || said=''
-    case $said in
+    local output
+    output=$("${lock_words[@]}" alarm list "--command-timeout=$((10 * pace / 100))s" 2>&1) || output=''
+    case $output in
     *alarm:NOSPACE*)
         problem "etcd takes no writes, so nothing that runs can have its turn to restart: its database" \
             "has reached its quota (alarm NOSPACE). Make room with etcdctl: compact, then defrag on" \
@@ -82,46 +82,47 @@ no_turn() {
         ;;
     *alarm:*)
         problem "etcd takes no writes, so nothing that runs can have its turn to restart: it has the" \
-            "alarm ${said##*alarm:}. See etcdctl alarm list, and run the same again once it is cleared"
+            "alarm ${output##*alarm:}. See etcdctl alarm list, and run the same again once it is cleared"
         ;;
     *) problem "no turn to restart can be had from etcd: $1" ;;
     esac
 }
 
-# first_in_turn: the key of whoever has the lock
+# first_in_turn: print the key of the machine that has the lock
 first_in_turn() {
     "${lock_words[@]}" get /hardway/turn/ --prefix --keys-only --sort-by=CREATE --limit=1 \
         "--command-timeout=$((10 * pace / 100))s" 2>/dev/null || true
 }
 
-# take_turn UNIT...: hold the lock until this run ends, however it ends. Fails where it cannot be had
-# for units of which none answers.
+# take_turn UNIT...: take the lock and hold it until this run ends, however it ends. Fails where the lock
+# is not to be had and all of these services are broken.
 take_turn() {
-    local unit said='' why='it ended' status seconds=3 owner=''
+    local unit output='' why='it ended' status seconds=3 owner=''
     wait_for turn "other machines had a turn"
     exec {turn}< <(
-        # tail ends with this run, and the lock is freed; without etcd that would be tried for ever.
+        # tail ends with this run, and then etcdctl frees the lock. The time limit is for a lost etcd,
+        # which etcdctl would ask for ever.
         exec timeout --kill-after=10 "$((limits[turn] * hard))" "${lock_words[@]}" \
             lock --ttl 60 /hardway/turn -- \
             sh -c "echo mine \"\$ETCD_LOCK_KEY\"; exec tail --pid=$$ --follow /dev/null" 2>&1
     )
     holder=$!
-    until [[ $said == "mine "* ]]; do
-        [ -z "$said" ] || why=$said
+    until [[ $output == "mine "* ]]; do
+        [ -z "$output" ] || why=$output
         status=0
-        read -r -t "$seconds" -u "$turn" said || status=$?
+        read -r -t "$seconds" -u "$turn" output || status=$?
         [ "$status" -gt 0 ] || continue
-        if [ "$status" -gt 128 ]; then # nothing was said in time
+        if [ "$status" -gt 128 ]; then # no line came in time
             announce
             seconds=10
             ! broken_all "$@" || return
-            # Each that had its turn is news; to ask for that costs a program.
+            # Another machine in the lock is progress. It is looked up rarely, since that starts a program.
             ((uptime < wait_remind)) || owner=$(first_in_turn)
             still "$owner" || problem "the turn to restart does not come within $waited ($since):" \
                 "another machine has it; see what its steps do, and run the same again"
             continue
         fi
-        # A leader that gives its place away drops what is under way: a single refusal proves nothing.
+        # A leader that hands over drops requests that are under way: a single refusal proves nothing.
         refusals=$((refusals + 1))
         for unit; do
             [ "$refusals" -lt 3 ] || ! answers "$unit" "${own[$unit]}" >/dev/null || no_turn "$why"
@@ -129,23 +130,24 @@ take_turn() {
         sleep 2
         return 1
     done
-    key=${said#mine }
+    key=${output#mine }
 }
 
-# drop_turn: for somebody else, or for another try
+# drop_turn: free the lock, for another machine or another attempt
 drop_turn() {
     kill "$holder" 2>/dev/null || true
     exec {turn}<&-
     key=''
 }
 
-# mine: the lock is still held. Who could not tell etcd for a minute that it lives, as a machine that
-# stood still, has lost it, and is not told.
+# mine: whether this run still holds the lock. A machine that could not renew its lease for a minute, for
+# example since it was paused, has lost the lock without notice.
 mine() {
     [ -n "${key-}" ] && [[ $("${lock_words[@]}" get --keys-only "$key" 2>&1) == "$key"* ]]
 }
 
-# others_are_well UNIT...: or the unit is broken
+# others_are_well UNIT...: wait until the services are healthy on the other machines; a service that is
+# broken here does not wait
 others_are_well() {
     local unit
     for unit; do
@@ -159,12 +161,13 @@ others_are_well() {
     done
 }
 
-# in_turn UNIT...: before these are restarted, it is this machine's turn and the others are well
+# in_turn UNIT...: wait until it is this machine's turn to restart these services, and until they are
+# healthy on the other machines
 in_turn() {
     local unit running=() refusals=0
     tick
     for unit; do
-        # Who does not run, or has not come up yet, disturbs nobody.
+        # The restart of a service that does not run yet disturbs nobody.
         [[ -z ${own[$unit]-} || $(systemctl is-active "$unit") != @(active|reloading) ]] || {
             running+=("$unit")
             heard[$unit]=$moment
@@ -182,7 +185,7 @@ in_turn() {
     done
 }
 
-# back UNIT: it serves again
+# back UNIT: wait until the service is healthy again after its restart
 back() {
     [ -z "${own[$1]-}" ] ||
         await well-again "$1 is well again" "$1" answers "$1" "${own[$1]}"

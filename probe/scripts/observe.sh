@@ -1,16 +1,16 @@
 #!/bin/bash
-# observe.sh: what a machine has of the things that stand on standard input, a line each: its kind,
-# its name and, of an artifact, its mark, of a Node object, a kubeconfig, with tabs between; "services"
-# are all that a step started. Prints facts, a line each, and at last that these were all. Writes
-# nothing, and reads no artifact whose mark still fits. One process for all files, one for all services:
-# an emulated machine takes long to start one.
+# observe.sh: reports the state of the items on standard input. Each line has, with tabs between them, an
+# item's kind, its name and, for an artifact, its mark or, for a Node object, a kubeconfig; "services"
+# means all services that a step started. Prints a fact on each line and a last line that these were all.
+# Writes nothing, and reads no artifact whose mark still fits. One process reads all files and one all
+# services, since an emulated machine takes long to start a process.
 
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 paths=() sums=() units=() packages=() programs=() jobs=
 declare -A marks=() files=()
 
-# marked KIND NAME: each line of the input, as a fact
+# marked KIND NAME: print each line of the input as a fact
 marked() {
     while read -r line; do printf '%s\t%s\t%s\n' "$1" "$2" "$line"; done
 }
@@ -20,8 +20,8 @@ built_in() {
         grep --quiet --fixed-strings "/$1.ko" "/lib/modules/$(uname -r)/modules.builtin" 2>/dev/null
 }
 
-# node_status KUBECONFIG NODE: the status with which the API answers when it is asked for a Node object;
-# 000 if it does not answer. The kubeconfig names files, a setting a line.
+# node_status KUBECONFIG NODE: print the HTTP status of the API's answer to a request for a Node object;
+# 000 if there is no answer. The kubeconfig names files and has each setting on its own line.
 node_status() {
     local word value
     local -A named=()
@@ -35,8 +35,9 @@ node_status() {
         --key "${named[client-key:]}" "${named[server:]}/api/v1/nodes/$2" </dev/null
 }
 
-# What systemd started again by itself is looked at twice: whether it has done so in between. Not what
-# has run for a minute since, as after a boot. A service that ends at once is started every two seconds.
+# Services that systemd has restarted by itself are read a second time, to see whether it restarts them
+# again in between. Those that have run for a minute since, as after a boot, are left out. A service that
+# ends at once is started every two seconds.
 again=() between=8 id='' sub='' restarts=0 entered=0 now=0
 look_again() {
     if [ -n "$id" ] && [[ $sub == auto-restart* || $restarts != 0 ]]; then
@@ -79,13 +80,13 @@ while IFS=$'\t' read -r kind name mark; do
 done
 
 if [ "${#paths[@]}" -gt 0 ]; then
-    # Fails where one of them is missing, and tells of the others.
+    # find fails where a path is missing, but prints the others.
     while IFS=$'\t' read -r type mode owner size time path target; do
         printf 'path\t%s\t%s\t%s\t%s\t%s\t%s\n' "$path" "$type" "$mode" "$owner" "$time" "$target"
         [ "$type" = f ] || continue
         mark=${marks[$path]-}
         if [ -n "$mark" ]; then
-            # The prelude's mark has nine digits behind the point, find writes ten.
+            # The prelude's mark has nine digits after the point, and find prints ten.
             if { read -r noted <"/var/lib/hardway/store/verified/$mark"; } 2>/dev/null &&
                 [ "$noted" = "$size ${time%?}" ]; then
                 printf 'verified\t%s\n' "$path"

@@ -1,9 +1,9 @@
 #!/bin/bash
-# service.sh URL AUTHORITY: the server there shows a certificate of the authority, whatever it then
-# says to a caller without one.
+# service.sh URL AUTHORITY: whether the server at URL presents a certificate of the authority; its answer
+# to a client without a certificate does not matter.
 
-said=$(curl --silent --show-error --noproxy '*' --max-time 10 --output /dev/null --cacert "$2" \
+output=$(curl --silent --show-error --noproxy '*' --max-time 10 --output /dev/null --cacert "$2" \
     "$1" 2>&1) || {
-    echo "${said%%$'\n'*}" >&2 # the reason; advice comes after it
+    echo "${output%%$'\n'*}" >&2 # only the reason; curl prints advice after it
     exit 1
 }
