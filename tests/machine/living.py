@@ -118,7 +118,7 @@ def lost_and_back(lab: Lab, minion: str, nodes: tuple[str, ...]) -> None:
     for volume in volumes:
         lab.virsh("vol-delete", "--pool", lab.libvirt().pool, volume)
     lab.hardway("up", "--refresh")
-    assert json.loads(lab.hardway("validate", "--json").stdout)["verdict"] == "healthy"
+    lab.hardway("validate", "--wait", "1200")
     lab.kubectl("rollout", "status", "deployment/probe", "--timeout=600s")
     _pods_are_reached(lab, nodes)
     assert lab.changes("--refresh") == {}

@@ -65,7 +65,7 @@ def test_an_update_restarts_nothing_and_the_next_preview_is_empty(lab: Lab) -> N
     assert {name: lab.on(name, STARTED) for name in CLUSTER["machines"]} == before
     lab.pulumi("preview", "--expect-no-changes")
     lab.pulumi("preview", "--refresh", "--expect-no-changes")
-    assert json.loads(lab.hardway("validate", "--json").stdout)["verdict"] == "healthy"
+    lab.hardway("validate", "--wait", "1200")
 
 
 def test_what_the_earlier_revision_brought_is_taken_away_later(lab: Lab) -> None:

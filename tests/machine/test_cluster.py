@@ -118,7 +118,7 @@ def started(lab: Lab, node: str, *units: str) -> str:
 
 
 def test_up_went_on_from_where_it_was_cut_off_and_the_cluster_is_healthy(lab: Lab) -> None:
-    told = json.loads(lab.hardway("validate", "--json").stdout)
+    told = json.loads(lab.hardway("validate", "--json", "--wait", "1200").stdout)
     assert told["verdict"] == "healthy", told
     assert {one["name"] for one in told["conditions"]} >= {"members", "api", "nodes", "dns"}
     nodes = {one["metadata"]["name"]: one for one in lab.objects("nodes")["items"]}

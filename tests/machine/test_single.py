@@ -36,7 +36,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 
 def test_one_machine_is_the_whole_cluster(lab: Lab) -> None:
-    assert json.loads(lab.hardway("validate", "--json").stdout)["verdict"] == "healthy"
+    lab.hardway("validate", "--wait", "1200")
     (node,) = lab.objects("nodes")["items"]
     assert node["metadata"]["name"] == "solo"
     assert not node["spec"].get("taints"), "the only machine takes pods"
