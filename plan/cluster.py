@@ -97,12 +97,13 @@ def _ready(spec: Cluster, name: str) -> Step:
     size = str(spec.machines[name].disk) if made else ""
     return Step(
         name="ready",
-        files=(host.power_button(),) if made else (),
+        files=(*((host.power_button(),) if made else ()), *host.name_servers(spec)),
         begin="ready",
         settings={
             "disk": size,
             "power_button": " ".join(host.POWER_BUTTON) if made else "",
             "api_name": layout.api_name(spec, name),
+            "name_servers": " ".join(map(str, spec.networks.name_servers)),
         },
         outcome=f"booted, {size} GiB" if made else "booted",
     )

@@ -62,8 +62,8 @@ def corefile(spec: Cluster) -> str:
     """CoreDNS's configuration.
 
     A block may not stand on one line. CoreDNS forwards queries for names outside the cluster to the
-    name servers of the spec, not to those of its machine: that list may be empty, with which
-    CoreDNS would end.
+    name servers of the spec: its own, else those of the machines. It does not read the file of its
+    machine, since CoreDNS would end where that names no server.
     """
     reverse = ["in-addr.arpa", "ip6.arpa"]
     plugins: list[tuple[list[str], list[list[str]]]] = [
@@ -76,8 +76,7 @@ def corefile(spec: Cluster) -> str:
         ),
         (["prometheus", f":{METRICS_PORT}"], []),
     ]
-    if spec.addons.name_servers:
-        servers = [str(address) for address in spec.addons.name_servers]
+    if servers := list(map(str, spec.addons.name_servers or spec.networks.name_servers)):
         plugins += [(["forward", ".", *servers], [["max_concurrent", "1000"]]), (["loop"], [])]
     plugins += [(["cache", "30"], []), (["loadbalance"], [])]
     lines = [".:53 {"]

@@ -28,6 +28,10 @@ RESOLVER = f"{layout.KUBERNETES}/resolv.conf"
 """A link to the file with the machine's name servers, which is another file where systemd-resolved
 runs (pods cannot reach its stub at 127.0.0.53)."""
 
+NAME_SERVERS = "/etc/resolv.conf"
+"""The file with the name servers of the spec. systemd-resolved takes them from it as well, where it
+is no link (systemd-resolved.service(8), "/etc/resolv.conf")."""
+
 POWER_BUTTON = ("button", "evdev")
 """Kernel modules through which systemd-logind notices the power button. In the image of a lab, udev
 handles few devices and nothing else loads the modules: without them, machines did not shut down."""
@@ -85,6 +89,15 @@ def files(spec: Cluster) -> tuple[File, ...]:
             mode=0o644,
         ),
     )
+
+
+def name_servers(spec: Cluster) -> tuple[File, ...]:
+    """The file with the spec's name servers; no file where the spec names none.
+
+    ``ready.sh`` writes the same file before anything is downloaded, and keeps what was there.
+    """
+    lines = "".join(f"nameserver {address}\n" for address in spec.networks.name_servers)
+    return (File(path=NAME_SERVERS, content=lines, mode=0o644),) if lines else ()
 
 
 def settings(spec: Cluster) -> Mapping[str, str]:

@@ -31,9 +31,10 @@ class Addons(Part):
     coredns: Truth = True
     """Whether CoreDNS answers, at the tenth address of ``networks.services``."""
     name_servers: tuple[Address, ...] = ()
-    """To whom CoreDNS passes on names outside the cluster, at most 15; without one it answers none
-    of them. No address of ``networks.services`` or ``networks.pods``, none that leads to no machine
-    (loopback, link-local, multicast), and only with ``coredns``."""
+    """To whom CoreDNS passes on names outside the cluster, at most 15; without any to
+    ``networks.name_servers``, and without those it answers no such name. No address of
+    ``networks.services`` or ``networks.pods``, none that leads to no machine (loopback, link-local,
+    multicast), and only with ``coredns``."""
 
 
 class Etcd(Part):

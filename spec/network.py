@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spec.part import Address, Expected, Network, Part, Port, Text, Whole
+from spec.part import Address, Expected, LeftOut, Network, Part, Port, Text, Whole
 
 API_PORT = 6443
 """The port of every API server, and of a virtual IP."""
@@ -48,6 +48,12 @@ class Networks(Part):
     """The Services' network, ``/28`` or larger: the API has its first address, DNS its tenth."""
     pods_per_node: Annotated[Whole, Expected("a prefix length alone, such as 24")] = 24
     """The prefix length of the part of ``pods`` that a node gets, from 16 to 25."""
+    name_servers: Annotated[
+        tuple[Address, ...], LeftOut("machines keep what they ask, which in a lab is nothing")
+    ] = ()
+    """The name servers that machines ask, at most three, in ``/etc/resolv.conf``; a living cluster
+    takes others. No address of ``services`` or ``pods``, and none that leads to no machine
+    (loopback, link-local, multicast)."""
 
     @property
     def gateway(self) -> IPv4Address:

@@ -81,8 +81,8 @@ filled() {
     esac || problem "the file system of /dev/$device cannot be made larger: ${output//$'\n'/ }"
 }
 
-# name_servers: set servers to the machine's name servers, each after a space
-name_servers() {
+# asked_servers: set servers to the machine's name servers, each after a space
+asked_servers() {
     local list word server
     for list in /etc/resolv.conf /run/systemd/resolve/resolv.conf; do
         servers=''
@@ -94,6 +94,28 @@ name_servers() {
     done
 }
 
+# has_name_servers: have the machine ask the name servers of the plan; where the plan names none, those
+# that it asked before
+has_name_servers() {
+    local before=$state/name-servers-before path=/etc/resolv.conf
+    # shellcheck disable=SC2154 # a setting
+    if [ -n "$name_servers" ]; then
+        if [ ! -d "$before" ]; then
+            rm -rf "$before.new"
+            install -d -m 0700 "$before.new"
+            if [ -e "$path" ] || [ -L "$path" ]; then
+                cp --archive "$path" "$before.new/"
+            fi
+            mv --no-target-directory "$before.new" "$before"
+        fi
+        # shellcheck disable=SC2086 # several addresses
+        file 0644 root:root "$path" "$(printf 'nameserver %s\n' $name_servers)"$'\n'
+    elif [ -d "$before" ]; then
+        [ -e "$path" ] || [ -L "$path" ] || cp --archive "$before/." /etc/
+        rm -rf "$before"
+    fi
+}
+
 # known NAME: wait until the machine can resolve the name of the API. Without an address, services would
 # fail only much later.
 known() {
@@ -101,7 +123,7 @@ known() {
     wait_for api-name "it finds an address of $1"
     until timeout 60 getent ahosts "$1" >/dev/null; do
         if ! still; then
-            name_servers
+            asked_servers
             problem "$HOSTNAME finds no address of $1, the host at which it is to ask for the API" \
                 "(its name servers:${servers:- none}); make a DNS record that it can look up or a line" \
                 "in its /etc/hosts, or write the balancer's address as endpoint.host, and run the same again"
@@ -123,6 +145,9 @@ done
 # remaining control plane would run its controllers without an election. The role of a node leaves last,
 # when its pods have moved.
 [[ " $steps " == *' control-plane '* ]] || only control-plane
+
+# Before anything is downloaded, and before a name is looked up.
+has_name_servers
 
 # A kernel may have these modules built in, or lack them.
 # shellcheck disable=SC2086 # several names

@@ -32,6 +32,7 @@ OF_THE_WHOLE = (
     addresses.virtual_ip_fits,
     addresses.balancer_is_somebody_elses,
     addresses.name_servers_are_outside,
+    addresses.machines_name_servers_are_outside,
     roles.there_is_a_control_plane,
     roles.there_is_a_place_for_pods,
     roles.etcd_has_a_majority,

@@ -14,6 +14,9 @@ from spec.refusal import Refusal, called, dotted, shown
 MOST_NAME_SERVERS = 15
 """The limit of CoreDNS' plugin forward."""
 
+MOST_OF_MACHINES = 3
+"""The limit of the C library (``MAXNS`` in resolv.h)."""
+
 
 def machine_fits(spec: Description, name: str) -> Iterator[Refusal]:
     """A machine's address is usable in the machines' network."""
@@ -157,6 +160,23 @@ def name_servers_are_outside(spec: Description) -> Iterator[Refusal]:
             f"CoreDNS would not start with more than {MOST_NAME_SERVERS}",
             "write two or three",
         )
+    yield from _outside(spec, field, servers)
+
+
+def machines_name_servers_are_outside(spec: Description) -> Iterator[Refusal]:
+    """Machines have at most three name servers, all outside the cluster."""
+    field, servers = "networks.name_servers", spec.networks.name_servers
+    if len(servers) > MOST_OF_MACHINES:
+        yield Refusal(
+            field,
+            f"has {len(servers)} addresses",
+            f"programs would ask the first {MOST_OF_MACHINES} and nobody would ask the others",
+            "write two or three",
+        )
+    yield from _outside(spec, field, servers)
+
+
+def _outside(spec: Description, field: str, servers: tuple[IPv4Address, ...]) -> Iterator[Refusal]:
     for number, server in enumerate(servers):
         inside = (spec.networks.services, spec.networks.pods, *SPECIAL)
         if any(server in network for network in inside) or reserved(spec, server):

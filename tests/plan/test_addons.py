@@ -34,6 +34,9 @@ SERVERS = ("192.0.2.53", "192.0.2.54")
 SPECS = {
     "default": cluster(),
     "forwarding": cluster(addons={"name_servers": SERVERS}),
+    "forwarding-as-machines": cluster(
+        networks={"machines": "192.168.1.0/24", "name_servers": SERVERS}
+    ),
     "flannel-api": cluster(flannel={"store": "kubernetes"}),
     "without-dns": cluster(addons={"coredns": False}),
 }
@@ -260,8 +263,12 @@ def test_loops_are_looked_for_where_something_is_forwarded_and_nowhere_else() ->
     """Pitfall 10."""
     for name, spec in SPECS.items():
         words = coredns.corefile(spec).split()
-        assert ("loop" in words) == ("forward" in words) == (name == "forwarding")
-    assert set(SERVERS) <= set(coredns.corefile(SPECS["forwarding"]).split())
+        assert ("loop" in words) == ("forward" in words) == name.startswith("forwarding")
+    for name in ("forwarding", "forwarding-as-machines"):
+        assert set(SERVERS) <= set(coredns.corefile(SPECS[name]).split())
+    other = SPECS["forwarding-as-machines"].networks.model_dump(mode="json")
+    own = cluster(networks=other, addons={"name_servers": ["192.0.2.99"]})
+    assert "forward . 192.0.2.99 {" in coredns.corefile(own), "its own come first"
 
 
 def test_a_changed_configuration_is_rolled_out() -> None:

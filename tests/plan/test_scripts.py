@@ -19,11 +19,11 @@ from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import Silence
-from plan import addons, layout, render
+from plan import addons, host, layout, render
 from plan.cluster import cluster_plan, node_plan
 from plan.held import digest
 from plan.layout import STATE
-from plan.model import STORE, Kubeconfig, NodePlan, Step
+from plan.model import STORE, File, Kubeconfig, NodePlan, Step
 from spec.cluster import API_PORT, Cluster
 from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, quiet
@@ -52,7 +52,7 @@ def first_boot(user_data: str) -> Callable[[Path], None]:
     return prepare
 
 
-NOTHING = {"disk": "", "power_button": "", "api_name": "", "steps": "ready"}
+NOTHING = {"disk": "", "power_button": "", "api_name": "", "steps": "ready", "name_servers": ""}
 READY = Step(name="ready", script="ready", settings=NOTHING)
 
 
@@ -152,6 +152,52 @@ def test_a_name_that_no_machine_finds_is_told_in_one_sentence(
         f"(its name servers: {told}); make a DNS record that it can look up or a line in its "
         "/etc/hosts, or write the balancer's address as endpoint.host, and run the same again\n"
     )
+
+
+OURS = File(
+    path=host.NAME_SERVERS, content="nameserver 192.0.2.1\nnameserver 192.0.2.2\n", mode=0o644
+)
+ASKING = replace(
+    READY,
+    files=(OURS,),
+    begin="ready",
+    script=None,
+    settings=NOTHING | {"name_servers": "192.0.2.1 192.0.2.2"},
+)
+
+
+@pytest.mark.parametrize("before", ["link", "file", "nothing"])
+def test_name_servers_come_and_go_with_the_spec(
+    new_machine: Callable[..., Container], before: str
+) -> None:
+    machine = new_machine()
+    path = machine.path(host.NAME_SERVERS)
+    path.unlink(missing_ok=True)
+    if before == "link":
+        path.symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    elif before == "file":
+        machine.write(host.NAME_SERVERS, "nameserver 198.51.100.1\n")
+    for _ in range(2):
+        done = machine.run(render.text(ASKING))
+        assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
+        assert not path.is_symlink()
+        assert path.read_text() == OURS.content
+    for _ in range(2):
+        done = machine.run(render.text(READY))
+        assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
+        assert path.is_symlink() == (before == "link")
+        assert path.is_symlink() or path.exists() is (before == "file")
+        assert before != "file" or path.read_text() == "nameserver 198.51.100.1\n"
+
+
+def test_name_servers_are_there_when_a_name_is_first_looked_up(
+    new_machine: Callable[..., Container],
+) -> None:
+    machine = new_machine()
+    asking = replace(ASKING, settings=dict(ASKING.settings) | {"api_name": NAME})
+    done = machine.run(limited(render.text(asking), 1, "api-name"))
+    assert done.returncode == 1
+    assert "(its name servers: 192.0.2.1 192.0.2.2)" in done.stderr
 
 
 # -- all others ----------------------------------------------------------------------------------

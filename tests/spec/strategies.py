@@ -39,7 +39,10 @@ def good_specs(draw: st.DrawFn) -> Value:
     roles += ["e"] * (draw(st.sampled_from([1, 3])) if members_apart else 0)
     roles += ["i"] * draw(st.integers(1, 4))
     value: Value = {
-        "networks": {"machines": "192.168.1.0/24"},
+        "networks": {
+            "machines": "192.168.1.0/24",
+            "name_servers": draw(st.sampled_from([[], ["192.0.2.53"]])),
+        },
         "machines": {
             f"m{number}": draw(_machine(f"192.168.1.{number + 10}", letters))
             for number, letters in enumerate(roles)

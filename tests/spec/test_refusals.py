@@ -144,6 +144,9 @@ ONE = [
     ({"addons name_servers": ["::1"]}, "addons.name_servers.0", "an IPv4 address"),
     ({"addons name_servers": ["192.168.3.10"]}, "addons.name_servers.0", "into the cluster"),
     ({"addons name_servers": ["192.0.2.1"] * 16}, "addons.name_servers", "more than 15"),
+    ({"networks name_servers": ["127.0.0.53"]}, "networks.name_servers.0", "or nowhere"),
+    ({"networks name_servers": ["192.168.3.10"]}, "networks.name_servers.0", "into the cluster"),
+    ({"networks name_servers": ["192.0.2.1"] * 4}, "networks.name_servers", "the first 3"),
     (
         {"addons": {"coredns": False, "name_servers": ["192.0.2.1"]}},
         "addons.name_servers",
@@ -583,6 +586,7 @@ TAKEN: list[dict[str, Any]] = [
     {"hypervisor": {**LIBVIRT, "kernel": "/it's/k", "initrd": "/i", "console_logs": "/var/log"}},
     {"networks machines": "192.168.1.0/255.255.255.0"},
     {"addons name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
+    {"networks name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
 ]
 
 
