@@ -21,7 +21,7 @@ def accepted(
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownCertificate:
     """What openssl shows of a certificate as text."""
 
     text: str
@@ -51,11 +51,13 @@ class Shown:
         return int(found.group(1).replace(":", ""), 16)
 
 
-def shown(certificates: Iterable[Path]) -> list[Shown]:
+def shown(certificates: Iterable[Path]) -> list[ShownCertificate]:
     """What openssl shows of each of these files: one call for all of them."""
     with NamedTemporaryFile("w", suffix=".pem") as together:
         together.writelines(path.read_text() for path in certificates)
         together.flush()
         words = ["openssl", "storeutl", "-noout", "-text", "-certs", together.name]
         text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    return [Shown(part) for part in re.split(r"^\d+: Certificate\n", text, flags=re.M)[1:]]
+    return [
+        ShownCertificate(part) for part in re.split(r"^\d+: Certificate\n", text, flags=re.M)[1:]
+    ]

@@ -22,7 +22,7 @@ from tests.certs.clusters import (
     made,
     rows_of,
 )
-from tests.certs.openssl import Shown, accepted, shown
+from tests.certs.openssl import ShownCertificate, accepted, shown
 
 PURPOSE = {Use.SERVER: "sslserver", Use.CLIENT: "sslclient"}
 SECONDS = NOW.replace(microsecond=0)
@@ -51,11 +51,11 @@ class Written:
         return self.folder / f"{authority}-ca.pem"
 
     @cached_property
-    def shown(self) -> dict[Path, Shown]:
+    def shown(self) -> dict[Path, ShownCertificate]:
         return dict(zip(self.leaves, shown(self.leaves), strict=True))
 
     @cached_property
-    def shown_authorities(self) -> dict[Authority, Shown]:
+    def shown_authorities(self) -> dict[Authority, ShownCertificate]:
         return dict(zip(Authority, shown(map(self.authority, Authority)), strict=True))
 
     def write(self) -> "Written":

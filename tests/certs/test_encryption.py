@@ -24,7 +24,7 @@ class Key(Strict):
     secret: Annotated[str, AfterValidator(_of_32_bytes)]
 
 
-class Keys(Strict):
+class SecretboxKeys(Strict):
     keys: list[Key] = Field(min_length=1)
 
 
@@ -33,7 +33,7 @@ class Identity(Strict):
 
 
 class Secretbox(Strict):
-    secretbox: Keys
+    secretbox: SecretboxKeys
 
 
 class Clear(Strict):
@@ -45,15 +45,15 @@ class Resource(Strict):
     providers: list[Secretbox | Clear] = Field(min_length=1)
 
 
-class EncryptionConfiguration(Strict):
+class ReadConfiguration(Strict):
     api_version: Literal["apiserver.config.k8s.io/v1"] = Field(alias="apiVersion")
-    kind: Literal["EncryptionConfiguration"]
+    kind: Literal["ReadConfiguration"]
     resources: list[Resource] = Field(min_length=1)
 
 
 def test_secrets_are_written_with_secretbox_and_old_ones_can_be_read() -> None:
     key = new_encryption_key()
-    read = EncryptionConfiguration.model_validate(yaml.safe_load(encryption_configuration(key)))
+    read = ReadConfiguration.model_validate(yaml.safe_load(encryption_configuration(key)))
     [resource] = read.resources
     assert resource.resources == ["secrets"]
     first, last = resource.providers

@@ -45,7 +45,7 @@ def to(name, proxy=None, **changes):
 
 
 @dataclass(frozen=True)
-class Run:
+class CliRun:
     """One finished run of the CLI."""
 
     status: int
@@ -76,7 +76,7 @@ class Run:
         return steps
 
 
-class Stack:
+class EngineStack:
     """A project with the stack ``test``; ``write`` sets its program."""
 
     def __init__(self, directory: Path, pulumi: Path, environment: Mapping[str, str]) -> None:
@@ -108,13 +108,13 @@ class Stack:
 
     def up(
         self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
-    ) -> Run:
+    ) -> CliRun:
         words = ("up", "--yes", "--skip-preview", *words)
         return self._run(*words, fails=fails, environment=environment)
 
     def preview(
         self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
-    ) -> Run:
+    ) -> CliRun:
         return self._run("preview", *words, fails=fails, environment=environment)
 
     def preview_as_json(self, *, environment: Mapping[str, str] | None = None) -> str:
@@ -162,7 +162,7 @@ class Stack:
             text=True,
         )
 
-    def destroy(self) -> Run:
+    def destroy(self) -> CliRun:
         return self._run("destroy", "--yes", "--skip-preview")
 
     def start_up(self) -> subprocess.Popen[str]:
@@ -188,12 +188,12 @@ class Stack:
         )
         return self._terminal
 
-    def finish(self, process: subprocess.Popen[str]) -> Run:
+    def finish(self, process: subprocess.Popen[str]) -> CliRun:
         text, _ = process.communicate(timeout=PATIENCE)
-        return Run(process.returncode, text, self._events())
+        return CliRun(process.returncode, text, self._events())
 
     def logged_so_far(self) -> str:
-        return Run(0, "", self._events()).logged()
+        return CliRun(0, "", self._events()).logged()
 
     def state(self) -> str:
         """The state as it lies on the disk, with secrets encrypted."""
@@ -241,7 +241,7 @@ class Stack:
 
     def _run(
         self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
-    ) -> Run:
+    ) -> CliRun:
         run = self.finish(self._start(*words, environment=environment))
         assert (run.status != 0) == fails, run.text
         return run
@@ -307,14 +307,14 @@ def empty_stack(toolchain: "Toolchain", tmp_path_factory: pytest.TempPathFactory
     directory = tmp_path_factory.mktemp("stack")
     remember_packages(directory, toolchain)
     (directory / "Pulumi.yaml").write_text(PROJECT)
-    Stack(directory, toolchain.pulumi, toolchain.environment()).init()
+    EngineStack(directory, toolchain.pulumi, toolchain.environment()).init()
     return directory
 
 
 @pytest.fixture
-def stack(empty_stack: Path, toolchain: "Toolchain", tmp_path: Path) -> Iterator[Stack]:
+def stack(empty_stack: Path, toolchain: "Toolchain", tmp_path: Path) -> Iterator[EngineStack]:
     directory = shutil.copytree(empty_stack, tmp_path / "stack")
-    made = Stack(directory, toolchain.pulumi, toolchain.environment())
+    made = EngineStack(directory, toolchain.pulumi, toolchain.environment())
     yield made
     made.end()
 

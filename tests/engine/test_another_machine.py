@@ -12,7 +12,7 @@ import pytest
 
 from lab.paths import PROJECT
 from tests.engine.sshd import Sshd
-from tests.engine.stack import Run, Stack
+from tests.engine.stack import CliRun, EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -119,10 +119,10 @@ Before()
 """
 
 
-class Living:
+class TwoStepStack:
     """A stack of one machine with two steps."""
 
-    def __init__(self, stack: Stack, sshd: Sshd, folder: Path) -> None:
+    def __init__(self, stack: EngineStack, sshd: Sshd, folder: Path) -> None:
         self.stack, self.sshd = stack, sshd
         self.machine, self.ran = folder / "machine", folder / "ran"
 
@@ -134,10 +134,10 @@ class Living:
         connection: dict[str, Any] = self.sshd.connection()
         self.stack.write(text + textwrap.dedent(program), sshd=connection)
 
-    def up(self, *words: str) -> Run:
+    def up(self, *words: str) -> CliRun:
         return self.stack.up(*words, environment={"PYTHONPATH": str(PROJECT)})
 
-    def preview(self, *words: str) -> Run:
+    def preview(self, *words: str) -> CliRun:
         return self.stack.preview(*words, environment={"PYTHONPATH": str(PROJECT)})
 
     def done(self) -> list[str]:
@@ -148,8 +148,8 @@ class Living:
 
 
 @pytest.fixture
-def living(stack: Stack, sshd: Sshd, tmp_path: Path) -> Living:
-    return Living(stack, sshd, tmp_path)
+def living(stack: EngineStack, sshd: Sshd, tmp_path: Path) -> TwoStepStack:
+    return TwoStepStack(stack, sshd, tmp_path)
 
 
 ALL = ["ready", "node"]
@@ -157,7 +157,7 @@ ALL = ["ready", "node"]
 
 @pytest.mark.parametrize("program", [TODAY, BEFORE], ids=["of today", "made before"])
 def test_a_machine_that_is_replaced_gets_all_its_steps_in_that_update(
-    living: Living, program: str
+    living: TwoStepStack, program: str
 ) -> None:
     living.write(program)
     living.up()
@@ -173,7 +173,7 @@ def test_a_machine_that_is_replaced_gets_all_its_steps_in_that_update(
         living.preview("--expect-no-changes")
 
 
-def test_a_machine_that_was_lost_gets_all_its_steps_in_that_update(living: Living) -> None:
+def test_a_machine_that_was_lost_gets_all_its_steps_in_that_update(living: TwoStepStack) -> None:
     living.write(TODAY)
     living.up()
     assert living.done() == ALL

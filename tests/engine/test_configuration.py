@@ -12,7 +12,7 @@ from lab.paths import PROJECT
 from spec.cluster import parse
 from spec.configuration import CLUSTER, configuration
 from spec.refusal import SpecError
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 
 if TYPE_CHECKING:
     from lab.toolchain import Toolchain
@@ -95,19 +95,21 @@ config:
 
 
 @pytest.fixture(scope="module")
-def stack(toolchain: "Toolchain", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    toolchain: "Toolchain", tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EngineStack]:
     """A stack of a project with this one's name, which says the same of its configuration."""
     directory = tmp_path_factory.mktemp("stack")
     project = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())
     del project["plugins"]  # they are found beside the project's file
     (directory / "Pulumi.yaml").write_text(yaml.safe_dump({**project, "runtime": "python"}))
-    made = Stack(directory, toolchain.pulumi, toolchain.environment())
+    made = EngineStack(directory, toolchain.pulumi, toolchain.environment())
     made.init()
     yield made
     made.end()
 
 
-def written(stack: Stack, config: str) -> Path:
+def written(stack: EngineStack, config: str) -> Path:
     """The stack's file, which keeps its salt."""
     file = stack.directory / "Pulumi.test.yaml"
     (salt,) = (line for line in file.read_text().splitlines() if line.startswith("encryptionsalt"))
@@ -115,7 +117,7 @@ def written(stack: Stack, config: str) -> Path:
     return file
 
 
-def engine(stack: Stack, config: str, *, fails: bool = False) -> tuple[Path, Any]:
+def engine(stack: EngineStack, config: str, *, fails: bool = False) -> tuple[Path, Any]:
     """The stack's file with this configuration, and the cluster that the program got."""
     file = written(stack, f"config:\n{config}")
     seen = stack.directory / "seen.json"
@@ -126,7 +128,7 @@ def engine(stack: Stack, config: str, *, fails: bool = False) -> tuple[Path, Any
     return file, None if fails else json.loads(seen.read_text())
 
 
-def test_both_readers_give_the_same_values(stack: Stack) -> None:
+def test_both_readers_give_the_same_values(stack: EngineStack) -> None:
     scalars = {f"s{number}": one.replace("&nbsp;", " ") for number, one in enumerate(ALIKE.split())}
     lines = [f"      {key}: {text}\n" for key, text in scalars.items()]
     file, seen = engine(stack, "".join(["  hardway:cluster:\n", *lines, TOGETHER]))
@@ -138,19 +140,19 @@ def test_both_readers_give_the_same_values(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("key", ["hardway:cluster", "hardway:config:cluster", "cluster"])
-def test_the_cluster_is_found_where_the_engine_finds_it(stack: Stack, key: str) -> None:
+def test_the_cluster_is_found_where_the_engine_finds_it(stack: EngineStack, key: str) -> None:
     file, seen = engine(stack, f"  {key}: {{a: 1}}\n")
     assert configuration(file)[CLUSTER] == seen == {"a": 1}
 
 
 @pytest.mark.parametrize("value", ["'{}'", "word", "5", "[1]", "''", ""])
-def test_what_the_engine_takes_for_no_cluster_is_none(stack: Stack, value: str) -> None:
+def test_what_the_engine_takes_for_no_cluster_is_none(stack: EngineStack, value: str) -> None:
     file, _ = engine(stack, f"  hardway:cluster: {value}\n", fails=True)
     with pytest.raises(SpecError, match=f"^{CLUSTER} "):
         parse(configuration(file).get(CLUSTER), name="test")
 
 
-def test_what_the_engine_would_change_is_refused(stack: Stack) -> None:
+def test_what_the_engine_would_change_is_refused(stack: EngineStack) -> None:
     lines = [f"      s{number}: {text}\n" for number, text in enumerate(CHANGED)]
     file, seen = engine(stack, "".join(["  hardway:cluster:\n", *lines]))
     with pytest.raises(SpecError) as caught:
@@ -163,7 +165,7 @@ def test_what_the_engine_would_change_is_refused(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_the_engine_refuses_is_refused(stack: Stack, text: str) -> None:
+def test_what_the_engine_refuses_is_refused(stack: EngineStack, text: str) -> None:
     file, _ = engine(stack, f"  hardway:cluster:\n    a: {text}\n", fails=True)
     with pytest.raises(SpecError, match=r"in line \d|character"):
         configuration(file)
@@ -178,7 +180,7 @@ def test_what_the_engine_refuses_is_refused(stack: Stack, text: str) -> None:
     ],
 )
 def test_a_number_from_the_command_line_is_refused_with_what_makes_text_of_it(
-    stack: Stack, field: str, spelled: str, value: str
+    stack: EngineStack, field: str, spelled: str, value: str
 ) -> None:
     file = written(stack, CLUSTER_OF_ONE)
     stack.set_config("--path", f"{CLUSTER}.{spelled}", value)

@@ -7,7 +7,7 @@ import pytest
 from plan.library import script
 from plan.model import Step
 from tests.engine.sshd import MakeSshd
-from tests.engine.stack import Stack, eventually
+from tests.engine.stack import EngineStack, eventually
 from tests.plan import inline
 
 pytestmark = pytest.mark.engine
@@ -33,7 +33,7 @@ step("minion1-control-plane", Path("last").read_text(), after=[first, secret])
 
 @pytest.mark.usefixtures("own_plugin")
 def test_a_machine_that_boots_is_no_failure_and_what_is_done_waits_for_nothing(
-    stack: Stack, make_sshd: MakeSshd, tmp_path: Path
+    stack: EngineStack, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     late, answers, seen = make_sshd(), tmp_path / "answers", tmp_path / "seen"
     limits = inline.functions("prelude").partition("\nexport LC_ALL")[0]

@@ -10,7 +10,7 @@ from ops.events import kept_of
 from ops.failures import failures
 from ops.lifecycle import _failed
 from tests.engine.sshd import Sshd
-from tests.engine.stack import Run, Stack
+from tests.engine.stack import CliRun, EngineStack
 from tests.plan import inline
 from tests.plan.test_failing import KUBELET
 
@@ -34,7 +34,7 @@ exit
 """
 
 
-def failed_update(stack: Stack, sshd: Sshd, folder: Path) -> Run:
+def failed_update(stack: EngineStack, sshd: Sshd, folder: Path) -> CliRun:
     """An update with a step on each machine that waits in vain, on a host with long logs."""
     journal = folder / "programs" / "journalctl"
     journal.parent.mkdir()
@@ -57,7 +57,7 @@ def failed_update(stack: Stack, sshd: Sshd, folder: Path) -> Run:
 
 
 def test_a_failed_update_ends_with_a_sentence_for_each_machine(
-    stack: Stack, sshd: Sshd, tmp_path: Path
+    stack: EngineStack, sshd: Sshd, tmp_path: Path
 ) -> None:
     run = failed_update(stack, sshd, tmp_path)
     lines = run.text.partition("\nDiagnostics:\n")[2].splitlines()

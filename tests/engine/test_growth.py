@@ -9,7 +9,7 @@ import pytest
 from hypervisors.growth import GIB, DiskError, grow
 from spec.hypervisor import Libvirt
 from tests.engine.session_libvirt import SessionLibvirt
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -43,7 +43,7 @@ def place(libvirt: SessionLibvirt, **more: Any) -> Libvirt:
     return Libvirt(uri=libvirt.uri, pool="disks", image="base", **more)
 
 
-def describe(stack: Stack, libvirt: SessionLibvirt, *, disk: int, **more: Any) -> None:
+def describe(stack: EngineStack, libvirt: SessionLibvirt, *, disk: int, **more: Any) -> None:
     value: dict[str, Any] = {
         "networks": {"machines": "192.168.1.0/24"},
         "machines": {
@@ -58,12 +58,12 @@ def describe(stack: Stack, libvirt: SessionLibvirt, *, disk: int, **more: Any) -
     (stack.directory / "cluster.json").write_text(json.dumps(value | more))
 
 
-def ids(stack: Stack) -> dict[str, str]:
+def ids(stack: EngineStack) -> dict[str, str]:
     return {name: one["id"] for name, one in stack.resources().items() if name.endswith("-disk")}
 
 
 def test_a_larger_disk_is_resized_and_not_made_anew(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     libvirt = session_libvirt
     stack.write(PROGRAM)
@@ -90,7 +90,7 @@ def test_a_larger_disk_is_resized_and_not_made_anew(
 
 
 def test_a_disk_that_is_made_has_its_size_and_one_that_is_lost_comes_back_with_it(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     libvirt = session_libvirt
     stack.write(PROGRAM)
@@ -107,7 +107,7 @@ def test_a_disk_that_is_made_has_its_size_and_one_that_is_lost_comes_back_with_i
 
 
 def test_an_update_whose_libvirt_fails_half_way_is_gone_on_with(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     libvirt = session_libvirt
     stack.write(PROGRAM)
@@ -127,7 +127,7 @@ def test_an_update_whose_libvirt_fails_half_way_is_gone_on_with(
 
 
 def test_what_loses_data_is_refused_by_the_engine_before_anything(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     libvirt = session_libvirt
     stack.write(PROGRAM)
@@ -158,7 +158,7 @@ def test_what_loses_data_is_refused_by_the_engine_before_anything(
 
 
 def test_a_disk_of_the_same_name_is_not_taken_from_whoever_has_it(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     """The provider takes it for the one that it should make, and deletes it with the stack."""
     libvirt = session_libvirt

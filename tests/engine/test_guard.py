@@ -12,7 +12,7 @@ from preview.change import Verb
 from preview.engine import changes_of
 from preview.reviewing import _resources
 from tests.engine.sshd import Sshd
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 from tests.probe.machine import machine
 
 pytestmark = pytest.mark.engine
@@ -41,7 +41,7 @@ SECRET = "a key that nobody sees\n"
 class Guarded:
     """A machine with two files and a secret one, each made by a step of its own."""
 
-    def __init__(self, stack: Stack, sshd: Sshd, folder: Path) -> None:
+    def __init__(self, stack: EngineStack, sshd: Sshd, folder: Path) -> None:
         self.stack, self.sshd, self.folder = stack, sshd, folder
         folder.mkdir()
         self.owner = folder.owner() + ":" + folder.group()
@@ -109,7 +109,7 @@ class Guarded:
 
 
 @pytest.fixture
-def guarded(stack: Stack, sshd: Sshd, tmp_path: Path) -> Guarded:
+def guarded(stack: EngineStack, sshd: Sshd, tmp_path: Path) -> Guarded:
     found = Guarded(stack, sshd, tmp_path / "machine")
     found.up()
     assert found.done() == ["one", "two", "key"], "what is not there is brought about"

@@ -6,7 +6,7 @@ import pytest
 
 from policy.rules import judge
 from preview.engine import changes_of
-from tests.engine.stack import Run, Stack
+from tests.engine.stack import CliRun, EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -43,7 +43,7 @@ step("machine-identity", key, secret=True)
 """
 
 
-def said(run: Run, name: str) -> str:
+def said(run: CliRun, name: str) -> str:
     """What the pack says of a resource."""
     found = (event.get("policyEvent", {}) for event in run.events)
     return "\n".join(
@@ -53,7 +53,7 @@ def said(run: Run, name: str) -> str:
     )
 
 
-def test_a_clean_program_passes(stack: Stack) -> None:
+def test_a_clean_program_passes(stack: EngineStack) -> None:
     stack.write(CLEAN)
     run = stack.preview(*PACK, environment=HERE)
     assert "hardway@v1.0.0" in run.text
@@ -77,7 +77,7 @@ SPOILED = {
 """A rule to a resource that breaks it, perhaps among others; its name is the rule's."""
 
 
-def test_spoiled_ones_are_stopped_in_the_rules_words_without_a_secret(stack: Stack) -> None:
+def test_spoiled_ones_are_stopped_in_the_rules_words_without_a_secret(stack: EngineStack) -> None:
     spoiled = "\n".join(line.format(rule) for rule, line in SPOILED.items())
     stack.write(f"{CLEAN}\n{spoiled}\n", a={"host": "127.0.0.1", "user": "root"})
     run = stack.preview(*PACK, fails=True, environment=HERE)
@@ -89,7 +89,7 @@ def test_spoiled_ones_are_stopped_in_the_rules_words_without_a_secret(stack: Sta
     assert "hunter2" not in run.logged()
 
 
-def test_the_rules_say_the_same_of_what_the_engine_tells(stack: Stack) -> None:
+def test_the_rules_say_the_same_of_what_the_engine_tells(stack: EngineStack) -> None:
     spoiled = 'remote.Command("spoiled", connection=to("a"), triggers=["a"], stdin=key)'
     stack.write(f"{CLEAN}\n{spoiled}\n", a={"host": "127.0.0.1", "user": "root"})
     changes = changes_of(stack.preview_as_json(environment=HERE))

@@ -13,7 +13,7 @@ from preview.recorder import Recorder, record
 from preview.recording import registration
 from preview.registration import hidden, is_secret
 from tests.engine.sshd import Sshd
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -78,7 +78,7 @@ def by_name(found: Iterable[ResourceChange]) -> dict[str, ResourceChange]:
     return {one.name: one for one in found}
 
 
-def test_what_the_engine_says_is_what_two_recordings_say(stack: Stack, sshd: Sshd) -> None:
+def test_what_the_engine_says_is_what_two_recordings_say(stack: EngineStack, sshd: Sshd) -> None:
     stack.write(BEFORE, sshd=sshd.connection())
     first = recorded((stack.directory / "__main__.py").read_text(), stack.directory)
     stack.up()
@@ -127,7 +127,7 @@ def test_what_the_engine_says_is_what_two_recordings_say(stack: Stack, sshd: Ssh
     assert {"stdout", "stderr"} <= set(hushed.additional_secret_outputs)
 
 
-def test_a_program_that_fails_has_no_preview_but_its_words(stack: Stack, sshd: Sshd) -> None:
+def test_a_program_that_fails_has_no_preview_but_its_words(stack: EngineStack, sshd: Sshd) -> None:
     stack.write("raise pulumi.RunError('the network is not given')", sshd=sshd.connection())
     said = stack.preview("--json", "--show-sames", fails=True).text
     with pytest.raises(NotPreviewed, match="the network is not given"):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.engine.sshd import Sshd
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -15,7 +15,9 @@ SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
 
 @pytest.mark.usefixtures("own_plugin")
-def test_a_stack_that_an_earlier_build_made_has_an_empty_preview(stack: Stack, sshd: Sshd) -> None:
+def test_a_stack_that_an_earlier_build_made_has_an_empty_preview(
+    stack: EngineStack, sshd: Sshd
+) -> None:
     """It kept the key as text within the secret connection; the published plugin never did."""
     stack.write(
         'remote.Command("step", connection=to("sshd"), create="echo done")', sshd=sshd.connection()

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.engine.sshd import MakeSshd, Sshd, fingerprint, make_key, pid_runs
-from tests.engine.stack import Stack, eventually
+from tests.engine.stack import EngineStack, eventually
 
 pytestmark = pytest.mark.engine
 
 
-def test_commands_live_as_documented(stack: Stack, sshd: Sshd, tmp_path: Path) -> None:
+def test_commands_live_as_documented(stack: EngineStack, sshd: Sshd, tmp_path: Path) -> None:
     did, seen, replaced = tmp_path / "did", tmp_path / "seen", tmp_path / "replaced"
     show = 'echo "$PULUMI_COMMAND_STDOUT"'
 
@@ -71,7 +71,7 @@ def assert_line_diff(text: str, old: str, new: str) -> None:
 
 @pytest.mark.usefixtures("own_plugin")
 def test_what_fails_says_why_and_leaves_nothing_in_the_state(
-    stack: Stack, sshd: Sshd, make_sshd: MakeSshd, tmp_path: Path
+    stack: EngineStack, sshd: Sshd, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     closed, pid = make_sshd(), tmp_path / "pid"
     other = make_key(tmp_path / "other_host_key").with_suffix(".pub")
@@ -120,7 +120,7 @@ def test_what_fails_says_why_and_leaves_nothing_in_the_state(
 
 @pytest.mark.usefixtures("own_plugin")
 def test_what_works_works_together(
-    stack: Stack, sshd: Sshd, make_sshd: MakeSshd, tmp_path: Path
+    stack: EngineStack, sshd: Sshd, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     jump = make_sshd("DEBUG1")
     jump.start()
@@ -182,7 +182,7 @@ def test_what_works_works_together(
 
 
 @pytest.mark.usefixtures("own_plugin")
-def test_connections_are_closed_while_the_plugin_goes_on(stack: Stack, sshd: Sshd) -> None:
+def test_connections_are_closed_while_the_plugin_goes_on(stack: EngineStack, sshd: Sshd) -> None:
     stack.write(
         f"""
         before = None
@@ -204,7 +204,9 @@ def test_connections_are_closed_while_the_plugin_goes_on(stack: Stack, sshd: Ssh
     assert stack.resources()["count"]["outputs"]["stdout"] == "1"
 
 
-def test_a_login_is_tried_until_the_server_has_started(stack: Stack, make_sshd: MakeSshd) -> None:
+def test_a_login_is_tried_until_the_server_has_started(
+    stack: EngineStack, make_sshd: MakeSshd
+) -> None:
     late = make_sshd()
     stack.write(
         'remote.Command("step", connection=to("late", dial_error_limit=-1), create="echo here")',
@@ -222,7 +224,7 @@ def test_a_login_is_tried_until_the_server_has_started(stack: Stack, make_sshd: 
 
 @pytest.mark.usefixtures("own_plugin")
 def test_an_interrupt_stops_commands_here_and_there(
-    stack: Stack, sshd: Sshd, tmp_path: Path
+    stack: EngineStack, sshd: Sshd, tmp_path: Path
 ) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     stack.write(
@@ -252,7 +254,7 @@ def written(file: Path) -> bool:
 
 
 def test_a_copy_that_was_lost_is_made_again_where_its_name_is_given(
-    stack: Stack, sshd: Sshd, tmp_path: Path
+    stack: EngineStack, sshd: Sshd, tmp_path: Path
 ) -> None:
     """What a step says whose scripts are not as they were copied."""
     source, place, ran = stack.directory / "scripts", tmp_path / "place", tmp_path / "ran"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.session_libvirt import SessionLibvirt
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -34,7 +34,7 @@ for number in range(6):
 """
 
 
-class Calls:
+class ProcedureCounter:
     """Passes on what a client of libvirt says, and counts the procedures that it calls."""
 
     def __init__(self, behind: Path) -> None:
@@ -70,10 +70,10 @@ class Calls:
 
 
 @contextmanager
-def recorded(libvirt: SessionLibvirt) -> Iterator[tuple[str, Calls]]:
+def recorded(libvirt: SessionLibvirt) -> Iterator[tuple[str, ProcedureCounter]]:
     """Another socket of a libvirt, and the calls that came through it."""
     path = libvirt.directory / "recorded"
-    calls = Calls(libvirt.directory / "libvirt/libvirt-sock")
+    calls = ProcedureCounter(libvirt.directory / "libvirt/libvirt-sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -85,7 +85,7 @@ def recorded(libvirt: SessionLibvirt) -> Iterator[tuple[str, Calls]]:
 
 
 def test_a_seed_is_uploaded_and_not_downloaded(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     here = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     stack.write(PROGRAM)

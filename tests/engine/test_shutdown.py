@@ -12,7 +12,7 @@ import pytest
 from hypervisors.shutdown import MachineSize, shut_down
 from spec.hypervisor import Libvirt
 from tests.engine.session_libvirt import SessionLibvirt
-from tests.engine.stack import Stack, eventually
+from tests.engine.stack import EngineStack, eventually
 
 pytestmark = pytest.mark.engine
 
@@ -58,7 +58,7 @@ CUT = "Stopped Destroyed"
 NAMES = ("master", "other", "third", "minion")
 
 
-def describe(stack: Stack, libvirt: SessionLibvirt, **sizes: Any) -> None:
+def describe(stack: EngineStack, libvirt: SessionLibvirt, **sizes: Any) -> None:
     machines = {
         name: {"address": f"192.168.1.{10 + number}", "roles": "i" if name == "minion" else "ai"}
         | {"memory": 1024, "disk": 8}
@@ -103,7 +103,7 @@ RUNS = ("running", "1", f"{1024 * 1024} KiB")
 
 
 def test_machines_of_another_size_shut_down_and_come_back(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     libvirt = session_libvirt
     stack.write(PROGRAM)
@@ -136,7 +136,7 @@ def test_machines_of_another_size_shut_down_and_come_back(
 
 
 def test_an_update_that_is_cut_off_between_the_two_is_gone_on_with(
-    stack: Stack, session_libvirt: SessionLibvirt
+    stack: EngineStack, session_libvirt: SessionLibvirt
 ) -> None:
     libvirt = session_libvirt
     stack.write(PROGRAM)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -41,14 +41,14 @@ def program(domain: str = "cluster.local", minions: int = 1) -> str:
     return PROGRAM.format(spec=spec)
 
 
-def revealed(stack: Stack, name: str) -> dict[str, dict[str, str]]:
+def revealed(stack: EngineStack, name: str) -> dict[str, dict[str, str]]:
     told = json.loads(stack.export())["deployment"]["resources"]
     (found,) = (one for one in told if one["urn"].endswith(f"::{name}"))
     kept: dict[str, dict[str, str]] = json.loads(json.loads(found["outputs"]["kept"]["plaintext"]))
     return kept
 
 
-def test_they_are_made_once_and_each_change_says_why(stack: Stack) -> None:
+def test_they_are_made_once_and_each_change_says_why(stack: EngineStack) -> None:
     stack.write(program())
     preview = stack.preview("--diff", environment=HERE)
     up = stack.up("--diff", environment=HERE)
@@ -79,7 +79,7 @@ def test_they_are_made_once_and_each_change_says_why(stack: Stack) -> None:
         assert authorities["encryption"]["secretbox"] not in text
 
 
-def test_a_due_certificate_is_a_change_that_says_when_it_ends(stack: Stack) -> None:
+def test_a_due_certificate_is_a_change_that_says_when_it_ends(stack: EngineStack) -> None:
     stack.write(program(minions=0))
     stack.up(environment=HERE)
     first = revealed(stack, "authorities"), revealed(stack, "master-keys")

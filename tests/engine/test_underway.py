@@ -18,7 +18,7 @@ from spec.cluster import ArtifactSource
 from spec.hypervisor import Libvirt
 from spec.offer import Offer
 from tests.engine.sshd import Sshd
-from tests.engine.stack import Stack, eventually
+from tests.engine.stack import EngineStack, eventually
 from tests.plan.golden import golden_spec
 
 pytestmark = pytest.mark.engine
@@ -46,7 +46,7 @@ def events(tmp_path: Path) -> Path:
     return tmp_path / "events-dev.json"
 
 
-def in_pipe(stack: Stack, events: Path, toolchain: Toolchain, paths: LabPaths) -> int:
+def in_pipe(stack: EngineStack, events: Path, toolchain: Toolchain, paths: LabPaths) -> int:
     """An update as ``./hardway up`` runs it where there is no terminal."""
     lab = LabStack("dev", paths, toolchain)
     with (
@@ -61,7 +61,7 @@ def in_pipe(stack: Stack, events: Path, toolchain: Toolchain, paths: LabPaths) -
 
 
 def test_in_a_pipe_there_is_a_line_for_each_step_and_pulumis_own_results(
-    stack: Stack,
+    stack: EngineStack,
     sshd: Sshd,
     events: Path,
     toolchain: Toolchain,
@@ -92,7 +92,7 @@ def test_in_a_pipe_there_is_a_line_for_each_step_and_pulumis_own_results(
 
 @pytest.mark.usefixtures("own_plugin")
 def test_at_a_terminal_the_stacks_row_says_how_far_it_is(
-    stack: Stack, sshd: Sshd, tmp_path: Path
+    stack: EngineStack, sshd: Sshd, tmp_path: Path
 ) -> None:
     shutil.copy(status.__file__, stack.directory / "status.py")
     line, seen = tmp_path / "line", tmp_path / "seen"

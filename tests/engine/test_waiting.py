@@ -7,7 +7,7 @@ import yaml
 
 from lab.paths import PROJECT
 from lab.stack import AT_ONCE
-from tests.engine.stack import Stack
+from tests.engine.stack import EngineStack
 
 pytestmark = pytest.mark.engine
 
@@ -62,7 +62,7 @@ for number in range(MANY):
 LIMIT = {"PULUMI_PARALLEL": str(AT_ONCE)}
 
 
-def write(stack: Stack, many: int, *, plugins: bool = True) -> None:
+def write(stack: EngineStack, many: int, *, plugins: bool = True) -> None:
     """A program with this many, which wait for each other, run by the project's server or not."""
     project: dict[str, Any] = {"name": "engine", "runtime": "python"}
     if plugins:
@@ -75,14 +75,14 @@ def write(stack: Stack, many: int, *, plugins: bool = True) -> None:
     stack.write(PROGRAM)
 
 
-def test_all_that_wait_are_waited_for_at_the_same_time(stack: Stack) -> None:
+def test_all_that_wait_are_waited_for_at_the_same_time(stack: EngineStack) -> None:
     write(stack, MANY)
     made = stack.up(environment=LIMIT)
     assert len(made.steps()) == MANY
     stack.preview("--refresh", "--expect-no-changes", environment=LIMIT)
 
 
-def test_what_the_sdks_own_server_made_is_as_it_was(stack: Stack) -> None:
+def test_what_the_sdks_own_server_made_is_as_it_was(stack: EngineStack) -> None:
     write(stack, 2, plugins=False)
     stack.up()
     write(stack, 2)

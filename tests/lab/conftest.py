@@ -9,6 +9,6 @@ from tests.lab import world
 
 
 @pytest.fixture
-def small_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[world.Lab]:
+def small_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[world.StoreLab]:
     with world.small_lab(tmp_path, monkeypatch) as lab:
         yield lab

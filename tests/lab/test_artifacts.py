@@ -22,12 +22,12 @@ from lab.paths import PROJECT
 from lab.problem import Problem
 from spec.artifacts import needed
 from tests.lab import world
-from tests.lab.world import VERSIONS, Lab, program
+from tests.lab.world import VERSIONS, StoreLab, program
 
 ARCH = architecture()
 
 
-def named(name: str, lab: Lab) -> ManifestArtifact:
+def named(name: str, lab: StoreLab) -> ManifestArtifact:
     every = artifacts(VERSIONS, lab.store.architecture)
     return next(artifact for artifact in every if artifact.name == name)
 
@@ -53,7 +53,7 @@ DAMAGE = pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
 
 
 def test_everything_a_stack_needs_is_fetched_or_built_and_is_what_its_digest_says(
-    small_lab: Lab,
+    small_lab: StoreLab,
 ) -> None:
     stored = small_lab.store.fetch(VERSIONS)
     assert tuple(artifact.name for artifact in stored) == needed()
@@ -72,12 +72,12 @@ def test_everything_a_stack_needs_is_fetched_or_built_and_is_what_its_digest_say
     }
 
 
-def test_only_what_a_runtime_needs_is_made(small_lab: Lab) -> None:
+def test_only_what_a_runtime_needs_is_made(small_lab: StoreLab) -> None:
     small_lab.store.fetch(VERSIONS, "docker")
     assert set(small_lab.built) == {"cri-dockerd", "cni-plugins", "flannel", "pause"}
 
 
-def test_a_second_fetch_asks_no_source(small_lab: Lab) -> None:
+def test_a_second_fetch_asks_no_source(small_lab: StoreLab) -> None:
     first = small_lab.store.fetch(VERSIONS)
     small_lab.site.asked.clear()
     small_lab.notebook.said.clear()
@@ -86,7 +86,7 @@ def test_a_second_fetch_asks_no_source(small_lab: Lab) -> None:
     assert small_lab.notebook.said == []
 
 
-def test_an_unreachable_download_is_built(small_lab: Lab) -> None:
+def test_an_unreachable_download_is_built(small_lab: StoreLab) -> None:
     rows = yaml.safe_load((small_lab.data / "official.yaml").read_text())
     for row in rows:
         row["url"] = row["url"].replace(small_lab.site.url, "http://127.0.0.1:1")
@@ -97,7 +97,7 @@ def test_an_unreachable_download_is_built(small_lab: Lab) -> None:
     assert "taking the next source" in small_lab.notebook.text
 
 
-def replace_download(lab: Lab, path: str, content: bytes, *, pinned: bool) -> None:
+def replace_download(lab: StoreLab, path: str, content: bytes, *, pinned: bool) -> None:
     """Serve other bytes; ``pinned`` gives them a right digest in the data, as a wrong row would."""
     lab.site.files[path] = content
     rows = yaml.safe_load((lab.data / "official.yaml").read_text())
@@ -130,7 +130,7 @@ def symlink_archive() -> bytes:
     ids=["digest", "no-archive", "cut-archive", "member", "links"],
 )
 def test_a_download_that_is_not_what_its_row_says_is_named_and_never_stored(
-    content: bytes, pinned: bool, small_lab: Lab
+    content: bytes, pinned: bool, small_lab: StoreLab
 ) -> None:
     path = f"/{ARCH}/etcd.tar.gz"
     replace_download(small_lab, path, content, pinned=pinned)
@@ -140,7 +140,7 @@ def test_a_download_that_is_not_what_its_row_says_is_named_and_never_stored(
     assert small_lab.built == []
 
 
-def test_a_download_that_is_gone_is_built_instead(small_lab: Lab) -> None:
+def test_a_download_that_is_gone_is_built_instead(small_lab: StoreLab) -> None:
     path = f"/{ARCH}/etcd.tar.gz"
     del small_lab.site.files[path]
     stored = small_lab.store.resolve(named("etcd", small_lab))
@@ -149,7 +149,7 @@ def test_a_download_that_is_gone_is_built_instead(small_lab: Lab) -> None:
     assert path in small_lab.notebook.text
 
 
-def test_without_any_source_the_remedy_is_told(small_lab: Lab) -> None:
+def test_without_any_source_the_remedy_is_told(small_lab: StoreLab) -> None:
     store = small_lab.store
     with pytest.raises(Problem, match=r"no source is known for etcd 9\.9\.9"):
         obtain("etcd", "9.9.9", small_lab.cache, small_lab.notebook, store.cache.root)
@@ -165,7 +165,7 @@ def test_without_any_source_the_remedy_is_told(small_lab: Lab) -> None:
 @DAMAGE
 @pytest.mark.parametrize("name", ["kubelet", "flanneld", "coredns"])
 def test_damage_is_found_by_verify_and_named_and_replaced_by_fetch(  # type: ignore[no-untyped-def]
-    name: str, damage, small_lab: Lab
+    name: str, damage, small_lab: StoreLab
 ) -> None:
     before = {artifact.name: artifact for artifact in small_lab.store.fetch(VERSIONS)}
     assert small_lab.store.verify().findings == ()
@@ -181,7 +181,7 @@ def test_damage_is_found_by_verify_and_named_and_replaced_by_fetch(  # type: ign
     assert small_lab.store.verify().findings == ()
 
 
-def test_only_the_damaged_one_of_several_downloads_is_fetched_again(small_lab: Lab) -> None:
+def test_only_the_damaged_one_of_several_downloads_is_fetched_again(small_lab: StoreLab) -> None:
     stored = {artifact.name: artifact for artifact in small_lab.store.fetch(VERSIONS)}
     small_lab.site.asked.clear()
     flip(stored["kubelet"].path)
@@ -189,7 +189,7 @@ def test_only_the_damaged_one_of_several_downloads_is_fetched_again(small_lab: L
     assert small_lab.site.asked == [f"/{ARCH}/kubelet"]
 
 
-def test_verify_reads_every_byte_also_of_files_without_a_record(small_lab: Lab) -> None:
+def test_verify_reads_every_byte_also_of_files_without_a_record(small_lab: StoreLab) -> None:
     small_lab.store.fetch(VERSIONS)
     blobs = list((small_lab.cache.root / "blobs").glob("??/*"))
     verification = small_lab.store.verify()
@@ -202,7 +202,7 @@ def test_verify_reads_every_byte_also_of_files_without_a_record(small_lab: Lab) 
     assert {f.name for f in small_lab.store.verify().findings} == {blob.name for blob in blobs}
 
 
-def test_an_unreadable_record_is_found_and_made_anew(small_lab: Lab) -> None:
+def test_an_unreadable_record_is_found_and_made_anew(small_lab: StoreLab) -> None:
     small_lab.store.fetch(VERSIONS)
     for record in (small_lab.cache.root / "receipts").iterdir():
         record.write_text("{")
@@ -212,7 +212,7 @@ def test_an_unreadable_record_is_found_and_made_anew(small_lab: Lab) -> None:
     assert small_lab.store.verify().findings == ()
 
 
-def test_a_changed_recipe_is_built_anew(small_lab: Lab) -> None:
+def test_a_changed_recipe_is_built_anew(small_lab: StoreLab) -> None:
     first = small_lab.store.resolve(named("flanneld", small_lab))
     (small_lab.data / "recipes/flannel/go.mod").write_text("module flannel // changed\n")
     assert small_lab.store.find(named("flanneld", small_lab)) is None
@@ -221,14 +221,14 @@ def test_a_changed_recipe_is_built_anew(small_lab: Lab) -> None:
     assert small_lab.built == ["flannel"]
 
 
-def test_find_reads_no_source(small_lab: Lab) -> None:
+def test_find_reads_no_source(small_lab: StoreLab) -> None:
     assert small_lab.store.find(named("kubelet", small_lab)) is None
     assert small_lab.site.asked == []
     stored = small_lab.store.resolve(named("kubelet", small_lab))
     assert small_lab.store.find(named("kubelet", small_lab)) == stored
 
 
-def run_to_be_killed(lab: Lab, stops_at: str = "-") -> subprocess.Popen[str]:
+def run_to_be_killed(lab: StoreLab, stops_at: str = "-") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.lab.world", lab.data, lab.cache.root, stops_at],
         stdout=subprocess.PIPE,
@@ -243,7 +243,9 @@ def is_whole(store: Store) -> bool:
 
 
 @pytest.mark.parametrize("name", ["kubelet", "etcd.tar.gz"])
-def test_a_run_killed_in_a_download_leaves_nothing_that_is_used(name: str, small_lab: Lab) -> None:
+def test_a_run_killed_in_a_download_leaves_nothing_that_is_used(
+    name: str, small_lab: StoreLab
+) -> None:
     path = f"/{ARCH}/{name}"
     small_lab.site.stalls_at[path] = len(small_lab.site.files[path]) // 2
     child = run_to_be_killed(small_lab)
@@ -258,7 +260,9 @@ def test_a_run_killed_in_a_download_leaves_nothing_that_is_used(name: str, small
 
 
 @pytest.mark.parametrize("family", ["cni-plugins", "pause"])
-def test_a_run_killed_in_a_build_leaves_nothing_that_is_used(family: str, small_lab: Lab) -> None:
+def test_a_run_killed_in_a_build_leaves_nothing_that_is_used(
+    family: str, small_lab: StoreLab
+) -> None:
     child = run_to_be_killed(small_lab, family)
     assert child.stdout is not None
     assert child.stdout.readline() == "in the middle\n"
@@ -269,7 +273,7 @@ def test_a_run_killed_in_a_build_leaves_nothing_that_is_used(family: str, small_
     assert small_lab.store.verify().findings == ()
 
 
-def test_two_runs_at_once_give_one_whole_store(small_lab: Lab) -> None:
+def test_two_runs_at_once_give_one_whole_store(small_lab: StoreLab) -> None:
     children = [run_to_be_killed(small_lab) for _ in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
     assert sorted(set(small_lab.site.asked)) == sorted(small_lab.site.asked), "each once"
@@ -278,7 +282,7 @@ def test_two_runs_at_once_give_one_whole_store(small_lab: Lab) -> None:
     assert small_lab.site.asked == []
 
 
-def test_a_full_disk_is_one_sentence(small_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence(small_lab: StoreLab, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(program: Path, target: Path, **_: object) -> None:
         del program, target
         raise OSError(28, "No space left on device")
@@ -289,7 +293,7 @@ def test_a_full_disk_is_one_sentence(small_lab: Lab, monkeypatch: pytest.MonkeyP
     assert small_lab.store.find(named("pause", small_lab)) is None
 
 
-def test_what_belongs_to_another_cache_is_not_seen(small_lab: Lab, tmp_path: Path) -> None:
+def test_what_belongs_to_another_cache_is_not_seen(small_lab: StoreLab, tmp_path: Path) -> None:
     small_lab.store.fetch(VERSIONS)
     other = Store(Cache(tmp_path / "other"), small_lab.notebook, tmp_path)
     assert all(other.find(a) is None for a in artifacts(VERSIONS, other.architecture))

@@ -20,7 +20,7 @@ from lab.manifest import artifacts
 from lab.paths import PROJECT
 from lab.problem import Problem
 from tests.lab import world
-from tests.lab.world import VERSIONS, Lab, Notebook
+from tests.lab.world import VERSIONS, Notebook, StoreLab
 
 EXPORT = """
 import sys
@@ -43,7 +43,7 @@ lab.bundle.export(Path(sys.argv[3]), store, world.VERSIONS, notebook, "container
 
 
 @pytest.fixture
-def bundle(small_lab: Lab, tmp_path: Path) -> Path:
+def bundle(small_lab: StoreLab, tmp_path: Path) -> Path:
     path = tmp_path / "stack.tar"
     export(path, small_lab.store, VERSIONS, small_lab.notebook, "containerd")
     small_lab.site.files.clear()
@@ -53,7 +53,7 @@ def bundle(small_lab: Lab, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def offline(small_lab: Lab, tmp_path: Path) -> Store:
+def offline(small_lab: StoreLab, tmp_path: Path) -> Store:
     """The store of a machine that has nothing and reaches nobody."""
     return Store(Cache(tmp_path / "offline"), small_lab.notebook, tmp_path / "logs")
 
@@ -64,7 +64,7 @@ def empty(store: Store) -> bool:
 
 
 def test_a_stack_goes_from_one_machine_to_another_without_a_network(
-    bundle: Path, small_lab: Lab, offline: Store
+    bundle: Path, small_lab: StoreLab, offline: Store
 ) -> None:
     import_bundle(bundle, offline, Notebook(), digest=None)
     there = offline.fetch(VERSIONS)
@@ -88,7 +88,9 @@ def test_a_bundle_is_a_plain_tar_that_others_can_check(bundle: Path, tmp_path: P
         assert told.stdout.split()[0] == file.name
 
 
-def test_the_same_store_gives_the_same_bundle(bundle: Path, small_lab: Lab, tmp_path: Path) -> None:
+def test_the_same_store_gives_the_same_bundle(
+    bundle: Path, small_lab: StoreLab, tmp_path: Path
+) -> None:
     export(tmp_path / "again.tar", small_lab.store, VERSIONS, Notebook(), "containerd")
     assert (tmp_path / "again.tar").read_bytes() == bundle.read_bytes()
 
@@ -269,7 +271,7 @@ def test_a_rewritten_bundle_that_is_right_is_taken(bundle: Path, offline: Store)
 
 
 def test_a_bundle_is_the_one_whose_digest_the_export_gave(
-    bundle: Path, small_lab: Lab, offline: Store, tmp_path: Path
+    bundle: Path, small_lab: StoreLab, offline: Store, tmp_path: Path
 ) -> None:
     exported = export(tmp_path / "again.tar", small_lab.store, VERSIONS, Notebook(), "containerd")
     assert import_bundle(bundle, offline, Notebook(), digest=exported.digest) == exported
@@ -282,7 +284,7 @@ def other_program(manifest: dict[str, Any]) -> None:
 
 
 def test_a_bundle_that_agrees_with_itself_is_refused_where_it_is_another(
-    bundle: Path, small_lab: Lab, offline: Store, tmp_path: Path
+    bundle: Path, small_lab: StoreLab, offline: Store, tmp_path: Path
 ) -> None:
     exported = export(tmp_path / "again.tar", small_lab.store, VERSIONS, Notebook(), "containerd")
     rewritten(bundle, other_program)
@@ -302,7 +304,7 @@ def test_a_file_that_is_no_bundle_is_told(content: bytes, offline: Store, tmp_pa
 
 
 def test_an_export_that_is_killed_leaves_the_old_file_and_the_next_one_is_whole(
-    small_lab: Lab, offline: Store, tmp_path: Path
+    small_lab: StoreLab, offline: Store, tmp_path: Path
 ) -> None:
     path = tmp_path / "stack.tar"
     path.write_bytes(b"the bundle of yesterday")
@@ -342,7 +344,7 @@ lab.bundle.import_bundle(Path(sys.argv[3]), store, notebook, digest=None)
 
 
 def test_an_import_that_is_killed_records_nothing_and_can_be_done_again(
-    bundle: Path, small_lab: Lab, offline: Store
+    bundle: Path, small_lab: StoreLab, offline: Store
 ) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", IMPORT, small_lab.data, offline.cache.root, bundle],
@@ -362,7 +364,7 @@ def test_an_import_that_is_killed_records_nothing_and_can_be_done_again(
 
 
 def test_a_disk_that_is_full_at_the_export_is_told_and_leaves_nothing(
-    small_lab: Lab, tmp_path: Path
+    small_lab: StoreLab, tmp_path: Path
 ) -> None:
     (tmp_path / ".stack.tar.part").symlink_to("/dev/full")
     with pytest.raises(Problem, match="is full"):

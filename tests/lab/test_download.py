@@ -24,7 +24,7 @@ BODY = bytes(range(256)) * 12_000  # 3 MB that is different at every offset with
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
-class Site:
+class ScriptedSite:
     """What the server does with the next requests, and what it was asked."""
 
     def __init__(self) -> None:
@@ -40,8 +40,8 @@ class Site:
 
 
 @contextmanager
-def serving(site: Site) -> Iterator[Site]:
-    class Handler(BaseHTTPRequestHandler):
+def serving(site: ScriptedSite) -> Iterator[ScriptedSite]:
+    class DownloadHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -73,11 +73,11 @@ def serving(site: Site) -> Iterator[Site]:
         def log_message(self, *_: object) -> None:
             pass
 
-    class Quiet(ThreadingHTTPServer):
+    class QuietServer(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
             pass
 
-    with Quiet(("127.0.0.1", 0), Handler) as server:
+    with QuietServer(("127.0.0.1", 0), DownloadHandler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         site.url = f"http://127.0.0.1:{server.server_port}/kubelet"
         yield site
@@ -85,8 +85,8 @@ def serving(site: Site) -> Iterator[Site]:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    with serving(Site()) as running:
+def site() -> Iterator[ScriptedSite]:
+    with serving(ScriptedSite()) as running:
         yield running
 
 
@@ -98,7 +98,7 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-class Notes:
+class DownloadNotes:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
@@ -106,8 +106,8 @@ class Notes:
         self.texts.append(text)
 
 
-def test_a_download_is_whole_and_tells_how_far_it_is(site: Site, tmp_path: Path) -> None:
-    notes = Notes()
+def test_a_download_is_whole_and_tells_how_far_it_is(site: ScriptedSite, tmp_path: Path) -> None:
+    notes = DownloadNotes()
     target = tmp_path / "new" / "kubelet"
     fetch(site.url, target, sha256=SHA256, sha512=hashlib.sha512(BODY).hexdigest(), task=notes)
     assert target.read_bytes() == BODY
@@ -115,21 +115,21 @@ def test_a_download_is_whole_and_tells_how_far_it_is(site: Site, tmp_path: Path)
     assert notes.texts[-1] == f"{len(BODY) // 2**20} of {len(BODY) // 2**20} MiB"
 
 
-def test_a_cut_download_goes_on_where_it_broke(site: Site, tmp_path: Path) -> None:
+def test_a_cut_download_goes_on_where_it_broke(site: ScriptedSite, tmp_path: Path) -> None:
     site.cuts = [1_000_000, 500_000]
     fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
     assert (tmp_path / "kubelet").read_bytes() == BODY
     assert site.asked == [None, "bytes=1000000-", "bytes=1500000-"]
 
 
-def test_a_server_without_ranges_starts_over(site: Site, tmp_path: Path) -> None:
+def test_a_server_without_ranges_starts_over(site: ScriptedSite, tmp_path: Path) -> None:
     site.ranges, site.cuts = False, [1_000_000]
     fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
     assert (tmp_path / "kubelet").read_bytes() == BODY
     assert site.asked == [None, "bytes=1000000-"]
 
 
-def test_without_a_digest_two_halves_are_never_joined(site: Site, tmp_path: Path) -> None:
+def test_without_a_digest_two_halves_are_never_joined(site: ScriptedSite, tmp_path: Path) -> None:
     (tmp_path / "kubelet.part").write_bytes(b"of another day")
     site.cuts = [1_000_000]
     fetch(site.url, tmp_path / "kubelet")
@@ -141,7 +141,7 @@ def test_without_a_digest_two_halves_are_never_joined(site: Site, tmp_path: Path
     "left", [b"other bytes", BODY[:-1] + b"x", BODY + b"more"], ids=["short", "equal", "long"]
 )
 def test_a_spoilt_beginning_of_an_earlier_run_is_dropped(
-    left: bytes, site: Site, tmp_path: Path
+    left: bytes, site: ScriptedSite, tmp_path: Path
 ) -> None:
     (tmp_path / "kubelet.part").write_bytes(left)
     fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
@@ -149,14 +149,16 @@ def test_a_spoilt_beginning_of_an_earlier_run_is_dropped(
     assert site.asked == [f"bytes={len(left)}-", None]
 
 
-def test_a_part_that_was_complete_is_taken_as_it_is(site: Site, tmp_path: Path) -> None:
+def test_a_part_that_was_complete_is_taken_as_it_is(site: ScriptedSite, tmp_path: Path) -> None:
     (tmp_path / "kubelet.part").write_bytes(BODY)
     fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
     assert (tmp_path / "kubelet").read_bytes() == BODY
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha512"])
-def test_a_wrong_digest_is_refused_and_nothing_stays(name: str, site: Site, tmp_path: Path) -> None:
+def test_a_wrong_digest_is_refused_and_nothing_stays(
+    name: str, site: ScriptedSite, tmp_path: Path
+) -> None:
     site.body = BODY[:-1] + b"!"
     pinned = hashlib.new(name, BODY).hexdigest()
     with pytest.raises(Damaged) as caught:
@@ -167,7 +169,9 @@ def test_a_wrong_digest_is_refused_and_nothing_stays(name: str, site: Site, tmp_
     assert site.asked == [None]
 
 
-def test_a_download_that_always_breaks_ends_and_keeps_what_came(site: Site, tmp_path: Path) -> None:
+def test_a_download_that_always_breaks_ends_and_keeps_what_came(
+    site: ScriptedSite, tmp_path: Path
+) -> None:
     site.cuts = [100_000] * 3
     with pytest.raises(Damaged, match="failed 3 times"):
         fetch(site.url, tmp_path / "kubelet", sha256=SHA256, attempts=3)
@@ -178,7 +182,7 @@ def test_a_download_that_always_breaks_ends_and_keeps_what_came(site: Site, tmp_
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(status: int, site: Site, tmp_path: Path) -> None:
+def test_a_busy_server_is_asked_again(status: int, site: ScriptedSite, tmp_path: Path) -> None:
     site.statuses = [status, status]
     fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
     assert (tmp_path / "kubelet").read_bytes() == BODY
@@ -186,7 +190,7 @@ def test_a_busy_server_is_asked_again(status: int, site: Site, tmp_path: Path) -
 
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_a_file_that_is_not_there_is_unreachable_at_once(
-    status: int, site: Site, tmp_path: Path
+    status: int, site: ScriptedSite, tmp_path: Path
 ) -> None:
     site.statuses = [status]
     with pytest.raises(SourceUnreachable, match=str(status)):
@@ -213,13 +217,15 @@ def test_a_name_that_does_not_resolve_is_unreachable(tmp_path: Path) -> None:
         fetch("https://nowhere.invalid/kubelet", tmp_path / "kubelet", sha256=SHA256)
 
 
-def test_a_server_that_does_not_speak_tls_is_unreachable(site: Site, tmp_path: Path) -> None:
+def test_a_server_that_does_not_speak_tls_is_unreachable(
+    site: ScriptedSite, tmp_path: Path
+) -> None:
     with pytest.raises(SourceUnreachable):
         fetch(site.url.replace("http:", "https:"), tmp_path / "kubelet", sha256=SHA256)
 
 
 def test_a_slow_server_is_waited_for_and_a_stalled_one_is_not(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: ScriptedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "ANSWER", 1.0)
     site.pause = 0.4  # longer in all than the time-out, never longer in one go
@@ -231,7 +237,7 @@ def test_a_slow_server_is_waited_for_and_a_stalled_one_is_not(
 
 
 def test_a_proxy_of_the_environment_is_used(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: ScriptedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", site.url.removesuffix("/kubelet"))
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -240,7 +246,7 @@ def test_a_proxy_of_the_environment_is_used(
     assert (tmp_path / "kubelet").read_bytes() == BODY
 
 
-def test_a_full_disk_is_a_problem_and_leaves_nothing(site: Site, tmp_path: Path) -> None:
+def test_a_full_disk_is_a_problem_and_leaves_nothing(site: ScriptedSite, tmp_path: Path) -> None:
     (tmp_path / "kubelet.part").symlink_to("/dev/full")
     with pytest.raises(Problem, match="is full") as caught:
         fetch(site.url, tmp_path / "kubelet", sha256=SHA256)
@@ -248,7 +254,9 @@ def test_a_full_disk_is_a_problem_and_leaves_nothing(site: Site, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_download_leaves_no_target_and_is_resumed(site: Site, tmp_path: Path) -> None:
+def test_a_killed_download_leaves_no_target_and_is_resumed(
+    site: ScriptedSite, tmp_path: Path
+) -> None:
     site.pause = 30
     target = tmp_path / "kubelet"
     program = (

@@ -53,12 +53,12 @@ def test_on_a_terminal_the_person_is_asked(
     answer: str,
     installed: bool,
 ) -> None:
-    class Terminal(io.StringIO):
+    class AnsweringTerminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    monkeypatch.setattr("sys.stdin", Terminal(answer))
-    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setattr("sys.stdin", AnsweringTerminal(answer))
+    monkeypatch.setattr("sys.stderr", AnsweringTerminal())
     if installed:
         packages.install({"tool": "cuts"}, paths, PlainProgress())
         assert len(asked) == 2

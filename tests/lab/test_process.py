@@ -15,7 +15,7 @@ from lab.process import beside, output, run, start_time
 from tests.engine.stack import PATIENCE, eventually
 
 
-class Notes:
+class TaskNotes:
     """A task that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Notes:
 
 
 def test_output_goes_to_the_log_and_its_lines_to_the_task(tmp_path: Path) -> None:
-    notes = Notes()
+    notes = TaskNotes()
     run(
         ["sh", "-c", "echo one; echo two >&2; echo $EXTRA"],
         log=tmp_path / "log",

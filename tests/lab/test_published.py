@@ -38,7 +38,7 @@ from spec.downloads import Architecture, downloads_of
 from spec.versions import versions_for
 from tests.lab import world
 from tests.lab.test_artifacts import run_to_be_killed
-from tests.lab.world import VERSIONS, Lab, Notebook, archive_of, program
+from tests.lab.world import VERSIONS, Notebook, StoreLab, archive_of, program
 
 ARCH = architecture()
 FILE = f"/{ARCH}/containerd.tgz"
@@ -50,7 +50,7 @@ def release(origin: str) -> bytes:
     return archive_of({name: program(name, origin) for name in PROGRAMS})
 
 
-def say(lab: Lab, content: bytes) -> None:
+def say(lab: StoreLab, content: bytes) -> None:
     """Have the publisher offer an archive and say its digest."""
     lab.site.files[FILE] = content
     digest = hashlib.sha256(content).hexdigest()
@@ -58,7 +58,7 @@ def say(lab: Lab, content: bytes) -> None:
 
 
 @pytest.fixture
-def lab(small_lab: Lab) -> Lab:
+def lab(small_lab: StoreLab) -> StoreLab:
     """A world in which a publisher says the digest of containerd, which nobody wrote down."""
     rows = [
         {
@@ -82,18 +82,18 @@ def containerd(store: Store) -> StoredArtifact:
     return store.resolve(wanted)
 
 
-def noted(lab: Lab) -> dict[str, str]:
+def noted(lab: StoreLab) -> dict[str, str]:
     return dict(yaml.safe_load((lab.data / "pins.yaml").read_text()))
 
 
-def afresh(lab: Lab, tmp_path: Path) -> Store:
+def afresh(lab: StoreLab, tmp_path: Path) -> Store:
     """The store of another computer with the same checkout."""
     lab.site.asked.clear()
     lab.notebook.said.clear()
     return Store(Cache(tmp_path / "another"), lab.notebook, tmp_path / "logs")
 
 
-def test_what_a_publisher_says_is_taken_noted_and_told(lab: Lab) -> None:
+def test_what_a_publisher_says_is_taken_noted_and_told(lab: StoreLab) -> None:
     stored = containerd(lab.store)
     digest = hashlib.sha256(lab.site.files[FILE]).hexdigest()
     assert stored.path.read_bytes() == program("containerd", "published")
@@ -106,14 +106,16 @@ def test_what_a_publisher_says_is_taken_noted_and_told(lab: Lab) -> None:
     assert lab.site.asked == []
 
 
-def test_a_stack_whose_publishers_all_answer_compiles_only_what_nobody_publishes(lab: Lab) -> None:
+def test_a_stack_whose_publishers_all_answer_compiles_only_what_nobody_publishes(
+    lab: StoreLab,
+) -> None:
     lab.store.fetch(VERSIONS)
     assert set(lab.built) == {"runc", "cni-plugins", "flannel", "pause"}, (
         "the world's other families"
     )
 
 
-def test_another_checksum_than_the_noted_one_is_refused(lab: Lab, tmp_path: Path) -> None:
+def test_another_checksum_than_the_noted_one_is_refused(lab: StoreLab, tmp_path: Path) -> None:
     containerd(lab.store)
     before = noted(lab)
     say(lab, release("changed"))
@@ -127,7 +129,7 @@ def test_another_checksum_than_the_noted_one_is_refused(lab: Lab, tmp_path: Path
 
 
 def test_another_file_than_the_noted_one_is_refused_where_nobody_says_digests(
-    lab: Lab, tmp_path: Path
+    lab: StoreLab, tmp_path: Path
 ) -> None:
     containerd(lab.store)
     say(lab, release("changed"))
@@ -139,7 +141,7 @@ def test_another_file_than_the_noted_one_is_refused_where_nobody_says_digests(
 
 
 def test_the_noted_digest_serves_where_the_publisher_says_none_any_more(
-    lab: Lab, tmp_path: Path
+    lab: StoreLab, tmp_path: Path
 ) -> None:
     stored = containerd(lab.store)
     del lab.site.files[LIST]
@@ -149,7 +151,7 @@ def test_the_noted_digest_serves_where_the_publisher_says_none_any_more(
     assert lab.built == []
 
 
-def test_a_file_that_is_not_what_its_publisher_says_is_refused_and_not_noted(lab: Lab) -> None:
+def test_a_file_that_is_not_what_its_publisher_says_is_refused_and_not_noted(lab: StoreLab) -> None:
     lab.site.files[FILE] = release("other")
     with pytest.raises(Damaged, match=FILE):
         containerd(lab.store)
@@ -159,7 +161,7 @@ def test_a_file_that_is_not_what_its_publisher_says_is_refused_and_not_noted(lab
 
 @pytest.mark.parametrize("content", [None, b"<html>", b"0" * 64 + b"  another.tgz\n"])
 def test_without_a_checksum_the_programs_are_built_and_it_is_told(
-    content: bytes | None, lab: Lab
+    content: bytes | None, lab: StoreLab
 ) -> None:
     if content is None:
         del lab.site.files[LIST]
@@ -172,13 +174,13 @@ def test_without_a_checksum_the_programs_are_built_and_it_is_told(
     assert not (lab.data / "pins.yaml").exists()
 
 
-def test_a_file_that_is_gone_is_built_and_nothing_is_noted(lab: Lab) -> None:
+def test_a_file_that_is_gone_is_built_and_nothing_is_noted(lab: StoreLab) -> None:
     del lab.site.files[FILE]
     assert containerd(lab.store).origin == "built"
     assert not (lab.data / "pins.yaml").exists()
 
 
-def test_a_download_that_was_cut_off_goes_on_from_there(lab: Lab) -> None:
+def test_a_download_that_was_cut_off_goes_on_from_there(lab: StoreLab) -> None:
     content = archive_of({name: bytes(range(256)) * 4000 + name.encode() for name in PROGRAMS})
     say(lab, content)
     lab.site.stalls_at[FILE] = len(content) // 2
@@ -196,7 +198,7 @@ def test_a_download_that_was_cut_off_goes_on_from_there(lab: Lab) -> None:
     assert len(noted(lab)) == 1
 
 
-def test_what_is_built_already_stays_where_a_digest_becomes_known(lab: Lab) -> None:
+def test_what_is_built_already_stays_where_a_digest_becomes_known(lab: StoreLab) -> None:
     """Other programs would restart the services of a living cluster."""
     del lab.site.files[LIST]
     stored = containerd(lab.store)
@@ -207,7 +209,7 @@ def test_what_is_built_already_stays_where_a_digest_becomes_known(lab: Lab) -> N
 
 
 def test_a_checkout_that_cannot_be_written_builds(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    lab: StoreLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Root may write anywhere but to what is mounted without.
     monkeypatch.setattr(os, "access", lambda place, _: place != lab.data)
@@ -215,20 +217,20 @@ def test_a_checkout_that_cannot_be_written_builds(
     assert "cannot be written to note the digest" in lab.notebook.text
 
 
-def test_a_mistake_in_the_notes_is_one_sentence(lab: Lab) -> None:
+def test_a_mistake_in_the_notes_is_one_sentence(lab: StoreLab) -> None:
     (lab.data / "pins.yaml").write_text(f"{lab.site.url}{FILE}: 12\n")
     with pytest.raises(Problem, match=r"pins\.yaml is not what \./hardway writes there"):
         containerd(lab.store)
 
 
-def test_two_runs_note_each_digest_once(lab: Lab, tmp_path: Path) -> None:
+def test_two_runs_note_each_digest_once(lab: StoreLab, tmp_path: Path) -> None:
     children = [run_to_be_killed(lab) for _ in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
     assert len(noted(lab)) == 1
 
 
 def test_a_bundle_brings_the_digest_to_a_checkout_that_has_not_noted_it(
-    lab: Lab, tmp_path: Path
+    lab: StoreLab, tmp_path: Path
 ) -> None:
     stored = containerd(lab.store)
     bundle = tmp_path / "stack.tar"
@@ -243,7 +245,9 @@ def test_a_bundle_brings_the_digest_to_a_checkout_that_has_not_noted_it(
     assert lab.site.asked == []
 
 
-def test_a_bundle_with_another_file_than_the_noted_one_is_refused(lab: Lab, tmp_path: Path) -> None:
+def test_a_bundle_with_another_file_than_the_noted_one_is_refused(
+    lab: StoreLab, tmp_path: Path
+) -> None:
     containerd(lab.store)
     bundle = tmp_path / "stack.tar"
     export(bundle, lab.store, VERSIONS, Notebook(), "containerd")
@@ -345,14 +349,14 @@ def _certificate(folder: Path) -> Path:
 
 @contextmanager
 def answering(answer: Callable[[BaseHTTPRequestHandler], None], pem: Path | None) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class PublisherHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer(self)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), PublisherHandler) as server:
         if pem:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(pem)

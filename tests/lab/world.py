@@ -83,7 +83,7 @@ class Site:
     def serving(self) -> Iterator["Site"]:
         site = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class SiteHandler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 site.asked.append(self.path)
                 content = site.files.get(self.path)
@@ -108,13 +108,13 @@ class Site:
             def log_message(self, *_: object) -> None:
                 pass
 
-        class Quiet(ThreadingHTTPServer):
+        class SiteServer(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, *_: object) -> None:
                 pass
 
-        with Quiet(("127.0.0.1", 0), Handler) as server:
+        with SiteServer(("127.0.0.1", 0), SiteHandler) as server:
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
             self.url = f"http://127.0.0.1:{server.server_port}"
             yield self
@@ -122,7 +122,7 @@ class Site:
 
 
 @dataclass
-class Lab:
+class StoreLab:
     """A store over an empty cache, and the world that it gets things from."""
 
     data: Path
@@ -142,7 +142,7 @@ class Lab:
 
 
 @contextmanager
-def small_lab(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Lab]:
+def small_lab(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[StoreLab]:
     """A world of its own under a directory, while the context lasts."""
     site = Site()
     with site.serving():
@@ -151,7 +151,7 @@ def small_lab(directory: Path, patch: pytest.MonkeyPatch) -> Iterator[Lab]:
         patch.setenv("XDG_CACHE_HOME", str(directory / "home"))
         write_data(directory / "data", site)
         install(directory / "data", patch.setattr)
-        yield Lab(directory / "data", Cache(), site, Notebook())
+        yield StoreLab(directory / "data", Cache(), site, Notebook())
     forget()  # what is read again is the project's own: patch is undone before any other test
 
 

@@ -17,7 +17,7 @@ UNITS = "/etc/systemd/system"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift:
+class MachineDrift:
     """What is done on a node by hand, and what is told of it."""
 
     done: str
@@ -26,59 +26,59 @@ class Drift:
 
 
 DRIFTS = {
-    "a changed file": Drift(
+    "a changed file": MachineDrift(
         # Not kube-proxy's, which watches its own and is then told to run with it.
         done="echo '# by hand' >>/etc/containerd/config.toml",
         told={"file /etc/containerd/config.toml": "sha256:"},
     ),
-    "a removed file": Drift(
+    "a removed file": MachineDrift(
         done="rm /etc/modules-load.d/hardway.conf",
         told={"file /etc/modules-load.d/hardway.conf": "missing"},
     ),
-    "a wrong mode": Drift(
+    "a wrong mode": MachineDrift(
         done="chmod 0644 /etc/kubernetes/pki/kubelet-client.key",
         told={"file /etc/kubernetes/pki/kubelet-client.key": "as kept in the state 0644 root:root"},
     ),
-    "a wrong owner": Drift(
+    "a wrong owner": MachineDrift(
         done="chown daemon:daemon /etc/kubernetes/kubelet.yaml",
         told={"file /etc/kubernetes/kubelet.yaml": "0600 daemon:daemon"},
     ),
-    "a changed secret file": Drift(
+    "a changed secret file": MachineDrift(
         done="echo >>/etc/kubernetes/pki/kubelet-server.key",
         told={"file /etc/kubernetes/pki/kubelet-server.key": "other content 0600 root:root"},
     ),
-    "a stopped service": Drift(
+    "a stopped service": MachineDrift(
         done="systemctl stop kube-proxy",
         told={"service kube-proxy.service": "enabled, stopped"},
     ),
-    "a disabled service": Drift(
+    "a disabled service": MachineDrift(
         done="systemctl --no-reload disable containerd",
         told={"service containerd.service": "disabled, runs"},
     ),
-    "settings beside a unit": Drift(
+    "settings beside a unit": MachineDrift(
         done=f"mkdir {UNITS}/kubelet.service.d && cd {UNITS}/kubelet.service.d && "
         "printf '[Service]\\nNice=5\\n' >nice.conf && systemctl daemon-reload",
         told={"service kubelet.service": f"with settings of {UNITS}/kubelet.service.d/nice.conf"},
     ),
-    "a changed artifact": Drift(
+    "a changed artifact": MachineDrift(
         done="printf x >>$(readlink /opt/cni/bin/portmap)",
         told={"artifact portmap": "sha256:"},
     ),
-    "a link to another version": Drift(
+    "a link to another version": MachineDrift(
         done="ln -sfn /usr/bin/true /usr/local/bin/ctr",
         told={"link /usr/local/bin/ctr": "-> /usr/bin/true"},
     ),
-    "an older program that still runs": Drift(
+    "an older program that still runs": MachineDrift(
         done="new=$(readlink /usr/local/bin/flanneld) && cp $new /srv/flanneld && "
         "ln -sfn /srv/flanneld /usr/local/bin/flanneld && systemctl restart flanneld && "
         "ln -sfn $new /usr/local/bin/flanneld",
         told={"service flanneld.service": "enabled, runs /srv/flanneld"},
     ),
-    "a kernel setting": Drift(
+    "a kernel setting": MachineDrift(
         done="sysctl --quiet --write vm.overcommit_memory=0",
         told={"kernel setting vm.overcommit_memory": "0"},
     ),
-    "a device without ways": Drift(
+    "a device without ways": MachineDrift(
         # flanneld makes it anew within seconds, and logs that all is well.
         done="ip link delete flannel.1 && "
         "for _ in $(seq 300); do [ ! -d /sys/class/net/flannel.1 ] || exit 0; sleep 1; done; "

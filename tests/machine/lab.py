@@ -87,11 +87,11 @@ class Lab:
             start_new_session=True,
         )
 
-    def start_up(self) -> "Update":
+    def start_up(self) -> "RunningUpdate":
         """Start ``./hardway up`` for a test that meddles while it runs."""
         log = self.paths.logs / f"events-{self.stack}.json"
         log.unlink(missing_ok=True)  # what an earlier update began is no sign of this one
-        return Update(self.start("up"), log)
+        return RunningUpdate(self.start("up"), log)
 
     def hardway(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         secret = "--show-secrets" in words or words == ("kubeconfig",)
@@ -187,7 +187,7 @@ class Lab:
             print(self.transcript[-60000:])
 
 
-class Update:
+class RunningUpdate:
     """An ``up`` under way."""
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:

@@ -18,7 +18,7 @@ from tests.lab import world
 
 
 @pytest.fixture
-def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[world.Lab]:
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[world.StoreLab]:
     monkeypatch.setattr(display.stdout, "_width", 300)
     with world.small_lab(tmp_path, monkeypatch) as lab:
         yield lab
@@ -38,7 +38,7 @@ def refused(*words: str | Path) -> str:
     return str(result.exception)
 
 
-def test_list_shows_what_is_absent_and_then_where_it_came_from(lab: world.Lab) -> None:
+def test_list_shows_what_is_absent_and_then_where_it_came_from(lab: world.StoreLab) -> None:
     before = told("list")
     assert all(name in before for name in needed())
     assert f"{len(needed())} are not in the store yet" in before
@@ -52,14 +52,14 @@ def test_list_shows_what_is_absent_and_then_where_it_came_from(lab: world.Lab) -
         assert artifact.source in line
 
 
-def test_fetch_gets_only_what_the_runtime_needs(lab: world.Lab) -> None:
+def test_fetch_gets_only_what_the_runtime_needs(lab: world.StoreLab) -> None:
     assert f"{len(needed('docker'))} artifacts" in told("fetch", "--runtime", "docker")
     assert "absent" in told("list")
     assert "absent" not in told("list", "--runtime", "docker")
     assert lab.store.verify().findings == ()
 
 
-def test_verify_names_what_is_damaged_and_fetch_mends_it(lab: world.Lab) -> None:
+def test_verify_names_what_is_damaged_and_fetch_mends_it(lab: world.StoreLab) -> None:
     told("fetch")
     assert "every byte is right" in told("verify")
     kubelet = next(a for a in lab.store.fetch(world.VERSIONS) if a.name == "kubelet")
@@ -75,7 +75,7 @@ def test_verify_names_what_is_damaged_and_fetch_mends_it(lab: world.Lab) -> None
 
 
 def test_a_bundle_goes_out_and_comes_in(
-    lab: world.Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: world.StoreLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "stack.tar"
     said = told("export", bundle)
@@ -95,7 +95,7 @@ def test_a_bundle_goes_out_and_comes_in(
     assert "nothing was imported" in refused("import", bundle, "--digest", digest)
 
 
-def test_an_unknown_version_is_one_sentence_with_the_known_ones(lab: world.Lab) -> None:
+def test_an_unknown_version_is_one_sentence_with_the_known_ones(lab: world.StoreLab) -> None:
     del lab
     for words in (["list"], ["fetch"], ["export", "x.tar"]):
         sentence = refused(*words, "--kubernetes", "1.12.0")

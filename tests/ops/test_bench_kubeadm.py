@@ -78,23 +78,23 @@ def test_the_table_has_both_clocks_the_load_and_their_ratio() -> None:
 
 
 def test_ours_is_what_the_update_of_booted_machines_took(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Update:
+    class MeasuredUpdate:
         seconds = 99.0
         path = ()
 
-    class Lab:
+    class MeasuredLab:
         booted: Any = None
 
         def boot(self, where: object) -> None:
             self.booted = where
 
-        def update(self) -> Update:
+        def update(self) -> MeasuredUpdate:
             assert self.booted is not None, "the boot is no part of it"
-            return Update()
+            return MeasuredUpdate()
 
     loads = iter([(1.5, 9, 9), (2.5, 9, 9)])
     monkeypatch.setattr("os.getloadavg", lambda: next(loads))
-    lab: Any = Lab()
+    lab: Any = MeasuredLab()
     assert bench_kubeadm.measure_ours(lab, "somewhere") == Run(99.0, (1.5, 2.5), {})  # type: ignore[arg-type]
 
 

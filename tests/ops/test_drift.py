@@ -61,7 +61,7 @@ def test_the_verdict_is_the_worst_that_was_heard(found: Any, expected: Compariso
 
 
 @dataclass
-class Reached:
+class ReachedForDrift:
     spec: Cluster
     access: Access
     unapplied: str | None
@@ -80,7 +80,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         ending: tuple[Ending, ...] = (),
     ) -> Result:
         machines = {n: MachineAccess(address="127.0.0.1", host_key="none") for n in found}
-        reached = Reached(spec, Access(machines=machines, ssh_key="none"), unapplied)
+        reached = ReachedForDrift(spec, Access(machines=machines, ssh_key="none"), unapplied)
 
         async def asked(access: Access, wanted: Mapping[str, Wanted]) -> Any:
             del access

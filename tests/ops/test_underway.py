@@ -17,7 +17,7 @@ OUTCOMES = {
 }
 
 
-class Clock:
+class SetClock:
     """A clock that a test sets."""
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Clock:
         return self.now
 
 
-class Update:
+class RecordedUpdate:
     """An update whose events a test writes, and what was told of it."""
 
     def __init__(self, before: float | None = None) -> None:
         self.told: list[str] = []
-        self.clock = Clock()
+        self.clock = SetClock()
         self.steps = Steps(OUTCOMES, before=before, ended=self.told.append, clock=self.clock)
 
     def begin(self, name: str, op: str = "create") -> None:
@@ -53,7 +53,7 @@ class Update:
 
 
 def test_each_step_that_ends_is_a_line_with_what_it_did_and_its_time() -> None:
-    update = Update()
+    update = RecordedUpdate()
     for name in ("master-disk", "master-ready", "master-identity"):
         update.begin(name)
     update.clock.now += 57.4
@@ -71,7 +71,7 @@ def test_each_step_that_ends_is_a_line_with_what_it_did_and_its_time() -> None:
 
 
 def test_a_step_that_stays_as_it_is_counts_and_is_no_line() -> None:
-    update = Update()
+    update = RecordedUpdate()
     for op in ("refresh", "same"):
         update.begin("master-ready", op)
         update.end("master-ready", op)
@@ -80,7 +80,7 @@ def test_a_step_that_stays_as_it_is_counts_and_is_no_line() -> None:
 
 
 def test_one_line_says_what_is_waited_for_and_how_long_it_took_last_time() -> None:
-    update = Update(before=226.4)
+    update = RecordedUpdate(before=226.4)
     update.begin("master-ready")
     update.say("master-ready", "<{%reset%}>boots, no SSH yet (20 s)<{%reset%}>\n")
     update.clock.now += 31
@@ -100,7 +100,7 @@ def test_one_line_says_what_is_waited_for_and_how_long_it_took_last_time() -> No
 def test_the_published_plugins_failures_of_a_machine_that_boots_are_put_into_the_same_words() -> (
     None
 ):
-    update = Update()
+    update = RecordedUpdate()
     update.begin("master-ready")
     update.say("master-ready", "Dial 14/240 failed: retrying")
     assert update.steps.line().endswith("master-ready (0 s, boots, no SSH yet)")
@@ -108,7 +108,7 @@ def test_the_published_plugins_failures_of_a_machine_that_boots_are_put_into_the
 
 def test_what_the_conditions_are_waited_for_is_said_by_the_last_step() -> None:
     """What a dynamic resource prints reaches the engine without its name."""
-    update = Update()
+    update = RecordedUpdate()
     said = {"diagnosticEvent": {"message": "waiting until the nodes are Ready\n"}}
     update.steps.see(said)
     assert update.steps.line() == "0 of 4 steps, 0 s"
@@ -120,7 +120,7 @@ def test_what_the_conditions_are_waited_for_is_said_by_the_last_step() -> None:
 @pytest.mark.parametrize("kind", [kinds.MACHINE, "hardway:index:EtcdMember", kinds.DOMAIN])
 def test_what_is_called_as_a_step_is_and_is_another_kind_is_none(kind: str) -> None:
     """People choose the names of machines."""
-    update = Update()
+    update = RecordedUpdate()
     for name in ("ready", "master-etcd"):
         urn = f"urn:pulumi:dev::hardway::hardway:index:Cluster${kind}::{name}"
         for event in ("resourcePreEvent", "resOutputsEvent"):
@@ -130,7 +130,7 @@ def test_what_is_called_as_a_step_is_and_is_another_kind_is_none(kind: str) -> N
 
 def test_the_line_has_room_for_some_of_many_and_says_how_many_more() -> None:
     names = [f"a-machine-with-a-long-name-{number}-control-plane" for number in range(9)]
-    steps = Steps(dict.fromkeys(names, ""), before=1000, ended=print, clock=Clock())
+    steps = Steps(dict.fromkeys(names, ""), before=1000, ended=print, clock=SetClock())
     for name in names:
         steps.see({"resourcePreEvent": {"metadata": {"urn": URN + name, "op": "create"}}})
         steps.see({"diagnosticEvent": {"urn": URN + name, "message": "x" * 200}})
@@ -139,7 +139,7 @@ def test_the_line_has_room_for_some_of_many_and_says_how_many_more() -> None:
 
 
 def test_an_update_that_is_begun_again_counts_from_its_beginning() -> None:
-    update = Update()
+    update = RecordedUpdate()
     update.begin("master-ready")
     update.end("master-ready")
     update.clock.now += 40
@@ -171,7 +171,7 @@ def test_nothing_but_the_tree_is_taken_out_of_what_pulumi_prints(
 def test_where_nothing_ends_for_a_while_what_is_waited_for_is_said(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    clock = Clock()
+    clock = SetClock()
     lines = Lines(clock)
     for _ in range(4):
         clock.now += REMINDER - 1

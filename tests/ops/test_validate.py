@@ -55,7 +55,7 @@ def test_every_failure_alone_is_noticed() -> None:
 
 
 @dataclass
-class Reached:
+class ReachedForValidate:
     spec: Cluster
     access: Access
     state: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +67,7 @@ DOWN = MachineAccess(address="127.0.0.1", port=1, host_key="ssh-ed25519 none")
 
 def validated(monkeypatch: pytest.MonkeyPatch, *words: str, **access: Any) -> Result:
     opened = Access(machines={"master": DOWN}, ssh_key="none", **access)
-    monkeypatch.setattr(module, "reach", lambda _: Reached(SINGLE, opened))
+    monkeypatch.setattr(module, "reach", lambda _: ReachedForValidate(SINGLE, opened))
     app = typer.Typer()
     app.callback()(lambda: None)
     module.register(app)

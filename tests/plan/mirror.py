@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class Mirror(ThreadingHTTPServer):
+class ArtifactServer(ThreadingHTTPServer):
     """Files by name, as a site's mirror or a release page has them."""
 
     def __init__(self, listener: socket.socket) -> None:
@@ -27,9 +27,9 @@ class Mirror(ThreadingHTTPServer):
 
 
 @contextmanager
-def mirror(listener: socket.socket) -> Iterator[Mirror]:
+def mirror(listener: socket.socket) -> Iterator[ArtifactServer]:
     """Serve on a listening socket until the end."""
-    with Mirror(listener) as server:
+    with ArtifactServer(listener) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -40,7 +40,7 @@ def mirror(listener: socket.socket) -> Iterator[Mirror]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Mirror
+    server: ArtifactServer
 
     def do_GET(self) -> None:
         span = self.headers.get("Range")

@@ -156,7 +156,7 @@ EMULATED = on(SINGLE, "qemu")
 """All flags that there are: on others an API server has some fewer."""
 
 
-class ControlPlane:
+class RunningControlPlane:
     """A machine with a member and a control plane whose services run."""
 
     def __init__(self, folder: Path) -> None:
@@ -189,9 +189,9 @@ class ControlPlane:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningControlPlane]:
     """Everything started as systemd would, and both steps' scripts run."""
-    made = ControlPlane(tmp_path_factory.mktemp("control-plane"))
+    made = RunningControlPlane(tmp_path_factory.mktemp("control-plane"))
     machine = made.machine
     with ExitStack() as stack:
         stack.enter_context(machine.running(made.etcd.units[0]))
@@ -224,18 +224,20 @@ def _started(machine: LocalMachine, line: str, process: int) -> None:
 
 @pytest.mark.engine
 class TestRunning:
-    def test_nobody_without_a_name_learns_more_than_health(self, running: ControlPlane) -> None:
+    def test_nobody_without_a_name_learns_more_than_health(
+        self, running: RunningControlPlane
+    ) -> None:
         with running.client() as nobody:
             for path in ("/healthz", "/livez", "/readyz"):
                 assert nobody.get(path).status_code == 200
             for path in ("/", "/version", "/api", "/openapi/v2", "/metrics", "/readyz/etcd"):
                 assert nobody.get(path).status_code == 401, path
 
-    def test_nobody_is_profiled(self, running: ControlPlane) -> None:
+    def test_nobody_is_profiled(self, running: RunningControlPlane) -> None:
         with running.client("super-admin") as person:
             assert person.get("/debug/pprof/").status_code == 404
 
-    def test_etcd_is_not_asked_how_much_there_is(self, running: ControlPlane) -> None:
+    def test_etcd_is_not_asked_how_much_there_is(self, running: RunningControlPlane) -> None:
         with running.client("super-admin") as person:
             metrics = person.get("/metrics").text
         assert "\napiserver_storage_list_total" in metrics
@@ -244,7 +246,7 @@ class TestRunning:
             assert re.search(rf'^kubernetes_feature_enabled{{name="{gate}",.*}} 0$', metrics, re.M)
 
     def test_a_secret_is_unreadable_in_etcd_and_absent_from_the_audit_log(
-        self, running: ControlPlane
+        self, running: RunningControlPlane
     ) -> None:
         secret = {"metadata": {"name": "one"}, "stringData": {"password": SECRET}}
         with running.client("super-admin") as person:
@@ -267,7 +269,7 @@ class TestRunning:
         assert SECRET not in text
         assert b64encode(SECRET.encode()).decode() not in text
 
-    def _kept(self, running: ControlPlane, key: str) -> bytes:
+    def _kept(self, running: RunningControlPlane, key: str) -> bytes:
         cert, private = running.machine.certificate("apiserver-etcd-client")
         words = [
             str(running.path / "etcdctl"),
@@ -280,7 +282,7 @@ class TestRunning:
         return done.stdout
 
     def test_the_controller_manager_works_and_tokens_are_not_written_down(
-        self, running: ControlPlane
+        self, running: RunningControlPlane
     ) -> None:
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         with running.client("super-admin") as person:
@@ -292,7 +294,7 @@ class TestRunning:
         assert found.status_code == 200
         assert token.rpartition(".")[2] not in json.dumps(running.audited())
 
-    def test_a_change_of_rights_is_written_down_in_full(self, running: ControlPlane) -> None:
+    def test_a_change_of_rights_is_written_down_in_full(self, running: RunningControlPlane) -> None:
         role = {
             "metadata": {"name": "reader"},
             "rules": [{"nonResourceURLs": ["/x"], "verbs": ["get"]}],
@@ -308,7 +310,7 @@ class TestRunning:
         assert line["requestObject"]["rules"][0]["nonResourceURLs"] == ["/x"]
 
     @pytest.mark.parametrize("port", [6443, 2379, controller_manager.PORT, scheduler.PORT])
-    def test_weak_ciphers_are_refused(self, running: ControlPlane, port: int) -> None:
+    def test_weak_ciphers_are_refused(self, running: RunningControlPlane, port: int) -> None:
         """CBC suites, which Go would take: the handshake ends before certificates are compared."""
         words = ["openssl", "s_client", "-tls1_2", "-connect", running.url(port)[8:]]
         for cipher, works in (
@@ -319,7 +321,7 @@ class TestRunning:
             assert (f"Cipher is {cipher}".encode() in done.stdout) is works
 
     def test_only_the_machine_itself_reaches_controller_manager_and_scheduler(
-        self, running: ControlPlane
+        self, running: RunningControlPlane
     ) -> None:
         table = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
         for port in (controller_manager.PORT, scheduler.PORT):
@@ -328,7 +330,7 @@ class TestRunning:
             assert listening == ["0100007F"]
 
     def test_a_part_that_is_not_well_is_named_with_what_it_says(
-        self, running: ControlPlane
+        self, running: RunningControlPlane
     ) -> None:
         text = running.machine.script(running.step, running.path)
         text = re.sub(r"\napi=\S+", f"\napi={running.url(6443)}/nothing", text)

@@ -120,7 +120,7 @@ def _contents() -> Contents:
     )
 
 
-class Machine:
+class ContainerMachine:
     """A container in the place of a machine behind SSH."""
 
     def __init__(self, container: Container) -> None:
@@ -170,7 +170,7 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(memory: Memory) -> Iterator[Machine]:
+def machine(memory: Memory) -> Iterator[ContainerMachine]:
     def furnish(root: Path) -> None:
         quiet(root)
         for content in (PROGRAM, OLDER):
@@ -180,12 +180,14 @@ def machine(memory: Memory) -> Iterator[Machine]:
             file.chmod(0o555)
 
     with Container(memory, prepare=furnish) as container:
-        found = Machine(container)
+        found = ContainerMachine(container)
         found.mend()
         yield found
 
 
-def test_everything_is_brought_about_and_a_clean_machine_has_no_drift(machine: Machine) -> None:
+def test_everything_is_brought_about_and_a_clean_machine_has_no_drift(
+    machine: ContainerMachine,
+) -> None:
     before = machine.state(), machine.started()
     assert machine.drift() == {}
     machine.mend()
@@ -194,7 +196,7 @@ def test_everything_is_brought_about_and_a_clean_machine_has_no_drift(machine: M
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift:
+class ContainerDrift:
     """What somebody does to a machine, and what is told of it."""
 
     done: str
@@ -209,12 +211,12 @@ PRELUDE = f"{library.PLACE}/{library.FOLDER.name}/prelude.sh"
 RESTART = "systemctl restart one.service"
 
 DRIFTS = {
-    "a changed file": Drift(
+    "a changed file": ContainerDrift(
         done=f"echo loudly >>{CONFIGURATION}",
         told={f"file {CONFIGURATION}": f"sha256:{LOUDLY} 0600 root:root"},
         steps=("sleepers",),
     ),
-    "a changed script of the steps, and a file that a step mends": Drift(
+    "a changed script of the steps, and a file that a step mends": ContainerDrift(
         done=f"echo 'exit 1' >>{PRELUDE}; echo loudly >>{CONFIGURATION}",
         told={
             f"file {PRELUDE}": "0644 root:root",
@@ -222,10 +224,10 @@ DRIFTS = {
         },
         steps=("sleepers",),
     ),
-    "a lost script of the steps": Drift(
+    "a lost script of the steps": ContainerDrift(
         done=f"rm {PRELUDE}", told={f"file {PRELUDE}": "missing"}, steps=()
     ),
-    "a changed file that a service was started with": Drift(
+    "a changed file that a service was started with": ContainerDrift(
         done=f"echo loudly >>{CONFIGURATION}; {RESTART}",
         told={
             f"file {CONFIGURATION}": "sha256:",
@@ -234,62 +236,62 @@ DRIFTS = {
         steps=("sleepers",),
         restarts=("one.service",),
     ),
-    "a removed file": Drift(
+    "a removed file": ContainerDrift(
         done=f"rm {CONFIGURATION}",
         told={f"file {CONFIGURATION}": "missing"},
         steps=("sleepers",),
     ),
-    "a wrong mode": Drift(
+    "a wrong mode": ContainerDrift(
         done=f"chmod 0644 {CONFIGURATION}; chmod 0755 {DATA}",
         told={f"file {CONFIGURATION}": "0644 root:root", f"directory {DATA}": "0755 sleeper"},
         steps=("sleepers",),
     ),
-    "a wrong owner": Drift(
+    "a wrong owner": ContainerDrift(
         done=f"chown daemon:daemon {SECRET}",
         told={f"file {SECRET}": "as kept in the state 0600 daemon:daemon"},
         steps=("identity",),
     ),
-    "a changed secret file": Drift(
+    "a changed secret file": ContainerDrift(
         done=f"echo another >{SECRET}",
         told={f"file {SECRET}": "other content 0600 sleeper:sleeper"},
         steps=("identity",),
     ),
-    "a stopped service": Drift(
+    "a stopped service": ContainerDrift(
         done="systemctl stop one.service",
         told={"service one.service": "enabled, stopped"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
-    "a disabled service": Drift(
+    "a disabled service": ContainerDrift(
         done="systemctl disable one.service 2>/dev/null",
         told={"service one.service": f"disabled, runs {stored(PROGRAM)}"},
         steps=("sleepers",),
     ),
-    "settings beside a unit": Drift(
+    "settings beside a unit": ContainerDrift(
         done="mkdir /etc/systemd/system/one.service.d; cd /etc/systemd/system/one.service.d; "
         f"printf '[Service]\\nNice=5\\n' >nice.conf; systemctl daemon-reload; {RESTART}",
         told={"service one.service": f"with settings of {ONE}.d/nice.conf"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
-    "a changed unit file": Drift(
+    "a changed unit file": ContainerDrift(
         done=f"echo '# by hand' >>{ONE}",
         told={f"file {ONE}": "sha256:", "service one.service": "systemd has not read"},
         steps=("sleepers",),
     ),
-    "a changed unit file that its service was started with": Drift(
+    "a changed unit file that its service was started with": ContainerDrift(
         done=f"sed -i 's/^Description.*/Description=other/' {ONE}; systemctl daemon-reload; "
         f"{RESTART}",
         told={f"file {ONE}": "sha256:", "service one.service": f"started with this {ONE}"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
-    "a masked service": Drift(
+    "a masked service": ContainerDrift(
         done=f"ln -sf /dev/null {ONE}; systemctl daemon-reload",
         told={f"file {ONE}": "-> /dev/null", "service one.service": "masked, runs"},
         steps=("sleepers",),
     ),
-    "a replaced artifact": Drift(
+    "a replaced artifact": ContainerDrift(
         # What is fetched else is here what an earlier run left of it.
         done=f"cp {stored(PROGRAM)} {STORE}/sleeper.{digest(PROGRAM)}.part; "
         f"cp {stored(OLDER)} /srv/new; chmod 0555 /srv/new; mv /srv/new {stored(PROGRAM)}",
@@ -301,24 +303,24 @@ DRIFTS = {
         steps=("artifacts", "sleepers"),
         restarts=("one.service", "two.service"),
     ),
-    "an artifact that nobody may run": Drift(
+    "an artifact that nobody may run": ContainerDrift(
         done=f"chmod 0400 {stored(PROGRAM)}",
         told={"artifact sleeper 2": f"sha256:{digest(PROGRAM)} 0400 root:root"},
         steps=("artifacts",),
     ),
-    "a link to another version": Drift(
+    "a link to another version": ContainerDrift(
         done=f"ln -sfn {stored(OLDER)} /usr/local/bin/sleeper",
         told={"link /usr/local/bin/sleeper": f"-> {stored(OLDER)}"},
         steps=("sleepers",),
     ),
-    "an older program that still runs": Drift(
+    "an older program that still runs": ContainerDrift(
         done=f"ln -sfn {stored(OLDER)} /usr/local/bin/sleeper; {RESTART}; "
         f"ln -sfn {stored(PROGRAM)} /usr/local/bin/sleeper",
         told={"service one.service": f"enabled, runs {stored(OLDER)}"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
-    "keys and what is started with them": Drift(
+    "keys and what is started with them": ContainerDrift(
         # The service cannot start before both are right again.
         done=f"echo another >{SECRET}; rm /usr/local/bin/sleeper; echo loudly >>{CONFIGURATION}; "
         "systemctl stop two.service",
@@ -331,12 +333,12 @@ DRIFTS = {
         steps=("identity", "sleepers"),
         restarts=("two.service",),
     ),
-    "a kernel setting": Drift(
+    "a kernel setting": ContainerDrift(
         done=f"sysctl --quiet --write {FORWARD}=0",
         told={f"kernel setting {FORWARD}": "0"},
         steps=("runtime",),
     ),
-    "a unit that is no longer masked": Drift(
+    "a unit that is no longer masked": ContainerDrift(
         done="systemctl unmask swap.target 2>/dev/null",
         told={"masked unit swap.target": "not masked"},
         steps=("runtime",),
@@ -345,7 +347,7 @@ DRIFTS = {
 
 
 @pytest.mark.parametrize("name", DRIFTS)
-def test_a_drift_is_told_and_exactly_it_is_mended(machine: Machine, name: str) -> None:
+def test_a_drift_is_told_and_exactly_it_is_mended(machine: ContainerMachine, name: str) -> None:
     drift = DRIFTS[name]
     machine.started()
     before = machine.state()
@@ -365,7 +367,9 @@ def test_a_drift_is_told_and_exactly_it_is_mended(machine: Machine, name: str) -
     assert not {path for path in after_all if not path.startswith(own)}
 
 
-def test_a_role_that_is_still_there_is_taken_away_once_it_was_seen(machine: Machine) -> None:
+def test_a_role_that_is_still_there_is_taken_away_once_it_was_seen(
+    machine: ContainerMachine,
+) -> None:
     """In the update in which a role leaves, its step leaves last."""
     machine.started()
     before = machine.state()
@@ -383,14 +387,16 @@ def test_a_role_that_is_still_there_is_taken_away_once_it_was_seen(machine: Mach
     assert machine.state() == before
 
 
-def test_what_somebody_else_writes_is_no_drift(machine: Machine) -> None:
+def test_what_somebody_else_writes_is_no_drift(machine: ContainerMachine) -> None:
     for other in FOREIGN_FILES:
         path = other.paths.replace("*", "somebodys")
         machine.shell(f"mkdir -p {Path(path).parent}; echo other >>{path}")
     assert machine.drift() == {}
 
 
-def test_a_service_in_the_middle_of_its_restart_is_not_taken_for_stopped(machine: Machine) -> None:
+def test_a_service_in_the_middle_of_its_restart_is_not_taken_for_stopped(
+    machine: ContainerMachine,
+) -> None:
     settings = "/run/systemd/system/one.service.d/slow.conf"
     machine.shell(
         f"mkdir -p {Path(settings).parent}; printf '[Service]\nExecStop=sleep 5\n' >{settings}\n"
@@ -407,7 +413,7 @@ def test_a_service_in_the_middle_of_its_restart_is_not_taken_for_stopped(machine
 
 
 def test_a_service_that_does_not_stay_up_is_told_by_drift_and_by_a_condition(
-    machine: Machine,
+    machine: ContainerMachine,
 ) -> None:
     """Whatever its state is at the moment: systemd starts it every two seconds."""
     machine.started()
@@ -446,7 +452,7 @@ def test_a_service_that_does_not_stay_up_is_told_by_drift_and_by_a_condition(
     assert told() == ""
 
 
-def test_an_artifact_that_was_not_touched_is_not_read(machine: Machine) -> None:
+def test_an_artifact_that_was_not_touched_is_not_read(machine: ContainerMachine) -> None:
     path = stored(PROGRAM)
     mark = machine.container.read(f"{STORE}/verified/{digest(PROGRAM)}")
     assert mark.split()[0] == str(len(PROGRAM))

@@ -35,7 +35,7 @@ MEMBERS = ("e1", "e2", "e3")
 SUBNET = f"{flannel.PREFIX}/subnets/172.16.5.0-24"
 
 
-class World:
+class EtcdWorld:
     """Three members that run, and etcdctl with any certificate."""
 
     def __init__(self, folder: Path) -> None:
@@ -73,9 +73,9 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdWorld]:
     """Members whose step was cut off at each of its calls, one after the other, and then run."""
-    made = World(tmp_path_factory.mktemp("etcd"))
+    made = EtcdWorld(tmp_path_factory.mktemp("etcd"))
     with ExitStack() as stack:
         for name in MEMBERS:
             stack.enter_context(made.machines[name].running(_quick(name)))
@@ -90,7 +90,7 @@ def _quick(member: str) -> Unit:
 
 
 @pytest.fixture(scope="module")
-def ready(world: World) -> World:
+def ready(world: EtcdWorld) -> EtcdWorld:
     """The members after their steps, whose beginnings were cut off at one call after the other."""
     _await_health(world)
     for call in CUTS:
@@ -103,7 +103,7 @@ def ready(world: World) -> World:
     return world
 
 
-def _await_health(world: World) -> None:
+def _await_health(world: EtcdWorld) -> None:
     eventually(
         "a member is well",
         lambda: not world.ctl(("e1", "etcd-healthcheck-client"), "endpoint health").returncode,
@@ -111,7 +111,7 @@ def _await_health(world: World) -> None:
     )
 
 
-def _cutting(world: World, call: int) -> Path:
+def _cutting(world: EtcdWorld, call: int) -> Path:
     """An etcdctl that ends the whole script at a call: before or after it did its work."""
     folder = world.path.parent / f"cut-{call}"
     folder.mkdir()
@@ -125,7 +125,7 @@ def _cutting(world: World, call: int) -> Path:
     return folder
 
 
-def _pausing(world: World) -> Path:
+def _pausing(world: EtcdWorld) -> Path:
     """An etcdctl that ends like any other where nobody reads its second line any more."""
     folder = world.path.parent / "pausing"
     folder.mkdir()
@@ -143,7 +143,7 @@ API_SERVER = ("c1", "apiserver-etcd-client")
 OPERATOR = ("e1", "etcd-healthcheck-client")
 
 
-def test_run_again_the_step_says_that_all_is_well_and_changes_nothing(ready: World) -> None:
+def test_run_again_the_step_says_that_all_is_well_and_changes_nothing(ready: EtcdWorld) -> None:
     """An unchanged authentication revision too: a new one fails the API server's requests."""
     questions = ("auth status", f"get {flannel.PREFIX}/config -w fields")
     before = [ready.ctl(OPERATOR, line).stdout for line in questions]
@@ -159,7 +159,7 @@ def test_run_again_the_step_says_that_all_is_well_and_changes_nothing(ready: Wor
     assert same[:2] == same[2:]
 
 
-def test_what_somebody_changed_is_put_right(ready: World) -> None:
+def test_what_somebody_changed_is_put_right(ready: EtcdWorld) -> None:
     for line in (
         "user revoke-role flannel flannel",
         f"role revoke-permission flannel --prefix {flannel.PREFIX}/",
@@ -171,7 +171,7 @@ def test_what_somebody_changed_is_put_right(ready: World) -> None:
     assert json.loads(found.stdout) == flannel.network(APART)
 
 
-def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: World) -> None:
+def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: EtcdWorld) -> None:
     text = limited(ready.script("e1"), 1)
     nobody = re.sub(r"endpoint=\S+", "endpoint=https://127.0.0.1:1", text)
     done = run(nobody)
@@ -182,7 +182,7 @@ def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: World) -
 
 def test_a_member_whose_disk_was_made_anew_does_not_join_as_if_it_were_new(tmp_path: Path) -> None:
     """Members look at what the others know before they begin with an empty disk (etcd's own)."""
-    world = World(tmp_path)
+    world = EtcdWorld(tmp_path)
     with ExitStack() as stack:
         for name in ("e1", "e2"):
             stack.enter_context(world.machines[name].running(_quick(name)))
@@ -211,12 +211,12 @@ def test_a_member_whose_disk_was_made_anew_does_not_join_as_if_it_were_new(tmp_p
         "lease grant 60",
     ],
 )
-def test_flannels_certificate_opens_its_own_keys(ready: World, line: str) -> None:
+def test_flannels_certificate_opens_its_own_keys(ready: EtcdWorld, line: str) -> None:
     done = ready.ctl(FLANNEL, line)
     assert done.returncode == 0, done.stderr
 
 
-def test_flannel_keeps_a_subnet_by_a_lease_and_watches_the_others(ready: World) -> None:
+def test_flannel_keeps_a_subnet_by_a_lease_and_watches_the_others(ready: EtcdWorld) -> None:
     found = re.search(r"lease (\w+) granted", ready.ctl(FLANNEL, "lease grant 60").stdout)
     assert found
     assert ready.ctl(FLANNEL, f"put --lease={found[1]} {SUBNET} mine").returncode == 0
@@ -250,7 +250,7 @@ def test_flannel_keeps_a_subnet_by_a_lease_and_watches_the_others(ready: World) 
         "snapshot save /dev/null",
     ],
 )
-def test_flannels_certificate_opens_no_other_keys(ready: World, line: str) -> None:
+def test_flannels_certificate_opens_no_other_keys(ready: EtcdWorld, line: str) -> None:
     done = ready.ctl(FLANNEL, line)
     assert done.returncode != 0, done.stdout
     assert "permission denied" in done.stderr
@@ -275,7 +275,7 @@ anybody = pytest.mark.parametrize("who", ANYBODY.values(), ids=ANYBODY)
     ],
 )
 def test_what_etcd_opens_to_any_certificate_of_its_authority(
-    ready: World, who: tuple[str, str], line: str
+    ready: EtcdWorld, who: tuple[str, str], line: str
 ) -> None:
     """Of etcd 3.7.1; the architecture document names these."""
     done = ready.ctl(who, f"{line} {PATIENTLY}")
@@ -284,7 +284,7 @@ def test_what_etcd_opens_to_any_certificate_of_its_authority(
 
 @anybody
 def test_any_certificate_of_the_authority_opens_leases_without_others_keys(
-    ready: World, who: tuple[str, str]
+    ready: EtcdWorld, who: tuple[str, str]
 ) -> None:
     for key, opened in ((None, True), ("/registry/leased", False)):
         granted = ready.ctl(OPERATOR, f"lease grant 600 {PATIENTLY}").stdout
@@ -319,7 +319,7 @@ def test_any_certificate_of_the_authority_opens_leases_without_others_keys(
     ],
 )
 def test_what_etcd_opens_to_its_own_users_alone(
-    ready: World, who: tuple[str, str], line: str
+    ready: EtcdWorld, who: tuple[str, str], line: str
 ) -> None:
     every = ",".join(f"127.0.0.1:{ready.cluster.ports[name, 2379]}" for name in MEMBERS)
     member = ready.ctl(OPERATOR, f"member list {PATIENTLY}").stdout.partition(",")[0]
@@ -338,7 +338,7 @@ def test_what_etcd_opens_to_its_own_users_alone(
     assert re.search("permission denied|user name not found", done.stderr), done.stderr
 
 
-def test_a_transaction_cannot_reach_around_flannels_prefix(ready: World) -> None:
+def test_a_transaction_cannot_reach_around_flannels_prefix(ready: EtcdWorld) -> None:
     compare = f'mod("{SUBNET}") > "0"'
     inside = f"\n{compare}\n\nget {SUBNET}\n\n\n"[1:]
     assert ready.ctl(FLANNEL, "txn", inside).returncode == 0
@@ -346,7 +346,7 @@ def test_a_transaction_cannot_reach_around_flannels_prefix(ready: World) -> None
     assert "permission denied" in done.stderr
 
 
-def test_a_watch_cannot_reach_around_flannels_prefix(ready: World) -> None:
+def test_a_watch_cannot_reach_around_flannels_prefix(ready: EtcdWorld) -> None:
     words = ["timeout", "60", *ready.words(*FLANNEL), "watch", "--prefix", "/registry"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert "permission denied" in done.stderr + done.stdout
@@ -369,7 +369,7 @@ def test_a_watch_cannot_reach_around_flannels_prefix(ready: World) -> None:
     ],
 )
 def test_the_api_servers_certificate_opens_all_that_it_needs(
-    ready: World, line: str, tmp_path: Path
+    ready: EtcdWorld, line: str, tmp_path: Path
 ) -> None:
     if line == "watch-once":
         words = [*ready.words(*API_SERVER), "watch", "--prefix", "--rev=3", "/registry"]
@@ -393,7 +393,7 @@ def test_the_api_servers_certificate_opens_all_that_it_needs(
         (("e1", "etcd-peer"), "permission denied|user name is empty|not found"),
     ],
 )
-def test_nobody_else_is_let_in(ready: World, who: tuple[str, str | None], why: str) -> None:
+def test_nobody_else_is_let_in(ready: EtcdWorld, who: tuple[str, str | None], why: str) -> None:
     done = ready.ctl(who, f"get {flannel.PREFIX}/config")
     assert done.returncode != 0
     assert re.search(why, done.stderr), done.stderr
@@ -404,7 +404,7 @@ def test_nobody_else_is_let_in(ready: World, who: tuple[str, str | None], why: s
     [(("e2", "etcd-peer"), True), (FLANNEL, False), (API_SERVER, False), (OPERATOR, False)],
 )
 def test_only_members_speak_to_the_peer_port(
-    ready: World, who: tuple[str, str], let_in: bool
+    ready: EtcdWorld, who: tuple[str, str], let_in: bool
 ) -> None:
     machine = ready.machines[who[0]]
     cert, key = map(str, machine.certificate(who[1]))

@@ -21,7 +21,7 @@ from tests.plan.running import JOINS, REMOVED, LocalCluster, LocalMachine, progr
 MEMBERS = ("e1", "e2", "e3")
 
 
-class Member:
+class MemberMachine:
     """A member's machine: its program runs as systemd would run it, and its step is run."""
 
     def __init__(self, cluster: LocalCluster, name: str) -> None:
@@ -93,10 +93,10 @@ class Member:
 
 
 @pytest.fixture
-def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
+def members(tmp_path: Path) -> Iterator[dict[str, MemberMachine]]:
     """Three that have answered, and the steps of the first and the last were done."""
     cluster = LocalCluster(APART, tmp_path)
-    made = {name: Member(cluster, name) for name in MEMBERS}
+    made = {name: MemberMachine(cluster, name) for name in MEMBERS}
     with ExitStack() as stack:
         for one in made.values():
             stack.callback(one.stop)
@@ -108,7 +108,7 @@ def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
         yield made
 
 
-def refused(member: Member) -> str:
+def refused(member: MemberMachine) -> str:
     """What the step says, which leaves the member without data and starts nothing."""
     done = member.run()
     assert done.returncode == 1, done.stdout + done.stderr
@@ -125,7 +125,7 @@ def removal(said: str) -> list[str]:
 
 
 def test_a_member_without_its_data_is_refused_though_the_others_answer(
-    members: dict[str, Member],
+    members: dict[str, MemberMachine],
 ) -> None:
     lost = members["e3"]
     lost.lose_data()
@@ -139,7 +139,7 @@ def test_a_member_without_its_data_is_refused_though_the_others_answer(
 
 
 def test_a_member_without_its_data_is_refused_while_no_other_answers(
-    members: dict[str, Member],
+    members: dict[str, MemberMachine],
 ) -> None:
     for one in members.values():
         one.stop()
@@ -148,7 +148,7 @@ def test_a_member_without_its_data_is_refused_while_no_other_answers(
 
 
 def test_a_lone_member_without_its_data_says_how_to_go_on(tmp_path: Path) -> None:
-    alone = Member(LocalCluster(SINGLE, tmp_path), "master")
+    alone = MemberMachine(LocalCluster(SINGLE, tmp_path), "master")
     try:
         alone.start()
         assert alone.run().returncode == 0
@@ -164,7 +164,7 @@ def test_a_lone_member_without_its_data_says_how_to_go_on(tmp_path: Path) -> Non
 
 
 def test_a_member_with_its_data_is_marked_by_the_first_step_that_looks(
-    members: dict[str, Member],
+    members: dict[str, MemberMachine],
 ) -> None:
     """As those of a cluster that was made before there were marks."""
     members["e2"].start()
@@ -178,7 +178,7 @@ def test_a_member_with_its_data_is_marked_by_the_first_step_that_looks(
 class Systemd(threading.Thread):
     """Starts a member's program once its step allows it."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: MemberMachine) -> None:
         super().__init__(daemon=True)
         self.member, self.ended = member, threading.Event()
 
@@ -195,7 +195,7 @@ class Systemd(threading.Thread):
         self.join()
 
 
-def cutting(member: Member, call: int) -> Path:
+def cutting(member: MemberMachine, call: int) -> Path:
     """An etcdctl that ends the whole script at a call, after it did its work."""
     folder = member.path.parent / f"{member.name}-{call}"
     folder.mkdir()
@@ -211,7 +211,7 @@ def cutting(member: Member, call: int) -> Path:
 
 @pytest.mark.parametrize("cuts", [(), (1, 3, 4, 5)], ids=["whole", "cut-off"])
 def test_a_member_that_was_removed_is_made_anew_from_the_others(
-    members: dict[str, Member], cuts: tuple[int, ...]
+    members: dict[str, MemberMachine], cuts: tuple[int, ...]
 ) -> None:
     lost, other = members["e3"], members["e1"]
     lost.lose_data()
@@ -251,8 +251,8 @@ def test_a_member_that_was_removed_is_made_anew_from_the_others(
 def test_whoever_has_never_answered_waits_for_nobody(tmp_path: Path) -> None:
     """All first members start at once, and the last one finds others that list it already."""
     cluster = LocalCluster(APART, tmp_path)
-    first = [Member(cluster, name) for name in ("e1", "e2")]
-    last = Member(cluster, "e3")
+    first = [MemberMachine(cluster, name) for name in ("e1", "e2")]
+    last = MemberMachine(cluster, "e3")
     with ExitStack() as stack:
         for one in first:
             stack.callback(one.stop)
@@ -271,17 +271,17 @@ def test_whoever_has_never_answered_waits_for_nobody(tmp_path: Path) -> None:
 # -- removed, with its data ------------------------------------------------------------------------
 
 
-def begun(member: Member) -> subprocess.CompletedProcess[str]:
+def begun(member: MemberMachine) -> subprocess.CompletedProcess[str]:
     """The step up to where it waits for etcd: what it does with the data is done before."""
     return run(member.machine.script(member.step, member.path).partition("\nunlocked\n")[0])
 
 
-def wal(member: Member) -> dict[str, bytes]:
+def wal(member: MemberMachine) -> dict[str, bytes]:
     """Name to content of the files of its log."""
     return {path.name: path.read_bytes() for path in (member.data / "member/wal").glob("*.wal")}
 
 
-def left_alone(member: Member) -> None:
+def left_alone(member: MemberMachine) -> None:
     """Its step begins, says nothing, and deletes nothing of the data of the stopped member."""
     had = wal(member)
     assert had
@@ -291,7 +291,7 @@ def left_alone(member: Member) -> None:
     assert not member.joins.exists()
 
 
-def doubted(member: Member) -> str:
+def doubted(member: MemberMachine) -> str:
     """What its step says, which deletes nothing of the data of the stopped member."""
     had = wal(member)
     assert had
@@ -303,12 +303,12 @@ def doubted(member: Member) -> str:
     return done.stderr
 
 
-def id_of(member: Member, other: Member) -> str:
+def id_of(member: MemberMachine, other: MemberMachine) -> str:
     rows = other.ctl("member", "list").stdout.splitlines()
     return next(row.split(",")[0] for row in rows if f"{member.url(2380)}," in row)
 
 
-def remove(member: Member, other: Member) -> str:
+def remove(member: MemberMachine, other: MemberMachine) -> str:
     """Take a member out of the cluster at another one; its ID."""
     found = id_of(member, other)
     eventually(
@@ -319,7 +319,7 @@ def remove(member: Member, other: Member) -> str:
     return found
 
 
-def names(other: Member) -> list[tuple[str, str, str]]:
+def names(other: MemberMachine) -> list[tuple[str, str, str]]:
     """Name, state and whether it learns, of all members."""
     rows = [row.split(", ") for row in other.ctl("member", "list").stdout.splitlines()]
     return sorted((row[2], row[1], row[5]) for row in rows)
@@ -327,7 +327,7 @@ def names(other: Member) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("cuts", [(), (2, 3, 4, 5)], ids=["whole", "cut-off"])
 def test_a_member_that_was_removed_and_has_its_data_joins_anew(
-    members: dict[str, Member], cuts: tuple[int, ...]
+    members: dict[str, MemberMachine], cuts: tuple[int, ...]
 ) -> None:
     gone, other = members["e3"], members["e1"]
     was = remove(gone, other)
@@ -352,7 +352,7 @@ def test_a_member_that_was_removed_and_has_its_data_joins_anew(
     left_alone(gone)
 
 
-def test_a_member_that_is_cut_off_keeps_its_data(members: dict[str, Member]) -> None:
+def test_a_member_that_is_cut_off_keeps_its_data(members: dict[str, MemberMachine]) -> None:
     cut_off, *others = (members[name] for name in ("e3", "e1", "e2"))
     cut_off.stop()
     left_alone(cut_off)  # the others are a quorum, and list it
@@ -362,7 +362,7 @@ def test_a_member_that_is_cut_off_keeps_its_data(members: dict[str, Member]) -> 
 
 
 def test_a_member_keeps_its_data_where_others_without_a_quorum_do_not_list_it(
-    members: dict[str, Member],
+    members: dict[str, MemberMachine],
 ) -> None:
     """As a member does that was cut off before this one came, and has heard of nothing since."""
     gone, other = members["e3"], members["e1"]
@@ -392,7 +392,7 @@ def test_whoever_one_of_the_others_lists_is_a_member(tmp_path: Path) -> None:
     """After ``--force-new-cluster`` a member that was cut off is a quorum by itself."""
     five = {f"e{number}": (f"192.168.1.2{number}", "e") for number in range(1, 6)}
     cluster = LocalCluster(machines(five | {"c1": ("192.168.1.31", "ai")}), tmp_path)
-    made = {name: Member(cluster, name) for name in five}
+    made = {name: MemberMachine(cluster, name) for name in five}
     cut_off, last = made["e1"], made["e5"]
     with ExitStack() as stack:
         for one in made.values():
@@ -413,7 +413,7 @@ def test_whoever_one_of_the_others_lists_is_a_member(tmp_path: Path) -> None:
 
 
 def test_a_member_that_was_added_again_by_hand_is_not_guessed_at(
-    members: dict[str, Member],
+    members: dict[str, MemberMachine],
 ) -> None:
     gone, other = members["e3"], members["e1"]
     was = remove(gone, other)
@@ -429,7 +429,7 @@ def test_a_member_that_was_added_again_by_hand_is_not_guessed_at(
     assert gone.joins.exists()
 
 
-def test_data_whose_member_cannot_be_told_are_left(members: dict[str, Member]) -> None:
+def test_data_whose_member_cannot_be_told_are_left(members: dict[str, MemberMachine]) -> None:
     kept, other = members["e3"], members["e1"]
     kept.stop()
     for log in (kept.data / "member/wal").glob("*.wal"):
@@ -443,7 +443,7 @@ def test_data_whose_member_cannot_be_told_are_left(members: dict[str, Member]) -
 def test_data_of_another_cluster_are_left(tmp_path: Path) -> None:
     """A restore gives the cluster and its members other IDs."""
     cluster = LocalCluster(APART, tmp_path)
-    made = {name: Member(cluster, name) for name in MEMBERS}
+    made = {name: MemberMachine(cluster, name) for name in MEMBERS}
     with ExitStack() as stack:
         for one in made.values():
             stack.callback(one.stop)

@@ -46,7 +46,7 @@ def taint(key: str, value: str = "", effect: str = "NoSchedule") -> dict[str, st
     return {"key": key, "effect": effect, **({"value": value} if value else {})}
 
 
-class World:
+class NodesWorld:
     """A member of etcd and an API server that run, and what is done to their nodes."""
 
     def __init__(self, folder: Path) -> None:
@@ -138,8 +138,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(tmp_path_factory.mktemp("nodes"))
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
+    made = NodesWorld(tmp_path_factory.mktemp("nodes"))
     with ExitStack() as stack:
         stack.enter_context(made.master.running(made.etcd.units[0]))
         assert run(made.master.script(made.etcd, made.path)).returncode == 0
@@ -155,7 +155,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.mark.engine
 class TestNodes:
-    def test_labels_and_taints_of_the_spec_come_change_and_go(self, world: World) -> None:
+    def test_labels_and_taints_of_the_spec_come_change_and_go(self, world: NodesWorld) -> None:
         world.registered(described())
         world.follows(described())
         assert world.node("master") == ({ROLE: ""}, [])
@@ -174,7 +174,7 @@ class TestNodes:
         assert NOT_READY in world.kubectl("get node minion --output json")
 
     def test_what_a_kubelet_registered_goes_when_the_spec_no_longer_names_it(
-        self, world: World
+        self, world: NodesWorld
     ) -> None:
         first = described(labels={"gpu": "a100"}, taints=[taint("dedicated", "build")])
         world.registered(first)
@@ -183,7 +183,7 @@ class TestNodes:
         world.follows(described())
         assert world.node() == ({}, [])
 
-    def test_what_others_gave_stays(self, world: World) -> None:
+    def test_what_others_gave_stays(self, world: NodesWorld) -> None:
         world.registered(described())
         first = described(labels={"gpu": "a100"}, taints=[taint("dedicated", "build")])
         world.follows(first)
@@ -199,7 +199,7 @@ class TestNodes:
             assert [one for one in taints if one not in own] == [OF_A_PERSON, OF_A_CONTROLLER]
         assert world.node()[0] == {"owner": "ann"}
 
-    def test_a_node_cannot_name_what_is_taken_from_it(self, world: World) -> None:
+    def test_a_node_cannot_name_what_is_taken_from_it(self, world: NodesWorld) -> None:
         world.registered(described())
         world.follows(described())
         record = "-n kube-system patch configmap hardway-nodes --type merge --patch "
@@ -210,7 +210,9 @@ class TestNodes:
         world.kubectl(record + _compact(change))
 
     @pytest.mark.parametrize("call", range(1, 15))
-    def test_a_cut_and_another_spec_leave_nothing_behind(self, world: World, call: int) -> None:
+    def test_a_cut_and_another_spec_leave_nothing_behind(
+        self, world: NodesWorld, call: int
+    ) -> None:
         specs = [
             described(labels={name: "x"}, taints=[taint(name)]) for name in ("one", "two", "three")
         ]
@@ -220,7 +222,7 @@ class TestNodes:
         world.follows(specs[2])
         assert world.node() == ({"three": "x"}, [taint("three")])
 
-    def test_who_changes_a_node_at_the_same_time_loses_nothing(self, world: World) -> None:
+    def test_who_changes_a_node_at_the_same_time_loses_nothing(self, world: NodesWorld) -> None:
         world.registered(described())
         path = _meddling(world)
         done = world.given(described(labels={"gpu": "a100"}, taints=[taint("dedicated")]), path)
@@ -229,7 +231,7 @@ class TestNodes:
         assert labels == {"gpu": "a100"}
         assert taints == [taint("dedicated"), OF_A_PERSON]
 
-    def test_a_node_that_is_not_there_is_named(self, world: World) -> None:
+    def test_a_node_that_is_not_there_is_named(self, world: NodesWorld) -> None:
         world.registered(described())
         world.kubectl("delete node minion")
         done = world.given(described(labels={"gpu": "a100"}), seconds=1)
@@ -246,7 +248,7 @@ class TestNodes:
 @pytest.mark.engine
 class TestObjects:
     def test_they_are_made_as_written_and_again_where_somebody_changed_them(
-        self, world: World
+        self, world: NodesWorld
     ) -> None:
         spec = described()
         made = [one for group in addons.wanted(spec).values() for one in group]
@@ -263,7 +265,7 @@ class TestObjects:
             world.kubectl(f"-n kube-system patch configmap coredns --type merge --patch {change}")
 
     def test_what_is_switched_off_goes_and_what_was_never_there_is_no_error(
-        self, world: World
+        self, world: NodesWorld
     ) -> None:
         assert world.applied(described()).returncode == 0
         for _ in range(2):
@@ -273,7 +275,7 @@ class TestObjects:
             assert "dns" not in left
         assert "hardway:cluster-admins" in world.kubectl("get clusterrolebindings --output name")
 
-    def test_what_the_api_refuses_is_told_in_its_words(self, world: World) -> None:
+    def test_what_the_api_refuses_is_told_in_its_words(self, world: NodesWorld) -> None:
         path = f"{addons.FOLDER}/wrong.yaml"
         wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "dta": {}}
         text = f"---\n# /api/v1/namespaces/default/configmaps/x\n{json.dumps(wrong)}\n"
@@ -285,7 +287,7 @@ class TestObjects:
         assert "the API server has the add-ons' objects" in done.stderr
         assert ".dta: field not declared in schema" in done.stderr
 
-    def test_a_node_that_the_spec_does_not_name_goes(self, world: World) -> None:
+    def test_a_node_that_the_spec_does_not_name_goes(self, world: NodesWorld) -> None:
         world.registered(described())
         stranger = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "old"}}
         world.kubectl("create -f -", stranger)
@@ -300,7 +302,9 @@ STARTED_HERE = f"started=({kubelet.UNIT})"
 """As after a step that started the kubelet itself."""
 
 
-def _joining(world: World, said: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+def _joining(
+    world: NodesWorld, said: str = "", **settings: str
+) -> subprocess.CompletedProcess[str]:
     """The end of the minion's node step, where ``systemctl`` restarts a kubelet.
 
     All that it does of a kubelet's work is what one does at its start, and never again: it
@@ -331,14 +335,16 @@ esac""",
     return run(limited(text, 2), HOME=str(world.folder))
 
 
-def _restarts(world: World) -> list[str]:
+def _restarts(world: NodesWorld) -> list[str]:
     calls = (world.folder / "systemctl.calls").read_text().splitlines()
     return [call for call in calls if "restart" in call]
 
 
 @pytest.mark.engine
 class TestGone:
-    def test_the_kubelet_restarts_once_and_registers_its_node_again(self, world: World) -> None:
+    def test_the_kubelet_restarts_once_and_registers_its_node_again(
+        self, world: NodesWorld
+    ) -> None:
         world.registered(described())
         world.kubectl("delete node minion")
         done = _joining(world)
@@ -349,13 +355,13 @@ class TestGone:
         assert _restarts(world) == [f"--no-block restart {kubelet.UNIT}"]
         assert "minion" in world.kubectl("get nodes --output name")
 
-    def test_a_kubelet_whose_node_is_there_goes_on(self, world: World) -> None:
+    def test_a_kubelet_whose_node_is_there_goes_on(self, world: NodesWorld) -> None:
         world.registered(described())
         done = _joining(world)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert _restarts(world) == []
 
-    def test_a_kubelet_that_the_step_started_registers_by_itself(self, world: World) -> None:
+    def test_a_kubelet_that_the_step_started_registers_by_itself(self, world: NodesWorld) -> None:
         world.registered(described())
         world.kubectl("delete node minion")
         done = _joining(world, STARTED_HERE)
@@ -363,7 +369,9 @@ class TestGone:
         assert "the node is registered (minion)" in done.stderr
         assert _restarts(world) == []
 
-    def test_no_other_answer_than_that_it_is_gone_restarts_a_kubelet(self, world: World) -> None:
+    def test_no_other_answer_than_that_it_is_gone_restarts_a_kubelet(
+        self, world: NodesWorld
+    ) -> None:
         world.registered(described())
         world.kubectl("delete node minion")
         # A kubelet may ask for no other node than its own: whatever there is, the answer is 403.
@@ -374,7 +382,7 @@ class TestGone:
         assert _restarts(world) == []
 
     def test_drift_is_told_of_a_node_that_is_gone_and_its_own_step_mends_it(
-        self, world: World
+        self, world: NodesWorld
     ) -> None:
         plan = cluster_plan(world.spec).nodes["minion"]
         (item,) = [one for one in held(plan) if one.kind is Kind.NODE]
@@ -392,7 +400,7 @@ class TestGone:
         assert (mends.steps, mends.restarts, mends.marks) == (("node",), (), ())
 
 
-def _told(world: World, item: Item) -> str:
+def _told(world: NodesWorld, item: Item) -> str:
     """What an observation says of a Node object."""
 
     class Here:
@@ -412,7 +420,7 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def _instead(world: World, name: str, body: str) -> Path:
+def _instead(world: NodesWorld, name: str, body: str) -> Path:
     """A folder with a kubectl and a curl of this body; ``$real`` is the real program."""
     folder = world.folder / name
     folder.mkdir(exist_ok=True)
@@ -423,7 +431,7 @@ def _instead(world: World, name: str, body: str) -> Path:
     return folder
 
 
-def _cutting(world: World, call: int) -> Path:
+def _cutting(world: NodesWorld, call: int) -> Path:
     """Ends the whole script at a call: an odd one was done."""
     work = '"$real" "$@" >/dev/null' if call % 2 else ":"
     folder = world.folder / f"cut-{call}"
@@ -436,7 +444,7 @@ def _cutting(world: World, call: int) -> Path:
     )
 
 
-def _meddling(world: World) -> Path:
+def _meddling(world: NodesWorld) -> Path:
     """A person taints the node just before the first patch of it."""
     change = _compact({"spec": {"taints": [OF_A_PERSON]}})
     done = world.folder / "meddled"

@@ -30,7 +30,7 @@ from tests.engine.stack import eventually
 from tests.plan import inline
 from tests.plan.container import Container, Memory, quiet
 from tests.plan.limited import limited
-from tests.plan.mirror import Mirror, mirror
+from tests.plan.mirror import ArtifactServer, mirror
 
 pytestmark = pytest.mark.container
 
@@ -319,7 +319,7 @@ MARK = f"{STATE}/store/verified/{DIGEST}"
 
 
 @pytest.fixture
-def server(machine: Container) -> Iterator[Mirror]:
+def server(machine: Container) -> Iterator[ArtifactServer]:
     machine.run(f"rm -rf {STATE}/store")
     with mirror(machine.listener()) as server:
         server.files = {"program": BYTES}
@@ -344,7 +344,9 @@ def in_store(machine: Container) -> None:
     }
 
 
-def test_an_artifact_of_the_base_image_is_read_once(machine: Container, server: Mirror) -> None:
+def test_an_artifact_of_the_base_image_is_read_once(
+    machine: Container, server: ArtifactServer
+) -> None:
     machine.write(KEPT, BYTES, 0o444)
     run(machine, program())
     in_store(machine)
@@ -365,7 +367,7 @@ SPOILT: dict[str, tuple[bytes | None, bool]] = {
 
 @pytest.mark.parametrize("spoilt", SPOILT)
 def test_a_spoilt_artifact_comes_from_its_source(
-    machine: Container, server: Mirror, spoilt: str
+    machine: Container, server: ArtifactServer, spoilt: str
 ) -> None:
     content, after = SPOILT[spoilt]
     if after:
@@ -393,7 +395,7 @@ LEFT = {
 
 @pytest.mark.parametrize("left", LEFT)
 def test_a_download_goes_on_from_what_was_left(
-    machine: Container, server: Mirror, left: str
+    machine: Container, server: ArtifactServer, left: str
 ) -> None:
     content, server.ranges, asked = LEFT[left]
     machine.write(PART, content)
@@ -403,7 +405,7 @@ def test_a_download_goes_on_from_what_was_left(
 
 
 def test_a_connection_that_breaks_does_not_lose_what_came(
-    machine: Container, server: Mirror
+    machine: Container, server: ArtifactServer
 ) -> None:
     server.stops_after = 120_000
     run(machine, program(server.url("program")))
@@ -411,7 +413,9 @@ def test_a_connection_that_breaks_does_not_lose_what_came(
     assert server.asked == ["/program", "/program bytes=120000-", "/program bytes=240000-"]
 
 
-def test_wrong_bytes_are_refused_with_both_digests(machine: Container, server: Mirror) -> None:
+def test_wrong_bytes_are_refused_with_both_digests(
+    machine: Container, server: ArtifactServer
+) -> None:
     server.files["program"] = other = b"other" + BYTES
     said = refused(machine, program(server.url("program")))
     assert said.startswith("program cannot be had; ")
@@ -425,7 +429,7 @@ def test_wrong_bytes_are_refused_with_both_digests(machine: Container, server: M
     in_store(machine)
 
 
-def test_an_artifact_without_a_source_is_told(machine: Container, server: Mirror) -> None:
+def test_an_artifact_without_a_source_is_told(machine: Container, server: ArtifactServer) -> None:
     assert refused(machine, program()) == (
         "program cannot be had: it is not in the base image and no source is known\n"
     )
@@ -434,7 +438,7 @@ def test_an_artifact_without_a_source_is_told(machine: Container, server: Mirror
     assert "404" in said
 
 
-def test_programs_come_out_of_an_archive(machine: Container, server: Mirror) -> None:
+def test_programs_come_out_of_an_archive(machine: Container, server: ArtifactServer) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name in ("one", "two", "three"):
@@ -759,7 +763,7 @@ def test_what_a_service_does_before_it_stops_is_done_while_it_runs(machine: Cont
 
 
 def test_a_service_of_another_user_runs_a_program_of_the_store(
-    machine: Container, server: Mirror
+    machine: Container, server: ArtifactServer
 ) -> None:
     program_file = b"#!/bin/sh\nexec sleep infinity\n"
     digest = hashlib.sha256(program_file).hexdigest()
@@ -956,7 +960,7 @@ def test_who_changes_their_mind_after_a_cut_gets_what_they_want(pair: Container)
         assert pair.read("/run/left.seen") == "left 1\nboth 1\nkey 1\n"
 
 
-def version_of_pair(number: int, server: Mirror) -> str:
+def version_of_pair(number: int, server: ArtifactServer) -> str:
     """A step of which nearly everything differs from one version to another."""
     content = f"#!/bin/sh\n# {number}\nexec sleep infinity\n".encode()
     digest = hashlib.sha256(content).hexdigest()

@@ -106,7 +106,7 @@ class Callee:
         self._pem.write_text(pair.certificate + pair.key)
         callee = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class ApiHandler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -129,7 +129,7 @@ class Callee:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), ApiHandler)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self._pem)
         self._context.load_verify_locations(authority)
@@ -152,7 +152,7 @@ class Callee:
         self._server.server_close()
 
 
-class World:
+class ReloadWorld:
     """A member of etcd and a control plane that run, and what is written into their files."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -288,15 +288,15 @@ def _certificate(port: int, context: ssl.SSLContext) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReloadWorld]:
     with ExitStack() as stack:
-        made = World(tmp_path_factory.mktemp("reload"), stack)
+        made = ReloadWorld(tmp_path_factory.mktemp("reload"), stack)
         made.start()
         yield made
 
 
 @pytest.fixture(autouse=True)
-def nobody_restarts(world: World) -> Iterator[None]:
+def nobody_restarts(world: ReloadWorld) -> Iterator[None]:
     before = world.running()
     yield
     changed = {name for name, pid in world.running().items() if before.get(name) != pid}
@@ -307,7 +307,9 @@ def nobody_restarts(world: World) -> Iterator[None]:
 # -- whom they trust -------------------------------------------------------------------------------
 
 
-def status(world: World, port: int, pair: Pair, headers: Mapping[str, str] | None = None) -> int:
+def status(
+    world: ReloadWorld, port: int, pair: Pair, headers: Mapping[str, str] | None = None
+) -> int:
     with world.client(pair, port) as client:
         return client.get("/metrics", headers=headers or {}).status_code
 
@@ -316,7 +318,7 @@ KUBERNETES_PORTS = (API_PORT, controller_manager.PORT, scheduler.PORT)
 
 
 @pytest.mark.parametrize("port", KUBERNETES_PORTS)
-def test_another_authority_of_callers_is_trusted_at_once(world: World, port: int) -> None:
+def test_another_authority_of_callers_is_trusted_at_once(world: ReloadWorld, port: int) -> None:
     world.also.clear()
     world.bring()
     somebody = world.of_another(KUBERNETES)
@@ -334,14 +336,14 @@ def test_another_authority_of_callers_is_trusted_at_once(world: World, port: int
 # -- a renewal of all leaves -----------------------------------------------------------------------
 
 
-class Calls:
+class RepeatedCalls:
     """Somebody who calls the API on new connections, all the time, and notes what fails."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ReloadWorld) -> None:
         self.done, self.failed, self._ended = 0, list[str](), False
         self._world = world
 
-    def __enter__(self) -> "Calls":
+    def __enter__(self) -> "RepeatedCalls":
         self._thread = threading.Thread(target=self._call, daemon=True)
         self._thread.start()
         return self
@@ -435,7 +437,7 @@ CALLEE = Row(
 
 
 @pytest.fixture(scope="module")
-def called(world: World) -> Iterator[dict[str, Callee]]:
+def called(world: ReloadWorld) -> Iterator[dict[str, Callee]]:
     """A kubelet and an aggregated API of the cluster, as far as their callers go."""
     pair = issued(CALLEE, world.keys.signers[KUBERNETES], datetime.now(UTC))
     authorities = {"kubelet": layout.AUTHORITY, "aggregated": layout.FRONT_PROXY_AUTHORITY}
@@ -454,15 +456,15 @@ def called(world: World) -> Iterator[dict[str, Callee]]:
             one.end()
 
 
-def shows(world: World, port: int, certificate: str) -> bool:
+def shows(world: ReloadWorld, port: int, certificate: str) -> bool:
     return world.shown(port) == certificate
 
 
-def called_with(world: World, user: str, certificate: str) -> bool:
+def called_with(world: ReloadWorld, user: str, certificate: str) -> bool:
     return certificate in world.callers(user)
 
 
-def calls_with(world: World, callee: Callee, path: str, certificate: str) -> bool:
+def calls_with(world: ReloadWorld, callee: Callee, path: str, certificate: str) -> bool:
     """Whether the API server calls with this certificate now."""
     callee.callers.clear()
     with world.admin() as admin:
@@ -471,9 +473,9 @@ def calls_with(world: World, callee: Callee, path: str, certificate: str) -> boo
 
 
 def test_all_leaves_are_renewed_without_a_restart_and_without_a_failed_call(
-    world: World, called: dict[str, Callee]
+    world: ReloadWorld, called: dict[str, Callee]
 ) -> None:
-    with Calls(world) as calls:
+    with RepeatedCalls(world) as calls:
         eventually(lambda: calls.done > 5)
         world.pairs = world.keys.of(NODE)
         world.bring()
@@ -487,7 +489,7 @@ def test_all_leaves_are_renewed_without_a_restart_and_without_a_failed_call(
     assert calls.failed == []
 
 
-def test_the_api_server_comes_to_etcd_with_its_new_certificate(world: World) -> None:
+def test_the_api_server_comes_to_etcd_with_its_new_certificate(world: ReloadWorld) -> None:
     """And neither of the two reads an authority's file again."""
     name = "kube-apiserver-etcd-client"
     pair = world.of_another(ETCD, name)
@@ -573,7 +575,7 @@ class Apart:
 
 
 @pytest.fixture(scope="module")
-def proxied(world: World) -> Iterator[None]:
+def proxied(world: ReloadWorld) -> Iterator[None]:
     """kube-proxy of the plan in a network of its own, whose connections it does not limit."""
     if os.getuid():
         pytest.skip("a network of one's own needs root")
@@ -609,7 +611,7 @@ def proxied(world: World) -> Iterator[None]:
 @at_length
 @pytest.mark.usefixtures("proxied")
 def test_what_takes_a_beat_is_in_force_after_it_and_the_rest_is_not(
-    world: World, called: dict[str, Callee]
+    world: ReloadWorld, called: dict[str, Callee]
 ) -> None:
     """Clients look at their files every five minutes; what no row names is never looked at."""
     world.also.clear()

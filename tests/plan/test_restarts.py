@@ -121,7 +121,7 @@ def test_the_last_member_that_is_well_stops_all_the_same(planes: Planes) -> None
 
 
 @dataclass
-class Calls:
+class CallResults:
     """What became of calls, each on a connection of its own."""
 
     answered: int = 0
@@ -129,9 +129,9 @@ class Calls:
 
 
 @contextmanager
-def calling(planes: Planes, url: Callable[[], str], callers: int = 4) -> Iterator[Calls]:
+def calling(planes: Planes, url: Callable[[], str], callers: int = 4) -> Iterator[CallResults]:
     """Callers that list objects, five times a second; ``url`` says call by call where."""
-    calls, over, tls = Calls(), threading.Event(), planes.tls()
+    calls, over, tls = CallResults(), threading.Event(), planes.tls()
 
     def call() -> None:
         while not over.wait(0.2):

@@ -242,7 +242,7 @@ def stored() -> Iterator[tuple[Cluster, Path]]:
         yield spec, scratch / "layer"
 
 
-class Machine:
+class RecordedMachine:
     """A machine and what was done on it."""
 
     def __init__(self, container: Container, spec: Cluster) -> None:
@@ -331,10 +331,10 @@ done
 
 
 @pytest.fixture(scope="module")
-def machine(memory: Memory, stored: tuple[Cluster, Path]) -> Iterator[Machine]:
+def machine(memory: Memory, stored: tuple[Cluster, Path]) -> Iterator[RecordedMachine]:
     spec, layer = stored
     with Container(memory, layer, prepare=furnish) as container:
-        found = Machine(container, spec)
+        found = RecordedMachine(container, spec)
         packages = " ".join(name for step in found.plan.steps for name in step.packages)
         text = ARRANGED.format(address=spec.machines[NODE].address, packages=packages)
         done = container.run(text)
@@ -346,7 +346,9 @@ STEPS = ("identity", "runtime", "etcd", "control-plane", "node")
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_step_is_done_after_a_cut_and_then_changes_nothing(machine: Machine, name: str) -> None:
+def test_a_step_is_done_after_a_cut_and_then_changes_nothing(
+    machine: RecordedMachine, name: str
+) -> None:
     step = machine.until(name)
     machine.bring(step, cut=True)
     before = machine.started(), machine.state()
@@ -355,7 +357,7 @@ def test_a_step_is_done_after_a_cut_and_then_changes_nothing(machine: Machine, n
 
 
 def test_the_cluster_gets_its_objects_and_the_machine_keeps_no_key_to_them(
-    machine: Machine,
+    machine: RecordedMachine,
 ) -> None:
     steps = [machine.until("add-ons-apply"), addons.nodes(machine.spec)]
     as_kubelet = ("kubectl", "--kubeconfig", layout.kubeconfig("kubelet"))
@@ -372,7 +374,9 @@ def test_the_cluster_gets_its_objects_and_the_machine_keeps_no_key_to_them(
     assert "node-role.kubernetes.io/control-plane=" in labels
 
 
-def test_a_renewal_of_all_leaves_restarts_only_who_reads_them_once(machine: Machine) -> None:
+def test_a_renewal_of_all_leaves_restarts_only_who_reads_them_once(
+    machine: RecordedMachine,
+) -> None:
     machine.until("add-ons-apply")
     before = machine.started()
     machine.pairs |= machine.keys.of(NODE)
@@ -384,7 +388,7 @@ def test_a_renewal_of_all_leaves_restarts_only_who_reads_them_once(machine: Mach
     assert machine.started() == after
 
 
-def of_an_earlier_program(machine: Machine) -> None:
+def of_an_earlier_program(machine: RecordedMachine) -> None:
     """As a program left it that put keys into kubeconfigs and restarted services for every file."""
     spec, state = machine.spec, machine.container.path(f"{STATE}/running")
     for component in ("controller-manager", "scheduler"):
@@ -404,7 +408,7 @@ def of_an_earlier_program(machine: Machine) -> None:
 
 @pytest.mark.parametrize("renewed", [False, True])
 def test_a_cluster_of_an_earlier_program_restarts_each_service_once_at_most(
-    machine: Machine, renewed: bool
+    machine: RecordedMachine, renewed: bool
 ) -> None:
     machine.until("add-ons-apply")
     of_an_earlier_program(machine)
@@ -427,7 +431,7 @@ ETCD = "etcd.service"
 LOG = f"{layout.ETCD_DATA}/member/wal"
 
 
-def test_a_member_without_its_data_is_started_by_nobody(machine: Machine) -> None:
+def test_a_member_without_its_data_is_started_by_nobody(machine: RecordedMachine) -> None:
     """Neither by systemd, as at a boot, nor by its step; with the data back it goes on."""
     machine.until("add-ons-apply")
     step, container = machine.until("etcd"), machine.container
@@ -448,7 +452,7 @@ def test_a_member_without_its_data_is_started_by_nobody(machine: Machine) -> Non
     machine.bring(step)
 
 
-def test_a_member_is_told_once_how_it_joins(machine: Machine) -> None:
+def test_a_member_is_told_once_how_it_joins(machine: RecordedMachine) -> None:
     """Further words of its command line, of a file that is gone with the next boot."""
     machine.until("add-ons-apply")
     step, container = machine.until("etcd"), machine.container
@@ -466,7 +470,7 @@ def test_a_member_is_told_once_how_it_joins(machine: Machine) -> None:
     assert not any("existing" in word for word in _command_line(machine))
 
 
-def _command_line(machine: Machine) -> list[str]:
+def _command_line(machine: RecordedMachine) -> list[str]:
     machine.container.settled(ETCD)
     (shown,) = machine.container.shown(ETCD)
     return machine.container.read(f"/proc/{shown['MainPID']}/cmdline").split("\0")[:-1]

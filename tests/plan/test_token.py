@@ -35,7 +35,7 @@ def test_each_generation_has_a_token_of_its_own() -> None:
     assert len({etcd.token(of(number)) for number in range(1, 20)}) == 19
 
 
-class World:
+class TokenWorld:
     """Members on this computer, which are restored and started with the flags of a generation."""
 
     def __init__(self, folder: Path) -> None:
@@ -90,7 +90,7 @@ class World:
 
 
 def test_a_member_that_was_left_out_of_a_restore_is_refused(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = TokenWorld(tmp_path)
     with ExitStack() as stack:
         first = world.begun(stack)
         done = world.ctl("e1", "snapshot", "save", str(world.snapshot))
@@ -124,7 +124,7 @@ def test_a_member_that_was_left_out_of_a_restore_is_refused(tmp_path: Path) -> N
 
 def test_a_restore_with_the_old_token_is_the_old_cluster_to_etcd(tmp_path: Path) -> None:
     """Why a generation is needed: nothing tells the forgotten member from the others."""
-    world = World(tmp_path)
+    world = TokenWorld(tmp_path)
     with ExitStack() as stack:
         first = world.begun(stack)
         assert world.ctl("e1", "snapshot", "save", str(world.snapshot)).returncode == 0
@@ -138,7 +138,7 @@ def test_a_restore_with_the_old_token_is_the_old_cluster_to_etcd(tmp_path: Path)
 
 
 def test_a_living_cluster_goes_on_with_another_generations_flags(tmp_path: Path) -> None:
-    world = World(tmp_path)
+    world = TokenWorld(tmp_path)
     for generation in (1, 5):
         with ExitStack() as stack:
             for name in MEMBERS:

@@ -27,7 +27,7 @@ from tests.plan.running import LocalCluster, LocalMachine, programs
 MEMBERS = ("e1", "e2", "e3")
 
 
-class Member:
+class RestartedMember:
     """A member that runs until it is told to start again, and what a step does to it."""
 
     def __init__(self, cluster: LocalCluster, name: str, path: Path) -> None:
@@ -137,10 +137,10 @@ def pgrep(text: str) -> bool:
 
 
 @pytest.fixture
-def members(tmp_path: Path) -> Iterator[dict[str, Member]]:
+def members(tmp_path: Path) -> Iterator[dict[str, RestartedMember]]:
     cluster = LocalCluster(APART, tmp_path)
     made = {
-        name: Member(cluster, name, programs(tmp_path / "bin" / name, APART, ("etcdctl",)))
+        name: RestartedMember(cluster, name, programs(tmp_path / "bin" / name, APART, ("etcdctl",)))
         for name in MEMBERS
     }
     try:
@@ -167,7 +167,9 @@ def finished(process: subprocess.Popen[str]) -> str:
     return out
 
 
-def test_members_that_are_well_restart_one_after_the_other(members: dict[str, Member]) -> None:
+def test_members_that_are_well_restart_one_after_the_other(
+    members: dict[str, RestartedMember],
+) -> None:
     with ThreadPoolExecutor() as pool:
         said = list(pool.map(finished, [one.run() for one in members.values()]))
     spans = sorted(map(between, said))
@@ -176,7 +178,9 @@ def test_members_that_are_well_restart_one_after_the_other(members: dict[str, Me
     assert sum("until other machines had a turn" in one for one in said) >= 1
 
 
-def test_who_is_not_well_disturbs_nobody_and_waits_for_nobody(members: dict[str, Member]) -> None:
+def test_who_is_not_well_disturbs_nobody_and_waits_for_nobody(
+    members: dict[str, RestartedMember],
+) -> None:
     holder = members["e2"].run(work="sleep 600")
     assert holder.stdout is not None
     assert holder.stdout.readline().startswith("began")
@@ -187,7 +191,7 @@ def test_who_is_not_well_disturbs_nobody_and_waits_for_nobody(members: dict[str,
     holder.communicate()
 
 
-def test_a_run_that_is_killed_gives_its_turn_back(members: dict[str, Member]) -> None:
+def test_a_run_that_is_killed_gives_its_turn_back(members: dict[str, RestartedMember]) -> None:
     holder = members["e2"].run(work="sleep 600")
     assert holder.stdout is not None
     assert holder.stdout.readline().startswith("began")
@@ -200,7 +204,7 @@ def test_a_run_that_is_killed_gives_its_turn_back(members: dict[str, Member]) ->
     os.killpg(holder.pid, signal.SIGKILL)
 
 
-def test_nobody_restarts_while_another_member_is_ill(members: dict[str, Member]) -> None:
+def test_nobody_restarts_while_another_member_is_ill(members: dict[str, RestartedMember]) -> None:
     members["e3"].stop()
     process = members["e1"].run(others_wait=4)
     out, err = process.communicate(timeout=PATIENCE)
@@ -213,14 +217,14 @@ def test_nobody_restarts_while_another_member_is_ill(members: dict[str, Member])
     finished(members["e1"].run())
 
 
-def restarted(member: Member, **flags: str) -> None:
+def restarted(member: RestartedMember, **flags: str) -> None:
     """The member with these flags, and well."""
     member.stop()
     member.unit = replace(member.unit, flags={**member.unit.flags, **flags})
     member.start()
 
 
-def test_who_has_no_vote_is_not_well(members: dict[str, Member]) -> None:
+def test_who_has_no_vote_is_not_well(members: dict[str, RestartedMember]) -> None:
     """A learner says at /health that it is."""
     one, learner = members["e1"], members["e3"]
     learner.stop()
@@ -246,7 +250,9 @@ def test_who_has_no_vote_is_not_well(members: dict[str, Member]) -> None:
     finished(one.run())
 
 
-def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(members: dict[str, Member]) -> None:
+def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(
+    members: dict[str, RestartedMember],
+) -> None:
     """A member with an alarm is well, so it does not restart as if it were broken."""
     for one in members.values():
         restarted(one, **{"quota-backend-bytes": str(2 * 1024**2)})
@@ -270,7 +276,7 @@ def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(members: dict[st
     finished(one.run())
 
 
-def refusing(member: Member, times: int) -> None:
+def refusing(member: RestartedMember, times: int) -> None:
     """So many times the member's etcdctl is refused a lock."""
     program = member.path / "etcdctl"
     real, count = program.readlink(), member.machine.root / "refusals"
@@ -283,14 +289,14 @@ def refusing(member: Member, times: int) -> None:
     program.chmod(0o755)
 
 
-def test_a_single_refusal_of_the_lock_is_no_verdict(members: dict[str, Member]) -> None:
+def test_a_single_refusal_of_the_lock_is_no_verdict(members: dict[str, RestartedMember]) -> None:
     """As when a leader hands over: what is under way is dropped."""
     refusing(members["e1"], 2)
     finished(members["e1"].run())
 
 
 def test_a_lock_that_is_always_refused_is_told_with_etcds_reason(
-    members: dict[str, Member],
+    members: dict[str, RestartedMember],
 ) -> None:
     refusing(members["e1"], 1000)
     out, err = members["e1"].run().communicate(timeout=PATIENCE)
@@ -302,7 +308,9 @@ SILENT = f"own[{etcd.UNIT}]=https://127.0.0.1:1/health"
 """As if its process ran and did not answer."""
 
 
-def test_who_runs_and_is_slow_to_answer_waits_for_its_turn(members: dict[str, Member]) -> None:
+def test_who_runs_and_is_slow_to_answer_waits_for_its_turn(
+    members: dict[str, RestartedMember],
+) -> None:
     holder = members["e2"].run(work="sleep 15")
     assert holder.stdout is not None
     first = holder.stdout.readline()
@@ -312,7 +320,7 @@ def test_who_runs_and_is_slow_to_answer_waits_for_its_turn(members: dict[str, Me
 
 
 def test_who_stays_silent_for_long_is_broken_and_waits_for_nobody(
-    members: dict[str, Member],
+    members: dict[str, RestartedMember],
 ) -> None:
     holder = members["e2"].run(work="sleep 600")
     assert holder.stdout is not None
@@ -325,7 +333,7 @@ def test_who_stays_silent_for_long_is_broken_and_waits_for_nobody(
     finished(members["e1"].run(before=SILENT, patience=3))
 
 
-def test_a_turn_that_was_lost_is_taken_anew(members: dict[str, Member]) -> None:
+def test_a_turn_that_was_lost_is_taken_anew(members: dict[str, RestartedMember]) -> None:
     """As a machine loses it that stands still for longer than its lease: here it is revoked."""
     members["e3"].stop()
     waiting = members["e1"].run()

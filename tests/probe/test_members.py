@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.engine, as_root]
 NAMES = ("e1", "e2", "e3")
 
 
-class World:
+class MembersWorld:
     """Three members, and machines e1 and e2 that answer over SSH."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -97,16 +97,18 @@ class World:
 @pytest.fixture(scope="module")
 def world(
     tmp_path_factory: pytest.TempPathFactory, privilege_separation_directory: None
-) -> Iterator[World]:
+) -> Iterator[MembersWorld]:
     with ExitStack() as stack:
-        made = World(tmp_path_factory.mktemp("members"), stack)
+        made = MembersWorld(tmp_path_factory.mktemp("members"), stack)
         # Users and roles too: the question must be allowed to who asks it.
         step = etcd.step(APART, "e1")
         assert run(made.machines["e1"].script(step, made.path)).returncode == 0
         yield made
 
 
-def asked(world: World, check: Members | None = None, opened: Access | None = None) -> Unmet | None:
+def asked(
+    world: MembersWorld, check: Members | None = None, opened: Access | None = None
+) -> Unmet | None:
     async def whole() -> Unmet | None:
         async with doors(opened or world.access) as through:
             return await ask(check or world.check, through)
@@ -114,7 +116,7 @@ def asked(world: World, check: Members | None = None, opened: Access | None = No
     return asyncio.run(whole())
 
 
-def until(world: World, sentence: str | None) -> None:
+def until(world: MembersWorld, sentence: str | None) -> None:
     """A change takes a moment to be seen."""
 
     def seen() -> bool:
@@ -124,7 +126,7 @@ def until(world: World, sentence: str | None) -> None:
     eventually("it is seen", seen, reason=lambda: str(asked(world)))
 
 
-def test_the_members_are_these_and_no_others(world: World) -> None:
+def test_the_members_are_these_and_no_others(world: MembersWorld) -> None:
     assert asked(world) is None
     e1 = {"e1": world.url("e1", 2379)}
     said = str(
@@ -143,7 +145,7 @@ def test_the_members_are_these_and_no_others(world: World) -> None:
     assert "etcd has no member e4" in str(asked(world, named))
 
 
-def test_a_member_is_followed_from_its_loss_to_its_return(world: World) -> None:
+def test_a_member_is_followed_from_its_loss_to_its_return(world: MembersWorld) -> None:
     world.third.close()
     until(world, f"etcd's member e3 ({world.url('e3', 2379)}) is not healthy")
     world.change("remove", world.identifier("e3"))
@@ -160,14 +162,14 @@ def test_a_member_is_followed_from_its_loss_to_its_return(world: World) -> None:
     until(world, None)
 
 
-def test_a_cluster_without_a_quorum_is_told_member_by_member(world: World) -> None:
+def test_a_cluster_without_a_quorum_is_told_member_by_member(world: MembersWorld) -> None:
     nobody = Members(members={"e1": "https://127.0.0.1:1", "e2": "https://127.0.0.1:2"})
     said = str(asked(world, nobody))
     assert "etcd's member e1 (https://127.0.0.1:1) is not healthy" in said
     assert "etcd's member e2 (https://127.0.0.1:2) is not healthy" in said
 
 
-def test_where_no_member_can_be_asked_each_is_named(world: World) -> None:
+def test_where_no_member_can_be_asked_each_is_named(world: MembersWorld) -> None:
     down = world.access
     machines = {name: replace(one, port=1) for name, one in down.machines.items()}
     found = asked(world, opened=replace(down, machines=machines))
@@ -177,7 +179,7 @@ def test_where_no_member_can_be_asked_each_is_named(world: World) -> None:
         assert name in str(found)
 
 
-def test_a_machine_without_etcdctl_says_so(world: World, tmp_path: Path) -> None:
+def test_a_machine_without_etcdctl_says_so(world: MembersWorld, tmp_path: Path) -> None:
     with answering(tmp_path / "bare", tmp_path, tmp_path) as server:
         (tmp_path / "etc").mkdir()
         said = str(asked(world, opened=access(e1=server)))

@@ -20,7 +20,7 @@ from tests.engine.stack import eventually
 from tests.plan.running import run
 from tests.plan.stored import as_root
 from tests.probe.asking import asked_once
-from tests.probe.test_members import NAMES, World
+from tests.probe.test_members import NAMES, MembersWorld
 from tests.probe.test_members import asked as members_asked
 
 pytestmark = [pytest.mark.engine, as_root]
@@ -29,7 +29,7 @@ QUOTA = 8 * 1024**2
 PART = 1024**2
 
 
-class Small(World):
+class Small(MembersWorld):
     """Members with room for little."""
 
     def unit(self, name: str, **more: str) -> Unit:
@@ -161,7 +161,7 @@ def test_where_nobody_can_be_asked_the_answer_is_a_word_of_the_command(
     assert "--yes --stack lab2" in capsys.readouterr().out
 
 
-class Terminal(io.StringIO):
+class AttendedTerminal(io.StringIO):
     """Somebody is there."""
 
     def isatty(self) -> bool:
@@ -175,7 +175,7 @@ def test_a_person_is_asked_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sys.stdin", Terminal(answer))
+    monkeypatch.setattr("sys.stdin", AttendedTerminal(answer))
     assert etcd_space.wanted("") is goes_on
     assert capsys.readouterr().out.count("?") == 1
 

@@ -18,7 +18,7 @@ from probe.watch import Outcome, watch
 NOWHERE = Access(machines={}, ssh_key="")
 
 
-class Clock(selectors.SelectSelector):
+class WaitingClock(selectors.SelectSelector):
     """Time that passes only while everybody waits: what is asked costs none, however busy the host.
 
     An event loop asks its selector to wait for the next thing that is due.
@@ -36,7 +36,7 @@ class Clock(selectors.SelectSelector):
 class Loop(asyncio.SelectorEventLoop):
     """An event loop that goes by such a clock."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: WaitingClock) -> None:
         super().__init__(clock)
         self._clock = clock
 
@@ -44,7 +44,7 @@ class Loop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
-class Cluster:
+class AnsweringCluster:
     """Answers each condition with what it has for it, the last for ever; counts the questions."""
 
     def __init__(self, **answers: Sequence[str | None]) -> None:
@@ -73,7 +73,7 @@ def condition(name: str, deadline: int = 60) -> Condition:
 
 
 def watched(
-    cluster: Cluster,
+    cluster: AnsweringCluster,
     monkeypatch: pytest.MonkeyPatch,
     *conditions: Condition,
     limit: float | None = None,
@@ -83,7 +83,7 @@ def watched(
         return cluster.pace
 
     monkeypatch.setattr(pace, "slowest", slowest)
-    clock = Clock()
+    clock = WaitingClock()
     monkeypatch.setattr(module, "ask", cluster.ask)
     monkeypatch.setattr(module, "monotonic", lambda: clock.now)
     with asyncio.Runner(loop_factory=lambda: Loop(clock)) as runner:
@@ -93,7 +93,7 @@ def watched(
 def test_what_holds_is_asked_once_and_told_with_its_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = Cluster()
+    cluster = AnsweringCluster()
     (found,) = watched(cluster, monkeypatch, condition("a"))
     assert (found.name, found.holds, found.error) == ("a", True, None)
     assert cluster.asked == ["a"]
@@ -103,7 +103,7 @@ def test_what_holds_is_asked_once_and_told_with_its_seconds(
 def test_what_is_waited_for_is_told_once_and_each_new_reason_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = Cluster(a=[*["first"] * 12, *["second"] * 12, None])
+    cluster = AnsweringCluster(a=[*["first"] * 12, *["second"] * 12, None])
     (found,) = watched(cluster, monkeypatch, condition("a", 600))
     assert found.holds
     assert cluster.said[0] == "waiting until a is so"
@@ -117,7 +117,7 @@ def test_what_is_waited_for_is_told_once_and_each_new_reason_after_a_while(
 def test_after_the_first_failure_the_others_are_asked_once_and_all_are_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = Cluster(b=["no b"], d=["no d"])
+    cluster = AnsweringCluster(b=["no b"], d=["no d"])
     found = watched(cluster, monkeypatch, *map(condition, "abcd"), limit=10)
     assert [(one.name, one.holds, one.error) for one in found] == [
         ("a", True, None),
@@ -133,7 +133,7 @@ def test_after_the_first_failure_the_others_are_asked_once_and_all_are_reported(
 def test_each_condition_has_its_own_deadline_where_there_is_no_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = Cluster(a=["no"] * 20 + [None], b=["never"])
+    cluster = AnsweringCluster(a=["no"] * 20 + [None], b=["never"])
     found = watched(cluster, monkeypatch, condition("a", 60), condition("b", 1))
     assert [one.holds for one in found] == [True, False]
     assert found[0].seconds > 30
@@ -142,7 +142,7 @@ def test_each_condition_has_its_own_deadline_where_there_is_no_limit(
 
 def test_what_says_something_new_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [f"{'x' * number} is missing" for number in range(50)]
-    (found,) = watched(Cluster(a=[*words, None]), monkeypatch, condition("a", 100))
+    (found,) = watched(AnsweringCluster(a=[*words, None]), monkeypatch, condition("a", 100))
     assert found.holds
     assert found.seconds > 100
 
@@ -151,7 +151,7 @@ def test_what_only_counts_or_goes_round_in_circles_is_not_new(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = [f"{name} for {number} s" for number in range(500) for name in ("a", "b")]
-    (found,) = watched(Cluster(a=words), monkeypatch, condition("a", 100))
+    (found,) = watched(AnsweringCluster(a=words), monkeypatch, condition("a", 100))
     assert not found.holds
     assert not found.hard
     assert found.news.startswith("no news for ")
@@ -161,13 +161,13 @@ def test_what_says_something_new_for_ever_ends_at_the_hard_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["x" * number for number in range(5000)]
-    (found,) = watched(Cluster(a=words), monkeypatch, condition("a", 100))
+    (found,) = watched(AnsweringCluster(a=words), monkeypatch, condition("a", 100))
     assert (found.holds, found.hard) == (False, True)
     assert found.seconds >= 800
 
 
 def test_slow_machines_have_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(a=["no"] * 45 + [None], b=["never"])
+    cluster = AnsweringCluster(a=["no"] * 45 + [None], b=["never"])
     cluster.pace = 6.0
     a, b = watched(cluster, monkeypatch, condition("a", 100), condition("b", 100))
     assert a.holds
@@ -178,7 +178,7 @@ def test_slow_machines_have_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_limit_is_for_all_of_them_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(a=["no"] * 20 + [None], b=["never"])
+    cluster = AnsweringCluster(a=["no"] * 20 + [None], b=["never"])
     a, b = watched(cluster, monkeypatch, condition("a"), condition("b"), limit=100)
     assert (a.holds, b.holds) == (True, False)
     assert a.seconds > 30
@@ -186,7 +186,7 @@ def test_a_limit_is_for_all_of_them_together(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_patience_each_is_asked_exactly_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(a=["no", None])
+    cluster = AnsweringCluster(a=["no", None])
     found = watched(cluster, monkeypatch, *map(condition, "abc"), limit=0)
     assert [one.holds for one in found] == [False, True, True]
     assert sorted(cluster.asked) == ["a", "b", "c"]
@@ -195,7 +195,7 @@ def test_without_patience_each_is_asked_exactly_once(monkeypatch: pytest.MonkeyP
 def test_a_question_that_hangs_is_given_up_and_announced_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cluster = Cluster(a=["hangs"])
+    cluster = AnsweringCluster(a=["hangs"])
     (found,) = watched(cluster, monkeypatch, condition("a"), limit=0)
     assert found.error == "no answer within 90 s"
     assert found.seconds == pytest.approx(90)
@@ -203,7 +203,7 @@ def test_a_question_that_hangs_is_given_up_and_announced_meanwhile(
 
 
 def test_questions_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Cluster(a=["no"])
+    cluster = AnsweringCluster(a=["no"])
     watched(cluster, monkeypatch, condition("a"), limit=60)
     # Every half second it would be 120, every three seconds it is 20.
     assert 20 <= len(cluster.asked) <= 30
