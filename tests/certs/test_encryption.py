@@ -47,7 +47,7 @@ class Resource(Strict):
 
 class ReadConfiguration(Strict):
     api_version: Literal["apiserver.config.k8s.io/v1"] = Field(alias="apiVersion")
-    kind: Literal["ReadConfiguration"]
+    kind: Literal["EncryptionConfiguration"]
     resources: list[Resource] = Field(min_length=1)
 
 
