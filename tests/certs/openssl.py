@@ -13,9 +13,9 @@ def accepted(
     authority: Path, certificates: Iterable[Path], *options: str, at: datetime
 ) -> set[Path]:
     """Which of these certificates openssl accepts under an authority, for a purpose, at a time."""
-    words = ["openssl", "verify", "-x509_strict", "-CAfile", str(authority)]
-    words += ["-attime", str(int(at.timestamp())), *options, *map(str, certificates)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = ["openssl", "verify", "-x509_strict", "-CAfile", str(authority)]
+    command += ["-attime", str(int(at.timestamp())), *options, *map(str, certificates)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "usage" not in done.stderr.lower(), done.stderr
     return {Path(line.removesuffix(": OK")) for line in done.stdout.splitlines() if ": OK" in line}
 
@@ -28,9 +28,9 @@ class ShownCertificate:
 
     def field(self, name: str) -> str:
         """What stands on the line of a name."""
-        found = re.search(rf"^ *{name} *[:=] *(.*)$", self.text, re.MULTILINE)
-        assert found, f"no {name} in {self.text}"
-        return found.group(1)
+        match = re.search(rf"^ *{name} *[:=] *(.*)$", self.text, re.MULTILINE)
+        assert match, f"no {name} in {self.text}"
+        return match.group(1)
 
     def name(self, field: str) -> str:
         """A distinguished name, written alike whichever openssl it is."""
@@ -41,14 +41,14 @@ class ShownCertificate:
 
     def extension(self, name: str) -> tuple[bool, str]:
         """Whether it is critical, and its value."""
-        found = re.search(rf"X509v3 {name}: *(critical)?\n *(.*)\n", self.text)
-        return (bool(found.group(1)), found.group(2).strip()) if found else (False, "")
+        match = re.search(rf"X509v3 {name}: *(critical)?\n *(.*)\n", self.text)
+        return (bool(match.group(1)), match.group(2).strip()) if match else (False, "")
 
     @property
     def serial(self) -> int:
-        found = re.search(r"Serial Number:\s+([0-9a-f:]+)", self.text)
-        assert found
-        return int(found.group(1).replace(":", ""), 16)
+        match = re.search(r"Serial Number:\s+([0-9a-f:]+)", self.text)
+        assert match
+        return int(match.group(1).replace(":", ""), 16)
 
 
 def shown(certificates: Iterable[Path]) -> list[ShownCertificate]:
@@ -56,8 +56,8 @@ def shown(certificates: Iterable[Path]) -> list[ShownCertificate]:
     with NamedTemporaryFile("w", suffix=".pem") as together:
         together.writelines(path.read_text() for path in certificates)
         together.flush()
-        words = ["openssl", "storeutl", "-noout", "-text", "-certs", together.name]
-        text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        command = ["openssl", "storeutl", "-noout", "-text", "-certs", together.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [
         ShownCertificate(part) for part in re.split(r"^\d+: Certificate\n", text, flags=re.M)[1:]
     ]

@@ -198,11 +198,11 @@ def test_a_prolonged_authority_still_has_signed_its_leaves(tmp_path: Path) -> No
     by_new.write_text(issued(ADMIN, new, later).certificate)
     assert accepted(after, [by_old, by_new], at=later) == {by_old, by_new}
     assert accepted(before, [by_old, by_new], at=later) == {by_old, by_new}
-    one, other = shown([before, after])
-    assert other.date("Not After") == SECONDS + timedelta(days=6650)
-    assert other.serial != one.serial
+    first, second = shown([before, after])
+    assert second.date("Not After") == SECONDS + timedelta(days=6650)
+    assert second.serial != first.serial
     for name in ("Basic Constraints", "Key Usage", "Subject Key Identifier"):
-        assert one.extension(name) == other.extension(name) != (False, "")
+        assert first.extension(name) == second.extension(name) != (False, "")
 
 
 def test_a_leaf_ends_with_its_authority(tmp_path: Path) -> None:
@@ -236,10 +236,10 @@ def openssl_authority(tmp_path: Path) -> Signer:
         "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
         "subjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n"
     )
-    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj"]
-    words += ["/O=Somebody/CN=Their CA", "-config", str(options)]
-    words += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(words, check=True, capture_output=True)
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj"]
+    command += ["/O=Somebody/CN=Their CA", "-config", str(options)]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
     return Signer(certificate=certificate.read_text(), key=key.read_text())
 
 
@@ -249,7 +249,7 @@ def test_a_supplied_authority_of_another_make_can_sign(
     # It is valid from the real now on: openssl takes no other for an authority.
     leaf, now = tmp_path / "leaf.pem", datetime.now(UTC)
     leaf.write_text(issued(ADMIN, openssl_authority, now).certificate)
-    words = ["openssl", "verify", "-purpose", "sslclient", "-CAfile", str(tmp_path / "rsa.pem")]
-    words += [str(leaf)]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    command = ["openssl", "verify", "-purpose", "sslclient", "-CAfile", str(tmp_path / "rsa.pem")]
+    command += [str(leaf)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.stdout == f"{leaf}: OK\n"

@@ -30,7 +30,7 @@ def test_no_key_is_shown() -> None:
     for name, bundle in WORLD.bundles.items():
         shown += [bundle, *bundle.pairs.values()]
         shown += decided(rows_of(WORLD.spec)[name], bundle, WORLD.authorities, NOW)
-    text = "".join(f"{one!r}{one!s}{one}" for one in shown)
+    text = "".join(f"{value!r}{value!s}{value}" for value in shown)
     assert "BEGIN CERTIFICATE" in text
     assert "PRIVATE" not in text
     assert not [line for line in _secrets() if line in text]
@@ -48,7 +48,7 @@ def test_bundles_survive_json() -> None:
 
 
 def test_all_of_a_state_is_strings() -> None:
-    states = [WORLD.authorities.state(), *(one.state() for one in WORLD.bundles.values())]
+    states = [WORLD.authorities.state(), *(bundle.state() for bundle in WORLD.bundles.values())]
     for state in states:
         for name, parts in state.items():
             assert type(name) is str
@@ -72,8 +72,8 @@ def test_the_service_accounts_public_key_is_that_of_the_private_one(tmp_path: Pa
     pair = authorities().service_account
     key = tmp_path / "sa.key"
     key.write_text(pair.private)
-    words = ["openssl", "pkey", "-in", str(key), "-pubout"]
-    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == pair.public
+    command = ["openssl", "pkey", "-in", str(key), "-pubout"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == pair.public
 
 
 def test_the_encryption_key_is_32_bytes_and_every_clusters_own() -> None:

@@ -59,4 +59,4 @@ def test_secrets_are_written_with_secretbox_and_old_ones_can_be_read() -> None:
     first, last = resource.providers
     assert isinstance(first, Secretbox)
     assert isinstance(last, Clear)
-    assert [one.secret for one in first.secretbox.keys] == [key]
+    assert [entry.secret for entry in first.secretbox.keys] == [key]

@@ -21,12 +21,14 @@ from tests.certs.clusters import PEOPLE, made
 def kubectl(tmp_path: Path) -> Path:
     store = Store(Cache(), Silence(), tmp_path)
     [wanted] = [
-        one for one in artifacts(versions_for(), store.architecture) if one.name == "kubectl"
+        artifact
+        for artifact in artifacts(versions_for(), store.architecture)
+        if artifact.name == "kubectl"
     ]
-    found = store.find(wanted)
-    if not found:
+    program = store.find(wanted)
+    if not program:
         pytest.skip("the artifact store has no kubectl: ./hardway artifacts fetch")
-    return found.path
+    return program.path
 
 
 @pytest.mark.parametrize("name", ["dev", "1e3", "5e12"])
@@ -45,7 +47,7 @@ def test_kubectl_reads_it(kubectl: Path, tmp_path: Path, name: str) -> None:
             user="kubernetes-admin",
         )
     )
-    words = [
+    command = [
         str(kubectl),
         "--kubeconfig",
         str(file),
@@ -56,7 +58,7 @@ def test_kubectl_reads_it(kubectl: Path, tmp_path: Path, name: str) -> None:
         "-o",
         "json",
     ]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     view = json.loads(done.stdout)
     assert view["current-context"] == f"kubernetes-admin@{name}"

@@ -31,8 +31,10 @@ API = next(row for row in ROWS if row.name == "apiserver")
 CLIENT = next(row for row in ROWS if row.name == "apiserver-kubelet-client")
 
 
-def one(row: Row, bundle: Bundle, signers: Authorities, now: datetime) -> Decision:
-    return next(each for each in decided((row,), bundle, signers, now) if each.row is row)
+def decision_for(row: Row, bundle: Bundle, signers: Authorities, now: datetime) -> Decision:
+    return next(
+        decision for decision in decided((row,), bundle, signers, now) if decision.row is row
+    )
 
 
 def rotated(signers: Authorities, authority: Authority) -> Authorities:
@@ -111,7 +113,7 @@ def test_a_decision_says_why(row: Row, days: int, other_authority: bool, sentenc
     kept = issue((API, CLIENT), signers := authorities())
     if other_authority:
         signers = rotated(signers, Authority.KUBERNETES)
-    assert str(one(row, kept, signers, NOW + days * DAY)) == sentence
+    assert str(decision_for(row, kept, signers, NOW + days * DAY)) == sentence
 
 
 def test_what_is_new_is_issued_and_what_nobody_needs_is_dropped() -> None:
@@ -127,16 +129,16 @@ def test_what_is_new_is_issued_and_what_nobody_needs_is_dropped() -> None:
 def test_the_order_of_names_is_no_change() -> None:
     kept = issue((API,), signers := authorities())
     turned = replace(API, dns_names=API.dns_names[::-1], addresses=API.addresses[::-1])
-    assert one(turned, kept, signers, NOW).action is Action.KEEP
+    assert decision_for(turned, kept, signers, NOW).action is Action.KEEP
 
 
 def test_a_leaf_that_ends_with_its_authority_is_renewed_once_the_authority_is() -> None:
     signers = authorities()
     kept = issue((API,), signers, NOW + 3640 * DAY)
     later = NOW + 3648 * DAY
-    assert one(API, kept, signers, later).action is Action.KEEP
+    assert decision_for(API, kept, signers, later).action is Action.KEEP
     longer = renewed_authorities(signers, decided_authorities(signers, later), later)
-    assert one(API, kept, longer, later).action is Action.RENEW
+    assert decision_for(API, kept, longer, later).action is Action.RENEW
 
 
 def test_only_the_changed_authoritys_certificates_are_replaced() -> None:
@@ -149,17 +151,19 @@ def test_only_the_changed_authoritys_certificates_are_replaced() -> None:
 # -- authorities ---------------------------------------------------------------------------------
 
 
-def said(held: Authorities | None, now: datetime, **more: Mapping[Authority, Signer]) -> list[str]:
+def sentences(
+    held: Authorities | None, now: datetime, **more: Mapping[Authority, Signer]
+) -> list[str]:
     return list(map(str, decided_authorities(held, now, **more)))
 
 
 def test_authorities_are_made_once() -> None:
-    assert said(None, NOW) == [
+    assert sentences(None, NOW) == [
         f"issue {name} because it is new"
         for name in ("kubernetes", "etcd", "front-proxy", "service-account", "encryption")
     ]
     held = authorities()
-    assert said(held, NOW + 2433 * DAY) == [
+    assert sentences(held, NOW + 2433 * DAY) == [
         "keep kubernetes because it is valid until 2039-12-31",
         "keep etcd because it is valid until 2039-12-31",
         "keep front-proxy because it is valid until 2039-12-31",
@@ -179,8 +183,8 @@ def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
     )
     leaves = issue(ROWS, held, later)
     longer = renewed_authorities(held, decisions, later)
-    assert {each.action for each in decided(ROWS, leaves, longer, later)} == {Action.KEEP}
-    assert {each.action for each in decided_authorities(longer, later)} == {Action.KEEP}
+    assert {decision.action for decision in decided(ROWS, leaves, longer, later)} == {Action.KEEP}
+    assert {decision.action for decision in decided_authorities(longer, later)} == {Action.KEEP}
     assert longer.service_account == held.service_account
     assert longer.encryption_key == held.encryption_key
 
@@ -192,7 +196,9 @@ def test_twenty_five_years_pass_without_an_outage() -> None:
         now = NOW + run * 121 * DAY
         signers = renewed_authorities(signers, decided_authorities(signers, now), now)
         bundle = renewed(bundle, decided(ROWS, bundle, signers, now), signers, now)
-        assert {each.action for each in decided(ROWS, bundle, signers, now)} == {Action.KEEP}
+        assert {decision.action for decision in decided(ROWS, bundle, signers, now)} == {
+            Action.KEEP
+        }
         ends = {name: _end(signer.certificate) for name, signer in signers.signers.items()}
         for row in ROWS:
             assert now + 121 * DAY < _end(bundle.pairs[row.name].certificate) < ends[row.issuer]
@@ -233,13 +239,13 @@ def test_what_an_external_authority_signed_warns_until_it_ends() -> None:
     signers = external(theirs, *Authority)
     kept = issue((API,), theirs)
     later = NOW + 300 * DAY
-    decision = one(API, kept, signers, later)
+    decision = decision_for(API, kept, signers, later)
     assert str(decision) == (
         "warn about apiserver because it expires on 2031-01-02 and kubernetes is external: "
         "supply another"
     )
     assert renewed(kept, [decision], signers, later) == kept
-    ended = one(API, kept, signers, NOW + 366 * DAY)
+    ended = decision_for(API, kept, signers, NOW + 366 * DAY)
     assert missing([ended], signers)
 
 
@@ -302,7 +308,7 @@ def test_a_supplied_authority_is_taken_once_and_only_warned_about() -> None:
         assert str(decisions[1]) == "take etcd because it is supplied and valid until 2039-12-31"
         held = renewed_authorities(None, decisions, NOW, supplied)
         assert held.signers[Authority.ETCD] == supplied[Authority.ETCD]
-        assert said(held, NOW, supplied=supplied)[1].startswith("keep etcd")
+        assert sentences(held, NOW, supplied=supplied)[1].startswith("keep etcd")
         later = NOW + 3000 * DAY
         warning = decided_authorities(held, later, supplied)[1]
         assert str(warning) == (
@@ -318,8 +324,8 @@ def test_a_supplied_authority_is_taken_once_and_only_warned_about() -> None:
 
 def test_an_external_authority_that_is_no_longer_supplied_stays_and_warns() -> None:
     held = external(authorities(), Authority.ETCD)
-    assert said(held, NOW)[1].startswith("keep etcd")
-    later = said(held, NOW + 3000 * DAY)
+    assert sentences(held, NOW)[1].startswith("keep etcd")
+    later = sentences(held, NOW + 3000 * DAY)
     assert later[1].startswith("warn about etcd because it expires on 2039-12-31")
     assert later[0].startswith("renew kubernetes")
 
@@ -434,8 +440,8 @@ def test_the_clocks_zone_does_not_matter() -> None:
 
     kept = issue((API,), signers := authorities())
     there = (NOW + 250 * DAY).astimezone(timezone(timedelta(hours=9)))
-    assert str(one(API, kept, signers, there)) == str(
-        one(API, kept, signers, there.astimezone(UTC))
+    assert str(decision_for(API, kept, signers, there)) == str(
+        decision_for(API, kept, signers, there.astimezone(UTC))
     )
     assert _end(issued(API, signers.signers[API.issuer], there).certificate) == (
         NOW.replace(microsecond=0) + 615 * DAY
@@ -455,11 +461,11 @@ def test_what_begins_in_the_future_is_made_anew_with_that_reason() -> None:
     signers, ahead = authorities(), NOW + 40 * DAY
     row = held_by(SINGLE, "master")[0]
     made = renewed(Bundle(), decided([row], Bundle(), signers, ahead), signers, ahead)
-    (told,) = decided([row], made, signers, NOW)
-    assert told.action is Action.RENEW
-    assert "valid from 2030-02-11 02:59 UTC on only" in told.why
-    assert "clock was ahead" in told.why
-    anew = renewed(made, [told], signers, NOW)
+    (decision,) = decided([row], made, signers, NOW)
+    assert decision.action is Action.RENEW
+    assert "valid from 2030-02-11 02:59 UTC on only" in decision.why
+    assert "clock was ahead" in decision.why
+    anew = renewed(made, [decision], signers, NOW)
     (kept,) = decided([row], anew, signers, NOW)
     assert kept.action is Action.KEEP
 
@@ -468,21 +474,21 @@ def test_an_authority_that_begins_in_the_future_is_made_anew_and_keeps_its_key()
     ahead = NOW + 40 * DAY
     held = renewed_authorities(None, decided_authorities(None, ahead), ahead)
     decisions = decided_authorities(held, NOW)
-    told = [one for one in decisions if one.name in set(Authority)]
-    assert {one.action for one in told} == {Action.RENEW}
-    assert all("valid from 2030-02-11" in one.why for one in told)
+    renewals = [decision for decision in decisions if decision.name in set(Authority)]
+    assert {decision.action for decision in renewals} == {Action.RENEW}
+    assert all("valid from 2030-02-11" in decision.why for decision in renewals)
     anew = renewed_authorities(held, decisions, NOW)
     for authority in Authority:
         assert anew.signers[authority].key == held.signers[authority].key
-    assert {one.action for one in decided_authorities(anew, NOW)} == {Action.KEEP}
+    assert {decision.action for decision in decided_authorities(anew, NOW)} == {Action.KEEP}
 
 
 def test_a_certificate_of_a_moment_ago_is_no_affair_of_clocks() -> None:
     signers = authorities()
     row = held_by(SINGLE, "master")[0]
     made = renewed(Bundle(), decided([row], Bundle(), signers, NOW), signers, NOW)
-    (told,) = decided([row], made, signers, NOW - DAY / 24 / 30)
-    assert told.action is Action.KEEP, "two minutes, as clocks differ anyway"
+    (decision,) = decided([row], made, signers, NOW - DAY / 24 / 30)
+    assert decision.action is Action.KEEP, "two minutes, as clocks differ anyway"
 
 
 def test_a_supplied_certificate_that_begins_in_the_future_is_refused_until_it_is_kept() -> None:
@@ -495,9 +501,9 @@ def test_a_supplied_certificate_that_begins_in_the_future_is_refused_until_it_is
     kept = renewed(
         Bundle(), decided((API,), Bundle(), signers, ahead, brought), signers, ahead, brought
     )
-    (told,) = decided((API,), kept, signers, NOW, brought)
-    assert told.action is Action.WARN
-    assert "set this machine's clock" in told.why
+    (decision,) = decided((API,), kept, signers, NOW, brought)
+    assert decision.action is Action.WARN
+    assert "set this machine's clock" in decision.why
 
 
 def test_a_supplied_authority_that_begins_in_the_future_is_refused() -> None:

@@ -20,11 +20,11 @@ def test_openssh_finds_the_public_half_in_every_private_one(tmp_path: Path) -> N
         file = tmp_path / f"key{number}"
         file.touch(mode=0o600)
         file.write_text(pair.private)
-        told = subprocess.run(
+        done = subprocess.run(
             ["ssh-keygen", "-y", "-P", "", "-f", file], capture_output=True, text=True
         )
-        assert told.returncode == 0, told.stderr
-        assert told.stdout.split() == pair.public.split()
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == pair.public.split()
 
 
 def test_cryptography_reads_them_too() -> None:
@@ -36,7 +36,7 @@ def test_a_derived_key_is_always_the_same_and_nobody_elses() -> None:
     # A text that differs would be a changed seed disk at every preview.
     assert derived_key_pair(SEED, "master") == derived_key_pair(SEED, "master")
     others = [(SEED, "minion1"), (SEED, "master1"), (SEED, ""), (new_seed(), "master")]
-    keys = {derived_key_pair(*each).private for each in [(SEED, "master"), *others]}
+    keys = {derived_key_pair(*arguments).private for arguments in [(SEED, "master"), *others]}
     assert len(keys) == len(others) + 1
 
 

@@ -172,7 +172,7 @@ def test_only_a_peers_certificate_has_the_name_by_which_etcd_knows_peers() -> No
 
 
 def test_another_minion_changes_no_machines_rows() -> None:
-    machines = {name: (str(one.address), "") for name, one in APART.machines.items()}
+    machines = {name: (str(machine.address), "") for name, machine in APART.machines.items()}
     letters = {"e": "e", "c": "a", "m": "i"}
     more = {name: (address, letters[name[0]]) for name, (address, _) in machines.items()}
     grown = cluster(

@@ -29,9 +29,9 @@ def _shortened(text: str) -> str:
 
 def _older(contents: Contents) -> str:
     """As plans were packed when the steps' own words were the dictionary."""
-    told = CONTENTS.dump_python(contents, mode="json")
+    values = CONTENTS.dump_python(contents, mode="json")
     texts = {step.name: _shortened(step.data) for step in contents.steps}
-    return json.dumps({**told, "items": _shortened(json.dumps(told["items"])), "texts": texts})
+    return json.dumps({**values, "items": _shortened(json.dumps(values["items"])), "texts": texts})
 
 
 def _state(plan: str) -> dict[str, Any]:
@@ -55,10 +55,10 @@ def test_a_plan_of_another_checkout_ends_no_refresh(
     plan: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = _state(plan)
-    found = GuardProvider().read("id", state)
-    assert (found.id, found.outs, found.inputs) == ("id", state, None)
-    said = capsys.readouterr().out
-    assert said.startswith("warning: master was not asked, since its plan was kept by another")
+    result = GuardProvider().read("id", state)
+    assert (result.id, result.outs, result.inputs) == ("id", state, None)
+    printed = capsys.readouterr().out
+    assert printed.startswith("warning: master was not asked, since its plan was kept by another")
     with pytest.raises(Unreadable):
         unpacked(plan)
 
@@ -67,15 +67,17 @@ def test_whatever_else_goes_wrong_ends_no_refresh_either(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     state = _state(packed(WHOLE)) | {"login": "{}"}
-    found = GuardProvider().read("id", state)
-    assert (found.id, found.outs) == ("id", state)
+    result = GuardProvider().read("id", state)
+    assert (result.id, result.outs) == ("id", state)
     assert "nobody knows what a machine holds now" in capsys.readouterr().out
 
 
 def test_a_step_that_fails_says_its_sentence_and_not_the_last_line_of_a_log() -> None:
     sentence = "not yet after 300 s: the kubelet is healthy"
-    said = f"failed: {sentence}\nconnection refused\nthe last lines of kubelet.service:\nI1128 x\n"
-    done = Done(status=1, stdout="waiting until the kubelet is healthy\n", stderr=said)
+    errors = (
+        f"failed: {sentence}\nconnection refused\nthe last lines of kubelet.service:\nI1128 x\n"
+    )
+    done = Done(status=1, stdout="waiting until the kubelet is healthy\n", stderr=errors)
     with pytest.raises(Drifted) as raised:
         _demand(done, "minion1: the step node fails")
     assert str(raised.value).startswith(f"minion1: the step node fails ({sentence}); ")
@@ -97,19 +99,19 @@ class Alone:
     def __init__(self) -> None:
         self.run_on_it: list[tuple[str, ...]] = []
 
-    async def run(self, node: str, script: str, *words: str, **more: Any) -> Done:
+    async def run(self, node: str, script: str, *arguments: str, **more: Any) -> Done:
         del node, more
         if "observe.sh" in script:
             return Done(status=0, stdout=f"device\tflannel.1\t5e:00\n{ALL}\n", stderr="")
-        self.run_on_it.append(words)
+        self.run_on_it.append(arguments)
         return Done(status=0, stdout="", stderr="")
 
 
 def mended_alone(seen: Collection[str]) -> tuple[list[str], list[tuple[str, ...]]]:
     """What was mended, and the words of what ran for that."""
     machines: Any = Alone()
-    found = asyncio.run(mended(machines, "minion1", ALONE, {}, seen))
-    return [one.observed for one in found], machines.run_on_it
+    differing = asyncio.run(mended(machines, "minion1", ALONE, {}, seen))
+    return [difference.observed for difference in differing], machines.run_on_it
 
 
 def test_other_nodes_may_still_be_on_their_way_when_a_machine_is_done() -> None:
@@ -119,6 +121,6 @@ def test_other_nodes_may_still_be_on_their_way_when_a_machine_is_done() -> None:
 
 def test_a_node_that_was_seen_alone_has_flanneld_restarted_once() -> None:
     """Whether that helps depends on others too: the conditions ask for it."""
-    told, ran = mended_alone([DEVICE.key])
-    assert told == [NOWHERE]
+    states, ran = mended_alone([DEVICE.key])
+    assert states == [NOWHERE]
     assert ran == [("flanneld.service", "--", "--"), ()]

@@ -25,7 +25,7 @@ def outcome(name: str, seconds: float, error: str | None = None) -> Outcome:
 def test_the_condition_that_was_waited_for_in_vain_comes_first_with_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = (
+    outcomes = (
         outcome("members", 3),
         outcome("nodes", 900.4, "the node minion1 is not Ready"),
         outcome("service", 0.2),
@@ -33,12 +33,14 @@ def test_the_condition_that_was_waited_for_in_vain_comes_first_with_its_time(
     )
 
     def watched(asked: Sequence[Condition], *arguments: Any, **more: Any) -> Sequence[Outcome]:
-        assert [one.name for one in asked] == [one.name for one in found]
-        return found
+        assert [item.name for item in asked] == [item.name for item in outcomes]
+        return outcomes
 
     monkeypatch.setattr(watch, "run_watch", watched)
     props = {
-        "conditions": CONDITIONS.dump_json(tuple(condition(one.name) for one in found)).decode(),
+        "conditions": CONDITIONS.dump_json(
+            tuple(condition(item.name) for item in outcomes)
+        ).decode(),
         "access": json.dumps({"nodes": {}, "ssh_private_key": "", "kubeconfig": ""}),
     }
     with pytest.raises(NotReady) as raised:
@@ -48,7 +50,7 @@ def test_the_condition_that_was_waited_for_in_vain_comes_first_with_its_time(
         "of what comes after it:",
         "dns: no pod answers",
     ]
-    hard = replace(found[1], hard=True, news="no news for 3 s")
+    hard = replace(outcomes[1], hard=True, news="no news for 3 s")
     assert next(_message((condition("nodes"), hard))) == (
         "not yet after 900 s, the hard limit: nodes is so "
         "(the node minion1 is not Ready; no news for 3 s)"

@@ -78,8 +78,8 @@ def test_minions_come_and_go() -> None:
     ],
 )
 def test_what_would_break_it_is_told(changed: dict[str, Any], sentence: str) -> None:
-    told = failures(ONE, {**ONE, **changed})
-    assert any(sentence in one for one in told), told
+    reasons = failures(ONE, {**ONE, **changed})
+    assert any(sentence in reason for reason in reasons), reasons
 
 
 def test_a_role_leaves_only_machines_that_have_lists() -> None:
@@ -95,8 +95,8 @@ def test_a_role_leaves_only_machines_that_have_lists() -> None:
     (failure,) = SpecificationProvider().check(without_lists, new).failures
     assert failure.reason.startswith("machines.c2 would keep kube-apiserver.service")
     assert failures(before, moved) == []
-    (told,) = failures(ONE, {**ONE, "runtime": "docker"})
-    assert told.startswith("runtime is")
+    (refusal,) = failures(ONE, {**ONE, "runtime": "docker"})
+    assert refusal.startswith("runtime is")
 
 
 def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> None:
@@ -109,25 +109,25 @@ def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> 
     assert not provider.check(old, new).failures
     image = {**new, "hypervisor": new["hypervisor"].replace('"base"', '"new"')}
     assert image != new
-    for other in (old, image):
-        assert not provider.diff("", other, new).changes
+    for earlier in (old, image):
+        assert not provider.diff("", earlier, new).changes
     assert provider.diff("", {**new, "spec": "name: other"}, new).changes
 
 
 @pytest.mark.parametrize(
-    "place", [(), ("networks",), ("machines", "master"), ("flannel",), ("endpoint",)]
+    "path", [(), ("networks",), ("machines", "master"), ("flannel",), ("endpoint",)]
 )
-def test_a_description_of_a_newer_program_is_kept_from_loss_as_well(place: tuple[str, ...]) -> None:
-    one = {**ONE, "endpoint": {"kind": "balancer", "host": "api.example", "port": 6443}}
+def test_a_description_of_a_newer_program_is_kept_from_loss_as_well(path: tuple[str, ...]) -> None:
+    written = {**ONE, "endpoint": {"kind": "balancer", "host": "api.example", "port": 6443}}
     old, new = (
-        kept(parse(one, name="dev")),
-        kept(parse({**one, "kubernetes": "1.36.4"}, name="dev")),
+        kept(parse(written, name="dev")),
+        kept(parse({**written, "kubernetes": "1.36.4"}, name="dev")),
     )
     value = yaml.safe_load(old["spec"])
-    reduce(getitem, place, value)["speed"] = 5
+    reduce(getitem, path, value)["speed"] = 5
     old["spec"] = yaml.safe_dump(value)
-    told = [failure.reason for failure in SpecificationProvider().check(old, new).failures]
-    assert any("kubernetes 1.36.4 is an older minor" in sentence for sentence in told), told
+    reasons = [failure.reason for failure in SpecificationProvider().check(old, new).failures]
+    assert any("kubernetes 1.36.4 is an older minor" in sentence for sentence in reasons), reasons
 
 
 def test_a_description_that_todays_checks_refuse_is_kept_from_loss_as_well() -> None:
@@ -135,15 +135,18 @@ def test_a_description_that_todays_checks_refuse_is_kept_from_loss_as_well() -> 
     small = new["spec"].replace("memory: 2048", "memory: 64")
     assert small != new["spec"]
     old = {**new, "spec": small.replace("disk: 10", "disk: 20")}
-    told = [failure.reason for failure in SpecificationProvider().check(old, new).failures]
-    assert [one.split()[0] for one in told] == ["machines.master.disk", "machines.minion1.disk"]
+    reasons = [failure.reason for failure in SpecificationProvider().check(old, new).failures]
+    assert [reason.split()[0] for reason in reasons] == [
+        "machines.master.disk",
+        "machines.minion1.disk",
+    ]
     for unreadable in ("machines: {}", small.replace("1.37.1", "1.1.1"), "[]", "a: b"):
         assert not SpecificationProvider().check({"spec": unreadable}, new).failures
 
 
 def test_a_hypervisor_comes_back_as_it_was_kept_beside_a_base_image() -> None:
     image = {"source": "https://example.org/a.qcow2", "sha256": "0" * 64}
-    value = {key: one for key, one in ONE.items() if key != "hypervisor"} | {"base_image": image}
+    value = {key: item for key, item in ONE.items() if key != "hypervisor"} | {"base_image": image}
     where = Libvirt(
         uri="qemu:///system", image="a", disk_cache="unsafe", kernel_arguments=("quiet",)
     )

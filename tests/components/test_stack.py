@@ -67,13 +67,13 @@ def golden(request: pytest.FixtureRequest) -> tuple[Cluster, Declared]:
 
 
 def of_kind(recorder: Declared, kind: str) -> list[Registration]:
-    found = [one for one in recorder if one.kind == kind]
-    assert found, kind
-    return found
+    registrations = [resource for resource in recorder if resource.kind == kind]
+    assert registrations, kind
+    return registrations
 
 
 def commands(recorder: Declared) -> dict[str, Registration]:
-    return {one.name: one for one in of_kind(recorder, COMMAND)}
+    return {resource.name: resource for resource in of_kind(recorder, COMMAND)}
 
 
 def plain(value: Any) -> Iterator[str]:
@@ -97,7 +97,7 @@ def test_a_machine_costs_ten_resources_or_twelve_and_the_cluster_a_dozen(
     golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    custom = [one.name for one in recorder if one.custom]
+    custom = [resource.name for resource in recorder if resource.custom]
     own: dict[str, list[str]] = {name: [] for name in spec.machines}
     shared: list[str] = []
     for name in custom:
@@ -107,9 +107,9 @@ def test_a_machine_costs_ten_resources_or_twelve_and_the_cluster_a_dozen(
         of_cluster = not machine or "add-ons" in name
         (shared if of_cluster else own[machine]).append(name)
     assert len(shared) <= 12, shared
-    for name, found in own.items():
+    for name, names in own.items():
         only_minion = name in spec.nodes and name not in (*spec.control_planes, *spec.etcd_members)
-        assert len(found) <= (10 if only_minion else 12), found
+        assert len(names) <= (10 if only_minion else 12), names
     assert len(custom) == len(set(custom))
 
 
@@ -130,7 +130,7 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
     spec, recorder = golden
     for name, command in commands(recorder).items():
         machine = command.deleted_with
-        assert machine in {one.name for one in of_kind(recorder, DOMAIN)}
+        assert machine in {domain.name for domain in of_kind(recorder, DOMAIN)}
         assert name.startswith(f"{machine}-")
         trigger = command.replacement_trigger
         assert trigger == f"{DOMAIN}/{machine}", "another machine gets everything"
@@ -171,11 +171,11 @@ def test_only_what_holds_keys_is_hidden_and_it_is_neither_logged_nor_kept_readab
 
 def test_no_private_key_is_outside_a_secret(golden: tuple[Cluster, Declared]) -> None:
     _, recorder = golden
-    for one in recorder:
-        text = "\n".join(plain(one.inputs))
-        assert "PRIVATE KEY" not in text, one.name
-        assert "client-key-data" not in text, one.name
-    keys = [str(one.inputs) for one in recorder if "PRIVATE KEY" in str(one.inputs)]
+    for resource in recorder:
+        text = "\n".join(plain(resource.inputs))
+        assert "PRIVATE KEY" not in text, resource.name
+        assert "client-key-data" not in text, resource.name
+    keys = [str(resource.inputs) for resource in recorder if "PRIVATE KEY" in str(resource.inputs)]
     assert len(keys) > 3, "the search above looks at something"
 
 
@@ -183,10 +183,10 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
     golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    found = commands(recorder)
+    steps = commands(recorder)
 
     def before(name: str) -> set[str]:
-        direct = set(found[name].dependencies) & found.keys()
+        direct = set(steps[name].dependencies) & steps.keys()
         return direct.union(*map(before, direct)) if direct else set()
 
     for machine in spec.machines:
@@ -198,7 +198,7 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
         if machine in spec.nodes and machine not in spec.control_planes:
             # Nodes join at once, each waiting for the API by itself; flanneld reads its network
             # from etcd when it starts, so that is written first.
-            others = {name for name in found[f"{machine}-node"].dependencies if name in found}
+            others = {name for name in steps[f"{machine}-node"].dependencies if name in steps}
             network = {f"{member}-etcd" for member in spec.etcd_members}
             network = network if spec.flannel.store == "etcd" else set()
             assert others - {f"{machine}-runtime"} == network
@@ -216,16 +216,16 @@ def test_steps_come_in_the_order_in_which_they_need_each_other(
     assert not {name for name in before(applied) if name.endswith("-node")}
     labelled = before(f"{spec.control_planes[0]}-add-ons-nodes")
     assert {applied, *(f"{node}-node" for node in spec.nodes)} <= labelled, "all are registered"
-    ready = next(one for one in recorder if one.name == "ready")
-    waited = set(ready.dependencies) & found.keys()
-    assert found.keys() - waited.union(*map(before, waited)) == set()
+    ready = next(resource for resource in recorder if resource.name == "ready")
+    waited = set(ready.dependencies) & steps.keys()
+    assert steps.keys() - waited.union(*map(before, waited)) == set()
 
 
 def test_each_step_runs_after_the_scripts_that_it_uses_are_on_its_machine(
     golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    copies = {one.name: one for one in of_kind(recorder, COPY)}
+    copies = {copy.name: copy for copy in of_kind(recorder, COPY)}
     assert copies.keys() == {f"{machine}-scripts" for machine in spec.machines}
     for name, command in commands(recorder).items():
         (copied,) = set(command.dependencies) & copies.keys()
@@ -242,14 +242,14 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
     golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    guards = {one.name: one for one in of_kind(recorder, f"{DYNAMIC}Guard")}
+    guards = {guard.name: guard for guard in of_kind(recorder, f"{DYNAMIC}Guard")}
     assert guards.keys() == {f"{machine}-guard" for machine in spec.machines}
-    found = commands(recorder).keys()
+    names = commands(recorder).keys()
     for machine in spec.machines:
         guard = guards[f"{machine}-guard"]
         assert guard.deleted_with == machine
         assert guard.replacement_trigger == f"{DOMAIN}/{machine}"
-        steps = {name for name in found if name.startswith(f"{machine}-")}
+        steps = {name for name in names if name.startswith(f"{machine}-")}
         steps.add(f"{machine}-scripts")
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply", f"{machine}-add-ons-nodes"}
@@ -263,8 +263,8 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
         roles = {f"{machine}-{item.name}" for item in contents.items if item.kind is Kind.ROLE}
         assert roles == {f"{machine}-{role}" for role in ROLES} - steps
         digests = json.loads(guard.inputs["secrets"]["value"])
-        told = "\n".join(plain(guard.inputs))
-        assert not [one for one in digests.values() if one in told]
+        texts = "\n".join(plain(guard.inputs))
+        assert not [digest for digest in digests.values() if digest in texts]
         # What a repair runs is what was run.
         for step in contents.steps:
             command = commands(recorder)[f"{machine}-{step.name}"]
@@ -277,7 +277,7 @@ def test_a_machine_that_was_mended_has_its_cluster_asked_again(
     golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    ready = next(one for one in recorder if one.name == "ready")
+    ready = next(resource for resource in recorder if resource.name == "ready")
     assert ready.inputs["changes"]["repairs"].keys() == spec.machines.keys()
     waited = set(ready.dependencies)
     assert {f"{machine}-guard" for machine in spec.machines} <= waited
@@ -287,7 +287,7 @@ def test_another_machine_of_the_same_size_has_its_cluster_asked_again(
     golden: tuple[Cluster, Declared],
 ) -> None:
     spec, recorder = golden
-    ready = next(one for one in recorder if one.name == "ready")
+    ready = next(resource for resource in recorder if resource.name == "ready")
     assert ready.inputs["changes"]["machines"] == {
         name: f"{DOMAIN}/{name}" for name in spec.machines
     }
@@ -296,7 +296,11 @@ def test_another_machine_of_the_same_size_has_its_cluster_asked_again(
 def test_a_limit_is_given_only_where_somebody_keeps_it(golden: tuple[Cluster, Declared]) -> None:
     """The SDK's server of dynamic resources knows no ``custom_timeouts``."""
     _, recorder = golden
-    assert not [one.name for one in recorder if one.kind.startswith(DYNAMIC) and one.timeouts]
+    assert not [
+        resource.name
+        for resource in recorder
+        if resource.kind.startswith(DYNAMIC) and resource.timeouts
+    ]
 
 
 # -- what states know ------------------------------------------------------------------------------
@@ -339,7 +343,7 @@ def test_every_dynamic_resource_has_its_provider_s_names_held(
     golden: tuple[Cluster, Declared],
 ) -> None:
     _, recorder = golden
-    kinds = {one.kind for one in recorder if one.kind.startswith(DYNAMIC)}
+    kinds = {resource.kind for resource in recorder if resource.kind.startswith(DYNAMIC)}
     assert kinds == {f"{DYNAMIC}{name}" for name in PROVIDERS}
 
 
@@ -373,11 +377,11 @@ def test_no_name_server_runs_on_a_new_network(dns: str, tmp_path: Path) -> None:
     style, given = tmp_path / "style.xslt", tmp_path / "network.xml"
     style.write_text(network.inputs["xml"]["xslt"])
     given.write_text(NETWORK.format(dns=dns))
-    words = ["xsltproc", "--nonet", str(style), str(given)]
-    made = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    found = ElementTree.fromstring(made)
-    assert [one.attrib for one in found.iter("dns")] == [{"enable": "no"}]
-    assert [one.tag for one in found] == ["name", "forward", "ip", "dns"]
+    command = ["xsltproc", "--nonet", str(style), str(given)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    xml = ElementTree.fromstring(made)
+    assert [element.attrib for element in xml.iter("dns")] == [{"enable": "no"}]
+    assert [element.tag for element in xml] == ["name", "forward", "ip", "dns"]
 
 
 def test_what_has_a_name_on_its_hypervisor_goes_before_its_successor_is_made(
@@ -385,18 +389,22 @@ def test_what_has_a_name_on_its_hypervisor_goes_before_its_successor_is_made(
 ) -> None:
     """``--replace`` asks no provider, which would take the old disk for the new and delete it."""
     _, recorder = golden
-    named = [one for one in recorder if one.kind.startswith("libvirt:") and "name" in one.inputs]
+    named = [
+        resource
+        for resource in recorder
+        if resource.kind.startswith("libvirt:") and "name" in resource.inputs
+    ]
     assert named
-    assert [one.name for one in named if not one.delete_before_replace] == []
+    assert [resource.name for resource in named if not resource.delete_before_replace] == []
 
 
 def test_every_resource_of_libvirt_has_the_explicit_provider(
     golden: tuple[Cluster, Declared],
 ) -> None:
     _, recorder = golden
-    for one in recorder:
-        if one.kind.startswith("libvirt:"):
-            assert one.provider == "libvirt"
+    for resource in recorder:
+        if resource.kind.startswith("libvirt:"):
+            assert resource.provider == "libvirt"
 
 
 def test_addresses_are_static_and_macs_differ_and_stay(
@@ -430,13 +438,15 @@ def test_addresses_are_static_and_macs_differ_and_stay(
 
 def test_children_are_registered_under_their_component(golden: tuple[Cluster, Declared]) -> None:
     spec, recorder = golden
-    components = {one.name for one in recorder if one.kind.startswith("hardway:index:")}
-    for one in recorder:
+    components = {
+        resource.name for resource in recorder if resource.kind.startswith("hardway:index:")
+    }
+    for resource in recorder:
         # The provider of commands is there before the cluster, and is given to it.
         beside = ("hardway:index:Cluster", "pulumi:providers:command")
-        if one.kind not in beside:
-            assert one.parent in components, one.name
-    roles = {(one.kind.rpartition(":")[2], one.name) for one in recorder}
+        if resource.kind not in beside:
+            assert resource.parent in components, resource.name
+    roles = {(resource.kind.rpartition(":")[2], resource.name) for resource in recorder}
     assert ("Cluster", spec.name) in roles
     assert {("EtcdMember", name) for name in spec.etcd_members} <= roles
     assert {("ControlPlane", name) for name in spec.control_planes} <= roles
@@ -447,7 +457,7 @@ def test_children_are_registered_under_their_component(golden: tuple[Cluster, De
 
 
 def readable(recorder: Declared) -> dict[str, list[str]]:
-    return {one.name: list(plain(one.inputs)) for one in recorder}
+    return {resource.name: list(plain(resource.inputs)) for resource in recorder}
 
 
 def test_another_minion_changes_what_counts_nodes_and_nothing_of_other_machines() -> None:
@@ -477,7 +487,7 @@ def test_the_entry_and_the_default_stack_are_what_they_promise() -> None:
     stack = yaml.safe_load((PROJECT / "Pulumi.dev.yaml").read_text())
     assert list(stack) == ["config"], "no salt of anybody's passphrase"
     machines = stack["config"]["hardway:cluster"]["machines"]
-    assert {name: one["address"] for name, one in machines.items()} == {
+    assert {name: machine["address"] for name, machine in machines.items()} == {
         "master": "192.168.1.10",
         "minion1": "192.168.1.11",
         "minion2": "192.168.1.12",

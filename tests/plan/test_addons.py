@@ -58,11 +58,11 @@ def objects(spec: Cluster) -> list[dict[str, Any]]:
     """Everything that is applied, as kubectl reads it."""
     files = {file.path: file.content for file in addons.files(spec)}
     names = addons.apply(spec).settings["manifests"].split()
-    return [one for name in names for one in yaml.safe_load_all(files[name])]
+    return [document for name in names for document in yaml.safe_load_all(files[name])]
 
 
 def of_kind(spec: Cluster, kind: str) -> list[dict[str, Any]]:
-    return [one for one in objects(spec) if one["kind"] == kind]
+    return [document for document in objects(spec) if document["kind"] == kind]
 
 
 # -- objects ---------------------------------------------------------------------------------------
@@ -71,25 +71,25 @@ def of_kind(spec: Cluster, kind: str) -> list[dict[str, Any]]:
 @every_spec
 def test_each_object_is_made_once_and_says_whose_it_is(spec: Cluster) -> None:
     every = objects(spec)
-    names = Counter(addons._identity(one) for one in every)
+    names = Counter(addons._identity(manifest) for manifest in every)
     assert max(names.values()) == 1
-    for one in every:
-        assert one["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "hardway"
-        of_cluster = one["kind"].startswith("Cluster")
-        assert ("namespace" in one["metadata"]) != of_cluster, one["metadata"]
+    for manifest in every:
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "hardway"
+        of_cluster = manifest["kind"].startswith("Cluster")
+        assert ("namespace" in manifest["metadata"]) != of_cluster, manifest["metadata"]
 
 
 @every_spec
 def test_each_role_that_is_bound_is_there_and_each_subject_exists(spec: Cluster) -> None:
-    own = {one["metadata"]["name"] for one in of_kind(spec, "ClusterRole")}
+    own = {role["metadata"]["name"] for role in of_kind(spec, "ClusterRole")}
     people = {row.common_name for row in certificates(spec)}
     groups = {row.organization for row in certificates(spec)}
-    accounts = {one["metadata"]["name"] for one in of_kind(spec, "ServiceAccount")}
+    accounts = {account["metadata"]["name"] for account in of_kind(spec, "ServiceAccount")}
     built_in = {"cluster-admin", "system:kubelet-api-admin"}
     exist: dict[str, set[Any]] = {"User": people, "Group": groups, "ServiceAccount": accounts}
-    for one in of_kind(spec, "ClusterRoleBinding"):
-        assert one["roleRef"]["name"] in own | built_in
-        for subject in one["subjects"]:
+    for binding in of_kind(spec, "ClusterRoleBinding"):
+        assert binding["roleRef"]["name"] in own | built_in
+        for subject in binding["subjects"]:
             assert subject["name"] in exist[subject["kind"]], subject
 
 
@@ -109,7 +109,7 @@ def test_one_group_may_do_anything_and_it_is_the_admins() -> None:
         for b in of_kind(cluster(), "ClusterRoleBinding")
         if b["roleRef"]["name"] == "cluster-admin"
     ]
-    (subject,) = (subject for one in bound for subject in one["subjects"])
+    (subject,) = (subject for binding in bound for subject in binding["subjects"])
     admin = next(row for row in certificates(cluster()) if row.name == "admin")
     assert (subject["kind"], subject["name"]) == ("Group", admin.organization)
 
@@ -118,9 +118,9 @@ def test_the_api_server_may_call_kubelets() -> None:
     """Else neither logs nor exec work."""
     caller = next(row for row in certificates(cluster()) if row.name == "apiserver-kubelet-client")
     (bound,) = (
-        one
-        for one in of_kind(cluster(), "ClusterRoleBinding")
-        if one["roleRef"]["name"] == "system:kubelet-api-admin"
+        binding
+        for binding in of_kind(cluster(), "ClusterRoleBinding")
+        if binding["roleRef"]["name"] == "system:kubelet-api-admin"
     )
     (subject,) = bound["subjects"]
     assert (subject["kind"], subject["name"]) == ("User", caller.common_name)
@@ -131,16 +131,16 @@ def test_a_pod_without_an_account_of_its_own_gets_no_token() -> None:
     accounts = [
         a for a in of_kind(cluster(), "ServiceAccount") if a["metadata"]["name"] == "default"
     ]
-    namespaces = {one["metadata"]["namespace"] for one in accounts}
+    namespaces = {account["metadata"]["namespace"] for account in accounts}
     assert namespaces == {"default", "kube-system", "kube-public", "kube-node-lease"}
-    assert all(one["automountServiceAccountToken"] is False for one in accounts)
+    assert all(account["automountServiceAccountToken"] is False for account in accounts)
 
 
 @every_spec
 def test_each_pod_is_confined(spec: Cluster) -> None:
     """CIS 5.2 and 5.6.2, 5.6.3."""
-    for one in of_kind(spec, "Deployment"):
-        pod = one["spec"]["template"]["spec"]
+    for deployment in of_kind(spec, "Deployment"):
+        pod = deployment["spec"]["template"]["spec"]
         assert not {"hostPID", "hostIPC", "hostNetwork"} & pod.keys()
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -156,9 +156,9 @@ def test_each_pod_is_confined(spec: Cluster) -> None:
 
 @every_spec
 def test_each_image_is_one_that_every_node_has(spec: Cluster) -> None:
-    there = {one.reference for one in runtime.images(spec)}
-    for one in of_kind(spec, "Deployment"):
-        for container in one["spec"]["template"]["spec"]["containers"]:
+    there = {image.reference for image in runtime.images(spec)}
+    for deployment in of_kind(spec, "Deployment"):
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
             assert container["image"] in there
             assert container["imagePullPolicy"] == "IfNotPresent"
 
@@ -177,8 +177,8 @@ def test_the_service_finds_coredns_at_the_address_that_pods_are_told() -> None:
         assert selector.items() <= labels.items()
     assert service["spec"]["clusterIP"] == str(spec.networks.dns_service)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    open_ports = {(one["containerPort"], one["protocol"]) for one in container["ports"]}
-    assert {(one["port"], one["protocol"]) for one in service["spec"]["ports"]} <= open_ports
+    open_ports = {(port["containerPort"], port["protocol"]) for port in container["ports"]}
+    assert {(port["port"], port["protocol"]) for port in service["spec"]["ports"]} <= open_ports
 
 
 def test_the_real_kubectl_knows_each_field_of_the_deployment(tmp_path: Path) -> None:
@@ -190,10 +190,10 @@ def test_the_real_kubectl_knows_each_field_of_the_deployment(tmp_path: Path) -> 
     assert _through_kubectl(strange, tmp_path) == deployment
 
 
-def _through_kubectl(one: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _through_kubectl(deployment: dict[str, Any], folder: Path) -> dict[str, Any]:
     path = folder / "object.json"
-    path.write_text(json.dumps(one))
-    image = one["spec"]["template"]["spec"]["containers"][0]["image"]
+    path.write_text(json.dumps(deployment))
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     done = subprocess.run(
         [str(stored("kubectl")), "set", "image", "--local", f"--filename={path}"]
         + ["--output=json", "coredns=another"],
@@ -202,13 +202,13 @@ def _through_kubectl(one: dict[str, Any], folder: Path) -> dict[str, Any]:
         check=True,
         env={"HOME": str(folder)},
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    found.pop("status", None)
-    found["metadata"].pop("creationTimestamp", None)
-    template = found["spec"]["template"]
+    changed: dict[str, Any] = json.loads(done.stdout)
+    changed.pop("status", None)
+    changed["metadata"].pop("creationTimestamp", None)
+    template = changed["spec"]["template"]
     template["metadata"].pop("creationTimestamp", None)
     template["spec"]["containers"][0]["image"] = image
-    return found
+    return changed
 
 
 # -- CoreDNS ---------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def _starts(program: Path, corefile: str, folder: Path) -> tuple[bool, str]:
     )
     # A network of its own: every port is free, and none of this computer's is touched.
     alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    said = ""
+    output = ""
     with subprocess.Popen(
         [*alone, program, "-conf", path],
         stdout=subprocess.PIPE,
@@ -236,18 +236,18 @@ def _starts(program: Path, corefile: str, folder: Path) -> tuple[bool, str]:
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
-            said += line
+            output += line
             if "waiting for Kubernetes API" in line:
                 child.kill()
-                return True, said
-    return False, said
+                return True, output
+    return False, output
 
 
 @as_root
 @pytest.mark.parametrize("name", ["default", "forwarding"])
 def test_coredns_understands_its_configuration(program: Path, name: str, tmp_path: Path) -> None:
-    understood, said = _starts(program, coredns.corefile(SPECS[name]), tmp_path)
-    assert understood, said
+    understood, output = _starts(program, coredns.corefile(SPECS[name]), tmp_path)
+    assert understood, output
 
 
 @as_root
@@ -262,8 +262,8 @@ def test_a_block_on_one_line_is_none(program: Path, tmp_path: Path) -> None:
 def test_loops_are_looked_for_where_something_is_forwarded_and_nowhere_else() -> None:
     """Pitfall 10."""
     for name, spec in SPECS.items():
-        words = coredns.corefile(spec).split()
-        assert ("loop" in words) == ("forward" in words) == name.startswith("forwarding")
+        directives = coredns.corefile(spec).split()
+        assert ("loop" in directives) == ("forward" in directives) == name.startswith("forwarding")
     for name in ("forwarding", "forwarding-as-machines"):
         assert set(SERVERS) <= set(coredns.corefile(SPECS[name]).split())
     other = SPECS["forwarding-as-machines"].networks.model_dump(mode="json")
@@ -307,9 +307,13 @@ def test_no_replica_is_wanted_on_a_node_that_would_not_take_it(
     spec = cluster(machines=machines)
     (deployment,) = of_kind(spec, "Deployment")
     assert deployment["spec"]["replicas"] == count
-    counted = [one.check.count for one in conditions(spec) if isinstance(one.check, Pods)]
+    counted = [
+        condition.check.count for condition in conditions(spec) if isinstance(condition.check, Pods)
+    ]
     assert counted == [count]
-    (reach,) = (one.check for one in conditions(spec) if isinstance(one.check, PodsReach))
+    (reach,) = (
+        condition.check for condition in conditions(spec) if isinstance(condition.check, PodsReach)
+    )
     assert (set(reach.nodes), reach.pods.count) == (set(machines), count)
 
 
@@ -384,37 +388,37 @@ def _apply(machine: StandIn, spec: Cluster | None = None, **more: str) -> Any:
 
 
 def test_nothing_is_said_when_all_is_well(machine_with_api: StandIn) -> None:
-    said = _apply(machine_with_api)
-    assert (said.code, said.output, said.errors) == (0, "", "")
-    calls = "\n".join(said.calls)
+    outcome = _apply(machine_with_api)
+    assert (outcome.code, outcome.output, outcome.errors) == (0, "", "")
+    calls = "\n".join(outcome.calls)
     record = 2 * calls.count("--request DELETE")
     assert calls.count("--request PATCH") == len(objects(cluster())) + record
     assert re.findall(r"--request DELETE \S*6443(\S*)", calls) == [GONE]
-    assert len(said.of("curl")) == 6, "the health, the record, objects, deletion, record, nodes"
-    assert not said.of("kubectl")
+    assert len(outcome.of("curl")) == 6, "the health, the record, objects, deletion, record, nodes"
+    assert not outcome.of("kubectl")
 
 
 def test_the_credential_is_gone_before_it_is_used(machine_with_api: StandIn) -> None:
-    said = _apply(machine_with_api)
+    outcome = _apply(machine_with_api)
     assert not (machine_with_api.folder / "seen").read_text()
     read = (machine_with_api.folder / "read").read_text().split()
-    assert read == ["secret"] * 2 * len(said.of("curl"))
-    assert "secret" not in " ".join(said.calls)
+    assert read == ["secret"] * 2 * len(outcome.of("curl"))
+    assert "secret" not in " ".join(outcome.calls)
 
 
 @pytest.mark.parametrize("verb", ["PATCH", "DELETE"])
 def test_a_failure_is_told_and_leaves_no_credential(machine_with_api: StandIn, verb: str) -> None:
     broken = machine_with_api.with_programs(curl=FAILS % f" {verb} " + answers())
-    said = _apply(broken)
-    assert said.code == 1
-    assert "refused" in said.errors
+    outcome = _apply(broken)
+    assert outcome.code == 1
+    assert "refused" in outcome.errors
     assert not list(broken.folder.glob("admin.*"))
 
 
 def test_what_may_not_be_deleted_is_named(machine_with_api: StandIn) -> None:
-    said = _apply(machine_with_api.with_programs(curl=answers(deleted=403)))
-    assert said.code == 1
-    assert f"answers with 403 when {GONE} is to be deleted" in said.errors
+    outcome = _apply(machine_with_api.with_programs(curl=answers(deleted=403)))
+    assert outcome.code == 1
+    assert f"answers with 403 when {GONE} is to be deleted" in outcome.errors
 
 
 def test_a_run_that_was_killed_leaves_no_credential(machine_with_api: StandIn) -> None:
@@ -425,15 +429,15 @@ def test_a_run_that_was_killed_leaves_no_credential(machine_with_api: StandIn) -
     done
     kill -KILL $script"""
     kill = f'case "$*" in *PATCH*) {stop} ;; esac\n{answers()}'
-    said = _apply(machine_with_api.with_programs(curl=kill))
-    assert said.code == -9
+    outcome = _apply(machine_with_api.with_programs(curl=kill))
+    assert outcome.code == -9
     assert not list(machine_with_api.folder.glob("admin.*"))
 
 
 def test_other_steps_of_the_machine_need_not_wait(machine_with_api: StandIn) -> None:
-    said = _apply(machine_with_api)
+    outcome = _apply(machine_with_api)
     free = (machine_with_api.folder / "lock").read_text().split()
-    assert free == ["free"] * len(said.of("curl"))
+    assert free == ["free"] * len(outcome.of("curl"))
 
 
 # -- nodes that the spec no longer names -----------------------------------------------------------
@@ -446,9 +450,9 @@ esac
 OLD = answers("n0", "old-1", "old-2")
 
 
-def _verbs(said: Any) -> list[str]:
+def _verbs(outcome: Any) -> list[str]:
     """What kubectl was called for, behind its four options."""
-    return [" ".join(call.split()[9:12]) for call in said.of("kubectl")]
+    return [" ".join(call.split()[9:12]) for call in outcome.of("kubectl")]
 
 
 @pytest.mark.parametrize(("drain", "ready"), [(0, True), (1, False)])
@@ -456,10 +460,10 @@ def test_a_node_that_the_spec_does_not_name_is_drained_and_deleted(
     machine_with_api: StandIn, drain: int, ready: bool
 ) -> None:
     asked = ASKED % {"ready": ready, "drain": drain}
-    said = _apply(machine_with_api.with_programs(kubectl=asked, curl=OLD), many(1))
-    assert said.code == 0, said.errors
+    outcome = _apply(machine_with_api.with_programs(kubectl=asked, curl=OLD), many(1))
+    assert outcome.code == 0, outcome.errors
     assert "n0" in many(1).nodes
-    verbs = _verbs(said)
+    verbs = _verbs(outcome)
     for node in ("old-1", "old-2"):
         drained = verbs.index(f"drain {node} --ignore-daemonsets")
         assert drained < verbs.index(f"delete node {node}")
@@ -470,17 +474,17 @@ def test_a_node_whose_pods_may_not_move_stays_and_the_person_is_told(
     machine_with_api: StandIn,
 ) -> None:
     asked = ASKED % {"ready": True, "drain": 1}
-    said = _apply(machine_with_api.with_programs(kubectl=asked, curl=OLD), many(1))
-    assert said.code == 1
-    assert "pods of the node old-1 do not move" in said.errors
-    assert "violate the budget" in said.errors
-    assert not any(verb.startswith("delete node") for verb in _verbs(said))
+    outcome = _apply(machine_with_api.with_programs(kubectl=asked, curl=OLD), many(1))
+    assert outcome.code == 1
+    assert "pods of the node old-1 do not move" in outcome.errors
+    assert "violate the budget" in outcome.errors
+    assert not any(verb.startswith("delete node") for verb in _verbs(outcome))
 
 
 def test_nodes_that_cannot_be_listed_are_not_taken_for_none(machine_with_api: StandIn) -> None:
-    said = _apply(machine_with_api.with_programs(curl=FAILS % "/nodes?" + answers()))
-    assert said.code == 1
-    assert "does not list the nodes: refused" in said.errors
+    outcome = _apply(machine_with_api.with_programs(curl=FAILS % "/nodes?" + answers()))
+    assert outcome.code == 1
+    assert "does not list the nodes: refused" in outcome.errors
 
 
 @pytest.mark.parametrize("of", [addons.apply, addons.nodes])
@@ -521,11 +525,11 @@ def _all_conditions() -> Iterator[tuple[Condition, ...]]:
 
 def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
     for every in _all_conditions():
-        assert len({one.name for one in every}) == len(every)
-        for one in every:
-            assert 0 < one.deadline <= 900
-            assert not one.waits_for.endswith(".")
-            assert dataclasses.asdict(one)["check"]["kind"]
+        assert len({condition.name for condition in every}) == len(every)
+        for condition in every:
+            assert 0 < condition.deadline <= 900
+            assert not condition.waits_for.endswith(".")
+            assert dataclasses.asdict(condition)["check"]["kind"]
 
 
 def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
@@ -534,13 +538,13 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
         *("dns-runs", "pods-reach", "service", "dns", "services"),
     ]
     for every in _all_conditions():
-        places = [order.index(one.name) for one in every]
-        assert places == sorted(places)
-    assert [one.name for one in conditions(cluster())] == order
+        positions = [order.index(condition.name) for condition in every]
+        assert positions == sorted(positions)
+    assert [condition.name for condition in conditions(cluster())] == order
 
 
 def test_the_conditions_name_exactly_the_machines_of_the_spec() -> None:
-    checks = [one.check for one in conditions(HIGHLY_AVAILABLE)]
+    checks = [condition.check for condition in conditions(HIGHLY_AVAILABLE)]
     (clocks,) = (check for check in checks if isinstance(check, Clocks))
     assert set(clocks.machines) == HIGHLY_AVAILABLE.machines.keys()
     (members,) = (check for check in checks if isinstance(check, Members))
@@ -553,9 +557,9 @@ def test_the_conditions_name_exactly_the_machines_of_the_spec() -> None:
 
 
 def test_one_machine_alone_reaches_no_other() -> None:
-    assert "pods-reach" not in {one.name for one in conditions(many(1))}
+    assert "pods-reach" not in {condition.name for condition in conditions(many(1))}
 
 
 def test_without_pods_of_ours_only_the_machines_are_asked() -> None:
-    names = [one.name for one in conditions(SPECS["without-dns"])]
+    names = [condition.name for condition in conditions(SPECS["without-dns"])]
     assert names == ["clocks", "members", "space", "api", "nodes", "services"]

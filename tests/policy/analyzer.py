@@ -17,8 +17,8 @@ from preview.registration import Registration
 PACK = PROJECT / "policy" / "pack"
 
 
-def urn(one: Registration) -> str:
-    return f"urn:pulumi:dev::hardway::{one.kind}::{one.name}"
+def urn(resource: Registration) -> str:
+    return f"urn:pulumi:dev::hardway::{resource.kind}::{resource.name}"
 
 
 @contextmanager
@@ -53,38 +53,38 @@ def _seconds(limit: str) -> float:
     return float(limit[:-1]) * {"s": 1, "m": 60}[limit[-1]]
 
 
-def _shown(one: Registration) -> dict[str, Any]:
+def _shown(resource: Registration) -> dict[str, Any]:
     """What the engine tells of a resource: without ``deleted_with``, and what was before."""
-    limits = {name: _seconds(limit) for name, limit in one.timeouts.items()}
+    limits = {name: _seconds(limit) for name, limit in resource.timeouts.items()}
     provider = None
-    inputs = dict(one.inputs)
-    if one.kind.startswith("pulumi:providers:"):
-        inputs["version"] = one.version
-    elif one.custom:
-        plugin = one.kind.partition(":")[0]
+    inputs = dict(resource.inputs)
+    if resource.kind.startswith("pulumi:providers:"):
+        inputs["version"] = resource.version
+    elif resource.custom:
+        plugin = resource.kind.partition(":")[0]
         provider = analyzer_pb2.AnalyzerProviderResource(
             type=f"pulumi:providers:{plugin}",
-            name=one.provider or "default",
-            properties=_struct({"version": one.version} if one.version else {}),
+            name=resource.provider or "default",
+            properties=_struct({"version": resource.version} if resource.version else {}),
         )
     return {
-        "type": one.kind,
-        "name": one.name,
-        "urn": urn(one),
+        "type": resource.kind,
+        "name": resource.name,
+        "urn": urn(resource),
         "properties": _struct(inputs),
         "provider": provider,
         "options": analyzer_pb2.AnalyzerResourceOptions(
-            protect=one.protect,
-            ignoreChanges=one.ignore_changes,
-            additionalSecretOutputs=one.additional_secret_outputs,
+            protect=resource.protect,
+            ignoreChanges=resource.ignore_changes,
+            additionalSecretOutputs=resource.additional_secret_outputs,
             customTimeouts=analyzer_pb2.AnalyzerResourceOptions.CustomTimeouts(**limits),
         ),
     }
 
 
-def analyzed(stub: analyzer_pb2_grpc.AnalyzerStub, one: Registration) -> Any:
+def analyzed(stub: analyzer_pb2_grpc.AnalyzerStub, resource: Registration) -> Any:
     """What the pack says of a resource, asked twice as the engine does: to mend it, then of it."""
-    request = analyzer_pb2.AnalyzeRequest(**_shown(one))
+    request = analyzer_pb2.AnalyzeRequest(**_shown(resource))
     mended = stub.Remediate(request)
     assert not mended.remediations, "it changes nothing"
     return stub.Analyze(request)
@@ -92,5 +92,5 @@ def analyzed(stub: analyzer_pb2_grpc.AnalyzerStub, one: Registration) -> Any:
 
 def analyzed_stack(stub: analyzer_pb2_grpc.AnalyzerStub, all_of_them: Any) -> Any:
     """What the pack says of the whole stack."""
-    resources = [analyzer_pb2.AnalyzerResource(**_shown(one)) for one in all_of_them]
+    resources = [analyzer_pb2.AnalyzerResource(**_shown(resource)) for resource in all_of_them]
     return stub.AnalyzeStack(analyzer_pb2.AnalyzeStackRequest(resources=resources))

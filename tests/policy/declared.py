@@ -14,12 +14,16 @@ MEMBERS = "available"
 
 def made(name: str) -> tuple[ResourceChange, ...]:
     """The change that makes the cluster."""
-    return tuple(ResourceChange(verb=Verb.CREATE, before=None, after=one) for one in golden(name))
+    return tuple(
+        ResourceChange(verb=Verb.CREATE, before=None, after=resource) for resource in golden(name)
+    )
 
 
 def kept(name: str) -> tuple[ResourceChange, ...]:
     """The change that leaves it as it is."""
-    return tuple(ResourceChange(verb=Verb.SAME, before=one, after=one) for one in golden(name))
+    return tuple(
+        ResourceChange(verb=Verb.SAME, before=resource, after=resource) for resource in golden(name)
+    )
 
 
 Spoil = Callable[[Registration], Registration]
@@ -42,25 +46,25 @@ def gone(
 ) -> tuple[ResourceChange, ...]:
     """The change in which resources of a kind are replaced or deleted as well."""
     assert set(names) <= {change.name for change in changes if change.kind.endswith(kind)}
-    found = []
+    changed = []
     for change in changes:
         if change.kind.endswith(kind) and change.name in names:
             after = None if verb is Verb.DELETE else change.after
             change = replace(change, verb=verb, after=after)
-        found.append(change)
-    return tuple(found)
+        changed.append(change)
+    return tuple(changed)
 
 
 def with_inputs(**inputs: Any) -> Spoil:
     """Other inputs; None leaves one out."""
 
-    def spoil(one: Registration) -> Registration:
-        all_of_them = {**one.inputs, **inputs}
-        return replace(one, inputs={k: v for k, v in all_of_them.items() if v is not None})
+    def spoil(resource: Registration) -> Registration:
+        all_of_them = {**resource.inputs, **inputs}
+        return replace(resource, inputs={k: v for k, v in all_of_them.items() if v is not None})
 
     return spoil
 
 
 def with_options(**options: Any) -> Spoil:
     """Other options."""
-    return lambda one: replace(one, **options)
+    return lambda resource: replace(resource, **options)

@@ -31,32 +31,32 @@ def secrets(value: Any) -> Iterator[str]:
     if is_secret(value):
         yield from (line for text in texts(value["value"]) for line in text.splitlines())
     elif isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from secrets(one)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from secrets(item)
 
 
 def texts(value: Any) -> Iterator[str]:
     if isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from texts(one)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from texts(item)
     else:
         yield str(value)
 
 
 def test_it_has_a_policy_of_each_rule_and_all_stop_a_preview(pack: AnalyzerStub) -> None:
     info = pack.GetAnalyzerInfo(Empty())
-    assert {one.name for one in info.policies} == {rule.name for rule in RULES}
-    assert {one.description for one in info.policies} == {rule.why for rule in RULES}
-    levels = {one.enforcementLevel for one in info.policies}
+    assert {policy.name for policy in info.policies} == {rule.name for rule in RULES}
+    assert {policy.description for policy in info.policies} == {rule.why for rule in RULES}
+    levels = {policy.enforcementLevel for policy in info.policies}
     assert levels <= {analyzer_pb2.MANDATORY, analyzer_pb2.REMEDIATE}
 
 
 @pytest.mark.parametrize("name", ["default", MEMBERS])
 def test_a_clean_program_passes(name: str, pack: AnalyzerStub) -> None:
-    for one in golden(name):
-        answer = analyzed(pack, one)
-        assert not answer.diagnostics, one.name
-        assert not answer.not_applicable, one.name
+    for resource in golden(name):
+        answer = analyzed(pack, resource)
+        assert not answer.diagnostics, resource.name
+        assert not answer.not_applicable, resource.name
 
 
 @pytest.mark.parametrize(
@@ -69,26 +69,26 @@ def test_what_is_spoiled_is_said_in_the_rules_sentence_and_without_a_secret(
     how: Callable[[], Callable[[Registration], Registration]],
     pack: AnalyzerStub,
 ) -> None:
-    (one,) = [
+    (changed,) = [
         change.declared
         for change in spoiled(made("default"), resource, how())
         if change.name == resource and change.declared.custom
     ]
-    (said,) = analyzed(pack, one).diagnostics
-    assert said.policyName == rule
-    assert said.enforcementLevel == analyzer_pb2.MANDATORY
-    assert resource in said.message
-    private = {line for each in golden("default") for line in secrets(each.inputs)}
+    (diagnostic,) = analyzed(pack, changed).diagnostics
+    assert diagnostic.policyName == rule
+    assert diagnostic.enforcementLevel == analyzer_pb2.MANDATORY
+    assert resource in diagnostic.message
+    private = {line for registration in golden("default") for line in secrets(registration.inputs)}
     assert len(private) > 100, "the search below looks for something"
-    assert not [line for line in private if len(line) > 12 and line in said.message]
+    assert not [line for line in private if len(line) > 12 and line in diagnostic.message]
 
 
 def test_what_it_is_not_told_does_not_apply(pack: AnalyzerStub) -> None:
     answer = analyzed_stack(pack, golden("default"))
     assert not answer.diagnostics
-    found = {one.policy_name: one.reason for one in answer.not_applicable}
-    assert found.keys() == {rule.name for rule in RULES} - SEEN
-    assert all("./hardway preview" in reason for reason in found.values())
+    reasons = {item.policy_name: item.reason for item in answer.not_applicable}
+    assert reasons.keys() == {rule.name for rule in RULES} - SEEN
+    assert all("./hardway preview" in reason for reason in reasons.values())
 
 
 def test_a_rule_that_fails_does_not_say_with_what() -> None:
@@ -96,9 +96,9 @@ def test_a_rule_that_fails_does_not_say_with_what() -> None:
         raise ValueError(changes[0].declared.inputs["stdin"])
 
     rule = Rule(name="a-rule", why="It fails.", judge=fails)
-    one = Registration(kind="a", name="of-master", inputs={"stdin": "hunter2"})
+    resource = Registration(kind="a", name="of-master", inputs={"stdin": "hunter2"})
     with pytest.raises(RuntimeError) as raised:
-        judge(rule, one, lambda _sentence, _urn: None)
+        judge(rule, resource, lambda _sentence, _urn: None)
     assert "a-rule cannot be asked of of-master" in str(raised.value)
     assert "hunter2" not in str(raised.value)
     assert raised.value.__suppress_context__

@@ -43,12 +43,14 @@ def secret(value: Any) -> dict[str, Any]:
 
 
 def rules_of(findings: tuple[Finding, ...]) -> set[str]:
-    return {one.rule for one in findings}
+    return {finding.rule for finding in findings}
 
 
 def declared(name: str, cluster: str = "default") -> Registration:
-    (found,) = [one for one in golden(cluster) if one.name == name and one.custom]
-    return found
+    (resource,) = [
+        candidate for candidate in golden(cluster) if candidate.name == name and candidate.custom
+    ]
+    return resource
 
 
 # -- what the program declares ---------------------------------------------------------------------
@@ -165,10 +167,10 @@ def test_a_rule_finds_the_one_thing_that_is_spoiled(
 ) -> None:
     changes = spoiled(made("default"), resource, how())
     assert changes != made("default")
-    found = judge(changes)
-    assert {(one.rule, one.resource) for one in found} == {(rule, resource)}
-    for one in found:
-        assert resource in one.sentence
+    findings = judge(changes)
+    assert {(finding.rule, finding.resource) for finding in findings} == {(rule, resource)}
+    for finding in findings:
+        assert resource in finding.sentence
 
 
 def test_each_rule_is_broken_by_some_test_here() -> None:
@@ -289,17 +291,17 @@ def test_what_is_private_is_found_in_every_dress_and_is_not_repeated(kind: str) 
         with_inputs(stdin=before.replace("\nunit\t", f"\n  # {text}\nunit\t", 1)),
         with_inputs(environment={"deep": [{"deeper": text}]}),
     ):
-        (found,) = judge(spoiled(made("default"), READABLE, where))
-        assert found.rule == "no-private-key-in-the-clear"
-        assert not any(line in found.sentence for line in text.splitlines() if len(line) > 9)
+        (finding,) = judge(spoiled(made("default"), READABLE, where))
+        assert finding.rule == "no-private-key-in-the-clear"
+        assert not any(line in finding.sentence for line in text.splitlines() if len(line) > 9)
     hidden = with_inputs(environment=secret({"deep": [{"deeper": text}]}))
     assert judge(spoiled(made("default"), READABLE, hidden)) == ()
 
 
 def test_the_key_above_a_value_tells_what_it_is() -> None:
     structured = with_inputs(environment={"client-key-data": in_base64("a key"), "token": "short"})
-    (found,) = judge(spoiled(made("default"), READABLE, structured))
-    assert "a kubeconfig's private key in its input environment" in found.sentence
+    (finding,) = judge(spoiled(made("default"), READABLE, structured))
+    assert "a kubeconfig's private key in its input environment" in finding.sentence
 
 
 # -- etcd ------------------------------------------------------------------------------------------
@@ -307,7 +309,7 @@ def test_the_key_above_a_value_tells_what_it_is() -> None:
 
 def members() -> list[str]:
     spec = yaml.safe_load(declared("specification", MEMBERS).inputs["spec"])
-    return [name for name, one in spec["machines"].items() if "etcd" in one["roles"]]
+    return [name for name, machine in spec["machines"].items() if "etcd" in machine["roles"]]
 
 
 def respecified(cluster: str, change: Callable[[dict[str, Any]], None]) -> Changes:
@@ -319,14 +321,16 @@ def respecified(cluster: str, change: Callable[[dict[str, Any]], None]) -> Chang
 
 @pytest.mark.parametrize("verb", [Verb.REPLACE, Verb.DELETE])
 def test_a_kept_members_disk_must_stay(verb: Verb) -> None:
-    (found,) = judge(gone(kept("default"), DISK, verb, "master-disk"))
-    assert (found.rule, found.resource) == ("etcd-disk-is-kept", "master-disk")
+    (finding,) = judge(gone(kept("default"), DISK, verb, "master-disk"))
+    assert (finding.rule, finding.resource) == ("etcd-disk-is-kept", "master-disk")
     assert judge(gone(kept("default"), DISK, verb, "minion-1-disk")) == ()
 
 
 def test_a_kept_members_machine_is_not_deleted_beside_its_disk() -> None:
-    found = judge(gone(kept("default"), DOMAIN, Verb.DELETE, "master"))
-    assert ("etcd-disk-is-kept", "master") in {(one.rule, one.resource) for one in found}
+    findings = judge(gone(kept("default"), DOMAIN, Verb.DELETE, "master"))
+    assert ("etcd-disk-is-kept", "master") in {
+        (finding.rule, finding.resource) for finding in findings
+    }
 
 
 def test_a_member_alone_may_get_more_memory() -> None:
@@ -342,16 +346,16 @@ def test_one_machine_of_several_members_may_be_made_anew() -> None:
 def test_machines_of_a_majority_may_not() -> None:
     first, second, third = members()
     for names in [(first, second), (second, third), (first, second, third)]:
-        (found,) = judge(gone(kept(MEMBERS), DOMAIN, Verb.REPLACE, *names))
-        assert found.rule == "etcd-keeps-its-quorum"
-        assert all(name in found.sentence for name in names)
+        (finding,) = judge(gone(kept(MEMBERS), DOMAIN, Verb.REPLACE, *names))
+        assert finding.rule == "etcd-keeps-its-quorum"
+        assert all(name in finding.sentence for name in names)
 
 
 def test_disks_count_like_machines() -> None:
     first, second, _ = members()
     changes = gone(kept(MEMBERS), DOMAIN, Verb.REPLACE, first)
-    found = judge(gone(changes, DISK, Verb.REPLACE, f"{second}-disk"))
-    assert rules_of(found) == {"etcd-keeps-its-quorum", "etcd-disk-is-kept"}
+    findings = judge(gone(changes, DISK, Verb.REPLACE, f"{second}-disk"))
+    assert rules_of(findings) == {"etcd-keeps-its-quorum", "etcd-disk-is-kept"}
 
 
 def test_a_new_member_has_no_data_to_count_on() -> None:
@@ -371,25 +375,25 @@ def test_a_new_member_has_no_data_to_count_on() -> None:
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_whole_cluster_may_go(name: str) -> None:
-    assert judge([replace(one, verb=Verb.DELETE, after=None) for one in kept(name)]) == ()
+    assert judge([replace(change, verb=Verb.DELETE, after=None) for change in kept(name)]) == ()
 
 
 def test_what_a_living_cluster_cannot_take_is_said_as_by_the_spec() -> None:
     def older(spec: dict[str, Any]) -> None:
         spec["kubernetes"] = "1.36.3"
 
-    found = judge(respecified("default", older))
-    assert {(one.rule, one.resource) for one in found} == {
+    findings = judge(respecified("default", older))
+    assert {(finding.rule, finding.resource) for finding in findings} == {
         ("living-cluster-can-take-it", "specification")
     }
-    assert any("older minor version" in one.sentence for one in found)
+    assert any("older minor version" in finding.sentence for finding in findings)
 
 
 def test_a_spec_of_an_older_program_is_no_obstacle() -> None:
     changes = tuple(
-        replace(one, before=with_inputs(spec="machines: {}")(one.declared))
-        if one.name == "specification"
-        else one
-        for one in kept("default")
+        replace(change, before=with_inputs(spec="machines: {}")(change.declared))
+        if change.name == "specification"
+        else change
+        for change in kept("default")
     )
     assert judge(changes) == ()

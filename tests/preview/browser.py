@@ -51,8 +51,8 @@ class Browser:
 
     def media(self, *features: tuple[str, str]) -> None:
         """What the reader's system prefers."""
-        found = [{"name": name, "value": value} for name, value in features]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": found})
+        values = [{"name": name, "value": value} for name, value in features]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": values})
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
@@ -60,9 +60,9 @@ class Browser:
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def one(self, selector: str) -> WebElement:
-        (found,) = self.all(selector)
-        return found
+    def element(self, selector: str) -> WebElement:
+        (match,) = self.all(selector)
+        return match
 
     def texts(self, selector: str) -> list[str]:
         """What elements say, also such as are not in the window."""
@@ -77,10 +77,10 @@ class Browser:
     def until(self, holds: Callable[[], Any], what: str) -> Any:
         """Wait until something holds."""
         deadline = time.monotonic() + PATIENCE
-        while not (found := holds()):
+        while not (value := holds()):
             assert time.monotonic() < deadline, f"it is not so: {what}"
             time.sleep(0.05)
-        return found
+        return value
 
     def _log(self, kind: str) -> list[dict[str, Any]]:
         """What was written to a log since it was last read."""
@@ -88,11 +88,11 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console has said since the page was opened."""
-        return [str(one["message"]) for one in self._log("browser")]
+        return [str(entry["message"]) for entry in self._log("browser")]
 
     def requests(self) -> list[str]:
         """Addresses that were asked for since the page was opened."""
-        messages = [one["message"] for one in self._log("performance")]
+        messages = [entry["message"] for entry in self._log("performance")]
         return [
             message.partition('"url":"')[2].partition('"')[0]
             for message in messages

@@ -62,18 +62,20 @@ def flag_change() -> Review:
 
     machines = tuple(
         replace(
-            one,
+            machine,
             verb=Verb.UPDATE,
-            steps=(_edited(spec, one.name, "node", "/etc/kubernetes/kubelet.yaml"),),
+            steps=(_edited(spec, machine.name, "node", "/etc/kubernetes/kubelet.yaml"),),
         )
-        for one in still(spec).machines
+        for machine in still(spec).machines
     )
     return replace(
         nothing(),
         machines=machines,
         disturbances=tuple(
-            Disturbance(machine=one.name, services=("kubelet.service",), how="beside the others")
-            for one in machines
+            Disturbance(
+                machine=machine.name, services=("kubelet.service",), how="beside the others"
+            )
+            for machine in machines
         ),
         consequences=(
             Consequence(
@@ -124,11 +126,14 @@ def dangerous() -> Review:
     """The only control plane is made anew, which a rule forbids."""
     review = new()
     machines = tuple(
-        replace(one, verb=Verb.REPLACE) if one.name == "master" else replace(one, verb=Verb.SAME)
-        for one in review.machines
+        replace(machine, verb=Verb.REPLACE)
+        if machine.name == "master"
+        else replace(machine, verb=Verb.SAME)
+        for machine in review.machines
     )
     machines = tuple(
-        one if one.verb is not Verb.SAME else replace(one, steps=()) for one in machines
+        machine if machine.verb is not Verb.SAME else replace(machine, steps=())
+        for machine in machines
     )
     return replace(
         review,
@@ -158,11 +163,11 @@ def renewal() -> Review:
     why = "it ends on 2027-01-05, in less than 30 days"
     machines = tuple(
         replace(
-            one,
+            machine,
             verb=Verb.UPDATE,
             steps=(
                 StepChange(
-                    resource=f"{one.name}-identity",
+                    resource=f"{machine.name}-identity",
                     name="identity",
                     verb=Verb.UPDATE,
                     hidden=True,
@@ -171,11 +176,11 @@ def renewal() -> Review:
                 ),
             ),
             certificates=(
-                _certificate("kubelet", one.name, Verb.UPDATE, why),
-                _certificate("kube-proxy", one.name, Verb.UPDATE, "it names another address"),
+                _certificate("kubelet", machine.name, Verb.UPDATE, why),
+                _certificate("kube-proxy", machine.name, Verb.UPDATE, "it names another address"),
             ),
         )
-        for one in review.machines
+        for machine in review.machines
     )
     return replace(
         review,
@@ -250,15 +255,15 @@ def hostile() -> Review:
         resources=(ResourceLine(name=bad, kind=bad, verb=Verb.CREATE, why=bad),),
         artifacts=(LineChange(what=bad, before=None, after=bad),),
         disturbances=(Disturbance(machine=bad, services=(bad,), how=bad),),
-        consequences=tuple(Consequence(severity=one, sentence=bad) for one in Severity),
+        consequences=tuple(Consequence(severity=severity, sentence=bad) for severity in Severity),
         findings=(Finding(rule=bad, resource=bad, sentence=bad),),
         notes=(bad,),
     )
 
 
 SAMPLES: dict[str, Callable[[], Review]] = {
-    one.__name__: cache(one)
-    for one in (
+    sample.__name__: cache(sample)
+    for sample in (
         *(nothing, new, flag_change, adding, removing, dangerous, renewal),
         *(fifty, five_hundred, hostile),
     )
@@ -274,11 +279,11 @@ def _certificate(name: str, holder: str, verb: Verb, why: str) -> CertificateCha
 
 def _files(step: Step) -> tuple[FileChange, ...]:
     """A step's files as new ones."""
-    found = [(one.path, one.content, f"{one.mode:04o} {one.owner}") for one in step.files]
-    found += [(one.path, unit.text(one), "0644 root:root") for one in step.units]
+    texts = [(item.path, item.content, f"{item.mode:04o} {item.owner}") for item in step.files]
+    texts += [(item.path, unit.text(item), "0644 root:root") for item in step.units]
     return tuple(
         FileChange(path=path, before=None, after=text, after_mode=mode)
-        for path, text, mode in sorted(found)
+        for path, text, mode in sorted(texts)
     )
 
 
@@ -290,7 +295,7 @@ def edit(text: str) -> str:
 
 def _edited(spec: Cluster, machine: str, step: str, path: str) -> StepChange:
     """A step in which one file is another."""
-    (file,) = (one for one in _files(node_plan(spec, machine).step(step)) if one.path == path)
+    (file,) = (file for file in _files(node_plan(spec, machine).step(step)) if file.path == path)
     assert file.after is not None
     return StepChange(
         resource=f"{machine}-{step}",
@@ -309,11 +314,11 @@ def _edited(spec: Cluster, machine: str, step: str, path: str) -> StepChange:
     )
 
 
-def _new_machine(spec: Cluster, one: MachineReview) -> MachineReview:
+def _new_machine(spec: Cluster, machine: MachineReview) -> MachineReview:
     """A machine with all that it gets."""
-    name = one.name
+    name = machine.name
     return replace(
-        one,
+        machine,
         verb=Verb.CREATE,
         resources=tuple(
             ResourceLine(name=f"{name}-{what.lower()}", kind=what, verb=Verb.CREATE)
@@ -333,22 +338,24 @@ def _new_step(machine: str, step: Step) -> StepChange:
         name=step.name,
         verb=Verb.CREATE,
         files=_files(step),
-        lines=tuple(LineChange(what="package", before=None, after=one) for one in step.packages)
+        lines=tuple(
+            LineChange(what="package", before=None, after=package) for package in step.packages
+        )
         + tuple(
-            LineChange(what="artifact", before=None, after=f"{one.name} {one.version}")
-            for one in step.artifacts
+            LineChange(what="artifact", before=None, after=f"{artifact.name} {artifact.version}")
+            for artifact in step.artifacts
         ),
         hidden=step.secret,
-        restarts=tuple(one.name for one in step.units),
+        restarts=tuple(service.name for service in step.units),
         why="its machine is new" if step.secret else "",
     )
 
 
-def _like(template: MachineReview, one: MachineReview) -> MachineReview:
+def _like(template: MachineReview, machine: MachineReview) -> MachineReview:
     """A new machine that differs from another in name and address alone: to plan it takes long."""
 
     def own(text: str) -> str:
-        return text.replace(template.name, one.name).replace(template.address, one.address)
+        return text.replace(template.name, machine.name).replace(template.address, machine.address)
 
     steps = tuple(
         replace(
@@ -360,26 +367,26 @@ def _like(template: MachineReview, one: MachineReview) -> MachineReview:
     )
     return replace(
         template,
-        name=one.name,
-        address=one.address,
+        name=machine.name,
+        address=machine.address,
         resources=tuple(replace(line, name=own(line.name)) for line in template.resources),
         steps=steps,
-        certificates=tuple(replace(row, holder=one.name) for row in template.certificates),
+        certificates=tuple(replace(row, holder=machine.name) for row in template.certificates),
     )
 
 
 def _all_new(spec: Cluster) -> Review:
     review = still(spec)
-    first = next(one for one in review.machines if one.roles == ("node",))
+    first = next(machine for machine in review.machines if machine.roles == ("node",))
     template = _new_machine(spec, first)
     machines = tuple(
-        _like(template, one) if one.roles == ("node",) else _new_machine(spec, one)
-        for one in review.machines
+        _like(template, machine) if machine.roles == ("node",) else _new_machine(spec, machine)
+        for machine in review.machines
     )
     programs = {
         line.after: line
-        for one in machines
-        for step in one.steps
+        for machine in machines
+        for step in machine.steps
         for line in step.lines
         if line.what == "artifact"
     }
@@ -442,25 +449,27 @@ def _many(size: int) -> Review:
         return _all_new(spec)
 
     path, changed = "/etc/kubernetes/kubelet.yaml", []
-    for number, one in enumerate(review.machines):
+    for number, machine in enumerate(review.machines):
         if number in (20, 21):
-            changed.append(_new_machine(spec, one))
+            changed.append(_new_machine(spec, machine))
         elif number == 30:
-            changed.append(replace(one, verb=Verb.DELETE))
+            changed.append(replace(machine, verb=Verb.DELETE))
         elif number % 3 == 2:
-            changed.append(one)
+            changed.append(machine)
         else:
-            steps = (_edited(spec, one.name, "node", path),)
-            changed.append(replace(one, verb=Verb.UPDATE, steps=steps))
+            steps = (_edited(spec, machine.name, "node", path),)
+            changed.append(replace(machine, verb=Verb.UPDATE, steps=steps))
     return replace(
         review,
         before="main",
         after="4f1c2d3",
         machines=tuple(changed),
         disturbances=tuple(
-            Disturbance(machine=one.name, services=("kubelet.service",), how="beside the others")
-            for one in changed
-            if one.verb is Verb.UPDATE
+            Disturbance(
+                machine=machine.name, services=("kubelet.service",), how="beside the others"
+            )
+            for machine in changed
+            if machine.verb is Verb.UPDATE
         ),
         consequences=(
             Consequence(
@@ -484,8 +493,10 @@ _VERBS = st.sampled_from(Verb)
 _SIZES = st.integers(0, 10**6)
 
 
-def _tuples(one: st.SearchStrategy[object], size: int = 3) -> st.SearchStrategy[tuple[object, ...]]:
-    return st.lists(one, max_size=size).map(tuple)
+def _tuples(
+    strategy: st.SearchStrategy[object], size: int = 3
+) -> st.SearchStrategy[tuple[object, ...]]:
+    return st.lists(strategy, max_size=size).map(tuple)
 
 
 _FILES = st.builds(

@@ -47,10 +47,10 @@ class Tags(HTMLParser):
 
 def tokens(text: str) -> list[Token]:
     """All of them, also those inside lines."""
-    found = []
+    every = []
     for token in PARSER.parse(text):
-        found += [token, *(token.children or ())]
-    return found
+        every += [token, *(token.children or ())]
+    return every
 
 
 def sound(text: str) -> None:
@@ -134,17 +134,17 @@ def test_a_cut_says_what_is_missing() -> None:
     assert "see the page" not in whole
     files = len(re.findall(r"^`[+~-] /.*\n\n```", whole, flags=re.MULTILINE))
     cut = markdown(SAMPLES["new"](), 12_000)
-    said = re.search(r"the contents of (\d+) files; see the page", cut)
-    assert said
-    assert files == int(said[1]) + len(re.findall("^```diff", cut, flags=re.MULTILINE))
+    match = re.search(r"the contents of (\d+) files; see the page", cut)
+    assert match
+    assert files == int(match[1]) + len(re.findall("^```diff", cut, flags=re.MULTILINE))
     assert re.search(r"more files? on \d machines?", markdown(SAMPLES["new"](), 3_000))
 
 
 def test_short_differences_come_before_long_ones() -> None:
     cut = markdown(SAMPLES["new"](), 16_000)
-    shown = [len(one) for one in re.findall(r"^```diff\n.*?^```$", cut, flags=re.S | re.M)]
+    shown = [len(fence) for fence in re.findall(r"^```diff\n.*?^```$", cut, flags=re.S | re.M)]
     whole = markdown(SAMPLES["new"](), 10**8)
-    every = [len(one) for one in re.findall(r"^```diff\n.*?^```$", whole, flags=re.S | re.M)]
+    every = [len(fence) for fence in re.findall(r"^```diff\n.*?^```$", whole, flags=re.S | re.M)]
     assert shown
     assert max(shown) <= min(sorted(every)[len(shown) :])
 

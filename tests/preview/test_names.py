@@ -35,11 +35,11 @@ def cluster(names: dict[str, str], more: dict[str, dict[str, Any]] | None = None
 
 def without(spec: dict[str, Any], machine: str) -> dict[str, Any]:
     """The same without a machine."""
-    kept = {name: one for name, one in spec["machines"].items() if name != machine}
+    kept = {name: machine for name, machine in spec["machines"].items() if name != machine}
     return {**spec, "machines": kept}
 
 
-def meaning(found: Review, names: dict[str, str]) -> dict[str, Any]:
+def meaning(review: Review, names: dict[str, str]) -> dict[str, Any]:
     """What a review says of machine by machine, under the names of the default cluster."""
     back = {new: old for old, new in names.items()}
 
@@ -47,20 +47,25 @@ def meaning(found: Review, names: dict[str, str]) -> dict[str, Any]:
         return name.removeprefix(of) if name.startswith(of) else f"of another: {name}"
 
     return {
-        "counts": found.counts,
+        "counts": review.counts,
         "whole": (
-            sorted((one.kind, one.verb) for one in found.resources),
-            sorted((one.name, one.verb) for one in found.steps),
-            sorted((one.name, one.verb) for one in found.certificates),
+            sorted((resource.kind, resource.verb) for resource in review.resources),
+            sorted((step.name, step.verb) for step in review.steps),
+            sorted((certificate.name, certificate.verb) for certificate in review.certificates),
         ),
         "machines": {
-            back[one.name]: (
-                one.verb,
-                sorted((part(one.name, each.name), each.verb) for each in one.resources),
-                sorted((each.name, each.verb) for each in one.steps),
-                sorted((each.name, each.verb) for each in one.certificates),
+            back[machine.name]: (
+                machine.verb,
+                sorted(
+                    (part(machine.name, resource.name), resource.verb)
+                    for resource in machine.resources
+                ),
+                sorted((step.name, step.verb) for step in machine.steps),
+                sorted(
+                    (certificate.name, certificate.verb) for certificate in machine.certificates
+                ),
             )
-            for one in found.machines
+            for machine in review.machines
         },
     }
 
@@ -69,8 +74,8 @@ def meaning(found: Review, names: dict[str, str]) -> dict[str, Any]:
 def test_a_new_cluster_is_the_same_whatever_its_machines_are_called(names: dict[str, str]) -> None:
     same = {name: name for name in (MASTER, FIRST, LAST)}
     usual = reviewed(made(cluster(same)))
-    found = reviewed(made(cluster(names)))
-    assert meaning(found, names) == meaning(usual, same)
+    renamed = reviewed(made(cluster(names)))
+    assert meaning(renamed, names) == meaning(usual, same)
 
 
 @pytest.mark.parametrize("machine", [FIRST, LAST])
@@ -79,7 +84,7 @@ def test_a_machine_that_is_made_anew_or_leaves_takes_no_other_with_it(
     names: dict[str, str], machine: str
 ) -> None:
     same = {name: name for name in (MASTER, FIRST, LAST)}
-    found = {}
+    meanings = {}
     for called in (same, names):
         before = cluster(called)
         larger = cluster(called, {machine: {"memory": 4096}})
@@ -89,9 +94,9 @@ def test_a_machine_that_is_made_anew_or_leaves_takes_no_other_with_it(
             review = reviewed(every)
             (touched,) = (m for m in review.machines if m.verb in (Verb.REPLACE, Verb.DELETE))
             assert touched.name == called[machine]
-            found[what, called is names] = meaning(review, called)
-    assert found["larger", True] == found["larger", False]
-    assert found["gone", True] == found["gone", False]
+            meanings[what, called is names] = meaning(review, called)
+    assert meanings["larger", True] == meanings["larger", False]
+    assert meanings["gone", True] == meanings["gone", False]
 
 
 def test_nothing_changes_where_nothing_changes() -> None:

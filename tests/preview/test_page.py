@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def files(review: Review) -> list[FileChange]:
-    steps = [step for one in review.machines for step in one.steps]
+    steps = [step for machine in review.machines for step in machine.steps]
     return [file for step in (*steps, *review.steps) for file in step.files]
 
 
@@ -61,7 +61,7 @@ def held_back(reader: Reader) -> None:
         for name, value in attributes.items()
         if name in {"src", "href", "action", "data", "srcset", "poster", "xlink:href"}
     }
-    assert all(str(one).startswith("#") for one in addresses)
+    assert all(str(address).startswith("#") for address in addresses)
     assert not any(name.startswith("on") or name == "style" for _, a in reader.tags for name in a)
     (policy,) = (a["content"] for t, a in reader.tags if a.get("http-equiv"))
     assert str(policy).startswith("default-src 'none';")
@@ -77,14 +77,14 @@ def held_back(reader: Reader) -> None:
 @cache
 def known_tags() -> set[str]:
     """All that reports write themselves."""
-    samples = (one for name, one in SAMPLES.items() if name != "hostile")
-    return {tag for one in samples for tag, _ in Reader(page(one())).tags}
+    samples = (sample for name, sample in SAMPLES.items() if name != "hostile")
+    return {tag for sample in samples for tag, _ in Reader(page(sample())).tags}
 
 
-def text_of(value: dict[str, Any], place: int | None) -> list[str] | None:
-    if place is None:
+def text_of(value: dict[str, Any], index: int | None) -> list[str] | None:
+    if index is None:
         return None
-    ranges = value["texts"][place]
+    ranges = value["texts"][index]
     pairs = zip(ranges[::2], ranges[1::2], strict=True)
     return [line for start, count in pairs for line in value["lines"][start : start + count]]
 
@@ -107,25 +107,25 @@ def test_nothing_of_any_review_leaves_its_place(review: Review) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_each_text_is_in_it_whole_and_once(review: Review) -> None:
     value = data(review)
-    found = {
-        (one["path"], *(tuple(text_of(value, one[when]) or ()) for when in ("before", "after")))
-        for one in value["files"]
+    known = {
+        (file["path"], *(tuple(text_of(value, file[when]) or ()) for when in ("before", "after")))
+        for file in value["files"]
     }
     for file in files(review):
         texts = [tuple(lines(visible(text)) if text else ()) for text in (file.before, file.after)]
-        assert tuple(texts) in {one[1:] for one in found}
+        assert tuple(texts) in {entry[1:] for entry in known}
     assert len(value["lines"]) == len(set(value["lines"]))
-    assert len(value["texts"]) == len({json.dumps(one) for one in value["texts"]}) or "" in {
-        text for file in files(review) for text in (file.before, file.after)
-    }
+    assert len(value["texts"]) == len(
+        {json.dumps(content) for content in value["texts"]}
+    ) or "" in {text for file in files(review) for text in (file.before, file.after)}
 
 
 def test_hunks_lead_from_one_text_to_the_other() -> None:
     for name in SAMPLES:
         value = data(SAMPLES[name]())
-        for one in value["files"]:
-            before, after = (text_of(value, one[when]) or [] for when in ("before", "after"))
-            hunks, at, made = value["diffs"][one["diff"]], 0, []
+        for file in value["files"]:
+            before, after = (text_of(value, file[when]) or [] for when in ("before", "after"))
+            hunks, at, made = value["diffs"][file["diff"]], 0, []
             for i1, i2, j1, j2 in zip(*(hunks[n::4] for n in range(4)), strict=True):
                 made += before[at:i1] + after[j1:j2]
                 at = i2
@@ -145,8 +145,8 @@ def test_machines_that_are_alike_cost_little() -> None:
 def window(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Browser]":
     from tests.preview.browser import browser
 
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -176,28 +176,32 @@ def test_it_opens_without_a_complaint_or_a_request(
 ) -> None:
     window.open(pages[name])
     window.type("j", "j", "k")
-    changed = [one.name for one in SAMPLES[name]().machines if one.verb is not Verb.SAME]
+    changed = [
+        machine.name for machine in SAMPLES[name]().machines if machine.verb is not Verb.SAME
+    ]
     everything = SAMPLES[name]().machines
     if name != "hostile":
-        wanted = changed or [one.name for one in everything]
+        wanted = changed or [machine.name for machine in everything]
         assert rows(window, 1)[: len(wanted)] == wanted
     assert window.complaints() == []
-    assert [one for one in window.requests() if not one.startswith(("file:///", "about:"))] == []
+    assert [
+        address for address in window.requests() if not address.startswith(("file:///", "about:"))
+    ] == []
 
 
 @pytest.mark.browser
 def test_light_and_dark_follow_the_system_and_the_reader(
     window: "Browser", pages: dict[str, Path]
 ) -> None:
-    papers = [colour(one) for one in COLOURS["paper"]]
+    papers = [colour(value) for value in COLOURS["paper"]]
     look = "return getComputedStyle(document.body).backgroundColor"
     drawn = "return getComputedStyle(document.querySelector('.picture .paper')).fill"
     for scheme, paper in zip(("light", "dark"), papers, strict=True):
         window.open(pages["flag_change"], scheme=scheme)
         assert rgb(window.run(look)) == rgb(window.run(drawn)) == paper
-        window.one("#scheme").click()
-        other = papers[1 - papers.index(paper)]
-        assert rgb(window.run(look)) == rgb(window.run(drawn)) == other
+        window.element("#scheme").click()
+        switched = papers[1 - papers.index(paper)]
+        assert rgb(window.run(look)) == rgb(window.run(drawn)) == switched
 
 
 @pytest.mark.browser
@@ -207,12 +211,12 @@ def test_search_finds_names_and_contents(window: "Browser", pages: dict[str, Pat
     window.type("/", "failswapon: false")
     window.until(lambda: "32 machines, 32 files found" in window.texts("#found")[0], "32 files")
     assert set(rows(window, 3)) == {"/etc/kubernetes/kubelet.yaml"}
-    window.one("#search").clear()
-    window.one("#search").send_keys("MINION18")
+    window.element("#search").clear()
+    window.element("#search").send_keys("MINION18")
     window.until(lambda: rows(window, 1) == ["minion18"], "one machine by its name")
     assert len(rows(window, 3)) == 20, "a machine that is found brings all of its files"
     window.type("\ue00c")
-    assert window.one("#search").get_attribute("value") == ""
+    assert window.element("#search").get_attribute("value") == ""
     assert len(rows(window)) == whole
     assert window.run("return document.activeElement.role") == "treeitem"
     window.type("/", "nowhere at all")
@@ -222,7 +226,7 @@ def test_search_finds_names_and_contents(window: "Browser", pages: dict[str, Pat
 @pytest.mark.browser
 def test_what_is_found_is_marked_where_it_stands(window: "Browser", pages: dict[str, Path]) -> None:
     window.open(pages["flag_change"], query="#m0.s0.f0")
-    window.one("#search").send_keys("cgroupDriver")
+    window.element("#search").send_keys("cgroupDriver")
     window.until(
         lambda: set(window.texts(f"{FILE} mark")) == {"cgroupDriver"},
         "a mark in a line that was folded",
@@ -232,14 +236,16 @@ def test_what_is_found_is_marked_where_it_stands(window: "Browser", pages: dict[
 @pytest.mark.browser
 def test_filters_show_what_happens(window: "Browser", pages: dict[str, Path]) -> None:
     window.open(pages["fifty"])
-    verbs = {one.name: one.verb for one in SAMPLES["fifty"]().machines}
+    verbs = {machine.name: machine.verb for machine in SAMPLES["fifty"]().machines}
     on = {Verb.CREATE, Verb.UPDATE, Verb.DELETE}
     for verb in (Verb.UPDATE, Verb.SAME, Verb.CREATE, Verb.UPDATE):
-        button = window.one(f"#filters [data-verb={verb}]")
+        button = window.element(f"#filters [data-verb={verb}]")
         button.click()
         on ^= {verb}
         assert button.get_attribute("aria-pressed") == str(verb in on).lower()
-        assert set(rows(window, 1)) == {name for name, one in verbs.items() if one in on}
+        assert set(rows(window, 1)) == {
+            name for name, shown_verb in verbs.items() if shown_verb in on
+        }
 
 
 @pytest.mark.browser
@@ -271,20 +277,20 @@ def test_all_of_it_can_be_reached_by_keyboard(window: "Browser", pages: dict[str
     window.type("\ue007")
     assert window.run("return document.activeElement.id") == "pane"
     window.type("\ue00c", "?")
-    assert window.one("#keys").is_displayed()
+    assert window.element("#keys").is_displayed()
     window.type("\ue00c")
-    assert not window.one("#keys").is_displayed()
+    assert not window.element("#keys").is_displayed()
 
 
 @pytest.mark.browser
 def test_the_tree_says_what_it_is(window: "Browser", pages: dict[str, Path]) -> None:
     window.open(pages["flag_change"])
     assert len(window.all("#tree [tabindex='0']")) == 1, "one stop for Tab"
-    found = window.run(
+    items = window.run(
         "return [...document.querySelectorAll('#tree [role=treeitem]')].map(one => "
         "['aria-level', 'aria-posinset', 'aria-setsize'].map(n => Number(one.getAttribute(n))))"
     )
-    assert found[:4] == [[1, 1, 3], [2, 1, 1], [3, 1, 1], [1, 2, 3]]
+    assert items[:4] == [[1, 1, 3], [2, 1, 1], [3, 1, 1], [1, 2, 3]]
     assert (
         window.run("return document.querySelectorAll('#tree > :not([role=treeitem])').length") == 0
     )
@@ -326,9 +332,9 @@ def test_marks_within_lines_leave_what_is_common(window: "Browser", pages: dict[
         ".map(r => [...r.querySelectorAll('.code')].map(c => { const d = c.cloneNode(true);"
         " d.querySelectorAll('.part').forEach(p => p.remove()); return d.textContent; }))"
     )
-    found = window.run(plain)
-    assert found
-    assert all(left == right for left, right in found)
+    pairs = window.run(plain)
+    assert pairs
+    assert all(left == right for left, right in pairs)
 
 
 @pytest.mark.browser
@@ -356,7 +362,7 @@ def test_hostile_texts_run_nothing(window: "Browser", pages: dict[str, Path]) ->
         assert window.run("return document.querySelectorAll('img, iframe, object').length") == 0
         assert window.run("return document.querySelectorAll('script').length") == 2
         assert window.complaints() == []
-    window.one("#search").send_keys("<script>")
+    window.element("#search").send_keys("<script>")
     window.until(lambda: "found" in window.texts("#found")[0], "it is searched")
     assert window.run("return window.hurt") is None
 
@@ -372,7 +378,10 @@ def test_a_script_that_got_in_would_not_run(window: "Browser", pages: dict[str, 
         "const two = document.createElement('img'); two.src = 'about.png';"
         "document.body.append(two)"
     )
-    window.until(lambda: any("Content Security" in one for one in window.complaints()), "a refusal")
+    window.until(
+        lambda: any("Content Security" in complaint for complaint in window.complaints()),
+        "a refusal",
+    )
     assert window.run("return window.hurt") is None
 
 
@@ -409,8 +418,8 @@ def test_on_paper_are_all_differences(window: "Browser", pages: dict[str, Path])
     window.run("dispatchEvent(new Event('beforeprint'))")
     assert len(window.all("#printed .file")) == 3
     window.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    assert window.one("#printed").is_displayed()
-    assert not window.one("#tree").is_displayed()
+    assert window.element("#printed").is_displayed()
+    assert not window.element("#tree").is_displayed()
     assert rgb(window.run("return getComputedStyle(document.body).backgroundColor")) == colour(
         COLOURS["paper"][0]
     )
@@ -454,29 +463,29 @@ def test_every_text_can_be_read(scheme: str, window: "Browser", pages: dict[str,
     for name, query in (("dangerous", "#m0"), ("flag_change", "#m0.s0.f0"), ("fifty", "#m19")):
         window.open(pages[name], scheme=scheme, query=query)
         window.all("#filters button")[0].click()
-        window.one("#search").send_keys("e")
+        window.element("#search").send_keys("e")
         window.until(lambda: window.texts("mark"), "something is found")
-        found = window.run(TEXTS)
-        assert len(found) > 30
+        shown = window.run(TEXTS)
+        assert len(shown) > 30
         low = {
             (what, round(contrast(front[:3], back[:3]), 2))
-            for what, front, back in found
+            for what, front, back in shown
             if contrast(front[:3], back[:3]) < 4.5
         }
         assert low == set()
 
 
 def rgb(value: str) -> list[int]:
-    return [int(one) for one in re.findall(r"\d+", value)[:3]]
+    return [int(number) for number in re.findall(r"\d+", value)[:3]]
 
 
 def colour(value: str) -> list[int]:
     return [int(value[n : n + 2], 16) for n in (1, 3, 5)]
 
 
-def contrast(one: Sequence[float], other: Sequence[float]) -> float:
+def contrast(front: Sequence[float], back: Sequence[float]) -> float:
     """As WCAG 2.2 defines it."""
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    light, dark = sorted((_luminance(front), _luminance(back)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 

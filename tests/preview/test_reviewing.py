@@ -37,29 +37,33 @@ def after(**fields: Any) -> Review:
 
 
 def review(before: dict[str, Any], new: dict[str, Any]) -> Review:
-    found, refused = changed(before, new)
+    all_changes, refused = changed(before, new)
     assert not refused
-    return reviewed(found)
+    return reviewed(all_changes)
 
 
 def machines(**more: Any) -> dict[str, Any]:
     return {**DEFAULT["machines"], **more}
 
 
-def named(found: Review) -> dict[str, MachineReview]:
-    return {one.name: one for one in found.machines}
+def named(review: Review) -> dict[str, MachineReview]:
+    return {machine.name: machine for machine in review.machines}
 
 
 def files(machine: MachineReview) -> dict[str, FileChange]:
     return {file.path: file for step in machine.steps for file in step.files}
 
 
-def worst(found: Review) -> list[str]:
-    return [one.sentence for one in found.consequences if one.severity is Severity.DANGER]
+def worst(review: Review) -> list[str]:
+    return [
+        consequence.sentence
+        for consequence in review.consequences
+        if consequence.severity is Severity.DANGER
+    ]
 
 
-def sentences(found: Review) -> list[str]:
-    return [one.sentence for one in found.consequences]
+def sentences(review: Review) -> list[str]:
+    return [consequence.sentence for consequence in review.consequences]
 
 
 # -- nothing, and everything -----------------------------------------------------------------------
@@ -67,157 +71,174 @@ def sentences(found: Review) -> list[str]:
 
 @pytest.mark.parametrize("name", MADE)
 def test_without_a_change_nothing_is_told(name: str) -> None:
-    found = review(described(name), described(name))
-    assert found.empty
-    assert {one.verb for one in found.machines} == {Verb.SAME}
-    assert found.unchanged > 20
-    assert (found.resources, found.steps, found.certificates, found.artifacts) == ((), (), (), ())
+    result = review(described(name), described(name))
+    assert result.empty
+    assert {machine.verb for machine in result.machines} == {Verb.SAME}
+    assert result.unchanged > 20
+    assert (result.resources, result.steps, result.certificates, result.artifacts) == (
+        (),
+        (),
+        (),
+        (),
+    )
 
 
 @pytest.mark.parametrize("name", MADE)
 def test_of_a_new_cluster_every_machine_is_new_and_nobody_is_disturbed(name: str) -> None:
-    found = reviewed(changes((), golden(name)))
-    assert {one.verb for one in found.machines} == {Verb.CREATE}
-    assert {one.name for one in found.machines} == set(described(name)["machines"])
-    assert not found.disturbances
-    assert not found.consequences
-    assert all(one.certificates for one in found.machines)
+    result = reviewed(changes((), golden(name)))
+    assert {machine.verb for machine in result.machines} == {Verb.CREATE}
+    assert {machine.name for machine in result.machines} == set(described(name)["machines"])
+    assert not result.disturbances
+    assert not result.consequences
+    assert all(machine.certificates for machine in result.machines)
 
 
 # -- one thing each --------------------------------------------------------------------------------
 
 
 def test_another_minion_touches_no_other_machine() -> None:
-    found = after(machines=machines(**{"minion-3": {"address": "192.168.1.13"}}))
-    assert {name: one.verb for name, one in named(found).items()} == {
+    result = after(machines=machines(**{"minion-3": {"address": "192.168.1.13"}}))
+    assert {name: machine.verb for name, machine in named(result).items()} == {
         "master": Verb.SAME,
         "minion-1": Verb.SAME,
         "minion-2": Verb.SAME,
         "minion-3": Verb.CREATE,
     }
-    assert not found.disturbances
-    assert not worst(found)
-    assert not found.artifacts, "the others have the same programs"
+    assert not result.disturbances
+    assert not worst(result)
+    assert not result.artifacts, "the others have the same programs"
 
 
 def test_a_role_that_leaves_a_machine_is_shown_with_all_that_goes() -> None:
     before = described("available")
     former = {**before["machines"]["control-2"], "roles": "i"}
-    found = review(before, {**before, "machines": {**before["machines"], "control-2": former}})
-    left = named(found)["control-2"]
+    result = review(before, {**before, "machines": {**before["machines"], "control-2": former}})
+    left = named(result)["control-2"]
     assert left.verb is Verb.UPDATE
-    (step,) = (one for one in left.steps if one.verb is Verb.DELETE)
+    (step,) = (step for step in left.steps if step.verb is Verb.DELETE)
     assert step.name == "control-plane"
     assert not step.restarts
     gone = {file.path for file in step.files if file.after is None}
     assert f"/etc/systemd/system/{API}" in gone
-    assert any("control-plane leaves control-2" in one and API in one for one in sentences(found))
+    assert any(
+        "control-plane leaves control-2" in sentence and API in sentence
+        for sentence in sentences(result)
+    )
 
 
 def test_a_minion_that_goes_is_drained_and_said_to_be_lost() -> None:
     rest = machines()
     del rest["minion-2"]
-    found = after(machines=rest)
-    assert named(found)["minion-2"].verb is Verb.DELETE
-    assert any("minion-2" in one.sentence for one in found.consequences)
-    assert not worst(found)
+    result = after(machines=rest)
+    assert named(result)["minion-2"].verb is Verb.DELETE
+    assert any("minion-2" in consequence.sentence for consequence in result.consequences)
+    assert not worst(result)
 
 
 def test_a_changed_file_is_shown_line_by_line_with_the_service_that_it_restarts() -> None:
-    found = after(proxy_mode="iptables")
-    for one in found.machines:
-        assert one.verb is Verb.UPDATE
-        changed_file = files(one)["/etc/kubernetes/kube-proxy.yaml"]
+    result = after(proxy_mode="iptables")
+    for machine in result.machines:
+        assert machine.verb is Verb.UPDATE
+        changed_file = files(machine)["/etc/kubernetes/kube-proxy.yaml"]
         assert "mode: nftables\n" in (changed_file.before or "")
         assert "mode: iptables\n" in (changed_file.after or "")
         assert changed_file.restarts == ("kube-proxy.service",)
-        assert {step.name for step in one.steps} <= {"node", "etcd"}
-    assert {one.machine for one in found.disturbances} == set(DEFAULT["machines"])
-    assert "-mode: nftables" in markdown(found)
-    assert any("mode: nftables" in line and "-" in line for line in shown(found))
+        assert {step.name for step in machine.steps} <= {"node", "etcd"}
+    assert {disturbance.machine for disturbance in result.disturbances} == set(DEFAULT["machines"])
+    assert "-mode: nftables" in markdown(result)
+    assert any("mode: nftables" in line and "-" in line for line in shown(result))
 
 
 @pytest.mark.parametrize("field", [{"vni": 2}, {"port": 4789}, {"backend": "host-gw"}])
 def test_another_pod_network_restarts_flanneld_everywhere_and_says_what_pods_feel(
     field: dict[str, Any],
 ) -> None:
-    found = after(flannel=field)
-    restarted = {one.machine for one in found.disturbances if "flanneld.service" in one.services}
+    result = after(flannel=field)
+    restarted = {
+        disturbance.machine
+        for disturbance in result.disturbances
+        if "flanneld.service" in disturbance.services
+    }
     assert restarted == set(DEFAULT["machines"])
-    (felt,) = (one for one in sentences(found) if "pods of different nodes" in one)
+    (felt,) = (sentence for sentence in sentences(result) if "pods of different nodes" in sentence)
     assert all(name in felt for name in DEFAULT["machines"])
     assert not any(
-        "pods of different nodes" in one for one in sentences(after(proxy_mode="iptables"))
+        "pods of different nodes" in sentence
+        for sentence in sentences(after(proxy_mode="iptables"))
     )
 
 
 def test_a_label_and_a_taint_are_named_for_the_node_that_gets_them() -> None:
     taints = [{"key": "dedicated", "value": "build", "effect": "NoSchedule"}]
     minion = {"address": "192.168.1.11", "labels": {"gpu": "a100"}, "taints": taints}
-    found = after(machines=machines(**{"minion-1": minion}))
-    steps = [step for machine in found.machines for step in machine.steps]
+    result = after(machines=machines(**{"minion-1": minion}))
+    steps = [step for machine in result.machines for step in machine.steps]
     shown_files = {file.path: file for step in steps for file in step.files}
     nodes = shown_files["/etc/kubernetes/addons/nodes.yaml"]
     assert "minion-1" not in (nodes.before or "")
     assert "minion-1" in (nodes.after or "")
     for line in ("label gpu=a100", "taint dedicated=build:NoSchedule"):
         assert line in (nodes.after or "")
-    (disturbed,) = found.disturbances
+    (disturbed,) = result.disturbances
     assert (disturbed.machine, disturbed.services) == ("minion-1", ("kubelet.service",))
 
 
 def test_more_memory_makes_a_machine_anew_around_its_disk() -> None:
-    found = after(machines=machines(**{"minion-1": {"address": "192.168.1.11", "memory": 4096}}))
-    one = named(found)["minion-1"]
-    assert one.verb is Verb.REPLACE
-    assert any("memory" in line.why and "4096" in line.why for line in one.resources)
-    assert {step.verb for step in one.steps} == {Verb.REPLACE}
-    assert {line.name: line.verb for line in found.resources}["ready"] is Verb.UPDATE
-    assert named(found)["minion-2"].verb is Verb.SAME
-    assert any("minion-1" in one and "with its disk" in one for one in sentences(found))
-    assert not any("lost" in one for one in sentences(found))
-    assert not worst(found)
+    result = after(machines=machines(**{"minion-1": {"address": "192.168.1.11", "memory": 4096}}))
+    machine = named(result)["minion-1"]
+    assert machine.verb is Verb.REPLACE
+    assert any("memory" in line.why and "4096" in line.why for line in machine.resources)
+    assert {step.verb for step in machine.steps} == {Verb.REPLACE}
+    assert {line.name: line.verb for line in result.resources}["ready"] is Verb.UPDATE
+    assert named(result)["minion-2"].verb is Verb.SAME
+    assert any(
+        "minion-1" in sentence and "with its disk" in sentence for sentence in sentences(result)
+    )
+    assert not any("lost" in sentence for sentence in sentences(result))
+    assert not worst(result)
 
 
 def test_etcd_whose_machine_is_made_anew_has_its_disk_again() -> None:
     master = {**DEFAULT["machines"]["master"], "memory": 4096}
     alone = sentences(after(machines=machines(master=master)))
-    assert any("etcd takes no writes" in one and "with its disk" in one for one in alone)
+    assert any(
+        "etcd takes no writes" in sentence and "with its disk" in sentence for sentence in alone
+    )
     spec = described("available")
     grown = {**spec["machines"], "etcd-1": {**spec["machines"]["etcd-1"], "memory": 4096}}
     of_three = sentences(review(spec, {**spec, "machines": grown}))
-    assert any("keeps its quorum with 2 of 3" in one for one in of_three)
-    assert not any("lost" in one or "empty disk" in one for one in alone + of_three)
+    assert any("keeps its quorum with 2 of 3" in sentence for sentence in of_three)
+    assert not any("lost" in sentence or "empty disk" in sentence for sentence in alone + of_three)
 
 
 def grown(spec: dict[str, Any], *names: str) -> Review:
     larger = {
-        name: {**one, "disk": 20} if name in names else one
-        for name, one in spec["machines"].items()
+        name: {**machine, "disk": 20} if name in names else machine
+        for name, machine in spec["machines"].items()
     }
     return review(spec, {**spec, "machines": larger})
 
 
 @pytest.mark.parametrize("name", ["master", "minion-1"])
 def test_a_larger_disk_grows_in_place(name: str) -> None:
-    found = grown(DEFAULT, name)
-    one = named(found)[name]
-    assert one.verb is Verb.UPDATE
-    assert {step.name for step in one.steps} == {"ready"}
-    assert f"{name}: disk 10 -> 20 GiB, grown in place with what is on it" in sentences(found)
-    assert any("disk 10 -> 20 GiB, grown in place" in line for line in shown(found))
-    assert not {line.name for line in one.resources} & {name, f"{name}-disk", f"{name}-seed"}
-    assert not any("lost" in sentence or "anew" in sentence for sentence in sentences(found))
-    assert not worst(found)
-    assert {other.verb for other in found.machines if other.name != name} == {Verb.SAME}
+    result = grown(DEFAULT, name)
+    machine = named(result)[name]
+    assert machine.verb is Verb.UPDATE
+    assert {step.name for step in machine.steps} == {"ready"}
+    assert f"{name}: disk 10 -> 20 GiB, grown in place with what is on it" in sentences(result)
+    assert any("disk 10 -> 20 GiB, grown in place" in line for line in shown(result))
+    assert not {line.name for line in machine.resources} & {name, f"{name}-disk", f"{name}-seed"}
+    assert not any("lost" in sentence or "anew" in sentence for sentence in sentences(result))
+    assert not worst(result)
+    assert {machine.verb for machine in result.machines if machine.name != name} == {Verb.SAME}
 
 
 def test_disks_of_all_members_of_etcd_grow_at_once() -> None:
     spec = described("available")
-    found = grown(spec, *spec["machines"])
-    assert {one.verb for one in found.machines} == {Verb.UPDATE}
-    assert not worst(found)
-    assert not found.findings
+    result = grown(spec, *spec["machines"])
+    assert {machine.verb for machine in result.machines} == {Verb.UPDATE}
+    assert not worst(result)
+    assert not result.findings
 
 
 def emptied(cluster: str, *names: str) -> Review:
@@ -227,14 +248,14 @@ def emptied(cluster: str, *names: str) -> Review:
 
 
 def test_the_only_member_of_etcd_is_not_made_anew_unnoticed() -> None:
-    found = emptied("default", "master")
-    assert any("etcd loses all" in sentence for sentence in worst(found))
-    assert any("API" in sentence for sentence in worst(found))
+    result = emptied("default", "master")
+    assert any("etcd loses all" in sentence for sentence in worst(result))
+    assert any("API" in sentence for sentence in worst(result))
 
 
 def test_two_of_three_members_are_a_quorum_and_one_is_none() -> None:
-    one, two = emptied("available", "etcd-1"), emptied("available", "etcd-1", "etcd-2")
-    assert any("keeps its quorum with 2 of 3" in sentence for sentence in worst(one))
+    first, two = emptied("available", "etcd-1"), emptied("available", "etcd-1", "etcd-2")
+    assert any("keeps its quorum with 2 of 3" in sentence for sentence in worst(first))
     assert any("loses its quorum" in sentence for sentence in worst(two))
 
 
@@ -243,62 +264,66 @@ def test_where_machines_are_made_is_no_change_of_the_description() -> None:
         {**DEFAULT, "hypervisor": {"uri": "qemu:///system", "image": "base", "disk_cache": cache}}
         for cache in ("default", "none")
     )
-    found = review(first, second)
-    assert "specification" not in {line.name for line in found.resources}
-    assert {one.verb for one in found.machines} == {Verb.REPLACE}
+    result = review(first, second)
+    assert "specification" not in {line.name for line in result.resources}
+    assert {machine.verb for machine in result.machines} == {Verb.REPLACE}
 
 
 def test_a_new_version_names_programs_and_restarts_what_runs_them() -> None:
     spec = described("v1.35")
-    found = review(spec, {**spec, "kubernetes": "1.36.4"})
-    assert found.kubernetes == ("1.35.1", "1.36.4")
-    lines = {(one.before or "", one.after or "") for one in found.artifacts}
+    result = review(spec, {**spec, "kubernetes": "1.36.4"})
+    assert result.kubernetes == ("1.35.1", "1.36.4")
+    lines = {(artifact.before or "", artifact.after or "") for artifact in result.artifacts}
     assert any(
         a.startswith("kubelet 1.35.1 ") and b.startswith("kubelet 1.36.4 ") for a, b in lines
     )
-    master = named(found)["master"]
+    master = named(result)["master"]
     restarted = {unit for step in master.steps for unit in step.restarts}
     assert {"kube-apiserver.service", "kubelet.service", "kube-proxy.service"} <= restarted
-    assert any("API is away" in one.sentence for one in found.consequences)
+    assert any("API is away" in consequence.sentence for consequence in result.consequences)
 
 
 def test_members_and_planes_that_are_several_restart_one_at_a_time() -> None:
     spec = described("available")
     old = {**spec, "kubernetes": "1.36.4"}
-    found = review(old, spec)
-    how = {unit: one.how for one in found.disturbances for unit in one.services}
+    result = review(old, spec)
+    how = {
+        unit: disturbance.how
+        for disturbance in result.disturbances
+        for unit in disturbance.services
+    }
     assert how["kube-apiserver.service"] == "one machine at a time"
     assert how["kubelet.service"] == "beside the others"
-    assert any("API stays up" in one.sentence for one in found.consequences)
-    assert not worst(found)
+    assert any("API stays up" in consequence.sentence for consequence in result.consequences)
+    assert not worst(result)
 
 
 def test_a_certificate_with_another_name_says_why_and_who_reads_it_without_a_restart() -> None:
     spec = described("available")
     endpoint = {"kind": "virtual-ip", "address": "192.168.50.6"}
-    found = review(spec, {**spec, "endpoint": endpoint})
-    control = named(found)["control-1"]
-    (one,) = (c for c in control.certificates if c.name == "apiserver")
-    assert one.verb is Verb.UPDATE
-    assert "192.168.50.6" in one.why or "name" in one.why
+    result = review(spec, {**spec, "endpoint": endpoint})
+    control = named(result)["control-1"]
+    (certificate,) = (c for c in control.certificates if c.name == "apiserver")
+    assert certificate.verb is Verb.UPDATE
+    assert "192.168.50.6" in certificate.why or "name" in certificate.why
     identity = next(step for step in control.steps if step.name == "identity")
     assert identity.hidden
     assert not identity.files
     assert identity.restarts == ()
     assert identity.why == "these change and are read without a restart: apiserver"
-    assert "kube-apiserver.service" not in str(found.disturbances)
+    assert "kube-apiserver.service" not in str(result.disturbances)
 
 
 def test_each_key_that_may_change_is_known_by_its_files() -> None:
     plan = golden_plan("default").nodes["master"]
     spec = golden_spec("default")
     names = [row.name for row in held_by(spec, "master")]
-    told = {
+    paths = {
         path
         for name in (*Authority, SERVICE_ACCOUNT, ENCRYPTION, *names)
         for path in _paths(CertificateChange(name=name, holder="m", verb=Verb.UPDATE, why=""))
     }
-    assert told == {one.path for one in plan.secret_files}
+    assert paths == {file.path for file in plan.secret_files}
 
 
 def test_a_certificate_that_is_read_once_restarts_who_reads_it() -> None:
@@ -317,24 +342,24 @@ def test_a_certificate_that_is_read_once_restarts_who_reads_it() -> None:
 # -- what must never be in it ----------------------------------------------------------------------
 
 
-def secrets(found: tuple[ResourceChange, ...]) -> set[str]:
+def secrets(all_changes: tuple[ResourceChange, ...]) -> set[str]:
     """Every secret text of both sides, and the lines of those that have several."""
 
     def texts(value: Any, hidden: bool) -> Iterator[tuple[bool, str]]:
         if is_secret(value):
             yield from texts(value["value"], True)
         elif isinstance(value, dict):
-            for one in value.values():
-                yield from texts(one, hidden)
+            for item in value.values():
+                yield from texts(item, hidden)
         elif isinstance(value, list):
-            for one in value:
-                yield from texts(one, hidden)
+            for item in value:
+                yield from texts(item, hidden)
         elif isinstance(value, str):
             yield hidden, value
 
     all_texts = [
         pair
-        for change in found
+        for change in all_changes
         for side in (change.before, change.after)
         if side
         for pair in texts(dict(side.inputs), False)
@@ -348,15 +373,15 @@ def secrets(found: tuple[ResourceChange, ...]) -> set[str]:
 def test_no_report_has_a_secret(name: str) -> None:
     spec = described(name)
     spec_after = {**spec, "addons": {"name_servers": ["192.0.2.53"]}}
-    found, _ = changed(spec, spec_after)
-    told = reviewed(found)
-    assert not told.empty
-    hidden = {line for line in secrets(found) if "PRIVATE KEY" in line or len(line) > 40}
+    all_changes, _ = changed(spec, spec_after)
+    result = reviewed(all_changes)
+    assert not result.empty
+    hidden = {line for line in secrets(all_changes) if "PRIVATE KEY" in line or len(line) > 40}
     assert len(hidden) > 10, "the search below looks for something"
     for text in (
-        json.dumps(asdict(told), default=str),
-        markdown(told),
-        "\n".join(shown(told)),
+        json.dumps(asdict(result), default=str),
+        markdown(result),
+        "\n".join(shown(result)),
     ):
         assert not [line for line in hidden if line in text]
         assert "PRIVATE KEY" not in text

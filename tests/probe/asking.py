@@ -24,11 +24,11 @@ class Asking:
         async with doors(access) as through:
             return await ask(check, through)
 
-    def told(self, check: Check, access: Access | None = None) -> str:
+    def sentence(self, check: Check, access: Access | None = None) -> str:
         """The sentence of what is not so, which must be there."""
-        found = self(check, access)
-        assert found is not None
-        return str(found)
+        unmet = self(check, access)
+        assert unmet is not None
+        return str(unmet)
 
 
 def asked_once(check: Check, access: Access) -> Unmet | None:

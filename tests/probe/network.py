@@ -76,9 +76,9 @@ class PodNetwork:
 
     def resolve(self, query: bytes) -> bytes:
         """The answer of the first pod's CoreDNS, asked as a pod's machine asks it."""
-        words = ["bash", "-euo", "pipefail", "-c", script("resolve"), "probe", "127.0.0.1", "53"]
+        command = ["bash", "-euo", "pipefail", "-c", script("resolve"), "probe", "127.0.0.1", "53"]
         done = subprocess.run(
-            ["ip", "netns", "exec", self.one, *words, b64encode(query).decode()],
+            ["ip", "netns", "exec", self.one, *command, b64encode(query).decode()],
             capture_output=True,
             check=True,
         )
@@ -94,7 +94,9 @@ class PodNetwork:
         corefile = self._folder / "Corefile"
         corefile.write_text(
             COREFILE.format(
-                name=NAME, address=ADDRESS, many="\n".join(f"{one} many.test" for one in MANY)
+                name=NAME,
+                address=ADDRESS,
+                many="\n".join(f"{address} many.test" for address in MANY),
             )
         )
         for name, port in ((self.one, 8181), (self.two, 8181)):
@@ -119,11 +121,11 @@ class PodNetwork:
             port,
         )
 
-    def _start(self, name: str, words: list[str], port: int) -> None:
+    def _start(self, name: str, command: list[str], port: int) -> None:
         log = self._stack.enter_context((self._folder / f"{name}-{port}.log").open("wb"))
         enter = ["ip", "netns", "exec", name]
         process = subprocess.Popen(
-            [*enter, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [*enter, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
@@ -137,5 +139,5 @@ class PodNetwork:
         eventually("it listens", listens, reason=Path(log.name).read_text)
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)

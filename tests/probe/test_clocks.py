@@ -15,10 +15,10 @@ from tests.probe.machine import with_clocks
 
 def readings(ahead: float, speed: float, trips: tuple[float, ...]) -> list[Reading]:
     """Of a clock that is ``ahead`` at first; the trips there, each as long as the one back."""
-    here, found = 1000.0, []
+    here, taken = 1000.0, []
     for trip in trips:
         there = 1000 + ahead + (here + trip - 1000) * speed
-        found.append(
+        taken.append(
             Reading(
                 before=Moment(date=here, uptime=here),
                 there=Moment(date=there, uptime=there),
@@ -26,7 +26,7 @@ def readings(ahead: float, speed: float, trips: tuple[float, ...]) -> list[Readi
             )
         )
         here += 2 * trip + 1
-    return found
+    return taken
 
 
 QUICK, SLOW = (0.0, 0.0, 0.0), (9.0, 5.0, 7.0)
@@ -34,7 +34,7 @@ QUICK, SLOW = (0.0, 0.0, 0.0), (9.0, 5.0, 7.0)
 
 
 @pytest.mark.parametrize(
-    ("ahead", "speed", "trips", "told"),
+    ("ahead", "speed", "trips", "message"),
     [
         (0, 1, QUICK, None),
         (0, 1, SLOW, None),
@@ -49,9 +49,9 @@ QUICK, SLOW = (0.0, 0.0, 0.0), (9.0, 5.0, 7.0)
     ],
 )
 def test_a_difference_counts_as_far_as_no_round_trip_explains_it(
-    ahead: float, speed: float, trips: tuple[float, ...], told: str | None
+    ahead: float, speed: float, trips: tuple[float, ...], message: str | None
 ) -> None:
-    assert compared(readings(ahead, speed, trips)).message == told
+    assert compared(readings(ahead, speed, trips)).message == message
 
 
 def off(ahead: float) -> Clock:
@@ -90,20 +90,20 @@ def machines(
 @pytest.mark.engine
 @as_root
 def test_machines_are_asked_and_named(machines: Access) -> None:
-    found = asked_once(Clocks(machines=("m1", "m2", "m3")), machines)
-    said = str(found)
-    assert "the clock of m2 is " in said
-    assert " s ahead of this computer's" in said
-    assert "the clock of m3 is " in said
-    assert " s behind this computer's" in said
-    assert "m1" not in said
+    unmet = asked_once(Clocks(machines=("m1", "m2", "m3")), machines)
+    sentence = str(unmet)
+    assert "the clock of m2 is " in sentence
+    assert " s ahead of this computer's" in sentence
+    assert "the clock of m3 is " in sentence
+    assert " s behind this computer's" in sentence
+    assert "m1" not in sentence
     assert asked_once(Clocks(machines=("m1",)), machines) is None
 
 
 @pytest.mark.engine
 @as_root
 def test_a_clock_that_cannot_be_asked_does_not_go_right(machines: Access) -> None:
-    found = asked_once(Clocks(machines=("m1", "m4")), machines)
-    assert "m4 is no machine of this stack" in str(found)
-    assert found is not None
-    assert not found.wholly
+    unmet = asked_once(Clocks(machines=("m1", "m4")), machines)
+    assert "m4 is no machine of this stack" in str(unmet)
+    assert unmet is not None
+    assert not unmet.wholly

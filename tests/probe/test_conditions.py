@@ -43,8 +43,8 @@ def api_servers(url: str, version: str = VERSION) -> ApiServers:
 
 def test_an_api_server_is_ready_and_of_its_version(asked: Asking, cluster: RunningCluster) -> None:
     assert asked(api_servers(cluster.url)) is None
-    said = asked.told(api_servers(cluster.url, "v1.2.3"))
-    assert said == f"the API server of a1 is {VERSION} and not v1.2.3"
+    sentence = asked.sentence(api_servers(cluster.url, "v1.2.3"))
+    assert sentence == f"the API server of a1 is {VERSION} and not v1.2.3"
 
 
 def test_each_api_server_is_asked_at_its_own_address(
@@ -52,21 +52,21 @@ def test_each_api_server_is_asked_at_its_own_address(
 ) -> None:
     """And not at the kubeconfig's, where a balancer would answer for it."""
     both = ApiServers(servers={"a1": cluster.url, "a2": "https://127.0.0.1:1"}, version=VERSION)
-    found = asked(both)
-    assert found is not None
-    assert str(found) == (
+    unmet = asked(both)
+    assert unmet is not None
+    assert str(unmet) == (
         "the API server of a2 is not ready: https://127.0.0.1:1 cannot be reached "
         "(Connection refused)"
     )
-    assert not found.wholly
+    assert not unmet.wholly
 
 
 def test_a_server_of_another_authority_is_not_believed(
     asked: Asking, cluster: RunningCluster
 ) -> None:
-    other = Keys(cluster.local.spec).signers[Authority.KUBERNETES].certificate
-    access = replace(cluster.access, kubeconfig=cluster.kubeconfig(authority=other))
-    assert "its certificate is not good" in asked.told(api_servers(cluster.url), access)
+    foreign = Keys(cluster.local.spec).signers[Authority.KUBERNETES].certificate
+    access = replace(cluster.access, kubeconfig=cluster.kubeconfig(authority=foreign))
+    assert "its certificate is not good" in asked.sentence(api_servers(cluster.url), access)
 
 
 def test_the_api_refuses_a_stranger_and_says_so(asked: Asking, cluster: RunningCluster) -> None:
@@ -75,18 +75,18 @@ def test_the_api_refuses_a_stranger_and_says_so(asked: Asking, cluster: RunningC
     known = issued(stranger, cluster.keys.signers[Authority.KUBERNETES], now)
     access = replace(cluster.access, kubeconfig=cluster.kubeconfig(pair=known))
     nodes = Nodes(nodes=("m1",), version=VERSION)
-    assert "answers 403" in asked.told(nodes, access)
-    assert 'User "x" cannot list resource "nodes"' in asked.told(nodes, access)
+    assert "answers 403" in asked.sentence(nodes, access)
+    assert 'User "x" cannot list resource "nodes"' in asked.sentence(nodes, access)
     unknown = Keys(cluster.local.spec).of_people()["super-admin"]
     access = replace(cluster.access, kubeconfig=cluster.kubeconfig(pair=unknown))
-    assert "answers 401 (Unauthorized)" in asked.told(nodes, access)
+    assert "answers 401 (Unauthorized)" in asked.sentence(nodes, access)
 
 
 def test_without_a_kubeconfig_the_way_to_one_is_told(
     asked: Asking, cluster: RunningCluster
 ) -> None:
     access = replace(cluster.access, kubeconfig=None)
-    assert "./hardway up" in asked.told(api_servers(cluster.url), access)
+    assert "./hardway up" in asked.sentence(api_servers(cluster.url), access)
 
 
 @pytest.mark.parametrize("text", ["", "- a", "current-context: x", "{"])
@@ -112,46 +112,46 @@ def test_the_nodes_are_these_and_ready_and_of_their_version(
     asked: Asking, empty: RunningCluster
 ) -> None:
     check = Nodes(nodes=("m1", "m2"), version=VERSION)
-    found = asked(check)
+    unmet = asked(check)
     gone = "has no Node object (./hardway up --refresh has its kubelet register it)"
-    assert str(found) == f"m1 {gone}; m2 {gone}"
-    assert found is not None
-    assert found.wholly
+    assert str(unmet) == f"m1 {gone}; m2 {gone}"
+    assert unmet is not None
+    assert unmet.wholly
 
     empty.node("m1", "True")
     empty.node("m2", "False", message="container runtime network not ready")
-    found = asked(check)
-    assert str(found) == "m2 is not Ready (container runtime network not ready)"
-    assert found is not None
-    assert not found.wholly
+    unmet = asked(check)
+    assert str(unmet) == "m2 is not Ready (container runtime network not ready)"
+    assert unmet is not None
+    assert not unmet.wholly
 
     empty.node("m2", "True", version="v1.36.3")
-    assert asked.told(check) == f"the kubelet of m2 is v1.36.3 and not {VERSION}"
+    assert asked.sentence(check) == f"the kubelet of m2 is v1.36.3 and not {VERSION}"
     empty.node("m2", "Unknown", message="Kubelet stopped posting node status.")
-    assert "m2 is not Ready (Kubelet stopped posting" in asked.told(check)
+    assert "m2 is not Ready (Kubelet stopped posting" in asked.sentence(check)
     empty.node("m2", "True")
     assert asked(check) is None
     empty.node("old", "True")
-    assert "there is a Node old" in asked.told(check)
+    assert "there is a Node old" in asked.sentence(check)
 
 
 # -- pods ----------------------------------------------------------------------------------------
 
 
 def test_so_many_pods_are_ready(asked: Asking, empty: RunningCluster) -> None:
-    assert asked.told(PODS) == "0 of 2 pods k8s-app=kube-dns are Ready"
+    assert asked.sentence(PODS) == "0 of 2 pods k8s-app=kube-dns are Ready"
     empty.pod("one", "m1", running(ONE))
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
     container = {"name": "coredns", "image": "x", "imageID": "", "ready": False}
     status = {"phase": "Pending", "containerStatuses": [{**container, "restartCount": 0}]}
     status["containerStatuses"][0]["state"] = waiting  # type: ignore[index]
     empty.pod("two", "m2", status)
-    found = asked(PODS)
-    assert str(found) == (
+    unmet = asked(PODS)
+    assert str(unmet) == (
         "1 of 2 pods k8s-app=kube-dns are Ready; two on m2: ImagePullBackOff: no such image"
     )
-    assert found is not None
-    assert not found.wholly
+    assert unmet is not None
+    assert not unmet.wholly
     empty.pod("two", "m2", {**running(TWO), "containerStatuses": None})
     assert asked(PODS) is None
 
@@ -171,16 +171,16 @@ def test_nodes_reach_each_others_pods_and_the_pair_that_does_not_is_named(
     asked: Asking, pods: RunningCluster, network: PodNetwork
 ) -> None:
     assert asked(REACH) is None
-    said = asked.told(replace(REACH, path="/nothing"))
-    assert f"one on m1 does not reach two on m2 at http://{TWO}:8181/nothing" in said
-    assert "404" in said
+    sentence = asked.sentence(replace(REACH, path="/nothing"))
+    assert f"one on m1 does not reach two on m2 at http://{TWO}:8181/nothing" in sentence
+    assert "404" in sentence
     network.cut(True)
     try:
-        said = asked.told(REACH)
+        sentence = asked.sentence(REACH)
     finally:
         network.cut(False)
-    assert f"one on m1 does not reach two on m2 at http://{TWO}:8181/ready" in said
-    assert f"two on m2 does not reach one on m1 at http://{ONE}:8181/ready" in said
+    assert f"one on m1 does not reach two on m2 at http://{TWO}:8181/ready" in sentence
+    assert f"two on m2 does not reach one on m1 at http://{ONE}:8181/ready" in sentence
 
 
 def test_pods_of_one_machine_prove_nothing_about_others(
@@ -188,7 +188,7 @@ def test_pods_of_one_machine_prove_nothing_about_others(
 ) -> None:
     pods.remove(f"/api/v1/namespaces/{NAMESPACE}/pods/two")
     pods.pod("three", "m1", running(TWO))
-    assert "are on m1" in asked.told(REACH)
+    assert "are on m1" in asked.sentence(REACH)
 
 
 def test_a_node_without_such_a_pod_asks_from_its_own_network(
@@ -204,23 +204,25 @@ def test_a_node_without_such_a_pod_asks_from_its_own_network(
         check = replace(REACH, pods=replace(PODS, count=1), port=server.server_port)
         assert asked(check) is None, "m1 has all of the pods and reaches none of another node"
         server.shutdown()
-    said = asked.told(check)
-    assert said.startswith(f"m2 does not reach one on m1 at http://127.0.0.1:{check.port}/ready (")
-    assert "m1 does not" not in said
+    sentence = asked.sentence(check)
+    assert sentence.startswith(
+        f"m2 does not reach one on m1 at http://127.0.0.1:{check.port}/ready ("
+    )
+    assert "m1 does not" not in sentence
     assert asked(replace(check, nodes=("m1",))) is None
 
 
 def test_a_machine_that_cannot_be_asked_is_named(asked: Asking, pods: RunningCluster) -> None:
     access = pods.access
     machines = {**access.machines, "m2": replace(access.machines["m2"], port=1)}
-    said = asked.told(REACH, replace(access, machines=machines))
-    assert said.startswith("m2 (127.0.0.1 port 1) cannot be reached")
+    sentence = asked.sentence(REACH, replace(access, machines=machines))
+    assert sentence.startswith("m2 (127.0.0.1 port 1) cannot be reached")
 
 
 def test_a_pod_whose_network_is_not_there_is_named(asked: Asking, pods: RunningCluster) -> None:
     pods.pod("two", "m2", running("198.18.255.255"))
-    said = asked.told(REACH)
-    assert "two on m2 (no process here has the pod's address 198.18.255.255)" in said
+    sentence = asked.sentence(REACH)
+    assert "two on m2 (no process here has the pod's address 198.18.255.255)" in sentence
 
 
 def test_a_service_answers_with_a_certificate_of_the_cluster(
@@ -229,11 +231,11 @@ def test_a_service_answers_with_a_certificate_of_the_cluster(
     """Also to a caller without one, whom the server tells nothing."""
     check = ServiceAnswers(inside=PODS, address=TWO, port=TLS_PORT)
     eventually("it answers", lambda: asked(check) is None)
-    said = asked.told(replace(check, port=FOREIGN_PORT))
-    assert "does not answer one on m1" in said
-    assert "certificate" in said
-    said = asked.told(replace(check, port=1))
-    assert f"https://{TWO}:1/ does not answer two on m2" in said
+    sentence = asked.sentence(replace(check, port=FOREIGN_PORT))
+    assert "does not answer one on m1" in sentence
+    assert "certificate" in sentence
+    sentence = asked.sentence(replace(check, port=1))
+    assert f"https://{TWO}:1/ does not answer two on m2" in sentence
 
 
 RESOLVES = NameResolves(inside=PODS, server=TWO, name=NAME, address=ADDRESS)
@@ -252,15 +254,15 @@ RESOLVES = NameResolves(inside=PODS, server=TWO, name=NAME, address=ADDRESS)
 def test_a_name_resolves_inside_a_pod(
     asked: Asking, pods: RunningCluster, changes: dict[str, str], why: str | None
 ) -> None:
-    found = asked(replace(RESOLVES, **changes))  # type: ignore[arg-type]
+    unmet = asked(replace(RESOLVES, **changes))  # type: ignore[arg-type]
     if why is None:
-        assert found is None
+        assert unmet is None
     else:
-        assert why in str(found)
+        assert why in str(unmet)
 
 
 def test_without_a_ready_pod_nothing_is_asked_from_inside(
     asked: Asking, empty: RunningCluster
 ) -> None:
     for check in (REACH, RESOLVES, ServiceAnswers(inside=PODS, address=TWO, port=1)):
-        assert "no pod k8s-app=kube-dns in kube-system is Ready" in asked.told(check)
+        assert "no pod k8s-app=kube-dns in kube-system is Ready" in asked.sentence(check)

@@ -36,8 +36,8 @@ def test_the_answer_is_what_the_server_was_configured_to_say(
     answers: dict[str, bytes], name: str
 ) -> None:
     code, addresses = ANSWERS[name]
-    found = dns.read(answers[name], IDENTIFIER)
-    assert (found.code, set(found.addresses)) == (code, set(map(IPv4Address, addresses)))
+    answer = dns.read(answers[name], IDENTIFIER)
+    assert (answer.code, set(answer.addresses)) == (code, set(map(IPv4Address, addresses)))
 
 
 def test_an_answer_to_another_question_is_none(answers: dict[str, bytes]) -> None:
@@ -51,11 +51,11 @@ def test_an_answer_that_is_cut_off_is_none(answers: dict[str, bytes]) -> None:
     whole = answers[NAME]
     for length in range(len(whole)):
         try:
-            found = dns.read(whole[:length], IDENTIFIER)
+            answer = dns.read(whole[:length], IDENTIFIER)
         except dns.NoDns:
             continue
         # Only what comes after the answers may be missing.
-        assert found == dns.read(whole, IDENTIFIER)
+        assert answer == dns.read(whole, IDENTIFIER)
 
 
 @settings(max_examples=300, deadline=None)

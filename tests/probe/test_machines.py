@@ -29,9 +29,9 @@ def within(opened: Access, act: Callable[[Machines], Awaitable[Done]], **more: i
     return asyncio.run(whole())
 
 
-def once(opened: Access, script: str, *words: str, given: str | None = None) -> Done:
+def once(opened: Access, script: str, *arguments: str, given: str | None = None) -> Done:
     return within(
-        opened, lambda there: there.run("m1", script, *words, timeout=PATIENCE, input=given)
+        opened, lambda there: there.run("m1", script, *arguments, timeout=PATIENCE, input=given)
     )
 
 
@@ -46,10 +46,10 @@ def changed(opened: Access, **changes: object) -> Access:
 
 
 def test_words_and_input_arrive_as_they_are_and_everything_comes_back(sshd: Sshd) -> None:
-    words = ("", "two words", "$HOME `id` 'q' \"d\"", "new\nline", "--flag", "ä*?")
+    arguments = ("", "two words", "$HOME `id` 'q' \"d\"", "new\nline", "--flag", "ä*?")
     script = "printf '%s\\0' \"$@\"; cat; echo oops >&2; exit 3"
-    done = once(access(m1=sshd), script, *words, given="from\nhere")
-    assert done.stdout == "".join(f"{word}\0" for word in words) + "from\nhere"
+    done = once(access(m1=sshd), script, *arguments, given="from\nhere")
+    assert done.stdout == "".join(f"{word}\0" for word in arguments) + "from\nhere"
     assert (done.stderr, done.status, done.reason) == ("oops\n", 3, "oops")
 
 
@@ -91,9 +91,9 @@ def _command(pid: int) -> str:
 
 
 def test_a_machine_with_another_host_key_is_told_nothing(sshd: Sshd, tmp_path: Path) -> None:
-    other = make_key(tmp_path / "other").with_suffix(".pub").read_text()
-    said = refusal(changed(access(m1=sshd), host_key=other))
-    assert "another SSH host key" in said
+    another_key = make_key(tmp_path / "other").with_suffix(".pub").read_text()
+    sentence = refusal(changed(access(m1=sshd), host_key=another_key))
+    assert "another SSH host key" in sentence
     assert "Accepted" not in sshd.log()
 
 
@@ -111,8 +111,8 @@ def test_only_the_stacks_key_is_offered_whatever_the_person_has(
     stranger = make_key(tmp_path / "stranger").read_text()
     with Agent(tmp_path / "agent", good) as socket_path:
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
-        said = refusal(replace(access(m1=sshd), ssh_key=stranger))
-        assert "does not let" in said
+        sentence = refusal(replace(access(m1=sshd), ssh_key=stranger))
+        assert "does not let" in sentence
         assert once(access(m1=sshd), "echo in").stdout == "in\n"
 
 
@@ -160,8 +160,8 @@ def test_a_machine_that_says_nothing_is_given_up(
     sshd: Sshd, silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CONNECT", 1)
-    said = refusal(changed(access(m1=sshd), port=silent))
-    assert said.endswith("does not answer over SSH in time")
+    sentence = refusal(changed(access(m1=sshd), port=silent))
+    assert sentence.endswith("does not answer over SSH in time")
 
 
 def test_a_machine_that_has_much_to_do_may_be_silent_for_longer(

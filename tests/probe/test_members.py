@@ -67,24 +67,24 @@ class MembersWorld:
         machines = {**up.machines, "e1": replace(up.machines["e1"], port=1)}
         return replace(up, machines=machines)
 
-    def ctl(self, member: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def ctl(self, member: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         cert, key = self.machines["e1"].certificate("etcd-healthcheck-client")
         authority = f"{self.machines['e1'].root}{layout.MEMBER_AUTHORITY}"
         return subprocess.run(
-            [str(self.path / "etcdctl"), f"--endpoints={self.url(member, 2379)}", *words]
+            [str(self.path / "etcdctl"), f"--endpoints={self.url(member, 2379)}", *arguments]
             + [f"--cacert={authority}", f"--cert={cert}", f"--key={key}"],
             capture_output=True,
             text=True,
         )
 
-    def change(self, *words: str) -> None:
+    def change(self, *arguments: str) -> None:
         """Until it is done: members want to have seen each other, and learners to have caught up.
 
         Only the leader promotes: what a member passes on to it bears no user (etcd 3.7.1).
         """
         end = time.monotonic() + PATIENCE
         for member in cycle(("e1", "e2")):
-            done = self.ctl(member, "member", *words)
+            done = self.ctl(member, "member", *arguments)
             if done.returncode == 0:
                 return
             assert time.monotonic() < end, done.stderr
@@ -120,8 +120,8 @@ def until(world: MembersWorld, sentence: str | None) -> None:
     """A change takes a moment to be seen."""
 
     def seen() -> bool:
-        found = asked(world)
-        return found is None if sentence is None else sentence in str(found)
+        unmet = asked(world)
+        return unmet is None if sentence is None else sentence in str(unmet)
 
     eventually("it is seen", seen, reason=lambda: str(asked(world)))
 
@@ -129,10 +129,10 @@ def until(world: MembersWorld, sentence: str | None) -> None:
 def test_the_members_are_these_and_no_others(world: MembersWorld) -> None:
     assert asked(world) is None
     e1 = {"e1": world.url("e1", 2379)}
-    said = str(
+    sentence = str(
         asked(world, Members(members=e1 | {"e2": world.url("e2", 2379)}), access(e1=world.server))
     )
-    assert said == "etcd has a member e3, which is none of this cluster's"
+    assert sentence == "etcd has a member e3, which is none of this cluster's"
     swapped = Members(
         members={
             "e1": world.url("e2", 2379),
@@ -164,24 +164,24 @@ def test_a_member_is_followed_from_its_loss_to_its_return(world: MembersWorld) -
 
 def test_a_cluster_without_a_quorum_is_told_member_by_member(world: MembersWorld) -> None:
     nobody = Members(members={"e1": "https://127.0.0.1:1", "e2": "https://127.0.0.1:2"})
-    said = str(asked(world, nobody))
-    assert "etcd's member e1 (https://127.0.0.1:1) is not healthy" in said
-    assert "etcd's member e2 (https://127.0.0.1:2) is not healthy" in said
+    sentence = str(asked(world, nobody))
+    assert "etcd's member e1 (https://127.0.0.1:1) is not healthy" in sentence
+    assert "etcd's member e2 (https://127.0.0.1:2) is not healthy" in sentence
 
 
 def test_where_no_member_can_be_asked_each_is_named(world: MembersWorld) -> None:
     down = world.access
-    machines = {name: replace(one, port=1) for name, one in down.machines.items()}
-    found = asked(world, opened=replace(down, machines=machines))
-    assert found is not None
-    assert found.wholly
+    machines = {name: replace(machine, port=1) for name, machine in down.machines.items()}
+    unmet = asked(world, opened=replace(down, machines=machines))
+    assert unmet is not None
+    assert unmet.wholly
     for name in ("e1", "e2", "e3"):
-        assert name in str(found)
+        assert name in str(unmet)
 
 
 def test_a_machine_without_etcdctl_says_so(world: MembersWorld, tmp_path: Path) -> None:
     with answering(tmp_path / "bare", tmp_path, tmp_path) as server:
         (tmp_path / "etc").mkdir()
-        said = str(asked(world, opened=access(e1=server)))
-    assert "etcd does not answer on e1" in said
-    assert "etcdctl: command not found" in said
+        sentence = str(asked(world, opened=access(e1=server)))
+    assert "etcd does not answer on e1" in sentence
+    assert "etcdctl: command not found" in sentence

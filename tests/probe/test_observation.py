@@ -53,18 +53,18 @@ class Answers:
     def __init__(self, stdout: str, status: int = 0) -> None:
         self.done = Done(status=status, stdout=stdout, stderr="")
 
-    async def run(self, *words: str, **more: Any) -> Done:
-        del words, more
+    async def run(self, *arguments: str, **more: Any) -> Done:
+        del arguments, more
         return self.done
 
 
-def told(answer: str, status: int = 0) -> dict[str, str]:
+def states(answer: str, status: int = 0) -> dict[str, str]:
     machines: Any = Answers(answer, status)
     return asyncio.run(observed(machines, "m", ITEMS, {"/etc/k": "22"}))
 
 
 def test_a_machine_as_planned_is_told_in_the_plans_own_words() -> None:
-    assert told(RIGHT) == {item.key: item.wanted for item in ITEMS}
+    assert states(RIGHT) == {item.key: item.wanted for item in ITEMS}
 
 
 @pytest.mark.parametrize(
@@ -96,21 +96,23 @@ def test_a_machine_as_planned_is_told_in_the_plans_own_words() -> None:
 def test_each_fact_counts(old: str, new: str, item: Item, expected: str) -> None:
     changed = RIGHT.replace(old, new)
     assert changed != RIGHT
-    assert told(changed)[item.key] == expected
+    assert states(changed)[item.key] == expected
 
 
 def test_a_service_that_began_after_a_wrong_file_was_written_runs_with_it() -> None:
     # It began at 200.25 seconds.
-    other = RIGHT.replace("sum\t/etc/a\t11", "sum\t/etc/a\t12")
-    assert told(other)[SERVICE.key] == f"{SERVICE.wanted}, started with this /etc/a"
-    later = other.replace("/etc/a\tf\t600\troot:root\t100.5", "/etc/a\tf\t600\troot:root\t200.26")
-    assert told(later)[SERVICE.key] == SERVICE.wanted
+    changed_later = RIGHT.replace("sum\t/etc/a\t11", "sum\t/etc/a\t12")
+    assert states(changed_later)[SERVICE.key] == f"{SERVICE.wanted}, started with this /etc/a"
+    later = changed_later.replace(
+        "/etc/a\tf\t600\troot:root\t100.5", "/etc/a\tf\t600\troot:root\t200.26"
+    )
+    assert states(later)[SERVICE.key] == SERVICE.wanted
     only_mode = RIGHT.replace("/etc/a\tf\t600", "/etc/a\tf\t644")
-    assert told(only_mode)[SERVICE.key] == SERVICE.wanted
+    assert states(only_mode)[SERVICE.key] == SERVICE.wanted
     restarts = f"job\ta.service\trestart\n{ALL}"
-    assert told(other.replace(ALL, restarts))[SERVICE.key] == SERVICE.wanted
+    assert states(changed_later.replace(ALL, restarts))[SERVICE.key] == SERVICE.wanted
     secret = RIGHT.replace("sum\t/etc/k\t22", "sum\t/etc/k\t23")
-    assert told(secret)[SERVICE.key].endswith("started with this /etc/k")
+    assert states(secret)[SERVICE.key].endswith("started with this /etc/k")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_a_service_that_began_after_a_wrong_file_was_written_runs_with_it() -> N
 )
 def test_an_answer_that_is_not_whole_is_none(answer: str, status: int) -> None:
     with pytest.raises(Unreachable, match=r"^(m|systemd on m) does not say"):
-        told(answer, status)
+        states(answer, status)
 
 
 def test_the_question_is_a_line_for_each_thing() -> None:

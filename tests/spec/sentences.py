@@ -60,8 +60,8 @@ def exists(here: dict[str, Any], path: list[str]) -> bool:
         return True
     if path[0] in here.get("properties", {}):
         return exists(here["properties"][path[0]], path[1:])
-    if isinstance(each := here.get("additionalProperties"), dict):
-        return any(exists(each, path[number:]) for number in range(1, len(path) + 1))
+    if isinstance(values := here.get("additionalProperties"), dict):
+        return any(exists(values, path[number:]) for number in range(1, len(path) + 1))
     if isinstance(items := here.get("items"), dict) and path[0].isdigit():
         return exists(items, path[1:])
     return False

@@ -27,7 +27,7 @@ def cluster(versions: Versions) -> object:
 def test_the_supported_minor_versions_are_there_the_newest_first() -> None:
     numbers = [number(versions.kubernetes) for versions in catalogue()]
     assert numbers == sorted(numbers, reverse=True)
-    assert {one[:2] for one in numbers} == {(1, 37), (1, 36), (1, 35)}
+    assert {version[:2] for version in numbers} == {(1, 37), (1, 36), (1, 35)}
     assert catalogue()[0].kubernetes == "1.37.1"
 
 
@@ -62,8 +62,8 @@ def test_official_kubernetes_programs_are_complete() -> None:
     for row in downloads():
         if row.family == "kubernetes":
             by_release.setdefault((row.version, row.arch), set()).update(row.programs)
-    for release, found in by_release.items():
-        assert found == programs, release
+    for release, there in by_release.items():
+        assert there == programs, release
     for version, _ in by_release:
         assert {(version, "amd64"), (version, "arm64")} <= by_release.keys()
 

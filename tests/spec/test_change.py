@@ -45,13 +45,15 @@ SAME_MACHINES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "field", "words"), SAME_MACHINES)
+@pytest.mark.parametrize(("before", "after", "field", "phrase"), SAME_MACHINES)
 def test_a_change_that_cannot_be_taken_is_refused(
-    before: dict[str, Any], after: dict[str, Any], field: str, words: str
+    before: dict[str, Any], after: dict[str, Any], field: str, phrase: str
 ) -> None:
-    found = refused_changes(spec(ONE, **before), spec(ONE, **after))
-    assert any(sentence.startswith(f"{field} ") and words in sentence for sentence in found), found
-    for sentence in found:
+    sentences = refused_changes(spec(ONE, **before), spec(ONE, **after))
+    assert any(sentence.startswith(f"{field} ") and phrase in sentence for sentence in sentences), (
+        sentences
+    )
+    for sentence in sentences:
         check(sentence)
 
 
@@ -98,17 +100,17 @@ MACHINES = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "words"), MACHINES)
+@pytest.mark.parametrize(("before", "after", "phrase"), MACHINES)
 def test_membership_changes_by_the_smallest_step(
-    before: dict[str, str], after: dict[str, str], words: str | None
+    before: dict[str, str], after: dict[str, str], phrase: str | None
 ) -> None:
-    found = refused_changes(spec(before, endpoint=BALANCED), spec(after, endpoint=BALANCED))
-    if words is None:
-        assert found == ()
+    sentences = refused_changes(spec(before, endpoint=BALANCED), spec(after, endpoint=BALANCED))
+    if phrase is None:
+        assert sentences == ()
     else:
-        (sentence,) = found
+        (sentence,) = sentences
         check(sentence)
-        assert words in sentence
+        assert phrase in sentence
 
 
 def test_one_control_plane_stays() -> None:
@@ -152,9 +154,9 @@ def test_a_machine_keeps_its_address() -> None:
 def test_etcd_goes_up_by_one_minor_version_and_to_3_7_from_3_6_11(
     old: str, new: str, taken: bool
 ) -> None:
-    found = [str(refusal) for refusal in change._etcd_version(old, new)]
-    assert bool(found) != taken
-    for sentence in found:
+    sentences = [str(refusal) for refusal in change._etcd_version(old, new)]
+    assert bool(sentences) != taken
+    for sentence in sentences:
         check(sentence)
 
 
@@ -177,11 +179,11 @@ def sized(
     """Machines with other fields than their own, on a libvirt if settings of it are given."""
     made = spec(roles, endpoint=BALANCED)
     machines = {
-        name: one.model_copy(update=(sizes or {}).get(name, {}))
-        for name, one in made.machines.items()
+        name: machine.model_copy(update=(sizes or {}).get(name, {}))
+        for name, machine in made.machines.items()
     }
-    place = Libvirt(**(LIBVIRT | where)) if where else None
-    return made.model_copy(update={"machines": machines, "hypervisor": place})
+    hypervisor = Libvirt(**(LIBVIRT | where)) if where else None
+    return made.model_copy(update={"machines": machines, "hypervisor": hypervisor})
 
 
 # roles, what changes of which machine, where the only sentence begins and words of it
@@ -208,18 +210,18 @@ SIZES: list[tuple[dict[str, str], dict[str, dict[str, int]], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("roles", "changed", "begins", "words"), SIZES)
+@pytest.mark.parametrize(("roles", "changed", "begins", "phrase"), SIZES)
 def test_disks_grow_and_members_of_etcd_are_made_anew_one_at_a_time(
-    roles: dict[str, str], changed: dict[str, dict[str, int]], begins: str, words: str
+    roles: dict[str, str], changed: dict[str, dict[str, int]], begins: str, phrase: str
 ) -> None:
-    found = refused_changes(sized(roles), sized(roles, changed))
+    sentences = refused_changes(sized(roles), sized(roles, changed))
     if not begins:
-        assert found == ()
+        assert sentences == ()
         return
-    (sentence,) = found
+    (sentence,) = sentences
     check(sentence)
     assert sentence.startswith(begins)
-    assert words in sentence
+    assert phrase in sentence
 
 
 SYSTEM: dict[str, Any] = {"uri": "qemu:///system"}
@@ -250,18 +252,18 @@ PLACES: list[tuple[dict[str, str], dict[str, Any], dict[str, Any], str, str]] = 
 ]
 
 
-@pytest.mark.parametrize(("roles", "before", "after", "begins", "words"), PLACES)
+@pytest.mark.parametrize(("roles", "before", "after", "begins", "phrase"), PLACES)
 def test_machines_stay_where_they_are(
-    roles: dict[str, str], before: dict[str, Any], after: dict[str, Any], begins: str, words: str
+    roles: dict[str, str], before: dict[str, Any], after: dict[str, Any], begins: str, phrase: str
 ) -> None:
-    found = refused_changes(sized(roles, **before), sized(roles, **after))
+    sentences = refused_changes(sized(roles, **before), sized(roles, **after))
     if not begins:
-        assert found == ()
+        assert sentences == ()
         return
-    (sentence,) = found
+    (sentence,) = sentences
     check(sentence)
     assert sentence.startswith(begins)
-    assert words in sentence
+    assert phrase in sentence
 
 
 def test_machines_of_a_libvirt_do_not_become_others() -> None:

@@ -111,7 +111,7 @@ def test_members_apart_are_no_nodes_and_control_planes_are() -> None:
 
 def test_a_mac_address_is_unicast_and_differs_by_cluster_and_address() -> None:
     addresses = [IPv4Address("192.168.1.10") + number for number in range(200)]
-    macs = {mac_address(cluster, one) for cluster in ("dev", "test") for one in addresses}
+    macs = {mac_address(cluster, address) for cluster in ("dev", "test") for address in addresses}
     assert len(macs) == 400
     for mac in macs:
         assert int(mac.split(":")[0], 16) & 1 == 0

@@ -11,8 +11,8 @@ from spec.configuration import CLUSTER, configuration
 from spec.refusal import SpecError
 
 
-def written(place: Path, content: str | bytes) -> Path:
-    file = place / "Pulumi.dev.yaml"
+def written(folder: Path, content: str | bytes) -> Path:
+    file = folder / "Pulumi.dev.yaml"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     return file
 
@@ -42,7 +42,7 @@ def test_a_file_without_a_cluster_points_to_one_that_has_it(tmp_path: Path, cont
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "phrase"),
     [
         ("- config\n", "no mapping"),
         ("word\n", "no mapping"),
@@ -61,13 +61,13 @@ def test_a_file_without_a_cluster_points_to_one_that_has_it(tmp_path: Path, cont
     ],
 )
 def test_what_is_no_stack_file_ends_in_one_sentence(
-    tmp_path: Path, content: str | bytes, words: str
+    tmp_path: Path, content: str | bytes, phrase: str
 ) -> None:
     with pytest.raises(SpecError) as caught:
         configuration(written(tmp_path, content))
     (line,) = str(caught.value).splitlines()
     assert line.startswith("Pulumi.dev.yaml")
-    assert words in line
+    assert phrase in line
     assert ", so " in line
     assert "; " in line
 

@@ -24,18 +24,18 @@ def test_a_document_is_read_by_the_core_schema() -> None:
 
 
 def test_every_key_that_stands_twice_is_told_with_its_lines() -> None:
-    found = sentences("a: 1\nb:\n  - c: 1\n    d: 2\n    c: 3\na: 2\n'a': {e: 1, e: 2}\n")
-    assert [line.split(",")[0] for line in found] == [
+    told_lines = sentences("a: 1\nb:\n  - c: 1\n    d: 2\n    c: 3\na: 2\n'a': {e: 1, e: 2}\n")
+    assert [line.split(",")[0] for line in told_lines] == [
         "a.yaml: b.0.c stands in line 3 and again in line 5",
         "a.yaml: a stands in line 1 and again in line 6",
         "a.yaml: a stands in line 1 and again in line 7",
         "a.yaml: a.e stands in line 7 and again in line 7",
     ]
-    assert all("write it once" in line for line in found)
+    assert all("write it once" in line for line in told_lines)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "phrase"),
     [
         ("a: [1", "in line"),
         ("a: b: c", "in line 1"),
@@ -58,10 +58,10 @@ def test_every_key_that_stands_twice_is_told_with_its_lines() -> None:
         ("a: \x01", "is no YAML"),
     ],
 )
-def test_what_is_no_yaml_is_told_with_its_place(text: str, words: str) -> None:
+def test_what_is_no_yaml_is_told_with_its_place(text: str, phrase: str) -> None:
     (line,) = sentences(text)
     assert line.startswith(("a.yaml ", "a.yaml: "))
-    assert words in line
+    assert phrase in line
     assert ", so " in line
     assert "; " in line
 

@@ -41,13 +41,13 @@ def test_the_order_in_which_machines_are_written_does_not_matter(
 ) -> None:
     machines = list(value["machines"].items())
     random.shuffle(machines)
-    one, other = (
+    first, second = (
         parse({**value, "machines": dict(m)}, name="dev")
         for m in (value["machines"].items(), machines)
     )
-    assert one == other
-    assert one.etcd_members == other.etcd_members
-    assert one.api_url == other.api_url
+    assert first == second
+    assert first.etcd_members == second.etcd_members
+    assert first.api_url == second.api_url
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

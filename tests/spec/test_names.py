@@ -55,10 +55,10 @@ LABELS = {
 def kubelet() -> Path:
     store = Store(Cache(), Silence(), Path("/nonexistent"))
     every = artifacts(versions_for(), store.architecture)
-    found = store.find(next(one for one in every if one.name == "kubelet"))
-    if found is None:
+    program = store.find(next(artifact for artifact in every if artifact.name == "kubelet"))
+    if program is None:
         pytest.skip("the artifact store has no kubelet: ./hardway artifacts fetch")
-    return found.path
+    return program.path
 
 
 def takes(kubelet: Path, labels: dict[str, str]) -> str:
@@ -70,11 +70,11 @@ def takes(kubelet: Path, labels: dict[str, str]) -> str:
         text=True,
         timeout=60,
     )
-    said = done.stderr + done.stdout
+    output = done.stderr + done.stdout
     assert done.returncode != 0
-    refusal = "node labels" in said or "--node-labels" in said
-    assert refusal or "/nonexistent/config.yaml" in said, said[-500:]
-    return said if refusal else ""
+    refusal = "node labels" in output or "--node-labels" in output
+    assert refusal or "/nonexistent/config.yaml" in output, output[-500:]
+    return output if refusal else ""
 
 
 def test_labels_are_taken_as_the_real_kubelet_takes_them(kubelet: Path) -> None:
@@ -113,11 +113,11 @@ def test_a_public_key_file_is_a_host_key(
     kind, encoded = line.split()
     assert _is_public_key(line)
     assert _is_public_key(f"{line} root@m1\n")
-    other = "ssh-rsa" if kind != "ssh-rsa" else "ssh-ed25519"
+    another_kind = "ssh-rsa" if kind != "ssh-rsa" else "ssh-ed25519"
     for wrong in (
         encoded,
         kind,
-        f"{other} {encoded}",
+        f"{another_kind} {encoded}",
         f"{kind} {encoded[:-3]}!",
         f"{line}\n{line}",
     ):

@@ -85,7 +85,7 @@ FORMS: dict[str, Any] = {
         **WHOLE,
         "hypervisor": EXISTING,
         "machines": {
-            name: {key: one for key, one in machine.items() if key not in SIZES}
+            name: {key: value for key, value in machine.items() if key not in SIZES}
             for name, machine in WHOLE["machines"].items()
         },
     },
@@ -111,15 +111,15 @@ class Told(NamedTuple):
     @property
     def choices(self) -> list[str]:
         """The values, where all of them are named."""
-        words = re.findall(r"`([^`]+)`", self.write)
-        return words if re.fullmatch(r"(`[^`]+`(, | or )?)+(, in quotes)?", self.write) else []
+        values = re.findall(r"`([^`]+)`", self.write)
+        return values if re.fullmatch(r"(`[^`]+`(, | or )?)+(, in quotes)?", self.write) else []
 
     def __str__(self) -> str:
         return f"{self.section}: {self.key}"
 
 
 @cache
-def told() -> tuple[Told, ...]:
+def rows_in_document() -> tuple[Told, ...]:
     section, rows = "", []
     for line in DOCUMENT.read_text().splitlines():
         if line.startswith("## "):
@@ -156,7 +156,7 @@ def without(row: Told) -> dict[str, Any]:
     return value
 
 
-ROWS = [row for row in told() if row.key != "machines.<name>.hypervisor"]
+ROWS = [row for row in rows_in_document() if row.key != "machines.<name>.hypervisor"]
 """All that can be written: that key is refused for now."""
 
 
@@ -183,9 +183,9 @@ def test_every_key_of_the_schema_has_a_row_that_tells_all_of_it() -> None:
     schema = Cluster.model_json_schema()
     models = {"Cluster": schema, **schema["$defs"]}
     known = sorted(key for model in models.values() for key in model.get("properties", ()))
-    assert known == sorted(row.key.rpartition(".")[2] for row in told())
+    assert known == sorted(row.key.rpartition(".")[2] for row in rows_in_document())
     assert (len(known) > 60, len(DEFAULTS) > 20, len(CHOICES) > 12) == (True,) * 3
-    for row in told():
+    for row in rows_in_document():
         assert row.write, row
         assert row.left_out, row
         assert len(row.meaning) > 5, row
@@ -194,9 +194,15 @@ def test_every_key_of_the_schema_has_a_row_that_tells_all_of_it() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_what_is_required_is_missed_and_nothing_else_is(row: Told) -> None:
-    missed = [one for one in refused(without(row)) if one.split(", so ")[0].endswith("is missing")]
+    missed = [
+        refusal
+        for refusal in refused(without(row))
+        if refusal.split(", so ")[0].endswith("is missing")
+    ]
     path = ".".join(row.path)
-    assert any(one.startswith(f"{path} ") for one in missed) == (row.left_out == "**required**")
+    assert any(refusal.startswith(f"{path} ") for refusal in missed) == (
+        row.left_out == "**required**"
+    )
 
 
 DEFAULTS = [row for row in ROWS if row.left_out.startswith("`")]
@@ -222,9 +228,12 @@ CHOICES = [row for row in ROWS if row.choices]
 def test_the_values_that_a_row_names_are_taken_and_no_other(row: Told) -> None:
     unknown = ('is "', "is not in the version catalogue")
     for choice in row.choices:
-        assert not any(word in one for one in refused(with_value(row, choice)) for word in unknown)
+        assert not any(
+            word in refusal for refusal in refused(with_value(row, choice)) for word in unknown
+        )
     assert any(
-        one.startswith(".".join(row.path[:-1])) for one in refused(with_value(row, "another"))
+        refusal.startswith(".".join(row.path[:-1]))
+        for refusal in refused(with_value(row, "another"))
     )
 
 
@@ -243,23 +252,25 @@ LIMITS: list[tuple[str, int | None, int | None]] = [
 
 @pytest.mark.parametrize(("key", "least", "most"), LIMITS)
 def test_a_limit_is_where_its_row_says(key: str, least: int, most: int) -> None:
-    (row,) = (one for one in told() if one.key == key)
+    (row,) = (candidate for candidate in rows_in_document() if candidate.key == key)
     for last, beyond in ((least, least - 1), (most, most + 1)):
-        said = f"{row.write} {row.meaning}"
-        assert str(last) in said or f"{beyond}-" in said, "the first of a range that is taken"
+        text = f"{row.write} {row.meaning}"
+        assert str(last) in text or f"{beyond}-" in text, "the first of a range that is taken"
         assert not mistakes(row, last)
         assert mistakes(row, beyond)
 
 
 def mistakes(row: Told, value: Any) -> list[str]:
     path = ".".join(row.path)
-    return [one for one in refused(with_value(row, value)) if one.startswith(f"{path} ")]
+    return [
+        refusal for refusal in refused(with_value(row, value)) if refusal.startswith(f"{path} ")
+    ]
 
 
 def test_the_ports_that_a_row_names_are_taken_by_components() -> None:
-    for row in told():
-        _, found, ports = row.meaning.partition("The components' ports are ")
-        if found:
+    for row in rows_in_document():
+        _, heading, ports = row.meaning.partition("The components' ports are ")
+        if heading:
             numbers = re.findall(r"\d+", ports)
             assert len(numbers) > 8
             assert all(mistakes(row, int(number)) for number in numbers), row
@@ -273,13 +284,19 @@ def test_the_least_sizes_are_those_of_the_row() -> None:
         ("disk", "a", 8),  # a member, since nobody else is
         ("disk", "i", 6),
     ):
-        (row,) = (one for one in told() if one.key == f"machines.<name>.{key}")
+        (row,) = (
+            candidate
+            for candidate in rows_in_document()
+            if candidate.key == f"machines.<name>.{key}"
+        )
         assert str(least) in row.meaning
         for value, good in ((least, True), (least - 1, False)):
             spec = {**WITHOUT_HYPERVISOR, "machines": copy.deepcopy(WHOLE["machines"])}
             machine = {"address": "192.168.1.12", "roles": roles, key: value}
             spec["machines"]["m2"] = machine
-            named = [one for one in refused(spec) if one.startswith(f"machines.m2.{key} ")]
+            named = [
+                refusal for refusal in refused(spec) if refusal.startswith(f"machines.m2.{key} ")
+            ]
             assert (named == []) is good, (key, roles, value)
 
 
@@ -300,7 +317,7 @@ def test_names_are_as_long_as_their_rows_say() -> None:
 
 
 def rows_of(*keys: str) -> Iterator[Told]:
-    return (one for key in keys for one in told() if one.key == key)
+    return (row for key in keys for row in rows_in_document() if row.key == key)
 
 
 def test_so_many_name_servers_are_taken_as_the_row_says() -> None:
@@ -313,8 +330,10 @@ def test_so_many_name_servers_are_taken_as_the_row_says() -> None:
 
 def test_what_is_refused_for_now_is_said_to_be() -> None:
     about = " ".join(DOCUMENT.read_text().split())
-    for section in sorted({row.section for row in told() if "hypervisor" in row.section}):
-        row = next(one for one in told() if one.section == section)
+    for section in sorted(
+        {row.section for row in rows_in_document() if "hypervisor" in row.section}
+    ):
+        row = next(row for row in rows_in_document() if row.section == section)
         spec = parse(form(row), name="dev")
         text = about.partition(f"## {section} ")[2].partition(" | ")[0]
         assert ("Refused for now" in text) == refuses(spec), section

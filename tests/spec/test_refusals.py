@@ -441,15 +441,15 @@ def test_the_spec_that_the_cases_change_is_good() -> None:
     assert refused(changed({"machines m1 taints": [TAINT], "machines m1 labels": {"x": ""}})) == []
 
 
-@pytest.mark.parametrize(("changes", "field", "words"), ONE)
+@pytest.mark.parametrize(("changes", "field", "phrase"), ONE)
 def test_a_mistake_is_refused_in_one_sentence(
-    changes: dict[str, Any], field: str, words: str
+    changes: dict[str, Any], field: str, phrase: str
 ) -> None:
     sentences = refused(changed(changes))
     assert len(sentences) == 1, sentences
     check(sentences[0])
     assert sentences[0].startswith(field)
-    assert words in sentences[0]
+    assert phrase in sentences[0]
 
 
 # What one mistake drags along.
@@ -610,11 +610,11 @@ def test_a_machines_disk_is_known_by_its_name() -> None:
 def test_two_machines_have_two_mac_addresses() -> None:
     first: dict[str, str] = {}
     for address in IPv4Network("10.1.0.0/16"):
-        other = first.setdefault(mac_address("dev", address), str(address))
-        if other != str(address):
+        twin = first.setdefault(mac_address("dev", address), str(address))
+        if twin != str(address):
             break
     machines = {
-        "master": {"address": other, "roles": "ai"},
+        "master": {"address": twin, "roles": "ai"},
         "m1": {"address": str(address)},
     }
     changes = {"networks machines": "10.1.0.0/16", "machines": machines}

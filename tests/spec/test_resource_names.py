@@ -18,5 +18,5 @@ def test_of_machines_whose_names_begin_alike_the_longest_one_is_meant() -> None:
     machines = ["a", "a-b", "c"]
     assert resource_names.machine_of("a-b-node", machines) == "a-b"
     assert resource_names.machine_of("a-node", machines) == "a"
-    for other in ("a", "b-node", resource_names.READY, resource_names.PEOPLE_KEYS):
-        assert resource_names.machine_of(other, machines) is None
+    for name in ("a", "b-node", resource_names.READY, resource_names.PEOPLE_KEYS):
+        assert resource_names.machine_of(name, machines) is None
