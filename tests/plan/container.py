@@ -164,7 +164,7 @@ class Container:
             notified.settimeout(1)
             inside = self._memory.folder
             lower = ":".join(str(path) for path in (*self._above, inside / "debian"))
-            words = [self.name, inside / self.name, lower, *self._groups]
+            arguments = [self.name, inside / self.name, lower, *self._groups]
             with (self._folder / "console").open("wb") as console:
                 self._nspawn = subprocess.Popen(
                     [*self._memory.enter, "unshare", "--mount", "--pid", "--fork", "--mount-proc"]
@@ -174,7 +174,7 @@ class Container:
                         "-euc",
                         _LAUNCHER,
                         "sh",
-                        *(str(word) for word in words),
+                        *(str(argument) for argument in arguments),
                     ],
                     env={
                         **os.environ,
@@ -187,10 +187,10 @@ class Container:
                     stderr=console,
                     start_new_session=True,
                 )
-            said, end = "", time.monotonic() + PATIENCE
-            while "READY=1" not in said.splitlines():
+            message, end = "", time.monotonic() + PATIENCE
+            while "READY=1" not in message.splitlines():
                 try:
-                    said = notified.recv(4096).decode()
+                    message = notified.recv(4096).decode()
                 except TimeoutError:
                     if self._nspawn.poll() is not None or time.monotonic() > end:
                         raise RuntimeError(f"the container does not boot: {self.console}") from None
@@ -224,7 +224,7 @@ class Container:
         So a busy host treats a machine. Of what is started from outside that holds for what is
         started meanwhile.
         """
-        (group,) = (one for one in self._groups if (one / "cgroup.freeze").exists())
+        (group,) = (path for path in self._groups if (path / "cgroup.freeze").exists())
         self._steps = group / "steps"
         self._steps.mkdir(exist_ok=True)
         ended = threading.Event()
@@ -247,7 +247,7 @@ class Container:
     # -- programs in it --------------------------------------------------------------------------
 
     def start(
-        self, *words: str, environment: Mapping[str, str] | None = None
+        self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
         """Start a program in the container, in a process group of its own."""
         # Not --all: the control group stays this process's, as the one of a login is not systemd's.
@@ -258,7 +258,7 @@ class Container:
         return subprocess.Popen(
             [*enter, "--pid", "--", "env", "-i", *_PATH]
             + [f"{name}={value}" for name, value in (environment or {}).items()]
-            + list(words),
+            + list(arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -266,18 +266,18 @@ class Container:
             start_new_session=True,
         )
 
-    def call(self, *words: str) -> str:
+    def call(self, *arguments: str) -> str:
         """What a program prints. Raises where it fails."""
-        child = self.start(*words)
-        said, errors = child.communicate(timeout=PATIENCE)
+        child = self.start(*arguments)
+        output, errors = child.communicate(timeout=PATIENCE)
         if child.returncode:
-            raise RuntimeError(f"{' '.join(words)}: {child.returncode}: {said}{errors}")
-        return said
+            raise RuntimeError(f"{' '.join(arguments)}: {child.returncode}: {output}{errors}")
+        return output
 
     def begin(self, text: str, **environment: str) -> subprocess.Popen[str]:
         """Start a step, by its data, or a text for the shell, as a machine does."""
-        words = _step(text) if text.startswith(f"{render.STEP}\t") else _SHELL
-        child = self.start(*words, environment=environment)
+        command = _step(text) if text.startswith(f"{render.STEP}\t") else _SHELL
+        child = self.start(*command, environment=environment)
         assert child.stdin
         child.stdin.write(text)
         child.stdin.close()
@@ -291,12 +291,12 @@ class Container:
         """What came of a step; after ``cut`` seconds, all of its processes are killed."""
         with child:
             try:
-                said, errors = child.communicate(timeout=PATIENCE if cut is None else cut)
+                output, errors = child.communicate(timeout=PATIENCE if cut is None else cut)
             except subprocess.TimeoutExpired:
                 os.killpg(child.pid, signal.SIGKILL)
-                said, errors = child.communicate()
-                assert cut is not None, f"the step does not end:\n{said}{errors}"
-        return subprocess.CompletedProcess("step", child.returncode, said, errors)
+                output, errors = child.communicate()
+                assert cut is not None, f"the step does not end:\n{output}{errors}"
+        return subprocess.CompletedProcess("step", child.returncode, output, errors)
 
     def run(
         self, text: str, *, seconds: float | None = None, command: int | None = None
@@ -334,13 +334,13 @@ class Container:
 
     def snapshot(self, *folders: str) -> dict[str, str]:
         """Path to kind, mode, owner and content's digest, of everything below these folders."""
-        found = {}
+        states = {}
         root = self.path("")
         for folder in folders:
             for path in sorted((self.path(folder), *self.path(folder).rglob("*"))):
                 if path.is_symlink() or path.exists():
-                    found[f"/{path.relative_to(root)}"] = _described(path)
-        return found
+                    states[f"/{path.relative_to(root)}"] = _described(path)
+        return states
 
     @contextmanager
     def held(self, path: str) -> Iterator[None]:
@@ -376,10 +376,10 @@ class Container:
     def shown(self, *units: str) -> list[dict[str, str]]:
         """What systemd says of services, in their order."""
         names = "Id,ActiveState,Job,InvocationID,MainPID,NRestarts"
-        said = self.call("systemctl", "show", *units, f"--property={names}")
+        output = self.call("systemctl", "show", *units, f"--property={names}")
         return [
             dict(line.split("=", 1) for line in block.splitlines())
-            for block in said.strip().split("\n\n")
+            for block in output.strip().split("\n\n")
         ]
 
     def settled(self, *units: str) -> dict[str, str]:
@@ -387,8 +387,8 @@ class Container:
         end = time.monotonic() + PATIENCE
         while True:
             shown = self.shown(*units)
-            if all(one["ActiveState"] == "active" and not one["Job"] for one in shown):
-                return {one["Id"]: one["InvocationID"] for one in shown}
+            if all(unit["ActiveState"] == "active" and not unit["Job"] for unit in shown):
+                return {unit["Id"]: unit["InvocationID"] for unit in shown}
             if time.monotonic() > end:
                 raise AssertionError(self.call("journalctl", "--no-pager", "--lines", "50"))
             time.sleep(0.02)
@@ -421,8 +421,8 @@ _PATH = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "H
 def _step(data: str) -> list[str]:
     """The command line of a step without its time limit, which would be a process group beside."""
     _, _, *scripts = data.partition("\n")[0].split("\t")
-    words = shlex.split(library.command(1, scripts))
-    return words[words.index("bash") :]
+    command = shlex.split(library.command(1, scripts))
+    return command[command.index("bash") :]
 
 
 def _count() -> Iterator[int]:
@@ -448,8 +448,8 @@ def quiet(root: Path) -> None:
 
 
 def _described(path: Path) -> str:
-    found = path.lstat()
-    about = f"{stat.filemode(found.st_mode)} {found.st_uid}:{found.st_gid}"
+    status = path.lstat()
+    about = f"{stat.filemode(status.st_mode)} {status.st_uid}:{status.st_gid}"
     if path.is_symlink():
         return f"{about} {path.readlink()}"
     if path.is_file():
@@ -480,13 +480,13 @@ def _control_groups() -> list[Path]:
         filesystem, _, options = right.split()[:3]
         if filesystem == "cgroup2" or "name=systemd" in options.split(","):
             mounts[filesystem] = Path(left.split()[4])
-    found = []
+    groups = []
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         kind = {"": "cgroup2", "name=systemd": "cgroup"}.get(controllers)
         if kind and kind in mounts:
-            found.append(mounts[kind] / path.lstrip("/"))
-    return found
+            groups.append(mounts[kind] / path.lstrip("/"))
+    return groups
 
 
 def _remove_group(group: Path) -> None:

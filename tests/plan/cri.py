@@ -21,14 +21,14 @@ def call(socket: str, method: str, argument: str = "") -> str:
     return shlex.join(["bash", "-euc", _CALL, "bash", socket, method, argument])
 
 
-def outcome(said: str) -> dict[str, str]:
+def outcome(output: str) -> dict[str, str]:
     """What such a command has printed."""
-    return dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+    return dict(line.split(": ", 1) for line in output.splitlines() if ": " in line)
 
 
-def refusal(said: str) -> str:
+def refusal(output: str) -> str:
     """What the runtime had against a call; nothing where it is done."""
-    headers = outcome(said)
+    headers = outcome(output)
     return "" if headers["grpc-status"] == "0" else headers["grpc-message"]
 
 

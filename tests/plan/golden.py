@@ -46,14 +46,14 @@ def golden_plan(name: str) -> ClusterPlan:
 def tree(name: str) -> dict[str, str]:
     """Path below the cluster's folder to the text that belongs there."""
     plan = golden_plan(name)
-    found = {
+    texts = {
         "certificates.yaml": _yaml([_row(asdict(row)) for row in certificates(golden_spec(name))]),
-        "conditions.yaml": _yaml([_row(asdict(one)) for one in plan.conditions]),
+        "conditions.yaml": _yaml([_row(asdict(condition)) for condition in plan.conditions]),
     }
-    for node, one in plan.nodes.items():
-        found.update(_machine(f"machines/{node}", one.steps))
-    found.update(_machine("add-ons", plan.add_ons))
-    return found
+    for node, machine in plan.nodes.items():
+        texts.update(_machine(f"machines/{node}", machine.steps))
+    texts.update(_machine("add-ons", plan.add_ons))
+    return texts
 
 
 def _machine(folder: str, steps: tuple[Step, ...]) -> Iterator[tuple[str, str]]:
@@ -61,8 +61,8 @@ def _machine(folder: str, steps: tuple[Step, ...]) -> Iterator[tuple[str, str]]:
     for step in steps:
         for file in step.files:
             yield f"{folder}/files{file.path}", file.content
-        for one in step.units:
-            yield f"{folder}/files{one.path}", unit.text(one)
+        for service in step.units:
+            yield f"{folder}/files{service.path}", unit.text(service)
 
 
 def _step(step: Step) -> Any:
@@ -79,8 +79,11 @@ def _step(step: Step) -> Any:
             "links": {link.path: link.target for link in step.links},
             "masked": step.masked,
             "units": {
-                one.name: {"restarts for": list(one.needs), "reads again": list(one.reads)}
-                for one in step.units
+                service.name: {
+                    "restarts for": list(service.needs),
+                    "reads again": list(service.reads),
+                }
+                for service in step.units
             },
             "not newer": _not_newer(step.not_newer),
             "script": step.script,
@@ -90,8 +93,8 @@ def _step(step: Step) -> Any:
     )
 
 
-def _not_newer(one: NotNewer | None) -> Any:
-    return one and {one.program.path: f"{one.version} as {' '.join(one.servers)}"}
+def _not_newer(rule: NotNewer | None) -> Any:
+    return rule and {rule.program.path: f"{rule.version} as {' '.join(rule.servers)}"}
 
 
 def _secret(file: SecretFile) -> str:

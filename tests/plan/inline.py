@@ -13,10 +13,10 @@ from plan.render import waits
 def functions(*names: str, before: str = "") -> str:
     """The functions of these scripts, with the limits that they and the text after them use."""
     text = "\n".join(map(script, names))
-    used = {one for one in waits(f"{text}\n{before}") if not one.isdecimal()}
+    used = {wait for wait in waits(f"{text}\n{before}") if not wait.isdecimal()}
     if unknown := used - LIMITS.keys():
         raise ValueError(f"plan/limits.py has no limit {', '.join(sorted(unknown))}")
-    limits = " ".join(f"[{name}]={one.seconds}" for name, one in LIMITS.items() if name in used)
+    limits = " ".join(f"[{name}]={limit.seconds}" for name, limit in LIMITS.items() if name in used)
     return "\n".join([script("pace"), f"hard={HARD}", f"declare -A limits=({limits})\n", text])
 
 

@@ -62,7 +62,7 @@ class Service:
         """As systemd starts it, without waiting for anything."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.machine.words(self.unit),
+                self.machine.command_line(self.unit),
                 stdout=log,
                 stderr=log,
                 cwd=self.machine.root,
@@ -87,10 +87,10 @@ class Service:
         """What the unit does before its program gets a signal."""
         assert self.process is not None
         for line in self.unit.before_stop:
-            program, *words = shlex.split(self.machine.here(line.removeprefix("-")))
+            program, *arguments = shlex.split(self.machine.here(line.removeprefix("-")))
             with self.log.open("ab") as log:
                 subprocess.run(
-                    [self.machine.programs / Path(program).name, *words],
+                    [self.machine.programs / Path(program).name, *arguments],
                     stdout=log,
                     stderr=log,
                     check=True,
@@ -127,19 +127,19 @@ class Planes:
     @contextmanager
     def running(self) -> Iterator["Planes"]:
         try:
-            for one in self.members.values():
-                one.start()
+            for member in self.members.values():
+                member.start()
             # With its users: who hands over must be one.
             done = run(self.machines["a"].script(etcd.step(THREE, "a"), self.path))
             assert done.returncode == 0, done.stderr
-            for one in self.servers.values():
-                one.start()
+            for server in self.servers.values():
+                server.start()
             for name in self.servers:
                 self.await_ready(name)
             yield self
         finally:
-            for one in (*self.servers.values(), *self.members.values()):
-                one.kill()
+            for program in (*self.servers.values(), *self.members.values()):
+                program.kill()
 
     def url(self, name: str, port: int = API_PORT) -> str:
         return f"https://127.0.0.1:{self.local.ports[name, port]}"
@@ -180,9 +180,9 @@ class Planes:
     def config_maps(self) -> set[str]:
         with httpx.Client(verify=self.tls(), timeout=30) as client:
             answer = client.get(f"{self.url('a')}/api/v1/namespaces/default/configmaps").json()
-        return {one["metadata"]["name"] for one in answer["items"]}
+        return {item["metadata"]["name"] for item in answer["items"]}
 
-    def ctl(self, name: str, *words: str) -> str:
+    def ctl(self, name: str, *arguments: str) -> str:
         """What etcdctl says of a member, with a user that may do everything."""
         cert, key = self.machines[name].certificate("etcd-healthcheck-client")
         files = {
@@ -193,25 +193,25 @@ class Planes:
         }
         options = [f"--{option}={value}" for option, value in files.items()]
         done = subprocess.run(
-            [self.path / "etcdctl", *options, *words], capture_output=True, text=True
+            [self.path / "etcdctl", *options, *arguments], capture_output=True, text=True
         )
         return done.stdout + done.stderr
 
     def leader(self) -> str:
         """The machine whose member leads, once there is one."""
-        found: list[str] = []
+        leaders: list[str] = []
 
         def leads(name: str) -> bool:
-            said = self.ctl(name, "endpoint", "status", "--write-out=json")
-            status = json.loads(said)[0]["Status"] if said.startswith("[{") else {}
+            output = self.ctl(name, "endpoint", "status", "--write-out=json")
+            status = json.loads(output)[0]["Status"] if output.startswith("[{") else {}
             return bool(status) and status["leader"] == status["header"]["member_id"]
 
         def known() -> bool:
-            found[:] = filter(leads, MACHINES)
-            return bool(found)
+            leaders[:] = filter(leads, MACHINES)
+            return bool(leaders)
 
         eventually("a member leads", known)
-        return found[0]
+        return leaders[0]
 
 
 @dataclass
@@ -230,7 +230,7 @@ class Writes:
 
 
 @contextmanager
-def writing(planes: Planes, servers: Sequence[str], each: int = 3) -> Iterator[Writes]:
+def writing(planes: Planes, servers: Sequence[str], writers_each: int = 3) -> Iterator[Writes]:
     """So many writers at each of these API servers, ten times a second at most."""
     writes, over, tls = Writes(), threading.Event(), planes.tls()
 
@@ -249,11 +249,11 @@ def writing(planes: Planes, servers: Sequence[str], each: int = 3) -> Iterator[W
                 else:
                     writes.failed.append(answer.text)
 
-    with ThreadPoolExecutor(len(servers) * each) as pool:
-        writers = [pool.submit(write, server) for server in servers for _ in range(each)]
+    with ThreadPoolExecutor(len(servers) * writers_each) as pool:
+        writers = [pool.submit(write, server) for server in servers for _ in range(writers_each)]
         try:
             yield writes
         finally:
             over.set()
-    for one in writers:
-        one.result()
+    for writer in writers:
+        writer.result()

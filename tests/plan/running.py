@@ -52,7 +52,7 @@ def stored_program(name: str, versions: Versions) -> Path:
     cache = Cache()
     store = Store(cache, PlainProgress(), cache.root / "work")
     every = artifacts(versions, store.architecture)
-    artifact = next(one for one in every if one.name == name)
+    artifact = next(candidate for candidate in every if candidate.name == name)
     return (store.find(artifact) or store.resolve(artifact)).path
 
 
@@ -97,7 +97,7 @@ class LocalCluster:
     def ports(self) -> dict[tuple[str, int], int]:
         """Machine and planned port to the port here."""
         wanted = [(node, port) for node in self.spec.machines for port in PORTS]
-        return {one: free_port() for one in wanted}
+        return {pair: free_port() for pair in wanted}
 
 
 @dataclass
@@ -121,7 +121,7 @@ class LocalMachine:
         # All at once: a port here may be one of the plan's.
         every = "|".join(map(re.escape, mapped))
         text = re.sub(
-            rf"(?<!\d)(?:{every})(?!\d)", lambda found: f"127.0.0.1:{mapped[found[0]]}", text
+            rf"(?<!\d)(?:{every})(?!\d)", lambda match: f"127.0.0.1:{mapped[match[0]]}", text
         )
         return re.sub(r"(?<![\w.])/(etc|var)/", rf"{self.root}/\1/", text)
 
@@ -135,26 +135,26 @@ class LocalMachine:
             for file in step.files:
                 self._write(file.path, self.here(file.content), file.mode)
             for directory in step.directories:
-                place = self.root / directory.path[1:]
-                place.mkdir(parents=True, exist_ok=True)
-                place.chmod(directory.mode)
+                folder = self.root / directory.path[1:]
+                folder.mkdir(parents=True, exist_ok=True)
+                folder.chmod(directory.mode)
 
     def bring(self, content: Callable[[Source], str]) -> None:
         """Bring its keys and certificates to what they should be, by the words of the real step."""
         step = identity.step(self.cluster.spec, self.node)
         owner = f"{pwd.getpwuid(os.getuid()).pw_name}:{grp.getgrgid(os.getgid()).gr_name}"
-        files = tuple(replace(one, owner=owner) for one in step.secret_files)
+        files = tuple(replace(file, owner=owner) for file in step.secret_files)
         own = replace(step, users=(), turns=(), script=None, secret_files=files)
         done = inline.run_step(render.text(own, content), self.root, self.here)
         assert (done.returncode, done.stderr) == (0, "")
 
     def _write(self, path: str, content: str, mode: int) -> None:
-        place = self.root / path[1:]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(content)
-        place.chmod(mode)
+        file = self.root / path[1:]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        file.chmod(mode)
 
-    def words(self, unit: Unit) -> list[str]:
+    def command_line(self, unit: Unit) -> list[str]:
         """The command line of a unit."""
         program = stored_program(Path(unit.program).name, self.cluster.spec.versions)
         own = {str(port): str(self.cluster.ports[self.node, port]) for port in PORTS}
@@ -162,11 +162,11 @@ class LocalMachine:
         for name, value in unit.flags.items():
             parts = dict.fromkeys(self.here(own.get(value, value)).split(","))
             flags[name] = ",".join(parts)
-        words = [f"{unit.dashes}{name}={value}" for name, value in flags.items()]
+        options = [f"{unit.dashes}{name}={value}" for name, value in flags.items()]
         once = Path(self.here(JOINS))
         if unit.once and once.exists():
-            words += shlex.split(once.read_text())[0].removeprefix("ONCE=").split()
-        return [str(program), *words]
+            options += shlex.split(once.read_text())[0].removeprefix("ONCE=").split()
+        return [str(program), *options]
 
     @property
     def log(self) -> Path:
@@ -177,7 +177,7 @@ class LocalMachine:
         """The unit's program, killed in the end: these tests are not about how it stops."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                self.words(unit),
+                self.command_line(unit),
                 stdout=log,
                 stderr=log,
                 cwd=self.root,
@@ -191,10 +191,10 @@ class LocalMachine:
 
     def script(self, step: Step, path: Path) -> str:
         """The end of a step: its settings and its script, with programs from ``path``."""
-        words = ["prelude", *(["admin"] if step.admin else [])]
+        scripts = ["prelude", *(["admin"] if step.admin else [])]
         member = ""
         if step.membership:
-            words.append("member")
+            scripts.append("member")
             here = replace(
                 step.membership, program=str(path / "etcdctl"), once=JOINS, removed=REMOVED
             )
@@ -203,7 +203,7 @@ class LocalMachine:
         says = [f"echo {shlex.quote(step.outcome)}"] if step.outcome else []
         own = [library.script(step.script)] if step.script else []
         ending = "\n".join([*settings, *own, *says])
-        prelude = self.here(inline.functions(*words, before=ending))
+        prelude = self.here(inline.functions(*scripts, before=ending))
         ending = self.here(ending)
         return f"{prelude}\nPATH={path}:$PATH\nprograms={self.programs}\n{member}\n{ending}\n"
 

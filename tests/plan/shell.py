@@ -55,19 +55,19 @@ class StandIn:
 
     def run(self, step: Step, **settings: str) -> Said:
         """Run the step's script after the real prelude; ``settings`` replace the step's own."""
-        words = {**step.settings, **settings}
+        variables = {**step.settings, **settings}
         return self.say(
             *([library.script("admin")] if step.admin else []),
-            *(f"{name}={shlex.quote(value)}" for name, value in words.items()),
+            *(f"{name}={shlex.quote(value)}" for name, value in variables.items()),
             library.script(str(step.script)),
         )
 
     def say(self, *lines: str) -> Said:
         """Run these lines after the real prelude."""
-        said = "\n".join(lines)
+        script = "\n".join(lines)
         # No test waits out a limit.
-        said = re.sub(r"\bawait [a-z\d-]+ ", "await 0 ", said)
-        body = limited(f"{inline.functions('prelude', before=said)}\n{said}", 1)
+        script = re.sub(r"\bawait [a-z\d-]+ ", "await 0 ", script)
+        body = limited(f"{inline.functions('prelude', before=script)}\n{script}", 1)
         body = body.replace("/var/lib/hardway", str(self.folder / "state"))
         body = body.replace(
             "programs=/usr/local/lib/hardway", f"programs={self.folder / 'programs'}"

@@ -37,11 +37,11 @@ def test_given_digests_win_and_the_mirror_alone_has_such_bytes(
     spec = cluster(
         kubernetes=kubernetes, runtime=runtime, artifacts={"mirror": MIRROR, "digests": EVERY}
     )
-    for one in artifacts(spec, needed(runtime)):
-        assert one.sha256 == DIGEST
-        assert one.urls == (f"{MIRROR}/sha256/{DIGEST}",)
-        assert one.archive is None
-        assert one.store_path == f"{STORE}/sha256/{DIGEST}"
+    for item in artifacts(spec, needed(runtime)):
+        assert item.sha256 == DIGEST
+        assert item.urls == (f"{MIRROR}/sha256/{DIGEST}",)
+        assert item.archive is None
+        assert item.store_path == f"{STORE}/sha256/{DIGEST}"
     assert missing_digests(spec) == []
 
 
@@ -49,16 +49,16 @@ def test_a_program_of_its_own_file_is_known_by_the_official_digest() -> None:
     for kubernetes, arch in (("1.37.1", "amd64"), ("1.36.4", "arm64"), ("1.35.0", "amd64")):
         spec = cluster(kubernetes=kubernetes, architecture=arch, artifacts={"mirror": MIRROR})
         for name in ("kube-apiserver", "kubelet", "kubectl", "runc"):
-            one = artifact(spec, name)
+            item = artifact(spec, name)
             (row,) = (
                 row
                 for row in downloads()
-                if (row.name, row.version, row.arch) == (name, one.version, arch)
+                if (row.name, row.version, row.arch) == (name, item.version, arch)
             )
-            assert one.sha256 == row.sha256
-            assert one.urls == (f"{MIRROR}/sha256/{row.sha256}", row.url)
-            assert one.kind == "binary"
-            assert one.reference is None
+            assert item.sha256 == row.sha256
+            assert item.urls == (f"{MIRROR}/sha256/{row.sha256}", row.url)
+            assert item.kind == "binary"
+            assert item.reference is None
 
 
 def test_a_digest_that_is_the_official_one_may_come_from_the_official_place() -> None:
@@ -73,16 +73,18 @@ def test_a_program_in_an_archive_is_known_by_the_archives_digest(
     kubernetes: str, etcd: str, arch: str
 ) -> None:
     spec = cluster(kubernetes=kubernetes, architecture=arch, artifacts={"mirror": MIRROR})
-    found = artifacts(spec, ("etcd", "etcdctl", "etcdutl"))
-    for one in found:
-        assert one.sha256 is None
-        assert one.urls == ()
-        assert one.archive is not None
-        assert one.archive.url.endswith(f"etcd-v{etcd}-linux-{arch}.tar.gz")
-        assert one.archive.member == f"etcd-v{etcd}-linux-{arch}/{one.name}"
-        assert one.archive.digest.startswith("sha256:")
-        assert one.store_path.endswith(f"{one.archive.digest.removeprefix('sha256:')}/{one.name}")
-    assert len({one.store_path for one in found}) == 3
+    etcd_programs = artifacts(spec, ("etcd", "etcdctl", "etcdutl"))
+    for item in etcd_programs:
+        assert item.sha256 is None
+        assert item.urls == ()
+        assert item.archive is not None
+        assert item.archive.url.endswith(f"etcd-v{etcd}-linux-{arch}.tar.gz")
+        assert item.archive.member == f"etcd-v{etcd}-linux-{arch}/{item.name}"
+        assert item.archive.digest.startswith("sha256:")
+        assert item.store_path.endswith(
+            f"{item.archive.digest.removeprefix('sha256:')}/{item.name}"
+        )
+    assert len({item.store_path for item in etcd_programs}) == 3
 
 
 def test_an_image_is_never_taken_for_the_program_of_its_name() -> None:
@@ -114,7 +116,7 @@ def test_a_plan_asks_for_the_bytes_of_what_it_puts_on_machines_alone(
     wanted: dict[str, Any] = {"runtime": runtime, "addons": {"coredns": coredns}}
     keys = unknown_digests(cluster(**wanted))
     plan = cluster_plan(cluster(**wanted, artifacts={"digests": dict.fromkeys(keys, DIGEST)}))
-    steps = [*plan.add_ons, *(step for one in plan.nodes.values() for step in one.steps)]
-    held = {one for step in steps for one in step.artifacts if one.sha256 == DIGEST}
-    assert {f"{one.name}-{one.version}" for one in held} == set(keys)
-    assert any(one.name == "coredns" for one in held) == coredns
+    steps = [*plan.add_ons, *(step for node in plan.nodes.values() for step in node.steps)]
+    held = {item for step in steps for item in step.artifacts if item.sha256 == DIGEST}
+    assert {f"{item.name}-{item.version}" for item in held} == set(keys)
+    assert any(item.name == "coredns" for item in held) == coredns

@@ -100,10 +100,10 @@ def setting(component: str, *path: str, right: Callable[[Any], bool]) -> Check:
 
 def secrets_below(folder: str, *, mode: int | None = None, owner: str | None = None) -> Check:
     def check(machine: View) -> bool:
-        found = [file for file in machine.plan.secret_files if file.path.startswith(folder + "/")]
-        return bool(found) and all(
+        files = [file for file in machine.plan.secret_files if file.path.startswith(folder + "/")]
+        return bool(files) and all(
             (mode is None or not file.mode & ~mode) and (owner is None or file.owner == owner)
-            for file in found
+            for file in files
         )
 
     return check

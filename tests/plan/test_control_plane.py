@@ -46,9 +46,9 @@ CLUSTERS = pytest.mark.parametrize("name", NAMES)
 
 
 def _units(name: str) -> Iterator[tuple[str, Unit]]:
-    for node, one in golden_plan(name).nodes.items():
+    for node, plan in golden_plan(name).nodes.items():
         if node in golden_spec(name).control_planes:
-            yield from ((node, unit) for unit in one.step("control-plane").units)
+            yield from ((node, unit) for unit in plan.step("control-plane").units)
 
 
 # -- flags and files -----------------------------------------------------------------------------
@@ -58,8 +58,10 @@ def _units(name: str) -> Iterator[tuple[str, Unit]]:
 def test_the_cipher_suites_are_those_that_the_program_prefers(number: int) -> None:
     unit = UNITS[number](SINGLE, SINGLE.control_planes[0])
     program = stored_program(Path(unit.program).name, SINGLE.versions)
-    said = subprocess.run([program, "--help"], capture_output=True, text=True).stdout
-    preferred = re.search(r"--tls-cipher-suites.*?Preferred values: ([^.]+)\.", said, re.DOTALL)
+    help_text = subprocess.run([program, "--help"], capture_output=True, text=True).stdout
+    preferred = re.search(
+        r"--tls-cipher-suites.*?Preferred values: ([^.]+)\.", help_text, re.DOTALL
+    )
     assert preferred
     assert set(unit.flags["tls-cipher-suites"].split(",")) <= set(preferred[1].split(", "))
 
@@ -142,7 +144,7 @@ def test_no_rule_of_the_audit_policy_writes_down_what_is_in_a_secret() -> None:
     rules = audit.POLICY["rules"]
     bodies = [number for number, rule in enumerate(rules) if rule["level"].startswith("Request")]
     assert rules[0]["level"] == "Metadata"
-    confidential = {one for entry in rules[0]["resources"] for one in entry["resources"]}
+    confidential = {resource for entry in rules[0]["resources"] for resource in entry["resources"]}
     assert {"secrets", "configmaps", "serviceaccounts/token", "tokenreviews"} <= confidential
     for number in bodies:
         assert all(entry["group"] for entry in rules[number]["resources"])
@@ -198,10 +200,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningControl
         assert run(machine.script(made.etcd, made.path)).returncode == 0
         for unit in made.step.units:
             for line in unit.before_start:
-                program, *words = machine.here(line).split()
+                program, *arguments = machine.here(line).split()
                 file = next(f for f in made.step.files if f.path == program)
                 subprocess.run(
-                    ["bash", "-c", file.content, "-", *words], check=True, timeout=PATIENCE
+                    ["bash", "-c", file.content, "-", *arguments], check=True, timeout=PATIENCE
                 )
             process = stack.enter_context(machine.running(unit))
             for line in unit.after_start:
@@ -213,9 +215,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningControl
 
 
 def _started(machine: LocalMachine, line: str, process: int) -> None:
-    program, *words = machine.here(line).split()
+    program, *arguments = machine.here(line).split()
     subprocess.run(
-        ["bash", str(machine.programs / Path(program).name), *words],
+        ["bash", str(machine.programs / Path(program).name), *arguments],
         check=True,
         timeout=PATIENCE,
         env={**os.environ, "MAINPID": str(process)},
@@ -271,14 +273,14 @@ class TestRunning:
 
     def _kept(self, running: RunningControlPlane, key: str) -> bytes:
         cert, private = running.machine.certificate("apiserver-etcd-client")
-        words = [
+        command = [
             str(running.path / "etcdctl"),
             f"--endpoints={running.url(2379)}",
             f"--cacert={running.machine.root}{layout.ETCD_AUTHORITY}",
             f"--cert={cert}",
             f"--key={private}",
         ]
-        done = subprocess.run([*words, "get", "--print-value-only", key], capture_output=True)
+        done = subprocess.run([*command, "get", "--print-value-only", key], capture_output=True)
         return done.stdout
 
     def test_the_controller_manager_works_and_tokens_are_not_written_down(
@@ -290,8 +292,8 @@ class TestRunning:
             request = {"spec": {"expirationSeconds": 3600}}
             token = person.post(f"{account}/token", json=request).json()["status"]["token"]
         with running.client() as bearer:
-            found = bearer.get("/version", headers={"Authorization": f"Bearer {token}"})
-        assert found.status_code == 200
+            answer = bearer.get("/version", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 200
         assert token.rpartition(".")[2] not in json.dumps(running.audited())
 
     def test_a_change_of_rights_is_written_down_in_full(self, running: RunningControlPlane) -> None:
@@ -312,12 +314,12 @@ class TestRunning:
     @pytest.mark.parametrize("port", [6443, 2379, controller_manager.PORT, scheduler.PORT])
     def test_weak_ciphers_are_refused(self, running: RunningControlPlane, port: int) -> None:
         """CBC suites, which Go would take: the handshake ends before certificates are compared."""
-        words = ["openssl", "s_client", "-tls1_2", "-connect", running.url(port)[8:]]
+        command = ["openssl", "s_client", "-tls1_2", "-connect", running.url(port)[8:]]
         for cipher, works in (
             ("ECDHE-ECDSA-AES128-GCM-SHA256", True),
             ("ECDHE-ECDSA-AES128-SHA", False),
         ):
-            done = subprocess.run([*words, "-cipher", cipher], capture_output=True, input=b"")
+            done = subprocess.run([*command, "-cipher", cipher], capture_output=True, input=b"")
             assert (f"Cipher is {cipher}".encode() in done.stdout) is works
 
     def test_only_the_machine_itself_reaches_controller_manager_and_scheduler(

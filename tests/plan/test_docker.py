@@ -27,7 +27,7 @@ NODE = "master"
 KERNEL = ("modprobe", "sysctl", "swapoff")
 """What a container may not change is replaced."""
 UNITS = [unit.name for unit in docker.units(cluster(runtime="docker"))]
-PAUSE, COREDNS = (str(one.reference) for one in runtime.images(cluster()))
+PAUSE, COREDNS = (str(image.reference) for image in runtime.images(cluster()))
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +50,25 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
             keys, spec = Keys(cluster()), cluster()
             pairs = keys.of(NODE)
             step = identity.step(spec, NODE)
-            container.run(render.text(step, lambda one: keys.content(one, pairs)))
+            container.run(render.text(step, lambda source: keys.content(source, pairs)))
             yield container
 
 
 def bring(node: Container, **archives: Path) -> Step:
     """Do the runtime step with these archives in place of the store's."""
-    names = [one.name for one in runtime.step(cluster(runtime="docker"), NODE).artifacts]
+    names = [artifact.name for artifact in runtime.step(cluster(runtime="docker"), NODE).artifacts]
     files = {name: stored(name) for name in names} | archives
     digests = {
-        f"{one.name}-{one.version}": hashlib.sha256(files[one.name].read_bytes()).hexdigest()
-        for one in runtime.step(cluster(runtime="docker"), NODE).artifacts
+        f"{artifact.name}-{artifact.version}": hashlib.sha256(
+            files[artifact.name].read_bytes()
+        ).hexdigest()
+        for artifact in runtime.step(cluster(runtime="docker"), NODE).artifacts
     }
     known = dict(cluster().artifacts.digests) | digests
     step = runtime.step(cluster(runtime="docker", artifacts={"digests": known}), NODE)
-    for one in step.artifacts:
-        if not node.path(one.store_path).exists():
-            node.write(one.store_path, files[one.name].read_bytes(), 0o755)
+    for artifact in step.artifacts:
+        if not node.path(artifact.store_path).exists():
+            node.write(artifact.store_path, files[artifact.name].read_bytes(), 0o755)
     done = node.run(render.text(step))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{step.outcome}\n", "")
     return step
@@ -80,17 +82,17 @@ def ask(node: Container, path: str) -> object:
 
 def images(node: Container) -> dict[str, str]:
     """Reference to ID of what Docker has; of an image without a reference its ID."""
-    found = ask(node, "/images/json")
-    assert isinstance(found, list)
-    return {(one["RepoTags"] or [one["Id"]])[0]: one["Id"] for one in found}
+    answer = ask(node, "/images/json")
+    assert isinstance(answer, list)
+    return {(image["RepoTags"] or [image["Id"]])[0]: image["Id"] for image in answer}
 
 
 def keepers(node: Container) -> dict[str, str]:
     """The containers of Docker, none of which runs, to the image that each has."""
-    found = ask(node, "/containers/json?all=true")
-    assert isinstance(found, list)
-    assert {one["State"] for one in found} <= {"created"}
-    return {one["Id"]: one["ImageID"] for one in found}
+    answer = ask(node, "/containers/json?all=true")
+    assert isinstance(answer, list)
+    assert {container["State"] for container in answer} <= {"created"}
+    return {container["Id"]: container["ImageID"] for container in answer}
 
 
 def called(node: Container, method: str, argument: str = "") -> str:
@@ -121,16 +123,16 @@ def test_the_kubelet_cannot_have_an_image_removed_that_nothing_would_bring_back(
     assert (node.settled(*UNITS), images(node), keepers(node)) == (started, had, kept)
 
     # Another archive of the same reference: the image of before may go, and the new one not.
-    other = tmp_path / "other"
+    another = tmp_path / "other"
     write_archive(
         stored("runc"),
-        other,
+        another,
         name="coredns",
         reference=COREDNS,
         architecture=cluster().architecture,
         user="65535:65535",
     )
-    bring(node, coredns=other)
+    bring(node, coredns=another)
     new, before = images(node)[COREDNS], had[COREDNS]
     assert new != before
     assert sorted(keepers(node).values()) == sorted([new, had[PAUSE]])
@@ -142,9 +144,16 @@ def test_the_kubelet_cannot_have_an_image_removed_that_nothing_would_bring_back(
 def test_an_image_that_is_gone_all_the_same_comes_back_with_the_step(node: Container) -> None:
     bring(node)
     had = images(node)
-    for one in keepers(node):
-        words = ("--silent", "--fail", "--unix-socket", docker.ENGINE_SOCKET, "--request", "DELETE")
-        node.call("curl", *words, f"http://docker/containers/{one}")
+    for container in keepers(node):
+        options = (
+            "--silent",
+            "--fail",
+            "--unix-socket",
+            docker.ENGINE_SOCKET,
+            "--request",
+            "DELETE",
+        )
+        node.call("curl", *options, f"http://docker/containers/{container}")
     assert remove(node, had[COREDNS]) == ""
     assert COREDNS not in images(node)
     bring(node)
@@ -156,5 +165,5 @@ def test_the_kubelet_does_not_see_what_keeps_the_images(node: Container) -> None
     """Else it would take it for a container of a pod that is gone, and remove it."""
     bring(node)
     assert keepers(node)
-    said = cri.outcome(called(node, "RuntimeService/ListContainers"))
-    assert (said["grpc-status"], said["answer"]) == ("0", str(cri.NOTHING))
+    answer = cri.outcome(called(node, "RuntimeService/ListContainers"))
+    assert (answer["grpc-status"], answer["answer"]) == ("0", str(cri.NOTHING))

@@ -107,15 +107,15 @@ def material(source: Source) -> str:
 
 
 def _contents() -> Contents:
-    found = contents(PLAN, material)
+    planned = contents(PLAN, material)
     # What the real step's script does with its settings.
     return replace(
-        found,
+        planned,
         steps=tuple(
             replace(step, line=f"{step.line} && sysctl --quiet --load={SETTINGS}")
             if step.name == "runtime"
             else step
-            for step in found.steps
+            for step in planned.steps
         ),
     )
 
@@ -134,25 +134,25 @@ class ContainerMachine:
         self,
         node: str,
         script: str,
-        *words: str,
+        *arguments: str,
         timeout: float,
         input: str | None = None,  # noqa: A002  # as the real one has it
     ) -> Done:
         del node
         self.steps += [step.name for step in self.contents.steps if step.data == input]
-        program = ("bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *words)
+        program = ("bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *arguments)
         child = self.container.start("timeout", f"{timeout:g}", *program)
-        said, errors = child.communicate(input or "")
-        return Done(status=child.returncode, stdout=said, stderr=errors)
+        output, errors = child.communicate(input or "")
+        return Done(status=child.returncode, stdout=output, stderr=errors)
 
     def drift(self) -> dict[str, Difference]:
-        found = drifted(self, NODE, self.contents.items, self.secrets)  # type: ignore[arg-type]
-        return {one.item.key: one for one in asyncio.run(found)}
+        differences = drifted(self, NODE, self.contents.items, self.secrets)  # type: ignore[arg-type]
+        return {difference.item.key: difference for difference in asyncio.run(differences)}
 
     def mend(self, seen: Collection[str] = ()) -> None:
         self.steps.clear()
-        told = mended(self, NODE, self.contents, self.secrets, seen)  # type: ignore[arg-type]
-        asyncio.run(told)
+        repair = mended(self, NODE, self.contents, self.secrets, seen)  # type: ignore[arg-type]
+        asyncio.run(repair)
 
     def shell(self, text: str) -> None:
         done = self.container.run(text)
@@ -160,7 +160,7 @@ class ContainerMachine:
 
     def running(self) -> Mapping[str, str]:
         """Service to a number that changes with every start."""
-        return {one["Id"]: one["InvocationID"] for one in self.container.shown(*SERVICES)}
+        return {unit["Id"]: unit["InvocationID"] for unit in self.container.shown(*SERVICES)}
 
     def started(self) -> Mapping[str, str]:
         return self.container.settled(*SERVICES)
@@ -180,9 +180,9 @@ def machine(memory: Memory) -> Iterator[ContainerMachine]:
             file.chmod(0o555)
 
     with Container(memory, prepare=furnish) as container:
-        found = ContainerMachine(container)
-        found.mend()
-        yield found
+        made = ContainerMachine(container)
+        made.mend()
+        yield made
 
 
 def test_everything_is_brought_about_and_a_clean_machine_has_no_drift(
@@ -200,7 +200,7 @@ class ContainerDrift:
     """What somebody does to a machine, and what is told of it."""
 
     done: str
-    told: Mapping[str, str]
+    differences: Mapping[str, str]
     """Key to what is observed, or to words of it."""
     steps: tuple[str, ...]
     """What mends it."""
@@ -213,23 +213,23 @@ RESTART = "systemctl restart one.service"
 DRIFTS = {
     "a changed file": ContainerDrift(
         done=f"echo loudly >>{CONFIGURATION}",
-        told={f"file {CONFIGURATION}": f"sha256:{LOUDLY} 0600 root:root"},
+        differences={f"file {CONFIGURATION}": f"sha256:{LOUDLY} 0600 root:root"},
         steps=("sleepers",),
     ),
     "a changed script of the steps, and a file that a step mends": ContainerDrift(
         done=f"echo 'exit 1' >>{PRELUDE}; echo loudly >>{CONFIGURATION}",
-        told={
+        differences={
             f"file {PRELUDE}": "0644 root:root",
             f"file {CONFIGURATION}": f"sha256:{LOUDLY} 0600 root:root",
         },
         steps=("sleepers",),
     ),
     "a lost script of the steps": ContainerDrift(
-        done=f"rm {PRELUDE}", told={f"file {PRELUDE}": "missing"}, steps=()
+        done=f"rm {PRELUDE}", differences={f"file {PRELUDE}": "missing"}, steps=()
     ),
     "a changed file that a service was started with": ContainerDrift(
         done=f"echo loudly >>{CONFIGURATION}; {RESTART}",
-        told={
+        differences={
             f"file {CONFIGURATION}": "sha256:",
             "service one.service": f"started with this {CONFIGURATION}",
         },
@@ -238,64 +238,67 @@ DRIFTS = {
     ),
     "a removed file": ContainerDrift(
         done=f"rm {CONFIGURATION}",
-        told={f"file {CONFIGURATION}": "missing"},
+        differences={f"file {CONFIGURATION}": "missing"},
         steps=("sleepers",),
     ),
     "a wrong mode": ContainerDrift(
         done=f"chmod 0644 {CONFIGURATION}; chmod 0755 {DATA}",
-        told={f"file {CONFIGURATION}": "0644 root:root", f"directory {DATA}": "0755 sleeper"},
+        differences={
+            f"file {CONFIGURATION}": "0644 root:root",
+            f"directory {DATA}": "0755 sleeper",
+        },
         steps=("sleepers",),
     ),
     "a wrong owner": ContainerDrift(
         done=f"chown daemon:daemon {SECRET}",
-        told={f"file {SECRET}": "as kept in the state 0600 daemon:daemon"},
+        differences={f"file {SECRET}": "as kept in the state 0600 daemon:daemon"},
         steps=("identity",),
     ),
     "a changed secret file": ContainerDrift(
         done=f"echo another >{SECRET}",
-        told={f"file {SECRET}": "other content 0600 sleeper:sleeper"},
+        differences={f"file {SECRET}": "other content 0600 sleeper:sleeper"},
         steps=("identity",),
     ),
     "a stopped service": ContainerDrift(
         done="systemctl stop one.service",
-        told={"service one.service": "enabled, stopped"},
+        differences={"service one.service": "enabled, stopped"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
     "a disabled service": ContainerDrift(
         done="systemctl disable one.service 2>/dev/null",
-        told={"service one.service": f"disabled, runs {stored(PROGRAM)}"},
+        differences={"service one.service": f"disabled, runs {stored(PROGRAM)}"},
         steps=("sleepers",),
     ),
     "settings beside a unit": ContainerDrift(
         done="mkdir /etc/systemd/system/one.service.d; cd /etc/systemd/system/one.service.d; "
         f"printf '[Service]\\nNice=5\\n' >nice.conf; systemctl daemon-reload; {RESTART}",
-        told={"service one.service": f"with settings of {ONE}.d/nice.conf"},
+        differences={"service one.service": f"with settings of {ONE}.d/nice.conf"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
     "a changed unit file": ContainerDrift(
         done=f"echo '# by hand' >>{ONE}",
-        told={f"file {ONE}": "sha256:", "service one.service": "systemd has not read"},
+        differences={f"file {ONE}": "sha256:", "service one.service": "systemd has not read"},
         steps=("sleepers",),
     ),
     "a changed unit file that its service was started with": ContainerDrift(
         done=f"sed -i 's/^Description.*/Description=other/' {ONE}; systemctl daemon-reload; "
         f"{RESTART}",
-        told={f"file {ONE}": "sha256:", "service one.service": f"started with this {ONE}"},
+        differences={f"file {ONE}": "sha256:", "service one.service": f"started with this {ONE}"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
     "a masked service": ContainerDrift(
         done=f"ln -sf /dev/null {ONE}; systemctl daemon-reload",
-        told={f"file {ONE}": "-> /dev/null", "service one.service": "masked, runs"},
+        differences={f"file {ONE}": "-> /dev/null", "service one.service": "masked, runs"},
         steps=("sleepers",),
     ),
     "a replaced artifact": ContainerDrift(
         # What is fetched else is here what an earlier run left of it.
         done=f"cp {stored(PROGRAM)} {STORE}/sleeper.{digest(PROGRAM)}.part; "
         f"cp {stored(OLDER)} /srv/new; chmod 0555 /srv/new; mv /srv/new {stored(PROGRAM)}",
-        told={
+        differences={
             "artifact sleeper 2": f"sha256:{digest(OLDER)} 0555 root:root",
             "service one.service": "(deleted)",
             "service two.service": "(deleted)",
@@ -305,18 +308,18 @@ DRIFTS = {
     ),
     "an artifact that nobody may run": ContainerDrift(
         done=f"chmod 0400 {stored(PROGRAM)}",
-        told={"artifact sleeper 2": f"sha256:{digest(PROGRAM)} 0400 root:root"},
+        differences={"artifact sleeper 2": f"sha256:{digest(PROGRAM)} 0400 root:root"},
         steps=("artifacts",),
     ),
     "a link to another version": ContainerDrift(
         done=f"ln -sfn {stored(OLDER)} /usr/local/bin/sleeper",
-        told={"link /usr/local/bin/sleeper": f"-> {stored(OLDER)}"},
+        differences={"link /usr/local/bin/sleeper": f"-> {stored(OLDER)}"},
         steps=("sleepers",),
     ),
     "an older program that still runs": ContainerDrift(
         done=f"ln -sfn {stored(OLDER)} /usr/local/bin/sleeper; {RESTART}; "
         f"ln -sfn {stored(PROGRAM)} /usr/local/bin/sleeper",
-        told={"service one.service": f"enabled, runs {stored(OLDER)}"},
+        differences={"service one.service": f"enabled, runs {stored(OLDER)}"},
         steps=("sleepers",),
         restarts=("one.service",),
     ),
@@ -324,7 +327,7 @@ DRIFTS = {
         # The service cannot start before both are right again.
         done=f"echo another >{SECRET}; rm /usr/local/bin/sleeper; echo loudly >>{CONFIGURATION}; "
         "systemctl stop two.service",
-        told={
+        differences={
             f"file {SECRET}": "other content",
             f"file {CONFIGURATION}": f"sha256:{LOUDLY}",
             "link /usr/local/bin/sleeper": "missing",
@@ -335,12 +338,12 @@ DRIFTS = {
     ),
     "a kernel setting": ContainerDrift(
         done=f"sysctl --quiet --write {FORWARD}=0",
-        told={f"kernel setting {FORWARD}": "0"},
+        differences={f"kernel setting {FORWARD}": "0"},
         steps=("runtime",),
     ),
     "a unit that is no longer masked": ContainerDrift(
         done="systemctl unmask swap.target 2>/dev/null",
-        told={"masked unit swap.target": "not masked"},
+        differences={"masked unit swap.target": "not masked"},
         steps=("runtime",),
     ),
 }
@@ -352,10 +355,12 @@ def test_a_drift_is_told_and_exactly_it_is_mended(machine: ContainerMachine, nam
     machine.started()
     before = machine.state()
     machine.shell(drift.done)
-    told = machine.drift()
-    assert told.keys() == drift.told.keys(), [one.sentence for one in told.values()]
-    for key, words in drift.told.items():
-        assert words in told[key].observed
+    differences = machine.drift()
+    assert differences.keys() == drift.differences.keys(), [
+        difference.sentence for difference in differences.values()
+    ]
+    for key, phrase in drift.differences.items():
+        assert phrase in differences[key].observed
     running = machine.running()
     machine.mend()
     assert tuple(dict.fromkeys(machine.steps)) == drift.steps
@@ -377,19 +382,21 @@ def test_a_role_that_is_still_there_is_taken_away_once_it_was_seen(
         "echo left >/etc/left; echo 'file /etc/left' >/var/lib/hardway/applied/node\n"
         f"echo '{' '.join(step.name for step in PLAN.steps)}' >/var/lib/hardway/plan\n"
     )
-    told = machine.drift()
-    assert {key: one.observed for key, one in told.items()} == {"role node": THERE}
+    differences = machine.drift()
+    assert {key: difference.observed for key, difference in differences.items()} == {
+        "role node": THERE
+    }
     machine.mend()
-    assert machine.drift().keys() == told.keys()
-    machine.mend(seen=told)
+    assert machine.drift().keys() == differences.keys()
+    machine.mend(seen=differences)
     assert machine.drift() == {}
     machine.shell("rm /var/lib/hardway/plan")
     assert machine.state() == before
 
 
 def test_what_somebody_else_writes_is_no_drift(machine: ContainerMachine) -> None:
-    for other in FOREIGN_FILES:
-        path = other.paths.replace("*", "somebodys")
+    for foreign in FOREIGN_FILES:
+        path = foreign.paths.replace("*", "somebodys")
         machine.shell(f"mkdir -p {Path(path).parent}; echo other >>{path}")
     assert machine.drift() == {}
 
@@ -403,9 +410,9 @@ def test_a_service_in_the_middle_of_its_restart_is_not_taken_for_stopped(
         "systemctl daemon-reload; systemctl --no-block restart one.service\n"
         "until systemctl show --property ActiveState one.service | grep deactivating; do :; done"
     )
-    told = machine.drift()
+    differences = machine.drift()
     machine.shell(f"rm {settings}; systemctl daemon-reload")
-    assert told["service one.service"].observed == (
+    assert differences["service one.service"].observed == (
         f"enabled, runs {stored(PROGRAM)}, with settings of {settings}"
     )
     machine.started()
@@ -419,14 +426,14 @@ def test_a_service_that_does_not_stay_up_is_told_by_drift_and_by_a_condition(
     machine.started()
     check = Services(machines=(NODE,))
 
-    def told() -> str:
+    def sentence() -> str:
         try:
             asyncio.run(demand_services(check, machine))  # type: ignore[arg-type]
         except Unmet as unmet:
             return str(unmet)
         return ""
 
-    assert told() == ""
+    assert sentence() == ""
     machine.shell(
         "touch /run/ending; { while [ -e /run/ending ]; do "
         "systemctl kill --signal KILL one.service; sleep 0.2; done; } >/dev/null 2>&1 &"
@@ -434,22 +441,22 @@ def test_a_service_that_does_not_stay_up_is_told_by_drift_and_by_a_condition(
     try:
         eventually("it was started again", lambda: "service one.service" in machine.drift())
         drift = machine.drift()
-        assert {key: one.observed for key, one in drift.items()} == {
+        assert {key: difference.observed for key, difference in drift.items()} == {
             "service one.service": f"enabled, {RESTARTS}"
         }
-        said = told()
-        assert said.startswith(f"one.service of {NODE} is started again and again (")
-        assert "two.service" not in said
+        message = sentence()
+        assert message.startswith(f"one.service of {NODE} is started again and again (")
+        assert "two.service" not in message
     finally:
         machine.shell("rm /run/ending")
     # Its number of restarts stays, and it runs.
     machine.started()
     eventually("it is over", lambda: machine.drift() == {})
-    assert told() == ""
+    assert sentence() == ""
     machine.shell("systemctl stop one.service")
-    assert told() == f"one.service of {NODE} does not run (inactive)"
+    assert sentence() == f"one.service of {NODE} does not run (inactive)"
     machine.mend()
-    assert told() == ""
+    assert sentence() == ""
 
 
 def test_an_artifact_that_was_not_touched_is_not_read(machine: ContainerMachine) -> None:
@@ -462,7 +469,7 @@ def test_an_artifact_that_was_not_touched_is_not_read(machine: ContainerMachine)
         f"printf x | dd of={path} bs=1 seek=100 conv=notrunc status=none\n"
         f"touch --reference /srv/kept {path}"
     )
-    told = machine.drift()
+    differences = machine.drift()
     machine.shell(f"cp --preserve /srv/kept {path}.new; mv {path}.new {path}")
-    assert "artifact sleeper 2" not in told
+    assert "artifact sleeper 2" not in differences
     machine.mend()

@@ -10,6 +10,8 @@ from tests.plan.golden import NAMES, golden_plan
 def test_a_service_that_ends_is_started_again_however_often(name: str) -> None:
     """As a controller manager ends that has lost its lease."""
     for node in golden_plan(name).nodes.values():
-        for one in (one for step in node.steps for one in step.units if one.type != "oneshot"):
-            lines = unit.text(one).splitlines()
-            assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(lines), one.name
+        for service in (
+            service for step in node.steps for service in step.units if service.type != "oneshot"
+        ):
+            lines = unit.text(service).splitlines()
+            assert {"Restart=always", "StartLimitIntervalSec=0"} <= set(lines), service.name

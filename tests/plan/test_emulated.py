@@ -46,18 +46,18 @@ def _of_any_disk(plan: NodePlan) -> NodePlan:
     """Without a disk's size and a power button, which nobody gives a machine that exists."""
     steps = tuple(
         replace(
-            one,
-            files=() if one.name == "ready" else one.files,
-            settings={key: value for key, value in one.settings.items() if key not in GIVEN},
-            outcome="" if one.name == "ready" else one.outcome,
+            step,
+            files=() if step.name == "ready" else step.files,
+            settings={key: value for key, value in step.settings.items() if key not in GIVEN},
+            outcome="" if step.name == "ready" else step.outcome,
         )
-        for one in plan.steps
+        for step in plan.steps
     )
     return replace(plan, steps=steps)
 
 
 def _unspared(plan: NodePlan) -> NodePlan:
-    steps = tuple(replace(one, units=tuple(map(_without, one.units))) for one in plan.steps)
+    steps = tuple(replace(step, units=tuple(map(_without, step.units))) for step in plan.steps)
     return replace(plan, steps=steps)
 
 

@@ -48,10 +48,10 @@ class EtcdWorld:
     def script(self, member: str, path: Path | None = None) -> str:
         return self.machines[member].script(etcd.step(APART, member), path or self.path)
 
-    def words(self, node: str, certificate: str | None) -> list[str]:
+    def command(self, node: str, certificate: str | None) -> list[str]:
         """etcdctl with a certificate of a machine, or without any."""
         machine = self.machines[node]
-        words = [
+        arguments = [
             str(self.path / "etcdctl"),
             f"--endpoints=127.0.0.1:{self.cluster.ports['e1', 2379]}",
             f"--cacert={machine.root}/etc/etcd/pki/ca.crt"
@@ -62,14 +62,14 @@ class EtcdWorld:
         ]
         if certificate:
             cert, key = machine.certificate(certificate)
-            words += [f"--cert={cert}", f"--key={key}"]
-        return words
+            arguments += [f"--cert={cert}", f"--key={key}"]
+        return arguments
 
     def ctl(
         self, who: tuple[str, str | None], line: str, given: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        words = [*self.words(*who), *shlex.split(line)]
-        return subprocess.run(words, capture_output=True, text=True, input=given)
+        arguments = [*self.command(*who), *shlex.split(line)]
+        return subprocess.run(arguments, capture_output=True, text=True, input=given)
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +167,8 @@ def test_what_somebody_changed_is_put_right(ready: EtcdWorld) -> None:
     ):
         assert ready.ctl(OPERATOR, line).returncode == 0
     assert run(ready.script("e3")).returncode == 0
-    found = ready.ctl(FLANNEL, f"get --print-value-only {flannel.PREFIX}/config")
-    assert json.loads(found.stdout) == flannel.network(APART)
+    done = ready.ctl(FLANNEL, f"get --print-value-only {flannel.PREFIX}/config")
+    assert json.loads(done.stdout) == flannel.network(APART)
 
 
 def test_a_step_without_a_quorum_says_which_members_it_waits_for(ready: EtcdWorld) -> None:
@@ -217,17 +217,20 @@ def test_flannels_certificate_opens_its_own_keys(ready: EtcdWorld, line: str) ->
 
 
 def test_flannel_keeps_a_subnet_by_a_lease_and_watches_the_others(ready: EtcdWorld) -> None:
-    found = re.search(r"lease (\w+) granted", ready.ctl(FLANNEL, "lease grant 60").stdout)
-    assert found
-    assert ready.ctl(FLANNEL, f"put --lease={found[1]} {SUBNET} mine").returncode == 0
-    assert ready.ctl(FLANNEL, f"lease keep-alive --once {found[1]}").returncode == 0
-    words = [*ready.words(*FLANNEL), *shlex.split(f"watch --prefix --rev=1 {flannel.PREFIX}/")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+    match = re.search(r"lease (\w+) granted", ready.ctl(FLANNEL, "lease grant 60").stdout)
+    assert match
+    assert ready.ctl(FLANNEL, f"put --lease={match[1]} {SUBNET} mine").returncode == 0
+    assert ready.ctl(FLANNEL, f"lease keep-alive --once {match[1]}").returncode == 0
+    arguments = [
+        *ready.command(*FLANNEL),
+        *shlex.split(f"watch --prefix --rev=1 {flannel.PREFIX}/"),
+    ]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as watch:
         assert watch.stdout is not None
         seen = [watch.stdout.readline().strip() for _ in range(2)]
         watch.kill()
     assert seen == ["PUT", f"{flannel.PREFIX}/config"]
-    assert ready.ctl(FLANNEL, f"lease revoke {found[1]}").returncode == 0
+    assert ready.ctl(FLANNEL, f"lease revoke {match[1]}").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -288,22 +291,22 @@ def test_any_certificate_of_the_authority_opens_leases_without_others_keys(
 ) -> None:
     for key, opened in ((None, True), ("/registry/leased", False)):
         granted = ready.ctl(OPERATOR, f"lease grant 600 {PATIENTLY}").stdout
-        found = re.search(r"lease (\w+) granted", granted)
-        assert found
+        match = re.search(r"lease (\w+) granted", granted)
+        assert match
         if key:
-            put = f"put --lease={found[1]} {key} value {PATIENTLY}"
+            put = f"put --lease={match[1]} {key} value {PATIENTLY}"
             assert ready.ctl(OPERATOR, put).returncode == 0
-        assert ready.ctl(who, f"lease timetolive {found[1]} {PATIENTLY}").returncode == 0
+        assert ready.ctl(who, f"lease timetolive {match[1]} {PATIENTLY}").returncode == 0
         for line in (
             "lease list",
-            f"lease timetolive --keys {found[1]}",
-            f"lease keep-alive --once {found[1]}",
-            f"lease revoke {found[1]}",
+            f"lease timetolive --keys {match[1]}",
+            f"lease keep-alive --once {match[1]}",
+            f"lease revoke {match[1]}",
         ):
             done = ready.ctl(who, f"{line} {PATIENTLY}")
             assert (done.returncode == 0) is opened, (line, done.stderr)
             assert opened or "permission denied" in done.stderr
-        ready.ctl(OPERATOR, f"lease revoke {found[1]} {PATIENTLY}")
+        ready.ctl(OPERATOR, f"lease revoke {match[1]} {PATIENTLY}")
 
 
 @anybody
@@ -328,9 +331,9 @@ def test_what_etcd_opens_to_its_own_users_alone(
         (row,) = json.loads(ready.ctl(OPERATOR, f"endpoint status -w json {PATIENTLY}").stdout)
         listed = ready.ctl(OPERATOR, f"member list -w json {PATIENTLY}").stdout
         (member, *_) = (
-            f"{one['ID']:x}"
-            for one in json.loads(listed)["members"]
-            if one["ID"] != row["Status"]["leader"]
+            f"{entry['ID']:x}"
+            for entry in json.loads(listed)["members"]
+            if entry["ID"] != row["Status"]["leader"]
         )
         line += f" --endpoints={every}"
     done = ready.ctl(who, f"{line.format(member=member)} {PATIENTLY}")
@@ -347,8 +350,8 @@ def test_a_transaction_cannot_reach_around_flannels_prefix(ready: EtcdWorld) -> 
 
 
 def test_a_watch_cannot_reach_around_flannels_prefix(ready: EtcdWorld) -> None:
-    words = ["timeout", "60", *ready.words(*FLANNEL), "watch", "--prefix", "/registry"]
-    done = subprocess.run(words, capture_output=True, text=True)
+    arguments = ["timeout", "60", *ready.command(*FLANNEL), "watch", "--prefix", "/registry"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert "permission denied" in done.stderr + done.stdout
 
 
@@ -372,8 +375,8 @@ def test_the_api_servers_certificate_opens_all_that_it_needs(
     ready: EtcdWorld, line: str, tmp_path: Path
 ) -> None:
     if line == "watch-once":
-        words = [*ready.words(*API_SERVER), "watch", "--prefix", "--rev=3", "/registry"]
-        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+        arguments = [*ready.command(*API_SERVER), "watch", "--prefix", "--rev=3", "/registry"]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as watch:
             assert watch.stdout is not None
             assert watch.stdout.readline() == "PUT\n"
             watch.kill()
@@ -408,9 +411,19 @@ def test_only_members_speak_to_the_peer_port(
 ) -> None:
     machine = ready.machines[who[0]]
     cert, key = map(str, machine.certificate(who[1]))
-    words = ["curl", "--silent", "--fail", "--http1.1", "--insecure", "--cert", cert, "--key", key]
-    words.append(f"https://127.0.0.1:{ready.cluster.ports['e1', 2380]}/members")
-    done = subprocess.run(words, capture_output=True, text=True)
+    arguments = [
+        "curl",
+        "--silent",
+        "--fail",
+        "--http1.1",
+        "--insecure",
+        "--cert",
+        cert,
+        "--key",
+        key,
+    ]
+    arguments.append(f"https://127.0.0.1:{ready.cluster.ports['e1', 2380]}/members")
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert (done.returncode == 0) is let_in, done
 
 
@@ -422,8 +435,8 @@ written for 10.2 s."""
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_member_has_time_to_stop(name: str) -> None:
-    for one in golden_plan(name).nodes.values():
-        for unit in one.units:
+    for plan in golden_plan(name).nodes.values():
+        for unit in plan.units:
             if unit.name == etcd.UNIT:
                 election = int(unit.flags.get("election-timeout", 1000))
                 needed = NEEDED.get(election, min(NEEDED.values()))
@@ -491,9 +504,14 @@ def _alone(
 ) -> subprocess.CompletedProcess[str]:
     cert, key = machine.certificate("etcd-healthcheck-client")
     trust = [f"--cacert={machine.root}/etc/etcd/pki/ca.crt", f"--cert={cert}", f"--key={key}"]
-    place = f"--endpoints=127.0.0.1:{machine.cluster.ports['master', 2379]}"
-    words = [str(stored_program("etcdctl", SINGLE.versions)), place, *trust, *shlex.split(line)]
-    return subprocess.run(words, capture_output=True, text=True, input=given)
+    endpoints = f"--endpoints=127.0.0.1:{machine.cluster.ports['master', 2379]}"
+    arguments = [
+        str(stored_program("etcdctl", SINGLE.versions)),
+        endpoints,
+        *trust,
+        *shlex.split(line),
+    ]
+    return subprocess.run(arguments, capture_output=True, text=True, input=given)
 
 
 def _revision(machine: LocalMachine) -> int:

@@ -28,37 +28,37 @@ def machine(tmp_path: Path) -> StandIn:
 
 def test_the_sentence_comes_first_and_all_of_it_fits_into_what_is_shown(machine: StandIn) -> None:
     asked = "sh -c 'seq 60 | while read -r n; do printf \"%s %0900d\\n\" $n 0; done; exit 1'"
-    said = machine.say(f"await 300 'the kubelet is healthy' kubelet.service {asked}")
-    assert said.code != 0
-    first, *rest = said.errors.splitlines()
+    result = machine.say(f"await 300 'the kubelet is healthy' kubelet.service {asked}")
+    assert result.code != 0
+    first, *rest = result.errors.splitlines()
     assert re.fullmatch(
         r"failed: not yet after \d+ s: the kubelet is healthy; no news for .*", first
     )
     assert len(rest) < TAIL_LINES
-    assert len(said.errors.encode()) < TAIL_BYTES
-    assert "60 0000" in said.errors, "the last answer"
+    assert len(result.errors.encode()) < TAIL_BYTES
+    assert "60 0000" in result.errors, "the last answer"
     log = rest[rest.index("the last lines of kubelet.service:") + 1 :]
     assert 5 <= len(log) <= 10
-    assert render.failure(said.errors) == first.removeprefix("failed: ")
+    assert render.failure(result.errors) == first.removeprefix("failed: ")
 
 
 def test_a_long_sentence_is_whole(machine: StandIn) -> None:
     members = " ".join(f"member-{number}-{'x' * 40}" for number in range(9))
     title = f"the members {members} of etcd answer together"
-    said = machine.say(f'await 300 "{title}" etcd.service false')
-    assert f" s: {title}; no news for " in said.errors.splitlines()[0]
-    assert len(said.errors.encode()) < TAIL_BYTES
+    result = machine.say(f'await 300 "{title}" etcd.service false')
+    assert f" s: {title}; no news for " in result.errors.splitlines()[0]
+    assert len(result.errors.encode()) < TAIL_BYTES
 
 
 def test_no_answer_at_all_is_no_empty_line(machine: StandIn) -> None:
-    said = machine.say("await 300 'the CNI list is there' flanneld.service false")
-    assert "" not in said.errors.splitlines()
+    result = machine.say("await 300 'the CNI list is there' flanneld.service false")
+    assert "" not in result.errors.splitlines()
 
 
 def test_what_stops_a_step_is_marked_as_its_sentence(machine: StandIn) -> None:
-    said = machine.say("echo noise >&2", "problem no room for $((1 + 1))")
-    assert said.errors == "noise\nfailed: no room for 2\n"
-    assert render.failure(said.errors) == "no room for 2"
+    result = machine.say("echo noise >&2", "problem no room for $((1 + 1))")
+    assert result.errors == "noise\nfailed: no room for 2\n"
+    assert render.failure(result.errors) == "no room for 2"
 
 
 def test_a_step_that_says_nothing_of_its_own_has_no_sentence() -> None:
@@ -73,11 +73,11 @@ def waits(machine: StandIn, waiter: str, seconds: int) -> tuple[float, str]:
     )
     url = "https://192.168.1.10:6443"
     begun = time.monotonic()
-    said = never.say(f"await_api {seconds} {url} /etc/ca.pem kubelet.service")
+    result = never.say(f"await_api {seconds} {url} /etc/ca.pem kubelet.service")
     took = time.monotonic() - begun
-    assert said.code != 0
-    sentence = render.failure(said.errors) or ""
-    assert f" s: the API server is ready ({url}); no news for " in sentence, said.errors
+    assert result.code != 0
+    sentence = render.failure(result.errors) or ""
+    assert f" s: the API server is ready ({url}); no news for " in sentence, result.errors
     return took, sentence
 
 
@@ -87,6 +87,6 @@ def test_an_api_server_is_waited_for_once_and_for_as_long_as_is_said(
 ) -> None:
     """Nobody listens; or it has listened for a moment and is never well."""
     took, sentence = waits(machine, waiter, 6)
-    (told,) = map(int, re.findall(r"not yet after (\d+) s", sentence))
-    assert told >= 5, "whole seconds, of which the first was begun before"
-    assert told <= took + 1
+    (waited,) = map(int, re.findall(r"not yet after (\d+) s", sentence))
+    assert waited >= 5, "whole seconds, of which the first was begun before"
+    assert waited <= took + 1

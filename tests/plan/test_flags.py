@@ -50,14 +50,18 @@ def _default(program: str) -> str | None:
 @cache
 def _real(program: str, minor: str) -> Path:
     """The program of any patch version of a minor version that ``_at_hand`` has."""
-    found = [one for one in _stored() if (one.name, minor_of(one.version)) == (program, minor)]
-    return found[-1].path if found else stored_program(program, catalogue()[0])
+    programs = [
+        stored
+        for stored in _stored()
+        if (stored.name, minor_of(stored.version)) == (program, minor)
+    ]
+    return programs[-1].path if programs else stored_program(program, catalogue()[0])
 
 
 def _at_hand(program: str, minor: str) -> bool:
     """Whether the real program can be asked: the default stack's always, others if stored."""
     return minor == _default(program) or any(
-        (one.name, minor_of(one.version)) == (program, minor) for one in _stored()
+        (stored.name, minor_of(stored.version)) == (program, minor) for stored in _stored()
     )
 
 
@@ -139,10 +143,10 @@ def _command_lines() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     lines = {}
     for machine in VIEWS:
         for program, version, unit in _services(machine):
-            words = tuple(f"{unit.dashes}{name}={value}" for name, value in unit.flags.items())
-            lines[program, minor_of(version), frozenset(unit.flags)] = words
-    for (program, minor, _), words in lines.items():
-        yield program, minor, words
+            flags = tuple(f"{unit.dashes}{name}={value}" for name, value in unit.flags.items())
+            lines[program, minor_of(version), frozenset(unit.flags)] = flags
+    for (program, minor, _), flags in lines.items():
+        yield program, minor, flags
 
 
 LINES = list(_command_lines())
@@ -154,9 +158,9 @@ LINES = list(_command_lines())
 def test_the_real_program_takes_each_flag_with_its_value(program: str, minor: str) -> None:
     """A program looks at all its flags before it shows its help, and says what it does not like."""
     real = _real(program, minor)
-    for *of, words in LINES:
+    for *of, flags in LINES:
         if of == [program, minor]:
-            assert _said(real, *words, "--help") == _help(real)
+            assert _said(real, *flags, "--help") == _help(real)
 
 
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name in needed()])
@@ -192,14 +196,14 @@ AT_HAND = [minor for minor in KUBERNETES if all(_at_hand(name, minor) for name i
 
 def _files(flag: str, program: str, minor: str) -> Iterable[str]:
     """The content of the files that a flag names, one for each set of fields."""
-    found = {}
+    contents = {}
     for machine in VIEWS:
         for name, version, unit in _services(machine):
             if (name, minor_of(version)) == (program, minor):
                 content = machine.text(unit.flags[flag])
-                found[_fields(content)] = content
-    assert found
-    return found.values()
+                contents[_fields(content)] = content
+    assert contents
+    return contents.values()
 
 
 def _fields(content: str) -> frozenset[str]:
@@ -224,8 +228,8 @@ def _understood(program: str, minor: str, content: str, folder: Path) -> tuple[s
     written = folder / "written.yaml"
     config.write_text(re.sub(r"/etc/kubernetes/.*\.conf", str(kubeconfig), content))
     kubeconfig.write_text(yaml.safe_dump(NO_CLUSTER))
-    said = _said(_real(program, minor), "--config", config, "--write-config-to", written)
-    return said, written.read_text() if written.exists() else ""
+    output = _said(_real(program, minor), "--config", config, "--write-config-to", written)
+    return output, written.read_text() if written.exists() else ""
 
 
 NO_CLUSTER = {
@@ -283,26 +287,26 @@ def test_kube_proxy_and_the_scheduler_know_each_field_of_their_files(
     program: str, minor: str, tmp_path: Path
 ) -> None:
     for content in _files("config", program, minor):
-        said, written = _understood(program, minor, content, tmp_path)
-        assert "strict decoding" not in said
+        output, written = _understood(program, minor, content, tmp_path)
+        assert "strict decoding" not in output
         assert _fields(content) <= _fields(written)
 
 
 @pytest.mark.parametrize("minor", AT_HAND)
 def test_the_kubelet_knows_each_field_of_its_file(minor: str, tmp_path: Path) -> None:
     for content in _files("config", "kubelet", minor):
-        said = _kubelet_says(minor, content, tmp_path)
-        assert "strict decoding" not in said
-        assert "maxPods" in said.splitlines()[-1]
+        output = _kubelet_says(minor, content, tmp_path)
+        assert "strict decoding" not in output
+        assert "maxPods" in output.splitlines()[-1]
 
 
 @pytest.mark.parametrize("minor", AT_HAND)
 def test_the_api_server_knows_each_field_of_its_files(minor: str, tmp_path: Path) -> None:
     (authentication,) = _files("authentication-config", "kube-apiserver", minor)
     (policy,) = _files("audit-policy-file", "kube-apiserver", minor)
-    said = _api_server_says(minor, authentication, policy, tmp_path)
-    assert "strict decoding" not in said
-    assert "ensureLogFile" in said.splitlines()[-1]
+    output = _api_server_says(minor, authentication, policy, tmp_path)
+    assert "strict decoding" not in output
+    assert "ensureLogFile" in output.splitlines()[-1]
 
 
 def test_a_field_that_a_program_does_not_know_would_be_seen(tmp_path: Path) -> None:
@@ -317,11 +321,11 @@ def test_a_field_that_a_program_does_not_know_would_be_seen(tmp_path: Path) -> N
     authentication = rendered("authentication-config", "kube-apiserver")
     policy = rendered("audit-policy-file", "kube-apiserver")
     own = {name: strange(rendered("config", name)) for name in ("kube-proxy", "kube-scheduler")}
-    for said in (
+    for output in (
         *(_understood(name, minor, content, tmp_path)[0] for name, content in own.items()),
         _kubelet_says(minor, strange(rendered("config", "kubelet")), tmp_path),
         _api_server_says(minor, strange(authentication), policy, tmp_path),
         _api_server_says(minor, authentication, strange(policy), tmp_path),
     ):
-        assert "strict decoding" in said
-        assert "noSuchField" in said
+        assert "strict decoding" in output
+        assert "noSuchField" in output

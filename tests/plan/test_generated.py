@@ -31,7 +31,7 @@ def test_a_spec_is_refused_or_planned(value: dict[str, Any]) -> None:
     plan = cluster_plan(spec)
     assert plan.nodes.keys() == spec.machines.keys()
     assert certificates(spec)
-    for step in (*(step for one in plan.nodes.values() for step in one.steps), *plan.add_ons):
+    for step in (*(step for node in plan.nodes.values() for step in node.steps), *plan.add_ons):
         assert render.text(step, _placeholder)
 
 

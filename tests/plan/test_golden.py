@@ -14,9 +14,9 @@ def test_a_cluster_is_as_it_was_reviewed(name: str, request: pytest.FixtureReque
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-        for place, text in planned.items():
-            (folder / place).parent.mkdir(parents=True, exist_ok=True)
-            (folder / place).write_text(text)
+        for file, text in planned.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text)
     reviewed = {
         str(path.relative_to(folder)): path.read_text()
         for path in folder.rglob("*")

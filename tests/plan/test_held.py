@@ -27,7 +27,7 @@ from tests.plan.golden import NAMES, golden_plan, golden_spec
 @pytest.fixture(params=NAMES)
 def plans(request: pytest.FixtureRequest) -> list[NodePlan]:
     spec, plan = golden_spec(request.param), golden_plan(request.param)
-    return [compared(spec, one) for one in plan.nodes.values()]
+    return [compared(spec, planned) for planned in plan.nodes.values()]
 
 
 def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan]) -> None:
@@ -37,13 +37,13 @@ def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan
         for item in items:
             names[item.kind].add(item.name)
         assert len(items) == len({item.key for item in items})
-        files = {one.path for one in plan.files} | {one.path for one in plan.secret_files}
-        files |= {one.path for one in plan.units}
+        files = {part.path for part in plan.files} | {part.path for part in plan.secret_files}
+        files |= {part.path for part in plan.units}
         links = {link.path for step in plan.steps for link in step.links}
-        assert names[Kind.FILE] | {one for one in files if is_foreign(one)} == files
-        assert names[Kind.DIRECTORY] == {one.path for one in plan.directories}
+        assert names[Kind.FILE] | {part for part in files if is_foreign(part)} == files
+        assert names[Kind.DIRECTORY] == {part.path for part in plan.directories}
         assert names[Kind.LINK] == links
-        assert names[Kind.SERVICE] == {one.name for one in plan.units}
+        assert names[Kind.SERVICE] == {part.name for part in plan.units}
         assert {item.path for item in items if item.path} == {a.store_path for a in plan.artifacts}
         assert names[Kind.MASKED] == {name for step in plan.steps for name in step.masked}
         assert names[Kind.PACKAGE] == {name for step in plan.steps for name in step.packages}
@@ -52,15 +52,15 @@ def test_all_that_a_plan_says_is_compared_or_somebody_elses(plans: list[NodePlan
 
 def test_nothing_of_ours_is_taken_for_somebody_elses(plans: list[NodePlan]) -> None:
     for plan in plans:
-        paths = {one.path for one in plan.files} | {one.path for one in plan.secret_files}
-        paths |= {one.path for one in plan.units} | {one.path for one in plan.directories}
+        paths = {part.path for part in plan.files} | {part.path for part in plan.secret_files}
+        paths |= {part.path for part in plan.units} | {part.path for part in plan.directories}
         assert not [path for path in paths if is_foreign(path)]
 
 
 def test_a_service_must_run_the_very_file_that_the_plan_names(plans: list[NodePlan]) -> None:
     for plan in plans:
         stored = {artifact.store_path for artifact in plan.artifacts}
-        units = {one.name: one for one in plan.units}
+        units = {service.name: service for service in plan.units}
         for item in held(plan):
             if item.kind is Kind.SERVICE:
                 program = item.wanted.rpartition(" ")[2]
@@ -80,9 +80,9 @@ def test_what_a_service_reads_again_is_nothing_that_it_was_started_with(
     read = 0
     for plan in plans:
         services = {item.name: item for item in held(plan) if item.kind is Kind.SERVICE}
-        for one in plan.units:
-            assert not {*services[one.name].needs} & {*one.reads}
-            read += len(one.reads)
+        for service in plan.units:
+            assert not {*services[service.name].needs} & {*service.reads}
+            read += len(service.reads)
     assert read
 
 
@@ -95,10 +95,10 @@ def test_kernel_settings_and_modules_are_those_of_the_files(plans: list[NodePlan
             ("/etc/modules-load.d/hardway.conf", Kind.MODULE),
         ):
             listed = [line.split(" = ") for line in text.get(path, "").splitlines()]
-            found = {key for key in items if key.startswith(f"{kind} ")}
-            assert found == {f"{kind} {words[0]}" for words in listed}
-            for words in listed:
-                assert items[f"{kind} {words[0]}"] == (words[1] if words[1:] else "loaded")
+            keys = {key for key in items if key.startswith(f"{kind} ")}
+            assert keys == {f"{kind} {fields[0]}" for fields in listed}
+            for fields in listed:
+                assert items[f"{kind} {fields[0]}"] == (fields[1] if fields[1:] else "loaded")
 
 
 def test_no_secret_and_no_digest_of_one_is_readable(plans: list[NodePlan]) -> None:
@@ -107,17 +107,17 @@ def test_no_secret_and_no_digest_of_one_is_readable(plans: list[NodePlan]) -> No
 
     for plan in plans:
         digests = secret_digests(plan, material)
-        assert digests.keys() == {one.path for one in plan.secret_files}
-        told = "\n".join(item.wanted for item in held(plan))
-        assert not [one for one in digests.values() if one in told]
+        assert digests.keys() == {file.path for file in plan.secret_files}
+        texts = "\n".join(item.wanted for item in held(plan))
+        assert not [digest for digest in digests.values() if digest in texts]
 
 
 # -- what others own -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("other", FOREIGN_FILES, ids=lambda other: str(other.paths))
-def test_what_somebody_else_owns_is_not_compared_and_says_why(other: ForeignFiles) -> None:
-    path = other.paths.replace("*", "some/thing")
+@pytest.mark.parametrize("foreign", FOREIGN_FILES, ids=lambda foreign: str(foreign.paths))
+def test_what_somebody_else_owns_is_not_compared_and_says_why(foreign: ForeignFiles) -> None:
+    path = foreign.paths.replace("*", "some/thing")
     plan = NodePlan(
         node="m",
         steps=(
@@ -126,9 +126,11 @@ def test_what_somebody_else_owns_is_not_compared_and_says_why(other: ForeignFile
         ),
     )
     assert held(plan) == ()
-    assert other.owner
-    assert len(other.reason.split()) > 3
-    assert [one for one in FOREIGN_FILES if fnmatchcase(path, one.paths)] == [other]
+    assert foreign.owner
+    assert len(foreign.reason.split()) > 3
+    assert [candidate for candidate in FOREIGN_FILES if fnmatchcase(path, candidate.paths)] == [
+        foreign
+    ]
 
 
 def test_what_was_asked_for_by_name_is_in_the_table() -> None:
@@ -172,10 +174,10 @@ def service(observed: str) -> Difference:
 def test_a_service_is_restarted_only_for_what_it_runs_with(
     observed: str, restarted: bool, reloaded: bool
 ) -> None:
-    found = mending([service(observed)], [], ["runtime", "node"])
-    assert found.steps == ("node",)
-    assert bool(found.restarts) == restarted
-    assert found.reload == reloaded
+    repair = mending([service(observed)], [], ["runtime", "node"])
+    assert repair.steps == ("node",)
+    assert bool(repair.restarts) == restarted
+    assert repair.reload == reloaded
 
 
 def test_a_device_without_ways_has_its_service_restarted() -> None:
@@ -183,15 +185,15 @@ def test_a_device_without_ways_has_its_service_restarted() -> None:
     items = held(plan)
     (device,) = (item for item in items if item.kind is Kind.VXLAN)
     assert device.name == "flannel.1"
-    found = mending([Difference(item=device, observed="missing")], items, ["runtime", "node"])
-    assert (found.steps, found.restarts) == (("node",), ("flanneld.service",))
+    repair = mending([Difference(item=device, observed="missing")], items, ["runtime", "node"])
+    assert (repair.steps, repair.restarts) == (("node",), ("flanneld.service",))
 
 
 @pytest.mark.parametrize(("cluster", "devices"), [("default", 3), ("single", 0)])
 def test_a_way_is_asked_for_where_there_are_other_nodes(cluster: str, devices: int) -> None:
     spec, plan = golden_spec(cluster), golden_plan(cluster)
-    found = [item for one in plan.nodes.values() for item in held(compared(spec, one))]
-    assert sum(item.kind is Kind.VXLAN for item in found) == devices
+    items = [item for planned in plan.nodes.values() for item in held(compared(spec, planned))]
+    assert sum(item.kind is Kind.VXLAN for item in items) == devices
 
 
 def test_exactly_the_steps_of_what_differs_run_in_the_plans_order(plans: list[NodePlan]) -> None:
@@ -200,11 +202,13 @@ def test_exactly_the_steps_of_what_differs_run_in_the_plans_order(plans: list[No
         items = held(plan)
         for some in (items[:1], items[-1:], items[::7], items):
             observed = {item.key: "missing" if item in some else item.wanted for item in items}
-            found = differences(items, observed)
-            assert {one.item.key for one in found} == {item.key for item in some}
-            services = [one for one in found if one.item.kind is not Kind.SERVICE]
+            differing = differences(items, observed)
+            assert {difference.item.key for difference in differing} == {item.key for item in some}
+            services = [
+                difference for difference in differing if difference.item.kind is not Kind.SERVICE
+            ]
             steps = mending(services, items, order).steps
-            assert set(steps) == {one.item.step for one in services}
+            assert set(steps) == {difference.item.step for difference in services}
             assert list(steps) == sorted(steps, key=order.index)
 
 
@@ -216,18 +220,18 @@ def test_the_step_with_the_keys_leaves_alone_whom_a_later_step_starts(
         secret = next(item for item in items if item.wanted.startswith(AS_KEPT))
         observed = {item.key: item.wanted for item in items} | {secret.key: "missing"}
         assert mending(differences(items, observed), items, order).aside == ()
-        other = next(item for item in items if item.kind is Kind.SERVICE)
-        observed[other.key] = "enabled, stopped"
-        found = mending(differences(items, observed), items, order)
-        assert set(found.aside) == {unit.name for unit in plan.step(other.step).units}
-        assert found.steps[0] == secret.step
+        later = next(item for item in items if item.kind is Kind.SERVICE)
+        observed[later.key] = "enabled, stopped"
+        repair = mending(differences(items, observed), items, order)
+        assert set(repair.aside) == {unit.name for unit in plan.step(later.step).units}
+        assert repair.steps[0] == secret.step
 
 
 def test_the_observation_says_of_each_kind_what_the_plan_wants(plans: list[NodePlan]) -> None:
     kinds = {item.kind for plan in plans for item in held(plan)}
     assert kinds >= {Kind.FILE, Kind.SERVICE, Kind.ARTIFACT, Kind.LINK}
     for plan in plans:
-        for one in plan.units:
-            (file,) = [item for item in held(plan) if item.name == one.path]
+        for service in plan.units:
+            (file,) = [item for item in held(plan) if item.name == service.path]
             (golden,) = [item for item in plan.units if item.path == file.name]
-            assert unit.text(golden) == unit.text(one)
+            assert unit.text(golden) == unit.text(service)

@@ -75,16 +75,16 @@ def test_a_nodes_runtime_step_depends_on_no_machine() -> None:
 
 
 def test_nothing_is_said_when_all_is_well(node: StandIn) -> None:
-    said = node.run(STEP, **_settings(node))
-    assert (said.code, said.output, said.errors) == (0, "", "")
-    assert said.of("swapoff") == ["swapoff --all"]
-    assert said.of("sysctl") == [f"sysctl --quiet --load={host.SYSCTLS_FILE}"]
+    result = node.run(STEP, **_settings(node))
+    assert (result.code, result.output, result.errors) == (0, "", "")
+    assert result.of("swapoff") == ["swapoff --all"]
+    assert result.of("sysctl") == [f"sysctl --quiet --load={host.SYSCTLS_FILE}"]
 
 
 def test_modules_that_are_there_already_are_not_loaded(node: StandIn) -> None:
     there = next(path.name for path in sorted(Path("/sys/module").iterdir()))
-    said = node.run(STEP, **_settings(node) | {"modules": f"{there} no_such_module"})
-    assert said.of("modprobe") == ["modprobe --all no_such_module"]
+    result = node.run(STEP, **_settings(node) | {"modules": f"{there} no_such_module"})
+    assert result.of("modprobe") == ["modprobe --all no_such_module"]
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,18 @@ def test_what_the_kernel_refuses_is_told_in_a_sentence(
     node: StandIn, programs: dict[str, str], sentence: str
 ) -> None:
     settings = _settings(node) | {"modules": "no_such_module"}
-    said = node.with_programs(**programs).run(STEP, **settings)
-    assert (said.code, said.output, said.errors) == (1, "", f"failed: {sentence}\n")
+    result = node.with_programs(**programs).run(STEP, **settings)
+    assert (result.code, result.output, result.errors) == (1, "", f"failed: {sentence}\n")
 
 
 @pytest.mark.parametrize(
     ("resolved", "target"), [("0", "/run/systemd/resolve/resolv.conf"), ("3", "/etc/resolv.conf")]
 )
 def test_pods_get_name_servers_they_can_reach(node: StandIn, resolved: str, target: str) -> None:
-    said = node.with_programs(
+    result = node.with_programs(
         systemctl=f"[ $3 = systemd-resolved ] && exit {resolved}; exit 3"
     ).run(STEP, **_settings(node))
-    assert said.errors == ""
+    assert result.errors == ""
     assert (node.folder / "resolv.conf").readlink() == Path(target)
 
 
@@ -144,8 +144,8 @@ DAY = timedelta(days=1)
 def test_a_clock_within_the_certificates_time_is_right(node: StandIn) -> None:
     now = datetime.now(UTC)
     made = _certificate(node.folder, now - DAY, now + DAY)
-    said = _really(node).run(STEP, **_settings(node) | made)
-    assert (said.code, said.errors) == (0, "")
+    result = _really(node).run(STEP, **_settings(node) | made)
+    assert (result.code, result.errors) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -160,27 +160,27 @@ def test_a_clock_outside_the_certificates_time_is_told_and_which_other_it_differ
 ) -> None:
     now = datetime.now(UTC)
     made = _certificate(node.folder, now + start, now + end)
-    said = _really(node).run(STEP, **_settings(node) | made)
-    assert said.code == 1
-    assert "the clock is right (" in said.errors
-    assert why in said.errors
-    told = rf"machine is (\d+) s or more {differs} of the computer that runs \./hardway up"
-    found = re.search(told, said.errors)
-    assert found
-    assert abs(int(found[1]) - DAY.total_seconds()) < 600, "this test may be held up"
-    assert made["certificate"] in said.errors
+    result = _really(node).run(STEP, **_settings(node) | made)
+    assert result.code == 1
+    assert "the clock is right (" in result.errors
+    assert why in result.errors
+    pattern = rf"machine is (\d+) s or more {differs} of the computer that runs \./hardway up"
+    match = re.search(pattern, result.errors)
+    assert match
+    assert abs(int(match[1]) - DAY.total_seconds()) < 600, "this test may be held up"
+    assert made["certificate"] in result.errors
 
 
 def test_certificates_of_different_authorities_are_no_affair_of_clocks(node: StandIn) -> None:
     now = datetime.now(UTC)
     made = _certificate(node.folder, now - DAY, now + DAY)
     (node.folder / "other").mkdir()
-    other = _certificate(node.folder / "other", now - DAY, now + DAY)
-    mixed = made | {"authority": other["authority"]}
-    said = _really(node).run(STEP, **_settings(node) | mixed)
-    assert said.code == 1
-    assert "the clock of this machine is" not in said.errors
-    assert "error" in said.errors
+    foreign = _certificate(node.folder / "other", now - DAY, now + DAY)
+    mixed = made | {"authority": foreign["authority"]}
+    result = _really(node).run(STEP, **_settings(node) | mixed)
+    assert result.code == 1
+    assert "the clock of this machine is" not in result.errors
+    assert "error" in result.errors
 
 
 def test_a_time_service_is_waited_for_but_not_for_ever(node: StandIn) -> None:
@@ -189,8 +189,8 @@ def test_a_time_service_is_waited_for_but_not_for_ever(node: StandIn) -> None:
     slow = node.with_programs(systemctl=active, timedatectl=count + "[ $n -lt 3 ] || echo yes")
     assert len(slow.run(STEP, **_settings(node)).of("timedatectl")) == 3
     never = node.with_programs(systemctl=active, timedatectl="echo no", sleep="exec /bin/sleep 1")
-    said = never.run(STEP, **_settings(node))
-    assert (said.code, said.errors) == (0, "")
+    result = never.run(STEP, **_settings(node))
+    assert (result.code, result.errors) == (0, "")
 
 
 def test_a_runtime_is_the_clusters_own() -> None:

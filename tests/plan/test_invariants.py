@@ -41,7 +41,7 @@ VIEWS = [
 ]
 every_machine = pytest.mark.parametrize("machine", VIEWS, ids=str)
 every_node = pytest.mark.parametrize(
-    "machine", [one for one in VIEWS if one.plan.node in one.spec.nodes], ids=str
+    "machine", [view for view in VIEWS if view.plan.node in view.spec.nodes], ids=str
 )
 
 
@@ -86,10 +86,10 @@ def test_each_file_that_a_flag_or_a_setting_names_is_in_the_plan(machine: View) 
         if unit.flags.get("config", "").startswith("/") and name.startswith("kube"):
             named |= set(_strings(machine.config(name)))
         for path in named:
-            for one in path.split(",") if path.startswith("/") else ():
-                place = one.split(":")[0]
-                assert place in machine.entries or place.startswith(MADE_ON_THE_MACHINE), (
-                    f"{name}: {place}"
+            for value in path.split(",") if path.startswith("/") else ():
+                file = value.split(":")[0]
+                assert file in machine.entries or file.startswith(MADE_ON_THE_MACHINE), (
+                    f"{name}: {file}"
                 )
 
 
@@ -107,9 +107,9 @@ def _strings(value: Any) -> Iterator[str]:
 
 @every_machine
 def test_each_path_and_each_unit_is_said_once(machine: View) -> None:
-    paths = [one.path for one in machine.plan.files]
-    paths += [one.path for one in machine.plan.secret_files]
-    paths += [one.path for one in machine.plan.units]
+    paths = [item.path for item in machine.plan.files]
+    paths += [item.path for item in machine.plan.secret_files]
+    paths += [item.path for item in machine.plan.units]
     files = Counter(paths)
     # A small program may come with each step that needs it, as the same file.
     same = {
@@ -175,7 +175,7 @@ READ_BY_THE_STEP = {
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_service_finds_elsewhere_stands_in_a_file_that_restarts_it(name: str) -> None:
     plan = golden_plan(name)
-    steps = [*(step for one in plan.nodes.values() for step in one.steps), *plan.add_ons]
+    steps = [*(step for node in plan.nodes.values() for step in node.steps), *plan.add_ons]
     settings = {setting for step in steps for setting in step.settings}
     assert settings <= READ_BY_THE_STEP | WRITTEN_ELSEWHERE.keys()
     for setting in settings & WRITTEN_ELSEWHERE.keys():
@@ -272,15 +272,15 @@ def test_each_kubeconfig_is_its_components_own(machine: View) -> None:
         "flanneld": "flannel",
     }
     sources = {file.path: file.source for file in machine.plan.secret_files}
-    found = 0
+    count = 0
     for name, unit in machine.units.items():
         texts = [*unit.flags.values()]
         if name in ("kube-scheduler", "kube-proxy"):
             texts += _strings(machine.config(name))
-        for path in {one for one in texts if one.endswith(".conf") and one in machine.entries}:
+        for path in {text for text in texts if text.endswith(".conf") and text in machine.entries}:
             if not path.startswith(layout.KUBERNETES):
                 continue
-            found += 1
+            count += 1
             config = yaml.safe_load(machine.text(path))
             ((cluster,), (user,)) = config["clusters"], config["users"]
             server = layout.local_api_url(machine.spec, machine.plan.node)
@@ -293,7 +293,7 @@ def test_each_kubeconfig_is_its_components_own(machine: View) -> None:
             named = {authority, *user["user"].values()}
             assert {path, *named} <= {*unit.needs, *unit.reads}
             assert path in unit.needs
-    assert found or machine.plan.node not in machine.spec.nodes
+    assert count or machine.plan.node not in machine.spec.nodes
 
 
 @every_machine
@@ -319,7 +319,7 @@ OF_A_PAIR: dict[type, Callable[[Any], Source]] = {
 def test_a_key_comes_into_its_place_right_before_its_certificate(machine: View) -> None:
     """They come in the plan's order, those of a folder in a row (``in_place`` of the prelude)."""
     files = list(machine.plan.secret_files)
-    keys = [one for one in files if one.path.endswith(".key")]
+    keys = [file for file in files if file.path.endswith(".key")]
     assert keys
     for key in keys:
         follower = files[files.index(key) + 1]
@@ -397,7 +397,7 @@ def _ports(machine: View) -> Iterator[tuple[str, int]]:
             yield "udp", machine.spec.flannel.port
     for name, unit in units.items():
         if "haproxy" in name:
-            for file in (one for one in machine.plan.files if one.path in unit.needs):
+            for file in (config for config in machine.plan.files if config.path in unit.needs):
                 for port in re.findall(r"^\s*bind\s+\S+:(\d+)", file.content, flags=re.MULTILINE):
                     yield "tcp", int(port)
 
@@ -458,10 +458,10 @@ def test_another_name_of_a_minion_changes_no_other_machine(name: str) -> None:
         ("renamed" if node == minions[0] else node): value
         for node, value in _machines(spec).items()
     }
-    other = _with(spec, renamed)
+    changed = _with(spec, renamed)
     for node, plan in golden_plan(name).nodes.items():
         if node != minions[0]:
-            assert node_plan(other, node) == plan
+            assert node_plan(changed, node) == plan
 
 
 # -- as text ---------------------------------------------------------------------------------------
@@ -480,7 +480,7 @@ def used(step: Step) -> str:
 def test_no_step_is_ended_before_all_of_its_waits_are(name: str) -> None:
     """Each wait says what was waited for, which a step that is killed does not."""
     plan = golden_plan(name)
-    for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
+    for step in (*(s for node in plan.nodes.values() for s in node.steps), *plan.add_ons):
         waits = re.findall(r"^ *(?:exec )?(?:await|await_api|wait_for) (\S+)", used(step), re.M)
         seconds = [LIMITS[name].seconds for name in waits if not name.startswith('"$')]
         assert max(seconds) >= 600
@@ -500,8 +500,8 @@ def test_who_asks_for_the_api_by_a_name_first_looks_whether_there_is_one(
     }
     plan = cluster_plan(cluster(endpoint={"kind": "balancer", "host": host}, machines=machines))
     asked = {}
-    for name, one in plan.nodes.items():
-        ready, *later = one.steps
+    for name, planned in plan.nodes.items():
+        ready, *later = planned.steps
         asks = any(f"//{host}" in render.text(step, _placeholder) for step in later)
         asked[name] = asks
         assert ready.settings["api_name"] == (host if asks and host[0] == "a" else "")
@@ -511,8 +511,10 @@ def test_who_asks_for_the_api_by_a_name_first_looks_whether_there_is_one(
 @pytest.mark.parametrize("name", NAMES)
 def test_each_setting_is_read_by_its_script(name: str) -> None:
     plan = golden_plan(name)
-    for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
-        text = "".join(library.script(one) for one in (step.begin, step.script) if one)
+    for step in (*(s for node in plan.nodes.values() for s in node.steps), *plan.add_ons):
+        text = "".join(
+            library.script(script_name) for script_name in (step.begin, step.script) if script_name
+        )
         text += library.script("admin") if step.admin else ""
         # The digest of what is applied is there so that the data change with it.
         for variable in step.settings.keys() - {"digest"}:
@@ -529,7 +531,7 @@ INFO = 34
 def test_each_step_whose_output_is_shown_ends_with_what_it_did(name: str) -> None:
     """The last line stays beside the row: without it that would be what was waited for."""
     plan = golden_plan(name)
-    for step in (*(s for one in plan.nodes.values() for s in one.steps), *plan.add_ons):
+    for step in (*(s for node in plan.nodes.values() for s in node.steps), *plan.add_ons):
         assert bool(step.outcome) != step.secret, step.name
         assert read(render.text(step, _placeholder)).outcome == step.outcome
         assert len(step.outcome) <= INFO, step.outcome
@@ -538,7 +540,7 @@ def test_each_step_whose_output_is_shown_ends_with_what_it_did(name: str) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_step_waits_for_has_room_beside_its_row(name: str) -> None:
     """Details are for the failure: they stand in a parenthesis, which is not said before."""
-    for step in (s for one in golden_plan(name).nodes.values() for s in one.steps):
+    for step in (s for node in golden_plan(name).nodes.values() for s in node.steps):
         titles = re.findall(r'^ *.*\b(?:await|wait_for) [a-z-]+ "([^"]+)"', used(step), re.M)
         assert titles
         for title in titles:

@@ -52,7 +52,7 @@ def test_a_control_plane_that_becomes_a_node_would_keep_the_clusters_keys() -> N
 def test_a_role_that_leaves_a_machine_leaves_its_services(
     before: dict[str, str], after: dict[str, str], thing: str
 ) -> None:
-    (sentence,) = left_behind(*(spec(_odd(one)) for one in (before, after)))
+    (sentence,) = left_behind(*(spec(_odd(roles)) for roles in (before, after)))
     check(sentence)
     assert sentence.startswith("machines.x would keep ")
     assert thing in sentence
@@ -65,20 +65,20 @@ def _odd(roles: dict[str, str]) -> dict[str, str]:
 
 
 def test_another_endpoint_would_leave_balancers_and_the_virtual_address() -> None:
-    found = left_behind(spec(APART), spec(APART, BALANCED))
-    for sentence in found:
+    sentences = left_behind(spec(APART), spec(APART, BALANCED))
+    for sentence in sentences:
         check(sentence)
-    planes, nodes = sorted(found)
+    planes, nodes = sorted(sentences)
     assert planes.startswith("machines.a would beside b keep keepalived.service, which")
     assert nodes.startswith("machines.m would beside n keep haproxy.service, which")
-    alone = {name: one for name, one in APART.items() if name != "b"}
+    alone = {name: roles for name, roles in APART.items() if name != "b"}
     (sentence,) = left_behind(spec(APART), spec(alone))
     assert "haproxy.service" in sentence
 
 
 def test_machines_come_and_go() -> None:
     for name in ("m", "n", "b"):
-        less = {one: letters for one, letters in APART.items() if one != name}
+        less = {machine: letters for machine, letters in APART.items() if machine != name}
         more = {**less, "x": "i", "y": "a"}
         assert left_behind(spec(APART), spec({**less, "y": "a"})) == ()
         assert left_behind(spec({**less, "y": "a"}), spec(more)) == ()
@@ -96,9 +96,9 @@ def test_versions_and_settings_leave_nothing_behind(name: str) -> None:
         {"artifacts": {"mirror": "http://192.0.2.1"}},
     ]
     spec = parse(value, name=name)
-    for other in (parse({**value, **one}, name=name) for one in changes):
-        assert left_behind(spec, other) == ()
-        assert left_behind(other, spec) == ()
+    for changed in (parse({**value, **change}, name=name) for change in changes):
+        assert left_behind(spec, changed) == ()
+        assert left_behind(changed, spec) == ()
 
 
 # -- where the machines have lists -----------------------------------------------------------------

@@ -41,11 +41,11 @@ def test_a_step_is_ended_after_the_hard_limits_of_its_waits() -> None:
 
 def test_the_data_of_a_step_have_no_limits_but_those_of_its_waits() -> None:
     def limits(step: Step) -> list[str]:
-        (found,) = re.findall(r"^limits\t(.*)$", render.text(step), re.MULTILINE)
-        return str(found).split("\t")
+        (line,) = re.findall(r"^limits\t(.*)$", render.text(step), re.MULTILINE)
+        return str(line).split("\t")
 
     assert "api=600" in limits(Step(name="s", script="control-plane"))
-    assert not any(one.startswith("api=") for one in limits(Step(name="s")))
+    assert not any(limit.startswith("api=") for limit in limits(Step(name="s")))
     assert {"lock=900", str(HARD)} <= {*limits(Step(name="s"))}
 
 
@@ -66,11 +66,11 @@ def machine(tmp_path: Path) -> StandIn:
 
 
 def paces(machine: StandIn, before: str) -> list[int]:
-    said = machine.say(
+    result = machine.say(
         "was=$PATH", before, "for _ in {1..9}; do measure; echo $pace; done", "PATH=$was"
     )
-    assert (said.code, said.errors) == (0, "")
-    return list(map(int, said.output.split()))
+    assert (result.code, result.errors) == (0, "")
+    return list(map(int, result.output.split()))
 
 
 def test_a_faster_machine_counts_as_a_quiet_one(machine: StandIn) -> None:
@@ -78,9 +78,9 @@ def test_a_faster_machine_counts_as_a_quiet_one(machine: StandIn) -> None:
 
 
 def test_a_slower_machine_has_its_measure_and_starts_no_program(machine: StandIn) -> None:
-    found = paces(machine, "quiet=1 PATH=/nowhere")
-    assert found[0] == 6400, "one measurement does not count for minutes"
-    assert found[-1] > 1000
+    measured = paces(machine, "quiet=1 PATH=/nowhere")
+    assert measured[0] == 6400, "one measurement does not count for minutes"
+    assert measured[-1] > 1000
 
 
 def test_what_the_host_keeps_for_others_counts(machine: StandIn) -> None:
@@ -88,10 +88,10 @@ def test_what_the_host_keeps_for_others_counts(machine: StandIn) -> None:
     stat = machine.folder / "stat"
     measure = library.script("pace").replace("/proc/stat", str(stat))
     grows = f'n=$((n + 50)); echo "cpu $n 0 0 9999 0 0 0 $n 0 0" >{stat}'
-    said = machine.say(
+    result = machine.say(
         measure,
         "quiet=1000000000 n=0",
         f"for _ in {{1..60}}; do {grows}; measure; done; echo $pace",
     )
-    assert said.errors == ""
-    assert 190 <= int(said.output) <= 200
+    assert result.errors == ""
+    assert 190 <= int(result.output) <= 200

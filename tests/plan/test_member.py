@@ -59,7 +59,7 @@ class MemberMachine:
     def start(self) -> None:
         with self.machine.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.machine.words(self.unit), stdout=log, stderr=log, cwd=self.machine.root
+                self.machine.command_line(self.unit), stdout=log, stderr=log, cwd=self.machine.root
             )
         self.pid.write_text(str(self.process.pid))
 
@@ -79,13 +79,13 @@ class MemberMachine:
     def url(self, port: int) -> str:
         return f"https://127.0.0.1:{self.machine.cluster.ports[self.name, port]}"
 
-    def ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """etcdctl at this member alone."""
         cert, key = self.machine.certificate("etcd-healthcheck-client")
         trust = [f"--cacert={self.machine.root}{layout.MEMBER_AUTHORITY}", f"--cert={cert}"]
         command = [str(self.path / "etcdctl"), f"--endpoints={self.url(2379)}", *trust]
         return subprocess.run(
-            [*command, f"--key={key}", *words], capture_output=True, text=True, timeout=600
+            [*command, f"--key={key}", *arguments], capture_output=True, text=True, timeout=600
         )
 
     def well(self) -> bool:
@@ -98,9 +98,9 @@ def members(tmp_path: Path) -> Iterator[dict[str, MemberMachine]]:
     cluster = LocalCluster(APART, tmp_path)
     made = {name: MemberMachine(cluster, name) for name in MEMBERS}
     with ExitStack() as stack:
-        for one in made.values():
-            stack.callback(one.stop)
-            one.start()
+        for member in made.values():
+            stack.callback(member.stop)
+            member.start()
         for name in ("e1", "e3"):
             done = made[name].run()
             assert (done.returncode, done.stderr) == (0, "")
@@ -119,9 +119,9 @@ def refused(member: MemberMachine) -> str:
     return done.stderr
 
 
-def removal(said: str) -> list[str]:
+def removal(sentence: str) -> list[str]:
     """The command that a refusal gives, as the other member's shell would read it."""
-    return said.partition("run 'etcdctl ")[2].partition("'")[0].split()
+    return sentence.partition("run 'etcdctl ")[2].partition("'")[0].split()
 
 
 def test_a_member_without_its_data_is_refused_though_the_others_answer(
@@ -129,20 +129,20 @@ def test_a_member_without_its_data_is_refused_though_the_others_answer(
 ) -> None:
     lost = members["e3"]
     lost.lose_data()
-    said = refused(lost)
+    sentence = refused(lost)
     listed = members["e1"].ctl("member", "list").stdout
-    assert f"{removal(said)[-1]}, started, e3," in listed
+    assert f"{removal(sentence)[-1]}, started, e3," in listed
     # Nor on a new disk, where nothing says that it has ever answered.
     lost.marker.unlink()
-    assert refused(lost) == said
+    assert refused(lost) == sentence
     assert lost.marker.exists(), "systemd must not start it either"
 
 
 def test_a_member_without_its_data_is_refused_while_no_other_answers(
     members: dict[str, MemberMachine],
 ) -> None:
-    for one in members.values():
-        one.stop()
+    for member in members.values():
+        member.stop()
     members["e3"].lose_data()
     assert "when another member answers" in refused(members["e3"])
 
@@ -153,9 +153,9 @@ def test_a_lone_member_without_its_data_says_how_to_go_on(tmp_path: Path) -> Non
         alone.start()
         assert alone.run().returncode == 0
         alone.lose_data()
-        said = refused(alone)
-        assert "etcdutl snapshot restore" in said
-        assert f"remove {alone.marker}" in said
+        sentence = refused(alone)
+        assert "etcdutl snapshot restore" in sentence
+        assert f"remove {alone.marker}" in sentence
         alone.marker.unlink()
         alone.start()
         assert alone.run().returncode == 0
@@ -213,18 +213,18 @@ def cutting(member: MemberMachine, call: int) -> Path:
 def test_a_member_that_was_removed_is_made_anew_from_the_others(
     members: dict[str, MemberMachine], cuts: tuple[int, ...]
 ) -> None:
-    lost, other = members["e3"], members["e1"]
+    lost, first = members["e3"], members["e1"]
     lost.lose_data()
     (lost.data / "member/snap").mkdir(parents=True)
     (lost.data / "member/snap/db").write_text("what is left of it")
     done = lost.run()
     # The sentence's own command, with the paths and the ports of this test.
-    words = removal(done.stderr.replace(str(lost.machine.root), str(other.machine.root)))
-    path = str(other.path / "etcdctl")
+    arguments = removal(done.stderr.replace(str(lost.machine.root), str(first.machine.root)))
+    path = str(first.path / "etcdctl")
     eventually(
         # For a moment after a member was lost the others call the cluster unhealthy.
         "the member is removed",
-        lambda: subprocess.run([path, *words], capture_output=True).returncode == 0,
+        lambda: subprocess.run([path, *arguments], capture_output=True).returncode == 0,
     )
     with Systemd(lost):
         for call in cuts:
@@ -234,17 +234,17 @@ def test_a_member_that_was_removed_is_made_anew_from_the_others(
     assert (done.returncode, done.stderr) == (0, "")
     assert not lost.joins.exists()
     assert lost.marker.exists()
-    rows = [row.split(", ") for row in other.ctl("member", "list").stdout.splitlines()]
+    rows = [row.split(", ") for row in first.ctl("member", "list").stdout.splitlines()]
     assert sorted((row[2], row[1], row[5]) for row in rows) == [
         (name, "started", "false") for name in MEMBERS
     ]
-    found = lost.ctl("get", "--consistency=s", "--print-value-only", "kept")
-    assert found.stdout == "data\n"
+    value = lost.ctl("get", "--consistency=s", "--print-value-only", "kept")
+    assert value.stdout == "data\n"
     # It goes on by its unit, which knows nothing of how it joined.
     lost.stop()
     lost.start()
     assert lost.process is not None
-    assert not any("existing" in word for word in lost.machine.words(lost.unit))
+    assert not any("existing" in word for word in lost.machine.command_line(lost.unit))
     eventually("the member is well", lost.well)
 
 
@@ -254,9 +254,9 @@ def test_whoever_has_never_answered_waits_for_nobody(tmp_path: Path) -> None:
     first = [MemberMachine(cluster, name) for name in ("e1", "e2")]
     last = MemberMachine(cluster, "e3")
     with ExitStack() as stack:
-        for one in first:
-            stack.callback(one.stop)
-            one.start()
+        for member in first:
+            stack.callback(member.stop)
+            member.start()
         eventually("two of three are a quorum", first[0].well)
         may_start = last.machine.script(last.step, last.path).partition("\nunlocked\n")[0]
         done = run(may_start)
@@ -303,25 +303,25 @@ def doubted(member: MemberMachine) -> str:
     return done.stderr
 
 
-def id_of(member: MemberMachine, other: MemberMachine) -> str:
-    rows = other.ctl("member", "list").stdout.splitlines()
+def id_of(member: MemberMachine, another: MemberMachine) -> str:
+    rows = another.ctl("member", "list").stdout.splitlines()
     return next(row.split(",")[0] for row in rows if f"{member.url(2380)}," in row)
 
 
-def remove(member: MemberMachine, other: MemberMachine) -> str:
+def remove(member: MemberMachine, another: MemberMachine) -> str:
     """Take a member out of the cluster at another one; its ID."""
-    found = id_of(member, other)
+    identifier = id_of(member, another)
     eventually(
         # For a moment after a member was lost the others call the cluster unhealthy.
         "the member is removed",
-        lambda: other.ctl("member", "remove", found).returncode == 0,
+        lambda: another.ctl("member", "remove", identifier).returncode == 0,
     )
-    return found
+    return identifier
 
 
-def names(other: MemberMachine) -> list[tuple[str, str, str]]:
+def names(another: MemberMachine) -> list[tuple[str, str, str]]:
     """Name, state and whether it learns, of all members."""
-    rows = [row.split(", ") for row in other.ctl("member", "list").stdout.splitlines()]
+    rows = [row.split(", ") for row in another.ctl("member", "list").stdout.splitlines()]
     return sorted((row[2], row[1], row[5]) for row in rows)
 
 
@@ -329,8 +329,8 @@ def names(other: MemberMachine) -> list[tuple[str, str, str]]:
 def test_a_member_that_was_removed_and_has_its_data_joins_anew(
     members: dict[str, MemberMachine], cuts: tuple[int, ...]
 ) -> None:
-    gone, other = members["e3"], members["e1"]
-    was = remove(gone, other)
+    gone, first = members["e3"], members["e1"]
+    was = remove(gone, first)
     assert gone.process is not None
     gone.process.wait(60)  # etcd ends by itself
     gone.process = None
@@ -342,11 +342,11 @@ def test_a_member_that_was_removed_and_has_its_data_joins_anew(
     assert (done.returncode, done.stderr) == (0, "")
     if not cuts:
         assert f"have removed e3 (its data is of the member {was}, " in done.stdout
-    assert names(other) == [(name, "started", "false") for name in MEMBERS]
-    assert id_of(gone, other) != was
+    assert names(first) == [(name, "started", "false") for name in MEMBERS]
+    assert id_of(gone, first) != was
     assert not gone.joins.exists()
-    found = gone.ctl("get", "--consistency=s", "--print-value-only", "kept")
-    assert found.stdout == "data\n"
+    value = gone.ctl("get", "--consistency=s", "--print-value-only", "kept")
+    assert value.stdout == "data\n"
     # From now on it is a member as any other.
     gone.stop()
     left_alone(gone)
@@ -356,8 +356,8 @@ def test_a_member_that_is_cut_off_keeps_its_data(members: dict[str, MemberMachin
     cut_off, *others = (members[name] for name in ("e3", "e1", "e2"))
     cut_off.stop()
     left_alone(cut_off)  # the others are a quorum, and list it
-    for other in others:
-        other.stop()
+    for another in others:
+        another.stop()
         left_alone(cut_off)  # one is left, without a quorum, and then none
 
 
@@ -365,15 +365,15 @@ def test_a_member_keeps_its_data_where_others_without_a_quorum_do_not_list_it(
     members: dict[str, MemberMachine],
 ) -> None:
     """As a member does that was cut off before this one came, and has heard of nothing since."""
-    gone, other = members["e3"], members["e1"]
-    remove(gone, other)
+    gone, first = members["e3"], members["e1"]
+    remove(gone, first)
     gone.stop()
     members["e2"].stop()
     eventually(
         "what is left knows that it has no quorum",
-        lambda: other.ctl("get", "kept", "--command-timeout=2s").returncode != 0,
+        lambda: first.ctl("get", "kept", "--command-timeout=2s").returncode != 0,
     )
-    listed = other.ctl("member", "list", "--consistency=s").stdout
+    listed = first.ctl("member", "list", "--consistency=s").stdout
     assert listed
     assert gone.url(2380) not in listed
     left_alone(gone)
@@ -382,7 +382,7 @@ def test_a_member_keeps_its_data_where_others_without_a_quorum_do_not_list_it(
     removed.touch()
     assert "no other member answers with a quorum behind it" in doubted(gone)
     members["e2"].start()
-    eventually("there is a quorum again", other.well)
+    eventually("there is a quorum again", first.well)
     assert begun(gone).returncode == 0
     assert not removed.exists()
     assert gone.joins.exists()
@@ -395,16 +395,20 @@ def test_whoever_one_of_the_others_lists_is_a_member(tmp_path: Path) -> None:
     made = {name: MemberMachine(cluster, name) for name in five}
     cut_off, last = made["e1"], made["e5"]
     with ExitStack() as stack:
-        for one in made.values():
-            stack.callback(one.stop)
-            one.start()
+        for member in made.values():
+            stack.callback(member.stop)
+            member.start()
         eventually("all agree", last.well)
         cut_off.stop()
         # None of the others can reach it: else it would end them.
         elsewhere = f"--listen-peer-urls=https://127.0.0.1:{cluster.ports['c1', 2380]}"
         with cut_off.machine.log.open("ab") as log:
-            words = [*cut_off.machine.words(cut_off.unit), "--force-new-cluster", elsewhere]
-            cut_off.process = subprocess.Popen(words, stdout=log, stderr=log)
+            arguments = [
+                *cut_off.machine.command_line(cut_off.unit),
+                "--force-new-cluster",
+                elsewhere,
+            ]
+            cut_off.process = subprocess.Popen(arguments, stdout=log, stderr=log)
         eventually("it is a cluster of its own", cut_off.well)
         assert last.url(2380) not in cut_off.ctl("member", "list").stdout
         last.stop()
@@ -415,28 +419,28 @@ def test_whoever_one_of_the_others_lists_is_a_member(tmp_path: Path) -> None:
 def test_a_member_that_was_added_again_by_hand_is_not_guessed_at(
     members: dict[str, MemberMachine],
 ) -> None:
-    gone, other = members["e3"], members["e1"]
-    was = remove(gone, other)
+    gone, first = members["e3"], members["e1"]
+    was = remove(gone, first)
     gone.stop()
     added = ("member", "add", "e3", "--learner", f"--peer-urls={gone.url(2380)}")
-    eventually("it is added", lambda: other.ctl(*added).returncode == 0)
-    said = doubted(gone)
-    assert f"under another ID than the data of e3 has ({was})" in said
+    eventually("it is added", lambda: first.ctl(*added).returncode == 0)
+    sentence = doubted(gone)
+    assert f"under another ID than the data of e3 has ({was})" in sentence
     # What the sentence says helps.
-    remove(gone, other)
+    remove(gone, first)
     done = begun(gone)
     assert (done.returncode, done.stderr) == (0, "")
     assert gone.joins.exists()
 
 
 def test_data_whose_member_cannot_be_told_are_left(members: dict[str, MemberMachine]) -> None:
-    kept, other = members["e3"], members["e1"]
+    kept, first = members["e3"], members["e1"]
     kept.stop()
     for log in (kept.data / "member/wal").glob("*.wal"):
         content = log.read_bytes()
         log.write_bytes(content[:8] + bytes(len(content) - 8))
     left_alone(kept)  # it is listed: etcd itself says what is wrong with its log
-    remove(kept, other)
+    remove(kept, first)
     assert "does not say of which member it is" in doubted(kept)
 
 
@@ -445,13 +449,16 @@ def test_data_of_another_cluster_are_left(tmp_path: Path) -> None:
     cluster = LocalCluster(APART, tmp_path)
     made = {name: MemberMachine(cluster, name) for name in MEMBERS}
     with ExitStack() as stack:
-        for one in made.values():
-            stack.callback(one.stop)
+        for member in made.values():
+            stack.callback(member.stop)
         for token in ("before", "after"):
-            for one in made.values():
-                with one.machine.log.open("ab") as log:
-                    words = [*one.machine.words(one.unit), f"--initial-cluster-token={token}"]
-                    one.process = subprocess.Popen(words, stdout=log, stderr=log)
+            for member in made.values():
+                with member.machine.log.open("ab") as log:
+                    arguments = [
+                        *member.machine.command_line(member.unit),
+                        f"--initial-cluster-token={token}",
+                    ]
+                    member.process = subprocess.Popen(arguments, stdout=log, stderr=log)
             eventually("they agree", made["e3"].well)
             made["e3"].stop()
             if token == "before":

@@ -60,7 +60,7 @@ class RestartedMember:
     def _start(self) -> subprocess.Popen[bytes]:
         with self.machine.log.open("ab") as log:
             process = subprocess.Popen(
-                self.machine.words(self.unit), stdout=log, stderr=log, cwd=self.machine.root
+                self.machine.command_line(self.unit), stdout=log, stderr=log, cwd=self.machine.root
             )
         self.pid.write_text(str(process.pid))
         return process
