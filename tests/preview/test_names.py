@@ -35,7 +35,7 @@ def cluster(names: dict[str, str], more: dict[str, dict[str, Any]] | None = None
 
 def without(spec: dict[str, Any], machine: str) -> dict[str, Any]:
     """The same without a machine."""
-    kept = {name: machine for name, machine in spec["machines"].items() if name != machine}
+    kept = {name: value for name, value in spec["machines"].items() if name != machine}
     return {**spec, "machines": kept}
 
 
