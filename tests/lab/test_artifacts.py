@@ -80,10 +80,10 @@ def test_only_what_a_runtime_needs_is_made(small_lab: StoreLab) -> None:
 def test_a_second_fetch_asks_no_source(small_lab: StoreLab) -> None:
     first = small_lab.store.fetch(VERSIONS)
     small_lab.site.asked.clear()
-    small_lab.notebook.said.clear()
+    small_lab.notebook.messages.clear()
     assert small_lab.store.fetch(VERSIONS) == first
     assert small_lab.site.asked == []
-    assert small_lab.notebook.said == []
+    assert small_lab.notebook.messages == []
 
 
 def test_an_unreachable_download_is_built(small_lab: StoreLab) -> None:
@@ -173,10 +173,10 @@ def test_damage_is_found_by_verify_and_named_and_replaced_by_fetch(  # type: ign
     findings = small_lab.store.verify().findings
     assert [finding.name for finding in findings] == [name]
     assert findings[0].fault == ("missing" if damage is Path.unlink else "damaged")
-    small_lab.notebook.said.clear()
+    small_lab.notebook.messages.clear()
     after = {artifact.name: artifact for artifact in small_lab.store.fetch(VERSIONS)}
     assert after == before
-    assert any(name in text and "replacing it" in text for text in small_lab.notebook.said)
+    assert any(name in text and "replacing it" in text for text in small_lab.notebook.messages)
     assert sha256sum(after[name].path) == after[name].digest
     assert small_lab.store.verify().findings == ()
 
@@ -216,7 +216,7 @@ def test_a_changed_recipe_is_built_anew(small_lab: StoreLab) -> None:
     first = small_lab.store.resolve(named("flanneld", small_lab))
     (small_lab.data / "recipes/flannel/go.mod").write_text("module flannel // changed\n")
     assert small_lab.store.find(named("flanneld", small_lab)) is None
-    small_lab.notebook.said.clear()
+    small_lab.notebook.messages.clear()
     assert small_lab.store.resolve(named("flanneld", small_lab)).digest == first.digest
     assert small_lab.built == ["flannel"]
 
@@ -295,5 +295,5 @@ def test_a_full_disk_is_one_sentence(small_lab: StoreLab, monkeypatch: pytest.Mo
 
 def test_what_belongs_to_another_cache_is_not_seen(small_lab: StoreLab, tmp_path: Path) -> None:
     small_lab.store.fetch(VERSIONS)
-    other = Store(Cache(tmp_path / "other"), small_lab.notebook, tmp_path)
-    assert all(other.find(a) is None for a in artifacts(VERSIONS, other.architecture))
+    another = Store(Cache(tmp_path / "other"), small_lab.notebook, tmp_path)
+    assert all(another.find(a) is None for a in artifacts(VERSIONS, another.architecture))

@@ -120,14 +120,14 @@ def test_the_first_signal_reaches_it_once_and_its_end_is_waited_for(
 
 def test_the_second_signal_kills_it_and_what_it_started(tmp_path: Path) -> None:
     process = begun(tmp_path)
-    other = int((tmp_path / "other").read_text())
-    assert other in descendants(process.pid)
+    started = int((tmp_path / "other").read_text())
+    assert started in descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     eventually(lambda: got(tmp_path) != [])
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=600)
     assert out.strip() == "interrupted False"
-    eventually(lambda: start_time(other) is None)
+    eventually(lambda: start_time(started) is None)
 
 
 def test_it_is_asked_to_end_where_who_started_it_is_killed(tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_a_key_of_the_terminal_reaches_it_once_and_it_may_read_there(tmp_path: P
         os.write(terminal, b"\x03")
         eventually(lambda: got(tmp_path) != [])
         (tmp_path / "go").touch()
-        said = b""
-        while b"interrupted True" not in said:
-            said += os.read(terminal, 4096)
-        assert STOPPING[:40].encode() in said
+        output = b""
+        while b"interrupted True" not in output:
+            output += os.read(terminal, 4096)
+        assert STOPPING[:40].encode() in output
         assert got(tmp_path) == ["SIGINT"]
     finally:
         os.close(terminal)

@@ -48,7 +48,7 @@ def bundle(small_lab: StoreLab, tmp_path: Path) -> Path:
     export(path, small_lab.store, VERSIONS, small_lab.notebook, "containerd")
     small_lab.site.files.clear()
     small_lab.site.asked.clear()
-    small_lab.notebook.said.clear()
+    small_lab.notebook.messages.clear()
     return path
 
 
@@ -84,8 +84,8 @@ def test_a_stack_goes_from_one_machine_to_another_without_a_network(
 def test_a_bundle_is_a_plain_tar_that_others_can_check(bundle: Path, tmp_path: Path) -> None:
     subprocess.run(["tar", "-xf", bundle, "-C", tmp_path, "sha256"], check=True)
     for file in (tmp_path / "sha256").iterdir():
-        told = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True)
-        assert told.stdout.split()[0] == file.name
+        done = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[0] == file.name
 
 
 def test_the_same_store_gives_the_same_bundle(
@@ -160,16 +160,16 @@ def test_every_byte_of_a_bundle_counts(bundle: Path, offline: Store) -> None:
     for member in members:
         end = member.offset_data + member.size
         padding.update(range(end, end + -end % 512))
-    for place in range(0, len(whole), max(1, len(whole) // 60)):
+    for position in range(0, len(whole), max(1, len(whole) // 60)):
         content = bytearray(whole)
-        content[place] ^= 0x10
+        content[position] ^= 0x10
         bundle.write_bytes(content)
         try:
             import_bundle(bundle, offline, Notebook(), digest=None)
         except Problem:
             assert empty(offline)
         else:
-            assert place in padding
+            assert position in padding
             return_to_empty(offline)
 
 
@@ -194,8 +194,8 @@ def rewritten(bundle: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def other_architecture(manifest: dict[str, Any]) -> None:
-    other = {"amd64": "arm64", "arm64": "amd64"}
-    manifest["architecture"] = other[manifest["architecture"]]
+    opposite = {"amd64": "arm64", "arm64": "amd64"}
+    manifest["architecture"] = opposite[manifest["architecture"]]
 
 
 def unknown_source(manifest: dict[str, Any]) -> None:
@@ -279,7 +279,7 @@ def test_a_bundle_is_the_one_whose_digest_the_export_gave(
 
 def other_program(manifest: dict[str, Any]) -> None:
     """Whoever has the file for a while puts another source's name into it."""
-    built = next(one for one in manifest["receipts"] if one["origin"] == "built")
+    built = next(receipt for receipt in manifest["receipts"] if receipt["origin"] == "built")
     built["source"] = "somebody else's"
 
 

@@ -33,10 +33,10 @@ def script(text: str, *arguments: object) -> subprocess.Popen[str]:
 
 def test_a_blob_has_the_name_that_sha256sum_gives_it(empty_cache: Cache) -> None:
     digest = put(empty_cache, b"hello\n")
-    told = subprocess.run(
+    done = subprocess.run(
         ["sha256sum", empty_cache.blob(digest)], capture_output=True, text=True, check=True
     )
-    assert told.stdout.split()[0] == digest == empty_cache.blob(digest).name
+    assert done.stdout.split()[0] == digest == empty_cache.blob(digest).name
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_tree_holds_links_to_blobs_and_is_made_anew_when_a_blob_was_replaced(
 ) -> None:
     digest = put(empty_cache, b"#!/bin/sh\necho ran\n", executable=True)
     tree = empty_cache.tree({"bin/tool": digest})
-    told = subprocess.run([tree / "bin/tool"], capture_output=True, text=True, check=True)
-    assert told.stdout == "ran\n"
+    done = subprocess.run([tree / "bin/tool"], capture_output=True, text=True, check=True)
+    assert done.stdout == "ran\n"
     empty_cache.blob(digest).chmod(0o755)
     empty_cache.blob(digest).write_text("#!/bin/sh\necho evil\n")
     receipt = Receipt(key="k", files={"tool": digest}, origin="built", source="test")

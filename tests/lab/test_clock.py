@@ -17,9 +17,9 @@ CATCH_UP = OWN / "root/usr/local/sbin/catch-up-clock.sh"
 
 def kernel_counted() -> float | None:
     """Ticks in a millisecond, as this host's kernel found or was told them at its start."""
-    said = subprocess.run(["dmesg"], capture_output=True, text=True).stdout
-    found = re.findall(r"tsc: (?:Detected|Refined TSC clocksource calibration:) ([\d.]+) MHz", said)
-    return float(found[-1]) * 1000 if found else None
+    log = subprocess.run(["dmesg"], capture_output=True, text=True).stdout
+    speeds = re.findall(r"tsc: (?:Detected|Refined TSC clocksource calibration:) ([\d.]+) MHz", log)
+    return float(speeds[-1]) * 1000 if speeds else None
 
 
 def test_the_counter_ticks_as_the_kernel_says() -> None:
@@ -38,14 +38,14 @@ def test_a_counter_that_is_not_steady_is_not_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ticks", "told"), [(2300000, {"tsc_early_khz=2300000"}), (None, set[str]())]
+    ("ticks", "arguments"), [(2300000, {"tsc_early_khz=2300000"}), (None, set[str]())]
 )
 def test_an_emulated_machine_is_told_how_its_counter_ticks(
-    ticks: int | None, told: set[str], monkeypatch: pytest.MonkeyPatch
+    ticks: int | None, arguments: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timestamp_counter, "frequency", lambda: ticks)
     given = offer.emulated()["kernel_arguments"]
-    assert {one for one in given if one.startswith("tsc_early")} == told
+    assert {argument for argument in given if argument.startswith("tsc_early")} == arguments
     assert "clocksource=tsc" in given
 
 
@@ -66,9 +66,9 @@ def test_a_wrong_clock_is_said_on_the_console_where_the_lab_reads_it(
     off: int, how: str, tmp_path: Path
 ) -> None:
     consoles = Consoles(tmp_path, ["dev-minion"])
-    status, said = checked(tmp_path, off)
+    status, output = checked(tmp_path, off)
     assert status == 1
-    assert re.search(rf"clock of this machine is 2(79|80|81) s {how} its host's", said)
+    assert re.search(rf"clock of this machine is 2(79|80|81) s {how} its host's", output)
     assert how in consoles.wrong_clock("dev-minion")
     consoles.forget("dev-minion")
     assert consoles.wrong_clock("dev-minion") == "", "of the start before"
@@ -91,12 +91,12 @@ def test_nobody_logs_in_before_the_clock_was_looked_at() -> None:
 
 @pytest.mark.parametrize(("off", "is_set"), [(-280, True), (-1, False), (280, False)])
 def test_only_a_clock_that_fell_behind_is_set(off: int, is_set: bool, tmp_path: Path) -> None:
-    rtc, words = tmp_path / "rtc", tmp_path / "words"
+    rtc, arguments = tmp_path / "rtc", tmp_path / "words"
     host = int(time.time()) - off
     rtc.write_text(f"{host}\n")
     # This host's own clock stays what it is: what is said to ``date --set`` is looked at.
     date = tmp_path / "date"
-    date.write_text(f'#!/bin/sh\n[ "$1" = +%s ] && exec /bin/date "$@"\necho "$@" >>{words}\n')
+    date.write_text(f'#!/bin/sh\n[ "$1" = +%s ] && exec /bin/date "$@"\necho "$@" >>{arguments}\n')
     date.chmod(0o755)
     done = subprocess.run(
         ["sh", CATCH_UP, rtc],
@@ -105,8 +105,8 @@ def test_only_a_clock_that_fell_behind_is_set(off: int, is_set: bool, tmp_path: 
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert words.exists() == is_set
-    assert not is_set or words.read_text() == f"--set=@{host}\n"
+    assert arguments.exists() == is_set
+    assert not is_set or arguments.read_text() == f"--set=@{host}\n"
     assert ("behind the host's and is set" in done.stdout) == is_set
 
 

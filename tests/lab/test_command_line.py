@@ -9,7 +9,7 @@ from lab.toolchain import Toolchain
 
 
 @pytest.mark.parametrize(
-    ("words", "verb", "stack"),
+    ("text", "verb", "stack"),
     [
         ("up", "up", None),
         ("up --stack lab2", "up", "lab2"),
@@ -36,12 +36,12 @@ from lab.toolchain import Toolchain
         ("up --stack", "up", ""),
     ],
 )
-def test_the_verb_and_the_stack(words: str, verb: str, stack: str | None) -> None:
-    line = read(words.split())
+def test_the_verb_and_the_stack(text: str, verb: str, stack: str | None) -> None:
+    line = read(text.split())
     assert line.verb == verb
     assert line.stack == stack
     if verb:
-        assert line.at == words.split().index(verb)
+        assert line.at == text.split().index(verb)
 
 
 def test_each_value_of_an_option_that_stands_twice() -> None:
@@ -60,7 +60,7 @@ def test_what_is_behind_two_dashes_is_no_option() -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("verb", ["up", "preview", "destroy", "refresh", "config", "state taint"])
 def test_pulumi_itself_says_which_options_take_a_value(verb: str, toolchain: Toolchain) -> None:
-    said = subprocess.run(
+    help_text = subprocess.run(
         [toolchain.pulumi, *verb.split(), "--help"],
         env=toolchain.environment(),
         capture_output=True,
@@ -68,18 +68,18 @@ def test_pulumi_itself_says_which_options_take_a_value(verb: str, toolchain: Too
         check=True,
     ).stdout
     known = 0
-    for line in said.partition("\nFlags:")[2].splitlines():
-        words = line.split()
-        if not words or not words[0].startswith("-"):
+    for line in help_text.partition("\nFlags:")[2].splitlines():
+        parts = line.split()
+        if not parts or not parts[0].startswith("-"):
             continue
-        letter = words.pop(0).strip("-,") if len(words[0]) == 3 else None
-        name, kind = words[0].removeprefix("--"), words[1]
+        letter = parts.pop(0).strip("-,") if len(parts[0]) == 3 else None
+        name, kind = parts[0].removeprefix("--"), parts[1]
         # "string[=...]" may stand alone; the kind "false" is a slip of the help of --show-secrets.
         takes = kind in ("string", "stringArray", "strings", "int", "int32", "file:")
         known += takes
         assert (name in WITH_VALUE) == takes, line
         if letter is not None and takes:
             assert LONG[letter] == name
-        if line in said.partition("Global Flags:")[2].splitlines():
+        if line in help_text.partition("Global Flags:")[2].splitlines():
             assert (name in GLOBAL_SWITCHES) == (not takes), line
     assert known > 4

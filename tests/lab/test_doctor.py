@@ -46,18 +46,18 @@ def seen_of(
 
 
 def finding(subject: str, paths: LabPaths, cache: Cache, spec: Cluster) -> Check:
-    found = findings(paths, cache, lambda: spec, "dev")
-    return next(one for one in found if one.subject == subject)
+    checks = findings(paths, cache, lambda: spec, "dev")
+    return next(check for check in checks if check.subject == subject)
 
 
 def test_machines_that_have_more_memory_than_the_host_are_a_problem(
     paths: LabPaths, empty_cache: Cache
 ) -> None:
     kibibytes = Path("/proc/meminfo").read_text().split()[1]
-    each = int(kibibytes) // 1024 // 2
-    seen = of_machines(paths, empty_cache, {"memory": each, "disk": 10})
+    memory = int(kibibytes) // 1024 // 2
+    seen = of_machines(paths, empty_cache, {"memory": memory, "disk": 10})
     assert seen.verdict is Verdict.PROBLEM
-    assert f"3 with {3 * each} MiB of memory and up to 30 GiB of disks together" in seen.seen
+    assert f"3 with {3 * memory} MiB of memory and up to 30 GiB of disks together" in seen.seen
     assert seen.remedy.startswith("write less memory")
 
 

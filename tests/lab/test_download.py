@@ -163,8 +163,8 @@ def test_a_wrong_digest_is_refused_and_nothing_stays(
     pinned = hashlib.new(name, BODY).hexdigest()
     with pytest.raises(Damaged) as caught:
         fetch(site.url, tmp_path / "kubelet", **{name: pinned})  # type: ignore[arg-type]
-    found = hashlib.new(name, site.body).hexdigest()
-    assert all(text in str(caught.value) for text in (site.url, pinned, found))
+    actual = hashlib.new(name, site.body).hexdigest()
+    assert all(text in str(caught.value) for text in (site.url, pinned, actual))
     assert list(tmp_path.iterdir()) == []
     assert site.asked == [None]
 

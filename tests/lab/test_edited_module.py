@@ -137,8 +137,8 @@ def test_an_edit_is_part_of_what_is_built(edited: Recipe) -> None:
     keys = {edited.key("amd64"), edited.model_copy(update={"edit": None}).key("amd64")}
     assert edited.edit is not None
     for part in ({"changes": edited.edit.changes[:1]}, {"removed": ()}):
-        other = edited.edit.model_copy(update=part)
-        keys.add(edited.model_copy(update={"edit": other}).key("amd64"))
+        edit = edited.edit.model_copy(update=part)
+        keys.add(edited.model_copy(update={"edit": edit}).key("amd64"))
     (edited.path / "added" / "cmd" / "said.go").write_text(ADDED + "\n")
     keys.add(edited.key("amd64"))
     assert len(keys) == 5

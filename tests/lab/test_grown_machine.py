@@ -62,8 +62,8 @@ def shell_first(initrd: bytes) -> bytes:
 
 
 def make_disk(disk: Path, image: DiskImage) -> None:
-    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]
-    subprocess.run([*words, str(image.disk), str(disk), "5G"], check=True)
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]
+    subprocess.run([*command, str(image.disk), str(disk), "5G"], check=True)
 
 
 def make_program(program: Path, text: str) -> None:
@@ -109,28 +109,28 @@ def test_the_root_file_system_fills_a_disk_that_grew_under_it(
     control, console = tmp_path / "control", tmp_path / "console"
     machine = start(image.kernel, initrd, disk, program, folder=tmp_path)
 
-    def said(words: str) -> bool:
-        return console.exists() and words in console.read_text(errors="replace")
+    def printed(text: str) -> bool:
+        return console.exists() and text in console.read_text(errors="replace")
 
     try:
-        eventually("the machine has a shell", lambda: said("# "))
+        eventually("the machine has a shell", lambda: printed("# "))
         assert machine.stdin
         machine.stdin.write(b"bash /dev/vdb\n")
         machine.stdin.flush()
-        eventually("the first step is done", lambda: said("STEP 5 "))
+        eventually("the first step is done", lambda: printed("STEP 5 "))
         tell(control, "block_resize", device="root", size=8 * GIB)
         machine.wait(600)
     finally:
         machine.kill()
         machine.wait()
     lines = console.read_text(errors="replace").splitlines()
-    told = [line.split() for line in lines if line.startswith("STEP ")]
-    assert [(one[1], one[2], one[-1]) for one in told] == [
+    ends = [line.split() for line in lines if line.startswith("STEP ")]
+    assert [(end[1], end[2], end[-1]) for end in ends] == [
         ("5", "0", "data"),
         ("8", "0", "data"),
         ("8", "0", "data"),
     ], "\n".join(lines[-30:])
-    small, large, same = (int(one[4]) * int(one[5]) for one in told)
+    small, large, same = (int(end[4]) * int(end[5]) for end in ends)
     assert 4.8 * GIB < small < 5 * GIB
     assert 7.7 * GIB < large < 8 * GIB
     assert same == large
@@ -142,11 +142,11 @@ def tell(control: Path, command: str, **arguments: Any) -> None:
         connection.connect(str(control))
         with connection.makefile("rw") as stream:
             stream.readline()
-            for one in (
+            for request in (
                 {"execute": "qmp_capabilities"},
                 {"execute": command, "arguments": arguments},
             ):
-                stream.write(json.dumps(one) + "\n")
+                stream.write(json.dumps(request) + "\n")
                 stream.flush()
                 answer: dict[str, Any] = {"event": "of before"}
                 while "event" in answer:

@@ -39,17 +39,17 @@ def official(tmp_path: Path) -> Path:
 
 def test_an_official_image_is_used_as_it_is(empty_cache: Cache, official: Path) -> None:
     text = official.read_bytes()
-    found = official_image(
+    image = official_image(
         empty_cache, str(official), Notebook(), sha512=hashlib.sha512(text).hexdigest()
     )
-    assert found.disk.read_bytes() == text
-    assert (found.digest, found.format) == (hashlib.sha256(text).hexdigest(), "qcow2")
-    assert (found.kernel, found.initrd) == (None, None)
+    assert image.disk.read_bytes() == text
+    assert (image.digest, image.format) == (hashlib.sha256(text).hexdigest(), "qcow2")
+    assert (image.kernel, image.initrd) == (None, None)
     official.unlink()
     again = official_image(
         empty_cache, str(official), Notebook(), sha512=hashlib.sha512(text).hexdigest()
     )
-    assert again == found
+    assert again == image
 
 
 def test_an_official_image_with_other_bytes_is_refused(empty_cache: Cache, official: Path) -> None:
@@ -68,8 +68,8 @@ def test_a_path_means_the_same_wherever_the_command_is_run(
     readme = PROJECT / "README.md"
     digest = hashlib.sha256(readme.read_bytes()).hexdigest()
     monkeypatch.chdir(tmp_path)
-    found = official_image(empty_cache, "README.md", Notebook(), sha256=digest)
-    assert found.disk.read_bytes() == readme.read_bytes()
+    image = official_image(empty_cache, "README.md", Notebook(), sha256=digest)
+    assert image.disk.read_bytes() == readme.read_bytes()
     with pytest.raises(Problem, match=f"there is no image {PROJECT}/nowhere.img"):
         official_image(empty_cache, "nowhere.img", Notebook(), sha256="1" * 64)
     with pytest.raises(Problem, match="docs is a directory"):
@@ -80,13 +80,13 @@ def test_a_damaged_official_image_is_noticed_and_taken_again(
     empty_cache: Cache, official: Path
 ) -> None:
     digest = sha256_of(official)
-    found = official_image(empty_cache, str(official), Notebook(), sha256=digest)
-    found.disk.chmod(0o644)
-    found.disk.write_bytes(b"spoilt")
-    said = Notebook()
-    again = official_image(empty_cache, str(official), said, sha256=digest)
+    image = official_image(empty_cache, str(official), Notebook(), sha256=digest)
+    image.disk.chmod(0o644)
+    image.disk.write_bytes(b"spoilt")
+    notebook = Notebook()
+    again = official_image(empty_cache, str(official), notebook, sha256=digest)
     assert sha256_of(again.disk) == digest
-    assert "damaged (disk)" in said.text
+    assert "damaged (disk)" in notebook.text
 
 
 # -- in a pool -----------------------------------------------------------------------------------
@@ -221,19 +221,19 @@ base_image(Cache(Path(sys.argv[1])), (), PlainProgress(), logs=Path(sys.argv[2])
 def test_killed_builds_leave_nothing_in_use_and_the_next_one_succeeds(
     debian: Cache, paths: LabPaths
 ) -> None:
-    words = [sys.executable, "-c", BUILD, str(debian.root), str(paths.logs)]
+    command = [sys.executable, "-c", BUILD, str(debian.root), str(paths.logs)]
     blobs = sorted((debian.root / "blobs").glob("*/*"))
     work = debian.root / "work"
     for at in ("root/etc", "raw", "disk"):
         shutil.rmtree(work, ignore_errors=True)
-        with subprocess.Popen(words, cwd=PROJECT, start_new_session=True) as build:
+        with subprocess.Popen(command, cwd=PROJECT, start_new_session=True) as build:
             while not list(work.glob(f"*/{at}")):
                 assert build.poll() is None, "the build ended before it could be killed"
                 time.sleep(0.01)
             os.kill(build.pid, signal.SIGKILL)
         assert sorted((debian.root / "blobs").glob("*/*")) == blobs
-    found = base_image(debian, (), PlainProgress(), logs=paths.logs)
-    assert sha256_of(found.disk) == found.digest
+    image = base_image(debian, (), PlainProgress(), logs=paths.logs)
+    assert sha256_of(image.disk) == image.digest
     assert _whole(debian)
 
 
@@ -246,35 +246,35 @@ def built(cache: Cache, artifacts: tuple[NodeArtifact, ...], paths: LabPaths) ->
 def test_a_second_call_builds_nothing_and_a_damaged_image_is_made_anew(
     built: DiskImage, cache: Cache, artifacts: tuple[NodeArtifact, ...], paths: LabPaths
 ) -> None:
-    said = Notebook()
-    assert base_image(cache, artifacts, said, logs=paths.logs) == built
-    assert said.said == []
+    notebook = Notebook()
+    assert base_image(cache, artifacts, notebook, logs=paths.logs) == built
+    assert notebook.messages == []
     built.disk.chmod(0o644)
     with built.disk.open("r+b") as stream:
         stream.seek(2**20)
         stream.write(b"spoilt")
-    again = base_image(cache, artifacts, said, logs=paths.logs)
-    assert "damaged (disk)" in said.text
+    again = base_image(cache, artifacts, notebook, logs=paths.logs)
+    assert "damaged (disk)" in notebook.text
     assert sha256_of(again.disk) == again.digest
     assert _whole(cache)
 
 
 @pytest.mark.machine
 def test_two_builds_at_once_make_one_image(cache: Cache, paths: LabPaths) -> None:
-    said = [Notebook(), Notebook()]
-    found: list[DiskImage] = []
+    notebooks = [Notebook(), Notebook()]
+    images: list[DiskImage] = []
     threads = [
         threading.Thread(
-            target=lambda book=book: found.append(base_image(cache, (), book, logs=paths.logs))
+            target=lambda book=book: images.append(base_image(cache, (), book, logs=paths.logs))
         )
-        for book in said
+        for book in notebooks
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found[0] == found[1]
-    assert sum("building the base image" in book.text for book in said) == 1
+    assert images[0] == images[1]
+    assert sum("building the base image" in book.text for book in notebooks) == 1
 
 
 @pytest.mark.machine
@@ -293,8 +293,8 @@ def test_the_disk_holds_what_a_node_expects_and_no_identity(
 ) -> None:
     built = base_image(debian, artifacts, PlainProgress(), logs=paths.logs)
     raw = tmp_path / "raw"
-    words = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(built.disk), str(raw)]
-    subprocess.run(words, check=True)
+    command = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(built.disk), str(raw)]
+    subprocess.run(command, check=True)
 
     def look(command: str) -> str:
         return subprocess.run(

@@ -100,15 +100,15 @@ def test_the_tools_are_found_where_they_are_looked_for(root: Path, tmp_path: Pat
     target = tmp_path / "layer.tar"
     write_packages(root, ("iptables", "nftables"), target)
     with tarfile.open(target) as layer:
-        found = {member.name: member for member in layer}
+        members = {member.name: member for member in layer}
         assert {member.mtime for member in layer} == {0}
-    files = {name for name, member in found.items() if member.isreg()}
+    files = {name for name, member in members.items() if member.isreg()}
     assert files == {
         *("usr/sbin/iptables-nft", "usr/sbin/nft", "etc/nftables.conf", "usr/lib/libc.so.6"),
         *("usr/lib/libm.so.6", "usr/lib/libxtables.so.12", "etc/protocols"),
         "usr/bin/deb-systemd-helper",
     }
-    links = {name: member.linkname for name, member in found.items() if member.issym()}
+    links = {name: member.linkname for name, member in members.items() if member.issym()}
     assert links == {name: LINKS[name] for name in LINKS if "editor" not in name}
     first = target.read_bytes()
     write_packages(root, ("iptables", "nftables"), target)
@@ -143,8 +143,8 @@ def cache(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
         files = {}
         for name in names:
             with cache.work() as scratch:
-                said = "echo " + " ".join(ASKED) if name == "kubeadm" else f"# {version}"
-                (scratch / name).write_text(f"#!/bin/sh\n# {name}\n{said}\n")
+                line = "echo " + " ".join(ASKED) if name == "kubeadm" else f"# {version}"
+                (scratch / name).write_text(f"#!/bin/sh\n# {name}\n{line}\n")
                 files[name] = cache.add(scratch / name, executable=True)
         return Receipt(f"{family} {version}", files, "built", family)
 
@@ -178,18 +178,18 @@ def layers(archive: Path) -> tuple[str, list[list[str]]]:
 def test_each_image_has_the_name_that_kubeadm_asks_for_and_the_digest_of_its_bytes(
     spec: Cluster, cache: Cache, tmp_path: Path
 ) -> None:
-    found = made(spec, cache, tmp_path)
-    assert tuple(image.reference for image in found.images) == ASKED
-    for image in found.images:
+    result = made(spec, cache, tmp_path)
+    assert tuple(image.reference for image in result.images) == ASKED
+    for image in result.images:
         archive = cache.blob(image.digest)
         assert sha256(archive.read_bytes()).hexdigest() == image.digest
         reference, paths = layers(archive)
         assert reference == image.reference
-        place = "coredns" if image.name == "coredns" else f"usr/local/bin/{image.name}"
-        assert paths[-1] == [place]
+        path = "coredns" if image.name == "coredns" else f"usr/local/bin/{image.name}"
+        assert paths[-1] == [path]
         assert len(paths) == (2 if image.name == "kube-proxy" else 1), "kube-proxy calls others"
-    assert found.reference("coredns") == ASKED[-1]
-    assert cache.blob(found.digest).is_file()
+    assert result.reference("coredns") == ASKED[-1]
+    assert cache.blob(result.digest).is_file()
 
 
 def test_what_was_made_once_is_taken_from_the_store(
@@ -240,7 +240,7 @@ def test_the_real_kubeadm_asks_for_our_programs_in_our_versions(tmp_path: Path) 
         pytest.skip("no kubeadm in the store yet: ./hardway bench --peer kubeadm builds it")
     receipt = obtain("kubeadm", VERSIONS.kubernetes, cache, Silence(), tmp_path)
     asked = references(cache.blob(receipt.files["kubeadm"]), VERSIONS, tmp_path)
-    names = {program_of(one): one.rpartition(":")[2] for one in asked}
+    names = {program_of(reference): reference.rpartition(":")[2] for reference in asked}
     assert set(names) == {
         *("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"),
         *("coredns", "etcd", "pause"),

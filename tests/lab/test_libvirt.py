@@ -43,7 +43,7 @@ IDLE = """<domain type='{kind}'><name>idle</name><memory unit='MiB'>32</memory><
 
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "refusal", "kind", "words"),
+    ("cpuinfo", "refusal", "kind", "phrase"),
     [
         ("flags\t\t: fpu vmx sse", None, "kvm", "vmx"),
         ("processor : 0\nflags\t\t: fpu svm", None, "kvm", "svm"),
@@ -55,11 +55,11 @@ IDLE = """<domain type='{kind}'><name>idle</name><memory unit='MiB'>32</memory><
     ],
 )
 def test_kvm_needs_the_flag_and_the_device(
-    cpuinfo: str, refusal: str | None, kind: str, words: str
+    cpuinfo: str, refusal: str | None, kind: str, phrase: str
 ) -> None:
     chosen, reason = choose_domain_type(cpuinfo, refusal)
     assert chosen == kind
-    assert words in reason
+    assert phrase in reason
 
 
 # -- refusals ------------------------------------------------------------------------------------
@@ -123,8 +123,8 @@ def own(lab_of: Callable[[str], LabPaths]) -> LabPaths:
     return lab_of("t")
 
 
-def _words(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+def _words(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _host() -> dict[str, object]:
@@ -203,16 +203,16 @@ def test_it_is_found_again_and_started_once(own: LabPaths) -> None:
 
 @pytest.mark.machine
 def test_two_starts_at_once_give_one_libvirt(own: LabPaths) -> None:
-    found: list[LibvirtConnection] = []
+    connections: list[LibvirtConnection] = []
     threads = [
-        threading.Thread(target=lambda: found.append(libvirt.start(own, Notebook())))
+        threading.Thread(target=lambda: connections.append(libvirt.start(own, Notebook())))
         for _ in range(2)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 2
+    assert len(connections) == 2
     assert len(_pids(own, "libvirtd")) == len(_pids(own, "virtlogd")) == 1
 
 
@@ -261,20 +261,20 @@ def test_machines_that_stand_still_are_set_going_and_others_left_alone(
     host = libvirt.start(own, Notebook())
     _network(host, tmp_path)
     _machine(host, tmp_path)
-    for verb, state, other in (("destroy", "shut off", "start"), ("suspend", "paused", "resume")):
-        said = Notebook()
+    for verb, state, action in (("destroy", "shut off", "start"), ("suspend", "paused", "resume")):
+        notebook = Notebook()
         libvirt.virsh(host, verb, "idle")
-        libvirt.set_going(host, ["another"], said)
+        libvirt.set_going(host, ["another"], notebook)
         assert libvirt.virsh(host, "domstate", "idle").strip() == state
-        libvirt.set_going(host, ["idle", "another"], said)
+        libvirt.set_going(host, ["idle", "another"], notebook)
         assert libvirt.virsh(host, "domstate", "idle").strip() == "running"
-        libvirt.set_going(host, ["idle"], said)
-        assert said.said == [f"the machine idle was {state.replace(' ', '')}: {other}"]
+        libvirt.set_going(host, ["idle"], notebook)
+        assert notebook.messages == [f"the machine idle was {state.replace(' ', '')}: {action}"]
     (network,) = libvirt.virsh(host, "net-list", "--name").split()
     libvirt.virsh(host, "destroy", "idle")
     libvirt.virsh(host, "net-destroy", network)
-    libvirt.set_going(host, ["idle"], said)
-    assert f"network '{network}' is not active" in said.said[-1]
+    libvirt.set_going(host, ["idle"], notebook)
+    assert f"network '{network}' is not active" in notebook.messages[-1]
 
 
 @pytest.mark.machine
@@ -313,8 +313,8 @@ def test_a_libvirtd_that_lives_and_does_not_answer_is_replaced(
     os.kill(old, signal.SIGSTOP)
     real = connection.ask
 
-    def impatient(uri: str, *words: str, timeout: float) -> object:
-        return real(uri, *words, timeout=min(timeout, 3))
+    def impatient(uri: str, *arguments: str, timeout: float) -> object:
+        return real(uri, *arguments, timeout=min(timeout, 3))
 
     monkeypatch.setattr(lab.libvirt, "ask", impatient)
     libvirt.start(own, Notebook())
@@ -343,14 +343,14 @@ def test_a_lab_that_was_killed_is_not_believed_by_one_of_another_state(
 ) -> None:
     host = libvirt.start(own, Notebook())
     _network(host, tmp_path)
-    other = dataclasses.replace(own, state=tmp_path / "another" / own.name)
+    another = dataclasses.replace(own, state=tmp_path / "another" / own.name)
     with pytest.raises(Problem, match=f"runs already, with its state in {own.state}"):
-        libvirt.start(other, Notebook())
+        libvirt.start(another, Notebook())
     _kill(process.pid for process in libvirt.processes(own))
     assert (own.run / "libvirt" / "network" / "dev.xml").exists()
-    host = libvirt.start(other, Notebook())
+    host = libvirt.start(another, Notebook())
     assert libvirt.virsh(host, "net-list", "--all", "--name").split() == []
-    assert str(other.pool) in libvirt.virsh(host, "pool-dumpxml", host.pool)
+    assert str(another.pool) in libvirt.virsh(host, "pool-dumpxml", host.pool)
     _network(host, tmp_path)
 
 
@@ -365,25 +365,25 @@ def test_a_namespace_without_a_libvirt_is_used(own: LabPaths) -> None:
 def test_two_labs_have_the_same_addresses_at_the_same_time(
     lab_of: Callable[[str], LabPaths], tmp_path: Path
 ) -> None:
-    one, other = lab_of("t"), lab_of("u")
-    hosts = [libvirt.start(paths, Notebook()) for paths in (one, other)]
+    first, second = lab_of("t"), lab_of("u")
+    hosts = [libvirt.start(paths, Notebook()) for paths in (first, second)]
     for host in hosts:
         _network(host, tmp_path)
         _machine(host, tmp_path)
-    libvirt.stop(one, Notebook())
-    assert libvirt.find(one) is None
+    libvirt.stop(first, Notebook())
+    assert libvirt.find(first) is None
     assert libvirt.virsh(hosts[1], "list", "--name").split() == ["idle"]
-    assert _pids(other, "dnsmasq")
+    assert _pids(second, "dnsmasq")
 
 
 @pytest.mark.machine
 def test_what_came_into_the_namespace_by_itself_is_named_and_left(own: LabPaths) -> None:
     host = libvirt.start(own, Notebook())
     with subprocess.Popen([*libvirt.enter(host), "sleep", "600"]) as guest:
-        said = Notebook()
-        libvirt.stop(own, said)
+        notebook = Notebook()
+        libvirt.stop(own, notebook)
         assert guest.poll() is None
-        assert f"process {guest.pid}" in said.text
+        assert f"process {guest.pid}" in notebook.text
         guest.kill()
 
 
@@ -404,10 +404,10 @@ def test_a_libvirt_that_answers_for_the_system_is_used_and_left_running(
     monkeypatch.setattr(lab.libvirt, "SYSTEM", real.uri)
     monkeypatch.setattr(lab.libvirt, "SYSTEM_SOCKET", system.run / "libvirt" / "libvirt-sock")
     monkeypatch.setattr(lab.libvirt, "SYSTEM_IMAGES", tmp_path)
-    found = libvirt.start(own, Notebook())
-    assert (found.uri, found.private, libvirt.enter(found)) == (real.uri, False, [])
-    assert found.disks == tmp_path / f"hardway-{own.name}"
-    assert found.disks.is_dir()
+    used = libvirt.start(own, Notebook())
+    assert (used.uri, used.private, libvirt.enter(used)) == (real.uri, False, [])
+    assert used.disks == tmp_path / f"hardway-{own.name}"
+    assert used.disks.is_dir()
     assert not namespace.exists(own)
     libvirt.stop(own, Notebook())
     assert libvirt.virsh(real, "pool-list", "--all", "--name").split() == [real.pool]
@@ -419,9 +419,9 @@ def test_a_libvirt_that_answers_for_the_system_is_used_and_left_running(
 def test_a_network_is_read_from_its_definition() -> None:
     text = """<network><name>x</name><bridge name='br0'/><ip family='ipv6' address='fd00::1'
     prefix='64'/><ip address='10.0.0.1' prefix='8'/></network>"""
-    found = address_range.parse_network(text)
-    assert (found.name, found.bridge) == ("x", "br0")
-    assert found.ranges == (IPv4Network("10.0.0.0/8"),)
+    network = address_range.parse_network(text)
+    assert (network.name, network.bridge) == ("x", "br0")
+    assert network.ranges == (IPv4Network("10.0.0.0/8"),)
 
 
 @pytest.mark.machine
@@ -442,13 +442,13 @@ def test_the_clusters_own_network_is_no_obstacle_and_every_other_is(
 @pytest.mark.machine
 def test_an_address_or_a_route_of_the_place_is_an_obstacle(own: LabPaths) -> None:
     host = libvirt.start(own, Notebook())
-    for words in (
+    for arguments in (
         ["link", "add", "taken0", "type", "bridge"],
         ["link", "set", "taken0", "up"],
         ["address", "add", "192.168.1.77/32", "dev", "taken0"],
         ["route", "add", "192.168.3.0/25", "dev", "taken0"],
     ):
-        subprocess.run([*libvirt.enter(host), "ip", *words], check=True)
+        subprocess.run([*libvirt.enter(host), "ip", *arguments], check=True)
     for text in ("192.168.1.0/24", "192.168.3.0/24"):
         with pytest.raises(Problem, match="taken0"):
             libvirt.check_network(IPv4Network(text), "dev", host)

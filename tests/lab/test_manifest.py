@@ -26,12 +26,12 @@ def test_a_machine_needs_what_its_runtime_needs() -> None:
 
 
 def test_every_artifact_of_every_stack_has_a_source_for_both_architectures() -> None:
-    found = {(a.name, a.version, a.architecture) for a in manifest() if a.sources}
+    known = {(a.name, a.version, a.architecture) for a in manifest() if a.sources}
     for versions in catalogue():
         for architecture in get_args(Architecture):
             for runtime in get_args(Runtime):
                 for artifact in artifacts(versions, architecture, runtime):
-                    assert (artifact.name, artifact.version, architecture) in found
+                    assert (artifact.name, artifact.version, architecture) in known
 
 
 def test_the_default_stack_and_one_of_every_minor_version_can_be_built_from_recipes() -> None:
@@ -58,13 +58,13 @@ def test_no_official_download_of_an_artifact_is_overlooked() -> None:
 
 
 def test_official_sources_come_first_and_are_pinned() -> None:
-    said = {row.url for row in published()}
+    urls = {row.url for row in published()}
     for artifact in manifest():
         origins = [source.origin for source in artifact.sources]
         assert origins == sorted(origins, key=["official", "built"].index)
         for source in artifact.sources:
             if source.sha256 is None and source.origin == "official":
-                assert source.location in said, "its publisher says its digest"
+                assert source.location in urls, "its publisher says its digest"
             assert source.origin == "official" or source.sha256 is None
 
 

@@ -246,11 +246,11 @@ def test_it_outlives_the_run_that_started_it(lab: LabPaths) -> None:
         "p = LabPaths('mirror', Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "print(mirror.start(p, '127.0.0.1', int(sys.argv[3])).pid)"
     )
-    words = [sys.executable, "-c", program, str(lab.state), str(lab.run), str(free_port())]
-    told = subprocess.run(words, capture_output=True, text=True, check=True, cwd=PROJECT)
+    command = [sys.executable, "-c", program, str(lab.state), str(lab.run), str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT)
     running = mirror.find(lab)
     assert running is not None
-    assert running.pid == int(told.stdout)
+    assert running.pid == int(done.stdout)
     assert httpx.get(f"{running.url}/index.json").status_code == 200
 
 
@@ -288,8 +288,8 @@ def test_a_stale_record_never_ends_another_process(lab: LabPaths) -> None:
 
 
 def test_a_taken_port_is_told_with_the_program_that_has_it(lab: LabPaths) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         with pytest.raises(Problem, match=rf"port {port},.* taken by process {os.getpid()} \("):
             mirror.start(lab, "127.0.0.1", port)
     assert mirror.find(lab) is None
@@ -327,21 +327,21 @@ def test_in_the_lab_s_namespace_it_serves_there_and_nowhere_else(
     assert (
         Path(f"/proc/{running.pid}/ns/net").stat().st_ino != Path("/proc/self/ns/net").stat().st_ino
     )
-    for words in (
+    for arguments in (
         ["ip", "link", "add", "bridge0", "type", "bridge"],
         ["ip", "address", "add", f"{address}/24", "dev", "bridge0"],
         ["ip", "link", "set", "bridge0", "up"],
         ["ip", "link", "set", "lo", "up"],
     ):
-        subprocess.run([*enter, *words], check=True)
+        subprocess.run([*enter, *arguments], check=True)
     program = (
         "import hashlib, sys, urllib.request\n"
         "answer = urllib.request.urlopen(sys.argv[1], timeout=600)\n"
         "print(hashlib.sha256(answer.read()).hexdigest())"
     )
-    words = [*enter, sys.executable, "-c", program, f"{running.url}/sha256/{DIGEST}"]
-    told = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == DIGEST
+    command = [*enter, sys.executable, "-c", program, f"{running.url}/sha256/{DIGEST}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == DIGEST
     listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True)
     assert f":{port} " not in listening.stdout
     inside = subprocess.run([*enter, "ss", "-Hltn"], capture_output=True, text=True, check=True)

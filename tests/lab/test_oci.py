@@ -162,8 +162,8 @@ def containerd(tmp_path: Path) -> Iterator[list[str]]:
     """The words of a ``ctr`` that talks to a real containerd, where the store has one."""
     store = Store(Cache(), Silence(), tmp_path)
     every = artifacts(versions_for(), store.architecture)
-    found = {a.name: store.find(a) for a in every if a.family == "containerd"}
-    daemon, client = found["containerd"], found["ctr"]
+    programs = {a.name: store.find(a) for a in every if a.family == "containerd"}
+    daemon, client = programs["containerd"], programs["ctr"]
     if daemon is None or client is None:
         pytest.skip("no containerd in the store yet: ./hardway artifacts fetch")
     configuration = tmp_path / "config.toml"
@@ -193,9 +193,9 @@ def test_containerd_imports_the_archive_under_its_name(
     archive = make(tmp_path / "image", architecture=architecture)
     platform = f"linux/{architecture}"
     subprocess.run([*containerd, "images", "import", "--platform", platform, archive], check=True)
-    told = subprocess.run(
+    done = subprocess.run(
         [*containerd, "images", "check"], check=True, capture_output=True, text=True
     )
-    line = next(line for line in told.stdout.splitlines() if "hardway.local/coredns:1.14.7" in line)
+    line = next(line for line in done.stdout.splitlines() if "hardway.local/coredns:1.14.7" in line)
     assert "complete (2/2)" in line
     assert line.split()[-1] == "true"

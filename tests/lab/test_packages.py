@@ -16,7 +16,7 @@ from lab.progress import PlainProgress
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What apt-get would be asked, on a Debian with nothing installed."""
     commands: list[list[str]] = []
-    monkeypatch.setattr(packages, "run", lambda words, **_: commands.append(list(words)))
+    monkeypatch.setattr(packages, "run", lambda command, **_: commands.append(list(command)))
     monkeypatch.setattr(packages, "missing", lambda names: sorted(names))
     monkeypatch.setattr(packages, "supported_system", lambda: True)
     monkeypatch.setattr("os.geteuid", lambda: 0)
@@ -27,20 +27,20 @@ def test_what_is_installed_is_told_as_dpkg_tells_it() -> None:
     if not packages.supported_system():
         pytest.skip("not Debian or Ubuntu")
     assert packages.missing(["dpkg", "no-such-package-here"]) == ["no-such-package-here"]
-    told = subprocess.run(
+    done = subprocess.run(
         ["dpkg-query", "-W", "-f", "${Package}\n"], capture_output=True, text=True, check=True
     )
-    assert packages.missing(told.stdout.split()[:50]) == []
+    assert packages.missing(done.stdout.split()[:50]) == []
 
 
 def test_packages_are_named_with_their_reasons_and_then_installed_unasked_without_a_terminal(
     asked: list[list[str]], paths: LabPaths, capsys: pytest.CaptureFixture[str]
 ) -> None:
     packages.install({"tool": "cuts", "glue": "binds"}, paths, PlainProgress())
-    said = capsys.readouterr().err
-    assert said.index("tool") < said.index("installing")
-    assert "cuts" in said
-    assert "binds" in said
+    printed = capsys.readouterr().err
+    assert printed.index("tool") < printed.index("installing")
+    assert "cuts" in printed
+    assert "binds" in printed
     assert asked[0][:2] == ["apt-get", "update"]
     assert asked[1][-2:] == ["glue", "tool"]
 

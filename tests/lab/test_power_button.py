@@ -71,26 +71,26 @@ def test_a_machine_obeys_its_power_button_after_its_first_step_and_at_each_boot(
     make_program(program, text)
     initrd.write_bytes(shell_first(image.initrd.read_bytes()))
 
-    def said(words: str) -> bool:
+    def printed(text: str) -> bool:
         console = tmp_path / "console"
-        return console.exists() and words in console.read_text(errors="replace")
+        return console.exists() and text in console.read_text(errors="replace")
 
-    words = (*offer.emulated()["kernel_arguments"], *ALONE)
-    machine = start(image.kernel, initrd, disk, program, *words, folder=tmp_path)
+    arguments = (*offer.emulated()["kernel_arguments"], *ALONE)
+    machine = start(image.kernel, initrd, disk, program, *arguments, folder=tmp_path)
     try:
-        eventually("the machine has a shell", lambda: said("# "))
+        eventually("the machine has a shell", lambda: printed("# "))
         assert machine.stdin
         machine.stdin.write(b"exec bash /dev/vdb\n")
         machine.stdin.flush()
-        eventually("the step is done", lambda: said("STEP "))
-        assert said("STEP 0")
+        eventually("the step is done", lambda: printed("STEP "))
+        assert printed("STEP 0")
         shuts_down(machine, tmp_path)
     finally:
         machine.kill()
         machine.wait()
-    machine = start(image.kernel, image.initrd, disk, program, *words, folder=tmp_path)
+    machine = start(image.kernel, image.initrd, disk, program, *arguments, folder=tmp_path)
     try:
-        eventually("the machine is up", lambda: said("multi-user.target"))
+        eventually("the machine is up", lambda: printed("multi-user.target"))
         shuts_down(machine, tmp_path)
     finally:
         machine.kill()

@@ -114,8 +114,8 @@ def test_work_beside_has_its_result_or_its_error_where_that_is_asked_for() -> No
 def test_work_beside_goes_on_while_the_context_does(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    words = ["sh", "-c", f"read line < {pipe}"]
-    with beside(lambda: run(words, log=tmp_path / "log", timeout=600, failure="it")) as result:
+    command = ["sh", "-c", f"read line < {pipe}"]
+    with beside(lambda: run(command, log=tmp_path / "log", timeout=600, failure="it")) as result:
         pipe.write_text("go on\n")  # each waits for the other here
         result()
 
@@ -124,8 +124,8 @@ def test_work_beside_ends_with_the_error_of_the_context(tmp_path: Path) -> None:
     script = "echo $$ > pid.part; mv pid.part pid; exec sleep 3600"
 
     def work() -> None:
-        words = ["sh", "-c", script]
-        run(words, directory=tmp_path, log=tmp_path / "log", timeout=3600, failure="it")
+        command = ["sh", "-c", script]
+        run(command, directory=tmp_path, log=tmp_path / "log", timeout=3600, failure="it")
 
     def failing() -> None:
         with beside(work):

@@ -34,31 +34,31 @@ def busy() -> Iterator[Busy]:
     processor = min(os.sched_getaffinity(0))
 
     def start() -> int:
-        words = [sys.executable, "-c", LOOP % processor]
-        one = subprocess.Popen(words, stdout=subprocess.PIPE)
-        started.append(one)
-        assert one.stdout is not None
-        one.stdout.readline()
-        return one.pid
+        command = [sys.executable, "-c", LOOP % processor]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process.pid
 
     yield start
-    for one in started:
-        one.kill()
-        one.wait()
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def test_a_machine_that_shares_a_processor_with_three_others_starves(busy: Busy) -> None:
     machine = busy()
     others = [busy() for _ in range(3)]
     before = processors.look({"master": machine})
-    found: list[Shares] = []
+    measured: list[Shares] = []
 
     def enough() -> bool:
-        found[:] = [between(before, processors.look({"master": machine}), {machine})]
-        return found[0].together.got * found[0].seconds > 0.2
+        measured[:] = [between(before, processors.look({"master": machine}), {machine})]
+        return measured[0].together.got * measured[0].seconds > 0.2
 
     eventually("the machine has run for a while", enough)
-    (shares,) = found
+    (shares,) = measured
     assert shares.machines["master"].asked > 0.8, "whatever else runs, it is always ready"
     assert shares.together.starves
     assert processors.starved(shares).startswith(f"the machines get {shares.together} that they ")
@@ -76,7 +76,7 @@ def test_programs_that_have_ended_count_with_what_waited_for_them() -> None:
 
             def seen() -> bool:
                 every = between(before, processors.look()).takers
-                taken[:] = [one for one in every if one.name == f"sh ({shell.pid})"]
+                taken[:] = [taker for taker in every if taker.name == f"sh ({shell.pid})"]
                 return bool(taken) and taken[0].processors > 0.05
 
             eventually("the shell has what its programs used", seen)
@@ -87,8 +87,8 @@ def test_programs_that_have_ended_count_with_what_waited_for_them() -> None:
 
 def test_what_ended_is_counted_once() -> None:
     """What a process had used before the first look was not used since."""
-    words = ["sh", "-c", f"{sys.executable} -c '{EARLIER}'; echo; read _"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+    command = ["sh", "-c", f"{sys.executable} -c '{EARLIER}'; echo; read _"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
         assert shell.stdin
         assert shell.stdout
         shell.stdout.readline()
@@ -98,9 +98,9 @@ def test_what_ended_is_counted_once() -> None:
         shell.stdout.readline()
         after = processors.look()
         used = sum(
-            one.processors * (after.at - before.at)
-            for one in between(before, after).takers
-            if one.name == f"sh ({shell.pid})"
+            taker.processors * (after.at - before.at)
+            for taker in between(before, after).takers
+            if taker.name == f"sh ({shell.pid})"
         )
         assert after.programs[shell.pid].children > 0.5
         assert used < 0.25
@@ -135,8 +135,8 @@ def test_machines_that_are_too_many_for_a_quiet_host_are_told_that_nobody_else_i
 
 def test_a_quota_is_named() -> None:
     used_up = "the quota of the control group /x is used up 90% of the time"
-    said = processors.starved(shares(got=0.5, asked=3, quota=used_up))
-    assert said.endswith(f"ask for; {used_up}")
+    sentence = processors.starved(shares(got=0.5, asked=3, quota=used_up))
+    assert sentence.endswith(f"ask for; {used_up}")
 
 
 @pytest.mark.parametrize(("got", "asked"), [(1.0, 1.9), (0.0, 0.4), (0.0, 0.0)])
@@ -171,19 +171,19 @@ print(quota)
 def test_a_quota_that_is_used_up_is_seen_from_inside() -> None:
     with quota(0.05) as group:
         join = f"echo $$ >{group}/cgroup.procs"
-        words = ["sh", "-c", f"{join} && exec {sys.executable} -c '{MEASURE}'"]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True)
+        command = ["sh", "-c", f"{join} && exec {sys.executable} -c '{MEASURE}'"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.startswith(f"the quota of the control group {group} is used up ")
 
 
 def test_what_this_process_starts_is_its_own_and_no_taker(busy: Busy) -> None:
     before = processors.look()
     pid = busy()
-    found: list[Shares] = []
+    measured: list[Shares] = []
 
     def used() -> bool:
-        found[:] = [processors.between(before, processors.look())]
-        return found[0].own * found[0].seconds > 0.2
+        measured[:] = [processors.between(before, processors.look())]
+        return measured[0].own * measured[0].seconds > 0.2
 
     eventually("it has used a processor for a while", used)
-    assert not any(f"({pid})" in taker.name for taker in found[0].takers)
+    assert not any(f"({pid})" in taker.name for taker in measured[0].takers)

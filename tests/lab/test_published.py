@@ -89,7 +89,7 @@ def noted(lab: StoreLab) -> dict[str, str]:
 def afresh(lab: StoreLab, tmp_path: Path) -> Store:
     """The store of another computer with the same checkout."""
     lab.site.asked.clear()
-    lab.notebook.said.clear()
+    lab.notebook.messages.clear()
     return Store(Cache(tmp_path / "another"), lab.notebook, tmp_path / "logs")
 
 
@@ -99,7 +99,9 @@ def test_what_a_publisher_says_is_taken_noted_and_told(lab: StoreLab) -> None:
     assert stored.path.read_bytes() == program("containerd", "published")
     assert (stored.origin, stored.source) == ("official", lab.site.url + FILE)
     assert noted(lab) == {lab.site.url + FILE: digest}
-    assert f"noted in pins.yaml: {lab.site.url}{FILE} has the sha256 {digest}" in lab.notebook.said
+    assert (
+        f"noted in pins.yaml: {lab.site.url}{FILE} has the sha256 {digest}" in lab.notebook.messages
+    )
     assert lab.built == []
     lab.site.asked.clear()
     assert containerd(lab.store) == stored
@@ -212,7 +214,7 @@ def test_a_checkout_that_cannot_be_written_builds(
     lab: StoreLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Root may write anywhere but to what is mounted without.
-    monkeypatch.setattr(os, "access", lambda place, _: place != lab.data)
+    monkeypatch.setattr(os, "access", lambda folder, _: folder != lab.data)
     assert containerd(lab.store).origin == "built"
     assert "cannot be written to note the digest" in lab.notebook.text
 

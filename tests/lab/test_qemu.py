@@ -22,8 +22,8 @@ privileged = pytest.mark.skipif(os.geteuid() != 0, reason="not root")
 @contextmanager
 def session(*more: str) -> Iterator[int]:
     """A process in a session of its own, as a machine is, always ready for the first processor."""
-    words = [sys.executable, "-c", LOOP % min(os.sched_getaffinity(0)), *more]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as process:
+    command = [sys.executable, "-c", LOOP % min(os.sched_getaffinity(0)), *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
         try:
             assert process.stdout is not None
             process.stdout.readline()
@@ -40,18 +40,18 @@ def nice_of(pid: int) -> set[int]:
     return values | ({int(group.read_text().split()[-1])} if group.exists() else set())
 
 
-def ratio(one: int, other: int) -> float:
+def ratio(first: int, second: int) -> float:
     """How much more of their processor one gets than the other, once they had enough of it."""
-    before = processors.look({"one": one, "other": other})
-    found: list[processors.Shares] = []
+    before = processors.look({"one": first, "other": second})
+    measured: list[processors.Shares] = []
 
     def enough() -> bool:
-        now = processors.look({"one": one, "other": other})
-        found[:] = [processors.between(before, now)]
-        return found[0].together.got * found[0].seconds > 1
+        now = processors.look({"one": first, "other": second})
+        measured[:] = [processors.between(before, now)]
+        return measured[0].together.got * measured[0].seconds > 1
 
     eventually("both have run for a while", enough)
-    shares = found[0].machines
+    shares = measured[0].machines
     return shares["one"].got / max(shares["other"].got, 0.001)
 
 
@@ -82,10 +82,10 @@ def note(folder: Path, domain: str, pid: int) -> None:
 
 
 def test_a_number_that_another_program_has_by_now_is_no_machine(tmp_path: Path) -> None:
-    with session("-name", "guest=dev-master,debug-threads=on") as machine, session() as other:
+    with session("-name", "guest=dev-master,debug-threads=on") as machine, session() as stranger:
         note(tmp_path, "dev-master", machine)
         note(tmp_path, "dev-minion1", machine)
-        note(tmp_path, "dev-minion2", other)
+        note(tmp_path, "dev-minion2", stranger)
         note(tmp_path, "dev-minion3", 2**22 + 1)
         (tmp_path / "qemu" / "dev-minion4.pid").write_text("")
         assert qemu.processes(tmp_path) == {"dev-master": machine}
@@ -117,9 +117,9 @@ with qemu.first(pathlib.Path(sys.argv[1])):
 
 @contextmanager
 def update(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    words = [sys.executable, "-c", UPDATE, str(folder)]
+    command = [sys.executable, "-c", UPDATE, str(folder)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(words, cwd=PROJECT, stdin=pipe, stdout=pipe) as process:
+    with subprocess.Popen(command, cwd=PROJECT, stdin=pipe, stdout=pipe) as process:
         assert process.stdout is not None
         process.stdout.readline()
         yield process
@@ -128,17 +128,17 @@ def update(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 @privileged
 @pytest.mark.parametrize("end", ["by itself", signal.SIGTERM, signal.SIGKILL])
 def test_machines_are_set_back_however_an_update_ends(tmp_path: Path, end: object) -> None:
-    with session("guest=one") as one, session("guest=two") as two, update(tmp_path) as running:
-        note(tmp_path, "one", one)
-        eventually("the machine goes first", lambda: nice_of(one) == {qemu.FIRST})
-        note(tmp_path, "two", two)
-        eventually("so does one that starts later", lambda: nice_of(two) == {qemu.FIRST})
+    with session("guest=one") as first, session("guest=two") as second, update(tmp_path) as running:
+        note(tmp_path, "one", first)
+        eventually("the machine goes first", lambda: nice_of(first) == {qemu.FIRST})
+        note(tmp_path, "two", second)
+        eventually("so does one that starts later", lambda: nice_of(second) == {qemu.FIRST})
         if isinstance(end, signal.Signals):
             running.send_signal(end)
         else:
             assert running.stdin is not None
             running.stdin.close()
-        for machine in (one, two):
+        for machine in (first, second):
             eventually("it yields again", lambda m=machine: nice_of(m) == {qemu.YIELDING})  # type: ignore[misc]
 
 
@@ -156,10 +156,10 @@ def test_some_go_before_the_others(tmp_path: Path) -> None:
 
 @privileged
 def test_machines_are_set_back_where_the_process_that_would_is_killed(tmp_path: Path) -> None:
-    with session("guest=one") as one:
-        note(tmp_path, "one", one)
+    with session("guest=one") as machine:
+        note(tmp_path, "one", machine)
         with qemu.first(tmp_path):
-            eventually("the machine goes first", lambda: nice_of(one) == {qemu.FIRST})
+            eventually("the machine goes first", lambda: nice_of(machine) == {qemu.FIRST})
             children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
             (keeper,) = (
                 int(pid)
@@ -167,13 +167,13 @@ def test_machines_are_set_back_where_the_process_that_would_is_killed(tmp_path: 
                 if b"lab.qemu" in Path(f"/proc/{pid}/cmdline").read_bytes()
             )
             os.kill(keeper, signal.SIGKILL)
-        assert nice_of(one) == {qemu.YIELDING}
+        assert nice_of(machine) == {qemu.YIELDING}
 
 
 @privileged
 def test_what_one_update_sets_back_another_one_raises_again(tmp_path: Path) -> None:
-    with session("guest=one") as one, qemu.first(tmp_path):
-        note(tmp_path, "one", one)
+    with session("guest=one") as machine, qemu.first(tmp_path):
+        note(tmp_path, "one", machine)
         with qemu.first(tmp_path):
-            eventually("the machine goes first", lambda: nice_of(one) == {qemu.FIRST})
-        eventually("it goes first again", lambda: nice_of(one) == {qemu.FIRST})
+            eventually("the machine goes first", lambda: nice_of(machine) == {qemu.FIRST})
+        eventually("it goes first again", lambda: nice_of(machine) == {qemu.FIRST})

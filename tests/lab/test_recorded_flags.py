@@ -21,9 +21,9 @@ told_by = cache(help_of)
 
 
 def _agrees(program: StoredProgram) -> None:
-    told = told_by(program.path)
-    assert known_flags(program.name, program.version) == told.known
-    assert deprecated_flags(program.name, program.version) == told.deprecated
+    from_help = told_by(program.path)
+    assert known_flags(program.name, program.version) == from_help.known
+    assert deprecated_flags(program.name, program.version) == from_help.deprecated
 
 
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name in needed()])
@@ -33,8 +33,8 @@ def test_the_recorded_flags_are_those_of_the_default_stack(
     """Always: a program that the store has not is fetched or built now, for all tests to come."""
     store = Store(Cache(), progress, paths.logs)
     (artifact,) = (a for a in artifacts(versions_for(), store.architecture) if a.name == name)
-    found = store.find(artifact) or store.resolve(artifact)
-    _agrees(StoredProgram(name, found.version, found.path))
+    stored = store.find(artifact) or store.resolve(artifact)
+    _agrees(StoredProgram(name, stored.version, stored.path))
 
 
 @pytest.mark.parametrize("program", list(stored_programs(Cache())), ids=str)
@@ -96,7 +96,7 @@ def test_flags_are_read_from_every_form_of_help(
     monkeypatch.setattr(flags, "RECORDED", tmp_path / "flags")
     flags.RECORDED.mkdir()
 
-    assert [str(one) for one in record(empty_cache)] == ["etcd 3.7.1"]
+    assert [str(recorded) for recorded in record(empty_cache)] == ["etcd 3.7.1"]
     (path,) = flags.RECORDED.iterdir()
     assert path.name == "etcd-3.7.txt"
     assert path.read_text().splitlines() == [

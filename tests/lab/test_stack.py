@@ -35,8 +35,8 @@ def stack(toolchain: Toolchain, paths: LabPaths, project: Path) -> Stack:
     return Stack("dev", paths, toolchain)
 
 
-def pulumi(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    done = stack.pulumi(*words, capture=True, cwd=stack.file.parent)
+def pulumi(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = stack.pulumi(*arguments, capture=True, cwd=stack.file.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -52,9 +52,9 @@ def test_a_stack_lives_without_a_trace_in_the_checkout(stack: Stack, paths: LabP
     assert noted == {n: origins[f"pulumi-resource-{n}"] for n in ("command", "libvirt")}
     assert pulumi(stack, "stack", "output", "size").stdout.strip() == "1"
     pulumi(stack, "preview", "--expect-no-changes")
-    said: list[str] = []
-    stack.pulumi("stack", "output", "size", each_line=said.append, cwd=stack.file.parent)
-    assert said == ["1"]
+    lines: list[str] = []
+    stack.pulumi("stack", "output", "size", each_line=lines.append, cwd=stack.file.parent)
+    assert lines == ["1"]
     assert stack.file.read_text() == CONFIG
     assert sorted(p.name for p in stack.file.parent.iterdir()) == [
         "Pulumi.dev.yaml",
@@ -216,7 +216,7 @@ def test_an_edit_that_meets_one_of_pulumi_is_kept_and_said(stack: Stack) -> None
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("--non-interactive", "config", "set"),
         ("--color", "never", "config", "set"),
@@ -226,10 +226,10 @@ def test_an_edit_that_meets_one_of_pulumi_is_kept_and_said(stack: Stack) -> None
     ],
 )
 def test_the_salt_stays_out_of_the_checkout_wherever_the_verb_stands(
-    stack: Stack, words: tuple[str, ...]
+    stack: Stack, arguments: tuple[str, ...]
 ) -> None:
     stack.create()
-    pulumi(stack, *words, "--secret", "small:hidden", "--", "-5")
+    pulumi(stack, *arguments, "--secret", "small:hidden", "--", "-5")
     text = yaml.safe_load(stack.file.read_text())
     assert text.keys() == {"config"}
     assert text["config"]["small:hidden"].keys() == {"secure"}
@@ -240,8 +240,8 @@ def test_a_configuration_file_of_the_person_s_own_wins(stack: Stack, tmp_path: P
     stack.create()
     own = tmp_path / "own.yaml"
     own.write_text(CONFIG.replace("1", "7"))
-    for words in ((f"--config-file={own}",), ("--config-file", str(own))):
-        done = pulumi(stack, "config", *words, "get", "small:size")
+    for arguments in ((f"--config-file={own}",), ("--config-file", str(own))):
+        done = pulumi(stack, "config", *arguments, "get", "small:size")
         assert done.stdout.strip() == "7"
     assert stack.file.read_text() == CONFIG
 

@@ -23,7 +23,7 @@ def fake_pulumi(folder: Path, version: str, *, host: bool = True) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "host", "fits", "told"),
+    ("version", "host", "fits", "reason"),
     [
         ("3.259.0", True, True, "pulumi 3.259.0 is installed"),
         ("3.300.1", True, True, "pulumi 3.300.1 is installed"),
@@ -33,13 +33,18 @@ def fake_pulumi(folder: Path, version: str, *, host: bool = True) -> None:
     ],
 )
 def test_an_installed_cli_is_taken_where_it_fits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, host: bool, fits: bool, told: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    host: bool,
+    fits: bool,
+    reason: str,
 ) -> None:
     fake_pulumi(tmp_path / "bin", version, host=host)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    place, said = tools.installed_cli()
-    assert (place is not None) == fits
-    assert told in said
+    folder, description = tools.installed_cli()
+    assert (folder is not None) == fits
+    assert reason in description
 
 
 def test_an_installed_plugin_counts_only_in_its_exact_version(
@@ -78,8 +83,8 @@ def test_the_cli_finds_the_lab_s_plugins_without_a_warning(toolchain: Toolchain)
         assert f'"name": "{name}"' in done.stdout
         assert f'"version": "{version}"' in done.stdout
     assert "warning" not in done.stderr.lower()
-    told = subprocess.run([toolchain.pulumi, "version"], capture_output=True, text=True, check=True)
-    assert told.stdout.strip().lstrip("v") == toolchain.choices[0].version
+    done = subprocess.run([toolchain.pulumi, "version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().lstrip("v") == toolchain.choices[0].version
 
 
 def _disks(folder: str, names: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from lab.progress import Silence
 
 
 def test_this_environment_holds_exactly_what_is_pinned() -> None:
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "pip", "freeze", "--all"],
         capture_output=True,
         text=True,
@@ -25,7 +25,7 @@ def test_this_environment_holds_exactly_what_is_pinned() -> None:
         for line in (PROJECT / "constraints.txt").read_text().splitlines()
         if line and not line.startswith("#")
     }
-    assert {line.lower().replace("_", "-") for line in told.stdout.split()} == pinned
+    assert {line.lower().replace("_", "-") for line in done.stdout.split()} == pinned
 
 
 def test_an_environment_that_was_cut_off_is_made_anew_and_a_whole_one_is_kept(

@@ -31,7 +31,7 @@ class Bench:
     sightings: dict[str, Sighting] = field(default_factory=dict)
     speaking: set[str] = field(default_factory=set)
     resets: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def look(self, domain: str) -> Sighting | None:
         return self.sightings.get(domain)
@@ -47,7 +47,7 @@ class Bench:
             self,
             {"dev-master": "192.168.1.10", "dev-minion": "192.168.1.11"},
             self.record,
-            self.said.append,
+            self.messages.append,
             quiet_seconds=QUIET,
             clock=lambda: self.time,
         )
@@ -81,7 +81,7 @@ def test_a_machine_whose_clock_is_wrong_is_reset_at_once_and_once(bench: Bench) 
     bench.shows("dev-minion", "4", clock="is 290 s ahead of its host's")
     bench.pass_time(watch, QUIET)
     assert bench.resets == [f"dev-minion {RUNNING}"], "a clock that stays wrong is for a person"
-    first, again = bench.said
+    first, again = bench.messages
     assert first == "the clock of dev-minion is 280 s ahead of its host's: resetting it (once)"
     assert again.startswith("the clock of dev-minion is 290 s ahead of its host's, and was reset")
 
@@ -95,8 +95,8 @@ def test_a_machine_that_hangs_is_reset_once_and_visibly(bench: Bench) -> None:
     assert bench.resets == [f"dev-master {RUNNING}"]
     bench.pass_time(watch, 10 * QUIET)
     assert bench.resets == [f"dev-master {RUNNING}"]
-    assert ["resetting" in text for text in bench.said] == [True, False]
-    assert all("dev-master" in text for text in bench.said)
+    assert ["resetting" in text for text in bench.messages] == [True, False]
+    assert all("dev-master" in text for text in bench.messages)
 
 
 def test_a_sign_of_life_starts_the_patience_anew(bench: Bench) -> None:
@@ -205,10 +205,10 @@ def test_a_suspended_machine_is_set_going_again(
 ) -> None:
     _start(host, paths, tmp_path)
     libvirt.virsh(host, "suspend", "hangs")
-    said = Notebook()
-    with FirstBootWatch.running(paths, host, {"hangs": "192.168.1.10"}, said, quiet_seconds=4):
+    notebook = Notebook()
+    with FirstBootWatch.running(paths, host, {"hangs": "192.168.1.10"}, notebook, quiet_seconds=4):
         assert _until(lambda: libvirt.virsh(host, "domstate", "hangs").strip() == "running")
-    assert sum("resetting" in text for text in said.said) == 1
+    assert sum("resetting" in text for text in notebook.messages) == 1
 
 
 @pytest.mark.machine
@@ -227,12 +227,12 @@ def test_a_kernel_that_finds_no_disk_is_booted_a_second_time_and_no_third(
         return text.count("Run /init as init process")
 
     assert _until(lambda: boots() == 1)
-    said = Notebook()
-    with FirstBootWatch.running(paths, host, {"hangs": "192.168.1.10"}, said, quiet_seconds=8):
+    notebook = Notebook()
+    with FirstBootWatch.running(paths, host, {"hangs": "192.168.1.10"}, notebook, quiet_seconds=8):
         assert _until(lambda: boots() == 2)
-        assert _until(lambda: any("was reset before" in text for text in said.said))
+        assert _until(lambda: any("was reset before" in text for text in notebook.messages))
     assert boots() == 2
-    assert sum("resetting" in text for text in said.said) == 1
+    assert sum("resetting" in text for text in notebook.messages) == 1
 
 
 @pytest.mark.machine
@@ -249,14 +249,16 @@ def test_a_machine_whose_kernel_counts_a_tenth_is_reset_before_anybody_logs_in(
         + ["-b", str(image.disk), str(overlay), "10G"],
         check=True,
     )
-    words = f"root=/dev/vda rw quiet console=ttyS0 tsc=reliable tsc_early_khz={ticks // 10}"
+    arguments = f"root=/dev/vda rw quiet console=ttyS0 tsc=reliable tsc_early_khz={ticks // 10}"
     boot = f"<kernel>{image.kernel}</kernel><initrd>{image.initrd}</initrd>"
-    boot += f"<cmdline>{words}</cmdline>"
+    boot += f"<cmdline>{arguments}</cmdline>"
     disk = "<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='unsafe'/>"
     disk += f"<source file='{overlay}'/><target dev='vda' bus='virtio'/></disk>"
-    said = Notebook()
-    with FirstBootWatch.running(paths, host, {"hangs": "192.168.1.10"}, said, quiet_seconds=600):
+    notebook = Notebook()
+    with FirstBootWatch.running(
+        paths, host, {"hangs": "192.168.1.10"}, notebook, quiet_seconds=600
+    ):
         _start(host, paths, tmp_path, boot, disk, mebibytes=1024)
-        assert _until(lambda: any("resetting" in text for text in said.said), seconds=900)
-    (told,) = [text for text in said.said if "resetting" in text]
-    assert re.match(r"the clock of hangs is \d+ s ahead of its host's", told)
+        assert _until(lambda: any("resetting" in text for text in notebook.messages), seconds=900)
+    (message,) = [text for text in notebook.messages if "resetting" in text]
+    assert re.match(r"the clock of hangs is \d+ s ahead of its host's", message)

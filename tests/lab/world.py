@@ -46,14 +46,14 @@ class Notebook:
     """A progress display that remembers what was said."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)
 
     @contextmanager
     def task(self, title: str) -> Iterator["Notebook"]:
-        self.said.append(title)
+        self.messages.append(title)
         yield self
 
     def asking(self) -> AbstractContextManager[None]:
@@ -64,7 +64,7 @@ class Notebook:
 
     @property
     def text(self) -> str:
-        return "\n".join(self.said)
+        return "\n".join(self.messages)
 
 
 class Site:
@@ -90,8 +90,8 @@ class Site:
                 start = self._start(len(content or b""))
                 self.send_response(404 if content is None else 206 if start else 200)
                 if start:
-                    place = f"bytes {start}-{len(content or b'') - 1}/{len(content or b'')}"
-                    self.send_header("Content-Range", place)
+                    content_range = f"bytes {start}-{len(content or b'') - 1}/{len(content or b'')}"
+                    self.send_header("Content-Range", content_range)
                 self.send_header("Content-Length", str(len(content or b"") - start))
                 self.end_headers()
                 stop = site.stalls_at.get(self.path)
@@ -101,9 +101,9 @@ class Site:
                     time.sleep(30)
 
             def _start(self, size: int) -> int:
-                found = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-                site.resumed += [self.path] if found else []
-                return int(found[1]) if found and int(found[1]) < size else 0
+                match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+                site.resumed += [self.path] if match else []
+                return int(match[1]) if match and int(match[1]) < size else 0
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -137,8 +137,8 @@ class StoreLab:
     @property
     def built(self) -> list[str]:
         """The families that were built."""
-        said = self.notebook.said
-        return [text.removeprefix("building ") for text in said if text.startswith("building ")]
+        messages = self.notebook.messages
+        return [text.removeprefix("building ") for text in messages if text.startswith("building ")]
 
 
 @contextmanager

@@ -19,9 +19,9 @@ memory MemAvailable 1488000
 
 
 def test_a_machine_is_read_from_inside() -> None:
-    found = seen(PRINTED)
-    assert found.used[f"{INNER}/kubelet.service"] == 900_000
-    assert found.memory == 500
+    reading = seen(PRINTED)
+    assert reading.used[f"{INNER}/kubelet.service"] == 900_000
+    assert reading.memory == 500
 
 
 def test_each_service_has_its_part_of_what_the_machine_used_and_the_rest_is_the_kernels() -> None:

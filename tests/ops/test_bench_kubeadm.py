@@ -68,9 +68,9 @@ def spec() -> Cluster:
 def test_the_table_has_both_clocks_the_load_and_their_ratio() -> None:
     ours = Run(101.4, (2.04, 3.5), {"master-etcd": 12.0})
     theirs = Run(174.2, (1.0, 4.25), {"kubeadm init": 90.0})
-    said = io.StringIO()
-    Console(file=said, width=120).print(bench_kubeadm.table(ours, theirs))
-    rows = [line.split("│")[1:-1] for line in said.getvalue().splitlines() if "│" in line]
+    printed = io.StringIO()
+    Console(file=printed, width=120).print(bench_kubeadm.table(ours, theirs))
+    rows = [line.split("│")[1:-1] for line in printed.getvalue().splitlines() if "│" in line]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["ours, all conditions true", "101", "2.0", "3.5", "0.58"],
         ["kubeadm, nodes Ready and DNS answering", "174", "1.0", "4.2", "at most 0.6"],
@@ -149,15 +149,16 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def file(spec: Cluster, node: str, path: str) -> File:
-    return {one.path: one for one in step(spec, node).files}[path]
+    return {item.path: item for item in step(spec, node).files}[path]
 
 
 def test_a_machine_has_the_images_that_its_part_needs(spec: Cluster) -> None:
-    found = {
-        node: [one.name for one in bench_kubeadm.archives(spec, PEER, node)] for node in spec.nodes
+    names = {
+        node: [archive.name for archive in bench_kubeadm.archives(spec, PEER, node)]
+        for node in spec.nodes
     }
-    assert found["master"] == ["kube-apiserver", "etcd", "kube-proxy", "coredns", "pause"]
-    assert found["minion1"] == found["minion2"] == ["kube-proxy", "coredns", "pause"]
+    assert names["master"] == ["kube-apiserver", "etcd", "kube-proxy", "coredns", "pause"]
+    assert names["minion1"] == names["minion2"] == ["kube-proxy", "coredns", "pause"]
     for image in bench_kubeadm.archives(spec, PEER, "minion1"):
         assert image.urls == (f"http://192.168.1.1:6480/sha256/{image.sha256}",)
     lines = bench_kubeadm.routes_and_images(spec, PEER, "minion1").splitlines()
@@ -169,8 +170,8 @@ def test_a_machine_has_the_images_that_its_part_needs(spec: Cluster) -> None:
 def test_pods_of_each_node_are_found_from_every_other(spec: Cluster) -> None:
     own = {}
     for node in spec.nodes:
-        found = json.loads(file(spec, node, "/etc/cni/net.d/10-hardway.conflist").content)
-        (((subnet,),),) = (found["plugins"][0]["ipam"]["ranges"],)
+        configuration = json.loads(file(spec, node, "/etc/cni/net.d/10-hardway.conflist").content)
+        (((subnet,),),) = (configuration["plugins"][0]["ipam"]["ranges"],)
         own[node] = subnet["subnet"]
     assert own == {
         "master": "172.16.0.0/24",
@@ -180,8 +181,10 @@ def test_pods_of_each_node_are_found_from_every_other(spec: Cluster) -> None:
     for node in spec.nodes:
         lines = bench_kubeadm.routes_and_images(spec, PEER, node).splitlines()
         routes = {tuple(line.split()[1:]) for line in lines if line.startswith("route")}
-        others = {other for other in spec.nodes if other != node}
-        assert routes == {(own[one], str(spec.machines[one].address)) for one in others}
+        others = {neighbour for neighbour in spec.nodes if neighbour != node}
+        assert routes == {
+            (own[neighbour], str(spec.machines[neighbour].address)) for neighbour in others
+        }
 
 
 def test_the_runtime_never_asks_a_registry_for_the_sandbox(spec: Cluster) -> None:
@@ -201,23 +204,23 @@ def test_a_machine_gets_kubeadm_and_a_script_that_bash_reads(spec: Cluster) -> N
 
 def test_kubeadm_gets_our_networks_versions_and_mode(spec: Cluster) -> None:
     text = file(spec, "master", bench_kubeadm.CONFIGURATION).content
-    found = {one["kind"]: one for one in map(_document, text.split("---\n"))}
-    cluster = found["ClusterConfiguration"]
+    documents = {document["kind"]: document for document in map(_document, text.split("---\n"))}
+    cluster = documents["ClusterConfiguration"]
     assert cluster["kubernetesVersion"] == f"v{VERSIONS.kubernetes}"
     assert cluster["networking"] == {
         "podSubnet": "172.16.0.0/16",
         "serviceSubnet": "192.168.3.0/24",
         "dnsDomain": "cluster.local",
     }
-    assert found["KubeProxyConfiguration"]["mode"] == spec.proxy_mode
-    assert found["InitConfiguration"]["localAPIEndpoint"]["advertiseAddress"] == "192.168.1.10"
+    assert documents["KubeProxyConfiguration"]["mode"] == spec.proxy_mode
+    assert documents["InitConfiguration"]["localAPIEndpoint"]["advertiseAddress"] == "192.168.1.10"
     with pytest.raises(KeyError):
         file(spec, "minion1", bench_kubeadm.CONFIGURATION)
 
 
 def test_minions_join_with_what_init_says(spec: Cluster) -> None:
-    found = _document(bench_kubeadm.join(spec, SAID))["discovery"]["bootstrapToken"]
-    assert found == {
+    token = _document(bench_kubeadm.join(spec, SAID))["discovery"]["bootstrapToken"]
+    assert token == {
         "token": "abcdef.0123456789abcdef",
         "apiServerEndpoint": "192.168.1.10:6443",
         "caCertHashes": [HASH],
@@ -230,7 +233,7 @@ def test_an_init_that_does_not_say_how_to_join_is_a_problem(spec: Cluster) -> No
 
 
 def test_the_clock_ends_with_two_of_our_own_conditions(spec: Cluster) -> None:
-    assert [one.name for one in bench_kubeadm.waited_for(spec)] == ["nodes", "dns"]
+    assert [condition.name for condition in bench_kubeadm.waited_for(spec)] == ["nodes", "dns"]
 
 
 def test_the_real_kubeadm_takes_both_files(spec: Cluster, tmp_path: Path) -> None:
@@ -243,10 +246,10 @@ def test_the_real_kubeadm_takes_both_files(spec: Cluster, tmp_path: Path) -> Non
     program = cache.blob(receipt.files["kubeadm"])
     texts = (bench_kubeadm.init(spec), bench_kubeadm.join(spec, SAID))
     for number, text in enumerate(texts):
-        told = tmp_path / f"{number}.yaml"
-        told.write_text(text)
+        config = tmp_path / f"{number}.yaml"
+        config.write_text(text)
         done = subprocess.run(
-            [program, "config", "validate", "--config", told],
+            [program, "config", "validate", "--config", config],
             capture_output=True,
             text=True,
             check=False,

@@ -35,26 +35,26 @@ class Stop(BaseException):
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tuple[str, ...]]]:
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[tuple[str, ...]]]:
     """What is said through the door, in a checkout of the test's own."""
     (tmp_path / "Pulumi.dev.yaml").write_text(json.dumps({"config": {CLUSTER: {"machines": {}}}}))
     monkeypatch.setattr(bench_lab, "PROJECT", tmp_path)
-    words: list[tuple[str, ...]] = []
+    commands: list[tuple[str, ...]] = []
 
-    def run(self: BenchLab, *said: str) -> str:
-        words.append(said)
-        if said == ("down",):
+    def run(self: BenchLab, *command: str) -> str:
+        commands.append(command)
+        if command == ("down",):
             assert self.file.is_file(), "the door reads the stack's file for it"
         return "{}"
 
     monkeypatch.setattr(BenchLab, "run", run)
-    yield words
+    yield commands
     assert [path.name for path in tmp_path.iterdir()] == ["Pulumi.dev.yaml"]
 
 
 @pytest.mark.parametrize("end", [Problem("no", "yes"), Stop(), RuntimeError("a mistake")])
 def test_a_lab_goes_down_whatever_ends_the_measure(
-    said: list[tuple[str, ...]], end: BaseException
+    commands: list[tuple[str, ...]], end: BaseException
 ) -> None:
     def measure() -> None:
         with bench_lab.bench_lab() as lab:
@@ -63,36 +63,36 @@ def test_a_lab_goes_down_whatever_ends_the_measure(
 
     with pytest.raises(type(end)):
         measure()
-    assert said == [("down",)]
+    assert commands == [("down",)]
 
 
 def test_the_file_goes_even_where_the_lab_does_not_go_down(
-    said: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+    commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: BenchLab, *words: str) -> str:
+    def fails(self: BenchLab, *arguments: str) -> str:
         raise Problem("./hardway down failed", "look")
 
     monkeypatch.setattr(BenchLab, "run", fails)
     with pytest.raises(Problem, match="down failed"), bench_lab.bench_lab():
         pass
-    assert said == []
+    assert commands == []
 
 
 def test_the_stack_of_a_bench_that_runs_is_left_alone(
-    said: list[tuple[str, ...]], tmp_path: Path
+    commands: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
     with bench_lab.bench_lab():
         with pytest.raises(Problem, match=r"Pulumi\.bench\.yaml is there already"):
             with bench_lab.bench_lab():
                 pytest.fail("two at once")
         assert (tmp_path / "Pulumi.bench.yaml").is_file()
-        assert said == []
+        assert commands == []
 
 
 def test_the_stack_is_the_default_one_with_more_machines(
-    said: list[tuple[str, ...]],
+    commands: list[tuple[str, ...]],
 ) -> None:
-    del said
+    del commands
     with bench_lab.bench_lab() as lab:
         lab.describe({"minion9": {"address": "192.168.1.19"}})
         machines = configuration(lab.file)[CLUSTER]["machines"]

@@ -12,9 +12,9 @@ from lab.cache import Cache
 from lab.paths import PROJECT
 
 
-def hardway(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def hardway(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [PROJECT / "hardway", *words],
+        [PROJECT / "hardway", *arguments],
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environment},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -43,11 +43,11 @@ VERBS = (
 
 
 def test_help_names_every_verb_and_where_to_start() -> None:
-    said = hardway("--help").stdout
+    help_text = hardway("--help").stdout
     for verb in (*VERBS, "pulumi", "kubectl"):
-        assert re.search(rf"^\W*{verb}\s", said, re.MULTILINE), verb
-    assert "Start here" in said
-    assert "--install-completion" in said
+        assert re.search(rf"^\W*{verb}\s", help_text, re.MULTILINE), verb
+    assert "Start here" in help_text
+    assert "--install-completion" in help_text
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -65,29 +65,29 @@ def test_a_verb_of_the_artifacts_shows_an_example(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["pulumi", "kubectl"])
-@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
 def test_a_verb_that_passes_its_words_on_explains_itself_without_a_lab(
-    verb: str, words: tuple[str, ...], tmp_path: Path
+    verb: str, arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     empty = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "XDG_STATE_HOME": str(tmp_path / "state")}
     (tmp_path / "cache" / "hardway").mkdir(parents=True)
     (tmp_path / "cache" / "hardway" / "venvs").symlink_to(Cache().root / "venvs")
-    done = hardway(verb, *words, **empty, HARDWAY_LAB="empty")
+    done = hardway(verb, *arguments, **empty, HARDWAY_LAB="empty")
     assert done.returncode == 0, done.stderr
-    said = " ".join(done.stdout.split())
-    assert re.search(rf"Examples?: .*\./hardway {verb}\b", said)
-    assert f"./hardway {verb} help" in said
+    help_text = " ".join(done.stdout.split())
+    assert re.search(rf"Examples?: .*\./hardway {verb}\b", help_text)
+    assert f"./hardway {verb} help" in help_text
     assert not (tmp_path / "state").exists(), "nothing is made"
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("words", [("help",), ("up", "--help"), ("stack", "ls", "-h")])
+@pytest.mark.parametrize("arguments", [("help",), ("up", "--help"), ("stack", "ls", "-h")])
 def test_pulumis_own_help_needs_no_stack_and_no_lab(
-    words: tuple[str, ...], tmp_path: Path, toolchain: object
+    arguments: tuple[str, ...], tmp_path: Path, toolchain: object
 ) -> None:
     del toolchain
     own = {"XDG_STATE_HOME": str(tmp_path), "HARDWAY_LAB": "empty", "PULUMI_STACK": "nosuch"}
-    done = hardway("pulumi", *words, **own)
+    done = hardway("pulumi", *arguments, **own)
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout
 
@@ -99,9 +99,9 @@ def test_kubectls_own_help_needs_no_lab(tmp_path: Path) -> None:
     program.chmod(0o755)
     own = {"XDG_STATE_HOME": str(tmp_path / "state"), "HARDWAY_LAB": "empty"}
     path = f"{program.parent}:{os.environ['PATH']}"
-    for words in (("help",), ("get", "--help"), ("get", "pods", "-h")):
-        done = hardway("kubectl", *words, **own, PATH=path)
-        assert done.stdout == f"kubectl was given: {' '.join(words)}\n", done.stderr
+    for arguments in (("help",), ("get", "--help"), ("get", "pods", "-h")):
+        done = hardway("kubectl", *arguments, **own, PATH=path)
+        assert done.stdout == f"kubectl was given: {' '.join(arguments)}\n", done.stderr
     done = hardway("kubectl", "exec", "pod", "--", "ls", "--help", **own, PATH=path)
     assert done.returncode == 1, "the words of the pod's program"
     assert done.stdout == ""
@@ -138,16 +138,16 @@ def test_completion_offers_the_verbs() -> None:
 def one_sentence(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    said = " ".join(done.stderr.split())
-    assert said.startswith("Error: ")
-    assert said.endswith(".")
-    return said
+    message = " ".join(done.stderr.split())
+    assert message.startswith("Error: ")
+    assert message.endswith(".")
+    return message
 
 
 def test_an_unknown_stack_is_refused_with_the_known_ones() -> None:
-    said = one_sentence(hardway("up", "--stack", "nosuch"))
-    assert "Pulumi.nosuch.yaml" in said
-    assert "dev" in said
+    message = one_sentence(hardway("up", "--stack", "nosuch"))
+    assert "Pulumi.nosuch.yaml" in message
+    assert "dev" in message
 
 
 def test_a_mistake_in_the_stack_is_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -157,28 +157,28 @@ def test_a_mistake_in_the_stack_is_refused_before_anything_is_made(tmp_path: Pat
         "    machines: {m: {address: 10.0.0.1}}\n"
     )
     try:
-        said = one_sentence(
+        message = one_sentence(
             hardway("up", "--stack", "mistaken", XDG_STATE_HOME=str(tmp_path / "state"))
         )
-        assert "machines.m.address 10.0.0.1 is outside" in said
+        assert "machines.m.address 10.0.0.1 is outside" in message
         assert not (tmp_path / "state").exists()
     finally:
         file.unlink()
 
 
 @pytest.mark.parametrize(
-    ("verb", "words", "code"),
+    ("verb", "arguments", "code"),
     [("validate", (), 3), ("drift", (), 3), ("kubectl", ("get", "nodes"), 1)],
 )
 def test_what_cannot_be_asked_is_neither_broken_nor_drifted(
-    verb: str, words: tuple[str, ...], code: int, tmp_path: Path
+    verb: str, arguments: tuple[str, ...], code: int, tmp_path: Path
 ) -> None:
     own = {"XDG_STATE_HOME": str(tmp_path), "HARDWAY_LAB": "empty"}
-    said = one_sentence(hardway(verb, "--stack", "nosuch", *words, **own), code)
-    assert "Pulumi.nosuch.yaml" in said
+    message = one_sentence(hardway(verb, "--stack", "nosuch", *arguments, **own), code)
+    assert "Pulumi.nosuch.yaml" in message
     if Path("/run/libvirt/libvirt-sock").exists():
         pytest.skip("a libvirt of this host answers")
-    assert "'empty' does not run" in one_sentence(hardway(verb, *words, **own), code)
+    assert "'empty' does not run" in one_sentence(hardway(verb, *arguments, **own), code)
 
 
 def test_a_lab_name_that_cannot_be_one_is_refused() -> None:
@@ -209,11 +209,11 @@ def test_status_of_an_empty_lab_says_so(tmp_path: Path) -> None:
 
 def test_every_command_that_the_documents_name_is_there() -> None:
     text = "\n".join((PROJECT / name).read_text() for name in ("README.md", "docs/architecture.md"))
-    told = hardway("--help").stdout
+    help_text = hardway("--help").stdout
     verbs = set(re.findall(r"\./hardway ([a-z-]*[a-z])", text))
     assert len(verbs) > 10
     for verb in verbs:
-        assert re.search(rf"^\W*{verb}\s", told, re.MULTILINE), verb
+        assert re.search(rf"^\W*{verb}\s", help_text, re.MULTILINE), verb
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE))
     assert {"up", "down", "test"} <= named <= targets

@@ -48,7 +48,7 @@ def test_it_follows_what_was_waited_for_last_and_leaves_out_what_was_ready_befor
         }
     }
     path = critical_path(spans(events), dependencies(state))
-    assert [(one.name, one.start, one.seconds) for one in path] == [
+    assert [(span.name, span.start, span.seconds) for span in path] == [
         ("boot-a", 0, 90),
         ("join", 91, 39),
     ]

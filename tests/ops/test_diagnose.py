@@ -60,17 +60,17 @@ class Case:
     collected: Collected
     files: Mapping[str, str]
     secrets: Mapping[str, str]
-    said: list[str]
+    messages: list[str]
 
 
 def read(path: Path) -> dict[str, str]:
     with tarfile.open(path) as tar:
-        found = {}
+        texts = {}
         for member in tar.getmembers():
             content = tar.extractfile(member)
             assert content is not None
-            found[member.name.partition("/")[2]] = content.read().decode()
-        return found
+            texts[member.name.partition("/")[2]] = content.read().decode()
+        return texts
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +125,10 @@ def case(running: RunningCluster, folder: Path) -> Case:
     furnish(running, token, opened, paths)
     # Everybody sees the words of a command.
     shown = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", OF_STATE])
-    said: list[str] = []
+    messages: list[str] = []
     try:
-        found = collect(
-            SPEC, opened, folder / "out.tar.gz", said.append, state=state(), paths=paths
+        diagnosis = collect(
+            SPEC, opened, folder / "out.tar.gz", messages.append, state=state(), paths=paths
         )
     finally:
         shown.kill()
@@ -145,7 +145,7 @@ def case(running: RunningCluster, folder: Path) -> Case:
         for line in row.key.splitlines()[1:-1]:
             secrets[f"{len(secrets)}"] = line
             secrets[f"{len(secrets)}"] = b64encode(line.encode()).decode()[4:-4]
-    return Case(found, read(found.path), secrets, said)
+    return Case(diagnosis, read(diagnosis.path), secrets, messages)
 
 
 def state() -> dict[str, object]:
@@ -194,7 +194,7 @@ def test_each_machine_that_answers_was_asked_everything(case: Case) -> None:
             assert text.startswith(f"# {question.script}")
             assert "# exit status" in text
     assert os.uname().release in case.files["machines/m1/system.txt"]
-    assert any("m1: " in line for line in case.said)
+    assert any("m1: " in line for line in case.messages)
 
 
 @pytest.mark.machine
@@ -227,15 +227,15 @@ def test_the_api_says_what_there_is(case: Case) -> None:
 def test_a_clock_that_differs_is_named_at_once_and_in_the_file(
     tmp_path: Path, privilege_separation_directory: None
 ) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     with with_clocks(tmp_path / "m", m1=0, m2=400) as opened:
         machines = {**opened.machines, "gone": replace(opened.machines["m1"], port=9)}
         access = replace(opened, machines=machines)
         paths = LabPaths(name="diagnose", state=tmp_path / "state", run=tmp_path / "run")
-        found = collect(SPEC, access, tmp_path / "x.tar.gz", said.append, paths=paths)
-    (line,) = [one for one in said if "clock" in one]
+        diagnosis = collect(SPEC, access, tmp_path / "x.tar.gz", messages.append, paths=paths)
+    (line,) = [message for message in messages if "clock" in message]
     assert re.fullmatch(r"the clock of m2 is (399|400) s ahead of this computer's", line)
-    named, gone = read(found.path)["clocks.txt"].splitlines()
+    named, gone = read(diagnosis.path)["clocks.txt"].splitlines()
     assert named == line
     assert gone.startswith("gone (127.0.0.1 port 9)")
 
@@ -265,9 +265,9 @@ def test_what_never_ends_is_cut_off_and_so_is_what_is_too_long(
     monkeypatch.setattr(diagnose, "SECONDS", 5)
     monkeypatch.setattr(diagnose, "LARGEST", 1000)
     spec, opened = alone(running)
-    found = collect(spec, opened, tmp_path / "x.tar.gz", print)
-    files = read(found.path)
-    assert len(found.missing) == 3, found.missing
+    diagnosis = collect(spec, opened, tmp_path / "x.tar.gz", print)
+    files = read(diagnosis.path)
+    assert len(diagnosis.missing) == 3, diagnosis.missing
     assert files["machines/master/hangs.txt"].endswith("\nbegun\n# exit status 124\n")
     script, cut, *lines, status = files["machines/master/long.txt"].splitlines()
     assert script == "# seq 1000000"
@@ -276,8 +276,8 @@ def test_what_never_ends_is_cut_off_and_so_is_what_is_too_long(
     assert 100 < len(lines) < 150
     assert status == "# exit status 0"
     assert "done" in files["machines/master/last.txt"]
-    assert any("hangs: no whole answer" in line for line in found.missing)
-    assert any("there is no kubeconfig" in line for line in found.missing)
+    assert any("hangs: no whole answer" in line for line in diagnosis.missing)
+    assert any("there is no kubeconfig" in line for line in diagnosis.missing)
 
 
 def test_no_question_leads_to_another_machine() -> None:
@@ -314,7 +314,7 @@ def test_shellcheck_passes_every_question() -> None:
     scripts = {diagnose.ASK}
     for spec in (SPEC, DOCKER):
         for node in spec.machines:
-            scripts |= {one.script for one in questions(spec, node_plan(spec, node))}
+            scripts |= {question.script for question in questions(spec, node_plan(spec, node))}
     # A word of its own for each: they are read apart by bash -c.
     text = "".join(f"(\n{script}\n)\n" for script in sorted(scripts))
     done = subprocess.run(

@@ -48,7 +48,7 @@ AWAY = Unreachable("minion-2 (192.168.1.12 port 22) does not answer over SSH in 
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("answers", "expected"),
     [
         ({"m": ()}, Comparison.CLEAN),
         ({"m": (), "n": (DIFFERENCE,)}, Comparison.DRIFTED),
@@ -56,8 +56,8 @@ AWAY = Unreachable("minion-2 (192.168.1.12 port 22) does not answer over SSH in 
         ({"m": (DIFFERENCE,), "n": AWAY}, Comparison.UNKNOWN),
     ],
 )
-def test_the_verdict_is_the_worst_that_was_heard(found: Any, expected: Comparison) -> None:
-    assert verdict(found) is expected
+def test_the_verdict_is_the_worst_that_was_heard(answers: Any, expected: Comparison) -> None:
+    assert verdict(answers) is expected
 
 
 @dataclass
@@ -74,33 +74,33 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
     spec = golden_spec("default")
 
     def run(
-        found: Mapping[str, Any],
-        *words: str,
+        answers: Mapping[str, Any],
+        *arguments: str,
         unapplied: str | None = None,
         ending: tuple[Ending, ...] = (),
     ) -> Result:
-        machines = {n: MachineAccess(address="127.0.0.1", host_key="none") for n in found}
+        machines = {n: MachineAccess(address="127.0.0.1", host_key="none") for n in answers}
         reached = ReachedForDrift(spec, Access(machines=machines, ssh_key="none"), unapplied)
 
         async def asked(access: Access, wanted: Mapping[str, Wanted]) -> Any:
             del access
-            return {name: found[name] for name in wanted}
+            return {name: answers[name] for name in wanted}
 
         monkeypatch.setattr(module, "reach", lambda _: reached)
         monkeypatch.setattr("ops.expiry.ending_soon", lambda _: ending)
         monkeypatch.setattr(module, "everywhere", asked)
         app = typer.Typer()
         module.register(app)
-        return CliRunner().invoke(app, list(words))
+        return CliRunner().invoke(app, list(arguments))
 
     return run
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, width: int) -> Any:
     monkeypatch.setenv("TERM", "dumb")
-    told = Console(width=width, highlight=False, soft_wrap=False, color_system=None)
-    monkeypatch.setattr(module, "stdout", told)
-    return told
+    console = Console(width=width, highlight=False, soft_wrap=False, color_system=None)
+    monkeypatch.setattr(module, "stdout", console)
+    return console
 
 
 NAMES = ("master", "minion-1", "minion-2")
@@ -112,27 +112,27 @@ def test_a_person_reads_machine_thing_and_both_states_at_any_width(
 ) -> None:
     printed(monkeypatch, width)
     done = run({"master": (), "minion-1": (DIFFERENCE,), "minion-2": AWAY})
-    told = " ".join(done.stdout.split())
+    output = " ".join(done.stdout.split())
     assert done.exit_code == 3
-    assert "holds master: all of" in told
-    assert "differs minion-1: file /etc/kubernetes/kubelet.yaml is sha256:bbbbbbbbbbbb" in told
-    assert "and should be sha256:aaaaaaaaaaaa 0600 root:root" in told
-    assert "unknown minion-2: minion-2 (192.168.1.12 port 22) does not answer" in told
-    assert "./hardway up --refresh" in told
+    assert "holds master: all of" in output
+    assert "differs minion-1: file /etc/kubernetes/kubelet.yaml is sha256:bbbbbbbbbbbb" in output
+    assert "and should be sha256:aaaaaaaaaaaa 0600 root:root" in output
+    assert "unknown minion-2: minion-2 (192.168.1.12 port 22) does not answer" in output
+    assert "./hardway up --refresh" in output
     assert all(len(line) <= width for line in done.stdout.splitlines())
 
 
 def test_a_program_reads_whole_digests_and_which_step_mends(run: Any) -> None:
     done = run({"master": (), "minion-1": (DIFFERENCE,), "minion-2": ()}, "--json")
-    told = json.loads(done.stdout)
+    report = json.loads(done.stdout)
     assert done.exit_code == 1
-    assert told["verdict"] == "drifted"
-    assert told["machines"]["master"] == {"asked": True, "differences": []}
-    (one,) = told["machines"]["minion-1"]["differences"]
-    assert one["kind"] == "file"
-    assert one["is"].split(":")[1].startswith(DIGESTS[1])
-    assert one["should_be"] == ITEM.wanted
-    assert one["step"] == "node"
+    assert report["verdict"] == "drifted"
+    assert report["machines"]["master"] == {"asked": True, "differences": []}
+    (difference,) = report["machines"]["minion-1"]["differences"]
+    assert difference["kind"] == "file"
+    assert difference["is"].split(":")[1].startswith(DIGESTS[1])
+    assert difference["should_be"] == ITEM.wanted
+    assert difference["step"] == "node"
 
 
 def test_a_cluster_as_planned_says_so(run: Any) -> None:
@@ -145,7 +145,7 @@ SOON = Ending(holder="master", name="kubelet-server", end=datetime.now(UTC) + ti
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("answers", "expected"),
     [
         (dict.fromkeys(NAMES, ()), 2),
         (dict.fromkeys(NAMES, ()) | {"master": (DIFFERENCE,)}, 1),
@@ -153,23 +153,25 @@ SOON = Ending(holder="master", name="kubelet-server", end=datetime.now(UTC) + ti
     ],
 )
 def test_a_certificate_that_ends_soon_is_told_beside_what_the_machines_say(
-    run: Any, found: Any, expected: int
+    run: Any, answers: Any, expected: int
 ) -> None:
-    done = run(found, ending=(SOON,))
+    done = run(answers, ending=(SOON,))
     assert done.exit_code == expected
     assert f"kubelet-server of master ends on {SOON.end:%Y-%m-%d}" in done.stdout
-    told = json.loads(run(found, "--json", ending=(SOON,)).stdout)
-    assert told["certificates"] == [
+    report = json.loads(run(answers, "--json", ending=(SOON,)).stdout)
+    assert report["certificates"] == [
         {"holder": "master", "name": "kubelet-server", "ends": SOON.end.isoformat()}
     ]
 
 
 def test_what_was_not_applied_is_told_and_is_no_drift(run: Any) -> None:
-    said = "Pulumi.dev.yaml has changes that were not applied"
-    done = run(dict.fromkeys(NAMES, ()), unapplied=said)
+    message = "Pulumi.dev.yaml has changes that were not applied"
+    done = run(dict.fromkeys(NAMES, ()), unapplied=message)
     assert done.exit_code == 0
-    assert said in done.stdout
-    assert json.loads(run(dict.fromkeys(NAMES, ()), "--json", unapplied=said).stdout)["unapplied"]
+    assert message in done.stdout
+    assert json.loads(run(dict.fromkeys(NAMES, ()), "--json", unapplied=message).stdout)[
+        "unapplied"
+    ]
 
 
 def test_a_machine_that_is_not_up_is_told(run: Any) -> None:
@@ -191,15 +193,17 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
         for node in pairs
     ]
     kept += [(AUTHORITIES, "authorities", keys._authorities.state())]
-    state = exported(*((kind, name, {"kept": json.dumps(one)}) for kind, name, one in kept))
+    state = exported(
+        *((kind, name, {"kept": json.dumps(keys_kept)}) for kind, name, keys_kept in kept)
+    )
     for node, wanted in wanted_of(spec, state).items():
         plan = compared(spec, cluster_plan(spec).nodes[node])
         for file in plan.secret_files:
             content = keys.content(file.source, pairs[node])
             if not file.path.endswith(".conf"):  # the cluster's name is in a kubeconfig
                 assert wanted.secrets[file.path] == hashlib.sha256(content.encode()).hexdigest()
-        hidden = [one for one in wanted.items if one.wanted.startswith(AS_KEPT)]
-        assert {one.name for one in hidden} == set(wanted.secrets)
+        hidden = [item for item in wanted.items if item.wanted.startswith(AS_KEPT)]
+        assert {item.name for item in hidden} == set(wanted.secrets)
 
 
 def test_what_was_applied_counts_and_not_what_this_program_would_plan() -> None:
@@ -261,10 +265,10 @@ def test_fifty_machines_are_asked_at_the_same_time(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(observation, "_looked", looked)
     wanted = dict.fromkeys(names, Wanted(items=(DIFFERENCE.item,), secrets={}))
-    found = asyncio.run(everywhere(Access(machines={}, ssh_key=""), wanted))
-    assert list(found) == names
-    assert isinstance(found["m7"], Unreachable)
-    assert [name for name, one in found.items() if one == (DIFFERENCE,)] == ["m8"]
+    answers = asyncio.run(everywhere(Access(machines={}, ssh_key=""), wanted))
+    assert list(answers) == names
+    assert isinstance(answers["m7"], Unreachable)
+    assert [name for name, answer in answers.items() if answer == (DIFFERENCE,)] == ["m8"]
 
 
 @pytest.mark.engine
@@ -272,9 +276,9 @@ def test_fifty_connections_are_open_at_once_and_each_answers_for_itself(
     sshd: Sshd, tmp_path: Path
 ) -> None:
     names = [f"m{number}" for number in range(50)]
-    one = machine(sshd)
+    opened = machine(sshd)
     access = Access(
-        machines=dict.fromkeys(names, one),
+        machines=dict.fromkeys(names, opened),
         ssh_key=(sshd.directory / "client_key").read_text(),
     )
     owner = f"{tmp_path.owner()}:{tmp_path.group()}"
@@ -285,8 +289,8 @@ def test_fifty_connections_are_open_at_once_and_each_answers_for_itself(
         folder.chmod(0o700 if number % 5 else 0o750)
         item = Item(kind=Kind.DIRECTORY, name=str(folder), wanted=f"0700 {owner}", step="one")
         wanted[name] = Wanted(items=(item,), secrets={})
-    found = asyncio.run(everywhere(access, wanted))
-    assert [name for name in names if found[name]] == names[::5]
+    answers = asyncio.run(everywhere(access, wanted))
+    assert [name for name in names if answers[name]] == names[::5]
     log = sshd.log()
     assert log.count("Accepted publickey") == 50
     assert "drop connection" not in log
@@ -294,10 +298,13 @@ def test_fifty_connections_are_open_at_once_and_each_answers_for_itself(
 
 @pytest.mark.engine
 def test_a_machine_with_another_key_is_not_asked(sshd: Sshd) -> None:
-    one = machine(sshd)
-    other = MachineAccess(
-        address=one.address, port=one.port, user=one.user, host_key=new_key_pair().public
+    opened = machine(sshd)
+    impostor = MachineAccess(
+        address=opened.address,
+        port=opened.port,
+        user=opened.user,
+        host_key=new_key_pair().public,
     )
-    access = Access(machines={"m": other}, ssh_key=(sshd.directory / "client_key").read_text())
-    found = asyncio.run(everywhere(access, {"m": Wanted(items=(), secrets={})}))
-    assert "it is another machine" in str(found["m"])
+    access = Access(machines={"m": impostor}, ssh_key=(sshd.directory / "client_key").read_text())
+    answers = asyncio.run(everywhere(access, {"m": Wanted(items=(), secrets={})}))
+    assert "it is another machine" in str(answers["m"])

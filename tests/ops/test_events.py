@@ -33,19 +33,19 @@ def test_names_operations_and_times_are_kept_and_values_are_not() -> None:
 
 
 def test_what_a_plugin_prints_is_not_kept() -> None:
-    said = {"timestamp": 1, "diagnosticEvent": {"message": "ed25519_private: '-----BEGIN"}}
-    assert kept_of(said) is None
+    printed = {"timestamp": 1, "diagnosticEvent": {"message": "ed25519_private: '-----BEGIN"}}
+    assert kept_of(printed) is None
 
 
 def error(message: str) -> str:
     """What is kept of an error of the engine about a resource."""
-    said = {"urn": METADATA["urn"], "severity": "error", "message": message, "color": "raw"}
-    event = kept_of({"timestamp": 7, "diagnosticEvent": said})
+    diagnostic = {"urn": METADATA["urn"], "severity": "error", "message": message, "color": "raw"}
+    event = kept_of({"timestamp": 7, "diagnosticEvent": diagnostic})
     assert event is not None
-    told = event.pop("diagnosticEvent")
+    kept = event.pop("diagnosticEvent")
     assert event == {"timestamp": 7}
-    assert (told.pop("urn"), told.pop("severity")) == (METADATA["urn"], "error")
-    (sentence,) = told.values()
+    assert (kept.pop("urn"), kept.pop("severity")) == (METADATA["urn"], "error")
+    (sentence,) = kept.values()
     assert "\n" not in sentence
     return str(sentence)
 
@@ -68,8 +68,8 @@ def test_no_key_is_kept_of_a_failure() -> None:
 
 
 def test_an_error_of_no_resource_is_not_kept() -> None:
-    said = {"severity": "error", "message": "update failed"}
-    assert kept_of({"timestamp": 1, "diagnosticEvent": said}) is None
+    diagnostic = {"severity": "error", "message": "update failed"}
+    assert kept_of({"timestamp": 1, "diagnosticEvent": diagnostic}) is None
     warning = {"urn": METADATA["urn"], "severity": "warning", "message": "a value"}
     assert kept_of({"timestamp": 1, "diagnosticEvent": warning}) is None
 
@@ -99,12 +99,12 @@ def test_an_engine_that_never_starts_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_hold_up_the_engine(tmp_path: Path) -> None:
     target = tmp_path / "events.json"
     target.symlink_to("/dev/full")
-    said: list[str] = []
+    messages: list[str] = []
     line = json.dumps({**PRE, "more": "x" * 5000}) + "\n"
-    with kept_events(target, said.append, unseen) as pipe, pipe.open("a") as log:
+    with kept_events(target, messages.append, unseen) as pipe, pipe.open("a") as log:
         # More than a pipe holds: who writes would wait for ever if nobody read it.
         subprocess.run(["cat"], input=line * 200, text=True, stdout=log, check=True, timeout=60)
-    (sentence,) = said
+    (sentence,) = messages
     assert sentence.startswith(f"{target} cannot be written (No space left on device): ")
     assert not target.is_symlink(), "half of the events would mislead"
 

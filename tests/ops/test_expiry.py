@@ -39,16 +39,18 @@ def test_young_certificates_are_not_named(state: dict[str, Any]) -> None:
 
 
 def test_each_certificate_is_named_thirty_days_before_its_end(state: dict[str, Any]) -> None:
-    found = ending(state, MADE + timedelta(days=340))
-    assert {one.name for one in found} == {row.name for row in ROWS}
-    assert {one.holder for one in found} == {"master"}
-    assert "of master ends on 2031-01-01" in found[0].sentence(MADE)
-    assert "of master ended on 2031-01-01" in found[0].sentence(MADE + timedelta(days=370))
+    endings = ending(state, MADE + timedelta(days=340))
+    assert {certificate.name for certificate in endings} == {row.name for row in ROWS}
+    assert {certificate.holder for certificate in endings} == {"master"}
+    assert "of master ends on 2031-01-01" in endings[0].sentence(MADE)
+    assert "of master ended on 2031-01-01" in endings[0].sentence(MADE + timedelta(days=370))
 
 
 def test_authorities_end_as_well(state: dict[str, Any]) -> None:
-    found = ending(state, MADE + timedelta(days=3650))
-    assert {one.name for one in found if one.holder == "the cluster"} == set(Authority)
+    endings = ending(state, MADE + timedelta(days=3650))
+    assert {
+        certificate.name for certificate in endings if certificate.holder == "the cluster"
+    } == set(Authority)
 
 
 def test_a_machine_may_be_called_as_what_keeps_the_keys_of_people() -> None:
@@ -58,8 +60,8 @@ def test_a_machine_may_be_called_as_what_keeps_the_keys_of_people() -> None:
 
     of_machine, of_people = kept(OF_MACHINE, ROWS[0]), kept(CERTIFICATES, FOR_PEOPLE[0])
     for state in (exported(of_machine, of_people), exported(of_people, of_machine)):
-        found = ending(state, MADE + timedelta(days=340))
-        assert {(one.holder, one.name) for one in found} == {
+        endings = ending(state, MADE + timedelta(days=340))
+        assert {(certificate.holder, certificate.name) for certificate in endings} == {
             ("people", ROWS[0].name),
             ("its people", FOR_PEOPLE[0].name),
         }
@@ -80,6 +82,6 @@ def test_status_reads_the_states_of_the_lab(stack: Stack, monkeypatch: pytest.Mo
     assert any(line.startswith("dev: admin of its people ends on ") for line in every)
     assert warned
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
-    (said,), warned = in_lab(["dev"], stack.paths)
-    assert said.startswith("dev: not known, since pulumi stack export failed (")
+    (line,), warned = in_lab(["dev"], stack.paths)
+    assert line.startswith("dev: not known, since pulumi stack export failed (")
     assert not warned

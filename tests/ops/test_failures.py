@@ -27,8 +27,8 @@ def begun(at: int, urn: str) -> dict[str, Any]:
 
 def failed(at: int, urn: str, message: str) -> list[dict[str, Any]]:
     """As the engine has it: first why, then that."""
-    said = {"urn": CLUSTER + urn, "severity": "error", "message": message, "color": "raw"}
-    return [{"timestamp": at, "diagnosticEvent": said}, event("resOpFailedEvent", at, urn)]
+    diagnostic = {"urn": CLUSTER + urn, "severity": "error", "message": message, "color": "raw"}
+    return [{"timestamp": at, "diagnosticEvent": diagnostic}, event("resOpFailedEvent", at, urn)]
 
 
 def step(sentence: str) -> str:
@@ -37,11 +37,11 @@ def step(sentence: str) -> str:
     return f"{summary}\nstderr ends with:\nfailed: {sentence}\nthe last lines of a.service:\n{LOG}"
 
 
-def told(tmp_path: Path, events: list[dict[str, Any]]) -> tuple[str, ...]:
+def sentences(tmp_path: Path, events: list[dict[str, Any]]) -> tuple[str, ...]:
     """What is said of an update whose engine wrote these events."""
     target = tmp_path / "events.json"
     with kept_events(target, print, lambda _: None) as pipe:
-        pipe.write_text("".join(f"{json.dumps(one)}\n" for one in events))
+        pipe.write_text("".join(f"{json.dumps(entry)}\n" for entry in events))
     assert "I1128" not in target.read_text()
     return failures(read_events(target), MACHINES)
 
@@ -73,7 +73,7 @@ SENTENCES = tuple(
 
 
 def test_each_machine_has_its_sentence_the_earliest_first(tmp_path: Path) -> None:
-    assert told(tmp_path, SEVERAL) == SENTENCES
+    assert sentences(tmp_path, SEVERAL) == SENTENCES
 
 
 def test_the_sentences_come_before_all_else_that_is_said_at_the_end() -> None:
@@ -100,25 +100,25 @@ def test_what_was_done_after_all_has_not_failed(tmp_path: Path) -> None:
         event("resOutputsEvent", 1300, node),
         *failed(1310, runtime, step("no room")),
     ]
-    (sentence,) = told(tmp_path, events)
+    (sentence,) = sentences(tmp_path, events)
     assert sentence == "minion, step runtime: no room (after 110 s by this computer's clock)"
 
 
 def test_what_belongs_to_no_machine_is_called_by_its_name(tmp_path: Path) -> None:
     ready = "pulumi-python:dynamic/hardway:Ready::ready"
     why = "Exception calling application: not yet after 900 s: all is well (it is not)\nmore\n"
-    (sentence,) = told(tmp_path, [begun(1000, ready), *failed(1930, ready, why)])
+    (sentence,) = sentences(tmp_path, [begun(1000, ready), *failed(1930, ready, why)])
     assert sentence.startswith("ready: not yet after 900 s: all is well (it is not) (after 930 s")
     # Nor does it where a machine is called as its name begins.
     keys = "pulumi-python:dynamic/hardway:TrackedBundle::minion-keys"
-    (sentence,) = told(tmp_path, [begun(1000, keys), *failed(1001, keys, "no key")])
+    (sentence,) = sentences(tmp_path, [begun(1000, keys), *failed(1001, keys, "no key")])
     assert sentence.startswith("minion-keys: no key")
 
 
 def test_without_a_reason_it_has_failed_all_the_same(tmp_path: Path) -> None:
     urn = f"{COMMAND}minion-node"
     events = [begun(1000, urn), event("resOpFailedEvent", 1005, urn)]
-    (sentence,) = told(tmp_path, events)
+    (sentence,) = sentences(tmp_path, events)
     assert sentence == "minion, step node: failed (after 5 s by this computer's clock)"
 
 
@@ -136,7 +136,7 @@ def test_what_machines_lacked_is_said_beside_each_step_that_failed(tmp_path: Pat
         begun(1310, ready),
         *failed(1400, ready, "not yet"),
     ]
-    told(tmp_path, events)
+    sentences(tmp_path, events)
     kept = read_events(tmp_path / "events.json")
     of_minion, of_all = failures(kept, MACHINES, lacked)
     assert of_minion == (

@@ -39,13 +39,13 @@ UP = ("./hardway", "pulumi", "up", "--yes", "--skip-preview", "--non-interactive
 class Door:
     """A checkout whose program waits, and an update in it that goes through the door."""
 
-    def __init__(self, place: Path) -> None:
-        self.checkout = Checkout(place)
+    def __init__(self, folder: Path) -> None:
+        self.checkout = Checkout(folder)
         (self.checkout.folder / "__main__.py").write_text(PROGRAM)
         self.hold = self.checkout.folder / "hold"
         self.hold.touch()
         state = self.checkout.state / "hardway" / "checkout"
-        self.paths = LabPaths("checkout", state, place / "run")
+        self.paths = LabPaths("checkout", state, folder / "run")
         self.process = subprocess.Popen(
             UP,
             cwd=self.checkout.folder,
@@ -62,10 +62,10 @@ class Door:
         assert self.process.poll() is None, self.process.communicate()[0]
         self.started = descendants(self.process.pid)
 
-    def said(self) -> str:
+    def output(self) -> str:
         """All that it said, once it has ended."""
-        said, _ = self.process.communicate(timeout=PATIENCE)
-        return said
+        text, _ = self.process.communicate(timeout=PATIENCE)
+        return text
 
     def state(self) -> dict[str, Any]:
         (file,) = (self.paths.backend / ".pulumi/stacks").rglob("dev.json")
@@ -74,7 +74,9 @@ class Door:
 
     def made(self) -> set[str]:
         """The names of the commands in the state."""
-        names = (one["urn"].rpartition("::") for one in self.state().get("resources") or ())
+        names = (
+            resource["urn"].rpartition("::") for resource in self.state().get("resources") or ()
+        )
         return {name for _, _, name in names} & {"first", "held", "last"}
 
     def locks(self) -> list[Path]:
@@ -115,10 +117,10 @@ def test_the_engine_stops_and_saves_and_the_same_command_goes_on(
     door: Door, number: signal.Signals, send: Callable[[int, int], None]
 ) -> None:
     send(door.process.pid, number)
-    said = door.said()
+    output = door.output()
     assert door.process.returncode == 130
-    assert "the same command goes on from here" in said
-    assert "was stopped" in said, "the engine has told its plugin"
+    assert "the same command goes on from here" in output
+    assert "was stopped" in output, "the engine has told its plugin"
     assert door.made() == {"first"}
     assert not door.state().get("pending_operations")
     assert door.locks() == []
@@ -135,7 +137,7 @@ def test_a_second_signal_ends_it_at_once_and_the_same_command_goes_on(door: Door
     while STOPPING not in (line := door.process.stdout.readline()):
         assert line, "it ended without a word"
     door.process.send_signal(signal.SIGTERM)
-    assert "the same command goes on from here" in door.said()
+    assert "the same command goes on from here" in door.output()
     eventually("all have ended", lambda: not any(map(start_time, door.started)))
     assert len(door.locks()) == 1
     done = door.again()

@@ -66,13 +66,13 @@ def ours(server: str = "https://192.168.1.10:6443", key: str = "key one") -> str
 
 
 @pytest.fixture(scope="module")
-def found() -> None:
+def kubectl_is_stored() -> None:
     """The program is found before a test has another home, in which there is no store."""
     stored("kubectl")
 
 
 @pytest.fixture(autouse=True)
-def home(found: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(kubectl_is_stored: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
     return tmp_path
@@ -86,10 +86,10 @@ def own(tmp_path: Path) -> Path:
     return path
 
 
-def kubectl(*words: str, files: str | Path) -> str:
+def kubectl(*arguments: str, files: str | Path) -> str:
     """What the real program of the stack says, told of these files."""
     return subprocess.run(
-        [stored("kubectl"), "config", *words],
+        [stored("kubectl"), "config", *arguments],
         env={**os.environ, "KUBECONFIG": str(files)},
         capture_output=True,
         text=True,
@@ -98,12 +98,12 @@ def kubectl(*words: str, files: str | Path) -> str:
 
 
 def view(files: str | Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(kubectl("view", "--raw", "--output", "json", files=files))
-    return told
+    value: dict[str, Any] = json.loads(kubectl("view", "--raw", "--output", "json", files=files))
+    return value
 
 
 def named(view: dict[str, Any], section: str, name: str) -> dict[str, Any] | None:
-    return next((each for each in view[section] or () if each["name"] == name), None)
+    return next((entry for entry in view[section] or () if entry["name"] == name), None)
 
 
 def test_kubectl_finds_the_context_and_everything_that_was_there(own: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_second_time_changes_no_byte_and_a_new_cluster_replaces_the_old(own: P
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("set-cluster", "hardway-dev", "--insecure-skip-tls-verify"),
         ("set-cluster", "hardway-dev", "--proxy-url", "http://proxy.example"),
@@ -184,11 +184,11 @@ def test_a_second_time_changes_no_byte_and_a_new_cluster_replaces_the_old(own: P
     ],
 )
 def test_nothing_of_an_entry_from_before_stays_beside_the_new_authority(
-    own: Path, words: tuple[str, ...]
+    own: Path, arguments: tuple[str, ...]
 ) -> None:
     merged([own], own, "hardway-dev", ours())
     good = view(own)
-    kubectl(*words, files=own)
+    kubectl(*arguments, files=own)
     assert view(own) != good
     assert merged([own], own, "hardway-dev", ours()) == [own]
     assert view(own) == good
@@ -340,8 +340,8 @@ def test_of_several_files_the_one_that_kubectl_would_write_is_written(
     kubectl("set-cluster", "hardway-dev", files=joined)
     kubectl("set-context", "hardway-dev", files=joined)
     kubectl("use-context", "hardway-dev", files=joined)
-    found, default = places({"KUBECONFIG": os.pathsep.join(["", *map(str, mine), str(mine[0])])})
-    merged(found, default, "hardway-dev", ours())
+    paths, default = places({"KUBECONFIG": os.pathsep.join(["", *map(str, mine), str(mine[0])])})
+    merged(paths, default, "hardway-dev", ours())
     assert changed(mine) == changed(theirs)
 
 

@@ -60,9 +60,9 @@ def run() -> None:
 @as_root
 def test_the_api_is_asked_without_the_persons_proxy(seen: Path) -> None:
     run()
-    said = seen.read_text()
-    assert f"dial tcp {API}:6443" in said, said
-    assert "proxyconnect" not in said
+    log = seen.read_text()
+    assert f"dial tcp {API}:6443" in log, log
+    assert "proxyconnect" not in log
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])

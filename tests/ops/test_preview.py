@@ -15,8 +15,8 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def preview(checkout: Checkout, *words: str) -> subprocess.CompletedProcess[str]:
-    return checkout.run("./hardway", "preview", *words)
+def preview(checkout: Checkout, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return checkout.run("./hardway", "preview", *arguments)
 
 
 def test_a_change_is_told_on_the_terminal_in_markdown_and_on_a_page(
@@ -41,8 +41,8 @@ def test_it_is_compared_with_where_the_branch_began_or_with_what_is_named(
     checkout.git("switch", "--quiet", "--create", "change")
     checkout.change(proxy_mode="iptables")
     checkout.commit("another proxy mode")
-    told = json.loads(preview(checkout, "--json").stdout)
-    assert {one["verb"] for one in told["machines"]} == {"update"}
+    report = json.loads(preview(checkout, "--json").stdout)
+    assert {machine["verb"] for machine in report["machines"]} == {"update"}
     done = preview(checkout, "--base", "change")
     assert done.returncode == 0
     assert "Nothing changes" in done.stdout
@@ -52,7 +52,7 @@ def test_what_a_living_cluster_cannot_take_ends_with_its_sentence(checkout: Chec
     checkout.change(kubernetes="1.36.4")
     done = preview(checkout)
     assert done.returncode == 1
-    refused = [one for one in done.stdout.splitlines() if "refused-change" in one]
+    refused = [line for line in done.stdout.splitlines() if "refused-change" in line]
     assert any("kubernetes" in line and "1.36.4" in line for line in refused)
 
 
@@ -82,10 +82,10 @@ def test_a_change_may_add_a_field_that_its_base_does_not_know(checkout: Checkout
     given.write_text(given.read_text().replace(image, f'{image}, lock="own"'))
     done = preview(checkout)
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert "hypervisor.lock" in said
-    assert "--base" in said
-    assert "Traceback" not in said
+    message = " ".join(done.stderr.split())
+    assert "hypervisor.lock" in message
+    assert "--base" in message
+    assert "Traceback" not in message
 
 
 def test_a_program_that_ends_with_an_error_is_told_in_one_sentence(checkout: Checkout) -> None:
@@ -100,18 +100,18 @@ def test_a_program_that_ends_with_an_error_is_told_in_one_sentence(checkout: Che
     )
     done = preview(checkout)
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert "its program ends with ValidationError" in said
-    assert "hypervisor Field required" in said
-    assert "errors.pydantic.dev" not in said
-    assert "Traceback" not in said
+    message = " ".join(done.stderr.split())
+    assert "its program ends with ValidationError" in message
+    assert "hypervisor Field required" in message
+    assert "errors.pydantic.dev" not in message
+    assert "Traceback" not in message
 
 
 def test_bad_input_is_one_sentence_with_what_to_do(checkout: Checkout) -> None:
-    def refused(said: str, *words: str) -> None:
-        done = preview(checkout, *words)
-        assert done.returncode == 1, words
-        assert said in " ".join(done.stderr.split()), done.stderr
+    def refused(sentence: str, *arguments: str) -> None:
+        done = preview(checkout, *arguments)
+        assert done.returncode == 1, arguments
+        assert sentence in " ".join(done.stderr.split()), done.stderr
         assert "Traceback" not in done.stderr
 
     refused("nowhere is no revision of this repository", "--base", "nowhere")
@@ -128,15 +128,15 @@ def test_bad_input_is_one_sentence_with_what_to_do(checkout: Checkout) -> None:
 def test_a_repository_that_git_does_not_trust_is_told_with_the_command_that_mends_it(
     checkout: Checkout,
 ) -> None:
-    for words in ((), ("--base", "main")):
+    for arguments in ((), ("--base", "main")):
         # git's own way to be shown a repository of somebody else.
         somebody_elses = ("env", "GIT_TEST_ASSUME_DIFFERENT_OWNER=1")
-        done = checkout.run(*somebody_elses, "./hardway", "preview", *words)
-        said = " ".join(done.stderr.split())
+        done = checkout.run(*somebody_elses, "./hardway", "preview", *arguments)
+        message = " ".join(done.stderr.split())
         assert done.returncode == 1
-        assert "dubious ownership" in said
-        assert f"git config --global --add safe.directory {checkout.folder}" in said
-        assert "main branch" not in said
+        assert "dubious ownership" in message
+        assert f"git config --global --add safe.directory {checkout.folder}" in message
+        assert "main branch" not in message
 
 
 def test_a_clone_without_the_history_says_so(checkout: Checkout, tmp_path: Path) -> None:
@@ -145,10 +145,16 @@ def test_a_clone_without_the_history_says_so(checkout: Checkout, tmp_path: Path)
     checkout.git("switch", "--quiet", "main")
     checkout.commit("and on main")
     origin = checkout.folder.rename(tmp_path / "origin")
-    words = ("--quiet", "--depth=1", "--no-single-branch", "--branch=change", f"file://{origin}")
-    subprocess.run(["git", "clone", *words, checkout.folder], check=True)
+    arguments = (
+        "--quiet",
+        "--depth=1",
+        "--no-single-branch",
+        "--branch=change",
+        f"file://{origin}",
+    )
+    subprocess.run(["git", "clone", *arguments, checkout.folder], check=True)
     done = preview(checkout)
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert "no commit in common here, since the clone is shallow" in said
-    assert "git fetch --unshallow" in said
+    message = " ".join(done.stderr.split())
+    assert "no commit in common here, since the clone is shallow" in message
+    assert "git fetch --unshallow" in message

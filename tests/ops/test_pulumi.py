@@ -20,13 +20,13 @@ SPECIFICATION = f"{TOP}$pulumi-python:dynamic/hardway:Specification::specificati
 VOLUME = f"{TOP}$hardway:index:Machine$libvirt:index/volume:Volume::"
 
 
-def refused(*words: str, members: Sequence[str] = ("master",)) -> list[str]:
-    return [str(problem) for problem in refusals(read(words), "dev", lambda: members)]
+def refused(*arguments: str, members: Sequence[str] = ("master",)) -> list[str]:
+    return [str(problem) for problem in refusals(read(arguments), "dev", lambda: members)]
 
 
 @pytest.mark.parametrize("verb", ["up", "update", "preview", "pre"])
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("--target", f"{VOLUME}minion1-disk"),
         ("-t", f"{TOP}$hardway:index:Machine::minion1"),
@@ -37,13 +37,15 @@ def refused(*words: str, members: Sequence[str] = ("master",)) -> list[str]:
         ("--exclude", "**"),
     ],
 )
-def test_what_leaves_the_specification_out_is_refused(verb: str, words: tuple[str, ...]) -> None:
-    (sentence,) = refused(verb, *words)
+def test_what_leaves_the_specification_out_is_refused(
+    verb: str, arguments: tuple[str, ...]
+) -> None:
+    (sentence,) = refused(verb, *arguments)
     assert "the specification goes past its check" in sentence
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         (),
         ("--target", SPECIFICATION, "--target", f"{VOLUME}minion1-disk"),
@@ -53,12 +55,12 @@ def test_what_leaves_the_specification_out_is_refused(verb: str, words: tuple[st
         ("--replace", f"{VOLUME}minion1-disk"),
     ],
 )
-def test_what_has_the_specification_in_it_is_not(words: tuple[str, ...]) -> None:
-    assert refused("up", *words) == []
+def test_what_has_the_specification_in_it_is_not(arguments: tuple[str, ...]) -> None:
+    assert refused("up", *arguments) == []
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("up", "--replace", f"{VOLUME}master-disk"),
         ("up", "--replace=**::master-disk"),
@@ -70,15 +72,15 @@ def test_what_has_the_specification_in_it_is_not(words: tuple[str, ...]) -> None
         ("--color", "never", "state", "taint", f"{VOLUME}minion1-disk", f"{VOLUME}master-disk"),
     ],
 )
-def test_a_member_s_disk_is_not_made_anew(words: tuple[str, ...]) -> None:
-    (sentence,) = refused(*words)
+def test_a_member_s_disk_is_not_made_anew(arguments: tuple[str, ...]) -> None:
+    (sentence,) = refused(*arguments)
     assert "of the disk of master loses all that the cluster knows" in sentence
-    (sentence,) = refused(*words, members=("master", "other"))[:1]
+    (sentence,) = refused(*arguments, members=("master", "other"))[:1]
     assert "of the disk of master loses what this member of etcd has agreed to" in sentence
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("up", "--replace", f"{VOLUME}minion1-disk"),
         ("up", "--replace", f"{TOP}$hardway:index:Machine$libvirt:index/domain:Domain::master"),
@@ -87,8 +89,8 @@ def test_a_member_s_disk_is_not_made_anew(words: tuple[str, ...]) -> None:
         ("destroy",),
     ],
 )
-def test_what_loses_nothing_is_passed_on(words: tuple[str, ...]) -> None:
-    assert refused(*words) == []
+def test_what_loses_nothing_is_passed_on(arguments: tuple[str, ...]) -> None:
+    assert refused(*arguments) == []
 
 
 @pytest.mark.parametrize("verb", ["rm", "remove", "delete"])
@@ -146,14 +148,14 @@ def test_the_stack_that_is_named_gets_its_own_description(tmp_path: Path) -> Non
         configuration = {"hardway:cluster": CLUSTER, "a:it": f"-{name}"}
         text = yaml.safe_dump({"config": configuration})
         (checkout.folder / f"Pulumi.{name}.yaml").write_text(text)
-    for words in (
+    for arguments in (
         ("up", "--yes", "--skip-preview", "--stack", "lab2"),
         ("--non-interactive", "up", "--yes", "-fs", "lab2"),
         ("--color", "never", "preview", "--stack=lab2", "--expect-no-changes"),
         ("--stack", "lab2", "preview", "--expect-no-changes"),
     ):
-        done = checkout.run("./hardway", "pulumi", *words)
-        assert done.returncode == 0, (words, done.stdout + done.stderr)
+        done = checkout.run("./hardway", "pulumi", *arguments)
+        assert done.returncode == 0, (arguments, done.stdout + done.stderr)
     done = checkout.run("./hardway", "pulumi", "stack", "output", "it", "-s", "lab2")
     assert done.stdout.strip() == "lab2-lab2"
     done = checkout.run("./hardway", "pulumi", "up", "--yes", "--target", "**::nobody")

@@ -127,31 +127,31 @@ def test_a_cluster_is_what_was_applied_whatever_its_file_says_since(
         (stack.file.parent / room).symlink_to(PROJECT / room)
     stack.create()
     assert up(stack, APPLIED) == 0
-    found = reach("dev")
-    assert found.unapplied is None
-    assert found.spec.versions.kubernetes == "1.37.1"
-    assert found.spec.hypervisor is not None
+    reached = reach("dev")
+    assert reached.unapplied is None
+    assert reached.spec.versions.kubernetes == "1.37.1"
+    assert reached.spec.hypervisor is not None
 
     # Where the machines run is not in the specification that the state keeps: the file says it.
     edited(stack, hypervisor={"uri": "qemu:///session", "image": "another"})
-    found = reach("dev")
-    assert found.unapplied is None
-    assert getattr(found.spec.hypervisor, "uri", None) == "qemu:///session"
+    reached = reach("dev")
+    assert reached.unapplied is None
+    assert getattr(reached.spec.hypervisor, "uri", None) == "qemu:///session"
 
     more = {"minion": {"address": "192.168.1.11"}}
     edited(stack, kubernetes="1.36.3", machines={"master": MASTER, **more})
-    found = reach("dev")
-    assert found.spec.versions.kubernetes == "1.37.1"
-    assert list(found.spec.machines) == ["master"]
-    assert found.unapplied
-    assert "Pulumi.dev.yaml has changes that were not applied" in found.unapplied
-    assert "./hardway preview --live shows them" in found.unapplied
+    reached = reach("dev")
+    assert reached.spec.versions.kubernetes == "1.37.1"
+    assert list(reached.spec.machines) == ["master"]
+    assert reached.unapplied
+    assert "Pulumi.dev.yaml has changes that were not applied" in reached.unapplied
+    assert "./hardway preview --live shows them" in reached.unapplied
 
     stack.file.write_text("config: {hardway:cluster: {networks: {machines: nowhere}}}")
-    found = reach("dev")
-    assert list(found.spec.machines) == ["master"]
-    assert found.unapplied
-    assert "networks.machines" in found.unapplied
+    reached = reach("dev")
+    assert list(reached.spec.machines) == ["master"]
+    assert reached.unapplied
+    assert "networks.machines" in reached.unapplied
 
 
 @pytest.mark.engine
@@ -210,10 +210,10 @@ def come_inside(folder: Path, *before: str, **more: str) -> subprocess.Completed
     (folder / "ops").mkdir(exist_ok=True)
     (folder / "ops" / "__main__.py").write_text(SHOW)
     (folder / "come.py").write_text(COME_INSIDE)
-    words = [*before, sys.executable, str(folder / "come.py"), "ssh", "m", "--", "ls", "-l a"]
+    command = [*before, sys.executable, str(folder / "come.py"), "ssh", "m", "--", "ls", "-l a"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | more
     return subprocess.run(
-        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
@@ -221,8 +221,8 @@ def come_inside(folder: Path, *before: str, **more: str) -> subprocess.Completed
 def test_the_same_command_is_started_again_in_the_labs_namespace(lab: Path, tmp_path: Path) -> None:
     done = come_inside(tmp_path)
     assert done.returncode == 0, done.stderr
-    words, inode, marker = json.loads(done.stdout)
-    assert words == ["ssh", "m", "--", "ls", "-l a"]
+    arguments, inode, marker = json.loads(done.stdout)
+    assert arguments == ["ssh", "m", "--", "ls", "-l a"]
     assert inode == lab.stat().st_ino
     assert marker == str(lab)
 

@@ -15,10 +15,10 @@ RUN = (
 
 
 def test_every_command_of_the_readme_is_run_by_a_test_and_no_other_is_listed() -> None:
-    found = readme.commands()
-    assert len(found) > 20
-    assert set(found) - set(RUN) == set()
-    assert set(RUN) - set(found) == {"./hardway kubeconfig --remove"}, "said as an option there"
+    commands = readme.commands()
+    assert len(commands) > 20
+    assert set(commands) - set(RUN) == set()
+    assert set(RUN) - set(commands) == {"./hardway kubeconfig --remove"}, "said as an option there"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,6 @@ def test_the_command_works_as_it_stands_in_the_readme(command: str, checkout: Ch
 
 
 def test_the_golden_clusters_are_those_that_make_golden_writes(checkout: Checkout) -> None:
-    folders = [str(one / "tests/golden") for one in (PROJECT, checkout.folder)]
+    folders = [str(folder / "tests/golden") for folder in (PROJECT, checkout.folder)]
     command = ["diff", "--recursive", *folders]
     assert subprocess.run(command, capture_output=True, text=True).stdout == ""

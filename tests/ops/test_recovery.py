@@ -62,14 +62,14 @@ def update(stack: Stack) -> Iterator[subprocess.Popen[bytes]]:
 
 def children(pid: int, name: str = ".") -> list[int]:
     """The processes that it has started whose command line has this name."""
-    words = ["pgrep", "--full", "--parent", str(pid), name]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = ["pgrep", "--full", "--parent", str(pid), name]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return [int(pid) for pid in done.stdout.split()]
 
 
 def below(pid: int) -> list[int]:
     """The processes that it has started, and those that these have."""
-    return [each for child in children(pid) for each in (child, *below(child))]
+    return [descendant for child in children(pid) for found_pid in (child, *below(child))]
 
 
 @pytest.mark.engine
@@ -77,9 +77,9 @@ def test_a_killed_update_is_begun_again_before_anybody_asked_how_it_ended(
     stack: Stack, update: subprocess.Popen[bytes]
 ) -> None:
     os.kill(update.pid, signal.SIGKILL)
-    said: list[str] = []
-    recover(stack, None, said.append)
-    assert said == [
+    messages: list[str] = []
+    recover(stack, None, messages.append)
+    assert messages == [
         f"the update with the process {update.pid} has died; its lock is taken away",
         "an earlier update was cut off in 1 operations; they are begun again",
     ]
@@ -105,7 +105,7 @@ def test_a_plugin_does_not_outlive_its_engine(
 def test_an_update_that_runs_is_left_alone(stack: Stack, update: subprocess.Popen[bytes]) -> None:
     before = [path.read_bytes() for path in sorted(stack.paths.backend.rglob("*.json"))]
     with pytest.raises(Problem, match=f"'dev' runs .process {update.pid} on "):
-        recover(stack, None, lambda said: pytest.fail(said))
+        recover(stack, None, lambda message: pytest.fail(message))
     assert [path.read_bytes() for path in sorted(stack.paths.backend.rglob("*.json"))] == before
     assert update.poll() is None
 
@@ -117,19 +117,21 @@ def test_a_lock_is_not_held_by_whatever_has_its_number_after_a_reboot(
 ) -> None:
     stack.create()
     (tmp_path / program).symlink_to("/bin/sleep")
-    other = subprocess.Popen([tmp_path / program, "600"])
+    process = subprocess.Popen([tmp_path / program, "600"])
     try:
         lock = stack.paths.backend / ".pulumi/locks/organization/hardway/dev/lock.json"
         lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.write_text(json.dumps({"pid": other.pid, "hostname": socket.gethostname()}))
+        lock.write_text(json.dumps({"pid": process.pid, "hostname": socket.gethostname()}))
         os.utime(lock, (time.time() - age, time.time() - age))
-        said: list[str] = []
-        recover(stack, None, said.append)
-        assert said == [f"the update with the process {other.pid} has died; its lock is taken away"]
+        messages: list[str] = []
+        recover(stack, None, messages.append)
+        assert messages == [
+            f"the update with the process {process.pid} has died; its lock is taken away"
+        ]
         assert not lock.exists()
     finally:
-        other.kill()
-        other.wait()
+        process.kill()
+        process.wait()
 
 
 DEATH = "[  333.7] Kernel panic - not syncing: Fatal exception in interrupt\r\n"
@@ -143,7 +145,7 @@ class Updates:
         self.log = folder / "dev-master.log"
         self.log.write_text(DEATH)  # of an earlier day
         self.consoles = Consoles(folder, ["dev-master"])
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.begun = 0
 
     def __call__(self) -> int:
@@ -154,13 +156,13 @@ class Updates:
         return self.statuses[self.begun - 1]
 
     def end(self) -> int:
-        return going_on(self, self.consoles, self.said.append)
+        return going_on(self, self.consoles, self.messages.append)
 
 
 def test_an_update_whose_machine_died_is_begun_again(tmp_path: Path) -> None:
     updates = Updates(tmp_path, [255, 0], 1)
     assert updates.end() == 0
-    assert updates.said == [
+    assert updates.messages == [
         "the kernel of dev-master ended itself (Fatal exception in interrupt) and boots again",
         "the update goes on from there, once",
     ]
@@ -175,7 +177,7 @@ def test_it_is_begun_again_once(tmp_path: Path) -> None:
 def test_an_update_that_failed_of_itself_is_not_begun_again(tmp_path: Path) -> None:
     updates = Updates(tmp_path, [255])
     assert updates.end() == 255
-    assert updates.said == []
+    assert updates.messages == []
 
 
 def test_an_update_that_ended_well_is_not_begun_again(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_large_text_takes_little_time(tmp_path: Path) -> None:
 def test_openssl_finds_no_key_in_what_is_left(tmp_path: Path) -> None:
     file = tmp_path / "text"
     file.write_text(KEYS["pkcs8"])
-    words = ["openssl", "pkey", "-noout", "-in", str(file)]
-    assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+    command = ["openssl", "pkey", "-noout", "-in", str(file)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     file.write_text(Redaction([])(KEYS["pkcs8"]))
-    assert subprocess.run(words, capture_output=True, check=False).returncode != 0
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0

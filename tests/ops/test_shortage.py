@@ -25,13 +25,13 @@ class Host:
         self.idle = self.compiler = 0.0
         self.ran = dict.fromkeys(MACHINES, 0.0)
         self.waited = dict.fromkeys(MACHINES, 0.0)
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.looked = 0
         """How often both machines were."""
         self.shortage = Shortage(
             MACHINES,
             lambda: self.running,
-            self.said.append,
+            self.messages.append,
             look=self.look,
             clock=lambda: self.now,
         )
@@ -48,15 +48,15 @@ class Host:
         )
 
     def passes(
-        self, seconds: float = INTERVAL, got: float = 0.5, asked: float = 0.5, other: float = 0.0
+        self, seconds: float = INTERVAL, got: float = 0.5, asked: float = 0.5, taken: float = 0.0
     ) -> None:
         """Each machine that runs gets so much of what it asks for, and another program so much."""
         self.now += seconds
         for name in self.running:
             self.ran[name] += got * seconds
             self.waited[name] += (asked - got) * seconds
-        self.compiler += other * seconds
-        self.idle += max(0.0, 2 - other - got * len(self.running)) * seconds
+        self.compiler += taken * seconds
+        self.idle += max(0.0, 2 - taken - got * len(self.running)) * seconds
 
 
 @pytest.fixture(autouse=True)
@@ -66,9 +66,9 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_host_without_room_for_machines_is_told_once_before_they_run() -> None:
     host = Host({})
-    host.passes(1, other=1.8)
+    host.passes(1, taken=1.8)
     host.shortage.first()
-    (line,) = host.said
+    (line,) = host.messages
     assert line == (
         "This computer is busy: 0.2 of this computer's 2 processors are free, and the machines ask "
         "for 3; most is taken by cc1 (4242) 1.8. The update works and takes longer."
@@ -79,45 +79,45 @@ def test_it_is_measured_as_long_as_an_update_works(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(shortage, "BEGINS", 0.01)
     monkeypatch.setattr(shortage, "INTERVAL", 0.01)
     host = Host({})
-    host.passes(1, other=1.8)
+    host.passes(1, taken=1.8)
     with host.shortage.watched():
-        eventually("the host is looked at", lambda: len(host.said) == 1)
+        eventually("the host is looked at", lambda: len(host.messages) == 1)
         host.running = BOTH
         eventually("so are machines that start", lambda: host.looked > 2)
         host.passes(SILENCE, got=0.1, asked=0.9)
-        eventually("what they get is said", lambda: len(host.said) == 2)
-    assert "the machines get 0.2 of the 1.8 processors" in host.said[1]
+        eventually("what they get is said", lambda: len(host.messages) == 2)
+    assert "the machines get 0.2 of the 1.8 processors" in host.messages[1]
 
 
 def test_a_quiet_host_and_machines_that_run_already_are_not_worth_a_word() -> None:
     quiet, running = Host({}), Host(BOTH)
     quiet.passes(1)
     quiet.shortage.first()
-    running.passes(1, got=0.1, asked=0.1, other=1.8)
+    running.passes(1, got=0.1, asked=0.1, taken=1.8)
     running.shortage.first()
     running.passes(got=0.3, asked=0.5)
     running.shortage.next()
-    assert (quiet.said, running.said) == ([], [])
+    assert (quiet.messages, running.messages) == ([], [])
 
 
 def test_machines_that_starve_are_told_when_it_has_changed_and_once_a_minute_at_most() -> None:
     host = Host(BOTH)
     for got in (0.3, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.9, 0.9):
-        host.passes(got=got, asked=0.95, other=1.2)
+        host.passes(got=got, asked=0.95, taken=1.2)
         host.shortage.next()
-    assert [line.partition(";")[0] for line in host.said] == [
+    assert [line.partition(";")[0] for line in host.messages] == [
         "This computer is busy: the machines get 0.6 of the 1.9 processors that they ask for",
         "This computer is busy: the machines get 0.2 of the 1.9 processors that they ask for",
         "The machines get the processors that they ask for again.",
     ]
-    assert host.said[0].endswith("; most is taken by cc1 (4242) 1.2.")
+    assert host.messages[0].endswith("; most is taken by cc1 (4242) 1.2.")
     assert SILENCE > 3 * INTERVAL
 
 
 def test_what_a_machine_lacked_while_a_step_ran_is_known_afterwards() -> None:
     host = Host(BOTH)
     for got in (0.9, 0.1, 0.3, 0.9):
-        host.passes(got=got, asked=0.9, other=1)
+        host.passes(got=got, asked=0.9, taken=1)
         host.shortage.next()
     begin = 1000 + INTERVAL
     between = begin, begin + 2 * INTERVAL

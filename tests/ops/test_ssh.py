@@ -38,19 +38,19 @@ def left(paths: LabPaths) -> list[Path]:
 def test_a_command_runs_there_with_our_streams_and_its_exit_code(
     opened: Access, paths: LabPaths, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["echo", "$SSH_CONNECTION", ";", "echo wrong >&2", ";", "exit", "7"]
-    assert ssh.session(opened, "master", words, paths) == 7
-    told = capfd.readouterr()
-    assert told.out.split()[2:] == ["127.0.0.1", str(opened.machines["master"].port)]
-    assert told.err == "wrong\n"
+    command = ["echo", "$SSH_CONNECTION", ";", "echo wrong >&2", ";", "exit", "7"]
+    assert ssh.session(opened, "master", command, paths) == 7
+    printed = capfd.readouterr()
+    assert printed.out.split()[2:] == ["127.0.0.1", str(opened.machines["master"].port)]
+    assert printed.err == "wrong\n"
     assert left(paths) == []
 
 
 def test_another_host_key_is_refused_whatever_the_person_knows(
     opened: Access, paths: LabPaths, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    other = replace(opened.machines["master"], host_key=new_key_pair().public)
-    status = ssh.session(replace(opened, machines={"master": other}), "master", ["true"], paths)
+    impostor = replace(opened.machines["master"], host_key=new_key_pair().public)
+    status = ssh.session(replace(opened, machines={"master": impostor}), "master", ["true"], paths)
     assert status == 255
     assert "HOST IDENTIFICATION HAS CHANGED" in capfd.readouterr().err
     assert left(paths) == []
@@ -74,10 +74,10 @@ ssh.session(opened, "m", ["touch {seen}; sleep 600"], lab_paths())
 """
     import json
 
-    told = {"machine": vars(opened.machines["master"]), "key": opened.ssh_key}
+    values = {"machine": vars(opened.machines["master"]), "key": opened.ssh_key}
     child = subprocess.Popen(
         [sys.executable, "-c", code],
-        env={**os.environ, "TOLD": json.dumps(told)},
+        env={**os.environ, "TOLD": json.dumps(values)},
         cwd=PROJECT,
         stderr=subprocess.DEVNULL,
     )

@@ -46,18 +46,18 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return Checkout(tmp_path_factory.mktemp("checkout"))
 
 
-def said_of(checkout: Checkout, content: bytes, *words: str) -> str:
+def said_of(checkout: Checkout, content: bytes, *arguments: str) -> str:
     """The one sentence with which a verb ends."""
     (checkout.folder / "Pulumi.dev.yaml").write_bytes(content)
-    done: subprocess.CompletedProcess[str] = checkout.run("./hardway", *words)
+    done: subprocess.CompletedProcess[str] = checkout.run("./hardway", *arguments)
     assert done.returncode != 0, done.stdout
-    said = " ".join(done.stderr.split())
-    assert said.startswith("Error: "), said
-    assert said.endswith("."), said
-    assert "Traceback" not in said
-    assert "config set" not in said
+    message = " ".join(done.stderr.split())
+    assert message.startswith("Error: "), message
+    assert message.endswith("."), message
+    assert "Traceback" not in message
+    assert "config set" not in message
     assert not checkout.state.exists(), "nothing was made before"
-    return said
+    return message
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def said_of(checkout: Checkout, content: bytes, *words: str) -> str:
     [*(("up", kind) for kind in NO_STACK), ("preview", "nothing"), ("preview", "twice")],
 )
 def test_what_is_no_stack_file_is_one_sentence(checkout: Checkout, verb: str, kind: str) -> None:
-    content, words = NO_STACK[kind]
-    assert words in said_of(checkout, content, verb)
+    content, phrase = NO_STACK[kind]
+    assert phrase in said_of(checkout, content, verb)
 
 
-@pytest.mark.parametrize("words", READERS, ids=" ".join)
-def test_every_verb_that_reads_it_says_so(checkout: Checkout, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", READERS, ids=" ".join)
+def test_every_verb_that_reads_it_says_so(checkout: Checkout, arguments: tuple[str, ...]) -> None:
     content, expected = NO_STACK["Latin-1"]
-    assert expected in said_of(checkout, content, *words)
+    assert expected in said_of(checkout, content, *arguments)
 
 
 def test_doctor_says_so_beside_all_else(checkout: Checkout) -> None:

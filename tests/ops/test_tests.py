@@ -62,10 +62,10 @@ def test_is_green_once():
 """
 
 
-def _begun(folder: Path, *words: str) -> subprocess.Popen[str]:
+def _begun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     (folder / "test_own.py").write_text(TESTS)
     return subprocess.Popen(
-        [PROJECT / "hardway", "test", "--load", "1", *words, str(folder / "test_own.py")],
+        [PROJECT / "hardway", "test", "--load", "1", *arguments, str(folder / "test_own.py")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -74,24 +74,24 @@ def _begun(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def _loops(parent: int) -> list[int]:
-    found = []
+    loops = []
     for pid in descendants(parent):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if BUSY.encode() in words and words[0] == b"sh":
-            found.append(pid)
-    return found
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if BUSY.encode() in arguments and arguments[0] == b"sh":
+            loops.append(pid)
+    return loops
 
 
 def test_they_are_repeated_until_the_first_red_run(tmp_path: Path) -> None:
     process = _begun(tmp_path, "--times", "5")
-    said, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert (tmp_path / "runs").read_text() == "xx"
-    first, second = (line for line in said.splitlines() if line.startswith("Run "))
+    first, second = (line for line in output.splitlines() if line.startswith("Run "))
     assert first.startswith("Run 1 of 5 was green after ")
     assert second.startswith("Run 2 of 5 was red after ")
     assert "beside 1 busy loops for each processor; the load was " in second
-    assert re.search("^FAILED .*test_own.py::test_is_green_once", said, re.MULTILINE)
+    assert re.search("^FAILED .*test_own.py::test_is_green_once", output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])

@@ -31,9 +31,9 @@ class RecordedUpdate:
     """An update whose events a test writes, and what was told of it."""
 
     def __init__(self, before: float | None = None) -> None:
-        self.told: list[str] = []
+        self.lines: list[str] = []
         self.clock = SetClock()
-        self.steps = Steps(OUTCOMES, before=before, ended=self.told.append, clock=self.clock)
+        self.steps = Steps(OUTCOMES, before=before, ended=self.lines.append, clock=self.clock)
 
     def begin(self, name: str, op: str = "create") -> None:
         self._event("resourcePreEvent", name, op)
@@ -63,7 +63,7 @@ def test_each_step_that_ends_is_a_line_with_what_it_did_and_its_time() -> None:
     update.end("master-identity")
     update.begin("master-etcd")
     update.fail("master-etcd")
-    assert update.told == [
+    assert update.lines == [
         "1 of 4  master-ready: booted (57 s)",
         "2 of 4  master-identity: done (60 s)",
         "2 of 4  master-etcd failed after 0 s",
@@ -75,7 +75,7 @@ def test_a_step_that_stays_as_it_is_counts_and_is_no_line() -> None:
     for op in ("refresh", "same"):
         update.begin("master-ready", op)
         update.end("master-ready", op)
-    assert update.told == []
+    assert update.lines == []
     assert update.steps.line() == "1 of 4 steps, 0 s"
 
 
@@ -109,11 +109,11 @@ def test_the_published_plugins_failures_of_a_machine_that_boots_are_put_into_the
 def test_what_the_conditions_are_waited_for_is_said_by_the_last_step() -> None:
     """What a dynamic resource prints reaches the engine without its name."""
     update = RecordedUpdate()
-    said = {"diagnosticEvent": {"message": "waiting until the nodes are Ready\n"}}
-    update.steps.see(said)
+    waiting = {"diagnosticEvent": {"message": "waiting until the nodes are Ready\n"}}
+    update.steps.see(waiting)
     assert update.steps.line() == "0 of 4 steps, 0 s"
     update.begin("ready")
-    update.steps.see(said)
+    update.steps.see(waiting)
     assert update.steps.line().endswith("waiting for ready (0 s, until the nodes are Ready)")
 
 
@@ -125,7 +125,7 @@ def test_what_is_called_as_a_step_is_and_is_another_kind_is_none(kind: str) -> N
         urn = f"urn:pulumi:dev::hardway::hardway:index:Cluster${kind}::{name}"
         for event in ("resourcePreEvent", "resOutputsEvent"):
             update.steps.see({event: {"metadata": {"urn": urn, "op": "create"}}})
-    assert (update.told, update.steps.line()) == ([], "0 of 4 steps, 0 s")
+    assert (update.lines, update.steps.line()) == ([], "0 of 4 steps, 0 s")
 
 
 def test_the_line_has_room_for_some_of_many_and_says_how_many_more() -> None:
@@ -183,7 +183,9 @@ def test_where_nothing_ends_for_a_while_what_is_waited_for_is_said(
 @pytest.mark.parametrize("name", NAMES)
 def test_every_command_of_a_cluster_is_a_step(name: str) -> None:
     plan = golden_plan(name)
-    steps = {f"{node}-{step.name}" for node, one in plan.nodes.items() for step in one.steps}
+    steps = {
+        f"{node}-{step.name}" for node, machine in plan.nodes.items() for step in machine.steps
+    }
     first = golden_spec(name).control_planes[0]
     steps |= {f"{first}-{step.name}" for step in plan.add_ons}
     steps |= {f"{node}-scripts" for node in plan.nodes}

@@ -18,7 +18,7 @@ from probe.watch import Outcome
 from spec.cluster import Cluster
 from tests.certs.clusters import APART, SINGLE
 
-KINDS = {one.name: one.check.kind for one in conditions(APART)}
+KINDS = {condition.name: condition.check.kind for condition in conditions(APART)}
 
 
 def outcomes(*failing: str, wholly: bool = False) -> tuple[Outcome, ...]:
@@ -65,13 +65,13 @@ class ReachedForValidate:
 DOWN = MachineAccess(address="127.0.0.1", port=1, host_key="ssh-ed25519 none")
 
 
-def validated(monkeypatch: pytest.MonkeyPatch, *words: str, **access: Any) -> Result:
+def validated(monkeypatch: pytest.MonkeyPatch, *arguments: str, **access: Any) -> Result:
     opened = Access(machines={"master": DOWN}, ssh_key="none", **access)
     monkeypatch.setattr(module, "reach", lambda _: ReachedForValidate(SINGLE, opened))
     app = typer.Typer()
     app.callback()(lambda: None)
     module.register(app)
-    return CliRunner().invoke(app, ["validate", *words])
+    return CliRunner().invoke(app, ["validate", *arguments])
 
 
 def test_a_cluster_that_is_not_there_is_broken_and_each_condition_says_why(
@@ -79,23 +79,25 @@ def test_a_cluster_that_is_not_there_is_broken_and_each_condition_says_why(
 ) -> None:
     done = validated(monkeypatch)
     assert done.exit_code == 1
-    said = " ".join(done.stdout.split())
+    output = " ".join(done.stdout.split())
     for condition in conditions(SINGLE):
-        assert condition.name in said
-    assert "master" in said
-    assert "no kubeconfig yet" in said
-    assert "The cluster is broken." in said
+        assert condition.name in output
+    assert "master" in output
+    assert "no kubeconfig yet" in output
+    assert "The cluster is broken." in output
 
 
 def test_a_program_gets_json_and_nothing_else_on_its_standard_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done = validated(monkeypatch, "--json")
-    told = json.loads(done.stdout)
-    assert told["verdict"] == "broken"
-    assert [one["name"] for one in told["conditions"]] == [one.name for one in conditions(SINGLE)]
-    assert not any(one["holds"] for one in told["conditions"])
-    assert all(one["error"] for one in told["conditions"])
+    report = json.loads(done.stdout)
+    assert report["verdict"] == "broken"
+    assert [outcome["name"] for outcome in report["conditions"]] == [
+        outcome.name for outcome in conditions(SINGLE)
+    ]
+    assert not any(outcome["holds"] for outcome in report["conditions"])
+    assert all(outcome["error"] for outcome in report["conditions"])
 
 
 def test_a_kubeconfig_that_is_none_is_a_problem_with_a_remedy(
@@ -108,12 +110,12 @@ def test_a_kubeconfig_that_is_none_is_a_problem_with_a_remedy(
 @pytest.mark.parametrize("expected", list(Health))
 def test_the_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, expected: Health) -> None:
     failing = {Health.HEALTHY: (), Health.BROKEN: ("api",), Health.USABLE_WITH_ERRORS: ("dns",)}
-    names = [one.name for one in conditions(SINGLE)]
-    told = tuple(
+    names = [condition.name for condition in conditions(SINGLE)]
+    outcomes = tuple(
         Outcome(name=name, holds=name not in failing[expected], seconds=0, error="[why]")
         for name in names
     )
-    monkeypatch.setattr(module, "run_watch", lambda *_, **__: told)
+    monkeypatch.setattr(module, "run_watch", lambda *_, **__: outcomes)
     done = validated(monkeypatch)
     assert done.exit_code == {"HEALTHY": 0, "BROKEN": 1}.get(expected.name, 2)
     assert "[why]" in done.stdout

@@ -108,22 +108,24 @@ def test_room_is_made_once_somebody_says_yes(small: Small, monkeypatch: pytest.M
     small.fill_up()
     urls = {name: small.url(name, 2379) for name in NAMES}
     leader = next(
-        one.name for one in asyncio.run(etcd_space.measured(urls, small.access)) if one.leads
+        member.name
+        for member in asyncio.run(etcd_space.measured(urls, small.access))
+        if member.leads
     )
-    said: list[str] = []
-    after = asyncio.run(etcd_space.freed(urls, small.access, said.append))
-    assert said[0].startswith("compacting to revision ")
-    order = [line.split()[1].rstrip(",") for line in said if line.startswith("defragmenting ")]
+    messages: list[str] = []
+    after = asyncio.run(etcd_space.freed(urls, small.access, messages.append))
+    assert messages[0].startswith("compacting to revision ")
+    order = [line.split()[1].rstrip(",") for line in messages if line.startswith("defragmenting ")]
     assert sorted(order) == sorted(NAMES)
     assert order[-1] == leader
-    assert said[-1] == "disarming NOSPACE"
-    assert all(not one.alarms and one.used < 0.5 for one in after)
+    assert messages[-1] == "disarming NOSPACE"
+    assert all(not member.alarms and member.used < 0.5 for member in after)
     assert small.put(PART).returncode == 0
     assert small.space() is None
     # Cut off and said again: what was compacted is no failure.
-    said.clear()
-    asyncio.run(etcd_space.freed(urls, small.access, said.append))
-    assert not any(line.startswith("disarming") for line in said)
+    messages.clear()
+    asyncio.run(etcd_space.freed(urls, small.access, messages.append))
+    assert not any(line.startswith("disarming") for line in messages)
 
 
 def test_nothing_is_defragmented_while_a_member_is_not_well(
@@ -132,10 +134,10 @@ def test_nothing_is_defragmented_while_a_member_is_not_well(
     monkeypatch.setattr(etcd_space, "PATIENCE", 1)
     urls = {name: small.url(name, 2379) for name in NAMES}
     small.third.close()
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(Unmet, match="e3"):
-        asyncio.run(etcd_space.freed(urls, small.access, said.append))
-    assert said == []
+        asyncio.run(etcd_space.freed(urls, small.access, messages.append))
+    assert messages == []
     small.start_third()
     eventually("all are well", lambda: members_asked(small) is None)
 
@@ -149,8 +151,8 @@ def member(name: str, **more: object) -> Member:
 
 
 def test_the_leader_is_last() -> None:
-    found = leader_last([member("a"), member("b", leads=True), member("c")])
-    assert [one.name for one in found] == ["a", "c", "b"]
+    ordered = leader_last([member("a"), member("b", leads=True), member("c")])
+    assert [entry.name for entry in ordered] == ["a", "c", "b"]
 
 
 def test_where_nobody_can_be_asked_the_answer_is_a_word_of_the_command(

@@ -28,14 +28,14 @@ def device(answer: str) -> Device:
 
 
 def test_a_node_with_a_way_to_each_other_node_is_as_planned() -> None:
-    found = device(RIGHT)
-    assert found.state == LEADS
-    assert found.known("192.168.1.13") == "5e:1c:1b:2a:6a:03"
-    assert found.known("192.168.1.14") is None
+    known = device(RIGHT)
+    assert known.state == LEADS
+    assert known.known("192.168.1.13") == "5e:1c:1b:2a:6a:03"
+    assert known.known("192.168.1.14") is None
 
 
 @pytest.mark.parametrize(
-    ("left_out", "told"),
+    ("left_out", "state"),
     [
         ("route", NOWHERE),
         ("neighbour", "with half a way to 172.16.2.0/24, 172.16.3.0/24"),
@@ -44,9 +44,9 @@ def test_a_node_with_a_way_to_each_other_node_is_as_planned() -> None:
         ("172.16.2.0 lladdr", "with half a way to 172.16.2.0/24"),
     ],
 )
-def test_what_is_not_whole_is_told(left_out: str, told: str) -> None:
+def test_what_is_not_whole_is_told(left_out: str, state: str) -> None:
     lines = [line for line in RIGHT.splitlines(keepends=True) if left_out not in line]
-    assert device("".join(lines)).state == told
+    assert device("".join(lines)).state == state
 
 
 def test_a_device_that_was_made_anew_knows_nobody() -> None:
@@ -63,8 +63,8 @@ def test_a_node_to_whose_old_address_others_send_is_named() -> None:
         "three": {},
     }
     anew = {"flannel.1": device(DEVICE)}
-    told = "at 5e:1c:1b:2a:6a:ff, and one sends to 5e:1c:1b:2a:6a:02"
+    state = "at 5e:1c:1b:2a:6a:ff, and one sends to 5e:1c:1b:2a:6a:02"
     assert unknown_to_others({"one": one, "two": anew}, addresses) == {
         "one": {},
-        "two": {"flannel.1": told},
+        "two": {"flannel.1": state},
     }

@@ -48,10 +48,10 @@ class AnsweringCluster:
     """Answers each condition with what it has for it, the last for ever; counts the questions."""
 
     def __init__(self, **answers: Sequence[str | None]) -> None:
-        self._answers = {name: iter(each) for name, each in answers.items()}
+        self._answers = {name: iter(reasons) for name, reasons in answers.items()}
         self._last: dict[str, str | None] = {}
         self.asked: list[str] = []
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.pace = 1.0
 
     async def ask(self, check: Check, through: Doors) -> Unmet | None:
@@ -87,39 +87,39 @@ def watched(
     monkeypatch.setattr(module, "ask", cluster.ask)
     monkeypatch.setattr(module, "monotonic", lambda: clock.now)
     with asyncio.Runner(loop_factory=lambda: Loop(clock)) as runner:
-        return runner.run(watch(conditions, NOWHERE, say=cluster.said.append, limit=limit))
+        return runner.run(watch(conditions, NOWHERE, say=cluster.messages.append, limit=limit))
 
 
 def test_what_holds_is_asked_once_and_told_with_its_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = AnsweringCluster()
-    (found,) = watched(cluster, monkeypatch, condition("a"))
-    assert (found.name, found.holds, found.error) == ("a", True, None)
+    (outcome,) = watched(cluster, monkeypatch, condition("a"))
+    assert (outcome.name, outcome.holds, outcome.error) == ("a", True, None)
     assert cluster.asked == ["a"]
-    assert cluster.said == ["a: a is so (0.0 s)"]
+    assert cluster.messages == ["a: a is so (0.0 s)"]
 
 
 def test_what_is_waited_for_is_told_once_and_each_new_reason_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = AnsweringCluster(a=[*["first"] * 12, *["second"] * 12, None])
-    (found,) = watched(cluster, monkeypatch, condition("a", 600))
-    assert found.holds
-    assert cluster.said[0] == "waiting until a is so"
-    first, second = cluster.said[1:-1]
+    (outcome,) = watched(cluster, monkeypatch, condition("a", 600))
+    assert outcome.holds
+    assert cluster.messages[0] == "waiting until a is so"
+    first, second = cluster.messages[1:-1]
     assert first.startswith("a: not yet, first (no news for ")
     assert second.startswith("a: not yet, second (no news for ")
-    assert cluster.said[-1] == f"a: a is so ({found.seconds:.1f} s)"
-    assert 30 < found.seconds < 24 * module.LONGEST_PAUSE
+    assert cluster.messages[-1] == f"a: a is so ({outcome.seconds:.1f} s)"
+    assert 30 < outcome.seconds < 24 * module.LONGEST_PAUSE
 
 
 def test_after_the_first_failure_the_others_are_asked_once_and_all_are_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = AnsweringCluster(b=["no b"], d=["no d"])
-    found = watched(cluster, monkeypatch, *map(condition, "abcd"), limit=10)
-    assert [(one.name, one.holds, one.error) for one in found] == [
+    outcomes = watched(cluster, monkeypatch, *map(condition, "abcd"), limit=10)
+    assert [(outcome.name, outcome.holds, outcome.error) for outcome in outcomes] == [
         ("a", True, None),
         ("b", False, "no b"),
         ("c", True, None),
@@ -127,43 +127,43 @@ def test_after_the_first_failure_the_others_are_asked_once_and_all_are_reported(
     ]
     assert cluster.asked.count("b") > 3
     assert (cluster.asked.count("c"), cluster.asked.count("d")) == (1, 1)
-    assert cluster.said == ["a: a is so (0.0 s)", "waiting until b is so"]
+    assert cluster.messages == ["a: a is so (0.0 s)", "waiting until b is so"]
 
 
 def test_each_condition_has_its_own_deadline_where_there_is_no_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = AnsweringCluster(a=["no"] * 20 + [None], b=["never"])
-    found = watched(cluster, monkeypatch, condition("a", 60), condition("b", 1))
-    assert [one.holds for one in found] == [True, False]
-    assert found[0].seconds > 30
-    assert found[1].seconds == pytest.approx(1)
+    outcomes = watched(cluster, monkeypatch, condition("a", 60), condition("b", 1))
+    assert [outcome.holds for outcome in outcomes] == [True, False]
+    assert outcomes[0].seconds > 30
+    assert outcomes[1].seconds == pytest.approx(1)
 
 
 def test_what_says_something_new_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [f"{'x' * number} is missing" for number in range(50)]
-    (found,) = watched(AnsweringCluster(a=[*words, None]), monkeypatch, condition("a", 100))
-    assert found.holds
-    assert found.seconds > 100
+    reasons = [f"{'x' * number} is missing" for number in range(50)]
+    (outcome,) = watched(AnsweringCluster(a=[*reasons, None]), monkeypatch, condition("a", 100))
+    assert outcome.holds
+    assert outcome.seconds > 100
 
 
 def test_what_only_counts_or_goes_round_in_circles_is_not_new(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = [f"{name} for {number} s" for number in range(500) for name in ("a", "b")]
-    (found,) = watched(AnsweringCluster(a=words), monkeypatch, condition("a", 100))
-    assert not found.holds
-    assert not found.hard
-    assert found.news.startswith("no news for ")
+    reasons = [f"{name} for {number} s" for number in range(500) for name in ("a", "b")]
+    (outcome,) = watched(AnsweringCluster(a=reasons), monkeypatch, condition("a", 100))
+    assert not outcome.holds
+    assert not outcome.hard
+    assert outcome.news.startswith("no news for ")
 
 
 def test_what_says_something_new_for_ever_ends_at_the_hard_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = ["x" * number for number in range(5000)]
-    (found,) = watched(AnsweringCluster(a=words), monkeypatch, condition("a", 100))
-    assert (found.holds, found.hard) == (False, True)
-    assert found.seconds >= 800
+    reasons = ["x" * number for number in range(5000)]
+    (outcome,) = watched(AnsweringCluster(a=reasons), monkeypatch, condition("a", 100))
+    assert (outcome.holds, outcome.hard) == (False, True)
+    assert outcome.seconds >= 800
 
 
 def test_slow_machines_have_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,8 +187,8 @@ def test_a_limit_is_for_all_of_them_together(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_patience_each_is_asked_exactly_once(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = AnsweringCluster(a=["no", None])
-    found = watched(cluster, monkeypatch, *map(condition, "abc"), limit=0)
-    assert [one.holds for one in found] == [False, True, True]
+    outcomes = watched(cluster, monkeypatch, *map(condition, "abc"), limit=0)
+    assert [outcome.holds for outcome in outcomes] == [False, True, True]
     assert sorted(cluster.asked) == ["a", "b", "c"]
 
 
@@ -196,10 +196,10 @@ def test_a_question_that_hangs_is_given_up_and_announced_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     cluster = AnsweringCluster(a=["hangs"])
-    (found,) = watched(cluster, monkeypatch, condition("a"), limit=0)
-    assert found.error == "no answer within 90 s"
-    assert found.seconds == pytest.approx(90)
-    assert cluster.said == ["waiting until a is so"]
+    (outcome,) = watched(cluster, monkeypatch, condition("a"), limit=0)
+    assert outcome.error == "no answer within 90 s"
+    assert outcome.seconds == pytest.approx(90)
+    assert cluster.messages == ["waiting until a is so"]
 
 
 def test_questions_become_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
