@@ -69,7 +69,7 @@ def children(pid: int, name: str = ".") -> list[int]:
 
 def below(pid: int) -> list[int]:
     """The processes that it has started, and those that these have."""
-    return [descendant for child in children(pid) for found_pid in (child, *below(child))]
+    return [descendant for child in children(pid) for descendant in (child, *below(child))]
 
 
 @pytest.mark.engine
