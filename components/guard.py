@@ -12,10 +12,10 @@ from pulumi import dynamic
 from certs.tracked import Checked
 from plan import library, render
 from plan.contents import Contents, Unreadable, unpacked
-from plan.held import RESTARTS, Difference, Kind, mending, secret_digests
+from plan.held import Difference, mending, secret_digests
+from plan.item import RESTARTS, Kind
 from plan.limits import HARD
-from plan.model import NodePlan
-from plan.render import Material
+from plan.model import Material, NodePlan
 
 if TYPE_CHECKING:
     from probe.machines import Done, Machines

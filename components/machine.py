@@ -15,8 +15,7 @@ from hypervisors.port import Hypervisor, Seed
 from plan import render
 from plan.contents import contents, packed
 from plan.material import kept_material
-from plan.model import NodePlan, Step
-from plan.render import Material
+from plan.model import Material, NodePlan, Step
 from spec import resource_names
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address

@@ -25,7 +25,7 @@ from lab.problem import Problem
 from lab.stack import AT_ONCE
 from ops.display import progress
 from plan.contents import Contents, packed
-from plan.held import Item, Kind, described, digest
+from plan.item import Item, Kind, described, digest
 from probe.access import MachineAccess
 
 MACHINES = (4, 20)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from plan import render
-from plan.held import Item, absent, held, scripts
-from plan.model import NodePlan
-from plan.render import Material
+from plan.held import absent, held, scripts
+from plan.item import Item
+from plan.model import Material, NodePlan
 
 
 class Unreadable(Exception):

@@ -4,43 +4,18 @@ This module only computes values: ``probe.observation`` observes a machine, and
 ``components.guard`` and ``ops.drift`` compare the observation with the items.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from plan import library, unit
-from plan.model import Artifact, NodePlan, Step, Unit
-from plan.render import Material, started_with
+from plan import library
+from plan.item import AS_KEPT, RUNS, UNREAD, Item, Kind, digest
+from plan.model import Material, NodePlan, Step
+from plan.things import KINDS
 from spec.cluster import Cluster
-
-
-class Kind(StrEnum):
-    """The kind of an item, as messages for people name it."""
-
-    FILE = "file"
-    DIRECTORY = "directory"
-    LINK = "link"
-    ARTIFACT = "artifact"
-    SERVICE = "service"
-    MASKED = "masked unit"
-    PACKAGE = "package"
-    MODULE = "kernel module"
-    SETTING = "kernel setting"
-    VXLAN = "VXLAN device"
-    NODE = "Node object"
-    ROLE = "role"
-
 
 LISTS = "/var/lib/hardway/applied"
 """The directory with the lists of what each step brought (``scripts/absence.sh``)."""
-
-AS_KEPT = "as kept in the state"
-"""Replaces the digest of a secret file's content, since that digest is kept secret."""
-
-AS_VERIFIED = "as verified"
-"""Replaces the digest of a program where only the digest of its archive is known."""
 
 REGISTERED = "registered"
 """The state of a Node object, also where the API does not answer: only the API's answer that the
@@ -52,40 +27,6 @@ step brought is gone."""
 
 ROLES = ("etcd", "control-plane", "runtime", "node")
 """The steps that can leave a machine, or that one machine has and another has not."""
-
-RUNS = "runs"
-LEADS = "with a way to other nodes"
-"""The state of a VXLAN device that connects its node to other nodes."""
-RESTARTS = "is started again and again"
-UNREAD = "with a unit file that systemd has not read"
-"""Parts of the state of a service (with ``RUNS``); commas separate the parts."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Item:
-    """One item that a machine must hold."""
-
-    kind: Kind
-    name: str
-    """A path; the name of a unit, package, module, device or node; the key of a setting; or the
-    name of an artifact with its version."""
-    wanted: str
-    """The state that the item must have, worded as an observation words it."""
-    step: str
-    """The step of the machine's plan that brings about this state."""
-    path: str = ""
-    """Of an artifact: its path. Of a role: the list of what its step brought."""
-    mark: str = ""
-    """Of an artifact: the name of the note which records that its bytes were verified.
-    Of a VXLAN device: the service that creates the device and its routes when the service starts.
-    Of a Node object: the path of the kubeconfig with which the machine requests the object."""
-    needs: tuple[str, ...] = ()
-    """Of a service: its unit file and the other files whose change restarts it."""
-
-    @property
-    def key(self) -> str:
-        """Identifies the item among all items of its machine."""
-        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -186,11 +127,6 @@ def secret_digests(plan: NodePlan, material: Material) -> dict[str, str]:
     return {file.path: digest(material(file.source)) for file in plan.secret_files}
 
 
-def digest(content: str) -> str:
-    """The sha256 of a file with this content."""
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
 # -- a step's items ------------------------------------------------------------------------------
 
 
@@ -198,70 +134,14 @@ def _of_step(step: Step) -> Iterator[Item]:
     def item(kind: Kind, name: str, wanted: str, **more: object) -> Item:
         return Item(kind=kind, name=name, wanted=wanted, step=step.name, **more)  # type: ignore[arg-type]
 
-    for name in step.packages:
-        yield item(Kind.PACKAGE, name, "installed")
-    for artifact in step.artifacts:
-        yield item(
-            Kind.ARTIFACT,
-            f"{artifact.name} {artifact.version}",
-            described(_bytes(artifact), 0o555 if artifact.kind == "binary" else 0o444, "root:root"),
-            path=artifact.store_path,
-            mark=_mark(artifact),
-        )
-    for folder in step.directories:
-        yield item(Kind.DIRECTORY, folder.path, f"{folder.mode:04o} {folder.owner}")
-    for file in step.files:
-        content = f"sha256:{digest(file.content)}"
-        yield item(Kind.FILE, file.path, described(content, file.mode, file.owner))
-    for secret in step.secret_files:
-        yield item(Kind.FILE, secret.path, described(AS_KEPT, secret.mode, secret.owner))
-    for link in step.links:
-        yield item(Kind.LINK, link.path, f"-> {link.target}")
-    for name in step.masked:
-        yield item(Kind.MASKED, name, "masked, stopped")
-    programs = {link.path: link.target for link in step.links}
-    for service in step.units:
-        content = f"sha256:{digest(unit.text(service))}"
-        yield item(Kind.FILE, service.path, described(content, 0o600, "root:root"))
-        yield item(
-            Kind.SERVICE,
-            service.name,
-            f"enabled, {RUNS} {_program(service, programs)}",
-            needs=(service.path, *started_with(service)[1:]),
-        )
-        if service.vxlan:
-            yield item(Kind.VXLAN, service.vxlan, LEADS, mark=service.name)
+    for kind in KINDS:
+        yield from kind.items(step)
     if node := step.settings.get("node"):
         yield item(Kind.NODE, node, REGISTERED, mark=step.settings["kubeconfig"])
     for name in step.settings.get("modules", "").split():
         yield item(Kind.MODULE, name, "loaded")
     for key, value in _settings(step):
         yield item(Kind.SETTING, key, value)
-
-
-def described(content: str, mode: int, owner: str) -> str:
-    """A file's content, mode and owner as one state, worded as it is compared."""
-    return f"{content} {mode:04o} {owner}"
-
-
-def _bytes(artifact: Artifact) -> str:
-    return f"sha256:{artifact.sha256}" if artifact.sha256 else AS_VERIFIED
-
-
-def _mark(artifact: Artifact) -> str:
-    """The name of the note in the store's directory ``verified`` (``scripts/prelude.sh``)."""
-    if artifact.sha256:
-        return artifact.sha256
-    assert artifact.archive is not None
-    return f"{artifact.archive.digest.partition(':')[2]}.{artifact.name}"
-
-
-def _program(service: Unit, programs: Mapping[str, str]) -> str:
-    """The file that a service's process runs, with links resolved.
-
-    For a program of the distribution only the file's name, since its directory may differ.
-    """
-    return programs.get(service.program) or service.program.rpartition("/")[2]
 
 
 def _settings(step: Step) -> Iterator[tuple[str, str]]:

@@ -12,11 +12,11 @@ from plan.model import (
     Certificate,
     EncryptionConfiguration,
     Kubeconfig,
+    Material,
     PrivateKey,
     ServiceAccountKey,
     Source,
 )
-from plan.render import Material
 from spec.cluster import Cluster
 
 

@@ -4,7 +4,7 @@ All consumers of a machine's contents (the golden files, the preview, the drift 
 checks, the bundle, the picture) read these values; none of them renders contents by itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -74,6 +74,9 @@ Source = (
     | Kubeconfig
     | EncryptionConfiguration
 )
+
+Material = Callable[[Source], str]
+"""Returns the content of a secret file, given the file's source."""
 
 
 # -- files, units, artifacts ---------------------------------------------------------------------

@@ -7,16 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from plan import earlier
-from plan.render import INDENT, STEP
-
-
-@dataclass(frozen=True)
-class Text:
-    """A file or unit with its content."""
-
-    content: str
-    mode: str = ""
-    """Mode and owner, such as ``0600 root:root``."""
+from plan.records import STEP, Record, parsed
+from plan.things import KINDS, artifact, link
+from plan.things.kind import Text, of_kind
 
 
 @dataclass(frozen=True)
@@ -24,16 +17,10 @@ class StepContents:
     """The contents of a step, by name or path."""
 
     files: dict[str, Text] = field(default_factory=dict)
-    units: dict[str, Text] = field(default_factory=dict)
+    things: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What is no file, by the label of its kind: name to what a preview shows of it."""
     needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Unit to the paths whose change restarts it."""
-    links: dict[str, str] = field(default_factory=dict)
-    directories: dict[str, str] = field(default_factory=dict)
-    artifacts: dict[str, str] = field(default_factory=dict)
-    """Name to digest, prefixed with the digest's algorithm."""
-    packages: tuple[str, ...] = ()
-    users: tuple[str, ...] = ()
-    masked: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     not_newer: tuple[str, ...] = ()
     """The API servers that the step waits for, each with the version that it must have."""
@@ -44,9 +31,15 @@ class StepContents:
     outcome: str = ""
     """The last line that the step prints, which follows from the rest of the step."""
 
+    @property
+    def artifacts(self) -> dict[str, str]:
+        """Name to digest, prefixed with the digest's algorithm."""
+        return self.things.get(artifact.KIND.label, {})
 
-Record = tuple[list[str], str]
-"""The fields of a record, and its content."""
+    @property
+    def links(self) -> dict[str, str]:
+        """Path to target."""
+        return self.things.get(link.KIND.label, {})
 
 
 def read(data: str) -> StepContents:
@@ -55,47 +48,22 @@ def read(data: str) -> StepContents:
     Steps of the release before this one are shell scripts and are read as well.
     """
     if data.startswith(f"{STEP}\t"):
-        return _contents(_records(data))
+        return _contents(parsed(data))
     return _contents(earlier.records(data))
-
-
-def _records(data: str) -> list[Record]:
-    records: list[Record] = []
-    for line in data.removesuffix("\n").split("\n"):
-        if line.startswith(INDENT) and records:
-            fields, content = records[-1]
-            records[-1] = fields, f"{content}{line.removeprefix(INDENT)}\n"
-        else:
-            records.append((line.split("\t"), ""))
-    return records
 
 
 def _contents(records: list[Record]) -> StepContents:
     def of(kind: str) -> Iterator[Record]:
-        return ((fields[1:], content) for fields, content in records if fields[0] == kind)
-
-    def listed(kind: str) -> tuple[str, ...]:
-        return tuple(name for names, _ in of(kind) for name in names)
+        return of_kind(kind, records)
 
     settings = {
         name: value[0] if value else content.removesuffix("\n")
         for (name, *value), content in of("setting")
     }
     return StepContents(
-        files={
-            path: Text(content, f"{mode} {owner}")
-            for kind in ("file", "secret")
-            for (mode, owner, path), content in of(kind)
-        },
-        units={name: Text(content) for (name, *_), content in of("unit")},
+        files={path: text for kind in KINDS for path, text in kind.read_files(records).items()},
+        things={kind.label: dict(names) for kind in KINDS if (names := kind.read(records))},
         needs={name: tuple(paths) for (name, *paths), _ in of("unit")},
-        links={path: target for (path, target), _ in of("link")},
-        directories={path: f"{mode} {owner}" for (mode, owner, path), _ in of("directory")},
-        artifacts={name: f"sha256:{digest}" for (name, digest, *_), _ in of("artifact")}
-        | {name: digest for (name, digest, *_), _ in of("archived")},
-        packages=listed("packages"),
-        users=listed("user"),
-        masked=listed("masked"),
         settings={name: value for name, value in settings.items() if name != "outcome"},
         not_newer=tuple(
             f"{server} {version}"

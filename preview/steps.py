@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from plan.reading import StepContents, Text, read
+from plan.reading import StepContents, read
 from preview.change import ResourceChange, Verb
 from preview.comparing import differing
 from preview.difference import unified
 from preview.registration import HIDDEN, Registration
 from preview.review import FileChange, LineChange, StepChange
 from spec.resource_names import part_of
-
-SYSTEM = "/etc/systemd/system"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +67,7 @@ def stepped(
     files = tuple(_files(step.before, step.after))
     touched = {file.path for file in files} | rewritten
     touched |= _differing(step.before.links, step.after.links).keys()
-    started = tuple(step.after.units)
+    started = tuple(step.after.needs)
     restarts = started if anew else tuple(n for n, paths in needs.items() if touched & {*paths})
     if step.verb is Verb.DELETE:
         restarts = ()
@@ -104,7 +102,7 @@ def _why(step: Carried, files: tuple[FileChange, ...]) -> str:
 
 
 def _files(before: StepContents, after: StepContents) -> Iterator[FileChange]:
-    old, new = _placed(before), _placed(after)
+    old, new = before.files, after.files
     for path in sorted(old.keys() | new.keys()):
         was, will = old.get(path), new.get(path)
         if was != will:
@@ -117,24 +115,11 @@ def _files(before: StepContents, after: StepContents) -> Iterator[FileChange]:
             )
 
 
-def _placed(contents: StepContents) -> dict[str, Text]:
-    """The files of a step, including systemd units, by path."""
-    units = {
-        f"{SYSTEM}/{name}": Text(text.content, "0600 root:root")
-        for name, text in contents.units.items()
-    }
-    return contents.files | units
-
-
 def _lines(before: StepContents, after: StepContents) -> Iterator[LineChange]:
+    labels = dict.fromkeys((*before.things, *after.things))
     mappings = {
-        "link": (before.links, after.links),
-        "directory": (before.directories, after.directories),
-        "artifact": (before.artifacts, after.artifacts),
+        **{label: (before.things.get(label, {}), after.things.get(label, {})) for label in labels},
         "setting": (before.settings, after.settings),
-        "package": (_names(before.packages), _names(after.packages)),
-        "user": (_names(before.users), _names(after.users)),
-        "masked service": (_names(before.masked), _names(after.masked)),
         "waits for": (_names(before.not_newer), _names(after.not_newer)),
         "takes turns": (_names(before.turns), _names(after.turns)),
     }

@@ -5,22 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from plan.held import (
-    AS_KEPT,
-    AS_VERIFIED,
-    GONE,
-    LEADS,
-    REGISTERED,
-    RESTARTS,
-    RUNS,
-    THERE,
-    UNREAD,
-    Difference,
-    Item,
-    Kind,
-    described,
-    differences,
-)
+from plan.held import GONE, REGISTERED, THERE, Difference, differences
+from plan.item import AS_KEPT, AS_VERIFIED, LEADS, RESTARTS, RUNS, UNREAD, Item, Kind, described
 from probe import vxlan
 from probe.access import Access
 from probe.machines import Done, Machines, Unreachable

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from plan.held import LEADS
+from plan.item import LEADS
 
 NOWHERE = "without a way to any other node"
 

@@ -46,35 +46,56 @@ only() {
     keep_list "$step" "$@"
 }
 
-# taken_away THING...: remove services first, while their files are there, then files with the
-# directories that were made for them
+# taken_away THING...: remove services first, while their files are there
 taken_away() {
-    local thing name reload=''
-    for thing; do
-        name=${thing#* }
-        case $thing in
-        unit*) [ ! -e "$system/$name" ] || unit_taken_away "$name" && reload=yes ;;
-        esac
-    done
-    for thing; do
-        name=${thing#* }
-        case $thing in
-        secret*) [ ! -f "$name" ] || shred --remove "$name" ;;
-        file*) [ -d "$name" ] || rm -f "$name" ;;
-        link*) [ ! -L "$name" ] || rm "$name" ;;
-        masked*)
-            [ "$(readlink "$system/$name")" != /dev/null ] || rm "$system/$name"
-            reload=yes
-            ;;
-        esac
-    done
-    for thing; do
-        case $thing in
-        directory*) emptied "${thing#* }" ;;
-        file* | secret* | link*) emptied "$(dirname "${thing#* }")" ;;
-        esac
+    local kind thing reload=''
+    for kind in unit masked secret file link directory; do
+        for thing; do
+            [[ $thing != "$kind "* ]] || "${kind}_gone" "${thing#* }"
+        done
     done
     [ -z "$reload" ] || systemctl daemon-reload
+}
+
+# unit_gone NAME: stop and disable a service, and remove its unit and what it left behind
+unit_gone() {
+    local output
+    [ -e "$system/$1" ] || return 0
+    before_end "$1"
+    output=$(systemctl disable --now "$1" 2>&1) || problem "$1 cannot be stopped: $output"
+    systemctl reset-failed "$1" 2>/dev/null || true
+    after_end "$1"
+    rm -rf "${system:?}/$1" "${system:?}/$1.d" "$state/running/$1"
+    reload=yes
+}
+
+# masked_gone NAME: a service of the distribution may run again
+masked_gone() {
+    [ "$(readlink "$system/$1")" != /dev/null ] || rm "$system/$1"
+    reload=yes
+}
+
+# secret_gone PATH: overwrite the file before it is removed
+secret_gone() {
+    [ ! -f "$1" ] || shred --remove "$1"
+    emptied "$(dirname "$1")"
+}
+
+# file_gone PATH
+file_gone() {
+    [ -d "$1" ] || rm -f "$1"
+    emptied "$(dirname "$1")"
+}
+
+# link_gone PATH
+link_gone() {
+    [ ! -L "$1" ] || rm "$1"
+    emptied "$(dirname "$1")"
+}
+
+# directory_gone PATH: unless somebody else has put something into it
+directory_gone() {
+    emptied "$1"
 }
 
 # emptied DIRECTORY: remove it and those above it that are empty then. A directory stays that a step
@@ -90,16 +111,6 @@ emptied() {
         fi
         directory=${directory%/*}
     done
-}
-
-# unit_taken_away NAME: stop and disable a service, and remove its unit and what it left behind
-unit_taken_away() {
-    local output
-    before_end "$1"
-    output=$(systemctl disable --now "$1" 2>&1) || problem "$1 cannot be stopped: $output"
-    systemctl reset-failed "$1" 2>/dev/null || true
-    after_end "$1"
-    rm -rf "${system:?}/$1" "${system:?}/$1.d" "$state/running/$1"
 }
 
 # -- what services leave behind --------------------------------------------------------------------

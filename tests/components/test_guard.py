@@ -11,7 +11,7 @@ import pytest
 
 from components.guard import Drifted, GuardProvider, _demand, login, mended
 from plan.contents import CONTENTS, Contents, StepCommand, Unreadable, packed, unpacked
-from plan.held import LEADS, Item, Kind
+from plan.item import LEADS, Item, Kind
 from probe.machines import Done
 from probe.observation import ALL
 from probe.vxlan import NOWHERE

@@ -25,7 +25,8 @@ from hypervisors.libvirt import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
 from plan import library, render
 from plan.contents import unpacked
-from plan.held import ROLES, Kind
+from plan.held import ROLES
+from plan.item import Kind
 from preview.kinds import COPY
 from preview.recorder import record
 from preview.registration import Registration, is_secret

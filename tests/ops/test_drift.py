@@ -21,7 +21,8 @@ from ops.drift import Comparison, verdict, wanted_of
 from ops.expiry import Ending
 from plan.cluster import cluster_plan
 from plan.contents import Contents, packed
-from plan.held import AS_KEPT, Difference, Item, Kind, absent, compared, held, scripts
+from plan.held import Difference, absent, compared, held, scripts
+from plan.item import AS_KEPT, Item, Kind
 from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, GUARD, MACHINE
 from probe import observation
 from probe.access import Access, MachineAccess

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from plan import library, render
+from plan import library, records
 from tests.engine.stack import PATIENCE
 
 NAME = "hardway-test"
@@ -276,7 +276,7 @@ class Container:
 
     def begin(self, text: str, **environment: str) -> subprocess.Popen[str]:
         """Start a step, by its data, or a text for the shell, as a machine does."""
-        command = _step(text) if text.startswith(f"{render.STEP}\t") else _SHELL
+        command = _step(text) if text.startswith(f"{records.STEP}\t") else _SHELL
         child = self.start(*command, environment=environment)
         assert child.stdin
         child.stdin.write(text)

@@ -12,7 +12,8 @@ from components.guard import mended
 from plan import library
 from plan.conditions import Services
 from plan.contents import Contents, contents
-from plan.held import FOREIGN_FILES, RESTARTS, THERE, Difference, secret_digests
+from plan.held import FOREIGN_FILES, THERE, Difference, secret_digests
+from plan.item import RESTARTS
 from plan.model import (
     STORE,
     Artifact,

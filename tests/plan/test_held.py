@@ -6,13 +6,9 @@ import pytest
 
 from plan import unit
 from plan.held import (
-    AS_KEPT,
     FOREIGN_FILES,
-    UNREAD,
     Difference,
     ForeignFiles,
-    Item,
-    Kind,
     compared,
     differences,
     held,
@@ -20,6 +16,7 @@ from plan.held import (
     mending,
     secret_digests,
 )
+from plan.item import AS_KEPT, UNREAD, Item, Kind
 from plan.model import Directory, File, NodePlan, Source, Step
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 

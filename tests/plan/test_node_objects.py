@@ -14,7 +14,8 @@ import pytest
 
 from plan import addons, cni, control_plane, coredns, etcd, kubelet, layout, node, objects
 from plan.cluster import cluster_plan
-from plan.held import Difference, Item, Kind, held, mending
+from plan.held import Difference, held, mending
+from plan.item import Item, Kind
 from plan.model import Kubeconfig, Step
 from probe.machines import Done
 from probe.observation import observed

@@ -20,6 +20,7 @@ from plan.model import (
     Directory,
     File,
     Link,
+    Material,
     PrivateKey,
     SecretFile,
     Step,
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.container
 STATE = "/var/lib/hardway"
 
 
-def run(machine: Container, step: Step, material: render.Material | None = None) -> None:
+def run(machine: Container, step: Step, material: Material | None = None) -> None:
     """A step that does its work says nothing."""
     done = machine.run(render.text(step, material))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

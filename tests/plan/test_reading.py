@@ -4,8 +4,10 @@ import pytest
 
 from plan import unit as units
 from plan.model import Step
-from plan.reading import StepContents, Text, read
-from plan.render import started_with, text
+from plan.reading import StepContents, read
+from plan.render import text
+from plan.things.kind import Text
+from plan.things.service import started_with
 from tests.plan.golden import NAMES, golden_plan
 
 
@@ -23,18 +25,18 @@ def test_all_of_a_step_is_read_back(name: str) -> None:
         } | {
             file.path: Text(f"of {file.source}\n", f"{file.mode:04o} {file.owner}")
             for file in step.secret_files
-        }
-        assert told.units == {one.name: Text(units.text(one)) for one in step.units}
-        assert told.needs == {one.name: started_with(one) for one in step.units}
+        } | {service.path: Text(units.text(service), "0600 root:root") for service in step.units}
+        assert told.needs == {service.name: started_with(service) for service in step.units}
         assert told.links == {link.path: link.target for link in step.links}
         assert told.artifacts == {
             one.name: one.archive.digest if one.archive else f"sha256:{one.sha256}"
             for one in step.artifacts
         }
-        assert told.directories.keys() == {one.path for one in step.directories}
-        assert told.packages == step.packages
-        assert told.users == step.users
-        assert told.masked == step.masked
+        things = {label: tuple(names) for label, names in told.things.items()}
+        assert things.get("directory", ()) == tuple(one.path for one in step.directories)
+        assert things.get("package", ()) == step.packages
+        assert things.get("user", ()) == step.users
+        assert things.get("masked service", ()) == step.masked
         assert told.settings == dict(step.settings)
         rule = step.not_newer
         assert told.not_newer == tuple(
@@ -108,14 +110,18 @@ exec bash -euo pipefail /var/lib/hardway/steps/etcd </dev/null
 
 def test_a_step_of_the_release_before_this_one_is_read() -> None:
     assert read(OF_THE_RELEASE_BEFORE.replace("@readyz@", READYZ)) == StepContents(
-        files={"/etc/some": Text("one\nfile 0600 root:root /no/file\n", "0640 root:etcd")},
-        units={"etcd.service": Text("[Unit]\n")},
+        files={
+            "/etc/some": Text("one\nfile 0600 root:root /no/file\n", "0640 root:etcd"),
+            "/etc/systemd/system/etcd.service": Text("[Unit]\n", "0600 root:root"),
+        },
         needs={"etcd.service": ("/usr/local/bin/etcd", "/etc/some")},
-        links={"/usr/local/bin/etcd": "/srv/etcd"},
-        directories={"/var/lib/it's": "0700 etcd:etcd"},
-        artifacts={"etcd": "sha256:aaaa", "flanneld": "sha256:bbbb"},
-        packages=("ethtool", "iptables"),
-        masked=("swap.target",),
+        things={
+            "link": {"/usr/local/bin/etcd": "/srv/etcd"},
+            "directory": {"/var/lib/it's": "0700 etcd:etcd"},
+            "artifact": {"etcd": "sha256:aaaa", "flanneld": "sha256:bbbb"},
+            "package": {"ethtool": "", "iptables": ""},
+            "masked service": {"swap.target": ""},
+        },
         settings={"endpoint": "https://192.168.1.10:2379", "images": "one two\nthree"},
         not_newer=("https://192.168.1.10:6443 v1.37.1",),
         shared=("etcd.service",),

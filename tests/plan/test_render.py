@@ -12,6 +12,7 @@ import pytest
 
 from plan import render, unit
 from plan.model import Artifact, Certificate, Directory, File, Link, SecretFile, Step, Unit
+from plan.things import artifact as artifacts
 from tests.plan import inline
 
 STEP = Step(
@@ -141,5 +142,5 @@ def test_an_artifact_is_named_by_its_digest() -> None:
     artifact = Artifact(
         name="etcd", version="1", kind="binary", sha256="a" * 64, urls=("http://m",)
     )
-    line = render._artifact(artifact)
+    (line,) = artifacts.KIND.records(Step(name="s", artifacts=(artifact,)), None)
     assert line == f"artifact\tetcd\t{'a' * 64}\t0555\thttp://m\n"

@@ -19,9 +19,9 @@ from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import Silence
-from plan import addons, host, layout, render
+from plan import addons, host, layout, records, render
 from plan.cluster import cluster_plan, node_plan
-from plan.held import digest
+from plan.item import digest
 from plan.layout import STATE
 from plan.model import STORE, File, Kubeconfig, NodePlan, Step
 from spec.cluster import API_PORT, Cluster
@@ -259,7 +259,7 @@ class RecordedMachine:
         """Do a step, which says what it did; before, it may be cut off at a random command."""
         text, chance = self.text(step), random.Random(step.name)
         # Each record takes more commands than these.
-        commands = 5 * sum(not line.startswith(render.INDENT) for line in text.splitlines())
+        commands = 5 * sum(not line.startswith(records.INDENT) for line in text.splitlines())
         if cut:
             killed = self.container.run(text, command=chance.randint(1, commands))
             assert killed.returncode < 0, f"{step.name} was not cut off"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from plan.held import AS_KEPT, AS_VERIFIED, Item, Kind
+from plan.item import AS_KEPT, AS_VERIFIED, Item, Kind
 from probe.machines import Done, Unreachable
 from probe.observation import ALL, observed, question
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plan.held import LEADS
+from plan.item import LEADS
 from probe.observation import ALL, read
 from probe.vxlan import NOWHERE, Device, unknown_to_others
 
