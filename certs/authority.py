@@ -9,7 +9,7 @@ from base64 import b64encode
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -26,9 +26,6 @@ from certs.table import AUTHORITIES, AUTHORITY_LIFETIME, Authority, Row, Use
 BACKDATED = timedelta(minutes=5)
 """The validity of a certificate begins this long before its creation, since a machine's clock may
 be behind at its first boot (kubernetes#76714)."""
-
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-"""This module makes ECDSA keys; the key of an authority that a person supplies may be RSA."""
 
 USES = {Use.SERVER: ExtendedKeyUsageOID.SERVER_AUTH, Use.CLIENT: ExtendedKeyUsageOID.CLIENT_AUTH}
 
@@ -51,13 +48,13 @@ def new_authority(authority: Authority, now: datetime) -> Signer:
     return Signer(certificate=_pem(certificate), key=_private(key))
 
 
-def prolonged(authority: Authority, signer: Signer, now: datetime) -> Signer:
+def prolonged(signer: Signer, now: datetime) -> Signer:
     """The same authority with a certificate that ends later.
 
     Name, key and extensions stay, so the certificates that the authority has signed stay valid.
-    ``now`` is aware of its time zone. Raises BundleError where the authority is external.
+    ``now`` is aware of its time zone.
     """
-    key = _key_of(authority, signer)
+    key = _key_of(signer)
     old = x509.load_pem_x509_certificate(signer.certificate.encode())
     longer = _begun(old.subject, old.subject, key, now).not_valid_after(_end(now))
     for extension in old.extensions:
@@ -69,10 +66,10 @@ def issued(row: Row, signer: Signer, now: datetime) -> Pair:
     """A new key and its certificate for a row of the table.
 
     The certificate ends no later than that of its authority. ``now`` is aware of its time zone.
-    Raises BundleError where the authority is external or expired.
+    Raises BundleError where the authority has expired.
     """
     authority = x509.load_pem_x509_certificate(signer.certificate.encode())
-    authority_key = _key_of(row.issuer, signer)
+    authority_key = _key_of(signer)
     if authority.not_valid_after_utc <= now:
         raise BundleError(
             f"the authority {row.issuer} ended on {authority.not_valid_after_utc:%Y-%m-%d}, so "
@@ -90,7 +87,10 @@ def issued(row: Row, signer: Signer, now: datetime) -> Pair:
             x509.ExtendedKeyUsage([USES[use] for use in Use if use in row.uses]), critical=False
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(_authority_key_identifier(authority), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+            critical=False,
+        )
     )
     if row.dns_names or row.addresses:
         names = [*map(x509.DNSName, row.dns_names), *map(x509.IPAddress, row.addresses)]
@@ -115,7 +115,7 @@ def _end(now: datetime) -> datetime:
 
 
 def _begun(
-    subject: x509.Name, issuer: x509.Name, key: PrivateKey, now: datetime
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime
 ) -> x509.CertificateBuilder:
     """A certificate builder with the fields that all certificates have."""
     return (
@@ -133,17 +133,6 @@ def _subject(row: Row) -> x509.Name:
     if row.organization:
         parts.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, row.organization))
     return x509.Name(parts)
-
-
-def _authority_key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    # Uses the authority's own identifier, since an external authority may compute it differently.
-    try:
-        own = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    except x509.ExtensionNotFound:
-        return x509.AuthorityKeyIdentifier(
-            x509.SubjectKeyIdentifier.from_public_key(authority.public_key()).digest, None, None
-        )
-    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
 
 
 def _key_usage(*usages: str) -> x509.KeyUsage:
@@ -168,18 +157,9 @@ def _new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _key_of(authority: Authority, signer: Signer) -> PrivateKey:
-    if signer.key is None:
-        raise BundleError(
-            f"the authority {authority} is external (its key is not here), so nothing can be "
-            "signed with it; supply the certificates"
-        )
+def _key_of(signer: Signer) -> ec.EllipticCurvePrivateKey:
     key = load_pem_private_key(signer.key.encode(), password=None)
-    if not isinstance(key, PrivateKey):
-        raise BundleError(
-            f"the key of the authority {authority} is neither ECDSA nor RSA, so Kubernetes' "
-            "components could not use it; supply such an authority"
-        )
+    assert isinstance(key, ec.EllipticCurvePrivateKey), "this module makes no other keys"
     return key
 
 

@@ -13,7 +13,7 @@ State = dict[str, dict[str, str]]
 
 
 class BundleError(ValueError):
-    """A kept or supplied key or certificate cannot be used; the text is one sentence."""
+    """A kept key or certificate cannot be used; the text is one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Signer:
-    """An authority's certificate and its private key (PKCS 8), both in PEM.
-
-    The key is None for an external authority, since its owner keeps the key and signs with it.
-    """
+    """An authority's certificate and its private key (PKCS 8), both in PEM."""
 
     certificate: str
-    key: str | None = field(default=None, repr=False)
+    key: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +76,7 @@ class Authorities:
 
     def state(self) -> State:
         signers = {
-            authority.value: {"certificate": signer.certificate}
-            | ({} if signer.key is None else {"key": signer.key})
+            authority.value: {"certificate": signer.certificate, "key": signer.key}
             for authority, signer in self.signers.items()
         }
         pair = self.service_account
@@ -96,7 +92,7 @@ class Authorities:
             signers={
                 authority: Signer(
                     certificate=_text(state, authority, "certificate"),
-                    key=_text(state, authority, "key") if "key" in state[authority] else None,
+                    key=_text(state, authority, "key"),
                 )
                 for authority in Authority
             },

@@ -1,7 +1,7 @@
 """The part of keys and certificates that a preview shows: holder, validity and last action.
 
-These are plain values for the state and contain no secret. They change only with a certificate, its
-row or a warning.
+These are plain values for the state and contain no secret. They change only with a certificate or
+its row.
 """
 
 from collections.abc import Iterable, Mapping

@@ -23,8 +23,7 @@ from spec.cluster import Cluster
 def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material:
     """A function that returns the content of secret files, for the machine or person of a bundle.
 
-    The function raises KeyError for a certificate that the bundle does not have, and ValueError for
-    the key of an external authority.
+    The function raises KeyError for a certificate that the bundle does not have.
     """
     signers, pairs = authorities.signers, bundle.pairs
 
@@ -37,9 +36,7 @@ def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material
             case AuthorityCertificate(authority=name):
                 return signers[Authority(name)].certificate
             case AuthorityKey(authority=name):
-                if (key := signers[Authority(name)].key) is None:
-                    raise ValueError(f"the key of {name} is external")
-                return key
+                return signers[Authority(name)].key
             case ServiceAccountKey(half=half):
                 pair = authorities.service_account
                 return pair.public if half == "public" else pair.private

@@ -40,7 +40,7 @@ from spec.artifacts import artifact_row
 from spec.cluster import Cluster
 from spec.resource_names import KEYS, owner, part
 
-ISSUED = {"keep": Verb.SAME, "issue": Verb.CREATE, "take": Verb.CREATE, "drop": Verb.DELETE}
+ISSUED = {"keep": Verb.SAME, "issue": Verb.CREATE, "drop": Verb.DELETE}
 """The verb for the action with which a line of a register begins. A line with another action is an
 update, or a creation where the name is new."""
 

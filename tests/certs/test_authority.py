@@ -1,7 +1,6 @@
 """Every certificate of every cluster before openssl, which knows nothing of the table's code."""
 
 import ssl
-import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certs.authority import issued, new_authority, prolonged
-from certs.bundle import BundleError, Signer
+from certs.bundle import BundleError
 from certs.table import Authority, Row, Use, certificates
 from tests.certs.clusters import (
     NOW,
@@ -181,7 +180,7 @@ def test_every_key_belongs_to_its_certificate(written: Written) -> None:
     assert len(keys) == len(written.leaves)
 
 
-# -- authorities that end, and that are somebody else's ------------------------------------------
+# -- authorities that end ------------------------------------------------------------------------
 
 ADMIN = rows_of(SINGLE)[PEOPLE][0]
 
@@ -189,7 +188,7 @@ ADMIN = rows_of(SINGLE)[PEOPLE][0]
 def test_a_prolonged_authority_still_has_signed_its_leaves(tmp_path: Path) -> None:
     old = authorities().signers[Authority.KUBERNETES]
     later = NOW + timedelta(days=3000)
-    new = prolonged(Authority.KUBERNETES, old, later)
+    new = prolonged(old, later)
     before, after = tmp_path / "before.pem", tmp_path / "after.pem"
     before.write_text(old.certificate)
     after.write_text(new.certificate)
@@ -214,42 +213,6 @@ def test_a_leaf_ends_with_its_authority(tmp_path: Path) -> None:
         issued(ADMIN, signer, NOW + timedelta(days=3651))
 
 
-def test_an_authority_without_its_key_signs_nothing() -> None:
-    external = Signer(certificate=authorities().signers[Authority.KUBERNETES].certificate)
-    with pytest.raises(BundleError, match=r"kubernetes is external.*supply"):
-        issued(ADMIN, external, NOW)
-    with pytest.raises(BundleError, match=r"kubernetes is external.*supply"):
-        prolonged(Authority.KUBERNETES, external, NOW)
-
-
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="time zone"):
         new_authority(Authority.ETCD, NOW.replace(tzinfo=None))
-
-
-@pytest.fixture
-def openssl_authority(tmp_path: Path) -> Signer:
-    """An RSA authority that openssl made, without key identifiers."""
-    key, certificate, options = (tmp_path / f"rsa.{end}" for end in ("key", "pem", "cnf"))
-    options.write_text(
-        "[req]\ndistinguished_name=name\nx509_extensions=ca\n[name]\n[ca]\n"
-        "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n"
-        "subjectKeyIdentifier=none\nauthorityKeyIdentifier=none\n"
-    )
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9", "-subj"]
-    command += ["/O=Somebody/CN=Their CA", "-config", str(options)]
-    command += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return Signer(certificate=certificate.read_text(), key=key.read_text())
-
-
-def test_a_supplied_authority_of_another_make_can_sign(
-    openssl_authority: Signer, tmp_path: Path
-) -> None:
-    # It is valid from the real now on: openssl takes no other for an authority.
-    leaf, now = tmp_path / "leaf.pem", datetime.now(UTC)
-    leaf.write_text(issued(ADMIN, openssl_authority, now).certificate)
-    command = ["openssl", "verify", "-purpose", "sslclient", "-CAfile", str(tmp_path / "rsa.pem")]
-    command += [str(leaf)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.stdout == f"{leaf}: OK\n"

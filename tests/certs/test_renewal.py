@@ -10,18 +10,17 @@ from cryptography import x509
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certs.authority import issued, new_authority, prolonged
-from certs.bundle import Authorities, Bundle, BundleError, Pair, Signer
+from certs.authority import issued, new_authority
+from certs.bundle import Authorities, Bundle, BundleError, Pair
 from certs.renewal import (
     Action,
     Decision,
     decided,
     decided_authorities,
-    missing,
     renewed,
     renewed_authorities,
 )
-from certs.table import BOTH, FOR_PEOPLE, Authority, Row, held_by
+from certs.table import BOTH, Authority, Row, held_by
 from spec.cluster import Cluster
 from tests.certs.clusters import APART, NOW, SINGLE, authorities, cluster, issue, made, rows_of
 
@@ -40,16 +39,6 @@ def decision_for(row: Row, bundle: Bundle, signers: Authorities, now: datetime) 
 def rotated(signers: Authorities, authority: Authority) -> Authorities:
     new = {authority: new_authority(authority, NOW)}
     return replace(signers, signers={**signers.signers, **new})
-
-
-def external(signers: Authorities, *names: Authority) -> Authorities:
-    return replace(
-        signers,
-        signers={
-            name: replace(signer, key=None) if name in names else signer
-            for name, signer in signers.signers.items()
-        },
-    )
 
 
 # -- each decision, its sentence and its place in the order --------------------------------------
@@ -151,10 +140,8 @@ def test_only_the_changed_authoritys_certificates_are_replaced() -> None:
 # -- authorities ---------------------------------------------------------------------------------
 
 
-def sentences(
-    held: Authorities | None, now: datetime, **more: Mapping[Authority, Signer]
-) -> list[str]:
-    return list(map(str, decided_authorities(held, now, **more)))
+def sentences(held: Authorities | None, now: datetime) -> list[str]:
+    return list(map(str, decided_authorities(held, now)))
 
 
 def test_authorities_are_made_once() -> None:
@@ -206,162 +193,6 @@ def test_twenty_five_years_pass_without_an_outage() -> None:
 
 def _end(pem: str) -> datetime:
     return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
-
-
-# -- authorities that are somebody else's --------------------------------------------------------
-
-
-def test_an_external_authoritys_missing_certificates_are_told_in_one_sentence() -> None:
-    signers = external(authorities(), Authority.ETCD)
-    decisions = [
-        decision
-        for rows in rows_of(APART).values()
-        for decision in decided(rows, Bundle(), signers, NOW)
-    ]
-    sentence = missing(decisions, signers)
-    assert sentence
-    assert sentence.startswith("the key of etcd is external, so nothing can be signed here: ")
-    wanted = {
-        f"{row.name} of {node}"
-        for node in APART.machines
-        for row in held_by(APART, node)
-        if row.issuer is Authority.ETCD
-    }
-    assert set(sentence.partition("key of etcd")[2].partition("key of ")[2].split(", ")) == wanted
-    rows = rows_of(APART)["e1"]
-    with pytest.raises(BundleError, match="supply certificate and key of etcd-server of e1"):
-        renewed(Bundle(), decided(rows, Bundle(), signers, NOW), signers, NOW)
-    assert missing(decided(FOR_PEOPLE, Bundle(), signers, NOW), signers) is None
-
-
-def test_what_an_external_authority_signed_warns_until_it_ends() -> None:
-    theirs = authorities()
-    signers = external(theirs, *Authority)
-    kept = issue((API,), theirs)
-    later = NOW + 300 * DAY
-    decision = decision_for(API, kept, signers, later)
-    assert str(decision) == (
-        "warn about apiserver because it expires on 2031-01-02 and kubernetes is external: "
-        "supply another"
-    )
-    assert renewed(kept, [decision], signers, later) == kept
-    ended = decision_for(API, kept, signers, NOW + 366 * DAY)
-    assert missing([ended], signers)
-
-
-def test_a_supplied_certificate_is_taken_once() -> None:
-    theirs = authorities()
-    signers = external(theirs, *Authority)
-    first = {API.name: issued(API, theirs.signers[API.issuer], NOW)}
-    decisions = decided((API,), Bundle(), signers, NOW, first)
-    assert str(decisions[0]) == "take apiserver because it is supplied and valid until 2031-01-02"
-    kept = renewed(Bundle(), decisions, signers, NOW, first)
-    assert kept.pairs == first
-    assert decided((API,), kept, signers, NOW, first)[0].action is Action.KEEP
-    # Left out of the configuration, it stays.
-    assert decided((API,), kept, signers, NOW)[0].action is Action.KEEP
-
-    later = NOW + 300 * DAY
-    assert decided((API,), kept, signers, later, first)[0].action is Action.WARN
-    second = {API.name: issued(API, theirs.signers[API.issuer], later)}
-    decisions = decided((API,), kept, signers, later, second)
-    assert decisions[0].action is Action.TAKE
-    assert renewed(kept, decisions, signers, later, second).pairs == second
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ("other key", "apiserver of master has another key than the one supplied with it"),
-        ("other authority", "apiserver of master is not signed by the authority kubernetes"),
-        ("other names", r"other names than it must have: \+IP:192.168.1.10 -IP:192.168.1.11"),
-        ("expired", "apiserver of master expired on 2031-01-02; supply another"),
-        ("no certificate", "apiserver of master is not a certificate in PEM"),
-        ("no key", "apiserver of master has another key"),
-        ("other row", "no certificate is called kubelet here; supply some of apiserver"),
-    ],
-)
-def test_a_supplied_certificate_that_does_not_fit_is_refused(change: str, sentence: str) -> None:
-    theirs = authorities()
-    signer = theirs.signers[Authority.KUBERNETES]
-    good = issued(API, signer, NOW)
-    stranger = new_authority(Authority.KUBERNETES, NOW)
-    supplied = {
-        "other key": {API.name: replace(good, key=issued(API, signer, NOW).key)},
-        "other authority": {API.name: issued(API, stranger, NOW)},
-        "other names": {API.name: issued(MOVED, signer, NOW)},
-        "expired": {API.name: good},
-        "no certificate": {API.name: replace(good, certificate="nothing")},
-        "no key": {API.name: replace(good, key="nothing")},
-        "other row": {"kubelet": good},
-    }[change]
-    now = NOW + 400 * DAY if change == "expired" else NOW
-    with pytest.raises(BundleError, match=sentence) as caught:
-        decided((API,), Bundle(), external(theirs, *Authority), now, supplied)
-    assert good.key not in str(caught.value)
-
-
-def test_a_supplied_authority_is_taken_once_and_only_warned_about() -> None:
-    signer = new_authority(Authority.ETCD, NOW)
-    for supplied in ({Authority.ETCD: signer}, {Authority.ETCD: replace(signer, key=None)}):
-        decisions = decided_authorities(None, NOW, supplied)
-        assert str(decisions[1]) == "take etcd because it is supplied and valid until 2039-12-31"
-        held = renewed_authorities(None, decisions, NOW, supplied)
-        assert held.signers[Authority.ETCD] == supplied[Authority.ETCD]
-        assert sentences(held, NOW, supplied=supplied)[1].startswith("keep etcd")
-        later = NOW + 3000 * DAY
-        warning = decided_authorities(held, later, supplied)[1]
-        assert str(warning) == (
-            "warn about etcd because it expires on 2039-12-31 and is supplied: supply another"
-        )
-        assert (
-            renewed_authorities(held, [*decisions[:1], warning, *decisions[2:]], later).signers[
-                Authority.ETCD
-            ]
-            == supplied[Authority.ETCD]
-        )
-
-
-def test_an_external_authority_that_is_no_longer_supplied_stays_and_warns() -> None:
-    held = external(authorities(), Authority.ETCD)
-    assert sentences(held, NOW)[1].startswith("keep etcd")
-    later = sentences(held, NOW + 3000 * DAY)
-    assert later[1].startswith("warn about etcd because it expires on 2039-12-31")
-    assert later[0].startswith("renew kubernetes")
-
-
-def test_an_external_authority_with_a_longer_certificate_keeps_what_it_signed() -> None:
-    theirs = authorities()
-    later = NOW + 100 * DAY
-    longer = prolonged(Authority.KUBERNETES, theirs.signers[Authority.KUBERNETES], later)
-    supplied = {Authority.KUBERNETES: replace(longer, key=None)}
-    held = renewed_authorities(
-        theirs, decided_authorities(theirs, later, supplied), later, supplied
-    )
-    kept = issue((API,), theirs)
-    assert decided((API,), kept, held, later)[0].action is Action.KEEP
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ("leaf", "the supplied authority etcd may not sign certificates"),
-        ("other key", "the supplied authority etcd has another key"),
-        ("expired", "the supplied authority etcd expired on 2039-12-31; supply another"),
-        ("no certificate", "the supplied authority etcd is not a certificate in PEM"),
-    ],
-)
-def test_a_supplied_authority_that_does_not_fit_is_refused(change: str, sentence: str) -> None:
-    good = new_authority(Authority.ETCD, NOW)
-    supplied = {
-        "leaf": Signer(certificate=issued(API, good, NOW).certificate),
-        "other key": replace(good, key=new_authority(Authority.ETCD, NOW).key),
-        "expired": good,
-        "no certificate": Signer(certificate=""),
-    }[change]
-    now = NOW + 3700 * DAY if change == "expired" else NOW
-    with pytest.raises(BundleError, match=sentence):
-        decided_authorities(None, now, {Authority.ETCD: supplied})
 
 
 # -- invariants ----------------------------------------------------------------------------------
@@ -487,26 +318,5 @@ def test_a_certificate_of_a_moment_ago_is_no_affair_of_clocks() -> None:
     signers = authorities()
     row = held_by(SINGLE, "master")[0]
     made = renewed(Bundle(), decided([row], Bundle(), signers, NOW), signers, NOW)
-    (decision,) = decided([row], made, signers, NOW - DAY / 24 / 30)
-    assert decision.action is Action.KEEP, "two minutes, as clocks differ anyway"
-
-
-def test_a_supplied_certificate_that_begins_in_the_future_is_refused_until_it_is_kept() -> None:
-    theirs, ahead = authorities(), NOW + 40 * DAY
-    signers = external(theirs, *Authority)
-    brought = {API.name: issued(API, theirs.signers[API.issuer], ahead)}
-    with pytest.raises(BundleError, match="apiserver of master is valid from 2030-02-11 02:59 UTC"):
-        decided((API,), Bundle(), signers, NOW, brought)
-    # Kept, it stays what it is: a clock that went back does not stop every update.
-    kept = renewed(
-        Bundle(), decided((API,), Bundle(), signers, ahead, brought), signers, ahead, brought
-    )
-    (decision,) = decided((API,), kept, signers, NOW, brought)
-    assert decision.action is Action.WARN
-    assert "set this machine's clock" in decision.why
-
-
-def test_a_supplied_authority_that_begins_in_the_future_is_refused() -> None:
-    brought = {Authority.ETCD: new_authority(Authority.ETCD, NOW + 40 * DAY)}
-    with pytest.raises(BundleError, match="the supplied authority etcd is valid from"):
-        decided_authorities(None, NOW, brought)
+    (told,) = decided([row], made, signers, NOW - DAY / 24 / 30)
+    assert told.action is Action.KEEP, "two minutes, as clocks differ anyway"

@@ -16,7 +16,6 @@ from ops.redaction import LEFT_OUT, Redaction
 from tests.certs.clusters import NOW
 
 SIGNER = new_authority(Authority.KUBERNETES, NOW)
-assert SIGNER.key is not None
 KEYS = {
     "ssh": new_key_pair().private,
     "pkcs8": SIGNER.key,
