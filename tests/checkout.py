@@ -21,16 +21,16 @@ LEFT = shutil.ignore_patterns(".git", ".venv", ".*_cache", "__pycache__")
 class Checkout:
     """The project's files, committed to a branch ``main``."""
 
-    def __init__(self, place: Path) -> None:
-        self.folder = place / "hardway"
-        self.state = place / "home" / "state"
+    def __init__(self, parent: Path) -> None:
+        self.folder = parent / "hardway"
+        self.state = parent / "home" / "state"
         shutil.copytree(PROJECT, self.folder, ignore=LEFT)
         self.git("init", "--quiet", "--initial-branch=main")
         self.commit("the cluster")
 
-    def git(self, *words: str) -> str:
+    def git(self, *arguments: str) -> str:
         return subprocess.run(
-            ["git", *words],
+            ["git", *arguments],
             cwd=self.folder,
             env=os.environ | WHO,
             capture_output=True,
@@ -58,10 +58,10 @@ class Checkout:
             "HARDWAY_LAB": "checkout",
         }
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command there, in that environment."""
         return subprocess.run(
-            words,
+            command,
             cwd=self.folder,
             env=self.environment(),
             stdin=subprocess.DEVNULL,

@@ -54,7 +54,7 @@ def declared(
 
 def registrations(recorder: Recorder) -> tuple[Registration, ...]:
     """Everything that was registered."""
-    return tuple(registration(one) for one in recorder.seen)
+    return tuple(registration(resource) for resource in recorder.seen)
 
 
 @cache

@@ -61,9 +61,9 @@ WITH_MORE_WORDS = ("./hardway ssh", "./hardway ssh master", "./hardway kubectl")
 
 def commands() -> tuple[str, ...]:
     """Each once: in code blocks and in the text, without the comments behind them."""
-    found: list[str] = []
+    commands: list[str] = []
     for line in (PROJECT / "README.md").read_text().splitlines():
         if line.startswith("    ") and re.match(r"(make|\./hardway|eval)\b", line.strip()):
-            found.append(line.partition("  #")[0].strip())
-        found += re.findall(r"`((?:make|\./hardway|eval)\b[^`]*)`", line)
-    return tuple(dict.fromkeys(found))
+            commands.append(line.partition("  #")[0].strip())
+        commands += re.findall(r"`((?:make|\./hardway|eval)\b[^`]*)`", line)
+    return tuple(dict.fromkeys(commands))

@@ -36,15 +36,15 @@ def named(job: Job) -> str:
 
 
 def test_every_action_is_pinned_by_commit_with_its_version_beside_it() -> None:
-    found: dict[str, set[tuple[str, str]]] = {}
+    pins: dict[str, set[tuple[str, str]]] = {}
     for file in workflows.files():
         for line in file.read_text().splitlines():
             if "uses:" in line:
                 pinned = PINNED.fullmatch(line)
                 assert pinned, line
-                found.setdefault(pinned[1], set()).add((pinned[2], pinned[3]))
-    assert len(found) > 5
-    assert all(len(versions) == 1 for versions in found.values()), "one version of each"
+                pins.setdefault(pinned[1], set()).add((pinned[2], pinned[3]))
+    assert len(pins) > 5
+    assert all(len(versions) == 1 for versions in pins.values()), "one version of each"
 
 
 @pytest.mark.parametrize("file", workflows.files(), ids=lambda file: file.stem)
@@ -56,24 +56,26 @@ def test_a_token_can_do_nothing_that_a_job_does_not_ask_for(file: Path) -> None:
         writes = {name for name, level in job["permissions"].items() if level == "write"}
         assert writes <= {"pull-requests", "issues"}
         if writes:
-            assert not [one for one in job["steps"] if "run" in one or "checkout" in one["uses"]]
+            assert not [
+                step for step in job["steps"] if "run" in step or "checkout" in step["uses"]
+            ]
 
 
 @pytest.mark.parametrize("job", JOBS, ids=named)
 def test_a_job_ends_and_keeps_no_credentials(job: Job) -> None:
-    assert 0 < job.said["timeout-minutes"] <= 180
+    assert 0 < job.definition["timeout-minutes"] <= 180
     for step in job.steps:
         if "actions/checkout" in step.get("uses", ""):
             assert step["with"]["persist-credentials"] is False
-        told = step.get("run", "") + step.get("with", {}).get("script", "")
-        assert "${{" not in told, "an expression in a script is code of whoever filled it"
+        text = step.get("run", "") + step.get("with", {}).get("script", "")
+        assert "${{" not in text, "an expression in a script is code of whoever filled it"
         assert "secrets." not in json.dumps(step)
 
 
 @pytest.mark.parametrize("job", JOBS, ids=named)
 def test_the_teams_runner_runs_no_code_of_forks(job: Job) -> None:
     events = workflows.parsed(job.file)["on"]
-    condition = job.said.get("if", "")
+    condition = job.definition.get("if", "")
     if job.elsewhere:
         assert "vars.HARDWAY_STACK != ''" in condition, "nothing before it is set up"
         if "pull_request" in events:
@@ -82,13 +84,13 @@ def test_the_teams_runner_runs_no_code_of_forks(job: Job) -> None:
                 or "github.event_name == 'push'" in condition
             )
     elif "pull_request" in events:
-        assert all(level == "read" for level in job.said["permissions"].values())
+        assert all(level == "read" for level in job.definition["permissions"].values())
 
 
 def test_an_update_waits_for_approval_and_is_never_cut_off() -> None:
     (up,) = [job for job in JOBS if any("hardway up" in s.get("run", "") for s in job.steps)]
-    assert up.said["environment"] == "cluster"
-    assert up.said["concurrency"]["cancel-in-progress"] is False
+    assert up.definition["environment"] == "cluster"
+    assert up.definition["concurrency"]["cancel-in-progress"] is False
     assert workflows.parsed(up.file)["on"]["push"] == {"branches": ["main"]}
 
 
@@ -143,14 +145,14 @@ def test_the_verb_of_a_line_takes_its_words(line: str) -> None:
     if not app.registered_commands:
         register([])
     command = typer.main.get_command(app)
-    program, verb, *words = shlex.split(line.partition(" || ")[0])
+    program, verb, *arguments = shlex.split(line.partition(" || ")[0])
     assert program == "./hardway"
-    found = command.commands[verb]  # type: ignore[attr-defined]
-    with found.make_context(verb, list(words), resilient_parsing=True) as context:
-        options, rest, _ = found.make_parser(context).parse_args(list(words))
+    subcommand = command.commands[verb]  # type: ignore[attr-defined]
+    with subcommand.make_context(verb, list(arguments), resilient_parsing=True) as context:
+        options, rest, _ = subcommand.make_parser(context).parse_args(list(arguments))
     if verb != "test":
         assert not rest
-        assert len(options) == len([word for word in words if word.startswith("--")])
+        assert len(options) == len([word for word in arguments if word.startswith("--")])
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +162,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def test_the_preview_of_a_request_needs_the_checkout_alone(checkout: Checkout) -> None:
     checkout.change(machines={"master": {"address": "192.168.1.10", "roles": "ai"}})
-    (line,) = [one for one in workflows.HERE if "preview" in one]
+    (line,) = [line for line in workflows.HERE if "preview" in line]
     done = checkout.run("env", "STACK=dev", "BASE=HEAD", "bash", "-e", "-c", line)
     assert done.returncode == 0, done.stdout + done.stderr
     report = (checkout.folder / "preview.md").read_text()
@@ -170,7 +172,7 @@ def test_the_preview_of_a_request_needs_the_checkout_alone(checkout: Checkout) -
 
 
 def test_the_unit_tests_are_those_without_marks(checkout: Checkout) -> None:
-    (line,) = [one for one in workflows.HERE if "test" in one]
+    (line,) = [line for line in workflows.HERE if "test" in line]
     done = checkout.run("bash", "-e", "-c", f"{line} --collect-only -q tests/spec tests/engine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "tests/spec/" in done.stdout
@@ -260,24 +262,24 @@ def commented(
         },
     }
     calls = played("comment.yml", "comment", given, RUNNER_TEMP=str(folder))
-    for verb, words in calls:
+    for verb, request in calls:
         if verb == "pulls.list":
-            assert words["head"] == f"{whose}:change", "it is asked whose it is, not read"
-    return [(verb, words) for verb, words in calls if "Comment" in verb and "list" not in verb]
+            assert request["head"] == f"{whose}:change", "it is asked whose it is, not read"
+    return [(verb, request) for verb, request in calls if "Comment" in verb and "list" not in verb]
 
 
 @node
 def test_one_comment_is_made_and_then_kept_up_to_date(tmp_path: Path) -> None:
-    ((verb, words),) = commented(tmp_path, "One file changes.")
+    ((verb, request),) = commented(tmp_path, "One file changes.")
     assert verb == "issues.createComment"
-    assert words["issue_number"] == 7
-    assert "One file changes." in words["body"]
+    assert request["issue_number"] == 7
+    assert "One file changes." in request["body"]
     others = [
-        {"id": 1, "user": {"login": "stranger"}, "body": words["body"]},
+        {"id": 1, "user": {"login": "stranger"}, "body": request["body"]},
         {"id": 2, "user": {"login": BOT}, "body": "of another workflow"},
         {"id": 3, "user": None, "body": None},
     ]
-    mine = {"id": 4, "user": {"login": BOT}, "body": words["body"]}
+    mine = {"id": 4, "user": {"login": BOT}, "body": request["body"]}
     ((verb, again),) = commented(tmp_path, "Two files change.", comments=[*others, mine])
     assert (verb, again["comment_id"]) == ("issues.updateComment", 4)
     assert "Two files change." in again["body"]
@@ -300,13 +302,13 @@ def test_the_real_stacks_comment_is_another_one_and_never_of_a_fork(tmp_path: Pa
 @node
 def test_a_report_is_a_text_whatever_is_in_it(tmp_path: Path) -> None:
     evil = "@team \u202egnp.exe \x1b[31m ${{ secrets.GITHUB_TOKEN }} `require('fs')` \x00"
-    ((_, words),) = commented(tmp_path, evil)
-    assert "@team" not in words["body"]
-    assert not re.search("[\u202e\x1b\x00]", words["body"])
-    assert "${{ secrets.GITHUB_TOKEN }}" in words["body"], "nobody evaluates it"
-    ((_, words),) = commented(tmp_path, "line\n" * 20000)
-    assert len(words["body"]) < 65536
-    assert "cut here" in words["body"]
+    ((_, request),) = commented(tmp_path, evil)
+    assert "@team" not in request["body"]
+    assert not re.search("[\u202e\x1b\x00]", request["body"])
+    assert "${{ secrets.GITHUB_TOKEN }}" in request["body"], "nobody evaluates it"
+    ((_, request),) = commented(tmp_path, "line\n" * 20000)
+    assert len(request["body"]) < 65536
+    assert "cut here" in request["body"]
     assert commented(tmp_path, "x" * 1_000_001) == []
 
 
@@ -323,8 +325,8 @@ def test_without_a_report_or_after_another_push_nothing_is_said(tmp_path: Path) 
 def test_the_code_of_drift_is_told_to_the_job_that_writes_the_issue(
     code: int, tmp_path: Path
 ) -> None:
-    (job,) = [one for one in JOBS if one.file.name == "drift.yml" and one.name == "drift"]
-    (step,) = [one for one in job.steps if one.get("id") == "drift"]
+    (job,) = [job for job in JOBS if job.file.name == "drift.yml" and job.name == "drift"]
+    (step,) = [step for step in job.steps if step.get("id") == "drift"]
     (tmp_path / "hardway").write_text(f"#!/bin/sh\nexit {code}\n")
     (tmp_path / "hardway").chmod(0o755)
     done = subprocess.run(
@@ -334,7 +336,7 @@ def test_the_code_of_drift_is_told_to_the_job_that_writes_the_issue(
     )
     assert done.returncode == code
     assert (tmp_path / "output").read_text() == f"code={code}\n"
-    assert job.said["outputs"] == {"code": "${{ steps.drift.outputs.code }}"}
+    assert job.definition["outputs"] == {"code": "${{ steps.drift.outputs.code }}"}
 
 
 def said_of_drift(code: str, issues: list[dict[str, Any]]) -> list[Any]:
@@ -352,7 +354,7 @@ def said_of_drift(code: str, issues: list[dict[str, Any]]) -> list[Any]:
         },
     }
     calls = played("drift.yml", "issue", given, CODE=code)
-    return [(verb, words) for verb, words in calls if "list" not in verb]
+    return [(verb, request) for verb, request in calls if "list" not in verb]
 
 
 def titled(code: str) -> dict[str, Any]:
@@ -367,9 +369,9 @@ def titled(code: str) -> dict[str, Any]:
 @pytest.mark.parametrize("code", ["1", "2", "3", ""])
 def test_what_is_seen_is_one_issue_that_is_closed_when_it_is_over(code: str) -> None:
     mine = titled(code)
-    ((verb, words),) = said_of_drift(code, [mine])
-    assert (verb, words["issue_number"]) == ("issues.update", mine["number"])
-    assert "state" not in words
+    ((verb, request),) = said_of_drift(code, [mine])
+    assert (verb, request["issue_number"]) == ("issues.update", mine["number"])
+    assert "state" not in request
     closing = said_of_drift("0", [mine])
     assert [verb for verb, _ in closing] == ["issues.createComment", "issues.update"]
     assert closing[-1][1]["state"] == "closed"
@@ -384,12 +386,12 @@ def test_a_morning_without_anything_to_say_is_silent() -> None:
 @node
 def test_drift_certificates_and_silence_are_three_issues() -> None:
     issues = {code: titled(code) for code in "123"}
-    assert len({one["title"] for one in issues.values()}) == 3
+    assert len({issue["title"] for issue in issues.values()}) == 3
     assert titled("")["title"] == issues["3"]["title"], "the job died before it asked"
 
     def closed(code: str) -> set[int]:
-        said = said_of_drift(code, list(issues.values()))
-        return {words["issue_number"] for _, words in said if words.get("state") == "closed"}
+        calls = said_of_drift(code, list(issues.values()))
+        return {request["issue_number"] for _, request in calls if request.get("state") == "closed"}
 
     assert closed("1") == {issues["3"]["number"]}, "of certificates nothing was said"
     assert closed("2") == {issues["1"]["number"], issues["3"]["number"]}

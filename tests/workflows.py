@@ -35,17 +35,17 @@ class Job:
 
     file: Path
     name: str
-    said: dict[str, Any]
+    definition: dict[str, Any]
 
     @property
     def steps(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.said["steps"]
-        return found
+        steps: list[dict[str, Any]] = self.definition["steps"]
+        return steps
 
     @property
     def elsewhere(self) -> bool:
         """Whether it runs on a runner of the team's own, which reaches the machines."""
-        return "self-hosted" in self.said["runs-on"]
+        return "self-hosted" in self.definition["runs-on"]
 
 
 def files() -> list[Path]:
@@ -55,13 +55,13 @@ def files() -> list[Path]:
 def parsed(file: Path) -> dict[str, Any]:
     """A workflow; YAML takes the key ``on`` for a boolean."""
     value: dict[Any, Any] = yaml.safe_load(file.read_text())
-    return {"on" if key is True else key: one for key, one in value.items()}
+    return {"on" if key is True else key: part for key, part in value.items()}
 
 
 def jobs() -> Iterator[Job]:
     for file in files():
-        for name, said in parsed(file)["jobs"].items():
-            yield Job(file, name, said)
+        for name, definition in parsed(file)["jobs"].items():
+            yield Job(file, name, definition)
 
 
 def lines() -> list[str]:
