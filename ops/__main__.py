@@ -45,6 +45,7 @@ MODULES = (
     "validate",
     "drift",
     "etcd_space",
+    "images",
     "kubectl",
     "kubeconfig",
     "ssh",

@@ -1,7 +1,7 @@
 """The runtime step: host settings for containers, the container runtime and its images."""
 
 from plan import containerd, docker, host
-from plan.artifact import artifacts
+from plan.artifact import artifacts, reference
 from plan.model import Artifact, Step
 from spec.cluster import Cluster
 
@@ -12,8 +12,16 @@ UNITS = {"containerd": containerd.UNIT, "docker": docker.UNIT}
 
 def images(spec: Cluster) -> tuple[Artifact, ...]:
     """The image archives that every node has, since CoreDNS may run on any of them."""
-    names = ("pause", "coredns") if spec.addons.coredns else ("pause",)
-    return artifacts(spec, names)
+    return artifacts(spec, _image_names(spec))
+
+
+def image_references(spec: Cluster) -> tuple[str, ...]:
+    """The references of these images; needs no digests."""
+    return tuple(reference(spec, name) for name in _image_names(spec))
+
+
+def _image_names(spec: Cluster) -> tuple[str, ...]:
+    return ("pause", "coredns") if spec.addons.coredns else ("pause",)
 
 
 def packages(spec: Cluster) -> tuple[str, ...]:

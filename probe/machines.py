@@ -3,7 +3,8 @@
 import asyncio
 import os
 import shlex
-from contextlib import suppress
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -117,12 +118,33 @@ class Machines:
         connection breaks off before the script ends.
         """
         timeout *= self.factor
-        command = shlex.join(
-            ["timeout", "--kill-after=5", f"{timeout:g}"]
-            # Where sshd starts bash, bash would first read the user's startup files (bash(1),
-            # INVOCATION).
-            + ["bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *arguments]
-        )
+        command = _command(script, arguments, timeout)
+        async with self._session(node, timeout) as connection:
+            return await _done(connection, command, input)
+
+    async def feed(
+        self,
+        node: str,
+        script: str,
+        *arguments: str,
+        content: AsyncIterable[bytes],
+        timeout: float,
+    ) -> Done:
+        """The same as ``run``, with any amount of data as the script's input.
+
+        ``content`` is read no faster than the script reads it. Of a script that ends before it has
+        read everything the rest is not read.
+        """
+        timeout *= self.factor
+        command = _command(script, arguments, timeout)
+        async with self._session(node, timeout) as connection:
+            return await _fed(connection, command, content)
+
+    @asynccontextmanager
+    async def _session(
+        self, node: str, timeout: float
+    ) -> AsyncIterator[asyncssh.SSHClientConnection]:
+        """The connection to a machine for a command that ends within ``timeout`` seconds."""
         if node not in self._lines:
             raise Unreachable(f"{node} is no machine of this stack, so it cannot be asked")
         line = self._lines[node]
@@ -130,7 +152,7 @@ class Machines:
             connection = await self._connection(node, line)
             try:
                 async with asyncio.timeout(timeout + GRACE):
-                    return await _done(connection, command, input)
+                    yield connection
             except (OSError, asyncssh.Error) as error:
                 # A connection without an answer in time counts as lost, too.
                 connection.abort()
@@ -166,6 +188,28 @@ async def _opened(machine: MachineAccess, key: str, factor: float) -> asyncssh.S
     )
 
 
+def _command(script: str, arguments: Iterable[str], timeout: float) -> str:
+    return shlex.join(
+        ["timeout", "--kill-after=5", f"{timeout:g}"]
+        # Where sshd starts bash, bash would first read the user's startup files (bash(1),
+        # INVOCATION).
+        + ["bash", "--norc", "-euo", "pipefail", "-c", script, "probe", *arguments]
+    )
+
+
+async def _fed(
+    connection: asyncssh.SSHClientConnection, command: str, content: AsyncIterable[bytes]
+) -> Done:
+    process = await connection.create_process(command, encoding=None)
+    # Where the script has ended, its input is closed.
+    with suppress(BrokenPipeError):
+        async for part in content:
+            process.stdin.write(part)
+            await process.stdin.drain()
+        process.stdin.write_eof()
+    return _result(await process.wait())
+
+
 async def _done(connection: asyncssh.SSHClientConnection, command: str, given: str | None) -> Done:
     result = await connection.run(
         command,
@@ -174,13 +218,19 @@ async def _done(connection: asyncssh.SSHClientConnection, command: str, given: s
         encoding="utf-8",
         errors="replace",
     )
+    return _result(result)
+
+
+def _result(result: asyncssh.SSHCompletedProcess) -> Done:
     if result.returncode is None:
         raise asyncssh.ConnectionLost("the command's end was not told")
     return Done(
-        status=result.returncode,
-        stdout=str(result.stdout or ""),
-        stderr=str(result.stderr or ""),
+        status=result.returncode, stdout=_decoded(result.stdout), stderr=_decoded(result.stderr)
     )
+
+
+def _decoded(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
 def _refused(node: str, machine: MachineAccess, error: Exception) -> str:
