@@ -92,11 +92,10 @@ def script(name: str) -> str:
 class Runtimes:
     """The container runtimes of a cluster's nodes."""
 
-    def __init__(self, machines: Machines, spec: Cluster, engine: str | None = None) -> None:
-        """``engine`` is the socket of the runtime, where it is not the usual one."""
+    def __init__(self, machines: Machines, spec: Cluster) -> None:
         self._machines = machines
         self._runtime = spec.runtime
-        self._words = (spec.runtime, engine or ENGINES[spec.runtime])
+        self._words = (spec.runtime, ENGINES[spec.runtime])
         self._platform = f"linux/{spec.architecture}"
 
     async def images(self, nodes: Iterable[str]) -> dict[str, NodeImages | NotDone]:

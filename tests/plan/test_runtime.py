@@ -16,13 +16,12 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import tomli_w
 
 from plan import cni, containerd, docker, identity, kubelet, render, runtime
 from plan.artifact import artifact
 from spec.versions import catalogue
-from tests.engine.stack import PATIENCE, eventually
 from tests.plan.container import Container
+from tests.plan.real_containerd import real_containerd
 from tests.plan.running import Keys
 from tests.plan.shell import StandIn, cluster, stand_in
 from tests.plan.stored import as_root, stored
@@ -145,33 +144,9 @@ def test_the_runtime_looks_for_plugins_where_they_are_linked(name: str) -> None:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[StandIn]:
     """A machine with a real containerd, whose calls by ctr are written down."""
-    folder, programs = tmp_path / "containerd", stored("ctr")
-    folder.mkdir()
-    config = tomllib.loads(_config())
-    config["root"], config["state"] = str(folder / "root"), str(folder / "state")
-    config["plugins"]["io.containerd.server.v1.grpc"]["address"] = str(folder / "socket")
-    # On a file system that is an overlay itself, overlays are not possible.
-    config["plugins"]["io.containerd.cri.v1.images"]["snapshotter"] = "native"
-    config["plugins"]["io.containerd.transfer.v1.local"] = {
-        "unpack_config": [{"platform": "linux", "snapshotter": "native"}]
-    }
-    config["disabled_plugins"] = ["io.containerd.nri.v1.nri"]
-    (folder / "config.toml").write_text(tomli_w.dumps(config))
-    # A /run of its own, where it makes a directory of a fixed name.
-    alone = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh"]
-    with (folder / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            [*alone, stored("containerd"), "--config", folder / "config.toml"],
-            stdout=log,
-            stderr=log,
-        )
-    eventually("it listens", (folder / "socket").exists, reason=(folder / "log").read_text)
-    try:
-        real = f'exec {programs} --address {folder / "socket"} "$@" 2> >(grep -v DEPRECATION >&2)'
+    with real_containerd(tmp_path / "containerd", _config()) as address:
+        real = f'exec {stored("ctr")} --address {address} "$@" 2> >(grep -v DEPRECATION >&2)'
         yield stand_in(tmp_path, **HOST, ctr=real)
-    finally:
-        daemon.terminate()
-        daemon.wait(PATIENCE)
 
 
 def _settings(node: StandIn, digest: str = "d1") -> dict[str, str]:

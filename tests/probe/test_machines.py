@@ -1,11 +1,12 @@
 """Commands on machines, against a real OpenSSH server."""
 
 import asyncio
+import hashlib
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,26 @@ def test_a_script_stops_at_its_first_failure(sshd: Sshd) -> None:
 def test_a_large_input_arrives_whole(sshd: Sshd) -> None:
     done = once(access(m1=sshd), "wc --bytes", given="x" * 1_000_000)
     assert done.stdout == "1000000\n"
+
+
+def test_much_data_is_fed_as_it_is_and_a_script_may_end_before_it(sshd: Sshd) -> None:
+    parts = [bytes([number]) * 300_000 for number in range(60)]
+
+    async def content() -> AsyncIterator[bytes]:
+        for part in parts:
+            yield part
+
+    def fed(script: str) -> Done:
+        return within(
+            access(m1=sshd),
+            lambda there: there.feed("m1", script, content=content(), timeout=PATIENCE),
+        )
+
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    assert fed("sha256sum").stdout.split() == [digest, "-"]
+    done = fed("head --bytes=1 >/dev/null; echo enough >&2; exit 4")
+    assert (done.status, done.reason) == (4, "enough")
+    assert fed("exec <&-; sleep 0.1; echo closed").stdout == "closed\n"
 
 
 def test_a_script_is_ended_when_its_time_is_over(sshd: Sshd) -> None:
