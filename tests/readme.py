@@ -9,6 +9,7 @@ ON_A_CLUSTER = (
     "./hardway validate --wait 300",
     "./hardway drift",
     "./hardway etcd-space",
+    "./hardway images list",
     "./hardway pulumi preview --refresh --diff",
     "./hardway kubectl get nodes",
     "./hardway kubeconfig --merge",
@@ -20,6 +21,9 @@ ON_A_CLUSTER = (
     'eval "$(./hardway env)"',
 )
 """Run by ``tests/machine/test_cluster.py`` on the default stack."""
+
+IMAGES = ("./hardway images load shop.tar", "./hardway images remove shop:1")
+"""Run by the same tests where there is such an archive."""
 
 IN_THE_STORY = ("make up", "./hardway up", "./hardway up --refresh", "./hardway down", "make down")
 """What makes and ends that cluster."""

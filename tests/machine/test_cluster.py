@@ -23,11 +23,13 @@ import yaml
 from certs.ssh import new_key_pair
 from lab import libvirt
 from lab.cache import Cache
+from lab.oci import write_archive
 from lab.paths import PROJECT
 from plan import layout
 from tests import readme
 from tests.machine import drift, living, previews
 from tests.machine.lab import STACK, Lab, at_length, brought_up
+from tests.plan.stored import inside, stored
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(3600)]
 
@@ -271,6 +273,63 @@ def test_a_deployment_rolls_and_its_service_answers_by_name_from_every_machine(l
         for address in [one["status"]["podIP"] for one in pods]:
             assert lab.on(node, f"curl -fsS -m 20 http://{address}:8080/health") == "OK"
         assert lab.on(node, f"curl -fsS -m 20 http://{service}/health") == "OK"
+
+
+def test_an_image_without_a_registry_runs_on_every_node_and_leaves(lab: Lab) -> None:
+    place = lab.folder / "shop"
+    place.mkdir()
+    program = inside(stored("pause"), "pause", place)
+    write_archive(
+        program,
+        place / "shop.tar",
+        name="pause",
+        reference="docker.io/library/shop:1",
+        architecture="amd64",
+        user="1:1",
+    )
+    (place / "hardway").symlink_to(PROJECT / "hardway")
+
+    def typed(command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-euc", command],
+            cwd=place,
+            env=lab.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        lab.transcript += f"$ {command}\n{done.stdout}{done.stderr}\n"
+        assert done.returncode == 0, done.stdout + done.stderr
+        return " ".join(done.stdout.split())
+
+    loads, removes = readme.IMAGES
+    assert f"on {MASTER}, {FIRST} and {LAST}" in typed(loads)
+    assert f"{MASTER} (had it), {FIRST} (had it) and {LAST} (had it)" in typed(loads)
+    assert "library/shop:1" in typed("./hardway images list")
+    # As the examples of Kubernetes have it: the runtime is asked before a registry would be.
+    for node in (MASTER, *MINIONS):
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"shop-{node}", "labels": {"app": "shop"}},
+            "spec": {
+                "nodeName": node,
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "shop", "image": "shop:1"}],
+            },
+        }
+        _apply(lab, pod)
+    lab.kubectl("wait", "pod", "-l", "app=shop", "--for=condition=Ready", "--timeout=300s")
+    remove = removes.split()[1:]
+    refused = lab.hardway(*remove, ok=False)
+    assert refused.returncode == 1
+    assert "has the image docker.io/library/shop:1" in " ".join(refused.stderr.split())
+    lab.kubectl("delete", "pod", "-l", "app=shop", "--wait=true")
+    until(
+        "the kubelets have removed the containers",
+        lambda: lab.hardway(*remove, ok=False).returncode == 0,
+    )
+    assert "library/shop:1" not in typed("./hardway images list")
 
 
 def test_logs_exec_and_port_forward_work(lab: Lab) -> None:

@@ -9,7 +9,8 @@ from tests import readme
 from tests.checkout import Checkout
 
 RUN = (
-    *(*readme.ON_A_CLUSTER, *readme.IN_THE_STORY, *readme.ALONE, *readme.GIGABYTES),
+    *(*readme.ON_A_CLUSTER, *readme.IMAGES, *readme.IN_THE_STORY),
+    *(*readme.ALONE, *readme.GIGABYTES),
     *(*readme.THE_TESTS_THEMSELVES, *readme.SECOND_STACK, *readme.WITH_MORE_WORDS),
 )
 

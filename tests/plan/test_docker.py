@@ -1,9 +1,14 @@
 """Debian's Docker and cri-dockerd as a node has them: what the kubelet may take away."""
 
+import asyncio
 import hashlib
+import io
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -11,10 +16,14 @@ from lab.cache import Cache
 from lab.debian_root import machine_root
 from lab.oci import write_archive
 from lab.progress import PlainProgress
-from plan import docker, identity, render, runtime
+from ops.image_archive import read
+from ops.node_images import NodeImages, Runtimes
+from plan import docker, identity, library, render, runtime
 from plan.model import Step
+from probe.machines import Done, Machines
 from tests.engine.stack import eventually
 from tests.machine.lab import at_length
+from tests.ops.archives import Documents, archive, changed, named, of_docker
 from tests.plan import cri
 from tests.plan.container import Container, Memory, quiet
 from tests.plan.running import Keys
@@ -40,6 +49,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         packages = docker.PACKAGES
         logs = tmp_path_factory.mktemp("docker-logs")
         machine_root(Cache(), root, PlainProgress(), logs=logs, packages=packages)
+        shutil.copytree(library.FOLDER, root / library.PLACE[1:] / library.FOLDER.name)
         with Container(memory, prepare=quiet) as container:
             for program in KERNEL:
                 container.write(f"/usr/local/sbin/{program}", "#!/bin/sh\n", 0o755)
@@ -167,3 +177,89 @@ def test_the_kubelet_does_not_see_what_keeps_the_images(node: Container) -> None
     assert keepers(node)
     answer = cri.outcome(called(node, "RuntimeService/ListContainers"))
     assert (answer["grpc-status"], answer["answer"]) == ("0", str(cri.NOTHING))
+
+
+# -- ./hardway images ------------------------------------------------------------------------------
+
+
+class Inside:
+    """The machine as ``Machines`` has it, without SSH."""
+
+    def __init__(self, node: Container) -> None:
+        self._node = node
+
+    async def run(self, node: str, script: str, *words: str, timeout: float) -> Done:
+        return await self.feed(node, script, *words, content=_chunks(()), timeout=timeout)
+
+    async def feed(
+        self, node: str, script: str, *words: str, content: AsyncIterator[bytes], timeout: float
+    ) -> Done:
+        del node, timeout
+        child = self._node.start("bash", "-euo", "pipefail", "-c", script, "probe", *words)
+        assert isinstance(child.stdin, io.TextIOWrapper)
+        with suppress(BrokenPipeError):
+            async for chunk in content:
+                child.stdin.buffer.write(chunk)
+        said, errors = await asyncio.to_thread(child.communicate)
+        return Done(status=child.returncode, stdout=said, stderr=errors)
+
+
+async def _chunks(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+
+
+@pytest.mark.parametrize("change", [lambda _: None, of_docker, named({})])
+def test_an_archive_of_any_kind_is_loaded_and_removed(
+    node: Container, tmp_path: Path, change: Callable[[Documents], None]
+) -> None:
+    bring(node)
+    had = images(node)
+    found = read(changed(archive(tmp_path / "image.tar"), change), "amd64", "a/shop:1")
+    (image,) = found.images
+    runtimes = Runtimes(cast(Machines, Inside(node)), cluster(runtime="docker"))
+
+    async def here() -> NodeImages:
+        told = (await runtimes.images([NODE]))[NODE]
+        assert isinstance(told, NodeImages), told
+        return told
+
+    async def story() -> None:
+        assert not (await here()).has(image)
+        for _ in range(2):
+            said = await runtimes.load([NODE], found.chunks(), found.size, lambda _: None)
+            assert said == {}
+            assert (await here()).has(image)
+        assert images(node) == {**had, "a/shop:1": image.identifier}
+
+        create = ("--data", '{"Image": "a/shop:1", "Cmd": ["x"]}')
+        kept = node.call(
+            *("curl", "--silent", "--fail", "--unix-socket", docker.ENGINE_SOCKET, *create),
+            *("--header", "Content-Type: application/json", "http://docker/containers/create"),
+        )
+        assert (await here()).is_used(image.name)
+        assert NODE in await runtimes.remove({NODE: [image.name]})
+        words = ("--silent", "--fail", "--unix-socket", docker.ENGINE_SOCKET, "--request", "DELETE")
+        node.call("curl", *words, f"http://docker/containers/{json.loads(kept)['Id']}")
+
+        now = await here()
+        assert not now.is_used(image.name)
+        assert now.is_used(COREDNS)
+        aliases = runtimes.with_aliases(image.name, now)
+        assert await runtimes.remove({NODE: aliases}) == {}
+
+    asyncio.run(story())
+    assert images(node) == had
+
+
+def test_docker_refuses_an_archive_with_other_bytes(node: Container, tmp_path: Path) -> None:
+    bring(node)
+
+    def change(documents: Documents) -> None:
+        largest = max(documents, key=lambda name: len(documents[name]))
+        documents[largest] = documents[largest].replace(b"program", b"another", 1)
+
+    found = read(changed(archive(tmp_path / "image.tar"), change), "amd64")
+    runtimes = Runtimes(cast(Machines, Inside(node)), cluster(runtime="docker"))
+    said = asyncio.run(runtimes.load([NODE], found.chunks(), found.size, lambda _: None))
+    assert f"{NODE} refuses it" in str(said[NODE])
