@@ -45,7 +45,7 @@ LARGEST_DOCUMENT = 16 * 1024**2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
+class ArchivedImage:
     """An image of an archive."""
 
     name: str
@@ -61,7 +61,7 @@ class ImageArchive:
     """A checked archive."""
 
     path: Path
-    images: tuple[Image, ...]
+    images: tuple[ArchivedImage, ...]
     size: int
     """The bytes that ``chunks`` yields."""
     _contents: bytes
@@ -149,7 +149,7 @@ class _Reader:
     ) -> None:
         self._path, self._stream, self._tar = path, stream, tar
         self._architecture = architecture
-        self._members = {posixpath.normpath(one.name): one for one in tar.getmembers()}
+        self._members = {posixpath.normpath(member.name): member for member in tar.getmembers()}
         self._platforms: set[str] = set()
         """Those of images that are for other machines."""
 
@@ -171,13 +171,13 @@ class _Reader:
         return ImageArchive(
             path=self._path,
             images=tuple(
-                Image(
-                    name=one,
+                ArchivedImage(
+                    name=name,
                     digest=entry.descriptor["digest"] if entry.descriptor else None,
                     identifier=entry.identifier,
                 )
                 for entry in named
-                for one in entry.names
+                for name in entry.names
             ),
             size=len(contents) + self._length() - sum(end - begin for begin, end in left_out),
             _contents=contents,
@@ -202,21 +202,23 @@ class _Reader:
                     f"an image of {self._path} has no name ({entry.identifier[:19]})",
                     "give it one with --name, such as --name example.com/shop:1",
                 )
-        return [replace(one, names=tuple(_full(name) for name in one.names)) for one in entries]
+        return [
+            replace(entry, names=tuple(_full(name) for name in entry.names)) for entry in entries
+        ]
 
     # -- the table of contents ---------------------------------------------------------------------
 
     def _entries(self) -> Iterator[_Entry]:
         docker = self._json(MANIFEST) if MANIFEST in self._members else []
         if LAYOUT in self._members and INDEX in self._members:
-            tags = {posixpath.basename(one["Config"]): one.get("RepoTags") for one in docker}
+            tags = {posixpath.basename(image["Config"]): image.get("RepoTags") for image in docker}
             for descriptor in self._json(INDEX)["manifests"]:
                 yield from self._of_layout(descriptor, tags)
             return
         if MANIFEST not in self._members:
             raise _none(self._path, f"it has neither {INDEX} nor {MANIFEST}")
-        for one in docker:
-            yield from self._of_docker(one)
+        for image in docker:
+            yield from self._of_docker(image)
 
     def _of_layout(
         self, descriptor: Mapping[str, Any], tags: Mapping[str, Sequence[str] | None]
@@ -229,35 +231,35 @@ class _Reader:
         name = notes.get(CONTAINERD_NAME) or notes.get(OCI_NAME) or ""
         # The specification wants no more than a tag there.
         whole = CONTAINERD_NAME in notes or ":" in name or "/" in name
-        others = tags.get(identifier.partition(":")[2]) or ()
+        docker_names = tags.get(identifier.partition(":")[2]) or ()
         yield _Entry(
-            (name,) if name and whole else tuple(others),
+            (name,) if name and whole else tuple(docker_names),
             descriptor,
             identifier,
             _blob(identifier),
-            tuple(_blob(one["digest"]) for one in manifest["layers"]),
+            tuple(_blob(layer["digest"]) for layer in manifest["layers"]),
         )
 
     def _manifest(self, descriptor: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """The manifest for the machines' platform, also out of an index; None without any."""
         document: Mapping[str, Any] = self._json(_blob(descriptor["digest"]))
         if descriptor.get("mediaType", document.get("mediaType")) in INDEX_TYPES:
-            found = (
-                self._manifest(one)
-                for one in document["manifests"]
-                if self._fits(one.get("platform")) and _blob(one["digest"]) in self._members
+            fitting = (
+                self._manifest(entry)
+                for entry in document["manifests"]
+                if self._fits(entry.get("platform")) and _blob(entry["digest"]) in self._members
             )
-            return next((one for one in found if one is not None), None)
+            return next((manifest for manifest in fitting if manifest is not None), None)
         if "config" not in document or "layers" not in document:
             return None
         return document if self._fits(self._json(_blob(document["config"]["digest"]))) else None
 
-    def _of_docker(self, one: Mapping[str, Any]) -> Iterator[_Entry]:
-        path = posixpath.normpath(one["Config"])
+    def _of_docker(self, image: Mapping[str, Any]) -> Iterator[_Entry]:
+        path = posixpath.normpath(image["Config"])
         if self._fits(self._json(path)):
             digest = posixpath.basename(path).removesuffix(".json")
-            layers = tuple(posixpath.normpath(layer) for layer in one["Layers"])
-            tags = tuple(one.get("RepoTags") or ())
+            layers = tuple(posixpath.normpath(layer) for layer in image["Layers"])
+            tags = tuple(image.get("RepoTags") or ())
             yield _Entry(tags, None, f"sha256:{digest}", path, layers)
 
     def _fits(self, platform: Mapping[str, Any] | None) -> bool:
@@ -287,14 +289,14 @@ class _Reader:
                 raise _none(self._path, f"it lacks {path}")
 
     def _left_out(self) -> Iterator[tuple[int, int]]:
-        for one in self._tar.getmembers():
-            if posixpath.normpath(one.name) in (INDEX, MANIFEST):
-                yield one.offset, one.offset_data + _padded(one.size)
+        for member in self._tar.getmembers():
+            if posixpath.normpath(member.name) in (INDEX, MANIFEST):
+                yield member.offset, member.offset_data + _padded(member.size)
 
     def _length(self) -> int:
         """The bytes of the unpacked file. Raises ReadError where a member is cut off."""
         length = self._stream.seek(0, io.SEEK_END)
-        if any(one.isreg() and one.offset_data + one.size > length for one in self._tar):
+        if any(file.isreg() and file.offset_data + file.size > length for file in self._tar):
             raise tarfile.ReadError("its end is missing")
         return length
 
@@ -317,18 +319,18 @@ def _padded(size: int) -> int:
 def _contents(entries: Sequence[_Entry]) -> bytes:
     """The beginning of a tar file, with both tables of contents or with Docker's alone."""
     docker = [
-        {"Config": one.config, "RepoTags": list(one.names), "Layers": list(one.layers)}
-        for one in entries
+        {"Config": entry.config, "RepoTags": list(entry.names), "Layers": list(entry.layers)}
+        for entry in entries
     ]
     documents: dict[str, Any] = {MANIFEST: docker}
-    if any(one.descriptor for one in entries):
+    if any(entry.descriptor for entry in entries):
         documents[INDEX] = {
             "schemaVersion": 2,
             "manifests": [
-                {**one.descriptor, "annotations": {CONTAINERD_NAME: name}}
-                for one in entries
-                if one.descriptor
-                for name in one.names
+                {**entry.descriptor, "annotations": {CONTAINERD_NAME: name}}
+                for entry in entries
+                if entry.descriptor
+                for name in entry.names
             ],
         }
     file = io.BytesIO()

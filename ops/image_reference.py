@@ -23,15 +23,15 @@ class BadReference(ValueError):
 
 def full_reference(text: str) -> str:
     """The reference with registry and tag. Raises BadReference where the text is none."""
-    found = _REFERENCE.fullmatch(text)
-    if found is None or len(found["path"]) > _LONGEST:
+    match = _REFERENCE.fullmatch(text)
+    if match is None or len(match["path"]) > _LONGEST:
         raise BadReference(f"'{text[:80]}' is no name of an image")
-    host, slash, rest = found["path"].partition("/")
+    host, slash, rest = match["path"].partition("/")
     if not slash or not (set(".:") & set(host) or host == "localhost" or host != host.lower()):
-        host, rest = "docker.io", found["path"]
+        host, rest = "docker.io", match["path"]
     if host == "index.docker.io":
         host = "docker.io"
     if host == "docker.io" and "/" not in rest:
         rest = f"library/{rest}"
-    tag = found["tag"] or ("" if found["digest"] else "latest")
-    return f"{host}/{rest}{':' if tag else ''}{tag}{found['digest'] or ''}"
+    tag = match["tag"] or ("" if match["digest"] else "latest")
+    return f"{host}/{rest}{':' if tag else ''}{tag}{match['digest'] or ''}"

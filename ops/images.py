@@ -59,18 +59,18 @@ def load(
     """
     reached = reach(stack)
     nodes = chosen(reached, machine)
-    found = read(archive, reached.spec.architecture, name)
-    for image in found.images:
+    checked = read(archive, reached.spec.architecture, name)
+    for image in checked.images:
         _demand_not_needed(reached, image.name, "give yours another name with --name")
-    asyncio.run(_loaded(reached, nodes, found))
+    asyncio.run(_loaded(reached, nodes, checked))
 
 
 async def _loaded(reached: Reached, nodes: Sequence[str], archive: ImageArchive) -> None:
     async with Machines(reached.access) as machines:
         runtimes = Runtimes(machines, reached.spec)
-        before = _all_told(await runtimes.images(nodes), reached)
+        before = _all_answered(await runtimes.images(nodes), reached)
         lacking = [
-            node for node in nodes if not all(before[node].has(one) for one in archive.images)
+            node for node in nodes if not all(before[node].has(image) for image in archive.images)
         ]
         failed = await _sent(runtimes, lacking, archive) if lacking else {}
         asked = [node for node in nodes if node not in failed]
@@ -143,8 +143,8 @@ def list_(
     """
     reached = reach(stack)
     nodes = chosen(reached, machine)
-    found = _all_told(asyncio.run(_asked(reached, nodes)), reached)
-    rows = list(_rows(found))
+    present = _all_answered(asyncio.run(_asked(reached, nodes)), reached)
+    rows = list(_rows(present))
     if as_json:
         keys = ("name", "digest", "size", "nodes")
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1))
@@ -168,17 +168,17 @@ async def _asked(reached: Reached, nodes: Sequence[str]) -> dict[str, NodeImages
 
 
 def _rows(
-    found: Mapping[str, NodeImages],
+    present: Mapping[str, NodeImages],
 ) -> Iterator[tuple[str, str, int | None, list[str]]]:
     """Name, digest, size and nodes of each image, sorted by name."""
     images = sorted(
-        {(name, one.digest) for here in found.values() for name, one in here.named.items()}
+        {(name, image.digest) for here in present.values() for name, image in here.named.items()}
     )
     for name, digest in images:
         has = {
-            node: one
-            for node, here in found.items()
-            if (one := here.named.get(name)) is not None and one.digest == digest
+            node: image
+            for node, here in present.items()
+            if (image := here.named.get(name)) is not None and image.digest == digest
         }
         yield name, digest, next(iter(has.values())).size, list(has)
 
@@ -210,8 +210,8 @@ async def _removed(reached: Reached, nodes: Sequence[str], name: str) -> None:
     option = option_of(reached.stack.name)
     async with Machines(reached.access) as machines:
         runtimes = Runtimes(machines, reached.spec)
-        found = _all_told(await runtimes.images(nodes), reached)
-        having = {node: here for node, here in found.items() if name in here.by_reference}
+        present = _all_answered(await runtimes.images(nodes), reached)
+        having = {node: here for node, here in present.items() if name in here.by_reference}
         if not having:
             raise Problem(
                 f"no image {name} is on {listed(nodes)}",
@@ -260,16 +260,18 @@ def _demand_not_needed(reached: Reached, name: str, remedy: str) -> None:
         raise Problem(f"the cluster itself needs its image {name}", remedy)
 
 
-def _all_told(found: Mapping[str, NodeImages | NotDone], reached: Reached) -> dict[str, NodeImages]:
+def _all_answered(
+    answers: Mapping[str, NodeImages | NotDone], reached: Reached
+) -> dict[str, NodeImages]:
     """The images of all nodes. Raises a Problem where a node did not tell them."""
-    failures = [str(one) for one in found.values() if isinstance(one, NotDone)]
+    failures = [str(answer) for answer in answers.values() if isinstance(answer, NotDone)]
     if failures:
         option = option_of(reached.stack.name)
         raise Problem(
             "; ".join(failures),
             f"./hardway status{option} shows what runs; --machine names the nodes to go on with",
         )
-    return {node: one for node, one in found.items() if not isinstance(one, NotDone)}
+    return {node: answer for node, answer in answers.items() if not isinstance(answer, NotDone)}
 
 
 def _mebibytes(size: int) -> str:

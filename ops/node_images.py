@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops.image_archive import Image
+from ops.image_archive import ArchivedImage
 from ops.image_reference import BadReference, full_reference
 from plan import containerd, docker
 from probe.machines import Machines, Unreachable
@@ -58,9 +58,9 @@ class NodeImages:
     @property
     def named(self) -> dict[str, NodeImage]:
         """Those that have a name and not only a digest or an identifier."""
-        return {name: one for name, one in self.by_reference.items() if _is_name(name)}
+        return {name: image for name, image in self.by_reference.items() if _is_name(name)}
 
-    def has(self, image: Image) -> bool:
+    def has(self, image: ArchivedImage) -> bool:
         """Whether this very image has its name here."""
         here = self.by_reference.get(image.name)
         if here is None:
@@ -69,15 +69,17 @@ class NodeImages:
         same = self.by_reference.get(image.identifier)
         return here.digest in (image.digest, image.identifier) or here == same
 
-    def others(self, name: str) -> list[str]:
+    def other_names(self, name: str) -> list[str]:
         """The other names of the same image."""
         digest = self.by_reference[name].digest
-        return [one for one, it in self.named.items() if one != name and it.digest == digest]
+        return [
+            alias for alias, image in self.named.items() if alias != name and image.digest == digest
+        ]
 
     def is_used(self, name: str) -> bool:
         """Whether a container has the image, and by this name if there are others."""
         references = self.used.get(self.by_reference[name].digest, frozenset())
-        return name in references or bool(references and not self.others(name))
+        return name in references or bool(references and not self.other_names(name))
 
 
 def _is_name(reference: str) -> bool:
@@ -95,7 +97,7 @@ class Runtimes:
     def __init__(self, machines: Machines, spec: Cluster) -> None:
         self._machines = machines
         self._runtime = spec.runtime
-        self._words = (spec.runtime, ENGINES[spec.runtime])
+        self._arguments = (spec.runtime, ENGINES[spec.runtime])
         self._platform = f"linux/{spec.architecture}"
 
     async def images(self, nodes: Iterable[str]) -> dict[str, NodeImages | NotDone]:
@@ -105,7 +107,9 @@ class Runtimes:
 
     async def _images(self, node: str) -> NodeImages | NotDone:
         try:
-            done = await self._machines.run(node, script("list-images"), *self._words, timeout=ASK)
+            done = await self._machines.run(
+                node, script("list-images"), *self._arguments, timeout=ASK
+            )
         except Unreachable as error:
             return NotDone(str(error))
         if done.status != 0:
@@ -126,13 +130,13 @@ class Runtimes:
         """
         queues = {node: _Queue(AHEAD) for node in nodes}
 
-        async def one(node: str) -> NotDone | None:
+        async def load_onto(node: str) -> NotDone | None:
             queue = queues[node]
             try:
                 done = await self._machines.feed(
                     node,
                     script("load-images"),
-                    *self._words,
+                    *self._arguments,
                     self._platform,
                     content=_of_queue(queue),
                     timeout=WORK + size / SLOWEST,
@@ -144,7 +148,7 @@ class Runtimes:
             return None if done.status == 0 else NotDone(f"{node} refuses it ({done.reason})")
 
         async with asyncio.TaskGroup() as group:
-            tasks = {node: group.create_task(one(node)) for node in queues}
+            tasks = {node: group.create_task(load_onto(node)) for node in queues}
             total = 0
             for chunk in chunks:
                 await asyncio.gather(*(queue.put(chunk) for queue in queues.values()))
@@ -153,30 +157,34 @@ class Runtimes:
             for queue in queues.values():
                 await queue.put(None)
         results = {node: task.result() for node, task in tasks.items()}
-        return {node: one for node, one in results.items() if one is not None}
+        return {node: failure for node, failure in results.items() if failure is not None}
 
     async def remove(self, references: Mapping[str, Iterable[str]]) -> dict[str, NotDone]:
         """Remove references of images from nodes; the result has the nodes that did not."""
 
-        async def one(node: str, names: Iterable[str]) -> NotDone | None:
+        async def remove_from(node: str, names: Iterable[str]) -> NotDone | None:
             try:
                 done = await self._machines.run(
-                    node, script("remove-images"), *self._words, *names, timeout=WORK
+                    node, script("remove-images"), *self._arguments, *names, timeout=WORK
                 )
             except Unreachable as error:
                 return NotDone(str(error))
             return None if done.status == 0 else NotDone(f"{node} refuses it ({done.reason})")
 
-        results = await asyncio.gather(*(one(node, names) for node, names in references.items()))
+        results = await asyncio.gather(
+            *(remove_from(node, names) for node, names in references.items())
+        )
         every = zip(references, results, strict=True)
         return {node: result for node, result in every if result is not None}
 
     def with_aliases(self, name: str, here: NodeImages) -> list[str]:
         """All references to remove, so that the image goes with its last name."""
-        if self._runtime == "docker" or here.others(name):
+        if self._runtime == "docker" or here.other_names(name):
             return [name]
         digest = here.by_reference[name].digest
-        return [one for one, it in here.by_reference.items() if it.digest == digest]
+        return [
+            reference for reference, image in here.by_reference.items() if image.digest == digest
+        ]
 
 
 # -- what is sent ----------------------------------------------------------------------------------
@@ -213,34 +221,34 @@ async def _of_queue(queue: _Queue) -> AsyncIterator[bytes]:
 
 def _of_containerd(images: str, containers: str) -> NodeImages:
     """From the tables of ``ctr images list`` and ``ctr containers list``."""
-    found = {}
+    by_reference = {}
     for line in images.splitlines()[1:]:
         reference, _, digest, number, unit, *_ = line.split()
         size = round(float(number) * UNITS[unit]) if unit in UNITS else None
-        found[reference] = NodeImage(digest=digest, size=size)
+        by_reference[reference] = NodeImage(digest=digest, size=size)
     used: dict[str, set[str]] = {}
     for line in containers.splitlines()[1:]:
         reference = line.split()[1]
-        if reference in found:
-            used.setdefault(found[reference].digest, set()).add(reference)
+        if reference in by_reference:
+            used.setdefault(by_reference[reference].digest, set()).add(reference)
     return NodeImages(
-        by_reference=found, used={digest: frozenset(names) for digest, names in used.items()}
+        by_reference=by_reference, used={digest: frozenset(names) for digest, names in used.items()}
     )
 
 
 def _of_docker(images: str, containers: str) -> NodeImages:
     """From Docker's answers to images/json and containers/json."""
     used: dict[str, set[str]] = {}
-    for one in json.loads(containers):
-        names = used.setdefault(one["ImageID"], set())
-        names.update(_names([one["Image"]]))
-    found = {
-        name: NodeImage(digest=one["Id"], size=one["Size"])
-        for one in json.loads(images)
-        for name in _names(one["RepoTags"])
+    for container in json.loads(containers):
+        names = used.setdefault(container["ImageID"], set())
+        names.update(_names([container["Image"]]))
+    by_reference = {
+        name: NodeImage(digest=image["Id"], size=image["Size"])
+        for image in json.loads(images)
+        for name in _names(image["RepoTags"])
     }
     return NodeImages(
-        by_reference=found, used={digest: frozenset(names) for digest, names in used.items()}
+        by_reference=by_reference, used={digest: frozenset(names) for digest, names in used.items()}
     )
 
 

@@ -7,14 +7,14 @@ containerd)
     ctr --address "$2" --namespace k8s.io images import --platform "$3" - >/dev/null
     ;;
 docker)
-    said=$(curl --silent --show-error --fail-with-body --unix-socket "$2" --request POST \
+    output=$(curl --silent --show-error --fail-with-body --unix-socket "$2" --request POST \
         --header 'Content-Type: application/x-tar' --header 'Expect:' --upload-file - \
         'http://docker/images/load?quiet=1' 2>&1) || {
-        echo "$said"
+        echo "$output"
         exit 1
     }
     # A refusal comes with the status of a success.
-    if grep '"error"' <<<"$said"; then
+    if grep '"error"' <<<"$output"; then
         exit 1
     fi
     ;;
