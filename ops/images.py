@@ -263,7 +263,7 @@ def _demand_not_needed(reached: Reached, name: str, remedy: str) -> None:
 def _all_answered(
     answers: Mapping[str, NodeImages | NotDone], reached: Reached
 ) -> dict[str, NodeImages]:
-    """The images of all nodes. Raises a Problem where a node did not tell them."""
+    """The images of all nodes. Raises a Problem where a node did not answer."""
     failures = [str(answer) for answer in answers.values() if isinstance(answer, NotDone)]
     if failures:
         option = option_of(reached.stack.name)
