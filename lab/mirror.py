@@ -11,27 +11,21 @@ import http
 import json
 import os
 import re
-import select
-import signal
 import socket
 import socketserver
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from lab.cache import Cache, locked, write_atomically
-from lab.paths import PROJECT, LabPaths
-from lab.problem import Problem
-from lab.process import start_time
+from lab import daemon
+from lab.cache import Cache, locked
+from lab.paths import LabPaths
 
 PORT = 6480
-START_WITHIN = 20.0
-END_WITHIN = 5.0
 SILENT_CLIENT = 60.0
 """Seconds after which a connection is closed on which the client is silent."""
 
@@ -213,11 +207,8 @@ def find(paths: LabPaths) -> Mirror | None:
 
     A record of a mirror that has died, or from before a reboot, does not count.
     """
-    try:
-        mirror = Mirror(**json.loads(_record(paths).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return mirror if start_time(mirror.pid) == mirror.started else None
+    found = daemon.find(_record(paths))
+    return None if found is None else Mirror(**found)
 
 
 def start(paths: LabPaths, address: str, port: int, enter: Sequence[str] = ()) -> Mirror:
@@ -231,78 +222,24 @@ def start(paths: LabPaths, address: str, port: int, enter: Sequence[str] = ()) -
         running = find(paths)
         if running is not None and (running.address, running.port) == (address, port):
             return running
-        _stop(paths)
+        daemon.stop(_record(paths))
         return _start(paths, address, port, enter)
 
 
 def _start(paths: LabPaths, address: str, port: int, enter: Sequence[str]) -> Mirror:
-    log = paths.logs / "mirror.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "lab.mirror", "--bind", address, "--port", str(port)]
-    with log.open("ab") as record:
-        try:
-            child = subprocess.Popen(
-                [*enter, *command, "--record", str(_record(paths))],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=record,
-                cwd=PROJECT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise Problem(f"the mirror does not start ({error})", f"look into {log}") from error
-    answer = _answer(child)
-    if "pid" in answer:
-        child.returncode = 0  # the mirror outlives this process, which need not wait for its end
-        return Mirror(**answer)
-    child.kill()
-    child.wait()
-    if "what" in answer:
-        raise Problem(answer["what"], answer["remedy"])
-    raise Problem("the mirror does not start", f"look into {log}")
+    command = [*enter, *command, "--record", str(_record(paths))]
+    return Mirror(**daemon.start("mirror", command, paths.logs / "mirror.log"))
 
 
 def stop(paths: LabPaths) -> None:
     """End the lab's mirror if it runs."""
     with locked(paths.run / "mirror.lock"):
-        _stop(paths)
-
-
-def _stop(paths: LabPaths) -> None:
-    mirror = find(paths)
-    if mirror is not None:
-        with suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(mirror.pid)
-            try:
-                # Check again: the PID could pass to another process before the pidfd was open.
-                if find(paths) == mirror:
-                    signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-                    if not select.select([descriptor], [], [], END_WITHIN)[0]:
-                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                        select.select([descriptor], [], [], END_WITHIN)
-            finally:
-                os.close(descriptor)
-    _record(paths).unlink(missing_ok=True)
+        daemon.stop(_record(paths))
 
 
 def _record(paths: LabPaths) -> Path:
     return paths.run / "mirror.json"
-
-
-def _answer(child: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """The line of JSON that the new process prints: its ``Mirror``, or the parts of a Problem.
-
-    Empty where there is no such line within ``START_WITHIN`` seconds.
-    """
-    assert child.stdout is not None
-    with child.stdout as pipe:
-        ready = select.select([pipe], [], [], START_WITHIN)[0]
-        line = pipe.readline() if ready else b""
-    try:
-        answer: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return {}
-    return answer
 
 
 def _holder(port: int) -> str:
@@ -328,7 +265,7 @@ _LISTENING = "0A"
 def serve(address: str, port: int, record: Path | None) -> int:
     """Serve until ended and return the exit status.
 
-    Prints one line of JSON on standard output: the ``Mirror``, or the parts of a Problem.
+    Announces itself as ``lab.daemon`` has it.
     """
     try:
         server = MirrorServer(address, port, Cache())
@@ -339,15 +276,9 @@ def serve(address: str, port: int, record: Path | None) -> int:
         else:
             what = f"the site mirror cannot listen on {address}:{port} ({error.strerror})"
             remedy = "give another address or port"
-        print(json.dumps({"what": what, "remedy": remedy}), flush=True)
+        daemon.refuse(what, remedy)
         return 1
-    mirror = Mirror(os.getpid(), start_time(os.getpid()) or "", address, port)
-    if record:
-        write_atomically(record, json.dumps(asdict(mirror)).encode())
-    print(json.dumps(asdict(mirror)), flush=True)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
-    os.chdir("/")
+    daemon.announce(record, {"address": address, "port": port})
     with server, suppress(KeyboardInterrupt):
         server.serve_forever()
     return 0

@@ -58,6 +58,14 @@ def exists(paths: LabPaths) -> bool:
         return False
 
 
+def inside(namespace: Path) -> bool:
+    """Whether this process is in a network namespace."""
+    try:
+        return namespace.samefile("/proc/self/ns/net")
+    except OSError:
+        return False
+
+
 def make(paths: LabPaths) -> None:
     """Make the namespace if it does not exist, and bring its loopback interface up."""
     if not exists(paths):

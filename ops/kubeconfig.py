@@ -11,15 +11,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 import yaml
 
+from lab import forwarder
+from lab.namespace import inside, namespace_path
+from lab.paths import lab_paths
 from lab.problem import Problem
 from ops.display import progress
 from ops.kubeconfig_file import SECTIONS, Document, locked
-from ops.reach import opened
+from ops.reach import Reached, opened
 from ops.stacks import StackOption
+
+HTTPS = 443
+"""The port of a URL of HTTPS that names none."""
 
 
 def register(app: typer.Typer) -> None:
@@ -48,6 +55,8 @@ def kubeconfig(
     """Print the admin's kubeconfig, or keep it as a context of your own: `--merge`, `--remove`.
 
     Everything else in your file stays, in its order; only its comments are lost when it is changed.
+    Where the machines answer only in the lab's network namespace, it names a port of 127.0.0.1 that
+    the lab forwards to the API, so any program of yours works from any shell.
 
     Examples: `./hardway kubeconfig --merge`, then `kubectl --context hardway-dev get nodes`;
     `./hardway kubeconfig --remove`; `./hardway kubeconfig > admin.conf` for another program
@@ -70,14 +79,42 @@ def kubeconfig(
                 "--context, --file and --keep-current say how your own kubeconfig is changed",
                 "add --merge or --remove",
             )
-        print(reached.access.kubeconfig, end="")
+        print(outside(reached), end="")
         return
-    changed = merged(
-        *places(os.environ, file), name, reached.access.kubeconfig, keep_current=keep_current
-    )
-    line = shlex.join([*reached.stack.enter, "kubectl", "--context", name, "get", "nodes"])
+    changed = merged(*places(os.environ, file), name, outside(reached), keep_current=keep_current)
+    line = shlex.join(["kubectl", "--context", name, "get", "nodes"])
     done = f"is in {_listed(changed)}" if changed else "was there already, as it should be"
     progress().say(f"the context {name} {done}; use it: {line}")
+
+
+def outside(reached: Reached) -> str:
+    """The admin's kubeconfig for a program in this process's network namespace.
+
+    Starts the stack's forwarder where the lab has a namespace of its own and none runs. Raises a
+    Problem where it does not start.
+    """
+    text = reached.access.kubeconfig
+    assert text is not None
+    paths = lab_paths()
+    if not reached.stack.enter or inside(namespace_path(paths)):
+        return text
+    address = urlsplit(server(text))
+    port = address.port or HTTPS
+    found = forwarder.start(paths, reached.stack.name, address.hostname or "", port)
+    return forwarded(text, found.port)
+
+
+def forwarded(incoming: str, port: int) -> str:
+    """A kubeconfig whose current context asks a port of the loopback address.
+
+    The server still has to show a certificate for its own name (``tls-server-name``).
+    """
+    whole = yaml.safe_load(incoming)
+    current = next(c["context"] for c in whole["contexts"] if c["name"] == whole["current-context"])
+    cluster = next(c["cluster"] for c in whole["clusters"] if c["name"] == current["cluster"])
+    cluster["tls-server-name"] = urlsplit(cluster["server"]).hostname
+    cluster["server"] = f"https://{forwarder.LOOPBACK}:{port}"
+    return str(yaml.safe_dump(whole, sort_keys=False))
 
 
 def _say_removed(name: str, changed: Sequence[Path]) -> None:

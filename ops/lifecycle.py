@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 from rich.table import Table
 
-from lab import endpoint, libvirt, mirror, qemu, toolchain
+from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain
 from lab.cache import Cache
 from lab.consoles import Consoles
+from lab.namespace import inside, namespace_path
 from lab.offer import Phases, prepare_lab
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
@@ -181,13 +183,28 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
         f"hardway-{stack.name} into it",
         highlight=False,
     )
-    if stack.enter:
-        stdout.print(
-            f"The machines' network is only in the lab: {' '.join(stack.enter)} kubectl "
-            f"--context hardway-{stack.name} get nodes",
-            highlight=False,
-            soft_wrap=True,
-        )
+    if stack.enter and not inside(namespace_path(stack.paths)):
+        _print_way_in(stack, cluster)
+
+
+def _print_way_in(stack: Stack, cluster: Cluster) -> None:
+    """Start the stack's forwarder, and say where a person's own programs reach the API.
+
+    The cluster is there without it, so a forwarder that does not start is no failure.
+    """
+    address = urlsplit(cluster.api_url)
+    assert address.hostname is not None
+    assert address.port is not None
+    try:
+        found = forwarder.start(stack.paths, stack.name, address.hostname, address.port)
+    except Problem as problem:
+        progress().say(f"Only ./hardway kubectl reaches the API: {problem}")
+        return
+    stdout.print(
+        f"From any shell:  kubectl --context hardway-{stack.name} get nodes (the API is at "
+        f"{found.url})",
+        highlight=False,
+    )
 
 
 def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]) -> None:
@@ -214,7 +231,10 @@ def _outputs(stack: Stack) -> dict[str, Any]:
 def down(
     stack: StackOption = "dev",
     lab: Annotated[
-        bool, typer.Option("--lab/--keep-lab", help="Also end the lab: libvirt, mirror, namespace.")
+        bool,
+        typer.Option(
+            "--lab/--keep-lab", help="Also end the lab: libvirt, mirror, forwarders, namespace."
+        ),
     ] = True,
 ) -> None:
     """Remove a stack (`pulumi destroy`), and end the lab once no stack is left in it.
@@ -242,6 +262,7 @@ def down(
                     "read its message above; the next ./hardway down goes on from there",
                 )
             ready.remove()
+    forwarder.stop(paths, stack)
     if not lab:
         return
     if remaining := stacks_with_state(paths) or _machines_of_others(paths):
@@ -269,6 +290,7 @@ def _machines_of_others(paths: LabPaths) -> list[str]:
 
 def stop_lab(paths: LabPaths) -> None:
     """End everything that ``up`` started and remove the lab's state."""
+    forwarder.stop_all(paths)
     mirror.stop(paths)
     connection = libvirt.find(paths)
     libvirt.stop(paths, progress())
@@ -281,7 +303,7 @@ def stop_lab(paths: LabPaths) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show what runs: libvirt, machines, mirror, processes, stacks, sizes, and what ends soon.
+    """Show what runs: libvirt, machines, mirror, ways in, stacks, sizes, and what ends soon.
 
     Exit code 2: a certificate of a stack ends within 30 days.
 
@@ -318,10 +340,21 @@ def _facts(paths: LabPaths) -> dict[str, str | list[str]]:
         "libvirt": description,
         "machines": machines or "none",
         "mirror": served.url if served else "none runs",
+        "ways in": _forwarders(paths) or "none runs",
         "stacks": stacks_with_state(paths) or "none",
         "processes": [f"{p.pid} {p.command[:60]}" for p in libvirt.processes(paths)] or "none",
         "cache": f"{cache}, {_mebibytes(cache)} MiB",
     }
+
+
+def _forwarders(paths: LabPaths) -> list[str]:
+    """For each forwarder that runs its stack, where it listens and where it leads."""
+    running = {stack: forwarder.find(paths, stack) for stack in forwarder.stacks(paths)}
+    return [
+        f"{stack}: {found.url} to {found.host}:{found.target}"
+        for stack, found in running.items()
+        if found
+    ]
 
 
 def _mebibytes(folder: Path) -> str:

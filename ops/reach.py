@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,7 +12,7 @@ import yaml
 from certs.ssh import derived_key_pair
 from lab import libvirt, toolchain
 from lab.cache import Cache
-from lab.namespace import exists, namespace_path
+from lab.namespace import exists, inside, namespace_path
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
 from lab.stack import Stack, offer_path, stack_in_lab
@@ -33,8 +32,6 @@ INSIDE = "HARDWAY_INSIDE"
 
 It prevents a second restart.
 """
-
-OWN_NAMESPACE = Path("/proc/self/ns/net")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +172,7 @@ def _come_inside(stack: str, paths: LabPaths) -> None:
             "be reached",
             f"start the lab and the cluster with ./hardway up --stack {stack}",
         )
-    if namespace is None or _inside(namespace):
+    if namespace is None or inside(namespace):
         return
     if os.environ.get(INSIDE) == str(namespace):
         raise Problem(
@@ -191,13 +188,6 @@ def _come_inside(stack: str, paths: LabPaths) -> None:
     sys.stderr.flush()
     command = ["nsenter", f"--net={namespace}", sys.executable, "-m", "ops", *sys.argv[1:]]
     os.execvp(command[0], command)  # noqa: S606  # a list of words, no shell
-
-
-def _inside(namespace: Path) -> bool:
-    try:
-        return namespace.samefile(OWN_NAMESPACE)
-    except OSError:
-        return False
 
 
 # -- the keys ------------------------------------------------------------------------------------

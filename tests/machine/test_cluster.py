@@ -350,6 +350,37 @@ def test_logs_exec_and_port_forward_work(lab: Lab) -> None:
         forward.wait()
 
 
+def test_a_persons_own_kubectl_reaches_the_api_and_pods_from_outside_of_the_lab(lab: Lab) -> None:
+    file = lab.folder / "own-kubeconfig"
+    file.touch(mode=0o600)
+    file.write_text(lab.hardway("kubeconfig").stdout)
+    own = [str(stored("kubectl")), "--kubeconfig", str(file)]
+
+    def asked(*words: str) -> str:
+        done = subprocess.run([*own, *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert set(asked("get", "nodes", "--output", "name").split()) == {
+        f"node/{name}" for name in (MASTER, *MINIONS)
+    }
+    assert "CoreDNS-" in asked("logs", "deployment/probe")
+    assert "CoreDNS-" in asked("exec", "deployment/probe", "--", "/coredns", "-version")
+    forward = subprocess.Popen(
+        [*own, "port-forward", "deployment/probe", ":8080"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert forward.stdout is not None
+        port = re.search(r"127\.0\.0\.1:(\d+)", forward.stdout.readline())
+        assert port
+        url = f"http://127.0.0.1:{port[1]}/health"
+        done = subprocess.run(["curl", "-fsS", "-m", "20", url], capture_output=True, text=True)
+        assert done.stdout == "OK", done.stderr
+    finally:
+        forward.kill()
+        forward.wait()
+
+
 # -- what must not be possible ---------------------------------------------------------------------
 
 

@@ -1,0 +1,223 @@
+"""A port on this computer's loopback address that leads to an address in the lab's namespace.
+
+The machines of a private libvirt answer only in the lab's network namespace. With a forwarder for
+each stack the person's own programs reach the stack's API as well. It runs as a separate process,
+``python -m lab.forwarder``: it binds its port first and then enters the namespace, so its listener
+is outside and its connections begin inside. It reads nothing of what it forwards.
+"""
+
+import argparse
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import daemon, namespace
+from lab.cache import locked
+from lab.paths import LabPaths
+
+LOOPBACK = "127.0.0.1"
+"""The only address on which a forwarder listens."""
+
+FIRST_PORT, PORTS = 6443, 100
+"""The ports to choose from for a stack's first forwarder: Kubernetes' own, and those after it."""
+
+CONNECT_WITHIN = 30.0
+"""Seconds for a connection to a machine; an emulated one may be slow."""
+
+PIECE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Forwarder:
+    """A running forwarder."""
+
+    pid: int
+    started: str
+    """The kernel's start time of the process; together with the PID it identifies the process."""
+    port: int
+    """On the loopback address."""
+    host: str
+    """The address in the namespace, and its port."""
+    target: int
+    inode: int
+    """Of the namespace, which may have been made anew under its name."""
+
+    @property
+    def url(self) -> str:
+        """The URL at which this computer's programs reach an API behind it."""
+        return f"https://{LOOPBACK}:{self.port}"
+
+
+def find(paths: LabPaths, stack: str) -> Forwarder | None:
+    """The forwarder of a stack, if it runs and its namespace is the lab's of today."""
+    record = daemon.find(_record(paths, stack))
+    if record is None:
+        return None
+    forwarder = Forwarder(**record)
+    return forwarder if forwarder.inode == _inode(paths) else None
+
+
+def stacks(paths: LabPaths) -> list[str]:
+    """The stacks that have a record of a forwarder."""
+    return sorted(path.name.removesuffix(".json") for path in paths.run.glob("forwarder/*.json"))
+
+
+def start(paths: LabPaths, stack: str, host: str, target: int) -> Forwarder:
+    """Start a stack's forwarder to an address in the lab's namespace, or return the one there is.
+
+    It has the same port as the stack's last one where that is free, since kubeconfigs name it.
+    Raises a Problem where it does not start.
+    """
+    with locked(paths.run / "forwarder.lock"):
+        running = find(paths, stack)
+        if running is not None and (running.host, running.target) == (host, target):
+            return running
+        daemon.stop(_record(paths, stack))
+        command = [sys.executable, "-m", "lab.forwarder", "--to", f"{host}:{target}"]
+        command += ["--namespace", str(namespace.namespace_path(paths))]
+        command += ["--record", str(_record(paths, stack))]
+        last = _last_port(paths, stack)
+        command += ["--port", str(last)] if last else []
+        forwarder = Forwarder(
+            **daemon.start("forwarder", command, paths.logs / f"forwarder-{stack}.log")
+        )
+        _remembered(paths, stack).parent.mkdir(parents=True, exist_ok=True)
+        _remembered(paths, stack).write_text(str(forwarder.port))
+        return forwarder
+
+
+def stop(paths: LabPaths, stack: str) -> None:
+    """End a stack's forwarder if it runs."""
+    with locked(paths.run / "forwarder.lock"):
+        daemon.stop(_record(paths, stack))
+
+
+def stop_all(paths: LabPaths) -> None:
+    """End all forwarders of the lab."""
+    for stack in stacks(paths):
+        stop(paths, stack)
+
+
+def _record(paths: LabPaths, stack: str) -> Path:
+    return paths.run / "forwarder" / f"{stack}.json"
+
+
+def _remembered(paths: LabPaths, stack: str) -> Path:
+    """The file with the port, which outlives a reboot."""
+    return paths.state / "forwarder" / stack
+
+
+def _last_port(paths: LabPaths, stack: str) -> int | None:
+    try:
+        return int(_remembered(paths, stack).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _inode(paths: LabPaths) -> int | None:
+    try:
+        return os.stat(namespace.namespace_path(paths)).st_ino
+    except OSError:
+        return None
+
+
+# -- the process -----------------------------------------------------------------------------------
+
+
+def bound(first: int | None) -> socket.socket:
+    """A listening socket on the loopback address: on this port, else on the first free one.
+
+    Raises OSError where all are taken.
+    """
+    ports = [*([first] if first else []), *range(FIRST_PORT, FIRST_PORT + PORTS)]
+    for port in ports:
+        listener = socket.socket()
+        # A port of an earlier forwarder has connections that are not quite over.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+            listener.listen(128)
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return listener
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+async def serve(listener: socket.socket, host: str, port: int) -> None:
+    """Forward connections until a signal ends this process."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                there, back = await asyncio.open_connection(host, port, limit=PIECE)
+        except (OSError, TimeoutError):
+            writer.transport.abort()
+            return
+        await asyncio.gather(_copied(reader, back), _copied(there, writer))
+        back.close()
+        writer.close()
+
+    server = await asyncio.start_server(connected, sock=listener, limit=PIECE)
+    await ended.wait()
+    server.close()
+
+
+async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy one direction to its end, and end it on the other side: the rest goes on."""
+    try:
+        while piece := await reader.read(PIECE):
+            writer.write(piece)
+            await writer.drain()
+        writer.write_eof()
+    except OSError:
+        writer.transport.abort()  # the side that is still there learns that the other broke off
+
+
+def main() -> int:
+    """Read the command line, bind, enter the namespace and forward."""
+    parser = argparse.ArgumentParser(prog="lab.forwarder", description=__doc__)
+    parser.add_argument("--to", required=True, metavar="ADDRESS:PORT")
+    parser.add_argument("--namespace", type=Path, required=True)
+    parser.add_argument("--port", type=int, help="the port to try first")
+    parser.add_argument("--record", type=Path, required=True)
+    arguments = parser.parse_args()
+    host, _, port = arguments.to.rpartition(":")
+    try:
+        listener = bound(arguments.port)
+    except OSError as error:
+        last = FIRST_PORT + PORTS - 1
+        daemon.refuse(
+            f"no port of {LOOPBACK} from {FIRST_PORT} to {last} can be used ({error.strerror})",
+            "end what listens there, and run ./hardway up again",
+        )
+        return 1
+    try:
+        namespace.enter(arguments.namespace)
+        inode = os.stat(arguments.namespace).st_ino
+    except OSError as error:
+        daemon.refuse(
+            f"the network namespace {arguments.namespace} cannot be entered ({error.strerror})",
+            "run the same command as root, or start the lab with ./hardway up",
+        )
+        return 1
+    properties = {"port": listener.getsockname()[1], "host": host, "target": int(port)}
+    daemon.announce(arguments.record, {**properties, "inode": inode})
+    with suppress(KeyboardInterrupt):
+        asyncio.run(serve(listener, host, int(port)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
