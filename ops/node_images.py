@@ -147,17 +147,21 @@ class Runtimes:
                 queue.shut()
             return None if done.status == 0 else NotDone(f"{node} refuses it ({done.reason})")
 
-        async with asyncio.TaskGroup() as group:
-            tasks = {node: group.create_task(load_onto(node)) for node in queues}
-            total = 0
+        tasks = {node: asyncio.create_task(load_onto(node)) for node in queues}
+        total = 0
+        try:
             for chunk in chunks:
                 await asyncio.gather(*(queue.put(chunk) for queue in queues.values()))
                 total += len(chunk)
                 sent(total)
             for queue in queues.values():
                 await queue.put(None)
-        results = {node: task.result() for node, task in tasks.items()}
-        return {node: failure for node, failure in results.items() if failure is not None}
+            results = dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
+        finally:  # after an interruption the runtimes get an end that is none, and keep nothing
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        return {node: result for node, result in results.items() if result is not None}
 
     async def remove(self, references: Mapping[str, Iterable[str]]) -> dict[str, NotDone]:
         """Remove references of images from nodes; the result has the nodes that did not."""

@@ -1,12 +1,13 @@
 """``./hardway images``: archives of all kinds, onto real containerds over a real OpenSSH server."""
 
+import asyncio
 import gzip
 import io
 import json
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +20,13 @@ from lab.problem import Problem
 from ops import images
 from ops.image_archive import read
 from ops.image_reference import BadReference, full_reference
+from ops.node_images import Runtimes
 from ops.reach import Reached
 from plan import containerd, runtime
 from probe.access import Access, MachineAccess
+from probe.machines import Machines
 from tests.engine.sshd import privilege_separation_directory
+from tests.engine.stack import eventually
 from tests.ops.archives import NAME, archive, changed, named, of_docker, with_platforms, without
 from tests.plan.real_containerd import real_containerd
 from tests.plan.shell import cluster
@@ -300,6 +304,55 @@ def test_where_a_node_refuses_it_the_others_have_it_and_the_next_run_goes_on(
     said = " ".join(nodes.hardway("load", str(path)).split())
     assert "on master and minion (had it)" in said
     nodes.hardway("remove", "a/b:1")
+
+
+class Cut(BaseException):
+    """As a signal ends the command."""
+
+
+@as_root
+@pytest.mark.engine
+def test_what_was_cut_off_leaves_no_image_and_can_be_done_again(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "image.tar", name="a/e:1", size=20_000_000)
+    found = read(path, "amd64")
+
+    def half() -> Iterator[bytes]:
+        sent = 0
+        for chunk in found.chunks():
+            sent += len(chunk)
+            if sent > found.size / 2:
+                raise Cut
+            yield chunk
+
+    async def cut_off() -> None:
+        reached = nodes.reached()
+        async with Machines(reached.access) as machines:
+            runtimes = Runtimes(machines, reached.spec)
+            await runtimes.load(BOTH, half(), found.size, lambda _: None)
+
+    with pytest.raises(Cut):
+        asyncio.run(cut_off())
+    eventually(
+        "no import is under way",
+        lambda: (
+            not [
+                one
+                for one in _commands()
+                if str(nodes.folder) in one and "import" in one.split("\0")
+            ]
+        ),
+    )
+    assert not any(nodes.digest(node, "docker.io/a/e:1") for node in BOTH)
+    assert "on master and minion" in " ".join(nodes.hardway("load", str(path)).split())
+    nodes.hardway("remove", "a/e:1")
+
+
+def _commands() -> Iterator[str]:
+    for one in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield one.read_text(errors="replace")
 
 
 @as_root
