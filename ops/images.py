@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from lab.problem import Problem
 from ops.display import option_of, progress, stdout
@@ -149,17 +148,21 @@ def list_(
         keys = ("name", "digest", "size", "nodes")
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=1))
         return
-    needed = runtime.image_references(reached.spec)
-    table = Table("image", "digest", "size", "nodes", "")
+    for line in listed_lines(rows, len(nodes), runtime.image_references(reached.spec)):
+        stdout.print(line, soft_wrap=True)
+
+
+def listed_lines(
+    rows: Sequence[tuple[str, str, int | None, list[str]]], count: int, needed: Sequence[str]
+) -> Iterator[str]:
+    """A line for each image, with its whole name; ``count`` is the number of nodes."""
+    width = max((len(name) for name, *_ in rows), default=0)
     for name, digest, size, has in rows:
-        table.add_row(
-            escape(name),
-            digest.removeprefix("sha256:")[:12],
-            "" if size is None else _mebibytes(size),
-            "all" if len(has) == len(nodes) > 1 else ", ".join(has),
-            "the cluster needs it" if name in needed else "",
-        )
-    stdout.print(table)
+        where = "all nodes" if len(has) == count > 1 else ", ".join(has)
+        note = "; the cluster needs it" if name in needed else ""
+        shown = "?" if size is None else _mebibytes(size)
+        short = digest.removeprefix("sha256:")[:12]
+        yield f"[bold]{escape(name.ljust(width))}[/]  {short}  {shown:>10}  {escape(where)}{note}"
 
 
 async def _asked(reached: Reached, nodes: Sequence[str]) -> dict[str, NodeImages | NotDone]:

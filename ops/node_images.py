@@ -17,8 +17,8 @@ from spec.cluster import Cluster
 ENGINES = {"containerd": containerd.SOCKET, "docker": docker.ENGINE_SOCKET}
 """Container runtime to the socket on which its own API answers."""
 
-ASK = 60
-"""Time limit in seconds of a question."""
+ASK = 120
+"""Time limit in seconds of a question; a busy emulated machine needs many to start ctr."""
 
 WORK = 600
 """Time limit in seconds for the runtime's own work with an archive or an image."""

@@ -253,6 +253,10 @@ def test_an_image_is_loaded_once_listed_and_removed(nodes: Nodes, tmp_path: Path
     (row,) = [one for one in json.loads(nodes.hardway("list", "--json")) if one["name"] == NAME]
     assert (row["digest"], row["nodes"]) == (image.digest, [*BOTH])
 
+    (line,) = [one for one in nodes.hardway("list").splitlines() if NAME in one]
+    assert line.split()[:2] == [NAME, str(image.digest).partition(":")[2][:12]]
+    assert line.endswith("all nodes")
+
     # What has no name is gone as well: nothing of it is on a disk.
     assert "from minion" in nodes.hardway("remove", "shop:1", "--machine", "minion")
     assert image.digest
