@@ -31,10 +31,10 @@ def find(record: Path) -> dict[str, Any] | None:
     """
     try:
         properties: dict[str, Any] = json.loads(record.read_text())
-        running = start_time(properties["pid"]) == properties["started"]
-        return properties if running else None
+        is_running = start_time(properties["pid"]) == properties["started"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    return properties if is_running else None
 
 
 def start(name: str, command: Sequence[str], log: Path) -> dict[str, Any]:

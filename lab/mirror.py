@@ -207,8 +207,8 @@ def find(paths: LabPaths) -> Mirror | None:
 
     A record of a mirror that has died, or from before a reboot, does not count.
     """
-    found = daemon.find(_record(paths))
-    return None if found is None else Mirror(**found)
+    record = daemon.find(_record(paths))
+    return None if record is None else Mirror(**record)
 
 
 def start(paths: LabPaths, address: str, port: int, enter: Sequence[str] = ()) -> Mirror:

@@ -100,8 +100,8 @@ def outside(reached: Reached) -> str:
         return text
     address = urlsplit(server(text))
     port = address.port or HTTPS
-    found = forwarder.start(paths, reached.stack.name, address.hostname or "", port)
-    return forwarded(text, found.port)
+    way_in = forwarder.start(paths, reached.stack.name, address.hostname or "", port)
+    return forwarded(text, way_in.port)
 
 
 def forwarded(incoming: str, port: int) -> str:

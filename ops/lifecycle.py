@@ -196,13 +196,13 @@ def _print_way_in(stack: Stack, cluster: Cluster) -> None:
     assert address.hostname is not None
     assert address.port is not None
     try:
-        found = forwarder.start(stack.paths, stack.name, address.hostname, address.port)
+        way_in = forwarder.start(stack.paths, stack.name, address.hostname, address.port)
     except Problem as problem:
         progress().say(f"Only ./hardway kubectl reaches the API: {problem}")
         return
     stdout.print(
         f"From any shell:  kubectl --context hardway-{stack.name} get nodes (the API is at "
-        f"{found.url})",
+        f"{way_in.url})",
         highlight=False,
     )
 
@@ -351,9 +351,9 @@ def _forwarders(paths: LabPaths) -> list[str]:
     """For each forwarder that runs its stack, where it listens and where it leads."""
     running = {stack: forwarder.find(paths, stack) for stack in forwarder.stacks(paths)}
     return [
-        f"{stack}: {found.url} to {found.host}:{found.target}"
-        for stack, found in running.items()
-        if found
+        f"{stack}: {way_in.url} to {way_in.host}:{way_in.target}"
+        for stack, way_in in running.items()
+        if way_in
     ]
 
 

@@ -1,5 +1,6 @@
 """The forwarder leads from the loopback address into a namespace, and is found again and ended."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -98,7 +100,12 @@ def reversed_by(port: int, content: bytes) -> bytes:
     """What the server returns that sends everything back once we have ended."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(content)
-        connection.shutdown(socket.SHUT_WR)
+        try:
+            connection.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
+            return b""  # the other side has broken off already
         received = b""
         while piece := connection.recv(65536):
             received += piece
@@ -249,8 +256,8 @@ def test_a_port_that_another_program_took_is_left_to_it(lab: LabPaths) -> None:
 
 def test_a_machine_that_is_not_there_ends_the_connection(lab: LabPaths) -> None:
     port = forwarder.start(lab, "dev", ADDRESS, 7009).port
-    try:
+    # The forwarder may break the connection off before this end has sent all, or closed its side.
+    answer = b""
+    with suppress(ConnectionError):
         answer = reversed_by(port, b"abc")
-    except ConnectionResetError:
-        return
     assert answer == b""
