@@ -50,7 +50,13 @@ sleep 60
 
 
 def step(size: int) -> Step:
-    settings = {"disk": str(size), "power_button": "", "api_name": "", "steps": "ready"}
+    settings = {
+        "disk": str(size),
+        "power_button": "",
+        "api_name": "",
+        "steps": "ready",
+        "name_servers": "",
+    }
     return Step(name="ready", begin="ready", settings=settings)
 
 
