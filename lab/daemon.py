@@ -20,7 +20,9 @@ from lab.paths import PROJECT
 from lab.problem import Problem
 from lab.process import start_time
 
-START_WITHIN = 20.0
+START_WITHIN = 120.0
+"""Seconds until a process serves. It needs a tenth of one, and a hundred times that beside machines
+that boot. A process that ends before is noticed at once."""
 END_WITHIN = 5.0
 
 
