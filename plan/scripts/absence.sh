@@ -78,19 +78,19 @@ masked_gone() {
 # secret_gone PATH: overwrite the file before it is removed
 secret_gone() {
     [ ! -f "$1" ] || shred --remove "$1"
-    emptied "$(dirname "$1")"
+    emptied "${1%/*}"
 }
 
 # file_gone PATH
 file_gone() {
     [ -d "$1" ] || rm -f "$1"
-    emptied "$(dirname "$1")"
+    emptied "${1%/*}"
 }
 
 # link_gone PATH
 link_gone() {
     [ ! -L "$1" ] || rm "$1"
-    emptied "$(dirname "$1")"
+    emptied "${1%/*}"
 }
 
 # directory_gone PATH: unless somebody else has put something into it

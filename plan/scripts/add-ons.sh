@@ -7,10 +7,10 @@ as_admin "$admin_certificate" "$admin_key"
 
 # of_record PATH...: add a request after which the record names exactly these objects
 of_record() {
-    local paths
-    printf -v paths '%s\\n' "$@"
+    local listed
+    printf -v listed '%s\\n' "$@"
     of_apply "$recorded" '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"'"${recorded##*/}"'",
-        "labels":{"app.kubernetes.io/managed-by":"hardway"}},"data":{"objects":"'"$paths"'"}}'
+        "labels":{"app.kubernetes.io/managed-by":"hardway"}},"data":{"objects":"'"$listed"'"}}'
 }
 
 # remembered: set had to the paths of the objects that the record names
@@ -32,24 +32,19 @@ remembered() {
 # brought FILE...: apply the objects of these files, and delete the other objects of earlier runs. The
 # record names an object before it is made and until it is gone.
 brought() {
-    local file number path paths objects had wanted=() bodies=() gone=()
-    for file; do
-        objects_of "$file"
-        wanted+=("${paths[@]}")
-        bodies+=("${objects[@]}")
-    done
+    # shellcheck disable=SC2034 # admin.sh reads objects
+    local path paths objects had gone=()
+    objects_of "$@"
     remembered || return
     for path in "${had[@]}"; do
-        [[ " ${wanted[*]} " == *" $path "* ]] || gone+=("$path")
+        [[ " ${paths[*]} " == *" $path "* ]] || gone+=("$path")
     done
-    of_record "${wanted[@]}" "${gone[@]}"
-    for number in "${!wanted[@]}"; do
-        of_apply "${wanted[number]}" "${bodies[number]}"
-    done
+    of_record "${paths[@]}" "${gone[@]}"
+    of_objects
     asked || return
     [ "${#gone[@]}" -eq 0 ] || {
         deleted "${gone[@]}" || return
-        of_record "${wanted[@]}"
+        of_record "${paths[@]}"
         asked
     }
 }

@@ -37,17 +37,19 @@ asked() {
     return "$status"
 }
 
-# objects_of FILE: set paths and objects to those of the YAML documents in a file. The first line of each
-# document has the object's path in the API.
+# objects_of FILE...: set paths and objects to those of the YAML documents in these files. The first line
+# of each document has the object's path in the API.
 objects_of() {
-    local rest document
+    local file rest document
     paths=() objects=()
-    rest=$'\n'$(<"$1")
-    while [[ $rest == *$'\n---\n# '* ]]; do
-        rest=${rest#*$'\n---\n# '}
-        document=${rest%%$'\n---\n# '*}
-        paths+=("${document%%$'\n'*}")
-        objects+=("${document#*$'\n'}"$'\n')
+    for file; do
+        rest=$'\n'$(<"$file")
+        while [[ $rest == *$'\n---\n# '* ]]; do
+            rest=${rest#*$'\n---\n# '}
+            document=${rest%%$'\n---\n# '*}
+            paths+=("${document%%$'\n'*}")
+            objects+=("${document#*$'\n'}"$'\n')
+        done
     done
 }
 
@@ -57,13 +59,19 @@ of_apply() {
         --header 'Content-Type: application/apply-patch+yaml' --data-binary "$2"
 }
 
-# applied FILE: apply the objects of the file
-applied() {
-    local number paths objects
-    objects_of "$1"
+# of_objects: add requests that apply the objects in paths and objects
+of_objects() {
+    local number
     for number in "${!paths[@]}"; do
         of_apply "${paths[number]}" "${objects[number]}"
     done
+}
+
+# applied FILE: apply the objects of the file
+applied() {
+    local paths objects
+    objects_of "$1"
+    of_objects
     asked
 }
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # prelude.sh shares its variables with this text
 # Runs a step of a machine's plan: reads the step's data and carries out its records in order.
-# plan/render.py explains what a record is. The command line of the step has checked the digest of this
+# plan/records.py explains what a record is. The command line of the step has checked the digest of this
 # file and of the others that the step uses (plan/library.py).
 
 # split RECORD: set fields to the fields of a record
