@@ -16,16 +16,24 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lab import daemon, namespace
 from lab.cache import locked
 from lab.paths import LabPaths
+
+if TYPE_CHECKING:  # the process that forwards needs nothing of it
+    from lab.stack import Stack
 
 LOOPBACK = "127.0.0.1"
 """The only address on which a forwarder listens."""
 
 FIRST_PORT, PORTS = 6443, 100
 """The ports to choose from for a stack's first forwarder: Kubernetes' own, and those after it."""
+
+HTTPS = 443
+"""The port of a URL of HTTPS that names none."""
 
 CONNECT_WITHIN = 30.0
 """Seconds for a connection to a machine; an emulated one may be slow."""
@@ -90,6 +98,17 @@ def start(paths: LabPaths, stack: str, host: str, target: int) -> Forwarder:
         _remembered(paths, stack).parent.mkdir(parents=True, exist_ok=True)
         _remembered(paths, stack).write_text(str(forwarder.port))
         return forwarder
+
+
+def is_needed(paths: LabPaths, stack: "Stack") -> bool:
+    """Whether a stack's machines are in a namespace of their own, and this process is not in it."""
+    return bool(stack.enter) and not namespace.inside(namespace.namespace_path(paths))
+
+
+def start_to(paths: LabPaths, stack: str, url: str) -> Forwarder:
+    """``start`` for the API at a URL."""
+    address = urlsplit(url)
+    return start(paths, stack, address.hostname or "", address.port or HTTPS)
 
 
 def stop(paths: LabPaths, stack: str) -> None:

@@ -17,16 +17,12 @@ import typer
 import yaml
 
 from lab import forwarder
-from lab.namespace import inside, namespace_path
 from lab.paths import lab_paths
 from lab.problem import Problem
 from ops.display import progress
 from ops.kubeconfig_file import SECTIONS, Document, locked
 from ops.reach import Reached, opened
 from ops.stacks import StackOption
-
-HTTPS = 443
-"""The port of a URL of HTTPS that names none."""
 
 
 def register(app: typer.Typer) -> None:
@@ -96,11 +92,9 @@ def outside(reached: Reached) -> str:
     text = reached.access.kubeconfig
     assert text is not None
     paths = lab_paths()
-    if not reached.stack.enter or inside(namespace_path(paths)):
+    if not forwarder.is_needed(paths, reached.stack):
         return text
-    address = urlsplit(server(text))
-    port = address.port or HTTPS
-    way_in = forwarder.start(paths, reached.stack.name, address.hostname or "", port)
+    way_in = forwarder.start_to(paths, reached.stack.name, server(text))
     return forwarded(text, way_in.port)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 from rich.table import Table
@@ -17,7 +16,6 @@ from rich.table import Table
 from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain
 from lab.cache import Cache
 from lab.consoles import Consoles
-from lab.namespace import inside, namespace_path
 from lab.offer import Phases, prepare_lab
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
@@ -183,7 +181,7 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
         f"hardway-{stack.name} into it",
         highlight=False,
     )
-    if stack.enter and not inside(namespace_path(stack.paths)):
+    if forwarder.is_needed(stack.paths, stack):
         _print_way_in(stack, cluster)
 
 
@@ -192,11 +190,8 @@ def _print_way_in(stack: Stack, cluster: Cluster) -> None:
 
     The cluster is there without it, so a forwarder that does not start is no failure.
     """
-    address = urlsplit(cluster.api_url)
-    assert address.hostname is not None
-    assert address.port is not None
     try:
-        way_in = forwarder.start(stack.paths, stack.name, address.hostname, address.port)
+        way_in = forwarder.start_to(stack.paths, stack.name, cluster.api_url)
     except Problem as problem:
         progress().say(f"Only ./hardway kubectl reaches the API: {problem}")
         return

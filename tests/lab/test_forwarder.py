@@ -178,7 +178,7 @@ def test_the_kubeconfig_for_outside_has_a_forwarder_and_that_for_inside_has_none
     assert after == before
 
     forwarder.stop(lab, "dev")
-    monkeypatch.setattr("ops.kubeconfig.inside", lambda _: True)
+    monkeypatch.setattr("lab.namespace.inside", lambda _: True)
     assert outside(reached) == text
     assert forwarder.find(lab, "dev") is None
 
