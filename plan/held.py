@@ -8,14 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from plan import library
+from plan import layout, library
 from plan.item import AS_KEPT, RUNS, UNREAD, Item, Kind, digest
 from plan.model import Material, NodePlan, Step
 from plan.things import KINDS
 from spec.cluster import Cluster
-
-LISTS = "/var/lib/hardway/applied"
-"""The directory with the lists of what each step brought (``scripts/absence.sh``)."""
 
 REGISTERED = "registered"
 """The state of a Node object, also where the API does not answer: only the API's answer that the
@@ -116,7 +113,7 @@ def absent(plan: NodePlan) -> tuple[Item, ...]:
     """The roles that a machine must not have, since its plan has no such step."""
     steps = {step.name for step in plan.steps}
     return tuple(
-        Item(kind=Kind.ROLE, name=name, wanted=GONE, step=name, path=f"{LISTS}/{name}")
+        Item(kind=Kind.ROLE, name=name, wanted=GONE, step=name, path=f"{layout.BROUGHT}/{name}")
         for name in ROLES
         if name not in steps
     )
@@ -131,17 +128,15 @@ def secret_digests(plan: NodePlan, material: Material) -> dict[str, str]:
 
 
 def _of_step(step: Step) -> Iterator[Item]:
-    def item(kind: Kind, name: str, wanted: str, **more: object) -> Item:
-        return Item(kind=kind, name=name, wanted=wanted, step=step.name, **more)  # type: ignore[arg-type]
-
     for kind in KINDS:
         yield from kind.items(step)
     if node := step.settings.get("node"):
-        yield item(Kind.NODE, node, REGISTERED, mark=step.settings["kubeconfig"])
+        mark = step.settings["kubeconfig"]
+        yield Item(kind=Kind.NODE, name=node, wanted=REGISTERED, step=step.name, mark=mark)
     for name in step.settings.get("modules", "").split():
-        yield item(Kind.MODULE, name, "loaded")
+        yield Item(kind=Kind.MODULE, name=name, wanted="loaded", step=step.name)
     for key, value in _settings(step):
-        yield item(Kind.SETTING, key, value)
+        yield Item(kind=Kind.SETTING, name=key, wanted=value, step=step.name)
 
 
 def _settings(step: Step) -> Iterator[tuple[str, str]]:
@@ -244,11 +239,8 @@ def mending(
             if difference.item.kind is Kind.ARTIFACT
         ),
         reload=any(UNREAD in difference.observed for difference in services)
-        or any(difference.item.name.startswith(UNITS) for difference in differing),
+        or any(difference.item.name.startswith(f"{layout.UNITS}/") for difference in differing),
     )
-
-
-UNITS = "/etc/systemd/system/"
 
 
 def _runs_with_another(service: Difference) -> bool:

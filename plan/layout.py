@@ -8,6 +8,8 @@ PKI = "/etc/kubernetes/pki"
 ETCD_PKI = "/etc/etcd/pki"
 """Keys and certificates of etcd's member, which runs under a user of its own."""
 KUBERNETES = "/etc/kubernetes"
+UNITS = "/etc/systemd/system"
+"""The directory of the units that the steps write."""
 VOLUME_PLUGINS = "/var/lib/kubelet/volume-plugins"
 """The controller manager and the kubelet create this directory; their default is in /usr, which is
 often read-only."""
@@ -15,6 +17,8 @@ ETCD_DATA = "/var/lib/etcd"
 STATE = "/var/lib/hardway"
 """The directory of the installation itself: artifacts, saved steps, and notes of the files with
 which services were started."""
+BROUGHT = f"{STATE}/applied"
+"""The directory with the lists of what each step brought (``scripts/absence.sh``)."""
 ETCD_ANSWERED = f"{STATE}/etcd-answered"
 """This file exists once the member has answered: it must then not start without its data. The file
 is outside of the data directory and, like the data, disappears with the machine's disk."""

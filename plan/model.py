@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from plan import layout
+
 # -- sources of secret files ---------------------------------------------------------------------
 
 
@@ -212,7 +214,7 @@ class Unit:
 
     @property
     def path(self) -> str:
-        return f"/etc/systemd/system/{self.name}"
+        return f"{layout.UNITS}/{self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)

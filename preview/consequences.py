@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from plan import flannel
+from plan import flannel, layout
 from preview.change import GONE, Verb
 from preview.review import Consequence, Disturbance, MachineReview, Severity
 from preview.words import SEVERITY
@@ -15,7 +15,7 @@ PHASES = ("ready", "identity", "runtime", "etcd", "control-plane", "node", "add-
 
 ONE_AT_A_TIME, BESIDE = "one machine at a time", "beside the others"
 
-UNITS = "/etc/systemd/system/"
+UNITS = f"{layout.UNITS}/"
 
 ETCD, API = "etcd.service", "kube-apiserver.service"
 

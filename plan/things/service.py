@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from plan import unit
+from plan import layout, unit
 from plan.item import LEADS, RUNS, Item, Kind, described, digest
 from plan.model import Material, Step, Unit
 from plan.records import Record, content, record
 from plan.things.kind import Text, ThingKind, of_kind
-
-SYSTEM = "/etc/systemd/system"
 
 
 def started_with(service: Unit) -> tuple[str, ...]:
@@ -25,7 +23,7 @@ def _records(step: Step, _material: Material | None) -> Iterator[str]:
 
 def _read_files(records: Sequence[Record]) -> Mapping[str, Text]:
     return {
-        f"{SYSTEM}/{name}": Text(text, "0600 root:root")
+        f"{layout.UNITS}/{name}": Text(text, "0600 root:root")
         for (name, *_), text in of_kind("unit", records)
     }
 
