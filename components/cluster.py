@@ -13,7 +13,7 @@ from components.network import Network, NetworkArgs
 from components.ready import Ready
 from components.roles import ControlPlane, EtcdMember, Minion, RoleArgs
 from components.specification import Specification
-from hypervisors.libvirt import LibvirtHypervisor
+from hypervisors.makers import makers
 from hypervisors.port import Hypervisor
 from plan import render
 from plan.cluster import ClusterPlan, cluster_plan
@@ -21,8 +21,6 @@ from plan.held import compared
 from plan.material import admin_kubeconfig
 from spec import resource_names
 from spec.cluster import Cluster as ClusterSpec
-from spec.cluster import SpecError
-from spec.hypervisor import Libvirt
 
 
 class ClusterComponent(pulumi.ComponentResource):
@@ -43,7 +41,7 @@ class ClusterComponent(pulumi.ComponentResource):
         )
         self._ssh_keys = TrackedSshKeys(resource_names.SSH_KEY, self._child)
         self.ssh_key = self._ssh_keys.private
-        machines = self._machines(_hypervisor(spec, self))
+        machines = self._machines(makers(spec, self))
         roles = self._roles(machines)
         self.nodes: dict[str, Any] = {
             name: {
@@ -56,8 +54,10 @@ class ClusterComponent(pulumi.ComponentResource):
         self.kubeconfig = self._ready(machines, roles).kubeconfig
         self.register_outputs({"nodes": self.nodes})
 
-    def _machines(self, hypervisor: Hypervisor) -> dict[str, MachineComponent]:
+    def _machines(self, hypervisors: Mapping[str, Hypervisor]) -> dict[str, MachineComponent]:
         spec = self.spec
+        # spec.supported refuses machines on several hypervisors.
+        (hypervisor,) = set(hypervisors.values())
         network = Network(
             "machines",
             NetworkArgs(name=spec.name, addresses=spec.networks.machines, hypervisor=hypervisor),
@@ -73,7 +73,7 @@ class ClusterComponent(pulumi.ComponentResource):
                     certificates=held_by(spec, name),
                     network=network.identifier,
                     addresses=spec.networks.machines,
-                    hypervisor=hypervisor,
+                    hypervisor=hypervisors[name],
                     ssh_keys=self._ssh_keys,
                     authorities=self._authorities,
                 ),
@@ -178,15 +178,3 @@ def _digests(plan: ClusterPlan) -> dict[str, str]:
 
 def _digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-
-
-def _hypervisor(spec: ClusterSpec, parent: pulumi.Resource) -> Hypervisor:
-    """The hypervisor on which the machines are made. Raises SpecError where none is given."""
-    where = spec.hypervisor
-    if where is None:
-        raise SpecError(
-            "hypervisor is not given and no lab offers one: run this through ./hardway, "
-            "or write hypervisor.uri and hypervisor.image into hardway:cluster"
-        )
-    assert isinstance(where, Libvirt), "spec.supported refuses the others"
-    return LibvirtHypervisor(where, parent)

@@ -7,13 +7,13 @@ import pulumi
 from pulumi import dynamic
 
 from certs.tracked import Checked
-from hypervisors.growth import grow, refuse_taken
-from hypervisors.shutdown import MachineSize, shut_down
+from hypervisors.adapters import kept_up
+from hypervisors.upkeep import MachineSize
 from plan.leaving import left_behind
 from spec import resource_names
 from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
-from spec.hypervisor import Libvirt, domain_name
+from spec.hypervisor import domain_name
 from spec.kept import LISTS, kept, read
 
 
@@ -48,21 +48,22 @@ class SpecificationProvider(Checked):
         old, new = read(olds), read(news)
         if old and new:
             _refuse_taken(new, new.machines.keys() - old.machines.keys())
-        if new and isinstance(new.hypervisor, Libvirt):
+        if new:
             sizes = grown_disks(old, new)
-            grow(new.hypervisor, {domain_name(new.name, name): sizes[name] for name in sizes})
+            for upkeep, names in kept_up(new, sizes):
+                upkeep.grow({domain_name(new.name, name): sizes[name] for name in names})
             if old:
-                _shut_down(new.hypervisor, new, resized(old, new))
+                _shut_down(new, resized(old, new))
         return super().update(id_, olds, news)
 
 
 def _refuse_taken(spec: Cluster, machines: Iterable[str]) -> None:
-    """Raise DiskError where a disk of one of these new machines exists already."""
-    if isinstance(spec.hypervisor, Libvirt):
-        refuse_taken(spec.hypervisor, [domain_name(spec.name, name) for name in machines])
+    """Raise an exception where a hypervisor has one of these new machines' names already."""
+    for upkeep, names in kept_up(spec, machines):
+        upkeep.refuse_taken([domain_name(spec.name, name) for name in names])
 
 
-def _shut_down(where: Libvirt, spec: Cluster, names: Set[str]) -> None:
+def _shut_down(spec: Cluster, names: Set[str]) -> None:
     """Have these machines power themselves off.
 
     Members of etcd come last and one after the other, so that the leader can hand over to a member
@@ -70,14 +71,14 @@ def _shut_down(where: Libvirt, spec: Cluster, names: Set[str]) -> None:
     """
     members = [name for name in spec.etcd_members if name in names]
     for turn in (sorted(names - set(members)), *([name] for name in members)):
-        sizes = {
-            domain_name(spec.name, name): MachineSize(
-                spec.machines[name].memory, spec.machines[name].cpus
-            )
-            for name in turn
-        }
-        if sizes:
-            shut_down(where, sizes, lambda line: print(line, flush=True))
+        for upkeep, there in kept_up(spec, turn):
+            sizes = {
+                domain_name(spec.name, name): MachineSize(
+                    spec.machines[name].memory, spec.machines[name].cpus
+                )
+                for name in there
+            }
+            upkeep.shut_down(sizes, lambda line: print(line, flush=True))
 
 
 def _refused(old: Cluster | None, new: Cluster | None, *, lists: bool) -> tuple[str, ...]:

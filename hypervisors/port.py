@@ -22,8 +22,8 @@ class Seed:
 class Hypervisor(Protocol):
     """A hypervisor that makes networks and machines.
 
-    A change of a disk's size does not replace the disk: ``hypervisors.growth`` grows the disk
-    without the engine.
+    A change of a disk's size does not replace the disk: the hypervisor's ``hypervisors.upkeep``
+    grows the disk without the engine.
     """
 
     def network(

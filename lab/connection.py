@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypervisors import virsh as virsh_program
+from hypervisors.libvirt import virsh as virsh_program
 from lab.problem import Problem
 
 

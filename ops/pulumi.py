@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from hypervisors.adapters import disk_types
 from lab import command_line, libvirt, qemu, toolchain
 from lab.cache import Cache
 from lab.command_line import CommandLine
@@ -26,13 +27,12 @@ from ops.stacks import (
     read_cluster,
     ready_stack,
 )
-from preview.kinds import CLUSTER
+from preview.kinds import CLUSTER, MACHINE
 from spec.cluster import SpecError
 from spec.resource_names import DISK, part
 
 SPECIFICATION = f"{CLUSTER}$pulumi-python:dynamic/hardway:Specification::specification"
-A_DISK = f"{CLUSTER}$hardway:index:Machine$libvirt:index/volume:Volume::{part('{machine}', DISK)}"
-"""The end of the URNs of these resources, after the stack and the project."""
+"""The end of the URN of this resource, after the stack and the project."""
 
 TARGETED = frozenset({"up", "update", "preview", "pre", "watch"})
 """The commands that run the program and accept ``--target`` and ``--exclude``."""
@@ -106,8 +106,14 @@ def refusals(
         every = members()
         for option, pattern in anew:
             for member in every:
-                if _means(pattern, A_DISK.format(machine=member), stack):
+                if any(_means(pattern, disk, stack) for disk in disk_urns(member)):
                     yield _lost(option, member, alone=len(every) == 1)
+
+
+def disk_urns(machine: str) -> tuple[str, ...]:
+    """The ends of the URNs that the disk of a machine can have, one for each kind of hypervisor."""
+    of_machine, name = f"{CLUSTER}${MACHINE}", part(machine, DISK)
+    return tuple(f"{of_machine}${kind}::{name}" for kind in disk_types())
 
 
 def _members(stack: Stack) -> Sequence[str]:

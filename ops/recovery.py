@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hypervisors.libvirt import removal
 from lab import namespace
-from lab.connection import LibvirtConnection, ask
+from lab.connection import LibvirtConnection
 from lab.consoles import Consoles
 from lab.problem import Problem
 from lab.process import started_at
@@ -27,18 +28,6 @@ ENDS_WITHIN = 3.0
 
 CLOCK_STEP = 60.0
 """Seconds by which the host's clock may be adjusted while an update runs."""
-
-REMOVALS: dict[str, tuple[tuple[str, ...], ...]] = {
-    # The first command stops a domain or network and may fail; the last one frees the name.
-    "libvirt:index/domain:Domain": (("destroy",), ("undefine", "--nvram")),
-    "libvirt:index/network:Network": (("net-destroy",), ("net-undefine",)),
-    "libvirt:index/volume:Volume": (("vol-delete", "--pool", "{pool}"),),
-    "libvirt:index/cloudInitDisk:CloudInitDisk": (("vol-delete", "--pool", "{pool}"),),
-}
-"""Resource type to the virsh commands that remove such a resource from libvirt.
-
-The resource's name goes between the first word of a command and its options.
-"""
 
 
 def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
@@ -140,12 +129,7 @@ def _holds(pid: int, locked_at: float) -> bool:
 
 
 def _remove(resource: Mapping[str, Any], host: LibvirtConnection, say: Say) -> None:
-    kind, inputs = resource["type"], resource.get("inputs", {})
-    name = inputs.get("name")
-    if kind not in REMOVALS or not isinstance(name, str):
-        return
-    for verb, *options in REMOVALS[kind]:
-        arguments = [option.format(pool=inputs.get("pool", host.pool)) for option in options]
-        done = ask(host.uri, verb, name, *arguments, timeout=60)
-        if done is not None and done.returncode == 0:
-            say(f"{name} was left half-made by an earlier update: {verb}")
+    """Remove a resource that the lab's libvirt may have and the state does not contain."""
+    inputs = resource.get("inputs", {})
+    for line in removal.remove(host.uri, host.pool, resource["type"], inputs):
+        say(line)

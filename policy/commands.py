@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
 
+from hypervisors.adapters import is_machine
 from plan import library
 from plan.reading import read
 from policy.rule import Changes, Violations, inside, is_unknown
-from preview.kinds import COMMAND, COPY, DOMAIN
+from preview.kinds import COMMAND, COPY
 from preview.registration import Registration, is_secret
 
 SHELL = re.compile(
@@ -54,7 +55,7 @@ def _of_kinds(
 def dies_with_its_machine(changes: Changes) -> Violations:
     """``deleted_with`` of each command names the domain of a machine."""
     there = [change.after for change in changes if change.after is not None]
-    machines = {resource.name for resource in there if resource.kind == DOMAIN}
+    machines = {resource.name for resource in there if is_machine(resource.kind)}
     for command in there:
         if command.kind in LOGINS and command.deleted_with not in machines:
             sentence = (

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hypervisors.adapters import is_disk, is_machine
 from policy.rule import Changes, Violations
 from preview.change import GONE, Verb
-from preview.kinds import DOMAIN, VOLUME, clusters
+from preview.kinds import clusters
 from spec.change import quorum_lost, refused_changes
 from spec.cluster import Cluster
 from spec.resource_names import DISK, owner
@@ -32,8 +33,8 @@ def keeps_disks(changes: Changes) -> Violations:
     """
     for living in _living(changes):
         for change in changes:
-            lost = change.kind == VOLUME and change.verb in GONE
-            lost |= change.kind == DOMAIN and change.verb is Verb.DELETE
+            lost = is_disk(change.kind) and change.verb in GONE
+            lost |= is_machine(change.kind) and change.verb is Verb.DELETE
             member = owner(change.name, DISK)
             if lost and member in living.kept:
                 sentence = (
@@ -67,6 +68,6 @@ def _living(changes: Changes) -> Iterator[Living]:
 def _disturbed(changes: Changes) -> set[str]:
     """The names of machines that are replaced or deleted, or whose disk is."""
     gone = [change for change in changes if change.verb in GONE]
-    return {change.name for change in gone if change.kind == DOMAIN} | {
-        owner(change.name, DISK) for change in gone if change.kind == VOLUME
+    return {change.name for change in gone if is_machine(change.kind)} | {
+        owner(change.name, DISK) for change in gone if is_disk(change.kind)
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hypervisors.replacement import REPLACED_FOR
+from hypervisors.adapters import replaced_for
 from preview.change import ResourceChange, Verb
 from preview.kinds import BESIDE
 from preview.registration import Registration
@@ -71,7 +71,7 @@ def _replaced(
     for registration in after:
         if (before := old.get(registration.identity)) is None:
             continue
-        fixed = REPLACED_FOR.get(registration.kind, frozenset()) | {
+        fixed = replaced_for(registration.kind) | {
             path.partition("[")[0] for path in registration.replace_on_changes
         }
         forcing = [key for key in differing(before.inputs, registration.inputs) if key in fixed]

@@ -12,9 +12,6 @@ MACHINE = "hardway:index:Machine"
 COMMAND = "command:remote:Command"
 COPY = "command:remote:CopyToRemote"
 """The scripts of all steps, as they are copied to a machine."""
-DOMAIN = "libvirt:index/domain:Domain"
-"""The machine itself, as libvirt's virtual machine."""
-VOLUME = "libvirt:index/volume:Volume"
 SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
     for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")

@@ -9,6 +9,7 @@ import yaml
 
 from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
 from certs.table import Authority
+from hypervisors.adapters import is_machine
 from plan import layout
 from preview.change import GONE, ResourceChange, Verb
 from preview.comparing import differing
@@ -19,7 +20,6 @@ from preview.kinds import (
     CLUSTER,
     COMMAND,
     COPY,
-    DOMAIN,
     GUARD,
     READY,
     clusters,
@@ -173,7 +173,7 @@ def _verb(changes: Sequence[ResourceChange]) -> Verb:
     It is that of the machine's domain where the domain is created, replaced or deleted, else an
     update where any of the machine's resources changes.
     """
-    (domain,) = {change.verb for change in changes if change.kind == DOMAIN} or {Verb.SAME}
+    (domain,) = {change.verb for change in changes if is_machine(change.kind)} or {Verb.SAME}
     if domain in (Verb.CREATE, Verb.REPLACE, Verb.DELETE):
         return domain
     return Verb.SAME if all(change.verb is Verb.SAME for change in changes) else Verb.UPDATE

@@ -327,7 +327,7 @@ def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
 
 MADE_WITH = ("domain_type", "disk_cache", "console_logs")
 """Settings of a libvirt hypervisor whose change replaces each machine, which keeps its disk
-(hypervisors/libvirt.py). A change of the kernel or image affects only new machines."""
+(hypervisors/libvirt/machines.py). A change of the kernel or image affects only new machines."""
 
 
 def _where_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:

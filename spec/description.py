@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from spec.downloads import Architecture
-from spec.hypervisor import Existing, Hypervisor, Libvirt
+from spec.hypervisor import Hypervisor
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
 from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
@@ -165,14 +165,16 @@ class Description(Part):
 
     def is_made(self, name: str) -> bool:
         """Whether a hypervisor makes this machine; the others exist already."""
-        return not isinstance(self._where(name), Existing)
+        where = self.hypervisor_of(name)
+        return where is None or where.makes_machines
 
     def is_emulated(self, name: str) -> bool:
         """Whether this machine's processor is emulated, many times slower than the host's."""
-        where = self._where(name)
-        return isinstance(where, Libvirt) and where.domain_type == "qemu"
+        where = self.hypervisor_of(name)
+        return where is not None and where.is_emulated
 
-    def _where(self, name: str) -> Hypervisor | None:
+    def hypervisor_of(self, name: str) -> Hypervisor | None:
+        """Where this machine runs; None where the spec leaves it to the lab's offer."""
         return self.machines[name].hypervisor or self.hypervisor
 
     @property

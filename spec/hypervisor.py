@@ -1,7 +1,7 @@
 """The models of the hypervisors on which machines run."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
@@ -37,8 +37,24 @@ HostPath = Annotated[
 NO_DEFAULT = LeftOut("required: without it a libvirt is meant")
 
 
-class Libvirt(Part):
+class HypervisorPart(Part):
+    """What the program asks of every kind of hypervisor."""
+
+    is_supported: ClassVar[bool] = False
+    """Whether this version of the program has an adapter for the kind."""
+    makes_machines: ClassVar[bool] = True
+    """Whether the program makes the machines there; otherwise they exist already."""
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether the machines' processors are emulated, many times slower than the host's."""
+        return False
+
+
+class Libvirt(HypervisorPart):
     """A libvirt, and the base image that lies in one of its storage pools."""
+
+    is_supported: ClassVar[bool] = True
 
     kind: Literal["libvirt"] = "libvirt"
     """Tells the kinds of hypervisor apart."""
@@ -73,7 +89,7 @@ class Libvirt(Part):
     disk_cache: Literal["default", "none", "writeback", "directsync", "unsafe"] = "default"
     """Of the machines' disks, in libvirt's words. ``unsafe`` does not wait for the host's disk:
     etcd is then many times faster, and a power failure of the host may cost a machine."""
-    # The pattern excludes characters that hypervisors/domain.xslt would need to escape.
+    # The pattern excludes characters that hypervisors/libvirt/domain.xslt would need to escape.
     console_logs: Annotated[
         Annotated[
             str,
@@ -85,8 +101,13 @@ class Libvirt(Part):
     ] = None
     """A directory in which libvirt writes each machine's serial console, ``<domain>.log``."""
 
+    @property
+    def is_emulated(self) -> bool:
+        """Whether QEMU emulates the machines' processors."""
+        return self.domain_type == "qemu"
 
-class VirtualBox(Part):
+
+class VirtualBox(HypervisorPart):
     """VirtualBox on the host that runs the program.
 
     Refused for now.
@@ -102,11 +123,13 @@ class VirtualBox(Part):
     """The path of the base image that machines are differencing disks of."""
 
 
-class Existing(Part):
+class Existing(HypervisorPart):
     """Machines that are there already and are reached by SSH; nothing makes or ends them.
 
     Refused for now.
     """
+
+    makes_machines: ClassVar[bool] = False
 
     kind: Annotated[Literal["existing"], NO_DEFAULT]
     """Tells the kinds of hypervisor apart."""

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from spec.description import Description
-from spec.hypervisor import Libvirt
 from spec.refusal import Refusal, SpecError, dotted
 
 
@@ -15,7 +14,7 @@ def demand_supported(spec: Description) -> None:
 
 def _unsupported(spec: Description) -> Iterator[Refusal]:
     where = spec.hypervisor
-    if where is not None and not isinstance(where, Libvirt):
+    if where is not None and not where.is_supported:
         yield Refusal(
             "hypervisor.kind",
             f"{where.kind} cannot be used yet",

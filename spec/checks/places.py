@@ -38,9 +38,7 @@ def base_image_is_used(spec: Description) -> Iterator[Refusal]:
             "base_image",
             f"stands beside a hypervisor of the kind {spec.hypervisor.kind}",
             "it would never be read",
-            "write the image into hypervisor"
-            if isinstance(spec.hypervisor, Libvirt)
-            else "leave it out",
+            "write the image into hypervisor" if spec.hypervisor.makes_machines else "leave it out",
         )
     elif spec.machines and not any(spec.is_made(name) for name in spec.machines):
         yield Refusal(

@@ -21,7 +21,7 @@ from components.guard import GuardProvider
 from components.ready import ReadyProvider
 from components.specification import SpecificationProvider
 from components.stack import declare
-from hypervisors.libvirt import DOMAIN as STYLESHEET
+from hypervisors.libvirt.machines import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
 from plan import library, render
 from plan.contents import unpacked

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hypervisors.growth import GIB, DiskError, grow
+from hypervisors.libvirt.growth import GIB, DiskError, grow
 from spec.hypervisor import Libvirt
 from tests.engine.session_libvirt import SessionLibvirt
 from tests.engine.stack import EngineStack
@@ -19,7 +19,7 @@ HERE = {"PYTHONPATH": str(PROJECT)}
 PROGRAM = """
 import components.specification
 from components.specification import Specification
-from hypervisors.libvirt import LibvirtHypervisor
+from hypervisors.libvirt.machines import LibvirtHypervisor
 from spec.cluster import parse
 from spec.hypervisor import domain_name
 

@@ -10,7 +10,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
-from hypervisors.replacement import REPLACED_FOR
+from hypervisors.libvirt.resources import REPLACED_FOR
 from lab.toolchain import Toolchain
 
 pytestmark = pytest.mark.engine

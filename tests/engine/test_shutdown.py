@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hypervisors.shutdown import MachineSize, shut_down
+from hypervisors.libvirt.shutdown import shut_down
+from hypervisors.upkeep import MachineSize
 from spec.hypervisor import Libvirt
 from tests.engine.session_libvirt import SessionLibvirt
 from tests.engine.stack import EngineStack, eventually
@@ -24,7 +25,7 @@ PROGRAM = """
 import pulumi_libvirt as libvirt
 
 from components.specification import Specification
-from hypervisors.libvirt import LibvirtHypervisor
+from hypervisors.libvirt.machines import LibvirtHypervisor
 from spec.cluster import parse
 from spec.hypervisor import domain_name
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hypervisors.libvirt.resources import DOMAIN
 from ops.underway import REMINDER, WIDTH, Lines, Steps
 from plan.cluster import outcomes
 from preview import kinds
@@ -117,7 +118,7 @@ def test_what_the_conditions_are_waited_for_is_said_by_the_last_step() -> None:
     assert update.steps.line().endswith("waiting for ready (0 s, until the nodes are Ready)")
 
 
-@pytest.mark.parametrize("kind", [kinds.MACHINE, "hardway:index:EtcdMember", kinds.DOMAIN])
+@pytest.mark.parametrize("kind", [kinds.MACHINE, "hardway:index:EtcdMember", DOMAIN])
 def test_what_is_called_as_a_step_is_and_is_another_kind_is_none(kind: str) -> None:
     """People choose the names of machines."""
     update = RecordedUpdate()

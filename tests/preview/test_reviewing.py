@@ -9,10 +9,10 @@ import pytest
 
 from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
 from certs.table import Authority, held_by
+from hypervisors.libvirt.resources import DOMAIN, VOLUME
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
 from preview.consequences import API
-from preview.kinds import DOMAIN, VOLUME
 from preview.markdown import markdown
 from preview.registration import is_secret
 from preview.review import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hypervisors.growth import volume
+from hypervisors.libvirt.growth import volume
 from spec.cluster import SpecError, mac_address, parse
 from spec.hypervisor import domain_name
 from tests.spec.sentences import check, refused

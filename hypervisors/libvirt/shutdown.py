@@ -7,9 +7,9 @@ etcd leader could not hand over. This module presses the power button with virsh
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-from hypervisors.virsh import ask
+from hypervisors.libvirt.virsh import ask
+from hypervisors.upkeep import MachineSize
 from spec.hypervisor import Libvirt
 
 LIMIT = 240
@@ -24,15 +24,6 @@ INTERVAL = 1.0
 
 PATIENCE = 60
 """The time limit in seconds for an answer of libvirt."""
-
-
-@dataclass(frozen=True)
-class MachineSize:
-    """The memory and processors of a domain."""
-
-    memory: int
-    """MiB."""
-    cpus: int
 
 
 def shut_down(

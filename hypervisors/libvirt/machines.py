@@ -6,14 +6,14 @@ from pathlib import Path
 import pulumi
 import pulumi_libvirt as libvirt
 
-from hypervisors.growth import GIB, volume
+from hypervisors.libvirt.growth import GIB, volume
 from hypervisors.port import Seed
 from spec import resource_names
 from spec.cluster import Machine
 from spec.hypervisor import Libvirt
 
 DOMAIN = (Path(__file__).parent / "domain.xslt").read_text()
-"""An input of every domain that cannot be changed later (``replacement.py``). If a single letter of
+"""An input of every domain that cannot be changed later (``resources.py``). If a single letter of
 it changes, the next update replaces all machines of all clusters."""
 
 NETWORK = (Path(__file__).parent / "network.xslt").read_text()

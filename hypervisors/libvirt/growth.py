@@ -1,15 +1,15 @@
 """Grows disks in place, also under running machines, without loss of data.
 
 The provider would replace a volume whose size changes. So the size of the resource stays as it was
-at creation (``libvirt.py``), and this module grows the disk with virsh. The provider also adopts an
-existing volume of the same name and deletes it with the stack, so this module checks the names of
-new disks first.
+at creation (``machines.py``), and this module grows the disk with virsh. The provider also adopts
+an existing volume of the same name and deletes it with the stack, so this module checks the names
+of new disks first.
 """
 
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
-from hypervisors.virsh import ask
+from hypervisors.libvirt.virsh import ask
 from spec.hypervisor import Libvirt
 
 GIB = 2**30

@@ -1,0 +1,69 @@
+"""The adapters of hypervisors by their kind, as far as they need no engine.
+
+``makers.py`` has the other half, which declares resources. A new kind of hypervisor is a folder
+beside ``libvirt``, an entry here, and an entry there.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from hypervisors.libvirt.resources import RESOURCE_TYPES as LIBVIRT_RESOURCES
+from hypervisors.libvirt.upkeep import LibvirtUpkeep
+from hypervisors.upkeep import ResourceTypes, Upkeep
+from spec.cluster import Cluster
+from spec.hypervisor import Hypervisor
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A kind of hypervisor."""
+
+    resources: ResourceTypes
+    upkeep: Callable[[Any], Upkeep]
+    """Makes the upkeep of a hypervisor from its model in the spec."""
+
+
+ADAPTERS: dict[str, Adapter] = {"libvirt": Adapter(LIBVIRT_RESOURCES, LibvirtUpkeep)}
+"""The adapters by the ``kind`` of their models in ``spec.hypervisor``."""
+
+
+def is_machine(resource_type: str) -> bool:
+    """Whether resources of this type are machines."""
+    return any(adapter.resources.machine == resource_type for adapter in ADAPTERS.values())
+
+
+def is_disk(resource_type: str) -> bool:
+    """Whether resources of this type are the disks of machines."""
+    return resource_type in disk_types()
+
+
+def disk_types() -> tuple[str, ...]:
+    """The types of all resources that are disks of machines."""
+    return tuple(adapter.resources.disk for adapter in ADAPTERS.values())
+
+
+def replaced_for(resource_type: str) -> frozenset[str]:
+    """The inputs whose change replaces a resource of this type; none for an unknown type."""
+    return frozenset().union(
+        *(adapter.resources.replaced_for.get(resource_type, ()) for adapter in ADAPTERS.values())
+    )
+
+
+def kept_up(spec: Cluster, names: Iterable[str]) -> list[tuple[Upkeep, list[str]]]:
+    """The upkeep of each hypervisor, with those of these machines that it makes.
+
+    A machine without a known hypervisor is in no list.
+    """
+    groups: list[tuple[Hypervisor, list[str]]] = []
+    for name in names:
+        where = spec.hypervisor_of(name)
+        if where is None or where.kind not in ADAPTERS:
+            continue
+        for known, members in groups:
+            if known == where:
+                members.append(name)
+                break
+        else:
+            groups.append((where, [name]))
+    return [(ADAPTERS[where.kind].upkeep(where), members) for where, members in groups]

@@ -1,0 +1,27 @@
+"""The upkeep of machines on libvirt, by virsh."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from hypervisors.libvirt.growth import grow, refuse_taken
+from hypervisors.libvirt.shutdown import shut_down
+from hypervisors.upkeep import MachineSize
+from spec.hypervisor import Libvirt
+
+
+class LibvirtUpkeep:
+    """Checks, grows and shuts down the machines of one libvirt connection."""
+
+    def __init__(self, where: Libvirt) -> None:
+        self._where = where
+
+    def refuse_taken(self, domains: Iterable[str]) -> None:
+        """Raise DiskError where a disk of one of these new domains exists already."""
+        refuse_taken(self._where, domains)
+
+    def grow(self, sizes: Mapping[str, int]) -> None:
+        """Grow the disks of these domains to sizes in GiB. Raises DiskError."""
+        grow(self._where, sizes)
+
+    def shut_down(self, sizes: Mapping[str, MachineSize], say: Callable[[str], None]) -> None:
+        """Have the running domains power off whose size differs from the given one."""
+        shut_down(self._where, sizes, say)

@@ -1,0 +1,37 @@
+"""Chooses the hypervisor that makes each machine of a cluster, from the spec alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pulumi
+
+from hypervisors.libvirt.machines import LibvirtHypervisor
+from hypervisors.port import Hypervisor
+from spec.cluster import Cluster, SpecError
+from spec.hypervisor import Hypervisor as HypervisorSpec
+
+MAKERS: dict[str, Callable[[Any, pulumi.Resource], Hypervisor]] = {"libvirt": LibvirtHypervisor}
+"""Makes a hypervisor from its model in the spec and its parent resource, by the model's ``kind``.
+
+Where two machines have equal models, they share a hypervisor and its provider.
+"""
+
+
+def makers(spec: Cluster, parent: pulumi.Resource) -> dict[str, Hypervisor]:
+    """The hypervisor of each machine. Raises SpecError where a machine has none."""
+    made: list[tuple[HypervisorSpec, Hypervisor]] = []
+    chosen: dict[str, Hypervisor] = {}
+    for name in spec.machines:
+        where = spec.hypervisor_of(name)
+        if where is None:
+            raise SpecError(
+                "hypervisor is not given and no lab offers one: run this through ./hardway, "
+                "or write hypervisor.uri and hypervisor.image into hardway:cluster"
+            )
+        known = next((hypervisor for model, hypervisor in made if model == where), None)
+        if known is None:
+            # spec.supported refuses the kinds that have no maker.
+            known = MAKERS[where.kind](where, parent)
+            made.append((where, known))
+        chosen[name] = known
+    return chosen

@@ -1,0 +1,45 @@
+"""The interface between the program and a hypervisor beside the engine."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class MachineSize:
+    """The memory and processors of a machine."""
+
+    memory: int
+    """MiB."""
+    cpus: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceTypes:
+    """The engine's types of the resources that make up a hypervisor's machines."""
+
+    machine: str
+    """The type of the resource whose deletion removes a machine."""
+    disk: str
+    """The type of the resource that holds a machine's data."""
+    replaced_for: Mapping[str, frozenset[str]]
+    """A type, mapped to the inputs that cannot be updated: their change replaces the resource."""
+
+
+class Upkeep(Protocol):
+    """What has to be done to machines on a hypervisor and is no change of a resource.
+
+    ``domains`` are the machines' names on the hypervisor (``spec.hypervisor.domain_name``).
+    """
+
+    def refuse_taken(self, domains: Iterable[str]) -> None:
+        """Raise an exception where something has the name of one of these new machines already."""
+
+    def grow(self, sizes: Mapping[str, int]) -> None:
+        """Grow the disks of these domains to sizes in GiB; a large enough disk is left alone."""
+
+    def shut_down(self, sizes: Mapping[str, MachineSize], say: Callable[[str], None]) -> None:
+        """Shut down the running domains whose size differs, since they will be made anew.
+
+        ``say`` gets a line for each domain. A domain that does not shut down is no failure.
+        """
