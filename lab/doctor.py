@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from lab import endpoint, gobuild, libvirt, mirror, packages, processors, qemu, toolchain
+from lab import (
+    endpoint,
+    gobuild,
+    libvirt,
+    mirror,
+    packages,
+    processors,
+    qemu,
+    resolvers,
+    toolchain,
+    way_out,
+)
 from lab.cache import Cache
 from lab.host import packages_for_machines
 from lab.paths import LabPaths
@@ -79,6 +90,7 @@ def findings(
     except Problem as problem:
         yield Check("libvirt", Verdict.PROBLEM, problem.what, problem.remedy)
     yield _guarded("network", lambda: _network(cluster, connection))
+    yield _guarded("way out", lambda: _way_out(cluster, connection))
     yield _guarded("endpoint", lambda: _endpoint(cluster, connection))
     yield _guarded("mirror port", lambda: _mirror(paths, connection))
 
@@ -266,6 +278,23 @@ def _network(cluster: Callable[[], Cluster], connection: libvirt.LibvirtConnecti
     if connection is not None:
         libvirt.check_network(value.networks.machines, value.name, connection)
     return Check("network", Verdict.GOOD, f"{value.networks.machines} is free")
+
+
+def _way_out(cluster: Callable[[], Cluster], connection: libvirt.LibvirtConnection | None) -> Check:
+    if connection is not None and not connection.private:
+        through, servers = "the system's libvirt", resolvers.reachable()
+    elif way_out.is_wanted(cluster().networks.outside):
+        through, servers = way_out.PROGRAM, resolvers.listed()
+    else:
+        return Check("way out", Verdict.GOOD, "none: machines reach this computer only")
+    if not servers:
+        return Check(
+            "way out",
+            Verdict.PROBLEM,
+            f"{through}, but machines cannot ask what /etc/resolv.conf lists",
+            "write networks.name_servers into the stack's file, or networks.outside: false",
+        )
+    return Check("way out", Verdict.GOOD, f"{through}; names: {', '.join(map(str, servers))}")
 
 
 def _endpoint(

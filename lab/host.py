@@ -23,6 +23,7 @@ def packages_for_machines() -> Mapping[str, str]:
         "iproute2": "makes the lab's network namespace",
         "iptables": "is what libvirt writes its NAT rules with",
         "openssh-client": "logs in to machines",
+        "slirp4netns": "is the way out of the lab's network namespace",
     }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from lab import namespace
+from lab import namespace, way_out
 from lab.address_range import check_network
 from lab.cache import locked, write_atomically
 from lab.connection import LibvirtConnection, ask, choose_domain_type, domain_type, enter, virsh
@@ -165,6 +165,8 @@ def start(paths: LabPaths, progress: Progress) -> LibvirtConnection:
 def stop(paths: LabPaths, progress: Progress) -> None:
     """End what ``start`` started: machines, daemons, dnsmasq, namespace, mounts, run directory.
 
+    The way out of the namespace ends with it.
+
     Also ends the processes of the lab's ``pulumi``. No other process is ended: another process in
     the namespace is reported and left alone. Disks and definitions stay in the lab's state. In a
     system libvirt only the definition of the lab's storage pool is removed.
@@ -179,6 +181,7 @@ def stop(paths: LabPaths, progress: Progress) -> None:
         _end(paths)
         for process in processes(paths):
             progress.say(f"left alone: {process.command} (process {process.pid}), not of the lab")
+        way_out.stop(paths)
         namespace.remove(paths)
         shutil.rmtree(paths.run, ignore_errors=True)
 
@@ -284,6 +287,7 @@ def _forget_what_ended(paths: LabPaths) -> None:
     if not _ours(paths):
         shutil.rmtree(paths.run, ignore_errors=True)
     if not processes(paths):
+        way_out.stop(paths)
         namespace.remove(paths)  # with the bridges in it
 
 

@@ -3,15 +3,27 @@
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from time import monotonic
 from typing import Any
 
-from lab import artifacts, image, libvirt, mirror, packages, storage_pool, timestamp_counter
+from lab import (
+    artifacts,
+    image,
+    libvirt,
+    mirror,
+    packages,
+    resolvers,
+    storage_pool,
+    timestamp_counter,
+    way_out,
+)
 from lab.cache import Cache, write_atomically
 from lab.debian_root import debian_root
 from lab.host import packages_for_machines
 from lab.official_image import official_image
 from lab.paths import LabPaths
+from lab.problem import Problem
 from lab.process import beside
 from lab.progress import Progress
 from lab.stack import offer_path
@@ -85,6 +97,40 @@ def _base(
     )
 
 
+def _outside(
+    cluster: Cluster, host: libvirt.LibvirtConnection, paths: LabPaths, progress: Progress
+) -> tuple[IPv4Address, ...]:
+    """Give the cluster's network its way out of the lab; return the name servers behind it.
+
+    Raises a Problem where the stack wants what this computer cannot give.
+    """
+    networks = cluster.networks
+    if not host.private:
+        if networks.outside is False:
+            raise Problem(
+                "networks.outside is false, and the system's libvirt gives all machines a way out",
+                "leave it out, or end the system's libvirt: the lab then starts one of its own",
+            )
+        hidden = (networks.pods, networks.services)
+        return tuple(
+            server
+            for server in resolvers.reachable()
+            if not any(server in network for network in hidden)
+        )
+    if not way_out.is_wanted(networks.outside):
+        way_out.keep_inside(paths, networks.machines, inside=True)
+        progress.say("way out: none, so machines reach this computer and nothing beyond it")
+        return ()
+    way_out.start(paths)
+    way_out.keep_inside(paths, networks.machines, inside=False)
+    asked = ", ".join(map(str, resolvers.listed()))
+    progress.say(
+        f"way out: {way_out.PROGRAM}; names: "
+        f"{asked or 'none, since /etc/resolv.conf lists no name server of IPv4'}"
+    )
+    return (way_out.NAME_SERVER,) if asked else ()
+
+
 def prepare_lab(
     stack: str,
     cluster: Cluster,
@@ -119,6 +165,7 @@ def prepare_lab(
         consoles.mkdir(parents=True, exist_ok=True)
         gateway = str(cluster.networks.gateway)
         served = mirror.start(paths, gateway, mirror.PORT, libvirt.enter(host))
+        name_servers = _outside(cluster, host, paths, progress)
     where = Libvirt(
         uri=host.uri,
         domain_type="kvm" if host.domain_type == "kvm" else "qemu",
@@ -133,7 +180,7 @@ def prepare_lab(
         mirror=served.url,
         digests={f"{artifact.name}-{artifact.version}": artifact.digest for artifact in stored},
     )
-    offer = Offer(hypervisor=where, artifacts=known)
+    offer = Offer(hypervisor=where, artifacts=known, name_servers=name_servers)
     file = offer_path(paths, stack)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, offer.written().encode())

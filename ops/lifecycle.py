@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain
+from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain, way_out
 from lab.cache import Cache
 from lab.consoles import Consoles
 from lab.offer import Phases, prepare_lab
@@ -298,7 +298,7 @@ def stop_lab(paths: LabPaths) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Show what runs: libvirt, machines, mirror, ways in, stacks, sizes, and what ends soon.
+    """Show what runs: libvirt, machines, mirror, ways in and out, stacks, and what ends soon.
 
     Exit code 2: a certificate of a stack ends within 30 days.
 
@@ -336,10 +336,18 @@ def _facts(paths: LabPaths) -> dict[str, str | list[str]]:
         "machines": machines or "none",
         "mirror": served.url if served else "none runs",
         "ways in": _forwarders(paths) or "none runs",
+        "way out": _way_out(paths, connection),
         "stacks": stacks_with_state(paths) or "none",
         "processes": [f"{p.pid} {p.command[:60]}" for p in libvirt.processes(paths)] or "none",
         "cache": f"{cache}, {_mebibytes(cache)} MiB",
     }
+
+
+def _way_out(paths: LabPaths, connection: libvirt.LibvirtConnection | None) -> str:
+    if connection is not None and not connection.private:
+        return "the system's libvirt"
+    pid = way_out.find(paths)
+    return f"{way_out.PROGRAM}, process {pid}" if pid else "none"
 
 
 def _forwarders(paths: LabPaths) -> list[str]:

@@ -25,7 +25,7 @@ from preview.urn import name_of, of_machine
 from probe.access import Access, MachineAccess
 from spec import resource_names
 from spec.cluster import ArtifactSource, Cluster, SpecError, parse
-from spec.offer import read_offer, with_offer
+from spec.offer import Offer, read_offer, with_offer
 
 INSIDE = "HARDWAY_INSIDE"
 """Environment variable with the namespace in which this process was restarted.
@@ -108,13 +108,16 @@ class _Written:
             raise self.fault
         return self.spec
 
-    def against(self, applied: Cluster) -> str | None:
-        """A sentence where the file differs from the applied spec or has a mistake, else None."""
+    def against(self, applied: Cluster, offer: Offer | None) -> str | None:
+        """A sentence where the file differs from the applied spec or has a mistake, else None.
+
+        What the file leaves open comes from the lab's offer.
+        """
         file = f"Pulumi.{self.stack}.yaml"
         if self.spec is None:
             assert self.fault is not None
             return f"{file} cannot be compared with what was applied ({self.fault.what})"
-        if _without_place(self.spec) == _without_place(applied):
+        if _without_place(with_offer(self.spec, offer)) == _without_place(applied):
             return None
         shows = f"./hardway preview --live{option_of(self.stack)}"
         return f"{file} has changes that were not applied: {shows} shows them"
@@ -202,27 +205,33 @@ def _opened(written: _Written, paths: LabPaths) -> Reached:
         state = state_of(stack)
     except _NotUp:
         raise written.fault or _not_up(name) from None
+    offer = _offer(name, paths)
     try:
         applied_spec = applied(state)
-        unapplied = written.against(applied_spec) if applied_spec else None
+        unapplied = written.against(applied_spec, offer) if applied_spec else None
     except SpecError as error:
         applied_spec = None
         unapplied = (
             f"what was applied is not what this checkout takes ({' '.join(str(error).split())})"
         )
     spec = _with_place(applied_spec, written.spec) if applied_spec else written.demanded()
-    offer = offer_path(paths, name)
-    try:
-        spec = with_offer(spec, read_offer(offer) if offer.is_file() else None)
-    except SpecError as error:
-        what, _, remedy = str(error).rpartition("; ")
-        raise Problem(what, remedy) from error
+    spec = with_offer(spec, offer)
     outputs = outputs_of(state)
     # Outputs exist only after the first successful update; the keys exist from its beginning.
     access = Access.from_outputs(outputs) if "nodes" in outputs else kept_access(spec, state)
     if not access.machines:
         raise _not_up(name)
     return Reached(spec=spec, access=access, stack=stack, state=state, unapplied=unapplied)
+
+
+def _offer(stack: str, paths: LabPaths) -> Offer | None:
+    """The lab's offer to a stack, if there is one. Raises a Problem where it cannot be read."""
+    file = offer_path(paths, stack)
+    try:
+        return read_offer(file) if file.is_file() else None
+    except SpecError as error:
+        what, _, remedy = str(error).rpartition("; ")
+        raise Problem(what, remedy) from error
 
 
 class _NotUp(Problem):

@@ -49,11 +49,16 @@ class Networks(Part):
     pods_per_node: Annotated[Whole, Expected("a prefix length alone, such as 24")] = 24
     """The prefix length of the part of ``pods`` that a node gets, from 16 to 25."""
     name_servers: Annotated[
-        tuple[Address, ...], LeftOut("machines keep what they ask, which in a lab is nothing")
+        tuple[Address, ...],
+        LeftOut("what this computer asks, where a lab makes the machines and has a way out"),
     ] = ()
     """The name servers that machines ask, at most three, in ``/etc/resolv.conf``; a living cluster
-    takes others. No address of ``services`` or ``pods``, and none that leads to no machine
-    (loopback, link-local, multicast)."""
+    takes others, and ``[]`` leaves machines what they have. No address of ``services`` or ``pods``,
+    and none that leads to no machine (loopback, link-local, multicast)."""
+
+    outside: Annotated[bool | None, LeftOut("true where this computer has a default route")] = None
+    """Whether the machines that a lab makes reach what this computer reaches. The system's libvirt
+    always lets them."""
 
     @property
     def gateway(self) -> IPv4Address:

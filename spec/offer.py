@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from spec.cluster import ArtifactSource, Cluster, SpecError
 from spec.hypervisor import Libvirt
-from spec.part import Part
+from spec.part import Address, Part
 from spec.refusal import dotted, listed
 
 OFFER_VARIABLE = "HARDWAY_OFFER"
@@ -23,6 +23,8 @@ class Offer(Part):
 
     hypervisor: Libvirt
     artifacts: ArtifactSource
+    name_servers: tuple[Address, ...] = ()
+    """The name servers that machines of this hypervisor can ask."""
 
     def written(self) -> str:
         """The offer as JSON without default values.
@@ -64,5 +66,13 @@ def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:
         mirror=spec.artifacts.mirror or offer.artifacts.mirror,
         digests={**offer.artifacts.digests, **spec.artifacts.digests},
     )
-    hypervisor = spec.hypervisor or offer.hypervisor
-    return spec.model_copy(update={"artifacts": artifacts, "hypervisor": hypervisor})
+    networks = spec.networks
+    if spec.hypervisor is None and "name_servers" not in networks.model_fields_set:
+        networks = networks.model_copy(update={"name_servers": offer.name_servers})
+    return spec.model_copy(
+        update={
+            "artifacts": artifacts,
+            "hypervisor": spec.hypervisor or offer.hypervisor,
+            "networks": networks,
+        }
+    )

@@ -32,7 +32,7 @@ def remove(uri: str, pool: str, resource_type: str, inputs: Mapping[str, Any]) -
     if resource_type not in REMOVALS or not isinstance(name, str):
         return
     for verb, *options in REMOVALS[resource_type]:
-        words = [option.format(pool=inputs.get("pool", pool)) for option in options]
-        done = ask(uri, verb, name, *words, timeout=PATIENCE)
+        arguments = [option.format(pool=inputs.get("pool", pool)) for option in options]
+        done = ask(uri, verb, name, *arguments, timeout=PATIENCE)
         if done is not None and done.returncode == 0:
             yield f"{name} was left half-made by an earlier update: {verb}"

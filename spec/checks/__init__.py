@@ -27,6 +27,7 @@ OF_THE_WHOLE = (
     networks.pods_network_has_room_for_the_nodes,
     networks.services_network_has_room,
     networks.flannel_port_is_free,
+    networks.way_out_is_of_a_lab,
     addresses.each_is_used_once,
     addresses.each_has_a_mac_address_of_its_own,
     addresses.virtual_ip_fits,

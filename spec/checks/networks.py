@@ -173,6 +173,17 @@ def services_network_has_room(spec: Description) -> Iterator[Refusal]:
         )
 
 
+def way_out_is_of_a_lab(spec: Description) -> Iterator[Refusal]:
+    """The way out of a lab is given only where the lab makes the machines."""
+    if spec.networks.outside is not None and spec.hypervisor is not None:
+        yield Refusal(
+            "networks.outside",
+            f"stands beside a hypervisor of the kind {spec.hypervisor.kind}",
+            "it is about machines that a lab makes, and these get what their own network has",
+            "leave it out",
+        )
+
+
 def flannel_port_is_free(spec: Description) -> Iterator[Refusal]:
     """No other component on a machine uses the UDP port of VXLAN."""
     port = spec.flannel.port

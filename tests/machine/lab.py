@@ -64,7 +64,9 @@ class Lab:
         return self.program / f"Pulumi.{self.stack}.yaml"
 
     def describe(self, cluster: dict[str, Any]) -> None:
-        """Write the stack's file."""
+        """Write the stack's file, of machines that reach nothing outside of the lab."""
+        if self.program == PROJECT:  # earlier programs have no way out
+            cluster = {**cluster, "networks": {"outside": False, **cluster["networks"]}}
         text = yaml.safe_dump({"config": {"hardway:cluster": cluster}}, sort_keys=False)
         self.file.write_text(text)
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,9 @@ from lab.stack import Stack, offer_path, stack_in_lab
 from lab.toolchain import Toolchain
 from ops.reach import INSIDE, kept_kubeconfig, opened, reach, secrets_of
 from preview.registration import SECRET, SIGNATURE
+from spec.cluster import ArtifactSource
+from spec.hypervisor import Libvirt
+from spec.offer import OFFER_VARIABLE, Offer
 from tests.ops.conftest import CLUSTER, MASTER
 
 KEYS = """\
@@ -61,6 +66,13 @@ from spec.cluster import parse
 spec = parse(pulumi.Config("hardway").require_object("cluster"), name="dev")
 Specification(spec, own)
 """
+)
+
+
+OFFERED = (
+    APPLIED.replace("spec = parse(", "spec = with_offer(parse(")
+    .replace('name="dev")', 'name="dev"), offered())')
+    .replace("from spec.cluster", "from spec.offer import offered, with_offer\nfrom spec.cluster")
 )
 
 
@@ -152,6 +164,33 @@ def test_a_cluster_is_what_was_applied_whatever_its_file_says_since(
     assert list(reached.spec.machines) == ["master"]
     assert reached.unapplied
     assert "networks.machines" in reached.unapplied
+
+
+@pytest.mark.engine
+def test_what_the_lab_offered_is_no_change_of_the_file(stack: Stack) -> None:
+    for room in ("components", "hypervisors", "plan"):
+        (stack.file.parent / room).symlink_to(PROJECT / room)
+    cluster = {key: value for key, value in CLUSTER.items() if key != "hypervisor"}
+    stack.file.write_text(yaml.safe_dump({"config": {"hardway:cluster": cluster}}))
+    offer = Offer(
+        hypervisor=Libvirt(uri="qemu:///session", image="base"),
+        artifacts=ArtifactSource(),
+        name_servers=(IPv4Address("192.0.2.53"),),
+    )
+    file = offer_path(stack.paths, "dev")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(offer.written())
+    stack = replace(stack, extra={**(stack.extra or {}), OFFER_VARIABLE: str(file)})
+    stack.create()
+    assert up(stack, OFFERED) == 0
+    applied = opened("dev")
+    assert applied.unapplied is None
+    assert applied.spec.networks.name_servers == offer.name_servers
+
+    networks = {"machines": "192.168.1.0/24", "name_servers": ["192.0.2.54"]}
+    changed = {**cluster, "networks": networks}
+    stack.file.write_text(yaml.safe_dump({"config": {"hardway:cluster": changed}}))
+    assert "has changes that were not applied" in str(opened("dev").unapplied)
 
 
 @pytest.mark.engine

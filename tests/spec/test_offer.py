@@ -1,5 +1,6 @@
 """What a spec leaves open comes from the offer, and what it says itself wins."""
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ OFFER = Offer(
     artifacts=ArtifactSource(
         mirror="http://192.0.2.1", digests={"kubelet-1.37.1": THEIRS, "etcd-3.7.1": THEIRS}
     ),
+    name_servers=(IPv4Address("192.0.2.53"),),
 )
 VALUE = {
     "networks": {"machines": "192.168.1.0/24"},
@@ -25,6 +27,14 @@ def test_what_is_left_open_is_taken_from_it() -> None:
     spec = with_offer(parse(VALUE, name="dev"), OFFER)
     assert spec.hypervisor == OFFER.hypervisor
     assert spec.artifacts == OFFER.artifacts
+    assert spec.networks.name_servers == OFFER.name_servers
+
+
+@pytest.mark.parametrize("servers", [[], ["192.0.2.1"]])
+def test_a_list_of_name_servers_wins_also_an_empty_one(servers: list[str]) -> None:
+    networks = {"machines": "192.168.1.0/24", "name_servers": servers}
+    spec = with_offer(parse({**VALUE, "networks": networks}, name="dev"), OFFER)
+    assert [str(server) for server in spec.networks.name_servers] == servers
 
 
 def test_what_the_spec_says_wins() -> None:
@@ -35,6 +45,8 @@ def test_what_the_spec_says_wins() -> None:
     spec = with_offer(parse({**VALUE, **own}, name="dev"), OFFER)
     assert isinstance(spec.hypervisor, Libvirt)
     assert spec.hypervisor.image == "mine"
+    # Machines of another hypervisor may not reach what lies behind the lab's way out.
+    assert spec.networks.name_servers == ()
     assert spec.artifacts.mirror == "http://mirror.test"
     assert spec.artifacts.digests == {"kubelet-1.37.1": OURS, "etcd-3.7.1": THEIRS}
 

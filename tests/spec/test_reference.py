@@ -90,8 +90,12 @@ FORMS: dict[str, Any] = {
         },
     },
     "`base_image`": {**WITHOUT_HYPERVISOR, "base_image": BASE_IMAGE},
+    "`networks.outside`": {
+        **WITHOUT_HYPERVISOR,
+        "networks": {**WHOLE["networks"], "outside": False},
+    },
 }
-"""Section to the form in which its keys stand, where that is another one."""
+"""Section or key to the form in which its keys stand, where that is another one."""
 
 
 class Told(NamedTuple):
@@ -132,7 +136,7 @@ def rows_in_document() -> tuple[Told, ...]:
 
 def form(row: Told) -> dict[str, Any]:
     """A good spec in which the row's key stands."""
-    section = f"`{row.key}`" if row.key == "base_image" else row.section
+    section = f"`{row.key}`" if f"`{row.key}`" in FORMS else row.section
     value: dict[str, Any] = FORMS.get(section, WHOLE)
     return copy.deepcopy(value)
 

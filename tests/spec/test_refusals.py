@@ -124,6 +124,12 @@ ONE = [
     ({"networks machines": None}, "networks.machines", "is empty"),
     ({"networks": "192.168.1.0/24"}, "networks", "write a mapping with machines, pods"),
     ({"networks": GONE}, "networks", "is missing"),
+    (
+        {"networks outside": True, "hypervisor": {"uri": "qemu:///system", "image": "base"}},
+        "networks.outside",
+        "leave it out",
+    ),
+    ({"networks outside": "yes please"}, "networks.outside", "true or false"),
     ({"flannel port": 10250}, "flannel.port", "belongs to kubelet"),
     ({"flannel port": 30001}, "flannel.port", "among the NodePorts"),
     ({"flannel port": 53}, "flannel.port", "the system's ports"),

@@ -1,0 +1,191 @@
+"""The way out of the lab's network namespace, by slirp4netns.
+
+The machines of a private libvirt have their network in a namespace, and no device of the host leads
+into it. slirp4netns makes a device there and repeats each connection of the machines as a
+connection of its own. So it needs no rule in the host's firewall, and no address or setting of the
+host. Machines reach what the host reaches, except the host's loopback addresses and all link-local
+addresses (where a cloud gives its virtual machines their credentials). Networks of stacks with
+``networks.outside: false`` stay inside, by rules of the namespace's own routing. Its name server
+asks those of the host's ``/etc/resolv.conf``, also where these are a stub on a loopback address.
+
+passt, the newer program, changes to the user ``nobody`` where root starts it, and that user may not
+enter a namespace of root (the version of Debian 12).
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+from lab.cache import locked
+from lab.namespace import exists, namespace_path
+from lab.paths import LabPaths
+from lab.problem import Problem
+from lab.process import output, run
+
+PROGRAM = "slirp4netns"
+
+DEVICE = "way-out"
+"""The device in the namespace that leads out."""
+
+RANGE = IPv4Network("100.127.77.0/24")
+"""The device's network, which only the namespace has: of the addresses that providers use between
+themselves and their customers (RFC 6598), which no private network has."""
+
+NAME_SERVER = IPv4Address("100.127.77.3")
+"""The third address is that of slirp4netns' name server (slirp4netns(1), 1.2)."""
+
+LINK_LOCAL = IPv4Network("169.254.0.0/16")
+
+FIRST_RULE = 100
+"""The preference of the first rule for a network that stays inside."""
+
+START_WITHIN = 60.0
+"""Seconds until the device is there. slirp4netns needs a tenth of one on a quiet host."""
+
+END_WITHIN = 5.0
+
+
+def has_default_route() -> bool:
+    """Whether the host itself leads out: the kernel has a default route for IPv4."""
+    return bool(json.loads(output(["ip", "-json", "-4", "route", "show", "default"]) or "[]"))
+
+
+def is_wanted(outside: bool | None) -> bool:
+    """Whether a lab gets a way out; ``outside`` is the stack's ``networks.outside``.
+
+    Raises a Problem where the stack demands it and the host has none.
+    """
+    if outside is None:
+        return has_default_route()
+    if outside and not has_default_route():
+        raise Problem(
+            "networks.outside is true, and this computer has no default route itself",
+            "connect it to a network, or leave networks.outside out",
+        )
+    return outside
+
+
+def find(paths: LabPaths) -> int | None:
+    """The PID of the slirp4netns of the lab's namespace; None where none runs."""
+    wanted = [os.fsencode(namespace_path(paths)), DEVICE.encode()]
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        with suppress(OSError):
+            command = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")[:-1]
+            if command[-2:] == wanted and Path(os.fsdecode(command[0])).name == PROGRAM:
+                return int(entry)
+    return None
+
+
+def start(paths: LabPaths) -> None:
+    """Give the lab's namespace a way out, unless it has one. Raises a Problem."""
+    with locked(paths.run / "way-out.lock"):
+        if find(paths) is not None:
+            return
+        inside = ["ip", "-n", paths.namespace]
+        if output([*inside, "link", "show", DEVICE]):
+            # The device outlives a program that was killed.
+            _ip(paths, [*inside, "link", "delete", DEVICE])
+        _launch(paths)
+        # Machines have no business at the host's link-local addresses.
+        _ip(paths, [*inside, "route", "replace", "unreachable", str(LINK_LOCAL)])
+
+
+def _ip(paths: LabPaths, command: list[str]) -> None:
+    run(
+        command,
+        log=paths.logs / "way-out.log",
+        timeout=30,
+        failure="the kernel refuses a way out of the lab's network namespace",
+    )
+
+
+def _launch(paths: LabPaths) -> None:
+    log = paths.logs / "way-out.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    reading, writing = os.pipe()
+    command = [
+        PROGRAM,
+        "--configure",
+        "--disable-host-loopback",
+        "--enable-sandbox",
+        "--enable-seccomp",
+        "--mtu=65520",
+        f"--cidr={RANGE}",
+        f"--ready-fd={writing}",
+        "--netns-type=path",
+        str(namespace_path(paths)),
+        DEVICE,
+    ]
+    with log.open("ab") as record, os.fdopen(reading, "rb") as ready:
+        try:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=record,
+                stderr=record,
+                cwd="/",
+                pass_fds=[writing],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Problem(
+                f"{PROGRAM} cannot be started ({error.strerror})", f"install the package {PROGRAM}"
+            ) from error
+        finally:
+            os.close(writing)
+        # It writes a digit once the device is there, or ends.
+        serves = select.select([ready], [], [], START_WITHIN)[0] and ready.read(1)
+    if not serves:
+        child.kill()
+        child.wait()
+        last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+        raise Problem(
+            f"{PROGRAM} gives the lab no way out ({last or 'it gave no reason'})",
+            f"look into {log}, or write networks.outside: false",
+        )
+    child.returncode = 0  # it outlives this process, which need not wait for its end
+
+
+def keep_inside(paths: LabPaths, network: IPv4Network, *, inside: bool) -> None:
+    """Keep a network inside the lab's namespace, or let it use the way out."""
+    listed = ["ip", "-n", paths.namespace, "-json", "rule", "show", "from", str(network)]
+    rule = ["ip", "-n", paths.namespace, "rule"]
+    for number in range(len(json.loads(output(listed) or "[]"))):
+        del number
+        _ip(paths, [*rule, "delete", "from", str(network)])
+    if inside:
+        own = ["from", str(network)]
+        ways = (
+            # Also not to the name server of the way out.
+            [*own, "to", str(RANGE), "unreachable"],
+            # All routes but the default one.
+            [*own, "lookup", "main", "suppress_prefixlength", "0"],
+            [*own, "unreachable"],
+        )
+        for preference, way in enumerate(ways, FIRST_RULE):
+            _ip(paths, [*rule, "add", "preference", str(preference), *way])
+
+
+def stop(paths: LabPaths) -> None:
+    """End the way out of the lab's namespace, if there is one."""
+    while (pid := find(paths)) is not None:
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                # Check again: the PID could pass to another process before the pidfd was open.
+                if find(paths) == pid:
+                    signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+                    if not select.select([descriptor], [], [], END_WITHIN)[0]:
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                        select.select([descriptor], [], [], END_WITHIN)
+            finally:
+                os.close(descriptor)
+    if exists(paths) and output(["ip", "-n", paths.namespace, "link", "show", DEVICE]):
+        _ip(paths, ["ip", "-n", paths.namespace, "link", "delete", DEVICE])

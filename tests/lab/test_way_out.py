@@ -1,0 +1,266 @@
+"""Machines of a lab reach what the host reaches, and only that. The host is a namespace here."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from lab import namespace, resolvers, way_out
+from lab.paths import PROJECT, LabPaths
+from tests.engine.stack import eventually
+
+BEYOND = "203.0.113.1"
+"""What the host reaches (an address for documentation, RFC 5737)."""
+
+METADATA = "169.254.169.254"
+"""Where clouds give a virtual machine its credentials."""
+
+GATEWAY, MACHINE, QUIET = "192.168.77.1", "192.168.77.10", "192.168.78.10"
+
+SERVER = """
+import http.server, socketserver, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"answer")
+    def log_message(self, *_):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 50
+Server((sys.argv[1], 8000), Handler).serve_forever()
+"""
+
+ASK = """
+import socket, sys
+from probe import dns
+with socket.socket(type=socket.SOCK_DGRAM) as asker:
+    asker.settimeout(5)
+    asker.sendto(dns.query(sys.argv[2], 7), (sys.argv[1], 53))
+    print(*dns.read(asker.recv(512), 7).addresses)
+"""
+
+
+def ip(name: str, *words: str) -> None:
+    subprocess.run(["ip", "-n", name, *words], check=True)
+
+
+def within(name: str, *words: str) -> list[str]:
+    return ["nsenter", f"--net=/run/netns/{name}", *words]
+
+
+class World:
+    """A host that leads to a server, a lab on it, and machines in two networks of the lab."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = LabPaths(name=f"w{os.getpid()}", state=folder / "state", run=folder / "run")
+        self.host, self.lab = f"{self.paths.namespace}-h", self.paths.namespace
+        self.machine, self.quiet = f"{self.lab}-m", f"{self.lab}-q"
+        self._resolv_conf = folder / "resolv.conf"
+        self._resolv_conf.write_text("nameserver 127.0.0.53\n")
+
+    def make(self, during: ExitStack) -> None:
+        for name in (self.host, self.machine, self.quiet):
+            subprocess.run(["ip", "netns", "add", name], check=True)
+            during.callback(subprocess.run, ["ip", "netns", "delete", name], check=True)
+            ip(name, "link", "set", "lo", "up")
+        self.paths.run.mkdir()
+        namespace.make(self.paths)
+        during.callback(namespace.remove, self.paths)
+        during.callback(way_out.stop, self.paths)
+        ip(self.host, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+        for device in ("up0", "up1"):
+            ip(self.host, "link", "set", device, "up")
+        for address in (f"{BEYOND}/24", f"{METADATA}/32"):
+            ip(self.host, "address", "add", address, "dev", "up0")
+        ip(self.host, "route", "add", "default", "via", "203.0.113.254")
+        for name, address in ((self.machine, MACHINE), (self.quiet, QUIET)):
+            self._connect(name, address)
+        forward = "echo 1 >/proc/sys/net/ipv4/ip_forward"
+        subprocess.run(within(self.lab, "sh", "-c", forward), check=True)
+        # As libvirt does for its networks.
+        masquerade = ["POSTROUTING", "-s", "192.168.0.0/16", "!", "-d", "192.168.0.0/16"]
+        rule = ["iptables", "-t", "nat", "-A", *masquerade, "-j", "MASQUERADE"]
+        subprocess.run(within(self.lab, *rule), check=True)
+        for address in (BEYOND, METADATA, "127.0.0.1"):
+            self._serve(during, self.host, address)
+        self._serve(during, self.lab, GATEWAY)
+        self._name_server(during)
+
+    def _connect(self, name: str, address: str) -> None:
+        gateway = address.rpartition(".")[0] + ".1"
+        device = f"to-{name[-1]}"
+        ip(self.lab, "link", "add", device, "type", "veth", "peer", "name", "e0", "netns", name)
+        ip(self.lab, "address", "add", f"{gateway}/24", "dev", device)
+        ip(self.lab, "link", "set", device, "up")
+        ip(name, "address", "add", f"{address}/24", "dev", "e0")
+        ip(name, "link", "set", "e0", "up")
+        ip(name, "route", "add", "default", "via", gateway)
+
+    def _serve(self, during: ExitStack, name: str, address: str) -> None:
+        during.enter_context(Running(within(name, sys.executable, "-c", SERVER, address)))
+        eventually(f"{address} is served", lambda: fetched(name, address))
+
+    def _name_server(self, during: ExitStack) -> None:
+        words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"]
+        words += ["--listen-address=127.0.0.53", "--bind-interfaces", "--no-hosts", "--pid-file="]
+        words += ["--user=root", "--address=/beyond.test/203.0.113.9"]
+        during.enter_context(Running(within(self.host, *words)))
+        asked = within(self.host, sys.executable, "-c", ASK, "127.0.0.53", "beyond.test")
+        eventually(
+            "the host's stub answers",
+            lambda: subprocess.run(asked, cwd=PROJECT, capture_output=True).returncode == 0,
+        )
+
+    def on_host(self, code: str) -> str:
+        """Run a line of Python of this project as the host, with a name server of its own."""
+        text = (
+            "from ipaddress import IPv4Network\nfrom pathlib import Path\n"
+            "from lab import way_out\nfrom lab.paths import LabPaths\n"
+            f"paths = LabPaths(name={self.paths.name!r}, state=Path({str(self.paths.state)!r}), "
+            f"run=Path({str(self.paths.run)!r}))\n{code}\n"
+        )
+        mounted = f"mount -n --bind {self._resolv_conf} /etc/resolv.conf"
+        done = subprocess.run(
+            within(self.host, "unshare", "--mount", "sh", "-euc")
+            + [f'{mounted}; exec "$@"', "sh", sys.executable, "-c", text],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+class Running:
+    """A program that runs while the context does."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._words = words
+
+    def __enter__(self) -> None:
+        self._child = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
+
+    def __exit__(self, *_: object) -> None:
+        self._child.kill()
+        self._child.wait()
+
+
+def fetched(name: str, address: str) -> bool:
+    """Whether a namespace gets the server's answer at an address."""
+    words = within(name, "curl", "--silent", "--max-time", "5", f"http://{address}:8000/")
+    return subprocess.run(words, capture_output=True).stdout == b"answer"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with ExitStack() as during:
+        world = World(tmp_path)
+        world.make(during)
+        yield world
+
+
+START = "way_out.start(paths)"
+
+
+@pytest.mark.machine
+def test_machines_reach_what_the_host_reaches_and_nothing_of_the_host_itself(world: World) -> None:
+    assert not fetched(world.machine, BEYOND)
+    world.on_host(START)
+    assert fetched(world.machine, BEYOND)
+    # slirp4netns' own address for the host's loopback address.
+    assert not fetched(world.machine, str(way_out.RANGE[2]))
+    assert fetched(world.host, METADATA)
+    assert not fetched(world.machine, METADATA)
+    # The name server is a stub on the host's loopback address.
+    words = [sys.executable, "-c", ASK, str(way_out.NAME_SERVER), "beyond.test"]
+    asked = subprocess.run(
+        within(world.machine, *words), cwd=PROJECT, capture_output=True, text=True
+    )
+    assert asked.stdout == "203.0.113.9\n", asked.stderr
+
+
+@pytest.mark.machine
+def test_it_is_there_once_and_ends_with_everything_that_it_made(world: World) -> None:
+    world.on_host(START)
+    pid = way_out.find(world.paths)
+    world.on_host(START)
+    assert way_out.find(world.paths) == pid is not None
+    way_out.stop(world.paths)
+    assert way_out.find(world.paths) is None
+    assert not fetched(world.machine, BEYOND)
+    links = subprocess.run(
+        ["ip", "-n", world.lab, "-json", "link"], capture_output=True, check=True
+    ).stdout
+    assert way_out.DEVICE not in {link["ifname"] for link in json.loads(links)}
+    way_out.stop(world.paths)
+
+
+@pytest.mark.machine
+def test_it_comes_back_after_it_was_killed(world: World) -> None:
+    world.on_host(START)
+    pid = way_out.find(world.paths)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    eventually("it is gone", lambda: way_out.find(world.paths) is None)
+    world.on_host(START)
+    assert fetched(world.machine, BEYOND)
+
+
+@pytest.mark.machine
+def test_a_network_that_stays_inside_reaches_only_the_namespace(world: World) -> None:
+    world.on_host(START)
+    assert fetched(world.quiet, BEYOND)
+    stays = "way_out.keep_inside(paths, IPv4Network('192.168.78.0/24'), inside={})"
+    for _ in range(2):
+        world.on_host(stays.format(True))
+        assert not fetched(world.quiet, BEYOND)
+        words = [sys.executable, "-c", ASK, str(way_out.NAME_SERVER), "beyond.test"]
+        asked = subprocess.run(within(world.quiet, *words), cwd=PROJECT, capture_output=True)
+        assert asked.returncode != 0
+    assert fetched(world.quiet, GATEWAY)
+    assert fetched(world.machine, BEYOND)
+    world.on_host(stays.format(False))
+    assert fetched(world.quiet, BEYOND)
+
+
+@pytest.mark.machine
+def test_a_host_without_a_way_out_gives_none(world: World) -> None:
+    line = "print(way_out.is_wanted(None), way_out.is_wanted(False))"
+    assert world.on_host(line) == "True False"
+    ip(world.host, "route", "delete", "default")
+    assert world.on_host(line) == "False False"
+    with pytest.raises(AssertionError, match="this computer has no default route itself"):
+        world.on_host("way_out.is_wanted(True)")
+
+
+@pytest.mark.parametrize(
+    ("listed", "behind", "reachable"),
+    [
+        ("nameserver 192.0.2.53\nsearch test\nnameserver 192.0.2.54", "", "192.0.2.53 192.0.2.54"),
+        ("nameserver 127.0.0.53\n", "nameserver 192.0.2.53", "192.0.2.53"),
+        ("nameserver 127.0.0.1\nnameserver 192.0.2.53", "", "192.0.2.53"),
+        ("nameserver 127.0.0.1", "", ""),
+        ("nameserver 2001:db8::53\n# nameserver 192.0.2.1\n", "", ""),
+        ("nameserver\nnameserver nowhere", "", ""),
+        (
+            "".join(f"nameserver 192.0.2.{n}\n" for n in (1, 2, 2, 3, 4)),
+            "",
+            "192.0.2.1 192.0.2.2 192.0.2.3",
+        ),
+    ],
+)
+def test_machines_ask_what_they_can_reach(
+    tmp_path: Path, listed: str, behind: str, reachable: str
+) -> None:
+    (tmp_path / "list").write_text(listed)
+    if behind:
+        (tmp_path / "behind").write_text(behind)
+    servers = resolvers.reachable(tmp_path / "list", tmp_path / "behind")
+    assert " ".join(map(str, servers)) == reachable
