@@ -1,7 +1,8 @@
 """A port on this computer's loopback address that leads to an address in the lab's namespace.
 
-The machines of a private libvirt answer only in the lab's network namespace. With a forwarder for
-each stack the person's own programs reach the stack's API as well. It runs as a separate process,
+The machines of a private libvirt answer only in the lab's network namespace. With a forwarder the
+person's own programs reach a stack's API as well, or a Service. A forwarder has a name: the stack's
+for its API, and ``<stack>:<service>`` for a Service. It runs as a separate process,
 ``python -m lab.forwarder``: it binds its port first and then enters the namespace, so its listener
 is outside and its connections begin inside. It reads nothing of what it forwards.
 """
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +31,11 @@ if TYPE_CHECKING:  # the process that forwards needs nothing of it
 LOOPBACK = "127.0.0.1"
 """The only address on which a forwarder listens."""
 
-FIRST_PORT, PORTS = 6443, 100
-"""The ports to choose from for a stack's first forwarder: Kubernetes' own, and those after it."""
+API_PORT = 6443
+"""The first port to try for an API: Kubernetes' own."""
+
+PORTS = 100
+"""How many ports to try, from the first one on."""
 
 HTTPS = 443
 """The port of a URL of HTTPS that names none."""
@@ -62,41 +67,53 @@ class Forwarder:
         return f"https://{LOOPBACK}:{self.port}"
 
 
-def find(paths: LabPaths, stack: str) -> Forwarder | None:
-    """The forwarder of a stack, if it runs and its namespace is the lab's of today."""
-    record = daemon.find(_record(paths, stack))
+def of_service(stack: str, service: str) -> str:
+    """The name of the forwarder to a Service."""
+    return f"{stack}:{service}"
+
+
+def find(paths: LabPaths, name: str) -> Forwarder | None:
+    """The forwarder of a name, if it runs and its namespace is the lab's of today."""
+    record = daemon.find(_record(paths, name))
     if record is None:
         return None
     forwarder = Forwarder(**record)
     return forwarder if forwarder.inode == _inode(paths) else None
 
 
-def stacks(paths: LabPaths) -> list[str]:
-    """The stacks that have a record of a forwarder."""
+def names(paths: LabPaths) -> list[str]:
+    """The names of all forwarders that have a record."""
     return sorted(path.name.removesuffix(".json") for path in paths.run.glob("forwarder/*.json"))
 
 
-def start(paths: LabPaths, stack: str, host: str, target: int) -> Forwarder:
-    """Start a stack's forwarder to an address in the lab's namespace, or return the one there is.
+def of_stack(paths: LabPaths, stack: str) -> list[str]:
+    """The names of a stack's forwarders that have a record."""
+    return [name for name in names(paths) if name.partition(":")[0] == stack]
 
-    It has the same port as the stack's last one where that is free, since kubeconfigs name it.
-    Raises a Problem where it does not start.
+
+def start(
+    paths: LabPaths, name: str, host: str, target: int, *, first: int = API_PORT
+) -> Forwarder:
+    """Start a forwarder to an address in the lab's namespace, or return the one there is.
+
+    It has the same port as the last one of its name where that is free, since kubeconfigs and
+    bookmarks have it, else the ``first`` free one. Raises a Problem where it does not start.
     """
     with locked(paths.run / "forwarder.lock"):
-        running = find(paths, stack)
+        running = find(paths, name)
         if running is not None and (running.host, running.target) == (host, target):
             return running
-        daemon.stop(_record(paths, stack))
+        daemon.stop(_record(paths, name))
         command = [sys.executable, "-m", "lab.forwarder", "--to", f"{host}:{target}"]
         command += ["--namespace", str(namespace.namespace_path(paths))]
-        command += ["--record", str(_record(paths, stack))]
-        last = _last_port(paths, stack)
+        command += ["--record", str(_record(paths, name)), "--first", str(first)]
+        last = _last_port(paths, name)
         command += ["--port", str(last)] if last else []
         forwarder = Forwarder(
-            **daemon.start("forwarder", command, paths.logs / f"forwarder-{stack}.log")
+            **daemon.start("forwarder", command, paths.logs / f"forwarder-{name}.log")
         )
-        _remembered(paths, stack).parent.mkdir(parents=True, exist_ok=True)
-        _remembered(paths, stack).write_text(str(forwarder.port))
+        _remembered(paths, name).parent.mkdir(parents=True, exist_ok=True)
+        _remembered(paths, name).write_text(str(forwarder.port))
         return forwarder
 
 
@@ -106,35 +123,30 @@ def is_needed(paths: LabPaths, stack: "Stack") -> bool:
 
 
 def start_to(paths: LabPaths, stack: str, url: str) -> Forwarder:
-    """``start`` for the API at a URL."""
+    """``start`` for the API of a stack at a URL."""
     address = urlsplit(url)
     return start(paths, stack, address.hostname or "", address.port or HTTPS)
 
 
-def stop(paths: LabPaths, stack: str) -> None:
-    """End a stack's forwarder if it runs."""
+def stop(paths: LabPaths, names: Iterable[str]) -> None:
+    """End the forwarders of these names, as far as they run."""
     with locked(paths.run / "forwarder.lock"):
-        daemon.stop(_record(paths, stack))
+        for name in names:
+            daemon.stop(_record(paths, name))
 
 
-def stop_all(paths: LabPaths) -> None:
-    """End all forwarders of the lab."""
-    for stack in stacks(paths):
-        stop(paths, stack)
+def _record(paths: LabPaths, name: str) -> Path:
+    return paths.run / "forwarder" / f"{name}.json"
 
 
-def _record(paths: LabPaths, stack: str) -> Path:
-    return paths.run / "forwarder" / f"{stack}.json"
-
-
-def _remembered(paths: LabPaths, stack: str) -> Path:
+def _remembered(paths: LabPaths, name: str) -> Path:
     """The file with the port, which outlives a reboot."""
-    return paths.state / "forwarder" / stack
+    return paths.state / "forwarder" / name
 
 
-def _last_port(paths: LabPaths, stack: str) -> int | None:
+def _last_port(paths: LabPaths, name: str) -> int | None:
     try:
-        return int(_remembered(paths, stack).read_text())
+        return int(_remembered(paths, name).read_text())
     except (OSError, ValueError):
         return None
 
@@ -149,12 +161,12 @@ def _inode(paths: LabPaths) -> int | None:
 # -- the process -----------------------------------------------------------------------------------
 
 
-def bound(first: int | None) -> socket.socket:
-    """A listening socket on the loopback address: on this port, else on the first free one.
+def bound(preferred: int | None, first: int) -> socket.socket:
+    """A listening socket on the loopback address, on the preferred port or the first free one.
 
     Raises OSError where all are taken.
     """
-    ports = [*([first] if first else []), *range(FIRST_PORT, FIRST_PORT + PORTS)]
+    ports = [*([preferred] if preferred else []), *range(first, first + PORTS)]
     for port in ports:
         listener = socket.socket()
         # A port of an earlier forwarder has connections that are not quite over.
@@ -209,17 +221,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="lab.forwarder", description=__doc__)
     parser.add_argument("--to", required=True, metavar="ADDRESS:PORT")
     parser.add_argument("--namespace", type=Path, required=True)
-    parser.add_argument("--port", type=int, help="the port to try first")
+    parser.add_argument("--port", type=int, help="the port to try before all others")
+    parser.add_argument("--first", type=int, default=API_PORT, help="the first of the others")
     parser.add_argument("--record", type=Path, required=True)
     arguments = parser.parse_args()
     host, _, port = arguments.to.rpartition(":")
     try:
-        listener = bound(arguments.port)
+        listener = bound(arguments.port, arguments.first)
     except OSError as error:
-        last = FIRST_PORT + PORTS - 1
+        ports = f"from {arguments.first} to {arguments.first + PORTS - 1}"
         daemon.refuse(
-            f"no port of {LOOPBACK} from {FIRST_PORT} to {last} can be used ({error.strerror})",
-            "end what listens there, and run ./hardway up again",
+            f"no port of {LOOPBACK} {ports} can be used ({error.strerror})",
+            "end what listens there, and run the same again",
         )
         return 1
     try:

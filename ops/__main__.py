@@ -48,6 +48,7 @@ MODULES = (
     "images",
     "kubectl",
     "kubeconfig",
+    "expose",
     "ssh",
     "diagnose",
     "doctor",
@@ -66,6 +67,7 @@ ELSEWHERE = {
     "etcd-space": "etcd_space",
     "status": "lifecycle",
     "env": "kubectl",
+    "open": "expose",
     "test": "tests",
 }
 """The commands that are not in a module of their name, to their modules."""

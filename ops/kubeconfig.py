@@ -63,21 +63,16 @@ def kubeconfig(
     if remove:
         _say_removed(name, withdraw(places(os.environ, file)[0], name))
         return
-    reached = opened(stack)
-    if reached.access.kubeconfig is None:
+    if not merge and (context or file or keep_current):
         raise Problem(
-            f"the cluster of the stack '{stack}' was never ready, so it has no kubeconfig yet",
-            f"bring it up with ./hardway up --stack {stack}",
+            "--context, --file and --keep-current say how your own kubeconfig is changed",
+            "add --merge or --remove",
         )
+    incoming = outside(opened(stack))
     if not merge:
-        if context or file or keep_current:
-            raise Problem(
-                "--context, --file and --keep-current say how your own kubeconfig is changed",
-                "add --merge or --remove",
-            )
-        print(outside(reached), end="")
+        print(incoming, end="")
         return
-    changed = merged(*places(os.environ, file), name, outside(reached), keep_current=keep_current)
+    changed = merged(*places(os.environ, file), name, incoming, keep_current=keep_current)
     line = shlex.join(["kubectl", "--context", name, "get", "nodes"])
     done = f"is in {_listed(changed)}" if changed else "was there already, as it should be"
     progress().say(f"the context {name} {done}; use it: {line}")
@@ -89,8 +84,7 @@ def outside(reached: Reached) -> str:
     Starts the stack's forwarder where the lab has a namespace of its own and none runs. Raises a
     Problem where it does not start.
     """
-    text = reached.access.kubeconfig
-    assert text is not None
+    text = reached.kubeconfig
     paths = lab_paths()
     if not forwarder.is_needed(paths, reached.stack):
         return text

@@ -58,18 +58,14 @@ def kubectl(
         command = [str(program(read_cluster(stack))), *(arguments or [])]
         raise typer.Exit(subprocess.run(command, check=False).returncode)
     reached = reach(stack)
-    if reached.access.kubeconfig is None:
-        raise Problem(
-            f"the cluster of the stack '{stack}' has not been ready yet",
-            f"bring it up with ./hardway up --stack {stack}",
-        )
+    kubeconfig = reached.kubeconfig
     paths = lab_paths()
     with private_folder(paths, "kubectl") as folder:
-        write_private(folder / "kubeconfig", reached.access.kubeconfig)
+        write_private(folder / "kubeconfig", kubeconfig)
         command = [str(program(reached.spec)), *(arguments or [])]
         environment = {
             **os.environ,
-            **past_the_proxy(os.environ, reached.access.kubeconfig),
+            **past_the_proxy(os.environ, kubeconfig),
             "KUBECONFIG": str(folder / "kubeconfig"),
         }
         status = subprocess.run(command, env=environment, check=False).returncode

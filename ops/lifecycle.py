@@ -257,7 +257,7 @@ def down(
                     "read its message above; the next ./hardway down goes on from there",
                 )
             ready.remove()
-    forwarder.stop(paths, stack)
+    forwarder.stop(paths, forwarder.of_stack(paths, stack))
     if not lab:
         return
     if remaining := stacks_with_state(paths) or _machines_of_others(paths):
@@ -285,7 +285,7 @@ def _machines_of_others(paths: LabPaths) -> list[str]:
 
 def stop_lab(paths: LabPaths) -> None:
     """End everything that ``up`` started and remove the lab's state."""
-    forwarder.stop_all(paths)
+    forwarder.stop(paths, forwarder.names(paths))
     mirror.stop(paths)
     connection = libvirt.find(paths)
     libvirt.stop(paths, progress())
@@ -351,11 +351,11 @@ def _way_out(paths: LabPaths, connection: libvirt.LibvirtConnection | None) -> s
 
 
 def _forwarders(paths: LabPaths) -> list[str]:
-    """For each forwarder that runs its stack, where it listens and where it leads."""
-    running = {stack: forwarder.find(paths, stack) for stack in forwarder.stacks(paths)}
+    """For each forwarder that runs its name, where it listens and where it leads."""
+    running = {name: forwarder.find(paths, name) for name in forwarder.names(paths)}
     return [
-        f"{stack}: {way_in.url} to {way_in.host}:{way_in.target}"
-        for stack, way_in in running.items()
+        f"{name}: {forwarder.LOOPBACK}:{way_in.port} to {way_in.host}:{way_in.target}"
+        for name, way_in in running.items()
         if way_in
     ]
 

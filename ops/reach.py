@@ -51,6 +51,17 @@ class Reached:
     """A sentence without full stop that says how the stack's file and the applied spec differ, or
     why they cannot be compared; None where they are the same or nothing was applied."""
 
+    @property
+    def kubeconfig(self) -> str:
+        """The admin's kubeconfig. Raises a Problem where the cluster was never ready."""
+        if self.access.kubeconfig is None:
+            raise Problem(
+                f"the cluster of the stack '{self.stack.name}' was never ready, so it has no "
+                "kubeconfig yet",
+                f"bring it up with ./hardway up --stack {self.stack.name}",
+            )
+        return self.access.kubeconfig
+
 
 def reach(stack: str) -> Reached:
     """Open a stack's cluster in a process that can reach the cluster's machines.

@@ -25,6 +25,9 @@ ON_A_CLUSTER = (
 IMAGES = ("./hardway images load shop.tar", "./hardway images remove shop:1")
 """Run by the same tests where there is such an archive."""
 
+SERVICES = ("./hardway expose web", "./hardway open web")
+"""Run by the same tests where there is such a Service; here there is no screen."""
+
 IN_THE_STORY = ("make up", "./hardway up", "./hardway up --refresh", "./hardway down", "make down")
 """What makes and ends that cluster."""
 

@@ -73,7 +73,7 @@ def lab(tmp_path: Path) -> Iterator[LabPaths]:
         subprocess.run(words, check=True)
         yield paths
     finally:
-        forwarder.stop_all(paths)
+        forwarder.stop(paths, forwarder.names(paths))
         namespace.remove(paths)
 
 
@@ -177,7 +177,7 @@ def test_the_kubeconfig_for_outside_has_a_forwarder_and_that_for_inside_has_none
     del before["clusters"][0]["cluster"]["server"]
     assert after == before
 
-    forwarder.stop(lab, "dev")
+    forwarder.stop(lab, ["dev"])
     monkeypatch.setattr("lab.namespace.inside", lambda _: True)
     assert outside(reached) == text
     assert forwarder.find(lab, "dev") is None
@@ -190,7 +190,7 @@ def test_a_stack_of_the_systems_libvirt_needs_none(lab: LabPaths) -> None:
         stack=SimpleNamespace(name="dev", enter=()),  # type: ignore[arg-type]
     )
     assert outside(reached) == "as it is"
-    assert forwarder.stacks(lab) == []
+    assert forwarder.names(lab) == []
 
 
 def test_each_direction_ends_by_itself_and_nothing_is_lost(lab: LabPaths, echo: None) -> None:
@@ -219,7 +219,7 @@ def test_it_is_found_again_and_comes_back_at_its_port(lab: LabPaths, echo: None)
     assert forwarder.start(lab, "dev", ADDRESS, 7000) == first == forwarder.find(lab, "dev")
     other = forwarder.start(lab, "lab2", ADDRESS, 7000)
     assert other.port != first.port
-    assert forwarder.stacks(lab) == ["dev", "lab2"]
+    assert forwarder.names(lab) == ["dev", "lab2"]
 
     os.kill(first.pid, signal.SIGKILL)
     eventually("it is gone", lambda: start_time(first.pid) is None)
@@ -230,7 +230,7 @@ def test_it_is_found_again_and_comes_back_at_its_port(lab: LabPaths, echo: None)
 
     moved = forwarder.start(lab, "dev", ADDRESS, 7001)
     assert (moved.port, start_time(again.pid)) == (first.port, None)
-    forwarder.stop_all(lab)
+    forwarder.stop(lab, forwarder.names(lab))
     assert start_time(moved.pid) is None
     assert start_time(other.pid) is None
     with pytest.raises(ConnectionRefusedError):
@@ -249,7 +249,7 @@ def test_a_namespace_that_was_made_anew_has_a_new_forwarder(lab: LabPaths) -> No
 
 def test_a_port_that_another_program_took_is_left_to_it(lab: LabPaths) -> None:
     first = forwarder.start(lab, "dev", ADDRESS, 7000)
-    forwarder.stop(lab, "dev")
+    forwarder.stop(lab, ["dev"])
     with socket.create_server(("127.0.0.1", first.port)):
         assert forwarder.start(lab, "dev", ADDRESS, 7000).port != first.port
 

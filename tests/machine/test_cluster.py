@@ -381,6 +381,39 @@ def test_a_persons_own_kubectl_reaches_the_api_and_pods_from_outside_of_the_lab(
         forward.wait()
 
 
+def test_a_persons_own_programs_reach_services_from_outside_of_the_lab(lab: Lab) -> None:
+    def answer(address: str, path: str) -> str:
+        words = ["curl", "-fsS", "-m", "60", f"http://{address}{path}"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        return done.stdout if done.returncode == 0 else done.stderr
+
+    # A cluster address, which only nodes know.
+    metrics = ("kube-dns", "metrics", "--namespace", "kube-system")
+    exposed = lab.hardway("expose", *metrics).stdout
+    assert re.fullmatch(r"kube-system/kube-dns: 127\.0\.0\.1:\d+\n", exposed)
+    address = exposed.split()[1]
+    assert "coredns_build_info" in answer(address, "/metrics")
+    # A node port.
+    words = ("--name", "web", "--type", "NodePort", "--port", "8080")
+    lab.kubectl("expose", "deployment", "probe", *words)
+    expose, opens = (command.split()[1:] for command in readme.SERVICES)
+    web = lab.hardway(*expose).stdout.split()[1]
+    assert web != address
+    assert answer(web, "/health") == "OK"
+    assert lab.hardway(*opens).stdout == f"http://{web}/\n"
+    status = json.loads(lab.hardway("status", "--json").stdout)["ways in"]
+    assert any(
+        row.startswith(f"{lab.stack}:default.web.8080: {web} to 192.168.1.") for row in status
+    )
+    lab.hardway("expose", *metrics, "--stop")
+    assert "onnect" in answer(address, "/metrics")
+    assert answer(web, "/health") == "OK"
+    lab.hardway(*expose, "--stop")
+    lab.kubectl("delete", "service", "web")
+    missing = lab.hardway(*expose, ok=False)
+    assert "the namespace default has no Service web" in " ".join(missing.stderr.split())
+
+
 # -- what must not be possible ---------------------------------------------------------------------
 
 

@@ -1,0 +1,265 @@
+"""The commands ``expose`` and ``open``: this computer's programs reach a Service of the cluster."""
+
+import asyncio
+import os
+import sys
+import threading
+import webbrowser
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lab import forwarder, namespace
+from lab.paths import LabPaths, lab_paths
+from lab.problem import Problem
+from lab.process import run
+from ops.display import option_of, progress, stdout
+from ops.reach import Reached, opened
+from ops.stacks import StackOption
+from probe.api import Api, ApiError
+
+SHIFT = 8000
+"""Is added to a Service's port below 1024 for the first port to try on this computer."""
+
+Name = Annotated[str, typer.Argument(help="The Service's name.")]
+Port = Annotated[
+    str | None, typer.Argument(help="Its port, a number or a name; needed where it has several.")
+]
+NamespaceOption = Annotated[
+    str, typer.Option("--namespace", "-n", help="The Service's namespace in the cluster.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command(rich_help_panel="A cluster")(expose)
+    app.command("open", rich_help_panel="A cluster")(open_)
+
+
+def expose(
+    service: Name,
+    port: Port = None,
+    namespace: NamespaceOption = "default",
+    stop: Annotated[bool, typer.Option("--stop", help="End what this command began.")] = False,
+    stack: StackOption = "dev",
+) -> None:
+    """Make a port of a Service a port of this computer, until `down` or `--stop`.
+
+    It listens on 127.0.0.1 only, has the same port each time where that is free, and leads to the
+    Service's load balancer address, its node port or its cluster address, whichever it has first.
+    Run it again where the node that it leads through is gone. `./hardway status` lists what leads
+    where. Only TCP.
+
+    Examples: `./hardway expose web`, `./hardway expose kube-dns metrics --namespace kube-system`,
+    and `./hardway expose web --stop`
+    """
+    if stop:
+        _stop(stack, namespace, service)
+        return
+    way = _exposed(stack, namespace, service, port)
+    stdout.print(f"{namespace}/{service}: {way.address}", highlight=False)
+
+
+def open_(
+    service: Name,
+    port: Port = None,
+    namespace: NamespaceOption = "default",
+    print_only: Annotated[
+        bool, typer.Option("--print", help="Print the URL, and open nothing.")
+    ] = False,
+    stack: StackOption = "dev",
+) -> None:
+    """Open a Service in the browser: `expose`, and then its URL.
+
+    Where there is no screen the URL is only printed.
+
+    Examples: `./hardway open web`, `./hardway open dashboard https --namespace monitoring --print`
+    """
+    url = _exposed(stack, namespace, service, port).url
+    print(url)
+    has_screen = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+    if has_screen and not print_only and not webbrowser.open(url):
+        progress().say("no browser starts here, so open the URL yourself")
+
+
+# -- which address ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServicePort:
+    """A TCP port of a Service, and where connections to it go from the machines' network."""
+
+    port: int
+    is_https: bool
+    host: str
+    """An address of the Service or of a node."""
+    target: int
+    """The port at that address."""
+    through: str = ""
+    """The address of the node behind which ``host`` is, where only nodes know ``host``."""
+
+
+def service_port(
+    service: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], wanted: str | None
+) -> ServicePort:
+    """The port of a Service with this number or name, or its only one.
+
+    ``service`` and ``nodes`` are objects of the API. Raises a Problem with one sentence for a
+    Service that cannot be reached so.
+    """
+    name = service["metadata"]["name"]
+    spec = service["spec"]
+    ports = [port for port in spec.get("ports", ()) if port.get("protocol", "TCP") == "TCP"]
+    chosen = [
+        port for port in ports if wanted is None or wanted in (str(port["port"]), port.get("name"))
+    ]
+    if len(chosen) != 1:
+        listed = ", ".join(
+            f"{port['port']} ({port['name']})" if port.get("name") else str(port["port"])
+            for port in ports
+        )
+        what = "several TCP ports" if len(chosen) > 1 else f"no TCP port {wanted or ''}".strip()
+        raise Problem(
+            f"the Service {name} has {what}",
+            f"name one of its ports: {listed}" if listed else "expose another Service",
+        )
+    (port,) = chosen
+    number = int(port["port"])
+    is_https = number in (443, 8443) or str(
+        port.get("appProtocol") or port.get("name") or ""
+    ).endswith("https")
+    balanced = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
+    for ingress in balanced:
+        if "ip" in ingress:
+            return ServicePort(port=number, is_https=is_https, host=ingress["ip"], target=number)
+    node = _node_address(nodes)
+    if "nodePort" in port:
+        return ServicePort(port=number, is_https=is_https, host=node, target=int(port["nodePort"]))
+    address = spec.get("clusterIP") or "None"
+    if address == "None":
+        raise Problem(
+            f"the Service {name} has no address of its own",
+            "use kubectl port-forward with one of its pods",
+        )
+    return ServicePort(port=number, is_https=is_https, host=address, target=number, through=node)
+
+
+def _node_address(nodes: Sequence[Mapping[str, Any]]) -> str:
+    """The address of the first node that is ready. Raises a Problem where none is."""
+    for node in nodes:
+        status = node["status"]
+        conditions = {row["type"]: row["status"] for row in status.get("conditions", ())}
+        addresses = {row["type"]: row["address"] for row in status.get("addresses", ())}
+        if conditions.get("Ready") == "True" and "InternalIP" in addresses:
+            return str(addresses["InternalIP"])
+    raise Problem("no node is ready", "see ./hardway validate")
+
+
+# -- the way there ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposed:
+    """Where programs of this computer reach a Service."""
+
+    host: str
+    port: int
+    is_https: bool
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """For a browser."""
+        return f"{'https' if self.is_https else 'http'}://{self.address}/"
+
+
+def _exposed(stack: str, namespace_name: str, service: str, port: str | None) -> Exposed:
+    reached = opened(stack)
+    paths = lab_paths()
+    is_inside = forwarder.is_needed(paths, reached.stack)
+    entered = namespace.namespace_path(paths) if is_inside else None
+    to = service_port(*_asked(reached, entered, namespace_name, service), port)
+    if not is_inside:
+        if to.through:
+            raise Problem(
+                f"only the cluster's own machines reach the Service {service}",
+                "give it the type NodePort, or use kubectl port-forward",
+            )
+        return Exposed(host=to.host, port=to.target, is_https=to.is_https)
+    if to.through:
+        _routed(paths, to.host, to.through)
+    way_in = forwarder.start(
+        paths,
+        forwarder.of_service(stack, f"{namespace_name}.{service}.{to.port}"),
+        to.host,
+        to.target,
+        first=to.port if to.port >= 1024 else SHIFT + to.port,
+    )
+    return Exposed(host=forwarder.LOOPBACK, port=way_in.port, is_https=to.is_https)
+
+
+def _routed(paths: LabPaths, address: str, node: str) -> None:
+    """Route a Service's address through a node, whose kube-proxy knows it."""
+    run(
+        ["ip", "-n", paths.namespace, "route", "replace", f"{address}/32", "via", node],
+        log=paths.logs / "namespace.log",
+        timeout=30,
+        failure="the kernel refuses a route of the lab's network namespace",
+    )
+
+
+def _stop(stack: str, namespace_name: str, service: str) -> None:
+    paths = lab_paths()
+    beginning = forwarder.of_service(stack, f"{namespace_name}.{service}.")
+    names = [name for name in forwarder.of_stack(paths, stack) if name.startswith(beginning)]
+    forwarder.stop(paths, names)
+    state = "is no longer exposed" if names else "was not exposed, so nothing was changed"
+    progress().say(f"{namespace_name}/{service} {state}")
+
+
+def _asked(
+    reached: Reached, entered: Path | None, namespace_name: str, service: str
+) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    """A Service and all nodes, as the API has them; asked from a network namespace, if any.
+
+    Raises a Problem where the API gives no answer, or there is no such Service.
+    """
+    kubeconfig = reached.kubeconfig
+    answers: list[dict[str, Any]] = []
+    refused: list[ApiError | OSError] = []
+
+    async def whole() -> None:
+        async with Api(kubeconfig) as api:
+            for path in (f"/api/v1/namespaces/{namespace_name}/services", "/api/v1/nodes"):
+                answers.append(await api.json(path))
+
+    def ask() -> None:
+        try:
+            # Only this thread enters the namespace: a forwarder has to begin outside of it.
+            namespace.enter(entered)
+            asyncio.run(whole())
+        except (ApiError, OSError) as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    if refused:
+        raise Problem(str(refused[0]), "see ./hardway validate")
+    services, nodes = answers
+    named = [row for row in services["items"] if row["metadata"]["name"] == service]
+    if not named:
+        listed = ", ".join(row["metadata"]["name"] for row in services["items"]) or "none"
+        raise Problem(
+            f"the namespace {namespace_name} has no Service {service} (it has {listed})",
+            f"name another one, or its namespace: ./hardway kubectl{option_of(reached.stack.name)} "
+            "get services --all-namespaces",
+        )
+    return named[0], nodes["items"]
