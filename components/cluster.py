@@ -1,7 +1,6 @@
 """The component of a whole cluster, from its network to the readiness conditions."""
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
@@ -15,8 +14,7 @@ from components.roles import ControlPlane, EtcdMember, Minion, RoleArgs
 from components.specification import Specification
 from hypervisors.makers import makers
 from hypervisors.port import Hypervisor
-from plan import render
-from plan.cluster import ClusterPlan, cluster_plan
+from plan.cluster import cluster_plan
 from plan.held import compared
 from plan.material import admin_kubeconfig
 from spec import resource_names
@@ -144,7 +142,7 @@ class ClusterComponent(pulumi.ComponentResource):
                     name: f"{machine.cpus} CPU, {machine.memory} MiB, {machine.disk} GiB"
                     for name, machine in self.spec.machines.items()
                 },
-                "steps": _digests(self.plan),
+                "steps": {name: machine.digest for name, machine in machines.items()},
                 "certificates": registers,
                 "repairs": repairs,
             },
@@ -160,21 +158,3 @@ class ClusterComponent(pulumi.ComponentResource):
             return admin_kubeconfig(self.spec, authorities, people)
 
         return together(text, self._authorities.kept, self._people.kept)
-
-
-def _digests(plan: ClusterPlan) -> dict[str, str]:
-    """A digest of each machine's steps without secrets, and of the cluster's own steps."""
-    parts = {name: node.steps for name, node in plan.nodes.items()} | {"add-ons": plan.add_ons}
-    return {
-        name: _digest(
-            text
-            for step in steps
-            if not step.secret
-            for text in (render.command(step), render.text(step))
-        )
-        for name, steps in parts.items()
-    }
-
-
-def _digest(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]

@@ -1,5 +1,6 @@
 """The component of a machine that answers by SSH and has its artifacts and certificates."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -53,6 +54,8 @@ class MachineComponent(pulumi.ComponentResource):
         super().__init__("hardway:index:Machine", name, None, opts)
         self.args = args
         self._done: dict[str, pulumi.Resource] = {}
+        self._commands: dict[str, tuple[str, str]] = {}
+        """Step to its command line and data, of the steps without secrets that run here."""
         child = pulumi.ResourceOptions(parent=self)
         key = args.ssh_keys.host(name)
         self.host_key = key.public
@@ -127,10 +130,17 @@ class MachineComponent(pulumi.ComponentResource):
         The data of a step with secrets include certificates and keys of the bundle. ``leaves`` says
         whether the deletion of the step takes away what it brought to a machine that stays.
         """
+        line = render.command(step)
+        data: pulumi.Input[str]
+        if bundle:
+            data = self._with_secrets(step, bundle)
+        else:
+            data = render.text(step)
+            self._commands[step.name] = (line, data)
         done = self._done[step.name] = remote_command(
             resource_names.part(self.args.plan.node, step.name),
-            render.command(step),
-            self._with_secrets(step, bundle) if bundle else render.text(step),
+            line,
+            data,
             seconds=render.limit(step),
             login=self._login,
             machine=self.resource,
@@ -140,6 +150,14 @@ class MachineComponent(pulumi.ComponentResource):
             leaving=render.leaving(step.name) if leaves else None,
         )
         return done
+
+    @property
+    def digest(self) -> str:
+        """Changes with the machine's steps, except those that have secrets."""
+        texts = (
+            text for step in self.args.plan.steps for text in self._commands.get(step.name, ())
+        )
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
     def guard(self, plan: NodePlan) -> Guard:
         """Compare the machine with a plan, after all steps of the plan have run on the machine."""
