@@ -9,7 +9,7 @@ import posixpath
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from lab.manifest import ManifestArtifact, artifacts, downloads_key, official_do
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
 from lab.published import FACT, fact_of, note, published_of, said_downloads
-from spec.artifacts import Runtime
+from spec.artifacts import DEFAULT_ADDONS, Runtime
 from spec.downloads import Architecture, Download, downloads_of
 from spec.versions import Versions
 
@@ -153,19 +153,26 @@ class Store:
         return self._gather((artifact,))[0]
 
     def fetch(
-        self, versions: Versions, runtime: Runtime = "containerd"
+        self,
+        versions: Versions,
+        runtime: Runtime = "containerd",
+        addons: Collection[str] = DEFAULT_ADDONS,
     ) -> tuple[StoredArtifact, ...]:
-        """All artifacts that machines with this runtime need, with every byte checked.
+        """All artifacts that this runtime and these add-ons need, with every byte checked.
 
         Fetches or builds those that the store lacks.
         """
-        return self._gather(artifacts(versions, self.architecture, runtime))
+        return self._gather(artifacts(versions, self.architecture, runtime, addons))
 
-    def has(self, versions: Versions, runtime: Runtime = "containerd") -> bool:
+    def has(
+        self,
+        versions: Versions,
+        runtime: Runtime = "containerd",
+        addons: Collection[str] = DEFAULT_ADDONS,
+    ) -> bool:
         """Whether the store has all artifacts that ``fetch`` returns; does not read their bytes."""
-        return all(
-            self.find(artifact) for artifact in artifacts(versions, self.architecture, runtime)
-        )
+        wanted = artifacts(versions, self.architecture, runtime, addons)
+        return all(self.find(artifact) for artifact in wanted)
 
     def _gather(self, wanted: Iterable[ManifestArtifact]) -> tuple[StoredArtifact, ...]:
         """Resolve artifacts; the programs of one family are obtained together."""

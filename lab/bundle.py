@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -22,7 +22,7 @@ from lab.manifest import ManifestArtifact, Origin, artifacts, downloads_key, man
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
 from lab.published import downloads_in, note
-from spec.artifacts import Runtime
+from spec.artifacts import DEFAULT_ADDONS, Runtime
 from spec.downloads import Architecture, downloads_of
 from spec.versions import Versions
 
@@ -83,16 +83,21 @@ class BundleManifest(BaseModel):
 
 
 def export(
-    path: Path, store: Store, versions: Versions, progress: Progress, runtime: Runtime
+    path: Path,
+    store: Store,
+    versions: Versions,
+    progress: Progress,
+    runtime: Runtime,
+    addons: Collection[str] = DEFAULT_ADDONS,
 ) -> BundleManifest:
     """Write a stack's artifacts to ``path``, which appears only once it is complete.
 
     Artifacts that the store lacks are fetched or built first.
     """
-    store.fetch(versions, runtime)
+    store.fetch(versions, runtime, addons)
     receipts = {
         receipt.key: BundledReceipt.model_validate(vars(receipt))
-        for artifact in artifacts(versions, store.architecture, runtime)
+        for artifact in artifacts(versions, store.architecture, runtime, addons)
         if (receipt := store.recorded(artifact))
     }
     digests = {digest for receipt in receipts.values() for digest in receipt.files.values()}

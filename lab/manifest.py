@@ -5,6 +5,7 @@ Its content comes from four data files only: ``spec/artifacts.yaml`` (what machi
 publishers state the digest, which ``pins.yaml`` records) and ``lab/recipes/recipes.yaml`` (builds).
 """
 
+from collections.abc import Collection
 from functools import cache
 from typing import Literal, get_args
 
@@ -13,7 +14,15 @@ from pydantic import BaseModel, ConfigDict
 from lab.cache import digest_of
 from lab.published import noted_downloads, published_of
 from lab.recipe import Recipe, recipes
-from spec.artifacts import ArtifactRow, Image, Runtime, artifact_rows, image_reference, needed
+from spec.artifacts import (
+    DEFAULT_ADDONS,
+    ArtifactRow,
+    Image,
+    Runtime,
+    artifact_rows,
+    image_reference,
+    needed,
+)
 from spec.downloads import Architecture, Download, downloads_of
 from spec.versions import Versions, catalogue
 
@@ -74,11 +83,17 @@ def recipe_of(family: str, version: str) -> Recipe | None:
 
 
 def artifacts(
-    versions: Versions, architecture: Architecture, runtime: Runtime | None = None
+    versions: Versions,
+    architecture: Architecture,
+    runtime: Runtime | None = None,
+    addons: Collection[str] = DEFAULT_ADDONS,
 ) -> tuple[ManifestArtifact, ...]:
-    """The artifacts of a stack: those that ``runtime`` needs, or all where it is None."""
+    """The artifacts of a stack: those that ``runtime`` and ``addons`` need.
+
+    All of them where ``runtime`` is None.
+    """
     rows = artifact_rows()
-    names = needed(runtime) if runtime else tuple(row.name for row in rows)
+    names = needed(runtime, addons) if runtime else tuple(row.name for row in rows)
     return tuple(_artifact(row, versions, architecture) for row in rows if row.name in names)
 
 

@@ -147,14 +147,15 @@ def prepare_lab(
     with phases.phase("packages"):
         packages.install(packages_for_machines(), paths, progress)
     store = artifacts.Store(cache, progress, paths.logs)
+    wanted = (cluster.versions, cluster.runtime, cluster.addons.enabled)
     with ExitStack() as during:
-        if not cluster.base_image and not store.has(cluster.versions, cluster.runtime):
+        if not cluster.base_image and not store.has(*wanted):
             # A new image follows; its Debian root needs no artifacts and can be made meanwhile.
             during.enter_context(
                 beside(lambda: debian_root(cache, progress, paths.logs, runtime.packages(cluster)))
             )
         with phases.phase("artifacts"):
-            stored = store.fetch(cluster.versions, cluster.runtime)
+            stored = store.fetch(*wanted)
         with phases.phase("image"):
             base = _base(cluster, stored, cache, paths, progress)
     with phases.phase("libvirt"):

@@ -1,6 +1,7 @@
 """``./hardway artifacts``: the store of binaries and image archives."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from lab.manifest import artifacts
 from lab.paths import lab_paths
 from lab.problem import Problem
 from ops.display import progress, stdout
-from spec.artifacts import Runtime
+from spec.artifacts import DEFAULT_ADDONS, Runtime, artifact_rows
 from spec.versions import UnknownVersion, Versions, versions_for
 
 app = typer.Typer(
@@ -47,11 +48,18 @@ KubernetesOption = Annotated[
 RuntimeOption = Annotated[
     Runtime, typer.Option("--runtime", "-r", help="What the machines run containers with.")
 ]
+AddonOption = Annotated[
+    list[str], typer.Option("--addon", help="An add-on of the stack, such as storage; repeatable.")
+]
 File = Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)]
 
 
 @app.command("list")
-def list_(kubernetes: KubernetesOption = None, runtime: RuntimeOption = "containerd") -> None:
+def list_(
+    kubernetes: KubernetesOption = None,
+    runtime: RuntimeOption = "containerd",
+    addon: AddonOption = [],  # noqa: B006  # typer makes a new list
+) -> None:
     """Show what a stack needs, what of it is in the store, and where it came from.
 
     Example: `./hardway artifacts list --kubernetes 1.37.0 --runtime docker`
@@ -59,7 +67,7 @@ def list_(kubernetes: KubernetesOption = None, runtime: RuntimeOption = "contain
     versions, store = _versions(kubernetes), _store()
     table = Table("artifact", "version", "kind", "origin", "MiB", "sha256", "source")
     absent = 0
-    for artifact in artifacts(versions, store.architecture, runtime):
+    for artifact in artifacts(versions, store.architecture, runtime, _addons(addon)):
         row = [artifact.name, artifact.version, artifact.kind]
         if stored := store.find(artifact):
             size = f"{stored.path.stat().st_size / 2**20:.1f}"
@@ -76,12 +84,16 @@ def list_(kubernetes: KubernetesOption = None, runtime: RuntimeOption = "contain
 
 
 @app.command()
-def fetch(kubernetes: KubernetesOption = None, runtime: RuntimeOption = "containerd") -> None:
+def fetch(
+    kubernetes: KubernetesOption = None,
+    runtime: RuntimeOption = "containerd",
+    addon: AddonOption = [],  # noqa: B006  # typer makes a new list
+) -> None:
     """Fetch or build what a stack needs and the store lacks; replace what is damaged.
 
     Example: `./hardway artifacts fetch --kubernetes 1.37.0`
     """
-    stored = _store().fetch(_versions(kubernetes), runtime)
+    stored = _store().fetch(_versions(kubernetes), runtime, _addons(addon))
     size = sum(artifact.path.stat().st_size for artifact in stored)
     stdout.print(f"{len(stored)} artifacts, {size // 2**20} MiB, are in the store and intact")
 
@@ -110,13 +122,17 @@ def verify() -> None:
 
 @app.command("export")
 def export_(
-    file: File, kubernetes: KubernetesOption = None, runtime: RuntimeOption = "containerd"
+    file: File,
+    kubernetes: KubernetesOption = None,
+    runtime: RuntimeOption = "containerd",
+    addon: AddonOption = [],  # noqa: B006  # typer makes a new list
 ) -> None:
     """Write what a stack needs to one file, fetching or building it first where it is absent.
 
     Example: `./hardway artifacts export /media/stick/stack.tar`
     """
-    bundle = export_bundle(file, _store(), _versions(kubernetes), progress(), runtime)
+    addons = _addons(addon)
+    bundle = export_bundle(file, _store(), _versions(kubernetes), progress(), runtime, addons)
     stdout.print(f"{file}: {len(bundle.sizes)} files, {file.stat().st_size // 2**20} MiB")
     stdout.print("Its digest, which the import asks for and which must not travel with the file:")
     stdout.print(bundle.digest)
@@ -159,6 +175,15 @@ def import_(
 
 def _store() -> Store:
     return Store(Cache(), progress(), lab_paths().logs)
+
+
+def _addons(given: Iterable[str]) -> frozenset[str]:
+    """The default add-ons and the given ones. Raises a Problem for one without artifacts."""
+    known = sorted({row.addon for row in artifact_rows() if row.addon})
+    for name in given:
+        if name not in known:
+            raise Problem(f"no add-on {name} has artifacts", f"name one of {', '.join(known)}")
+    return DEFAULT_ADDONS.union(given)
 
 
 def _versions(kubernetes: str | None) -> Versions:

@@ -1,4 +1,4 @@
-"""Objects of the cluster itself: access rights and CoreDNS, created once for all machines."""
+"""Objects of the cluster itself: access rights and add-ons, created once for all machines."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from certs.table import ADMINS
-from plan import coredns, layout, node_objects, objects
+from plan import coredns, layout, node_objects, objects, storage
 from plan.model import Certificate, Directory, File, PrivateKey, SecretFile, Step
 from plan.objects import Manifest
 from spec.cluster import Cluster
@@ -108,6 +108,7 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
     return {
         "access": (*_access(), *_service_accounts()),
         **({"coredns": coredns.manifests(spec)} if spec.addons.coredns else {}),
+        **({"storage": storage.manifests(spec)} if spec.addons.storage else {}),
         **({"flannel": _flannel()} if spec.flannel.store == "kubernetes" else {}),
     }
 
@@ -192,7 +193,7 @@ def _nodes(spec: Cluster) -> File:
 
 
 def _documents(manifests: Iterable[Manifest]) -> str:
-    """The manifests as YAML documents, sorted by kind, namespace and name.
+    """The manifests as YAML documents, namespaces first, sorted by kind, namespace and name.
 
     A comment above each document has the object's path in the API, which ``admin.sh`` uses to apply
     the object.
@@ -225,5 +226,6 @@ def _labelled(manifest: Manifest) -> Manifest:
     }
 
 
-def _identity(manifest: Manifest) -> tuple[str, str, str]:
-    return manifest["kind"], manifest["metadata"].get("namespace", ""), manifest["metadata"]["name"]
+def _identity(manifest: Manifest) -> tuple[bool, str, str, str]:
+    kind, metadata = manifest["kind"], manifest["metadata"]
+    return kind != "Namespace", kind, metadata.get("namespace", ""), metadata["name"]

@@ -56,9 +56,7 @@ def unknown_digests(spec: Cluster) -> tuple[str, ...]:
 
 
 def _unknown(spec: Cluster) -> Iterator[ArtifactRow]:
-    for name in needed(spec.runtime):
-        if name == "coredns" and not spec.addons.coredns:
-            continue
+    for name in needed(spec.runtime, spec.addons.enabled):
         try:
             artifact(spec, name)
         except SpecError:

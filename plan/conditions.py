@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from plan import coredns, layout
+from plan import coredns, layout, storage
 from plan.limits import CONDITIONS
 from spec.cluster import Cluster
 
@@ -143,7 +143,12 @@ FULL = 80
 
 def conditions(spec: Cluster) -> tuple[Condition, ...]:
     """The conditions of this cluster, in order; each depends on those before it."""
-    return (*_of_machines(spec), *(_of_pods(spec) if spec.addons.coredns else ()), _services(spec))
+    return (
+        *_of_machines(spec),
+        *(_of_pods(spec) if spec.addons.coredns else ()),
+        *(_of_storage() if spec.addons.storage else ()),
+        _services(spec),
+    )
 
 
 def _services(spec: Cluster) -> Condition:
@@ -220,6 +225,14 @@ def _of_pods(spec: Cluster) -> Iterator[Condition]:
             name=f"kubernetes.default.svc.{spec.dns_domain}",
             address=str(spec.networks.api_service),
         ),
+    )
+
+
+def _of_storage() -> Iterator[Condition]:
+    yield _condition(
+        name="storage",
+        waits_for="what makes volumes for claims is Ready",
+        check=Pods(namespace=storage.NAMESPACE, selector=storage.SELECTOR, count=1),
     )
 
 

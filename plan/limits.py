@@ -77,6 +77,7 @@ CONDITIONS: Mapping[str, Limit] = {
     "pods-reach": Limit(300, "flannel tells each node of the others"),
     "service": Limit(300, "kube-proxy writes its rules"),
     "dns": Limit(300, "CoreDNS reads the cluster's Services first"),
+    "storage": Limit(900, "its pod is scheduled once nodes are Ready"),
     "services": Limit(300, "some are started again until others answer"),
 }
 """Name of a condition in ``plan.conditions`` to its limit."""

@@ -3,6 +3,7 @@
 from plan import containerd, docker, host
 from plan.artifact import artifacts, reference
 from plan.model import Artifact, Step
+from spec.artifacts import artifact_row, needed
 from spec.cluster import Cluster
 
 SOCKETS = {"containerd": containerd.SOCKET, "docker": docker.SOCKET}
@@ -11,7 +12,7 @@ UNITS = {"containerd": containerd.UNIT, "docker": docker.UNIT}
 
 
 def images(spec: Cluster) -> tuple[Artifact, ...]:
-    """The image archives that every node has, since CoreDNS may run on any of them."""
+    """The image archives that every node has, since the add-ons' pods may run on any of them."""
     return artifacts(spec, _image_names(spec))
 
 
@@ -21,7 +22,8 @@ def image_references(spec: Cluster) -> tuple[str, ...]:
 
 
 def _image_names(spec: Cluster) -> tuple[str, ...]:
-    return ("pause", "coredns") if spec.addons.coredns else ("pause",)
+    names = needed(spec.runtime, spec.addons.enabled)
+    return tuple(name for name in names if artifact_row(name).image)
 
 
 def packages(spec: Cluster) -> tuple[str, ...]:

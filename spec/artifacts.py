@@ -1,5 +1,6 @@
 """The table of programs and image archives for machines, which the lab and the plan share."""
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,9 @@ from spec.document import load_yaml
 from spec.versions import Versions
 
 Runtime = Literal["containerd", "docker"]
+
+DEFAULT_ADDONS = frozenset({"coredns"})
+"""The add-ons that are on where a stack's file says nothing of them."""
 
 ARTIFACTS = Path(__file__).with_name("artifacts.yaml")
 
@@ -36,6 +40,8 @@ class ArtifactRow(BaseModel):
     """The name of the component in recipes and official downloads."""
     runtime: Runtime | None = None
     """The runtime whose machines need the artifact; None where all machines need it."""
+    addon: str | None = None
+    """The add-on that needs the artifact, by its field in the spec; None where all clusters do."""
     image: Image | None = None
 
     @property
@@ -60,9 +66,18 @@ def artifact_row(name: str) -> ArtifactRow:
     return {row.name: row for row in artifact_rows()}[name]
 
 
-def needed(runtime: Runtime = "containerd") -> tuple[str, ...]:
-    """The names of the artifacts that machines with this runtime need, in the table's order."""
-    return tuple(row.name for row in artifact_rows() if row.runtime in (None, runtime))
+def needed(
+    runtime: Runtime = "containerd", addons: Collection[str] = DEFAULT_ADDONS
+) -> tuple[str, ...]:
+    """The names of the artifacts that machines of a cluster need, in the table's order.
+
+    ``addons`` are those that are on, by their fields in the spec.
+    """
+    return tuple(
+        row.name
+        for row in artifact_rows()
+        if row.runtime in (None, runtime) and (row.addon is None or row.addon in addons)
+    )
 
 
 def image_reference(name: str, version: str) -> str:

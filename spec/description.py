@@ -35,6 +35,15 @@ class Addons(Part):
     ``networks.name_servers``, and without those it answers no such name. No address of
     ``networks.services`` or ``networks.pods``, none that leads to no machine (loopback, link-local,
     multicast), and only with ``coredns``."""
+    storage: Truth = False
+    """Whether a claim without a storage class gets a volume: a folder in ``/var/lib/local-path`` of
+    the node on which its first pod runs. Its pods then run on that node only; the folder goes with
+    the claim, and stays where the add-on is switched off."""
+
+    @property
+    def enabled(self) -> frozenset[str]:
+        """The fields of the add-ons that are on."""
+        return frozenset(name for name, value in self if value is True)
 
 
 class Etcd(Part):

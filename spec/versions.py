@@ -31,6 +31,8 @@ class Versions(BaseModel):
     coredns: Version
     cri_dockerd: Version
     pause: Version
+    local_path_provisioner: Version
+    volume_folder: Version
 
 
 @cache

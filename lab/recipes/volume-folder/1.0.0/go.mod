@@ -1,0 +1,3 @@
+module hardway.invalid/recipes/volume-folder
+
+go 1.26

@@ -1,0 +1,237 @@
+"""Volumes for claims: local-path-provisioner makes a folder on the node of a claim's first pod."""
+
+import hashlib
+import json
+from typing import Any
+
+import yaml
+
+from plan import coredns
+from plan.artifact import reference
+from plan.objects import Manifest
+from spec.cluster import Cluster
+
+NAMESPACE = "local-path-storage"
+SELECTOR = {"app": "local-path-provisioner"}
+"""Names and label that the provisioner has in other clusters as well, since tools look for them."""
+
+FOLDER = "/var/lib/local-path"
+"""The directory of all volumes on each node. It stays when a node leaves: it has people's data."""
+
+CLASS = "local-path"
+PROVISIONER = "hardway.local/local-path"
+
+HELPER_SECONDS = 1200
+"""For the pod that makes or removes a folder; an emulated node needs seconds, and minutes where it
+is starved. The provisioner tries again after that."""
+
+ACCOUNT = "local-path-provisioner"
+RBAC = "rbac.authorization.k8s.io"
+
+READ = ["get", "list", "watch"]
+WRITE = [*READ, "create", "patch", "update", "delete"]
+
+
+def manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    """The provisioner, its rights and the default storage class.
+
+    The rights are those of the provisioner's own deploy/local-path-storage.yaml (v0.0.30).
+    """
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            # The helper's pods mount the folder of all volumes.
+            "metadata": {
+                "name": NAMESPACE,
+                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+            },
+        },
+        *_rights(),
+        _configuration(spec),
+        _deployment(spec),
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {
+                "name": CLASS,
+                "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+            },
+            "provisioner": PROVISIONER,
+            "reclaimPolicy": "Delete",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+    )
+
+
+def _named(name: str, **labels: str) -> dict[str, Any]:
+    return {"name": name, "namespace": NAMESPACE, "labels": {**SELECTOR, **labels}}
+
+
+def _rights() -> tuple[Manifest, ...]:
+    whole = "hardway:local-path-provisioner"
+    subjects = [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}]
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": _named(ACCOUNT),
+            "automountServiceAccountToken": False,
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "Role",
+            "metadata": _named(ACCOUNT),
+            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": WRITE}],
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": _named(ACCOUNT),
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": ACCOUNT},
+            "subjects": subjects,
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": whole},
+            "rules": [
+                {
+                    "apiGroups": [""],
+                    "resources": [
+                        *("configmaps", "nodes", "persistentvolumeclaims", "pods", "pods/log"),
+                    ],
+                    "verbs": READ,
+                },
+                {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": WRITE},
+                {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
+                {"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": READ},
+            ],
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": whole},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": whole},
+            "subjects": subjects,
+        },
+    )
+
+
+def _configuration(spec: Cluster) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _named("local-path-config"),
+        "data": _files(spec),
+    }
+
+
+def _files(spec: Cluster) -> dict[str, str]:
+    """The provisioner's configuration, and the pod that makes and removes folders.
+
+    The provisioner completes the pod with a name, a node, the command's arguments and the mounted
+    folder.
+    """
+    helper = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "volume-folder"},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "priorityClassName": "system-node-critical",
+            "containers": [
+                {
+                    "name": "helper",
+                    "image": reference(spec, "volume-folder"),
+                    "imagePullPolicy": "IfNotPresent",
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        # Folders belong to whom a pod made them for.
+                        "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]},
+                        "readOnlyRootFilesystem": True,
+                    },
+                }
+            ],
+        },
+    }
+    settings = {
+        "nodePathMap": [{"node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [FOLDER]}],
+        "setupCommand": "/volume-folder",
+        "teardownCommand": "/volume-folder",
+        "cmdTimeoutSeconds": HELPER_SECONDS,
+    }
+    return {
+        "config.json": json.dumps(settings, indent=1, sort_keys=True) + "\n",
+        "helperPod.yaml": yaml.safe_dump(helper),
+    }
+
+
+def _deployment(spec: Cluster) -> Manifest:
+    configuration = json.dumps(_files(spec), sort_keys=True)
+    digest = hashlib.sha256(configuration.encode()).hexdigest()
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _named("local-path-provisioner"),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": SELECTOR},
+            # Two of them would make a claim's folder on two nodes.
+            "strategy": {"type": "Recreate"},
+            "template": {
+                "metadata": {"labels": SELECTOR, "annotations": {"hardway/configuration": digest}},
+                "spec": _pod(spec),
+            },
+        },
+    }
+
+
+def _pod(spec: Cluster) -> Manifest:
+    return {
+        "automountServiceAccountToken": True,
+        "containers": [
+            {
+                "name": "provisioner",
+                "image": reference(spec, "local-path-provisioner"),
+                # No registry has this image: the runtime step imports it on every node.
+                "imagePullPolicy": "IfNotPresent",
+                "args": [
+                    *("start", "--config", "/etc/config/config.json"),
+                    *("--provisioner-name", PROVISIONER),
+                    *("--helper-image", reference(spec, "volume-folder")),
+                    *("--service-account-name", ACCOUNT),
+                ],
+                "env": [
+                    {
+                        "name": "POD_NAMESPACE",
+                        "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}},
+                    },
+                    {"name": "CONFIG_MOUNT_PATH", "value": "/etc/config/"},
+                ],
+                "resources": {
+                    "limits": {"memory": "128Mi"},
+                    "requests": {"cpu": "20m", "memory": "32Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "readOnlyRootFilesystem": True,
+                },
+                "volumeMounts": [
+                    {"mountPath": "/etc/config/", "name": "configuration", "readOnly": True}
+                ],
+            }
+        ],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "priorityClassName": "system-cluster-critical",
+        "securityContext": {
+            "runAsGroup": 65534,
+            "runAsNonRoot": True,
+            "runAsUser": 65534,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "serviceAccountName": ACCOUNT,
+        "tolerations": list(coredns.TOLERATIONS),
+        "volumes": [{"name": "configuration", "configMap": {"name": "local-path-config"}}],
+    }
