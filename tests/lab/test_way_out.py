@@ -126,7 +126,9 @@ class World:
             f"paths = LabPaths(name={self.paths.name!r}, state=Path({str(self.paths.state)!r}), "
             f"run=Path({str(self.paths.run)!r}))\n{code}\n"
         )
+        # Mounts are shared here, as a host shares those of /run/netns.
         mounted = f"mount -n --bind {self._resolv_conf} /etc/resolv.conf"
+        mounted += "; mount -n --make-rshared /run/netns"
         done = subprocess.run(
             within(self.host, "unshare", "--mount", "sh", "-euc")
             + [f'{mounted}; exec "$@"', "sh", sys.executable, "-c", text],
@@ -184,6 +186,14 @@ def test_machines_reach_what_the_host_reaches_and_nothing_of_the_host_itself(wor
         within(world.machine, *words), cwd=PROJECT, capture_output=True, text=True
     )
     assert asked.stdout == "203.0.113.9\n", asked.stderr
+
+
+@pytest.mark.machine
+def test_it_leaves_the_hosts_mounts(world: World) -> None:
+    mounts = "sorted(line.split()[4] for line in open('/proc/self/mountinfo'))"
+    assert world.on_host(
+        f"before = {mounts}\n{START}\nprint(before == {mounts}, len(before) > 9)"
+    ) == ("True True")
 
 
 @pytest.mark.machine
