@@ -111,8 +111,8 @@ def _launch(paths: LabPaths) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     reading, writing = os.pipe()
     command = [
-        # In its sandbox it unmounts what it does not need. Where a mount is shared with the host, as
-        # those of /run/netns are, the host loses it as well (1.2.0).
+        # In its sandbox it unmounts what it does not need. Where a mount is shared with the host,
+        # as those of /run/netns are, the host loses it as well (1.2.0).
         *("unshare", "--mount", "--propagation", "slave"),
         PROGRAM,
         "--configure",
