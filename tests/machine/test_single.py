@@ -4,12 +4,14 @@ Docker through cri-dockerd, flannel's subnets in the Kubernetes API, kube-proxy 
 """
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from plan import docker
+from tests.engine.stack import eventually
 from tests.machine.lab import Lab, at_length, brought_up
 from tests.plan import cri
 
@@ -25,6 +27,7 @@ CLUSTER = {
     "runtime": "docker",
     "flannel": {"store": "kubernetes"},
     "proxy_mode": "iptables",
+    "addons": {"storage": True},
 }
 
 
@@ -64,6 +67,8 @@ def test_the_kubelet_can_have_none_of_its_images_removed(lab: Lab) -> None:
     assert {name.partition(":")[0] for one in before for name in one["RepoTags"]} == {
         "hardway.local/pause",
         "hardway.local/coredns",
+        "hardway.local/local-path-provisioner",
+        "hardway.local/volume-folder",
     }
     # Whatever becomes of its pods, which keep their images as well.
     every = json.loads(lab.on("solo", asked.replace("images/json", "'containers/json?all=true'")))
@@ -98,3 +103,93 @@ def test_logs_come_through_cri_dockerd(lab: Lab) -> None:
     (pod, *_) = lab.objects("pods", "--namespace", "kube-system")["items"]
     said = lab.kubectl("logs", "--namespace", "kube-system", pod["metadata"]["name"])
     assert "CoreDNS-" in said
+
+
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "site"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}},
+}
+COREFILE = ".:1053 {\n    health :8080\n    ready :8181\n}\n"
+
+
+def reader(image: str) -> dict[str, Any]:
+    """A pod that is ready once a file of its volume configures it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "reader"},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": "reader",
+                    "image": image,
+                    "imagePullPolicy": "Never",
+                    "args": ["-conf", "/site/Corefile"],
+                    "volumeMounts": [{"name": "site", "mountPath": "/site"}],
+                    "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}},
+                }
+            ],
+            "volumes": [{"name": "site", "persistentVolumeClaim": {"claimName": "site"}}],
+        },
+    }
+
+
+def is_ready(lab: Lab) -> None:
+    lab.kubectl("wait", "pod/reader", "--for=condition=Ready", "--timeout=900s")
+
+
+def test_a_claim_gets_a_volume_that_outlives_its_pod_and_a_reboot(lab: Lab) -> None:
+    (deployment,) = lab.objects("deployments", "--selector", "k8s-app=kube-dns", "-A")["items"]
+    pod = reader(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+    for value in (CLAIM, pod):
+        (lab.folder / "manifest.json").write_text(json.dumps(value))
+        lab.kubectl("apply", "--validate=false", "--filename", str(lab.folder / "manifest.json"))
+    bound = ("--for=jsonpath={.status.phase}=Bound", "--timeout=900s")
+    lab.kubectl("wait", "persistentvolumeclaim/site", *bound)
+    volume = lab.objects("persistentvolumeclaim", "site")["spec"]["volumeName"]
+    path = lab.objects("persistentvolume", volume)["spec"]["hostPath"]["path"]
+    assert path.startswith("/var/lib/local-path/")
+    assert lab.on("solo", f"stat --format=%a {path}").strip() == "777"
+    lab.on("solo", f"printf %s {shlex.quote(COREFILE)} >{path}/Corefile")
+    is_ready(lab)
+
+    lab.kubectl("delete", "pod", "reader")
+    lab.kubectl("apply", "--validate=false", "--filename", str(lab.folder / "manifest.json"))
+    is_ready(lab)
+
+    before = lab.on("solo", "cat /proc/sys/kernel/random/boot_id")
+    lab.on("solo", "systemctl reboot", ok=False)
+    eventually(
+        "the machine has booted anew",
+        lambda: (
+            lab.hardway(
+                "ssh", "solo", "--", "cat /proc/sys/kernel/random/boot_id", ok=False
+            ).stdout.strip()
+            not in ("", before.strip())
+        ),
+    )
+    lab.hardway("validate", "--wait", "1200")
+    is_ready(lab)
+    assert lab.on("solo", f"cat {path}/Corefile") == COREFILE
+
+    lab.kubectl("delete", "pod", "reader")
+    lab.kubectl("delete", "persistentvolumeclaim", "site")
+    eventually(
+        "the folder is gone", lambda: lab.on("solo", f"ls {path} 2>&1", ok=False) != "Corefile\n"
+    )
+    assert lab.on("solo", "ls /var/lib/local-path") == ""
+
+
+def test_storage_that_is_switched_off_leaves_nothing_in_the_cluster(lab: Lab) -> None:
+    lab.describe({**CLUSTER, "addons": {"storage": False}})
+    lab.hardway("up")
+    assert lab.objects("storageclasses")["items"] == []
+    eventually(
+        "the namespace is gone",
+        lambda: "local-path-storage" not in lab.kubectl("get", "namespaces"),
+    )
+    lab.hardway("validate", "--wait", "1200")
+    lab.pulumi("preview", "--expect-no-changes")
