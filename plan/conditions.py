@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from plan import coredns, layout, storage
+from plan import coredns, layout, network_policy, storage
 from plan.limits import CONDITIONS
 from spec.cluster import Cluster
 
@@ -147,6 +147,7 @@ def conditions(spec: Cluster) -> tuple[Condition, ...]:
         *_of_machines(spec),
         *(_of_pods(spec) if spec.addons.coredns else ()),
         *(_of_storage() if spec.addons.storage else ()),
+        *(_of_network_policy(spec) if spec.addons.network_policy else ()),
         _services(spec),
     )
 
@@ -233,6 +234,18 @@ def _of_storage() -> Iterator[Condition]:
         name="storage",
         waits_for="what makes volumes for claims is Ready",
         check=Pods(namespace=storage.NAMESPACE, selector=storage.SELECTOR, count=1),
+    )
+
+
+def _of_network_policy(spec: Cluster) -> Iterator[Condition]:
+    yield _condition(
+        name="network-policy",
+        waits_for="what enforces network policies is Ready on every node",
+        check=Pods(
+            namespace=network_policy.NAMESPACE,
+            selector=network_policy.SELECTOR,
+            count=len(spec.nodes),
+        ),
     )
 
 

@@ -78,6 +78,7 @@ CONDITIONS: Mapping[str, Limit] = {
     "service": Limit(300, "kube-proxy writes its rules"),
     "dns": Limit(300, "CoreDNS reads the cluster's Services first"),
     "storage": Limit(900, "its pod is scheduled once nodes are Ready"),
+    "network-policy": Limit(900, "a pod of every node starts once the node is Ready"),
     "services": Limit(300, "some are started again until others answer"),
 }
 """Name of a condition in ``plan.conditions`` to its limit."""

@@ -9,6 +9,7 @@ RESOURCES = {
     "ClusterRole": "clusterroles",
     "ClusterRoleBinding": "clusterrolebindings",
     "ConfigMap": "configmaps",
+    "DaemonSet": "daemonsets",
     "Deployment": "deployments",
     "Namespace": "namespaces",
     "PodDisruptionBudget": "poddisruptionbudgets",

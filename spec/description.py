@@ -39,6 +39,8 @@ class Addons(Part):
     """Whether a claim without a storage class gets a volume: a folder in ``/var/lib/local-path`` of
     the node on which its first pod runs. Its pods then run on that node only; the folder goes with
     the claim, and stays where the add-on is switched off."""
+    network_policy: Truth = False
+    """Whether objects of the kind NetworkPolicy are enforced: without it, nobody reads them."""
 
     @property
     def enabled(self) -> frozenset[str]:

@@ -33,6 +33,7 @@ class Versions(BaseModel):
     pause: Version
     local_path_provisioner: Version
     volume_folder: Version
+    kube_network_policies: Version
 
 
 @cache

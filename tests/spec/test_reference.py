@@ -48,7 +48,12 @@ WHOLE: dict[str, Any] = {
     "etcd": {"generation": 2},
     "flannel": {"backend": "vxlan", "store": "kubernetes", "vni": 7, "port": 4789},
     "proxy_mode": "iptables",
-    "addons": {"coredns": True, "name_servers": ["192.168.1.1"]},
+    "addons": {
+        "coredns": True,
+        "name_servers": ["192.168.1.1"],
+        "storage": True,
+        "network_policy": True,
+    },
     "hypervisor": {
         "kind": "libvirt",
         "uri": "qemu:///system",

@@ -1,0 +1,108 @@
+"""Enforces network policies: kube-network-policies, a pod on every node.
+
+It has the kernel queue the first packet of each connection of a pod that a policy selects, and
+decides. Where it does not run, such connections fail.
+"""
+
+from plan.artifact import reference
+from plan.objects import Manifest
+from spec.cluster import Cluster
+
+NAMESPACE = "kube-system"
+NAME = "kube-network-policies"
+SELECTOR = {"app": NAME}
+"""Name and label that it has in other clusters as well, since tools look for them."""
+
+METRICS_PORT = 9080
+"""On the node's loopback address."""
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+def manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    """The program on all nodes, and its rights.
+
+    The rights are those of its own install.yaml (v0.8.0), and so are the program's options, except
+    that it asks no runtime for pods that start (NRI), since Docker has no such interface.
+    """
+    name = f"hardway:{NAME}"
+    read = ["list", "watch"]
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": NAME, "namespace": NAMESPACE},
+            "automountServiceAccountToken": False,
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRole",
+            "metadata": {"name": name},
+            "rules": [
+                {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": read},
+                {
+                    "apiGroups": ["networking.k8s.io"],
+                    "resources": ["networkpolicies"],
+                    "verbs": read,
+                },
+            ],
+        },
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": SELECTOR},
+            "spec": {
+                "selector": {"matchLabels": SELECTOR},
+                "template": {"metadata": {"labels": SELECTOR}, "spec": _pod(spec)},
+            },
+        },
+    )
+
+
+def _pod(spec: Cluster) -> Manifest:
+    return {
+        "automountServiceAccountToken": True,
+        "containers": [
+            {
+                "name": NAME,
+                "image": reference(spec, NAME),
+                # No registry has this image: the runtime step imports it on every node.
+                "imagePullPolicy": "IfNotPresent",
+                "args": [
+                    "--hostname-override=$(NODE)",
+                    "--disable-nri",
+                    f"--metrics-bind-address=127.0.0.1:{METRICS_PORT}",
+                    "--nfqueue-id=98",
+                ],
+                "env": [
+                    {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+                ],
+                "readinessProbe": {
+                    "httpGet": {"host": "127.0.0.1", "path": "/metrics", "port": METRICS_PORT},
+                    "timeoutSeconds": 5,
+                },
+                "resources": {
+                    "limits": {"memory": "128Mi"},
+                    "requests": {"cpu": "20m", "memory": "32Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+                    "readOnlyRootFilesystem": True,
+                },
+            }
+        ],
+        "hostNetwork": True,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "priorityClassName": "system-node-critical",
+        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+        "serviceAccountName": NAME,
+        "tolerations": [{"operator": "Exists"}],
+    }
