@@ -45,9 +45,9 @@ class SessionLibvirt:
     def uri(self) -> str:
         return f"qemu+unix:///session?socket={self.directory}/libvirt/libvirt-sock"
 
-    def virsh(self, *words: str | Path) -> str:
+    def virsh(self, *arguments: str | Path) -> str:
         return subprocess.run(
-            ["virsh", "--quiet", "--connect", self.uri, *map(str, words)],
+            ["virsh", "--quiet", "--connect", self.uri, *map(str, arguments)],
             check=True,
             capture_output=True,
             text=True,
@@ -55,8 +55,8 @@ class SessionLibvirt:
 
     def size(self, volume: str) -> int:
         """Of a volume, in bytes."""
-        said = self.virsh("vol-info", "--bytes", "--pool", "disks", volume)
-        return int(said.partition("Capacity:")[2].split()[0])
+        output = self.virsh("vol-info", "--bytes", "--pool", "disks", volume)
+        return int(output.partition("Capacity:")[2].split()[0])
 
     def start(self, name: str, volume: str) -> None:
         """Start a machine without ACPI from a disk."""
@@ -72,8 +72,8 @@ def session_libvirt() -> Iterator[SessionLibvirt]:
         if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
             pytest.skip(f"the program {program} is missing")
     # A socket's path is short, and whoever runs the daemon comes to it.
-    with tempfile.TemporaryDirectory(prefix="libvirt-") as place:
-        yield from _running(Path(place))
+    with tempfile.TemporaryDirectory(prefix="libvirt-") as name:
+        yield from _running(Path(name))
 
 
 def _running(directory: Path) -> Iterator[SessionLibvirt]:
@@ -83,38 +83,38 @@ def _running(directory: Path) -> Iterator[SessionLibvirt]:
     configuration.mkdir()
     (configuration / "qemu.conf").write_text('stdio_handler = "file"\nsecurity_driver = "none"\n')
     (directory / "sector").write_bytes(BOOT_SECTOR)
-    words = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
-    subprocess.run([*words, directory / "sector", disks / "base"], check=True)
+    convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2"]
+    subprocess.run([*convert, directory / "sector", disks / "base"], check=True)
     subprocess.run(["qemu-img", "resize", "-q", disks / "base", "4G"], check=True)
     (directory / "pool.xml").write_text(POOL.format(path=disks))
-    words = []
+    as_nobody = []
     if os.geteuid() == 0:
         subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", directory], check=True)
-        words = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+        as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     # One folder for its configuration, its cache and its sockets.
     homes = ("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")
     with (
         (directory / "log").open("wb") as log,
         subprocess.Popen(
-            [*words, "setpriv", "--pdeathsig=TERM", DAEMON],
+            [*as_nobody, "setpriv", "--pdeathsig=TERM", DAEMON],
             env={"PATH": os.environ["PATH"], **dict.fromkeys(homes, str(directory))},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         ) as daemon,
     ):
-        found = SessionLibvirt(directory)
+        libvirt = SessionLibvirt(directory)
         try:
             eventually(
                 "libvirt answers",
                 lambda: (directory / "libvirt/libvirt-sock").exists() or daemon.poll() is not None,
             )
             for verb in (("pool-define", directory / "pool.xml"), ("pool-start", "disks")):
-                found.virsh(*verb)
-            yield found
+                libvirt.virsh(*verb)
+            yield libvirt
         finally:
             try:
-                for name in found.virsh("list", "--name").split():
-                    found.virsh("destroy", name)
+                for name in libvirt.virsh("list", "--name").split():
+                    libvirt.virsh("destroy", name)
             finally:
                 daemon.terminate()

@@ -120,8 +120,8 @@ def make_key(path: Path) -> Path:
 
 
 def fingerprint(public_key: Path) -> str:
-    told = subprocess.check_output(["ssh-keygen", "-l", "-f", public_key], text=True)
-    return told.split()[1]
+    line = subprocess.check_output(["ssh-keygen", "-l", "-f", public_key], text=True)
+    return line.split()[1]
 
 
 def pid_runs(pid: int) -> bool:
@@ -137,7 +137,7 @@ def descendants(pid: int) -> list[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return []
-    return [each for child in map(int, children) for each in (child, *descendants(child))]
+    return [process for child in map(int, children) for process in (child, *descendants(child))]
 
 
 @pytest.fixture(scope="session")

@@ -54,16 +54,17 @@ class CliRun:
 
     def logged(self) -> str:
         """All that providers and the engine logged during the run, transient messages too."""
-        found = (event.get("diagnosticEvent", {}).get("message", "") for event in self.events)
-        return "\n".join(found)
+        messages = (event.get("diagnosticEvent", {}).get("message", "") for event in self.events)
+        return "\n".join(messages)
 
     def errors_of(self, name: str) -> str:
         """The errors of the resource with this name."""
-        found = (event.get("diagnosticEvent", {}) for event in self.events)
+        diagnostics = (event.get("diagnosticEvent", {}) for event in self.events)
         return "\n".join(
-            each["message"]
-            for each in found
-            if each.get("severity") == "error" and each.get("urn", "").endswith(f"::{name}")
+            diagnostic["message"]
+            for diagnostic in diagnostics
+            if diagnostic.get("severity") == "error"
+            and diagnostic.get("urn", "").endswith(f"::{name}")
         )
 
     def steps(self) -> dict[str, list[str]]:
@@ -107,15 +108,15 @@ class EngineStack:
         )
 
     def up(
-        self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
+        self, *options: str, fails: bool = False, environment: Mapping[str, str] | None = None
     ) -> CliRun:
-        words = ("up", "--yes", "--skip-preview", *words)
-        return self._run(*words, fails=fails, environment=environment)
+        options = ("up", "--yes", "--skip-preview", *options)
+        return self._run(*options, fails=fails, environment=environment)
 
     def preview(
-        self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
+        self, *options: str, fails: bool = False, environment: Mapping[str, str] | None = None
     ) -> CliRun:
-        return self._run("preview", *words, fails=fails, environment=environment)
+        return self._run("preview", *options, fails=fails, environment=environment)
 
     def preview_as_json(self, *, environment: Mapping[str, str] | None = None) -> str:
         """The preview as one document."""
@@ -129,9 +130,9 @@ class EngineStack:
         )
         return done.stdout
 
-    def set_config(self, *words: str) -> None:
+    def set_config(self, *arguments: str) -> None:
         subprocess.run(
-            [self._pulumi, "config", "set", "--stack", "test", *words],
+            [self._pulumi, "config", "set", "--stack", "test", *arguments],
             cwd=self.directory,
             env=self._environment,
             check=True,
@@ -169,10 +170,10 @@ class EngineStack:
         """Start ``pulumi up`` for a test that meddles while it runs; then use ``finish``."""
         return self._start("up", "--yes", "--skip-preview")
 
-    def attended(self, *words: str, each_line: Callable[[str], None]) -> int:
+    def attended(self, *arguments: str, each_line: Callable[[str], None]) -> int:
         """The exit status of a command whose output goes line by line to ``each_line``."""
         return attended(
-            [self._pulumi, *words, "--stack", "test"],
+            [self._pulumi, *arguments, "--stack", "test"],
             environment=self._environment,
             directory=self.directory,
             each_line=each_line,
@@ -203,9 +204,9 @@ class EngineStack:
         """The resources in the state by name, without the stack and its providers."""
         latest = json.loads(self.state())["checkpoint"]["latest"]
         return {
-            each["urn"].rpartition("::")[2]: each
-            for each in latest.get("resources") or []
-            if not each["type"].startswith("pulumi:")
+            resource["urn"].rpartition("::")[2]: resource
+            for resource in latest.get("resources") or []
+            if not resource["type"].startswith("pulumi:")
         }
 
     def pending(self) -> list[Any]:
@@ -213,12 +214,12 @@ class EngineStack:
         return latest.get("pending_operations") or []
 
     def _start(
-        self, *words: str, environment: Mapping[str, str] | None = None
+        self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[str]:
         log = self.directory / "events"
         log.unlink(missing_ok=True)
         self._process = subprocess.Popen(
-            [str(self._pulumi), *words, "--stack", "test", "--event-log", str(log)]
+            [str(self._pulumi), *arguments, "--stack", "test", "--event-log", str(log)]
             + ["--non-interactive", "--color", "never"],
             cwd=self.directory,
             env={**self._environment, **(environment or {})},
@@ -240,9 +241,9 @@ class EngineStack:
             self._terminal.process.wait()
 
     def _run(
-        self, *words: str, fails: bool = False, environment: Mapping[str, str] | None = None
+        self, *arguments: str, fails: bool = False, environment: Mapping[str, str] | None = None
     ) -> CliRun:
-        run = self.finish(self._start(*words, environment=environment))
+        run = self.finish(self._start(*arguments, environment=environment))
         assert (run.status != 0) == fails, run.text
         return run
 

@@ -21,7 +21,7 @@ class Terminal:
 
     def __init__(
         self,
-        words: Sequence[str | Path],
+        command: Sequence[str | Path],
         *,
         columns: int,
         directory: Path,
@@ -33,7 +33,7 @@ class Terminal:
         # In a job of a CI service Pulumi shows no tree even at a terminal.
         own = {k: v for k, v in environment.items() if k not in ("CI", "GITHUB_ACTIONS")}
         self.process = subprocess.Popen(
-            [str(word) for word in words],
+            [str(word) for word in command],
             cwd=directory,
             env={**own, "TERM": "xterm-256color"},
             stdin=slave,

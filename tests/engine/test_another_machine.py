@@ -134,17 +134,17 @@ class TwoStepStack:
         connection: dict[str, Any] = self.sshd.connection()
         self.stack.write(text + textwrap.dedent(program), sshd=connection)
 
-    def up(self, *words: str) -> CliRun:
-        return self.stack.up(*words, environment={"PYTHONPATH": str(PROJECT)})
+    def up(self, *options: str) -> CliRun:
+        return self.stack.up(*options, environment={"PYTHONPATH": str(PROJECT)})
 
-    def preview(self, *words: str) -> CliRun:
-        return self.stack.preview(*words, environment={"PYTHONPATH": str(PROJECT)})
+    def preview(self, *options: str) -> CliRun:
+        return self.stack.preview(*options, environment={"PYTHONPATH": str(PROJECT)})
 
     def done(self) -> list[str]:
         """The steps that ran since this was asked last."""
-        told = self.ran.read_text().split() if self.ran.exists() else []
+        steps = self.ran.read_text().split() if self.ran.exists() else []
         self.ran.unlink(missing_ok=True)
-        return told
+        return steps
 
 
 @pytest.fixture

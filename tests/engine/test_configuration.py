@@ -129,7 +129,9 @@ def engine(stack: EngineStack, config: str, *, fails: bool = False) -> tuple[Pat
 
 
 def test_both_readers_give_the_same_values(stack: EngineStack) -> None:
-    scalars = {f"s{number}": one.replace("&nbsp;", " ") for number, one in enumerate(ALIKE.split())}
+    scalars = {
+        f"s{number}": scalar.replace("&nbsp;", " ") for number, scalar in enumerate(ALIKE.split())
+    }
     lines = [f"      {key}: {text}\n" for key, text in scalars.items()]
     file, seen = engine(stack, "".join(["  hardway:cluster:\n", *lines, TOGETHER]))
     assert len(seen) > 100

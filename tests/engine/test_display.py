@@ -55,8 +55,8 @@ def test_a_machine_that_boots_is_no_failure_and_what_is_done_waits_for_nothing(
             f"{name} shows {info}",
             lambda: (
                 (row := screen.row(name).partition(status))[1] != ""
-                and len(told := row[2].partition(")")[2].strip(" .")) >= 15
-                and info.startswith(told)
+                and len(message := row[2].partition(")")[2].strip(" .")) >= 15
+                and info.startswith(message)
             ),
         )
 

@@ -20,7 +20,7 @@ MACHINES = ("master", "minion1", "minion2")
 TITLE = "the kubelet is healthy"
 
 STEP = """{{
-{words}
+{functions}
 touch {folder}/there.$name
 # All of them run before the first fails, after which the engine begins nothing more.
 for _ in {{1..600}}; do
@@ -40,9 +40,9 @@ def failed_update(stack: EngineStack, sshd: Sshd, folder: Path) -> CliRun:
     journal.parent.mkdir()
     journal.write_text(f"#!/bin/bash\n{KUBELET}")
     journal.chmod(0o755)
-    words = inline.functions("prelude").replace("/var/lib/hardway", str(folder / "state"))
-    words = words.replace("PATH=", f"PATH={journal.parent}:", 1)
-    text = STEP.format(words=words, folder=folder, machines=len(MACHINES), title=TITLE)
+    functions = inline.functions("prelude").replace("/var/lib/hardway", str(folder / "state"))
+    functions = functions.replace("PATH=", f"PATH={journal.parent}:", 1)
+    text = STEP.format(functions=functions, folder=folder, machines=len(MACHINES), title=TITLE)
     (folder / "step").write_text(text)
     stack.write(
         f"""
@@ -68,13 +68,13 @@ def test_a_failed_update_ends_with_a_sentence_for_each_machine(
         assert lines[number].strip().startswith("failed: not yet after ")
     assert len(lines) < 20 * len(MACHINES)
 
-    events = [told for one in run.events if (told := kept_of(one))]
+    events = [kept for event in run.events if (kept := kept_of(event))]
     sentences = failures(events, MACHINES)
-    assert sorted(one.partition(",")[0] for one in sentences) == list(MACHINES)
-    for one in sentences:
-        assert ", step node: not yet after " in one
-        assert f" s: {TITLE}; no news for " in one
-        assert one.endswith(" s by this computer's clock)")
+    assert sorted(sentence.partition(",")[0] for sentence in sentences) == list(MACHINES)
+    for sentence in sentences:
+        assert ", step node: not yet after " in sentence
+        assert f" s: {TITLE}; no news for " in sentence
+        assert sentence.endswith(" s by this computer's clock)")
     assert "I1128" in run.text
     assert "I1128" not in json.dumps(events)
     problem = _failed(run.status, sentences)

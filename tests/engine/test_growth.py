@@ -39,7 +39,7 @@ for name, machine in spec.machines.items():
 """
 
 
-def place(libvirt: SessionLibvirt, **more: Any) -> Libvirt:
+def connected(libvirt: SessionLibvirt, **more: Any) -> Libvirt:
     return Libvirt(uri=libvirt.uri, pool="disks", image="base", **more)
 
 
@@ -50,7 +50,7 @@ def describe(stack: EngineStack, libvirt: SessionLibvirt, *, disk: int, **more: 
             "master": {"address": "192.168.1.10", "disk": disk, "roles": "ai"},
             "minion": {"address": "192.168.1.11", "disk": disk, "roles": "i"},
         },
-        "hypervisor": place(libvirt).model_dump(mode="json", exclude_none=True),
+        "hypervisor": connected(libvirt).model_dump(mode="json", exclude_none=True),
     }
     for key in more.pop("without", ()):
         del value["machines"][key]
@@ -59,7 +59,11 @@ def describe(stack: EngineStack, libvirt: SessionLibvirt, *, disk: int, **more: 
 
 
 def ids(stack: EngineStack) -> dict[str, str]:
-    return {name: one["id"] for name, one in stack.resources().items() if name.endswith("-disk")}
+    return {
+        name: resource["id"]
+        for name, resource in stack.resources().items()
+        if name.endswith("-disk")
+    }
 
 
 def test_a_larger_disk_is_resized_and_not_made_anew(
@@ -150,9 +154,9 @@ def test_what_loses_data_is_refused_by_the_engine_before_anything(
         describe(stack, libvirt, **change)
         assert sentence in stack.preview(fails=True, environment=HERE).errors_of("specification")
         done = stack.up(fails=True, environment=HERE)
-        told = done.errors_of("specification")
-        assert f"has a problem: {sentence}" in told
-        assert "dns_domain" not in told, "the sentence and not the whole description"
+        errors = done.errors_of("specification")
+        assert f"has a problem: {sentence}" in errors
+        assert "dns_domain" not in errors, "the sentence and not the whole description"
         assert not any(name.endswith("-disk") for name in done.steps())
         assert ids(stack) == disks
 
@@ -163,12 +167,12 @@ def test_a_disk_of_the_same_name_is_not_taken_from_whoever_has_it(
     """The provider takes it for the one that it should make, and deletes it with the stack."""
     libvirt = session_libvirt
     stack.write(PROGRAM)
-    words = ("vol-create-as", "disks", "dev-minion.qcow2", "6G", "--format", "qcow2")
-    libvirt.virsh(*words)
+    making = ("vol-create-as", "disks", "dev-minion.qcow2", "6G", "--format", "qcow2")
+    libvirt.virsh(*making)
     describe(stack, libvirt, disk=10)
     done = stack.up(fails=True, environment=HERE)
-    told = done.errors_of("specification")
-    assert "dev-minion.qcow2 is in the pool disks already and is none of this stack's" in told
+    errors = done.errors_of("specification")
+    assert "dev-minion.qcow2 is in the pool disks already and is none of this stack's" in errors
     assert not ids(stack)
 
     describe(stack, libvirt, disk=10, without=["minion"])
@@ -194,20 +198,20 @@ def test_a_disk_grows_whether_its_machine_runs_or_not_and_again(
             *("--backing-vol", "base", "--backing-vol-format", "qcow2"),
         )
     libvirt.start("an-one", "an-one.qcow2")  # whose name ends as the other's
-    grow(place(libvirt), {"one": 5})
+    grow(connected(libvirt), {"one": 5})
     assert libvirt.size("one.qcow2") == 5 * GIB
     libvirt.start("one", "one.qcow2")
     for _ in range(2):
-        grow(place(libvirt), {"one": 6, "other": 6, "lost": 7})
+        grow(connected(libvirt), {"one": 6, "other": 6, "lost": 7})
         assert libvirt.size("one.qcow2") == 6 * GIB
         assert libvirt.size("other.qcow2") == 6 * GIB
-    grow(place(libvirt), {"one": 5})
+    grow(connected(libvirt), {"one": 5})
     assert libvirt.size("one.qcow2") == 6 * GIB
 
 
 def test_a_disk_that_cannot_grow_is_told(session_libvirt: SessionLibvirt) -> None:
     libvirt = session_libvirt
     with pytest.raises(DiskError, match="Storage pool not found"):
-        grow(place(libvirt).model_copy(update={"pool": "none"}), {"one": 5})
+        grow(connected(libvirt).model_copy(update={"pool": "none"}), {"one": 5})
     with pytest.raises(DiskError, match="Failed to connect socket"):
         grow(Libvirt(uri="qemu+unix:///session?socket=/nowhere", image="base"), {"one": 5})

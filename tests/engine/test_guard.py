@@ -21,13 +21,13 @@ PROGRAM = """
 from components.guard import Guard, login
 from plan.contents import CONTENTS, packed
 
-told = json.loads(Path("guarded.json").read_text())
-contents = CONTENTS.validate_python(told["contents"])
+values = json.loads(Path("guarded.json").read_text())
+contents = CONTENTS.validate_python(values["contents"])
 guard = Guard(
     "master-guard",
-    login=login("master", told["access"], told["key"]),
+    login=login("master", values["access"], values["key"]),
     plan=packed(contents),
-    secrets=json.dumps(told["secrets"]),
+    secrets=json.dumps(values["secrets"]),
     opts=ResourceOptions(),
 )
 pulumi.export("repairs", guard.repairs)
@@ -69,13 +69,13 @@ class Guarded:
             }
             for name, text in texts.items()
         ]
-        told = {
+        values = {
             "contents": {"items": items, "steps": steps},
             "access": vars(machine(self.sshd)),
             "key": (self.sshd.directory / "client_key").read_text(),
             "secrets": {str(self.path("key")): hashlib.sha256(SECRET.encode()).hexdigest()},
         }
-        (self.stack.directory / "guarded.json").write_text(json.dumps(told))
+        (self.stack.directory / "guarded.json").write_text(json.dumps(values))
         self.stack.write(PROGRAM)
 
     def _item(self, name: str, text: str | None) -> dict[str, Any]:
@@ -94,15 +94,15 @@ class Guarded:
 
     def done(self) -> list[str]:
         """The steps that ran since this was asked last."""
-        told = self.ran.read_text().split() if self.ran.exists() else []
+        steps = self.ran.read_text().split() if self.ran.exists() else []
         self.ran.unlink(missing_ok=True)
-        return told
+        return steps
 
-    def preview(self, *words: str) -> Any:
-        return self.stack.preview(*words, environment=HERE)
+    def preview(self, *options: str) -> Any:
+        return self.stack.preview(*options, environment=HERE)
 
-    def up(self, *words: str, fails: bool = False) -> Any:
-        return self.stack.up(*words, environment=HERE, fails=fails)
+    def up(self, *options: str, fails: bool = False) -> Any:
+        return self.stack.up(*options, environment=HERE, fails=fails)
 
     def logins(self) -> int:
         return self.sshd.log().count("Accepted publickey")
@@ -110,10 +110,10 @@ class Guarded:
 
 @pytest.fixture
 def guarded(stack: EngineStack, sshd: Sshd, tmp_path: Path) -> Guarded:
-    found = Guarded(stack, sshd, tmp_path / "machine")
-    found.up()
-    assert found.done() == ["one", "two", "key"], "what is not there is brought about"
-    return found
+    machine = Guarded(stack, sshd, tmp_path / "machine")
+    machine.up()
+    assert machine.done() == ["one", "two", "key"], "what is not there is brought about"
+    return machine
 
 
 def test_only_a_refresh_asks_and_a_clean_machine_is_no_change(guarded: Guarded) -> None:
@@ -161,11 +161,11 @@ def test_a_secret_file_is_told_without_its_digest_and_no_key_is_in_the_clear(
     run = guarded.up()
     assert guarded.done() == ["key"]
     assert guarded.path("key").read_text() == SECRET
-    told = [preview.text, refreshed.text, run.text, state, guarded.stack.state()]
-    told += [json.dumps(each.events) for each in (preview, refreshed, run)]
+    texts = [preview.text, refreshed.text, run.text, state, guarded.stack.state()]
+    texts += [json.dumps(cli_run.events) for cli_run in (preview, refreshed, run)]
     ssh_key = (guarded.sshd.directory / "client_key").read_text().splitlines()[1]
     wanted = hashlib.sha256(SECRET.encode()).hexdigest()
-    for text in told:
+    for text in texts:
         for secret in (ssh_key, wanted, drifted, SECRET.strip()):
             assert secret not in text
 

@@ -43,13 +43,13 @@ step("machine-identity", key, secret=True)
 """
 
 
-def said(run: CliRun, name: str) -> str:
+def violations(run: CliRun, name: str) -> str:
     """What the pack says of a resource."""
-    found = (event.get("policyEvent", {}) for event in run.events)
+    events = (event.get("policyEvent", {}) for event in run.events)
     return "\n".join(
-        f"{each['policyName']}: {each['message']}"
-        for each in found
-        if each and each.get("resourceUrn", "").endswith(f"::{name}")
+        f"{event['policyName']}: {event['message']}"
+        for event in events
+        if event and event.get("resourceUrn", "").endswith(f"::{name}")
     )
 
 
@@ -82,9 +82,9 @@ def test_spoiled_ones_are_stopped_in_the_rules_words_without_a_secret(stack: Eng
     stack.write(f"{CLEAN}\n{spoiled}\n", a={"host": "127.0.0.1", "user": "root"})
     run = stack.preview(*PACK, fails=True, environment=HERE)
     for rule in SPOILED:
-        assert f"{rule}: " in said(run, rule)
+        assert f"{rule}: " in violations(run, rule)
     assert "mandatory" in run.text
-    assert said(run, "machine-etcd") == said(run, "machine-identity") == ""
+    assert violations(run, "machine-etcd") == violations(run, "machine-identity") == ""
     assert "hunter2" not in run.text
     assert "hunter2" not in run.logged()
 
@@ -94,10 +94,10 @@ def test_the_rules_say_the_same_of_what_the_engine_tells(stack: EngineStack) -> 
     stack.write(f"{CLEAN}\n{spoiled}\n", a={"host": "127.0.0.1", "user": "root"})
     changes = changes_of(stack.preview_as_json(environment=HERE))
     broken = {
-        (one.resource, one.rule)
-        for one in judge(changes)
+        (violation.resource, violation.rule)
+        for violation in judge(changes)
         # The machine here is none that a hypervisor made.
-        if one.rule != "command-dies-with-its-machine"
+        if violation.rule != "command-dies-with-its-machine"
     }
     assert broken == {
         ("spoiled", "no-private-key-in-the-clear"),

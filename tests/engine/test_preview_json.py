@@ -63,10 +63,10 @@ AFTER = (
 )
 
 
-def recorded(program: str, place: Path, before: Recorder | None = None) -> Recorder:
-    (place / "__main__.py").write_text(program)
+def recorded(program: str, folder: Path, before: Recorder | None = None) -> Recorder:
+    (folder / "__main__.py").write_text(program)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        patch.chdir(folder)
         return record(
             lambda: runpy.run_path("__main__.py"),
             stack="test",
@@ -74,8 +74,8 @@ def recorded(program: str, place: Path, before: Recorder | None = None) -> Recor
         )
 
 
-def by_name(found: Iterable[ResourceChange]) -> dict[str, ResourceChange]:
-    return {one.name: one for one in found}
+def by_name(resource_changes: Iterable[ResourceChange]) -> dict[str, ResourceChange]:
+    return {change.name: change for change in resource_changes}
 
 
 def test_what_the_engine_says_is_what_two_recordings_say(stack: EngineStack, sshd: Sshd) -> None:
@@ -83,17 +83,17 @@ def test_what_the_engine_says_is_what_two_recordings_say(stack: EngineStack, ssh
     first = recorded((stack.directory / "__main__.py").read_text(), stack.directory)
     stack.up()
     stack.write(AFTER)
-    said = stack.preview("--json", "--show-sames").text
-    assert "never to be told" not in said
-    engine = by_name(changes_of(said))
+    output = stack.preview("--json", "--show-sames").text
+    assert "never to be told" not in output
+    engine = by_name(changes_of(output))
     second = recorded((stack.directory / "__main__.py").read_text(), stack.directory, first)
     without = by_name(
         changes(
-            tuple(registration(one) for one in first.seen),
-            tuple(registration(one) for one in second.seen),
+            tuple(registration(resource) for resource in first.seen),
+            tuple(registration(resource) for resource in second.seen),
         )
     )
-    assert {name: one.verb for name, one in engine.items()} == {
+    assert {name: change.verb for name, change in engine.items()} == {
         "group": Verb.SAME,
         "key": Verb.SAME,
         "changed": Verb.UPDATE,
@@ -104,14 +104,14 @@ def test_what_the_engine_says_is_what_two_recordings_say(stack: EngineStack, ssh
         "dies": Verb.SAME,
         "older": Verb.SAME,
     }
-    assert {name: one.verb for name, one in without.items()} == {
-        name: one.verb for name, one in engine.items()
+    assert {name: change.verb for name, change in without.items()} == {
+        name: change.verb for name, change in engine.items()
     }
-    for name, one in engine.items():
-        other = without[name]
-        assert one.kind == other.kind
-        assert one.keys == other.keys or one.verb is Verb.SAME, name
-        for side, same_side in ((one.before, other.before), (one.after, other.after)):
+    for name, change in engine.items():
+        recording = without[name]
+        assert change.kind == recording.kind
+        assert change.keys == recording.keys or change.verb is Verb.SAME, name
+        for side, same_side in ((change.before, recording.before), (change.after, recording.after)):
             assert (side is None) == (same_side is None), name
             if side and same_side and name != "key":
                 assert side.custom == same_side.custom
@@ -129,6 +129,6 @@ def test_what_the_engine_says_is_what_two_recordings_say(stack: EngineStack, ssh
 
 def test_a_program_that_fails_has_no_preview_but_its_words(stack: EngineStack, sshd: Sshd) -> None:
     stack.write("raise pulumi.RunError('the network is not given')", sshd=sshd.connection())
-    said = stack.preview("--json", "--show-sames", fails=True).text
+    output = stack.preview("--json", "--show-sames", fails=True).text
     with pytest.raises(NotPreviewed, match="the network is not given"):
-        changes_of(said)
+        changes_of(output)

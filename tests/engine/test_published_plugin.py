@@ -24,7 +24,7 @@ def test_a_stack_that_an_earlier_build_made_has_an_empty_preview(
     )
     stack.up()
     kept = json.loads(stack.export())
-    step = one(kept, "step")
+    step = resource_of(kept, "step")
     for values in (step["inputs"], step["outputs"]):
         connection = json.loads(values["connection"]["plaintext"])
         assert connection["privateKey"][MARK] == SECRET, "as the published plugin keeps it"
@@ -34,11 +34,13 @@ def test_a_stack_that_an_earlier_build_made_has_an_empty_preview(
     stack.take(json.dumps(kept))
     assert stack.preview("--expect-no-changes").steps() == {}
     assert stack.up("--expect-no-changes").steps() == {}
-    now = json.loads(one(json.loads(stack.export()), "step")["inputs"]["connection"]["plaintext"])
+    now = json.loads(
+        resource_of(json.loads(stack.export()), "step")["inputs"]["connection"]["plaintext"]
+    )
     assert now["privateKey"][MARK] == SECRET, "an update brings the inputs to today's form"
 
 
-def one(kept: dict[str, Any], name: str) -> dict[str, Any]:
-    found = [r for r in kept["deployment"]["resources"] if r["urn"].endswith(f"::{name}")]
-    result: dict[str, Any] = found[0]
+def resource_of(kept: dict[str, Any], name: str) -> dict[str, Any]:
+    resources = [r for r in kept["deployment"]["resources"] if r["urn"].endswith(f"::{name}")]
+    result: dict[str, Any] = resources[0]
     return result

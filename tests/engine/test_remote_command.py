@@ -20,14 +20,17 @@ def test_commands_live_as_documented(stack: EngineStack, sshd: Sshd, tmp_path: P
     did, seen, replaced = tmp_path / "did", tmp_path / "seen", tmp_path / "replaced"
     show = 'echo "$PULUMI_COMMAND_STDOUT"'
 
-    def write(step: dict[str, object], other: dict[str, object]) -> None:
+    def write(step: dict[str, object], second: dict[str, object]) -> None:
         step = {"create": f"echo create >> {did}", "delete": f"echo delete >> {did}"} | step
-        other = {"create": f"echo create | tee -a {replaced}", "update": f"{show} > {seen}"} | other
-        other["delete"] = f"echo delete >> {replaced}"
+        second = {
+            "create": f"echo create | tee -a {replaced}",
+            "update": f"{show} > {seen}",
+        } | second
+        second["delete"] = f"echo delete >> {replaced}"
         stack.write(
             f"""
             remote.Command("step", connection=to("sshd"), **{step!r})
-            remote.Command("other", connection=to("sshd"), **{other!r})
+            remote.Command("other", connection=to("sshd"), **{second!r})
             remote.Command("empty", connection=to("sshd", port=1))
             """,
             sshd=sshd.connection(),
@@ -74,7 +77,7 @@ def test_what_fails_says_why_and_leaves_nothing_in_the_state(
     stack: EngineStack, sshd: Sshd, make_sshd: MakeSshd, tmp_path: Path
 ) -> None:
     closed, pid = make_sshd(), tmp_path / "pid"
-    other = make_key(tmp_path / "other_host_key").with_suffix(".pub")
+    wrong_key = make_key(tmp_path / "other_host_key").with_suffix(".pub")
     stack.write(
         f"""
         remote.Command("good", connection=to("sshd"), create="echo good")
@@ -84,7 +87,7 @@ def test_what_fails_says_why_and_leaves_nothing_in_the_state(
             create="cat; echo $TOKEN; seq 1 9000; echo the reason >&2; exit 42 # the script")
         remote.Command("environment", connection=to("sshd"), create="true",
             environment={{"REFUSED": "hidden-value"}})
-        remote.Command("host-key", connection=to("sshd", host_key=Path("{other}").read_text()),
+        remote.Command("host-key", connection=to("sshd", host_key=Path("{wrong_key}").read_text()),
             create="true")
         remote.Command("limit", connection=to("closed", dial_error_limit=2), create="true")
         remote.Command("timeout", connection=to("sshd"),
@@ -108,7 +111,7 @@ def test_what_fails_says_why_and_leaves_nothing_in_the_state(
     assert "hidden" not in run.text + run.logged()
     assert "REFUSED" in run.errors_of("environment")
     assert "AcceptEnv" in run.errors_of("environment")
-    assert fingerprint(other) in run.errors_of("host-key")
+    assert fingerprint(wrong_key) in run.errors_of("host-key")
     assert sshd.fingerprint in run.errors_of("host-key")
     assert f"127.0.0.1:{sshd.port}" in run.errors_of("host-key")
     assert "gave up after 3 failed attempts" in run.errors_of("limit")
@@ -157,7 +160,7 @@ def test_what_works_works_together(
 
     write("hidden line of stdin")
     run = stack.up()
-    outputs = {name: each["outputs"] for name, each in stack.resources().items()}
+    outputs = {name: resource["outputs"] for name, resource in stack.resources().items()}
     for mode in modes:
         assert outputs[mode]["stdout"] == f"{mode}-out\n{'x' * 1_500_000}\nlast"
         assert outputs[mode]["stderr"] == f"{mode}-err"
@@ -214,8 +217,10 @@ def test_a_login_is_tried_until_the_server_has_started(
     )
     up = stack.start_up()
     # Of the two plugins ours says the first, the published one the second.
-    said = ("no SSH yet", "failed")
-    eventually("an attempt failed", lambda: any(one in stack.logged_so_far() for one in said))
+    messages = ("no SSH yet", "failed")
+    eventually(
+        "an attempt failed", lambda: any(message in stack.logged_so_far() for message in messages)
+    )
     late.start()
     run = stack.finish(up)
     assert run.status == 0, run.text
@@ -257,16 +262,16 @@ def test_a_copy_that_was_lost_is_made_again_where_its_name_is_given(
     stack: EngineStack, sshd: Sshd, tmp_path: Path
 ) -> None:
     """What a step says whose scripts are not as they were copied."""
-    source, place, ran = stack.directory / "scripts", tmp_path / "place", tmp_path / "ran"
+    source, copied, ran = stack.directory / "scripts", tmp_path / "place", tmp_path / "ran"
     source.mkdir()
     (source / "step.sh").write_text(f"echo >> {ran}\n")
-    run = f"bash {place}/scripts/step.sh"
+    run = f"bash {copied}/scripts/step.sh"
 
     def write(data: str) -> None:
         stack.write(
             f"""
             scripts = remote.CopyToRemote("a-scripts", connection=to("sshd"),
-                source=pulumi.FileArchive("scripts"), remote_path={str(place)!r})
+                source=pulumi.FileArchive("scripts"), remote_path={str(copied)!r})
             remote.Command("a-step", connection=to("sshd"), create={run!r}, stdin={data!r},
                 opts=ResourceOptions(depends_on=[scripts]))
             """,
@@ -277,11 +282,11 @@ def test_a_copy_that_was_lost_is_made_again_where_its_name_is_given(
     stack.up()
     assert "path" in stack.resources()["a-scripts"]["inputs"]["source"]
     assert str(stack.directory) not in json.dumps(stack.resources()["a-scripts"]["inputs"])
-    (place / "scripts" / "step.sh").unlink()
+    (copied / "scripts" / "step.sh").unlink()
     write("two")
     stack.up(fails=True)
     stack.up("--replace", "**-scripts")
     assert ran.read_text() == "\n\n"
     (source / "step.sh").write_text(f"echo 2 >> {ran}\n")
     assert stack.up().steps() == {"a-scripts": ["update"]}
-    assert (place / "scripts" / "step.sh").read_text() == f"echo 2 >> {ran}\n"
+    assert (copied / "scripts" / "step.sh").read_text() == f"echo 2 >> {ran}\n"

@@ -33,8 +33,8 @@ def schema(toolchain: Toolchain) -> dict[str, Any]:
         unlimited = [("grpc.max_receive_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=unlimited) as channel:
             stub = provider_pb2_grpc.ResourceProviderStub(channel)
-            said = stub.GetSchema(provider_pb2.GetSchemaRequest(version=0), timeout=600)
-        value: dict[str, Any] = json.loads(said.schema)
+            answer = stub.GetSchema(provider_pb2.GetSchemaRequest(version=0), timeout=600)
+        value: dict[str, Any] = json.loads(answer.schema)
         return value
     finally:
         process.kill()
@@ -42,19 +42,21 @@ def schema(toolchain: Toolchain) -> dict[str, Any]:
 
 
 def test_what_forces_a_replacement_is_what_the_plugin_says(toolchain: Toolchain) -> None:
-    told = schema(toolchain)
+    provider = schema(toolchain)
 
     def fixed(one_input: dict[str, Any]) -> bool:
         """Itself, or all that is in it: the console's type, the text of ``xml``."""
         if one_input.get("willReplaceOnChanges"):
             return True
         of = one_input.get("items", one_input).get("$ref", "").removeprefix("#/types/")
-        inner = told["types"].get(of, {}).get("properties", {})
-        return bool(inner) and all(one.get("willReplaceOnChanges") for one in inner.values())
+        inner = provider["types"].get(of, {}).get("properties", {})
+        return bool(inner) and all(
+            declared.get("willReplaceOnChanges") for declared in inner.values()
+        )
 
     for kind, keys in REPLACED_FOR.items():
-        inputs = told["resources"][kind]["inputProperties"]
-        said = {name for name, one in inputs.items() if fixed(one)}
-        assert keys <= said, kind
+        inputs = provider["resources"][kind]["inputProperties"]
+        replaced = {name for name, declared in inputs.items() if fixed(declared)}
+        assert keys <= replaced, kind
         # What the program never gives is left out of the table.
-        assert said - keys <= {"coreosIgnition", "fwCfgName", "tpm"}, kind
+        assert replaced - keys <= {"coreosIgnition", "fwCfgName", "tpm"}, kind

@@ -55,9 +55,9 @@ class ProcedureCounter:
 
     def _calls(self, client: socket.socket, server: socket.socket) -> None:
         """A message: its length, program, version, procedure, type, serial, status, the rest."""
-        with client.makefile("rb") as words:
-            while len(head := words.read(4)) == 4:
-                rest = words.read(struct.unpack(">I", head)[0] - 4)
+        with client.makefile("rb") as stream:
+            while len(head := stream.read(4)) == 4:
+                rest = stream.read(struct.unpack(">I", head)[0] - 4)
                 _, _, procedure, kind = struct.unpack_from(">4I", rest)
                 if kind == 0:  # a call, and no data of a stream
                     self.procedures.append(procedure)
@@ -65,8 +65,8 @@ class ProcedureCounter:
         server.close()
 
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
-        while said := server.recv(65536):
-            client.sendall(said)
+        while message := server.recv(65536):
+            client.sendall(message)
 
 
 @contextmanager
@@ -95,7 +95,9 @@ def test_a_seed_is_uploaded_and_not_downloaded(
         assert calls.procedures.count(UPLOAD) == 6
         stack.preview("--refresh", "--expect-no-changes", environment=here)
         assert DOWNLOAD not in calls.procedures
-    seeds = {n: one["outputs"] for n, one in stack.resources().items() if n.startswith("seed-")}
+    seeds = {
+        n: resource["outputs"] for n, resource in stack.resources().items() if n.startswith("seed-")
+    }
     assert len(seeds) == 6
     for name, outputs in seeds.items():
         number = name.removeprefix("seed-")

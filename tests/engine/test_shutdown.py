@@ -79,11 +79,11 @@ def describe(stack: EngineStack, libvirt: SessionLibvirt, **sizes: Any) -> None:
 def watched(libvirt: SessionLibvirt) -> Iterator[Path]:
     """What becomes of machines, as libvirt tells it."""
     file = libvirt.directory / "events"
-    words = ["stdbuf", "-oL", "virsh", "--connect", libvirt.uri, "event"]
-    words += ["--event", "lifecycle", "--loop"]
+    command = ["stdbuf", "-oL", "virsh", "--connect", libvirt.uri, "event"]
+    command += ["--event", "lifecycle", "--loop"]
     with (
         file.open("w") as output,
-        subprocess.Popen(words, stdout=output, stderr=output) as process,
+        subprocess.Popen(command, stdout=output, stderr=output) as process,
     ):
         try:
             yield file
@@ -118,16 +118,16 @@ def test_machines_of_another_size_shut_down_and_come_back(
         assert set(done.steps()) == {"specification", "other", "minion"}
         libvirt.virsh("destroy", "dev-third")
         eventually("that is told", lambda: f"'dev-third': {CUT}" in file.read_text())
-    told = [line.removeprefix(EVENT) for line in file.read_text().splitlines()]
+    changes = [line.removeprefix(EVENT) for line in file.read_text().splitlines()]
     # The member of etcd shuts down once the others have; nothing is cut but what this test cuts.
-    assert [line for line in told if line.endswith((SHUT_DOWN, CUT))] == [
+    assert [line for line in changes if line.endswith((SHUT_DOWN, CUT))] == [
         f"'dev-minion': {SHUT_DOWN}",
         f"'dev-other': {SHUT_DOWN}",
         f"'dev-third': {CUT}",
     ]
-    assert not [line for line in told if "dev-master" in line]
-    said = [line for line in done.logged().splitlines() if "shut" in line]
-    assert said == [
+    assert not [line for line in changes if "dev-master" in line]
+    messages = [line for line in done.logged().splitlines() if "shut" in line]
+    assert messages == [
         "dev-minion shuts down, to be made anew with 1024 MiB and 2 CPU",
         "dev-other shuts down, to be made anew with 1025 MiB and 1 CPU",
     ]
@@ -168,9 +168,9 @@ def test_a_machine_that_does_not_obey_is_left_to_whoever_makes_it_anew(
     where = Libvirt(uri=libvirt.uri, pool="disks", image="base")
     libvirt.start("deaf", "base")
     asked = {name: MachineSize(memory=64, cpus=1) for name in ("deaf", "lost")}
-    said: list[str] = []
-    shut_down(where, asked, said.append, limit=2)
-    assert said == [
+    messages: list[str] = []
+    shut_down(where, asked, messages.append, limit=2)
+    assert messages == [
         "deaf shuts down, to be made anew with 64 MiB and 1 CPU",
         "deaf has not shut down within 2 s and will be powered off as it runs",
     ]
@@ -178,15 +178,17 @@ def test_a_machine_that_does_not_obey_is_left_to_whoever_makes_it_anew(
         {"deaf": MachineSize(memory=32, cpus=1)},
         {"lost": MachineSize(memory=64, cpus=1)},
     ):
-        said.clear()
-        shut_down(where, changed, said.append, limit=2)
-        assert said == [], "it has that size already, or is not there"
+        messages.clear()
+        shut_down(where, changed, messages.append, limit=2)
+        assert messages == [], "it has that size already, or is not there"
     assert libvirt.virsh("domstate", "deaf").strip() == "running"
 
     nowhere = where.model_copy(update={"uri": "qemu+unix:///session?socket=/nowhere"})
-    shut_down(nowhere, asked, said.append)
-    assert "does not say which machines run" in said.pop()
+    shut_down(nowhere, asked, messages.append)
+    assert "does not say which machines run" in messages.pop()
     with monkeypatch.context() as without:
         without.setenv("PATH", "/nowhere")
-        shut_down(where, asked, said.append)
-    assert said.pop().startswith("deaf, lost will be powered off as they run: there is no program")
+        shut_down(where, asked, messages.append)
+    assert messages.pop().startswith(
+        "deaf, lost will be powered off as they run: there is no program"
+    )

@@ -42,9 +42,11 @@ def program(domain: str = "cluster.local", minions: int = 1) -> str:
 
 
 def revealed(stack: EngineStack, name: str) -> dict[str, dict[str, str]]:
-    told = json.loads(stack.export())["deployment"]["resources"]
-    (found,) = (one for one in told if one["urn"].endswith(f"::{name}"))
-    kept: dict[str, dict[str, str]] = json.loads(json.loads(found["outputs"]["kept"]["plaintext"]))
+    resources = json.loads(stack.export())["deployment"]["resources"]
+    (resource,) = (candidate for candidate in resources if candidate["urn"].endswith(f"::{name}"))
+    kept: dict[str, dict[str, str]] = json.loads(
+        json.loads(resource["outputs"]["kept"]["plaintext"])
+    )
     return kept
 
 

@@ -71,23 +71,23 @@ def test_in_a_pipe_there_is_a_line_for_each_step_and_pulumis_own_results(
     (stack.directory / "etcd").write_text("echo until it is healthy; echo well\n")
     stack.write(PROGRAM, sshd=sshd.connection())
     assert in_pipe(stack, events, toolchain, paths) == 0
-    told = capsys.readouterr().out.splitlines()
-    steps = [line for line in told if " of 20  " in line]
+    lines = capsys.readouterr().out.splitlines()
+    steps = [line for line in lines if " of 20  " in line]
     assert [line.partition(" (")[0] for line in steps] == [
         " 1 of 20  master-ready: booted, 10 GiB, 20 artifacts",
         " 2 of 20  master-etcd: etcd 3.7.1, healthy",
     ]
-    assert not [line for line in told if "until" in line or "creating" in line or "..." in line]
-    assert "    + 4 created" in told
-    assert any("endpoint" in line for line in told)
+    assert not [line for line in lines if "until" in line or "creating" in line or "..." in line]
+    assert "    + 4 created" in lines
+    assert any("endpoint" in line for line in lines)
     assert all(len(line) <= underway.WIDTH for line in steps)
 
     (stack.directory / "etcd").write_text("echo the reason >&2; exit 3\n")
     assert in_pipe(stack, events, toolchain, paths) != 0
-    told = capsys.readouterr().out.splitlines()
-    assert any(line.startswith(" 1 of 20  master-etcd failed after ") for line in told)
-    assert any("the reason" in line for line in told)
-    assert not [line for line in told if "updating (" in line]
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(" 1 of 20  master-etcd failed after ") for line in lines)
+    assert any("the reason" in line for line in lines)
+    assert not [line for line in lines if "updating (" in line]
 
 
 @pytest.mark.usefixtures("own_plugin")
@@ -178,7 +178,7 @@ def test_the_time_of_the_last_update_that_changed_something_and_succeeded_is_kep
     ]
     lab = LabStack("dev", paths, toolchain)
     for log in (changed, same):
-        events.write_text("".join(f"{json.dumps(one)}\n" for one in log))
+        events.write_text("".join(f"{json.dumps(event)}\n" for event in log))
         with underway.shown(lab, CLUSTER, events) as shown:
             line = shown.line()
     assert (f"(last time {seconds} s)" in line) == (seconds is not None)

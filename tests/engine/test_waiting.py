@@ -66,8 +66,8 @@ def write(stack: EngineStack, many: int, *, plugins: bool = True) -> None:
     """A program with this many, which wait for each other, run by the project's server or not."""
     project: dict[str, Any] = {"name": "engine", "runtime": "python"}
     if plugins:
-        told = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["plugins"]["providers"]
-        own = [{**one, "path": str(PROJECT / one["path"])} for one in told]
+        providers = yaml.safe_load((PROJECT / "Pulumi.yaml").read_text())["plugins"]["providers"]
+        own = [{**provider, "path": str(PROJECT / provider["path"])} for provider in providers]
         project["plugins"] = {"providers": own}
     (stack.directory / "Pulumi.yaml").write_text(yaml.safe_dump(project))
     (stack.directory / "many").write_text(str(many))
