@@ -77,10 +77,10 @@ class Lab:
 
     # -- the door ------------------------------------------------------------------------------
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start ``./hardway`` and come back at once."""
         return subprocess.Popen(
-            [self.program / "hardway", *words],
+            [self.program / "hardway", *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -95,19 +95,19 @@ class Lab:
         log.unlink(missing_ok=True)  # what an earlier update began is no sign of this one
         return RunningUpdate(self.start("up"), log)
 
-    def hardway(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        secret = "--show-secrets" in words or words == ("kubeconfig",)
-        return self._run([str(self.program / "hardway"), *words], ok=ok, secret=secret)
+    def hardway(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        secret = "--show-secrets" in arguments or arguments == ("kubeconfig",)
+        return self._run([str(self.program / "hardway"), *arguments], ok=ok, secret=secret)
 
     def make(self, target: str) -> None:
         """``make up`` and ``make down``, as the README has them."""
         self._run(["make", "--no-print-directory", "--directory", str(self.program), target])
 
     def _run(
-        self, words: list[str], *, ok: bool = True, secret: bool = False
+        self, command: list[str], *, ok: bool = True, secret: bool = False
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            words,
+            command,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -115,55 +115,55 @@ class Lab:
             check=False,
         )
         printed = "(secrets)\n" if secret else done.stdout
-        self.transcript += f"$ {' '.join(words)}\n{printed}{done.stderr}\n"
+        self.transcript += f"$ {' '.join(command)}\n{printed}{done.stderr}\n"
         if ok:
-            assert done.returncode == 0, f"{words}:\n{printed[-4000:]}\n{done.stderr[-4000:]}"
+            assert done.returncode == 0, f"{command}:\n{printed[-4000:]}\n{done.stderr[-4000:]}"
         return done
 
-    def pulumi(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.hardway("pulumi", *words, ok=ok)
+    def pulumi(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.hardway("pulumi", *arguments, ok=ok)
 
-    def kubectl(self, *words: str, ok: bool = True) -> str:
-        return self.hardway("kubectl", *words, ok=ok).stdout
+    def kubectl(self, *arguments: str, ok: bool = True) -> str:
+        return self.hardway("kubectl", *arguments, ok=ok).stdout
 
-    def objects(self, *words: str) -> Any:
-        return json.loads(self.kubectl("get", *words, "--output", "json"))
+    def objects(self, *arguments: str) -> Any:
+        return json.loads(self.kubectl("get", *arguments, "--output", "json"))
 
     def on(self, node: str, command: str, *, ok: bool = True) -> str:
         """What a command prints on a machine."""
         return self.hardway("ssh", node, "--", command, ok=ok).stdout
 
     def outputs(self) -> dict[str, Any]:
-        words = ("stack", "output", "--json", "--show-secrets")
-        found: dict[str, Any] = json.loads(self.pulumi(*words).stdout)
-        return found
+        command = ("stack", "output", "--json", "--show-secrets")
+        outputs: dict[str, Any] = json.loads(self.pulumi(*command).stdout)
+        return outputs
 
     def access(self) -> Access:
         return Access.from_outputs(self.outputs())
 
-    def changes(self, *words: str) -> dict[str, str]:
+    def changes(self, *options: str) -> dict[str, str]:
         """Name to operation of what a preview would do."""
-        told = json.loads(self.pulumi("preview", "--json", *words).stdout)
+        preview = json.loads(self.pulumi("preview", "--json", *options).stdout)
         return {
             step["urn"].rpartition("::")[2]: step["op"]
-            for step in told["steps"]
+            for step in preview["steps"]
             if step["op"] not in ("same", "refresh")
         }
 
     # -- its libvirt ---------------------------------------------------------------------------
 
     def libvirt(self) -> libvirt.LibvirtConnection:
-        found = libvirt.find(self.paths)
-        assert found is not None
-        return found
+        connection = libvirt.find(self.paths)
+        assert connection is not None
+        return connection
 
-    def virsh(self, *words: str) -> str:
-        return libvirt.virsh(self.libvirt(), *words)
+    def virsh(self, *arguments: str) -> str:
+        return libvirt.virsh(self.libvirt(), *arguments)
 
-    def inside(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    def inside(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program where the machines' network is."""
         return subprocess.run(
-            [*libvirt.enter(self.libvirt()), *words],
+            [*libvirt.enter(self.libvirt()), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -177,10 +177,10 @@ class Lab:
         """End everything; of a failure keep what ``diagnose`` finds."""
         try:
             if failed:
-                place = Path(os.environ.get("HARDWAY_DIAGNOSES", self.folder))
-                place.mkdir(parents=True, exist_ok=True)
-                self.hardway("diagnose", "--output", str(place / f"{self.stack}.tar.gz"), ok=False)
-                print(f"diagnosis: {place / self.stack}.tar.gz")
+                folder = Path(os.environ.get("HARDWAY_DIAGNOSES", self.folder))
+                folder.mkdir(parents=True, exist_ok=True)
+                self.hardway("diagnose", "--output", str(folder / f"{self.stack}.tar.gz"), ok=False)
+                print(f"diagnosis: {folder / self.stack}.tar.gz")
         finally:
             self.hardway("down", ok=False)
             self.file.unlink(missing_ok=True)
@@ -216,9 +216,10 @@ class RunningUpdate:
         events = read_events(self._log) if self._log.is_file() else []
         begun = [event.get("resourcePreEvent", {}).get("metadata") for event in events]
         return any(
-            re.fullmatch(resource, one["urn"].rpartition("::")[2]) and one["op"] == operation
-            for one in begun
-            if one
+            re.fullmatch(resource, metadata["urn"].rpartition("::")[2])
+            and metadata["op"] == operation
+            for metadata in begun
+            if metadata
         )
 
     def printed(self) -> str:

@@ -38,7 +38,7 @@ def _pods_are_reached(lab: Lab, nodes: tuple[str, ...]) -> None:
     """A request from each machine to each pod of the workload, wherever the pod runs."""
     pods = lab.objects("pods", "--selector", "app=probe")["items"]
     addresses = [
-        one["status"]["podIP"] for one in pods if "deletionTimestamp" not in one["metadata"]
+        pod["status"]["podIP"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
     ]
     assert addresses
     for name in nodes:
@@ -50,10 +50,10 @@ def _pods_are_reached(lab: Lab, nodes: tuple[str, ...]) -> None:
 def _node_follows(
     lab: Lab, name: str, labels: Mapping[str, str], taints: list[dict[str, str]]
 ) -> None:
-    found = lab.objects("node", name)
-    given = {key: value for key, value in found["metadata"]["labels"].items() if key in LABEL}
+    node = lab.objects("node", name)
+    given = {key: value for key, value in node["metadata"]["labels"].items() if key in LABEL}
     assert given == labels
-    assert found["spec"].get("taints", []) == taints
+    assert node["spec"].get("taints", []) == taints
 
 
 def _interrupted(lab: Lab) -> None:
@@ -79,10 +79,10 @@ def changed(lab: Lab, master: str, minion: str, nodes: tuple[str, ...]) -> None:
     cluster["machines"][master]["disk"] = cluster["machines"][master].get("disk", 10) + 1
     cluster["machines"][minion] |= {"labels": LABEL, "taints": [TAINT]}
     lab.describe(cluster)
-    told = lab.hardway("preview", "--live").stdout
+    preview = lab.hardway("preview", "--live").stdout
     for name in nodes:
-        assert re.search(rf"restarts on {name}: .*flanneld\.service", told), told
-    assert "grown in place" in told
+        assert re.search(rf"restarts on {name}: .*flanneld\.service", preview), preview
+    assert "grown in place" in preview
     _interrupted(lab)
     lab.hardway("up")
     assert {name: lab.on(name, booted) for name in nodes} == before
@@ -124,7 +124,7 @@ def lost_and_back(lab: Lab, minion: str, nodes: tuple[str, ...]) -> None:
     assert lab.changes("--refresh") == {}
 
 
-def refused(lab: Lab, words: str, **fields: Any) -> None:
+def refused(lab: Lab, sentence: str, **fields: Any) -> None:
     """Other fields are refused with one sentence by a preview, ``up`` and plain Pulumi."""
     good, bad = lab.cluster, lab.cluster
     for name, given in fields.items():
@@ -138,8 +138,8 @@ def refused(lab: Lab, words: str, **fields: Any) -> None:
         ):
             done = lab.hardway(*verb, ok=False)
             assert done.returncode != 0, verb
-            said = " ".join((done.stdout + done.stderr).split())
-            assert words in said, (verb, said)
+            output = " ".join((done.stdout + done.stderr).split())
+            assert sentence in output, (verb, output)
     finally:
         lab.describe(good)
     lab.pulumi("preview", "--expect-no-changes")

@@ -24,12 +24,12 @@ CHANGE = {"proxy_mode": "iptables"}
 
 def held(lab: Lab) -> dict[str, str]:
     """Everything that a preview could change: on each machine, and in the state."""
-    found = {name: lab.on(name, HELD) for name in lab.cluster["machines"]}
-    assert all(len(text.splitlines()) > 500 for text in found.values())
+    texts = {name: lab.on(name, HELD) for name in lab.cluster["machines"]}
+    assert all(len(text.splitlines()) > 500 for text in texts.values())
     state = lab.paths.backend / ".pulumi" / "stacks"
-    found |= {str(file): file.read_text() for file in state.rglob(f"{lab.stack}.json")}
-    assert len(found) == len(lab.cluster["machines"]) + 1
-    return found
+    texts |= {str(file): file.read_text() for file in state.rglob(f"{lab.stack}.json")}
+    assert len(texts) == len(lab.cluster["machines"]) + 1
+    return texts
 
 
 def of_revisions(lab: Lab, **fields: Any) -> Review:
@@ -44,13 +44,13 @@ def of_revisions(lab: Lab, **fields: Any) -> Review:
     return reviewed(changes(before.registrations, after.registrations))
 
 
-def told(lab: Lab, *words: str, **fields: Any) -> dict[str, Any]:
+def live_preview(lab: Lab, *options: str, **fields: Any) -> dict[str, Any]:
     """The same of the real stack, as ``preview --live --json`` says it."""
     good = lab.cluster
     lab.describe({**good, **fields})
     try:
         value: dict[str, Any] = json.loads(
-            lab.hardway("preview", "--live", "--json", *words).stdout
+            lab.hardway("preview", "--live", "--json", *options).stdout
         )
     finally:
         lab.describe(good)
@@ -58,11 +58,11 @@ def told(lab: Lab, *words: str, **fields: Any) -> dict[str, Any]:
 
 
 def with_a_host_and_without_one_they_are_the_same(lab: Lab) -> None:
-    live, without = told(lab, **CHANGE), of_revisions(lab, **CHANGE)
-    assert {one["name"]: one["verb"] for one in live["machines"]} == {
-        one.name: one.verb for one in without.machines
+    live, without = live_preview(lab, **CHANGE), of_revisions(lab, **CHANGE)
+    assert {machine["name"]: machine["verb"] for machine in live["machines"]} == {
+        change.name: change.verb for change in without.machines
     }
-    assert Verb.UPDATE in {one.verb for one in without.machines}
+    assert Verb.UPDATE in {change.verb for change in without.machines}
     of_live = {
         (step["resource"], file["path"]): (file["before"], file["after"], file["restarts"])
         for machine in live["machines"]
@@ -76,17 +76,17 @@ def with_a_host_and_without_one_they_are_the_same(lab: Lab) -> None:
         for file in step.files
     }
     assert of_live
-    assert [one["sentence"] for one in live["consequences"]] == [
-        one.sentence for one in without.consequences
+    assert [consequence["sentence"] for consequence in live["consequences"]] == [
+        consequence.sentence for consequence in without.consequences
     ]
     assert live["findings"] == []
 
 
 def it_changes_nothing(lab: Lab) -> None:
     before = held(lab)
-    assert told(lab)["counts"].keys() == {"same"}
-    told(lab, **CHANGE)
-    told(lab, "--refresh")
+    assert live_preview(lab)["counts"].keys() == {"same"}
+    live_preview(lab, **CHANGE)
+    live_preview(lab, "--refresh")
     lab.pulumi("preview", "--diff")
     lab.hardway("preview")
     after = held(lab)
@@ -100,7 +100,7 @@ def it_needs_no_running_cluster(lab: Lab) -> None:
     for name in machines:
         lab.virsh("suspend", name)
     try:
-        assert told(lab)["counts"].keys() == {"same"}
+        assert live_preview(lab)["counts"].keys() == {"same"}
     finally:
         for name in machines:
             lab.virsh("resume", name)
@@ -124,11 +124,11 @@ def no_secret_is_told(lab: Lab) -> None:
     finally:
         lab.describe(good)
     files = [
-        *(one for one in lab.paths.backend.rglob("*") if one.is_file()),
-        *(one for one in lab.paths.logs.rglob("*") if one.is_file()),
+        *(path for path in lab.paths.backend.rglob("*") if path.is_file()),
+        *(path for path in lab.paths.logs.rglob("*") if path.is_file()),
         *(report, page, lab.file),
     ]
     for file in files:
         text = file.read_text(errors="replace")
-        assert not [one for one in secrets if one in text], file
-    assert not [one for one in secrets if one in lab.transcript]
+        assert not [secret for secret in secrets if secret in text], file
+    assert not [secret for secret in secrets if secret in lab.transcript]

@@ -37,18 +37,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 
 def verdict(lab: Lab) -> str:
-    told = lab.hardway("validate", "--json", ok=False).stdout
-    print(told)  # pytest shows the conditions where a test fails
-    return str(json.loads(told)["verdict"])
+    output = lab.hardway("validate", "--json", ok=False).stdout
+    print(output)  # pytest shows the conditions where a test fails
+    return str(json.loads(output)["verdict"])
 
 
 def test_three_members_and_two_planes_are_healthy_behind_the_virtual_ip(lab: Lab) -> None:
     assert lab.outputs()["endpoint"] == API
     lab.hardway("validate", "--wait", "1200")
-    nodes = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    nodes = {node["metadata"]["name"] for node in lab.objects("nodes")["items"]}
     assert nodes == {"control1", "control2", "minion1"}
     endpoints = lab.objects("endpointslices", "--selector", "kubernetes.io/service-name=kubernetes")
-    addresses = [one for s in endpoints["items"] for e in s["endpoints"] for one in e["addresses"]]
+    addresses = [
+        address for s in endpoints["items"] for e in s["endpoints"] for address in e["addresses"]
+    ]
     assert sorted(addresses) == ["192.168.1.21", "192.168.1.22"]
     lab.pulumi("preview", "--expect-no-changes")
 
@@ -65,8 +67,8 @@ def test_members_whose_files_changed_restart_one_at_a_time(lab: Lab) -> None:
         runs.append((name, before, lab.start("ssh", name, "--", step)))
     spans = []
     for name, before, process in runs:
-        said, _ = process.communicate(timeout=1500)
-        assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=1500)
+        assert process.returncode == 0, output
         after = lab.on(name, f"{STARTED} etcd.service; date +%s; cat /proc/uptime").splitlines()
         assert after[0] != before, "restarted with its right file"
         booted = float(after[1]) - float(after[2].split()[0])
@@ -91,13 +93,13 @@ def test_the_cluster_lives_on_without_one_control_plane(lab: Lab) -> None:
         assert time.monotonic() < end, done.stderr
         time.sleep(5)
     assert lab.objects("configmap", "after-loss")["metadata"]["name"] == "after-loss"
-    other = {"control1": "control2", "control2": "control1"}[holder]
+    left = {"control1": "control2", "control2": "control1"}[holder]
     client = (
         f"--cacert={layout.MEMBER_AUTHORITY} "
         f"--cert={layout.certificate('etcd-healthcheck-client')} "
         f"--key={layout.private_key('etcd-healthcheck-client')}"
     )
-    assert "is healthy" in lab.on(other, f"etcdctl {client} endpoint health 2>&1")
+    assert "is healthy" in lab.on(left, f"etcdctl {client} endpoint health 2>&1")
     assert verdict(lab) != "healthy"
     lab.virsh("start", f"{lab.stack}-{holder}")
     lab.hardway("validate", "--wait", "1200")

@@ -108,11 +108,11 @@ def until(what: str, true: Callable[[], bool], seconds: float = 600) -> None:
 
 def started(lab: Lab, node: str, *units: str) -> str:
     """When the services of a machine were started, and its boot."""
-    words = " ".join(units or ("containerd", "kubelet", "kube-proxy", "flanneld"))
+    services = " ".join(units or ("containerd", "kubelet", "kube-proxy", "flanneld"))
     return lab.on(
         node,
         f"cat /proc/sys/kernel/random/boot_id; systemctl show -p ExecMainStartTimestampMonotonic "
-        f"{words}",
+        f"{services}",
     )
 
 
@@ -120,12 +120,17 @@ def started(lab: Lab, node: str, *units: str) -> str:
 
 
 def test_up_went_on_from_where_it_was_cut_off_and_the_cluster_is_healthy(lab: Lab) -> None:
-    told = json.loads(lab.hardway("validate", "--json", "--wait", "1200").stdout)
-    assert told["verdict"] == "healthy", told
-    assert {one["name"] for one in told["conditions"]} >= {"members", "api", "nodes", "dns"}
-    nodes = {one["metadata"]["name"]: one for one in lab.objects("nodes")["items"]}
+    report = json.loads(lab.hardway("validate", "--json", "--wait", "1200").stdout)
+    assert report["verdict"] == "healthy", report
+    assert {condition["name"] for condition in report["conditions"]} >= {
+        "members",
+        "api",
+        "nodes",
+        "dns",
+    }
+    nodes = {node["metadata"]["name"]: node for node in lab.objects("nodes")["items"]}
     assert nodes.keys() == {MASTER, *MINIONS}
-    versions = {one["status"]["nodeInfo"]["kubeletVersion"] for one in nodes.values()}
+    versions = {node["status"]["nodeInfo"]["kubeletVersion"] for node in nodes.values()}
     assert versions == {f"v{lab.outputs()['versions']['kubernetes']}"}
 
 
@@ -139,7 +144,7 @@ def test_the_outputs_name_everything_and_hide_the_kubeconfig(lab: Lab) -> None:
     shown = json.loads(lab.pulumi("stack", "output", "--json").stdout)
     assert shown["endpoint"] == API
     assert shown["addresses"] == {
-        name: one["address"] for name, one in lab.cluster["machines"].items()
+        name: machine["address"] for name, machine in lab.cluster["machines"].items()
     }
     assert shown["kubeconfig"] == shown["ssh_private_key"] == "[secret]"
     assert "client-key-data" in lab.outputs()["kubeconfig"]
@@ -147,14 +152,14 @@ def test_the_outputs_name_everything_and_hide_the_kubeconfig(lab: Lab) -> None:
 
 @at_length
 def test_the_machine_holds_the_artifacts_with_the_right_bytes(lab: Lab) -> None:
-    said = lab.on(LAST, "cd /var/lib/hardway/store/sha256 && sha256sum *")
-    rows = [line.split() for line in said.splitlines()]
+    digests = lab.on(LAST, "cd /var/lib/hardway/store/sha256 && sha256sum *")
+    rows = [line.split() for line in digests.splitlines()]
     assert len(rows) >= 20
     assert all(digest == name for digest, name in rows)
     served = json.loads(lab.hardway("status", "--json").stdout)["mirror"]
     digest = rows[0][0]
-    told = lab.on(LAST, f"curl -fsS {served}/sha256/{digest} | sha256sum")
-    assert told.split()[0] == digest
+    digest_line = lab.on(LAST, f"curl -fsS {served}/sha256/{digest} | sha256sum")
+    assert digest_line.split()[0] == digest
 
 
 SLOW = (
@@ -173,14 +178,14 @@ SLOW = (
     ],
 )
 def test_a_command_of_the_readme_works_on_it(lab: Lab, command: str) -> None:
-    place = lab.folder / "readme"
-    place.mkdir(exist_ok=True)
-    (place / "hardway").unlink(missing_ok=True)
-    (place / "hardway").symlink_to(PROJECT / "hardway")
+    folder = lab.folder / "readme"
+    folder.mkdir(exist_ok=True)
+    (folder / "hardway").unlink(missing_ok=True)
+    (folder / "hardway").symlink_to(PROJECT / "hardway")
     done = subprocess.run(
         ["bash", "-euc", command],
-        cwd=place,
-        env={**lab.environment, "KUBECONFIG": str(place / "kubeconfig")},
+        cwd=folder,
+        env={**lab.environment, "KUBECONFIG": str(folder / "kubeconfig")},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -266,33 +271,33 @@ def test_a_deployment_rolls_and_its_service_answers_by_name_from_every_machine(l
         _apply(lab, _workload(image, generation))
         lab.kubectl("rollout", "status", "deployment/probe", "--timeout=600s")
     pods = lab.objects("pods", "--selector", "app=probe")["items"]
-    pods = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
-    assert len({one["spec"]["nodeName"] for one in pods}) == 2
+    pods = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    assert len({pod["spec"]["nodeName"] for pod in pods}) == 2
     service = lab.objects("service", "probe")["spec"]["clusterIP"]
     for node in (MASTER, *MINIONS):
-        for address in [one["status"]["podIP"] for one in pods]:
+        for address in [pod["status"]["podIP"] for pod in pods]:
             assert lab.on(node, f"curl -fsS -m 20 http://{address}:8080/health") == "OK"
         assert lab.on(node, f"curl -fsS -m 20 http://{service}/health") == "OK"
 
 
 def test_an_image_without_a_registry_runs_on_every_node_and_leaves(lab: Lab) -> None:
-    place = lab.folder / "shop"
-    place.mkdir()
-    program = inside(stored("pause"), "pause", place)
+    folder = lab.folder / "shop"
+    folder.mkdir()
+    program = inside(stored("pause"), "pause", folder)
     write_archive(
         program,
-        place / "shop.tar",
+        folder / "shop.tar",
         name="pause",
         reference="docker.io/library/shop:1",
         architecture="amd64",
         user="1:1",
     )
-    (place / "hardway").symlink_to(PROJECT / "hardway")
+    (folder / "hardway").symlink_to(PROJECT / "hardway")
 
     def typed(command: str) -> str:
         done = subprocess.run(
             ["bash", "-euc", command],
-            cwd=place,
+            cwd=folder,
             env=lab.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -335,7 +340,9 @@ def test_an_image_without_a_registry_runs_on_every_node_and_leaves(lab: Lab) -> 
 def test_logs_exec_and_port_forward_work(lab: Lab) -> None:
     pods = lab.objects("pods", "--selector", "app=probe")["items"]
     (pod, *_) = [
-        one["metadata"]["name"] for one in pods if "deletionTimestamp" not in one["metadata"]
+        candidate["metadata"]["name"]
+        for candidate in pods
+        if "deletionTimestamp" not in candidate["metadata"]
     ]
     assert "CoreDNS-" in lab.kubectl("logs", pod)
     assert "CoreDNS-" in lab.kubectl("exec", pod, "--", "/coredns", "-version")
@@ -343,8 +350,8 @@ def test_logs_exec_and_port_forward_work(lab: Lab) -> None:
     try:
         assert forward.stdout is not None
         assert "Forwarding from" in forward.stdout.readline()
-        told = lab.inside("curl", "-fsS", "-m", "20", "http://127.0.0.1:18080/health")
-        assert told.stdout == "OK", told.stderr
+        answer = lab.inside("curl", "-fsS", "-m", "20", "http://127.0.0.1:18080/health")
+        assert answer.stdout == "OK", answer.stderr
     finally:
         os.killpg(forward.pid, signal.SIGKILL)
         forward.wait()
@@ -356,8 +363,8 @@ def test_a_persons_own_kubectl_reaches_the_api_and_pods_from_outside_of_the_lab(
     file.write_text(lab.hardway("kubeconfig").stdout)
     own = [str(stored("kubectl")), "--kubeconfig", str(file)]
 
-    def asked(*words: str) -> str:
-        done = subprocess.run([*own, *words], capture_output=True, text=True)
+    def asked(*arguments: str) -> str:
+        done = subprocess.run([*own, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -468,10 +475,10 @@ def test_secrets_are_encrypted_in_etcd_and_the_audit_log_tells_who_made_them(lab
     value = base64.b64decode(json.loads(stored)["kvs"][0]["value"])
     assert value.startswith(b"k8s:enc:secretbox:v1:key1:")
     assert SECRET.encode() not in value
-    told = lab.on(MASTER, 'grep \'"name":"proof"\' /var/log/kubernetes/audit.log | tail -1')
-    event = json.loads(told)
+    line = lab.on(MASTER, 'grep \'"name":"proof"\' /var/log/kubernetes/audit.log | tail -1')
+    event = json.loads(line)
     assert event["user"]["username"] == "kubernetes-admin"
-    assert SECRET not in told
+    assert SECRET not in line
 
 
 def test_nothing_secret_is_in_the_state_the_logs_or_the_checkout(lab: Lab) -> None:
@@ -517,7 +524,7 @@ SERVICES = [f"{name}.service" for name in ("containerd", "kubelet", "kube-proxy"
 
 
 def test_machines_that_nobody_touched_have_not_drifted(lab: Lab) -> None:
-    assert drift.found(lab, LAST) == {}
+    assert drift.differing(lab, LAST) == {}
     assert lab.changes("--refresh") == {}
 
 
@@ -560,7 +567,7 @@ def test_a_machine_that_was_lost_is_made_anew_with_all_its_steps_in_one_update(l
 
 
 @pytest.mark.parametrize(
-    ("node", "fields", "words"),
+    ("node", "fields", "sentence"),
     [
         (MASTER, {"disk": 8}, f"machines.{MASTER}.disk is 11 GiB and cannot become 8"),
         (
@@ -571,9 +578,9 @@ def test_a_machine_that_was_lost_is_made_anew_with_all_its_steps_in_one_update(l
     ],
 )
 def test_what_would_lose_data_is_refused_by_whatever_updates(
-    lab: Lab, node: str, fields: dict[str, Any], words: str
+    lab: Lab, node: str, fields: dict[str, Any], sentence: str
 ) -> None:
-    living.refused(lab, words, **{node: fields})
+    living.refused(lab, sentence, **{node: fields})
 
 
 @at_length
@@ -590,7 +597,7 @@ def test_a_third_minion_costs_one_minion_and_touches_no_other_machine(lab: Lab) 
     assert sum(op == "create" for op in planned.values()) <= 11, "ten and their component"
     lab.hardway("up")
     assert {node: started(lab, node) for node in before} == before
-    names = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    names = {node["metadata"]["name"] for node in lab.objects("nodes")["items"]}
     assert names == {MASTER, *MINIONS, "minion3"}
 
 
@@ -602,7 +609,7 @@ def test_a_minion_that_goes_is_drained_first_and_its_node_and_machine_are_gone(l
     lab.describe(cluster)
     lab.hardway("up")
     assert {node: started(lab, node) for node in before} == before
-    names = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    names = {node["metadata"]["name"] for node in lab.objects("nodes")["items"]}
     assert names == {MASTER, *MINIONS}
     assert "minion3" not in lab.virsh("list", "--all", "--name")
     audit = lab.on(MASTER, "grep -h '\"minion3\"' /var/log/kubernetes/audit.log | tail -400")
@@ -621,7 +628,7 @@ def _anew(lab: Lab, **fields: int) -> dict[str, str]:
     planned = lab.changes()
     lab.hardway("up")
     assert {node: started(lab, node) for node in before} == before
-    nodes = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    nodes = {node["metadata"]["name"] for node in lab.objects("nodes")["items"]}
     assert nodes == {MASTER, *MINIONS}
     lab.pulumi("preview", "--expect-no-changes")
     return planned
@@ -719,26 +726,26 @@ def test_down_works_with_a_machine_gone_and_one_hung_and_leaves_only_the_cache(l
 def test_all_artifacts_go_through_one_file_to_a_machine_without_network(
     command: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    place = tmp_path_factory.getbasetemp() / "bundle"
-    place.mkdir(exist_ok=True)
-    (place / "hardway").unlink(missing_ok=True)
-    (place / "hardway").symlink_to(PROJECT / "hardway")
-    environment = {**os.environ, "XDG_STATE_HOME": str(place / "state")}
+    folder = tmp_path_factory.getbasetemp() / "bundle"
+    folder.mkdir(exist_ok=True)
+    (folder / "hardway").unlink(missing_ok=True)
+    (folder / "hardway").symlink_to(PROJECT / "hardway")
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state")}
     if "import" in command:
-        empty = place / "cache" / "hardway"
+        empty = folder / "cache" / "hardway"
         empty.mkdir(parents=True)
         (empty / "venvs").symlink_to(Cache().root / "venvs")
         environment["XDG_CACHE_HOME"] = str(empty.parent)
-        environment["DIGEST"] = (place / "digest").read_text()
+        environment["DIGEST"] = (folder / "digest").read_text()
     done = subprocess.run(
-        ["bash", "-euc", command], cwd=place, env=environment, capture_output=True, text=True
+        ["bash", "-euc", command], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     if "export" in command:
-        (place / "digest").write_text(done.stdout.split()[-1])
+        (folder / "digest").write_text(done.stdout.split()[-1])
     if "import" in command:
-        (place / "parts.tar").unlink()
+        (folder / "parts.tar").unlink()
         verify = [str(PROJECT / "hardway"), "artifacts", "verify"]
         done = subprocess.run(verify, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        shutil.rmtree(place)
+        shutil.rmtree(folder)

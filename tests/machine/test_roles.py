@@ -70,7 +70,7 @@ def test_a_control_plane_leaves_and_the_virtual_ip_moves(lab: Lab) -> None:
 
 
 def test_a_node_leaves_and_its_machine_is_a_member_of_etcd_only(lab: Lab) -> None:
-    roles = {name: one["roles"] for name, one in lab.cluster["machines"].items()}
+    roles = {name: machine["roles"] for name, machine in lab.cluster["machines"].items()}
     (leaves,) = (name for name, letters in roles.items() if letters == "ei")
     lab.describe(with_roles(**{leaves: "e"}))
     lab.hardway("up")
@@ -81,6 +81,6 @@ def test_a_node_leaves_and_its_machine_is_a_member_of_etcd_only(lab: Lab) -> Non
     assert not any(name in links for name in ("flannel", "cni0", "veth"))
     rules = lab.on(leaves, "iptables-save; nft list ruleset")
     assert not any(name in rules for name in ("KUBE-", "FLANNEL", "flannel", "kube-proxy", "cni"))
-    nodes = {one["metadata"]["name"] for one in lab.objects("nodes")["items"]}
+    nodes = {node["metadata"]["name"] for node in lab.objects("nodes")["items"]}
     assert nodes == set("abc") - {leaves}
     goes_on(lab)

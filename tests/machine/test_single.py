@@ -50,7 +50,9 @@ def test_its_pods_are_dockers(lab: Lab) -> None:
     (node,) = lab.objects("nodes")["items"]
     assert node["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("docker://")
     asked = "curl -fsS --unix-socket /run/docker.sock http://docker/containers/json"
-    running = [name for one in json.loads(lab.on("solo", asked)) for name in one["Names"]]
+    running = [
+        name for container in json.loads(lab.on("solo", asked)) for name in container["Names"]
+    ]
     assert any(name.startswith("/k8s_coredns_") for name in running)
     assert any(name.startswith("/k8s_POD_") for name in running)
 
@@ -61,10 +63,10 @@ def test_the_kubelet_can_have_none_of_its_images_removed(lab: Lab) -> None:
 
     def images() -> list[dict[str, Any]]:
         """Docker lists those of one time in any order."""
-        return sorted(json.loads(lab.on("solo", asked)), key=lambda one: str(one["Id"]))
+        return sorted(json.loads(lab.on("solo", asked)), key=lambda image: str(image["Id"]))
 
     before = images()
-    assert {name.partition(":")[0] for one in before for name in one["RepoTags"]} == {
+    assert {name.partition(":")[0] for image in before for name in image["RepoTags"]} == {
         "hardway.local/pause",
         "hardway.local/coredns",
         "hardway.local/local-path-provisioner",
@@ -72,11 +74,11 @@ def test_the_kubelet_can_have_none_of_its_images_removed(lab: Lab) -> None:
     }
     # Whatever becomes of its pods, which keep their images as well.
     every = json.loads(lab.on("solo", asked.replace("images/json", "'containers/json?all=true'")))
-    kept = [one["ImageID"] for one in every if "hardway.image" in one["Labels"]]
-    assert sorted(kept) == sorted(one["Id"] for one in before)
-    for one in before:
-        said = lab.on("solo", cri.call(docker.SOCKET, "ImageService/RemoveImage", one["Id"]))
-        assert "container" in cri.refusal(said)
+    kept = [container["ImageID"] for container in every if "hardway.image" in container["Labels"]]
+    assert sorted(kept) == sorted(image["Id"] for image in before)
+    for image in before:
+        answer = lab.on("solo", cri.call(docker.SOCKET, "ImageService/RemoveImage", image["Id"]))
+        assert "container" in cri.refusal(answer)
     assert images() == before
 
 
@@ -101,8 +103,8 @@ def test_its_services_are_rules_of_iptables(lab: Lab) -> None:
 
 def test_logs_come_through_cri_dockerd(lab: Lab) -> None:
     (pod, *_) = lab.objects("pods", "--namespace", "kube-system")["items"]
-    said = lab.kubectl("logs", "--namespace", "kube-system", pod["metadata"]["name"])
-    assert "CoreDNS-" in said
+    log = lab.kubectl("logs", "--namespace", "kube-system", pod["metadata"]["name"])
+    assert "CoreDNS-" in log
 
 
 CLAIM = {

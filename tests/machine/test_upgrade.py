@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 NEW = catalogue()[0]
-OLD = next(one for one in catalogue() if one.kubernetes == "1.36.3")
+OLD = next(row for row in catalogue() if row.kubernetes == "1.36.3")
 """Has another etcd as well, and a recipe for those who cannot download it."""
 MASTER, MINION = "master", "minion1"
 
@@ -36,7 +36,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 
 
 def kubelets(lab: Lab) -> set[str]:
-    return {one["status"]["nodeInfo"]["kubeletVersion"] for one in lab.objects("nodes")["items"]}
+    return {node["status"]["nodeInfo"]["kubeletVersion"] for node in lab.objects("nodes")["items"]}
 
 
 def etcd(lab: Lab) -> str:
@@ -47,7 +47,7 @@ def pods(lab: Lab) -> dict[str, int]:
     """A pod's own number to how often its containers were started again."""
     return {
         pod["metadata"]["uid"]: sum(
-            one["restartCount"] for one in pod["status"]["containerStatuses"]
+            container["restartCount"] for container in pod["status"]["containerStatuses"]
         )
         for pod in lab.objects("pods", "--all-namespaces")["items"]
     }
@@ -65,8 +65,8 @@ def test_all_of_it_is_upgraded_in_order_and_what_runs_goes_on(lab: Lab) -> None:
     before = pods(lab)
     assert len(before) >= 2
     lab.describe({**CLUSTER, "kubernetes": NEW.kubernetes})
-    told = lab.hardway("preview", "--live").stdout
-    assert NEW.kubernetes in told
+    preview = lab.hardway("preview", "--live").stdout
+    assert NEW.kubernetes in preview
     lab.hardway("up")
     lab.hardway("validate", "--wait", "1200")
     assert (kubelets(lab), etcd(lab)) == ({f"v{NEW.kubernetes}"}, NEW.etcd)
