@@ -57,15 +57,21 @@ taken_away() {
     [ -z "$reload" ] || systemctl daemon-reload
 }
 
-# unit_gone NAME: stop and disable a service, and remove its unit and what it left behind
+# unit_gone NAME: stop and disable a service, and remove its unit and what it left behind. Somebody may
+# have removed or masked the unit while the service runs on, and then systemctl disables nothing. The note
+# on the service goes last, since it says until then that there is something to do.
 unit_gone() {
     local output
-    [ -e "$system/$1" ] || return 0
+    [ -e "$system/$1" ] || [ -e "$state/running/$1" ] ||
+        [[ $(systemctl is-active "$1") != @(inactive|failed|unknown) ]] || return 0
     before_end "$1"
-    output=$(systemctl disable --now "$1" 2>&1) || problem "$1 cannot be stopped: $output"
+    output=$(systemctl stop "$1" 2>&1) || [[ $output == *' not loaded.' ]] ||
+        problem "$1 cannot be stopped: $output"
     systemctl reset-failed "$1" 2>/dev/null || true
     after_end "$1"
-    rm -rf "${system:?}/$1" "${system:?}/$1.d" "$state/running/$1"
+    rm -f "$system"/*.wants/"$1"
+    rm -rf "${system:?}/$1.d" "${system:?}/$1"
+    rm -f "$state/running/$1"
     reload=yes
 }
 
