@@ -266,8 +266,8 @@ def test_loops_are_looked_for_where_something_is_forwarded_and_nowhere_else() ->
         assert ("loop" in directives) == ("forward" in directives) == name.startswith("forwarding")
     for name in ("forwarding", "forwarding-as-machines"):
         assert set(SERVERS) <= set(coredns.corefile(SPECS[name]).split())
-    other = SPECS["forwarding-as-machines"].networks.model_dump(mode="json")
-    own = cluster(networks=other, addons={"name_servers": ["192.0.2.99"]})
+    as_machines = SPECS["forwarding-as-machines"].networks.model_dump(mode="json")
+    own = cluster(networks=as_machines, addons={"name_servers": ["192.0.2.99"]})
     assert "forward . 192.0.2.99 {" in coredns.corefile(own), "its own come first"
 
 

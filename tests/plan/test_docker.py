@@ -188,20 +188,20 @@ class Inside:
     def __init__(self, node: Container) -> None:
         self._node = node
 
-    async def run(self, node: str, script: str, *words: str, timeout: float) -> Done:
-        return await self.feed(node, script, *words, content=_chunks(()), timeout=timeout)
+    async def run(self, node: str, script: str, *arguments: str, timeout: float) -> Done:
+        return await self.feed(node, script, *arguments, content=_chunks(()), timeout=timeout)
 
     async def feed(
-        self, node: str, script: str, *words: str, content: AsyncIterator[bytes], timeout: float
+        self, node: str, script: str, *arguments: str, content: AsyncIterator[bytes], timeout: float
     ) -> Done:
         del node, timeout
-        child = self._node.start("bash", "-euo", "pipefail", "-c", script, "probe", *words)
+        child = self._node.start("bash", "-euo", "pipefail", "-c", script, "probe", *arguments)
         assert isinstance(child.stdin, io.TextIOWrapper)
         with suppress(BrokenPipeError):
             async for chunk in content:
                 child.stdin.buffer.write(chunk)
-        said, errors = await asyncio.to_thread(child.communicate)
-        return Done(status=child.returncode, stdout=said, stderr=errors)
+        output, errors = await asyncio.to_thread(child.communicate)
+        return Done(status=child.returncode, stdout=output, stderr=errors)
 
 
 async def _chunks(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -215,20 +215,20 @@ def test_an_archive_of_any_kind_is_loaded_and_removed(
 ) -> None:
     bring(node)
     had = images(node)
-    found = read(changed(archive(tmp_path / "image.tar"), change), "amd64", "a/shop:1")
-    (image,) = found.images
+    sent = read(changed(archive(tmp_path / "image.tar"), change), "amd64", "a/shop:1")
+    (image,) = sent.images
     runtimes = Runtimes(cast(Machines, Inside(node)), cluster(runtime="docker"))
 
     async def here() -> NodeImages:
-        told = (await runtimes.images([NODE]))[NODE]
-        assert isinstance(told, NodeImages), told
-        return told
+        listed = (await runtimes.images([NODE]))[NODE]
+        assert isinstance(listed, NodeImages), listed
+        return listed
 
     async def story() -> None:
         assert not (await here()).has(image)
         for _ in range(2):
-            said = await runtimes.load([NODE], found.chunks(), found.size, lambda _: None)
-            assert said == {}
+            refusals = await runtimes.load([NODE], sent.chunks(), sent.size, lambda _: None)
+            assert refusals == {}
             assert (await here()).has(image)
         assert images(node) == {**had, "a/shop:1": image.identifier}
 
@@ -239,8 +239,15 @@ def test_an_archive_of_any_kind_is_loaded_and_removed(
         )
         assert (await here()).is_used(image.name)
         assert NODE in await runtimes.remove({NODE: [image.name]})
-        words = ("--silent", "--fail", "--unix-socket", docker.ENGINE_SOCKET, "--request", "DELETE")
-        node.call("curl", *words, f"http://docker/containers/{json.loads(kept)['Id']}")
+        deletes = (
+            "--silent",
+            "--fail",
+            "--unix-socket",
+            docker.ENGINE_SOCKET,
+            "--request",
+            "DELETE",
+        )
+        node.call("curl", *deletes, f"http://docker/containers/{json.loads(kept)['Id']}")
 
         now = await here()
         assert not now.is_used(image.name)
@@ -259,7 +266,7 @@ def test_docker_refuses_an_archive_with_other_bytes(node: Container, tmp_path: P
         largest = max(documents, key=lambda name: len(documents[name]))
         documents[largest] = documents[largest].replace(b"program", b"another", 1)
 
-    found = read(changed(archive(tmp_path / "image.tar"), change), "amd64")
+    sent = read(changed(archive(tmp_path / "image.tar"), change), "amd64")
     runtimes = Runtimes(cast(Machines, Inside(node)), cluster(runtime="docker"))
-    said = asyncio.run(runtimes.load([NODE], found.chunks(), found.size, lambda _: None))
-    assert f"{NODE} refuses it" in str(said[NODE])
+    refusals = asyncio.run(runtimes.load([NODE], sent.chunks(), sent.size, lambda _: None))
+    assert f"{NODE} refuses it" in str(refusals[NODE])

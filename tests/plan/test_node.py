@@ -92,8 +92,8 @@ def _effective(config: str, folder: Path) -> tuple[dict[str, Any], str]:
 def test_the_kubelet_takes_every_setting_as_it_was_meant(shape: str, tmp_path: Path) -> None:
     spec = SHAPES[shape]
     name = spec.nodes[0]
-    effective, said = _effective(kubelet.files(spec, name)[0].content, tmp_path)
-    assert "strict decoding" not in said
+    effective, output = _effective(kubelet.files(spec, name)[0].content, tmp_path)
+    assert "strict decoding" not in output
     for key, value in kubelet.configuration(spec, name).items():
         if value:  # what is empty is not shown
             assert _contains(effective[key], value), key
@@ -153,9 +153,9 @@ def test_the_kernel_is_as_the_kubelet_demands() -> None:
 )
 def test_a_control_plane_keeps_pods_away_unless_it_is_a_minion(roles: str, tainted: bool) -> None:
     own = {"key": "dedicated", "value": "build", "effect": "NoExecute"}
-    one = {"address": "192.168.1.10", "roles": roles, "memory": 3072, "taints": [own]}
-    other = {"address": "192.168.1.20", "roles": "i" if "a" in roles else "ai", "memory": 3072}
-    spec = cluster(machines={"one": one, "other": other})
+    first = {"address": "192.168.1.10", "roles": roles, "memory": 3072, "taints": [own]}
+    second = {"address": "192.168.1.20", "roles": "i" if "a" in roles else "ai", "memory": 3072}
+    spec = cluster(machines={"one": first, "other": second})
     taints = kubelet.configuration(spec, "one")["registerWithTaints"]
     assert own in taints
     keys = [taint["key"] for taint in taints]
@@ -268,9 +268,9 @@ def _starts(network: dict[str, Any], folder: Path) -> bool:
             }
         )
     )
-    words = ["-kube-subnet-mgr", f"-net-config-path={path}", f"-kubeconfig-file={kubeconfig}"]
+    options = ["-kube-subnet-mgr", f"-net-config-path={path}", f"-kubeconfig-file={kubeconfig}"]
     with subprocess.Popen(
-        [stored("flanneld"), *words],
+        [stored("flanneld"), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -317,8 +317,8 @@ def _started_with(spec: Cluster, name: str) -> dict[str, str | None]:
     step = node.step(spec, name)
     files = {file.path: file.content for file in step.files}
     unit = _unit(spec, name, flannel.UNIT)
-    found: dict[str, str | None] = {path: files.get(path) for path in unit.needs}
-    return {**found, unit.path: text(unit)}
+    contents: dict[str, str | None] = {path: files.get(path) for path in unit.needs}
+    return {**contents, unit.path: text(unit)}
 
 
 @pytest.mark.parametrize("store", ["etcd", "kubernetes"])
@@ -356,18 +356,18 @@ def test_the_devices_of_another_network_go_before_flanneld_starts(
     asked = 'case "$*" in "-oneline link show type vxlan") cat "$FOLDER/shown" ;; esac\n'
     machine = stand_in(tmp_path, ip=asked)
     unit = _unit(cluster(flannel=given), "minion", flannel.UNIT)
-    program, *words = unit.before_start[0].split()
+    program, *arguments = unit.before_start[0].split()
     (tmp_path / "remove").write_text(flannel.DEVICES.content)
     assert program == flannel.DEVICES.path
-    said = machine.say(f"bash {tmp_path}/remove {' '.join(words)}")
-    assert (said.code, said.output, said.errors) == (0, "", "")
-    deleted = {call.split()[-1] for call in said.of("ip") if " delete " in call}
+    outcome = machine.say(f"bash {tmp_path}/remove {' '.join(arguments)}")
+    assert (outcome.code, outcome.output, outcome.errors) == (0, "", "")
+    deleted = {call.split()[-1] for call in outcome.of("ip") if " delete " in call}
     assert deleted == gone
 
 
 def _has_vxlan() -> bool:
-    words = ["unshare", "--net", "ip", "link", "add", "v", "type", "vxlan", "id", "1", "dstport"]
-    return subprocess.run([*words, "8472"], capture_output=True).returncode == 0
+    adds = ["unshare", "--net", "ip", "link", "add", "v", "type", "vxlan", "id", "1", "dstport"]
+    return subprocess.run([*adds, "8472"], capture_output=True).returncode == 0
 
 
 @pytest.mark.skipif(not _has_vxlan(), reason="this kernel has no vxlan, or the test is not root's")
@@ -470,8 +470,8 @@ def _host_local(ipam: dict[str, Any], folder: Path) -> dict[str, Any]:
             "CNI_PATH": "/opt/cni/bin",
         },
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def test_each_plugin_of_the_list_is_on_the_node() -> None:
@@ -536,14 +536,16 @@ def _settings(machine: StandIn) -> dict[str, str]:
 
 @every_node
 def test_nothing_is_said_when_all_is_well(healthy: StandIn, spec: Cluster, name: str) -> None:
-    said = healthy.run(node.step(spec, name), **_settings(healthy))
-    assert (said.code, said.output, said.errors) == (0, "", "")
-    asked = {int(port) for call in said.of("curl") for port in re.findall(r":(\d+)/healthz", call)}
+    outcome = healthy.run(node.step(spec, name), **_settings(healthy))
+    assert (outcome.code, outcome.output, outcome.errors) == (0, "", "")
+    asked = {
+        int(port) for call in outcome.of("curl") for port in re.findall(r":(\d+)/healthz", call)
+    }
     assert asked == {10248, 10256}
-    registered = [call for call in said.of("curl") if call.endswith(f"/api/v1/nodes/{name}")]
+    registered = [call for call in outcome.of("curl") if call.endswith(f"/api/v1/nodes/{name}")]
     assert registered
     assert all("--cert /crt --key /key" in call for call in registered)
-    controllers = [call.split()[-1] for call in said.of("systemctl") if "kube-" in call]
+    controllers = [call.split()[-1] for call in outcome.of("systemctl") if "kube-" in call]
     planes = ["kube-controller-manager.service", "kube-scheduler.service"]
     assert controllers == (planes if name in spec.control_planes else [])
 
@@ -561,11 +563,11 @@ def test_what_does_not_come_up_is_told_with_its_last_lines(
     healthy: StandIn, programs: dict[str, str], unit: str
 ) -> None:
     ill = healthy.with_programs(journalctl='echo "log of $2"', **programs)
-    said = ill.run(node.step(cluster(), "minion"), **_settings(healthy))
-    assert (said.code, said.output) == (1, "")
-    assert "not yet after" in said.errors
-    assert "refused" in said.errors
-    assert f"log of {unit}" in said.errors
+    outcome = ill.run(node.step(cluster(), "minion"), **_settings(healthy))
+    assert (outcome.code, outcome.output) == (1, "")
+    assert "not yet after" in outcome.errors
+    assert "refused" in outcome.errors
+    assert f"log of {unit}" in outcome.errors
 
 
 def test_a_control_plane_names_the_controller_that_is_not_well(healthy: StandIn) -> None:
@@ -573,10 +575,10 @@ def test_a_control_plane_names_the_controller_that_is_not_well(healthy: StandIn)
         systemctl="case $* in *scheduler*) echo refused; exit 3;; *) echo active;; esac",
         journalctl='echo "log of $2"',
     )
-    said = ill.run(node.step(cluster(), "master"), **_settings(healthy))
-    assert said.code == 1
-    assert "it is well (kube-scheduler.service)" in said.errors
-    assert "log of kube-scheduler.service" in said.errors
+    outcome = ill.run(node.step(cluster(), "master"), **_settings(healthy))
+    assert outcome.code == 1
+    assert "it is well (kube-scheduler.service)" in outcome.errors
+    assert "log of kube-scheduler.service" in outcome.errors
     assert ill.run(node.step(cluster(), "minion"), **_settings(healthy)).code == 0
 
 
@@ -591,28 +593,28 @@ def test_a_node_that_runs_waits_until_no_api_server_is_older(healthy: StandIn) -
     lines = render.text(replace(step, not_newer=here)).splitlines()
     (record,) = [line for line in lines if line.startswith("not_newer\t")]
     word = shlex.join(record.split("\t"))
-    words = (library.script("skew"), word, "echo began")
+    check = (library.script("skew"), word, "echo began")
 
-    def versions(*told: str) -> StandIn:
+    def versions(*answers: str) -> StandIn:
         cases = "".join(
             f'*{server}*) echo \'  "gitVersion": "{version}",\';; '
-            for server, version in zip(servers, told, strict=True)
+            for server, version in zip(servers, answers, strict=True)
         )
         return healthy.with_programs(kubectl=f"case $* in {cases} esac", journalctl="true")
 
     older = versions(rule.version, "v1.30.0")
-    new = older.say(*words)
+    new = older.say(*check)
     assert (new.output, new.of("kubectl")) == ("began\n", []), "nothing runs that could be too new"
     link.symlink_to("/of/this")
-    same = older.say(*words)
+    same = older.say(*check)
     assert (same.output, same.of("kubectl")) == ("began\n", [])
     link.unlink()
     link.symlink_to("/of/another/version")
-    waits = older.say(*words)
+    waits = older.say(*check)
     assert (waits.code, waits.output) == (1, "")
     assert f"all API servers are {rule.version}" in waits.errors
     assert f'{servers[1]}:   "gitVersion": "v1.30.0"' in waits.errors
-    done = versions(rule.version, rule.version).say(*words)
+    done = versions(rule.version, rule.version).say(*check)
     assert (done.code, done.output, len(done.of("kubectl"))) == (0, "began\n", 2)
 
 

@@ -117,8 +117,8 @@ class NodesWorld:
             content = self.cluster.keys.content(secret.source, self.people)
             self.master._write(secret.path, content, 0o600)
         text = self.master.script(step, path or self.path)
-        for place in (addons.CERTIFICATE, addons.PRIVATE_KEY):
-            text = text.replace(place, f"{self.master.root}{place}")
+        for file in (addons.CERTIFICATE, addons.PRIVATE_KEY):
+            text = text.replace(file, f"{self.master.root}{file}")
         return run(limited(text, seconds), HOME=str(self.folder))
 
     def follows(self, spec: Cluster) -> None:
@@ -131,11 +131,11 @@ class NodesWorld:
         The API server itself taints every new node as not ready, and no controller takes that away
         here.
         """
-        found = json.loads(self.kubectl(f"get node {name} --output json"))
-        labels = found["metadata"]["labels"]
+        node = json.loads(self.kubectl(f"get node {name} --output json"))
+        labels = node["metadata"]["labels"]
         del labels["kubernetes.io/hostname"]
-        taints = [one for one in found["spec"].get("taints", []) if one["key"] != NOT_READY]
-        return labels, sorted(taints, key=lambda one: str(one["key"]))
+        taints = [given for given in node["spec"].get("taints", []) if given["key"] != NOT_READY]
+        return labels, sorted(taints, key=lambda given: str(given["key"]))
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
         stack.enter_context(made.master.running(made.etcd.units[0]))
         assert run(made.master.script(made.etcd, made.path)).returncode == 0
         stack.enter_context(made.master.running(made.plane.units[0]))
-        ready = ["await_api", "600", *(made.plane.settings[one] for one in ("api", "authority"))]
+        ready = [
+            "await_api",
+            "600",
+            *(made.plane.settings[setting] for setting in ("api", "authority")),
+        ]
         waits = replace(made.plane, script=None, settings={}, outcome="")
         done = run(
             f"{made.master.script(waits, made.path)}\n{made.master.here(' '.join(ready))} unit"
@@ -195,9 +199,9 @@ class TestNodes:
             world.follows(spec)
             labels, taints = world.node()
             assert labels.items() >= {"owner": "ann"}.items()
-            own = [one for one in taints if one["key"] == "dedicated"]
+            own = [given for given in taints if given["key"] == "dedicated"]
             assert own == ([taint("dedicated", "build")] if spec is first else [])
-            assert [one for one in taints if one not in own] == [OF_A_PERSON, OF_A_CONTROLLER]
+            assert [given for given in taints if given not in own] == [OF_A_PERSON, OF_A_CONTROLLER]
         assert world.node()[0] == {"owner": "ann"}
 
     def test_a_node_cannot_name_what_is_taken_from_it(self, world: NodesWorld) -> None:
@@ -252,14 +256,14 @@ class TestObjects:
         self, world: NodesWorld
     ) -> None:
         spec = described()
-        made = [one for group in addons.wanted(spec).values() for one in group]
+        made = [manifest for group in addons.wanted(spec).values() for manifest in group]
         for _ in range(2):
             done = world.applied(spec)
             assert (done.returncode, done.stderr) == (0, ""), done.stdout
-            for one in made:
-                found = json.loads(world.kubectl(f"get --raw {objects.path(one)}"))
-                assert found["kind"] == one["kind"]
-                assert found["metadata"]["labels"].items() >= addons.LABELS.items()
+            for manifest in made:
+                made_object = json.loads(world.kubectl(f"get --raw {objects.path(manifest)}"))
+                assert made_object["kind"] == manifest["kind"]
+                assert made_object["metadata"]["labels"].items() >= addons.LABELS.items()
             corefile = "-n kube-system get configmap coredns --output jsonpath={.data.Corefile}"
             assert world.kubectl(corefile) == coredns.corefile(spec)
             change = _compact({"data": {"Corefile": "other"}})
@@ -304,7 +308,7 @@ STARTED_HERE = f"started=({kubelet.UNIT})"
 
 
 def _joining(
-    world: NodesWorld, said: str = "", **settings: str
+    world: NodesWorld, preset: str = "", **settings: str
 ) -> subprocess.CompletedProcess[str]:
     """The end of the minion's node step, where ``systemctl`` restarts a kubelet.
 
@@ -332,7 +336,7 @@ esac""",
     listed.write_text("{}\n")
     (world.folder / "systemctl.calls").write_text("")
     path = f"PATH={folder}:$PATH\n"
-    text = world.minion.script(step, folder).replace(path, f"{path}{said}\n")
+    text = world.minion.script(step, folder).replace(path, f"{path}{preset}\n")
     return run(limited(text, 2), HOME=str(world.folder))
 
 
@@ -376,8 +380,8 @@ class TestGone:
         world.registered(described())
         world.kubectl("delete node minion")
         # A kubelet may ask for no other node than its own: whatever there is, the answer is 403.
-        other = world.master.root / layout.kubeconfig("kubelet")[1:]
-        done = _joining(world, kubeconfig=str(other))
+        of_master = world.master.root / layout.kubeconfig("kubelet")[1:]
+        done = _joining(world, kubeconfig=str(of_master))
         assert done.returncode == 1
         assert "403" in done.stderr
         assert _restarts(world) == []
@@ -386,7 +390,7 @@ class TestGone:
         self, world: NodesWorld
     ) -> None:
         plan = cluster_plan(world.spec).nodes["minion"]
-        (item,) = [one for one in held(plan) if one.kind is Kind.NODE]
+        (item,) = [candidate for candidate in held(plan) if candidate.kind is Kind.NODE]
         assert (item.name, item.mark) == ("minion", layout.kubeconfig("kubelet"))
         own = replace(item, mark=f"{world.minion.root}{item.mark}")
         others = replace(item, mark=f"{world.master.root}{item.mark}")
@@ -396,8 +400,8 @@ class TestGone:
         assert _told(world, own) == "missing"
         assert _told(world, others) == item.wanted, "who may not ask does not know"
         assert _told(world, replace(own, mark="/nowhere")) == item.wanted
-        found = [Difference(item=item, observed="missing")]
-        mends = mending(found, held(plan), [step.name for step in plan.steps])
+        differing = [Difference(item=item, observed="missing")]
+        mends = mending(differing, held(plan), [step.name for step in plan.steps])
         assert (mends.steps, mends.restarts, mends.marks) == (("node",), (), ())
 
 
@@ -413,8 +417,8 @@ def _told(world: NodesWorld, item: Item) -> str:
             )
             return Done(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
-    found = asyncio.run(observed(Here(), "minion", [item], {}))  # type: ignore[arg-type]
-    return found[item.key]
+    states = asyncio.run(observed(Here(), "minion", [item], {}))  # type: ignore[arg-type]
+    return states[item.key]
 
 
 def _compact(value: Any) -> str:

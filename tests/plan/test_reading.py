@@ -13,37 +13,41 @@ from tests.plan.golden import NAMES, golden_plan
 
 def steps(name: str) -> list[Step]:
     plan = golden_plan(name)
-    return [step for one in plan.nodes.values() for step in one.steps] + list(plan.add_ons)
+    return [step for node in plan.nodes.values() for step in node.steps] + list(plan.add_ons)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_of_a_step_is_read_back(name: str) -> None:
     for step in steps(name):
-        told = read(text(step, lambda source: f"of {source}\n"))
-        assert told.files == {
+        read_back = read(text(step, lambda source: f"of {source}\n"))
+        assert read_back.files == {
             file.path: Text(file.content, f"{file.mode:04o} {file.owner}") for file in step.files
         } | {
             file.path: Text(f"of {file.source}\n", f"{file.mode:04o} {file.owner}")
             for file in step.secret_files
         } | {service.path: Text(units.text(service), "0600 root:root") for service in step.units}
-        assert told.needs == {service.name: started_with(service) for service in step.units}
-        assert told.links == {link.path: link.target for link in step.links}
-        assert told.artifacts == {
-            one.name: one.archive.digest if one.archive else f"sha256:{one.sha256}"
-            for one in step.artifacts
+        assert read_back.needs == {service.name: started_with(service) for service in step.units}
+        assert read_back.links == {link.path: link.target for link in step.links}
+        assert read_back.artifacts == {
+            artifact.name: artifact.archive.digest
+            if artifact.archive
+            else f"sha256:{artifact.sha256}"
+            for artifact in step.artifacts
         }
-        things = {label: tuple(names) for label, names in told.things.items()}
-        assert things.get("directory", ()) == tuple(one.path for one in step.directories)
+        things = {label: tuple(names) for label, names in read_back.things.items()}
+        assert things.get("directory", ()) == tuple(
+            directory.path for directory in step.directories
+        )
         assert things.get("package", ()) == step.packages
         assert things.get("user", ()) == step.users
         assert things.get("masked service", ()) == step.masked
-        assert told.settings == dict(step.settings)
+        assert read_back.settings == dict(step.settings)
         rule = step.not_newer
-        assert told.not_newer == tuple(
+        assert read_back.not_newer == tuple(
             f"{server} {rule.version}" for server in (rule.servers if rule else ()) if rule
         )
-        assert told.shared == tuple(turn.unit for turn in step.turns)
-        assert told.outcome == step.outcome
+        assert read_back.shared == tuple(turn.unit for turn in step.turns)
+        assert read_back.outcome == step.outcome
 
 
 @pytest.mark.parametrize("strange", ["", "{", "echo hello\n", "cat >x <<'END'\n", "a='\nb\n"])
@@ -61,9 +65,9 @@ def test_a_setting_of_several_lines_and_a_file_with_every_ending_are_read() -> N
         settings={"some": "two\nlines 'quoted'", "other": ""},
         script="etcd",
     )
-    told = read(text(step))
-    assert told.files == {"/it's a file": Text(hostile, "0600 root:root")}
-    assert told.settings == {"some": "two\nlines 'quoted'", "other": ""}
+    read_back = read(text(step))
+    assert read_back.files == {"/it's a file": Text(hostile, "0600 root:root")}
+    assert read_back.settings == {"some": "two\nlines 'quoted'", "other": ""}
 
 
 READYZ = "https://192.168.1.10:2381/readyz https://192.168.1.11:2381/readyz"

@@ -162,11 +162,13 @@ class ReloadWorld:
         self.keys = self.cluster.keys
         self.people = self.keys.of_people()
         self.pairs = self.keys.of(NODE)
-        self.others = {one: new_authority(one, datetime.now(UTC)) for one in Authority}
+        self.others = {
+            authority: new_authority(authority, datetime.now(UTC)) for authority in Authority
+        }
         """Authorities that are none of the cluster's."""
         self.also: set[Authority] = set()
         """Those of them that the machine's files trust as well."""
-        self.other: dict[Source, str] = {}
+        self.instead: dict[Source, str] = {}
         """What files have in the place of what the cluster's keys say."""
         self.steps = etcd.step(SINGLE, NODE), control_plane.step(SINGLE, NODE)
         self.machine.furnish(*self.steps)
@@ -184,8 +186,8 @@ class ReloadWorld:
         assert run(self.machine.script(member, self.path)).returncode == 0
         self._start(plane.units[0])
         self.await_api()
-        for one in plane.units[1:]:
-            self._start(one)
+        for unit in plane.units[1:]:
+            self._start(unit)
         done = run(self.machine.script(plane, self.path))
         assert (done.returncode, done.stderr) == (0, "")
         with self.admin() as admin:  # the last file that is read at a start
@@ -200,7 +202,9 @@ class ReloadWorld:
     def restart(self, name: str) -> None:
         self.processes[name].terminate()
         self.processes[name].wait(LATE)
-        (unit,) = [one for step in self.steps for one in step.units if one.name == name]
+        (unit,) = [
+            candidate for step in self.steps for candidate in step.units if candidate.name == name
+        ]
         self._start(unit)
 
     def ready(self) -> bool:
@@ -214,7 +218,9 @@ class ReloadWorld:
         eventually(self.ready, 120)
 
     def running(self) -> dict[str, int]:
-        return {name: one.pid for name, one in self.processes.items() if one.poll() is None}
+        return {
+            name: process.pid for name, process in self.processes.items() if process.poll() is None
+        }
 
     # -- its files -------------------------------------------------------------------------------
 
@@ -224,8 +230,8 @@ class ReloadWorld:
         return issued(row, self.others[authority], datetime.now(UTC))
 
     def _content(self, source: Source) -> str:
-        if source in self.other:
-            return self.other[source]
+        if source in self.instead:
+            return self.instead[source]
         content = self.keys.content(source, self.pairs)
         if isinstance(source, AuthorityCertificate) and source.authority in self.also:
             content += self.others[Authority(source.authority)].certificate
@@ -271,10 +277,10 @@ class ReloadWorld:
         whole, _, _ = log.read_text().rpartition("\n")
         callers = [json.loads(line)["user"] for line in whole.splitlines()]
         return {
-            one.partition("=")[2].lower()
+            credential.partition("=")[2].lower()
             for caller in callers
             if caller.get("username") == user
-            for one in caller.get("extra", {}).get(CREDENTIAL, ())
+            for credential in caller.get("extra", {}).get(CREDENTIAL, ())
         }
 
 
@@ -363,8 +369,10 @@ class RepeatedCalls:
         while not self._ended:
             name = f"call-{time.monotonic_ns()}"
             try:
-                with httpx.Client(base_url=world.url(API_PORT), verify=context, timeout=20) as one:
-                    answer = one.post(path, json={"metadata": {"name": name}})
+                with httpx.Client(
+                    base_url=world.url(API_PORT), verify=context, timeout=20
+                ) as client:
+                    answer = client.post(path, json={"metadata": {"name": name}})
                     answer.raise_for_status()
                 self.done += 1
             except httpx.HTTPError as error:
@@ -441,19 +449,19 @@ def called(world: ReloadWorld) -> Iterator[dict[str, Callee]]:
     """A kubelet and an aggregated API of the cluster, as far as their callers go."""
     pair = issued(CALLEE, world.keys.signers[KUBERNETES], datetime.now(UTC))
     authorities = {"kubelet": layout.AUTHORITY, "aggregated": layout.FRONT_PROXY_AUTHORITY}
-    found = {
+    callees = {
         name: Callee(pair, world.machine.root / path[1:], world.folder)
         for name, path in authorities.items()
     }
     try:
         with world.admin() as admin:
-            _declare(admin, {name: one.port for name, one in found.items()})
+            _declare(admin, {name: callee.port for name, callee in callees.items()})
             eventually(lambda: admin.get(LOG).status_code == 200)
             eventually(lambda: admin.get(GROUP).status_code == 200)
-        yield found
+        yield callees
     finally:
-        for one in found.values():
-            one.end()
+        for callee in callees.values():
+            callee.end()
 
 
 def shows(world: ReloadWorld, port: int, certificate: str) -> bool:
@@ -493,7 +501,7 @@ def test_the_api_server_comes_to_etcd_with_its_new_certificate(world: ReloadWorl
     """And neither of the two reads an authority's file again."""
     name = "kube-apiserver-etcd-client"
     pair = world.of_another(ETCD, name)
-    world.other = {
+    world.instead = {
         Certificate("apiserver-etcd-client"): pair.certificate,
         PrivateKey("apiserver-etcd-client"): pair.key,
         AuthorityCertificate("etcd"): world.others[ETCD].certificate,
@@ -514,7 +522,7 @@ def test_the_api_server_comes_to_etcd_with_its_new_certificate(world: ReloadWorl
             secret = {"metadata": {"generateName": "s"}}
             admin.post(SECRETS, json=secret).raise_for_status()
     finally:
-        world.other = {}
+        world.instead = {}
         world.bring()
         world.restart("etcd.service")
         eventually(world.ready)
@@ -556,17 +564,19 @@ class Apart:
             while True:
                 caller, _ = self._server.accept()
                 server = socket.create_connection(("127.0.0.1", self._port))
-                for one, other in ((caller, server), (server, caller)):
-                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+                for source, target in ((caller, server), (server, caller)):
+                    threading.Thread(
+                        target=self._pass_on, args=(source, target), daemon=True
+                    ).start()
 
     @staticmethod
-    def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
-            while data := one.recv(1 << 16):
-                other.sendall(data)
-        for each in (one, other):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        for connection in (source, target):
             with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def end(self) -> None:
         self._server.close()
@@ -592,8 +602,8 @@ def proxied(world: ReloadWorld) -> Iterator[None]:
     apart = Apart(world.cluster.ports[NODE, API_PORT])
     program = stored_program("kube-proxy", SINGLE.versions)
     with (world.folder / "kube-proxy.log").open("wb") as log:
-        words = [*apart.enter, str(program), f"--config={file}"]
-        process = subprocess.Popen(words, stdout=log, stderr=log)
+        command = [*apart.enter, str(program), f"--config={file}"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         old = fingerprint(world.pairs["kube-proxy"].certificate)
         eventually(partial(called_with, world, "system:kube-proxy", old))
@@ -616,15 +626,15 @@ def test_what_takes_a_beat_is_in_force_after_it_and_the_rest_is_not(
     """Clients look at their files every five minutes; what no row names is never looked at."""
     world.also.clear()
     world.bring()
-    other = issued(CALLEE, world.others[KUBERNETES], datetime.now(UTC))
-    called["kubelet"].shows(other)
+    foreign = issued(CALLEE, world.others[KUBERNETES], datetime.now(UTC))
+    called["kubelet"].shows(foreign)
     with world.admin() as admin:
         eventually(lambda: admin.get(LOG).status_code != 200)
         pair = new_service_account_pair()
         world.pairs = world.keys.of(NODE)
         world.also.add(KUBERNETES)
         public = world.keys.content(ServiceAccountKey("public"), {})
-        world.other = {
+        world.instead = {
             ServiceAccountKey("public"): public + pair.public,
             ServiceAccountKey("private"): pair.private,
             EncryptionConfiguration(): encryption_configuration(new_encryption_key()),
@@ -656,9 +666,11 @@ def test_what_takes_a_beat_is_in_force_after_it_and_the_rest_is_not(
             time.sleep(1)
         print({name: round(seconds) for name, seconds in took.items()})
         assert time.monotonic() > began + 30, "long enough for what follows"
-        for source, content in world.other.items():
+        for source, content in world.instead.items():
             (path,) = [
-                one.path for one in identity.step(SINGLE, NODE).secret_files if one.source == source
+                file.path
+                for file in identity.step(SINGLE, NODE).secret_files
+                if file.source == source
             ]
             assert (world.machine.root / path[1:]).read_text() == content
         # The names of its keys are in a token's header.
@@ -669,7 +681,7 @@ def test_what_takes_a_beat_is_in_force_after_it_and_the_rest_is_not(
         assert admin.post(SECRETS, json={"metadata": {"generateName": "s"}}).status_code == 201
         root = admin.get(ROOTS).json()["data"]["ca.crt"]
         assert root == world.keys.signers[KUBERNETES].certificate
-    world.other = {}
+    world.instead = {}
     world.bring()
 
 

@@ -60,10 +60,12 @@ def begin_other(machine: Container, spec: Cluster, keys: Keys, name: str) -> Non
     unit = etcd.unit(spec, name)
     flags = {**unit.flags, "listen-client-urls": layout.etcd_url(spec, name)}
     del flags["listen-metrics-urls"]
-    words = [f"--{flag}={here(value)}" for flag, value in flags.items()]
-    (program,) = (one for one in etcd.step(spec, name).artifacts if one.name == "etcd")
-    place = f"--property=NetworkNamespacePath=/run/netns/{name}"
-    machine.call("systemd-run", f"--unit={name}", place, program.store_path, *words)
+    options = [f"--{flag}={here(value)}" for flag, value in flags.items()]
+    (program,) = (
+        artifact for artifact in etcd.step(spec, name).artifacts if artifact.name == "etcd"
+    )
+    network = f"--property=NetworkNamespacePath=/run/netns/{name}"
+    machine.call("systemd-run", f"--unit={name}", network, program.store_path, *options)
 
 
 def test_a_removed_member_is_started_no_more_and_its_step_makes_it_anew(
@@ -74,13 +76,13 @@ def test_a_removed_member_is_started_no_more_and_its_step_makes_it_anew(
     pairs = keys.of(OWN)
     addresses = [str(spec.machines[name].address) for name in (*OTHERS, OWN)]
     machine.call("bash", "-euc", NETWORK, "bash", *addresses)
-    for one in step.artifacts:
-        machine.write(one.store_path, files[one.name].read_bytes(), 0o755)
+    for artifact in step.artifacts:
+        machine.write(artifact.store_path, files[artifact.name].read_bytes(), 0o755)
     for name in OTHERS:
         begin_other(machine, spec, keys, name)
 
-    def bring(one: Step) -> str:
-        done = machine.run(render.text(one, lambda source: keys.content(source, pairs)))
+    def bring(brought: Step) -> str:
+        done = machine.run(render.text(brought, lambda source: keys.content(source, pairs)))
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
 
@@ -92,8 +94,8 @@ def test_a_removed_member_is_started_no_more_and_its_step_makes_it_anew(
         return {row[2]: row for row in rows}
 
     def shown() -> tuple[str, str]:
-        (found,) = machine.shown(etcd.UNIT)
-        return found["ActiveState"], found["Job"]
+        (service,) = machine.shown(etcd.UNIT)
+        return service["ActiveState"], service["Job"]
 
     bring(identity.step(spec, OWN))
     bring(step)

@@ -116,26 +116,26 @@ def test_a_secret_step_is_not_kept_on_the_machine(tmp_path: Path, secret: bool) 
 
 
 def test_systemd_reads_back_the_words_that_were_given(tmp_path: Path) -> None:
-    words = ("a b", "50%", "$HOME", 'say "x"', "back\\slash", "a;b", "it's")
+    arguments = ("a b", "50%", "$HOME", 'say "x"', "back\\slash", "a;b", "it's")
     path = tmp_path / "sample.service"
     sample = Unit(
         name=path.name,
         description="Sample",
         program="/bin/echo",
         flags={"name": "a value"},
-        arguments=words,
+        arguments=arguments,
         environment={"HOME": "/x"},
     )
     path.write_text(unit.text(sample))
-    said = subprocess.run(
+    verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", path], capture_output=True, text=True
     )
-    assert said.stderr == ""
+    assert verified.stderr == ""
     parsed = configparser.RawConfigParser(interpolation=None, strict=False)
     parsed.optionxform = str  # type: ignore[assignment,method-assign]
     parsed.read_string(unit.text(sample).replace("\\\n", ""))
     line = parsed["Service"]["ExecStart"].replace("%%", "%").replace("$$", "$")
-    assert shlex.split(line) == ["/bin/echo", "--name=a value", *words]
+    assert shlex.split(line) == ["/bin/echo", "--name=a value", *arguments]
 
 
 def test_an_artifact_is_named_by_its_digest() -> None:

@@ -62,8 +62,8 @@ def test_who_leads_hands_over_before_it_stops_and_nobody_else_does(planes: Plane
     planes.members[leader].before_stop()
     successor = planes.leader()
     assert successor != leader
-    other = next(name for name in MACHINES if name not in (leader, successor))
-    for name in (leader, other):
+    follower = next(name for name in MACHINES if name not in (leader, successor))
+    for name in (leader, follower):
         planes.members[name].before_stop()
         assert planes.leader() == successor
 
@@ -75,7 +75,7 @@ def test_members_restart_without_a_gap_and_without_a_lost_write(planes: Planes) 
         limit = allowed(writes)
         for leads in (False, True, True):
             leader = planes.leader()
-            name = next(one for one in MACHINES if (one == leader) is leads)
+            name = next(member for member in MACHINES if (member == leader) is leads)
             began = time.monotonic()
             stopped = planes.members[name].stop()
             assert not stopped.killed
@@ -108,11 +108,11 @@ def test_who_has_handed_over_may_be_killed(planes: Planes) -> None:
 def test_the_last_member_that_is_well_stops_all_the_same(planes: Planes) -> None:
     leader = planes.leader()
     others = [planes.members[name] for name in MACHINES if name != leader]
-    for one in others:
-        one.kill()
+    for member in others:
+        member.kill()
     assert not planes.members[leader].stop().killed
-    for one in planes.members.values():
-        one.start()
+    for member in planes.members.values():
+        member.start()
     for name in MACHINES:
         planes.await_member(name)
 
@@ -151,8 +151,8 @@ def calling(planes: Planes, url: Callable[[], str], callers: int = 4) -> Iterato
             yield calls
         finally:
             over.set()
-    for one in futures:
-        one.result()
+    for future in futures:
+        future.result()
 
 
 @contextmanager
@@ -166,10 +166,10 @@ def balanced(planes: Planes, memory: Memory) -> Iterator[str]:
     text = machine.here(file.content).replace(str(layout.LOCAL_BALANCER_PORT), port)
     authority = f"{machine.root}{layout.AUTHORITY}"
     for path, content in ((file.path, text), (authority, Path(authority).read_text())):
-        place = root / path[1:]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(content)
-    words = [
+        copy = root / path[1:]
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(content)
+    command = [
         *memory.enter,
         "chroot",
         str(memory.folder / "debian"),
@@ -179,7 +179,7 @@ def balanced(planes: Planes, memory: Memory) -> Iterator[str]:
         file.path,
     ]
     with machine.log.open("ab") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def listens() -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", int(port))):
@@ -220,9 +220,9 @@ def watching(planes: Planes, name: str) -> Iterator[None]:
             user="somebody",
         )
     )
-    words = [stored_program("kubectl", THREE.versions), "--kubeconfig", file]
+    kubectl = [stored_program("kubectl", THREE.versions), "--kubeconfig", file]
     process = subprocess.Popen(
-        [*map(str, words), "get", "namespaces", "--watch"], stdout=subprocess.PIPE
+        [*map(str, kubectl), "get", "namespaces", "--watch"], stdout=subprocess.PIPE
     )
     try:
         assert process.stdout is not None
@@ -259,8 +259,8 @@ class Address:
                 yield
             finally:
                 self._over.set()
-        for one in asking:
-            one.result()
+        for future in asking:
+            future.result()
 
     def _ask(self, name: str) -> None:
         while not self._over.wait(self.interval):
@@ -408,9 +408,9 @@ def process_ids(planes: Planes) -> dict[str, int]:
     """Of what runs."""
     services = [*planes.servers.values(), *planes.members.values()]
     return {
-        f"{one.machine.node} {one.unit.name}": one.process.pid
-        for one in services
-        if one.process and one.process.poll() is None
+        f"{service.machine.node} {service.unit.name}": service.process.pid
+        for service in services
+        if service.process and service.process.poll() is None
     }
 
 
@@ -442,7 +442,7 @@ def writes(planes: Planes, name: str) -> bool:
 @contextmanager
 def knowing(planes: Planes, known: list[Pair]) -> Iterator[None]:
     """Each member, one after the other, lets in only who shows one of these pairs."""
-    units = {name: one.unit for name, one in planes.members.items()}
+    units = {name: member.unit for name, member in planes.members.items()}
 
     def restart(name: str, trusted: str) -> None:
         member, unit = planes.members[name], units[name]

@@ -38,11 +38,11 @@ def _config(**more: Any) -> str:
     return next(file.content for file in files if file.path == containerd.CONFIG)
 
 
-def _containerd(config: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def _containerd(config: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = folder / "config.toml"
     path.write_text(config)
     return subprocess.run(
-        [stored("containerd"), "--config", path, "config", *words],
+        [stored("containerd"), "--config", path, "config", *arguments],
         capture_output=True,
         text=True,
         check=True,
@@ -80,7 +80,7 @@ def test_a_pod_starts_with_an_image_that_the_node_has(tmp_path: Path) -> None:
     """Pitfall 11: in its old place the name of the image is taken for nothing."""
     images = "io.containerd.cri.v1.images"
     dumped = tomllib.loads(_containerd(_config(), tmp_path, "dump").stdout)["plugins"][images]
-    references = {one.reference for one in runtime.images(cluster())}
+    references = {image.reference for image in runtime.images(cluster())}
     assert dumped["pinned_images"]["sandbox"] in references
     old = f"version = 4\n[plugins.'{images}']\nsandbox_image = '{PAUSE}'\n"
     dumped = tomllib.loads(_containerd(old, tmp_path, "dump").stdout)["plugins"][images]
@@ -162,9 +162,9 @@ def test_an_image_is_imported_once_and_again_when_its_archive_changed(running: S
     wanted = {"d1": 1, "d2": 1}
     for digest in wanted:
         for imports in (1, 0, 0):
-            said = running.run(step, **_settings(running, digest))
-            assert (said.code, said.output, said.errors) == (0, "", "")
-            assert sum("images import" in call for call in said.of("ctr")) == imports
+            outcome = running.run(step, **_settings(running, digest))
+            assert (outcome.code, outcome.output, outcome.errors) == (0, "", "")
+            assert sum("images import" in call for call in outcome.of("ctr")) == imports
     listed = subprocess.run(
         [running.folder / "programs" / "ctr", "-n", "k8s.io", "images", "list"],
         capture_output=True,
@@ -180,11 +180,11 @@ def test_an_image_is_imported_once_and_again_when_its_archive_changed(running: S
 def test_an_import_that_was_cut_off_is_made_again(running: StandIn) -> None:
     step, settings = runtime.step(cluster(), "master"), _settings(running)
     cut = 'case "$*" in *"images label"*) kill -KILL $PPID; exit;; esac\n'
-    said = running.with_programs(ctr=cut + running.programs["ctr"]).run(step, **settings)
-    assert said.code != 0
-    said = running.run(step, **settings)
-    assert (said.code, said.errors) == (0, "")
-    assert sum("images import" in call for call in said.of("ctr")) == 1
+    outcome = running.with_programs(ctr=cut + running.programs["ctr"]).run(step, **settings)
+    assert outcome.code != 0
+    outcome = running.run(step, **settings)
+    assert (outcome.code, outcome.errors) == (0, "")
+    assert sum("images import" in call for call in outcome.of("ctr")) == 1
 
 
 @as_root
@@ -192,9 +192,9 @@ def test_an_archive_that_is_none_is_told(running: StandIn) -> None:
     broken = running.folder / "broken"
     broken.write_text("no archive")
     step, settings = runtime.step(cluster(), "master"), _settings(running)
-    said = running.run(step, **settings | {"images": f"{PAUSE} d1 {broken}"})
-    assert said.code == 1
-    assert said.errors.startswith(f"failed: containerd does not take the image {PAUSE}: ")
+    outcome = running.run(step, **settings | {"images": f"{PAUSE} d1 {broken}"})
+    assert outcome.code == 1
+    assert outcome.errors.startswith(f"failed: containerd does not take the image {PAUSE}: ")
 
 
 # -- the whole step --------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_the_step_is_done_wherever_it_was_cut_off_and_is_done_once(
 ) -> None:
     names = ("containerd", "ctr", "containerd-shim-runc-v2", "runc", "pause")
     digests = {name: hashlib.sha256(stored(name).read_bytes()).hexdigest() for name in names}
-    own = {f"{one}-{artifact(cluster(), one).version}": digests[one] for one in names}
+    own = {f"{name}-{artifact(cluster(), name).version}": digests[name] for name in names}
     spec = cluster(
         addons={"coredns": False}, artifacts={"digests": own | {"cri-dockerd-0.4.0": "0" * 64}}
     )
@@ -219,9 +219,11 @@ def test_the_step_is_done_wherever_it_was_cut_off_and_is_done_once(
     pairs = keys.of("master")
     for program in KERNEL:
         machine.write(f"/usr/local/sbin/{program}", "#!/bin/sh\n", 0o755)
-    for one in step.artifacts:
-        machine.write(one.store_path, stored(one.name).read_bytes(), 0o755)
-    machine.run(render.text(identity.step(spec, "master"), lambda one: keys.content(one, pairs)))
+    for needed in step.artifacts:
+        machine.write(needed.store_path, stored(needed.name).read_bytes(), 0o755)
+    machine.run(
+        render.text(identity.step(spec, "master"), lambda source: keys.content(source, pairs))
+    )
     chance = random.Random(4)
     for seconds in sorted(chance.uniform(0, 3) for _ in range(3)):
         machine.run(text, seconds=seconds)
@@ -267,7 +269,7 @@ def test_docker_has_no_rules_or_network_of_its_own() -> None:
 
 def test_docker_needs_no_artifact_of_containerd() -> None:
     step = runtime.step(cluster(runtime="docker"), "minion")
-    assert {one.name for one in step.artifacts} == {"cri-dockerd", "pause", "coredns"}
+    assert {needed.name for needed in step.artifacts} == {"cri-dockerd", "pause", "coredns"}
 
 
 class _Engine(BaseHTTPRequestHandler):
@@ -286,8 +288,11 @@ class _Engine(BaseHTTPRequestHandler):
         if name == "/containers":
             asked = json.loads(parse_qs(url.query)["filters"][0])["label"][0]
             label, _, image = asked.partition("=")
-            found = [one for one in self.keepers.items() if image in ("", one[1])]
-            rows = [{"Id": one, "ImageID": of, "Labels": {label: of}} for one, of in found]
+            matching = [keeper for keeper in self.keepers.items() if image in ("", keeper[1])]
+            rows = [
+                {"Id": container, "ImageID": of, "Labels": {label: of}}
+                for container, of in matching
+            ]
             self._say(200, json.dumps(rows, separators=(",", ":")))
             return
         if self.path == "/_ping":
@@ -303,9 +308,9 @@ class _Engine(BaseHTTPRequestHandler):
             wanted = json.loads(content)
             of = self.images[wanted["Image"]]
             assert wanted["Labels"] == {"hardway.image": of}
-            one = f"{len(self.keepers):063x}{self.loads:x}"
-            self.keepers[one] = of
-            self._say(201, f'{{"Id":"{one}","Warnings":[]}}')
+            container = f"{len(self.keepers):063x}{self.loads:x}"
+            self.keepers[container] = of
+            self._say(201, f'{{"Id":"{container}","Warnings":[]}}')
             return
         type(self).loads += 1
         if self.refuses:
@@ -374,8 +379,8 @@ DOCKER = runtime.step(cluster(runtime="docker"), "master")
 
 def test_docker_loads_an_image_once(docker_node: StandIn, engine: type[_Engine]) -> None:
     for digest, loads in (("d1", 1), ("d1", 1), ("d2", 2), ("d2", 2)):
-        said = docker_node.run(DOCKER, **_docker_settings(docker_node, digest))
-        assert (said.code, said.output, said.errors) == (0, "", "")
+        outcome = docker_node.run(DOCKER, **_docker_settings(docker_node, digest))
+        assert (outcome.code, outcome.output, outcome.errors) == (0, "", "")
         assert engine.loads == loads
         assert list(engine.keepers.values()) == [engine.images[PAUSE]]
 
@@ -384,41 +389,41 @@ def test_docker_loads_an_image_once(docker_node: StandIn, engine: type[_Engine])
 def test_docker_loads_an_image_again_that_is_gone_or_another(
     docker_node: StandIn, engine: type[_Engine], images: dict[str, str]
 ) -> None:
-    said = docker_node.run(DOCKER, **_docker_settings(docker_node))
-    assert (said.code, engine.loads) == (0, 1)
+    outcome = docker_node.run(DOCKER, **_docker_settings(docker_node))
+    assert (outcome.code, engine.loads) == (0, 1)
     engine.images = images
-    said = docker_node.run(DOCKER, **_docker_settings(docker_node))
-    assert (said.code, said.errors, engine.loads) == (0, "", 2)
+    outcome = docker_node.run(DOCKER, **_docker_settings(docker_node))
+    assert (outcome.code, outcome.errors, engine.loads) == (0, "", 2)
 
 
 def test_a_refusal_of_docker_is_told_although_its_status_is_a_success(
     docker_node: StandIn, engine: type[_Engine]
 ) -> None:
     engine.refuses = True
-    said = docker_node.run(DOCKER, **_docker_settings(docker_node))
-    assert said.code == 1
-    assert f"Docker does not take the image {PAUSE}" in said.errors
-    assert "no space left" in said.errors
+    outcome = docker_node.run(DOCKER, **_docker_settings(docker_node))
+    assert outcome.code == 1
+    assert f"Docker does not take the image {PAUSE}" in outcome.errors
+    assert "no space left" in outcome.errors
 
 
 def test_an_archive_of_another_image_is_told(docker_node: StandIn) -> None:
     (docker_node.folder / "archive").write_text("hardway.local/other:1")
-    said = docker_node.run(DOCKER, **_docker_settings(docker_node))
-    assert said.code == 1
-    assert f"has no image {PAUSE}" in said.errors
+    outcome = docker_node.run(DOCKER, **_docker_settings(docker_node))
+    assert outcome.code == 1
+    assert f"has no image {PAUSE}" in outcome.errors
 
 
 @pytest.mark.parametrize("there", [True, False])
 def test_what_another_docker_left_is_removed_where_it_is(docker_node: StandIn, there: bool) -> None:
     node = docker_node.with_programs(ip=f"exit {int(not there)}")
-    said = node.run(DOCKER, **_docker_settings(node))
-    assert said.of("iptables") == (["iptables --wait --policy FORWARD ACCEPT"] if there else [])
-    assert ("ip link delete docker0" in said.calls) == there
+    outcome = node.run(DOCKER, **_docker_settings(node))
+    assert outcome.of("iptables") == (["iptables --wait --policy FORWARD ACCEPT"] if there else [])
+    assert ("ip link delete docker0" in outcome.calls) == there
 
 
 def test_images_are_named_as_the_store_names_them() -> None:
     spec = cluster()
     for line in DOCKER.settings["images"].splitlines():
         reference, digest, path = line.split()
-        one = artifact(spec, reference.split("/")[1].split(":")[0])
-        assert (one.reference, one.sha256, one.store_path) == (reference, digest, path)
+        image = artifact(spec, reference.split("/")[1].split(":")[0])
+        assert (image.reference, image.sha256, image.store_path) == (reference, digest, path)

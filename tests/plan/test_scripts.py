@@ -123,7 +123,7 @@ def test_a_name_that_comes_in_time_is_waited_for(new_machine: Callable[..., Cont
 
 
 @pytest.mark.parametrize(
-    ("list_of_servers", "servers", "told"),
+    ("list_of_servers", "servers", "listed"),
     [
         ("/etc/resolv.conf", (), "none"),
         ("/etc/resolv.conf", ("192.0.2.53", "192.0.2.54"), "192.0.2.53 192.0.2.54"),
@@ -135,13 +135,13 @@ def test_a_name_that_no_machine_finds_is_told_in_one_sentence(
     new_machine: Callable[..., Container],
     list_of_servers: str,
     servers: tuple[str, ...],
-    told: str,
+    listed: str,
 ) -> None:
     machine = new_machine()
     machine.path("/etc/resolv.conf").unlink(missing_ok=True)
     machine.path("/run/systemd/resolve/resolv.conf").unlink(missing_ok=True)
     if servers:
-        machine.write(list_of_servers, "".join(f"nameserver {one}\n" for one in servers))
+        machine.write(list_of_servers, "".join(f"nameserver {server}\n" for server in servers))
     if list_of_servers != "/etc/resolv.conf":
         machine.write("/etc/resolv.conf", "nameserver 127.0.0.53\n")
     done = machine.run(limited(render.text(NAMED), 1, "api-name"))
@@ -149,7 +149,7 @@ def test_a_name_that_no_machine_finds_is_told_in_one_sentence(
     host = machine.call("hostname").strip()
     assert done.stderr == (
         f"failed: {host} finds no address of {NAME}, the host at which it is to ask for the API "
-        f"(its name servers: {told}); make a DNS record that it can look up or a line in its "
+        f"(its name servers: {listed}); make a DNS record that it can look up or a line in its "
         "/etc/hosts, or write the balancer's address as endpoint.host, and run the same again\n"
     )
 
@@ -211,17 +211,17 @@ def of_the_store() -> tuple[Cluster, dict[str, Path]]:
     """The default stack with the digests of the artifact store, and their files."""
     spec = golden_spec("default")
     store = Store(Cache(), Silence(), Path("/nonexistent"))
-    found = {
-        f"{one.name}-{one.version}": store.find(one)
-        for one in artifacts(spec.versions, store.architecture, spec.runtime)
+    files = {
+        f"{needed.name}-{needed.version}": store.find(needed)
+        for needed in artifacts(spec.versions, store.architecture, spec.runtime)
     }
-    lacking = sorted(name for name, one in found.items() if one is None)
+    lacking = sorted(name for name, file in files.items() if file is None)
     if lacking or store.architecture != spec.architecture:
         pytest.skip(f"the artifact store has no {', '.join(lacking)}: ./hardway artifacts fetch")
-    there = {name: one for name, one in found.items() if one}
-    sources = {"digests": {name: one.digest for name, one in there.items()}}
+    there = {name: file for name, file in files.items() if file}
+    sources = {"digests": {name: file.digest for name, file in there.items()}}
     spec = Cluster.model_validate(spec.model_dump() | {"artifacts": sources})
-    return spec, {one.digest: one.path for one in there.values()}
+    return spec, {file.digest: file.path for file in there.values()}
 
 
 @pytest.fixture(scope="module")
@@ -235,10 +235,10 @@ def stored() -> Iterator[tuple[Cluster, Path]]:
         marks.mkdir()
         for digest, path in files.items():
             os.link(path, folder / digest)
-            found = path.stat()
-            if found.st_size > LARGE:  # to read hundreds of megabytes takes seconds
-                time = f"{found.st_mtime_ns // 10**9}.{found.st_mtime_ns % 10**9:09}"
-                (marks / digest).write_text(f"{found.st_size} {time}\n")
+            status = path.stat()
+            if status.st_size > LARGE:  # to read hundreds of megabytes takes seconds
+                time = f"{status.st_mtime_ns // 10**9}.{status.st_mtime_ns % 10**9:09}"
+                (marks / digest).write_text(f"{status.st_size} {time}\n")
         yield spec, scratch / "layer"
 
 
@@ -334,12 +334,12 @@ done
 def machine(memory: Memory, stored: tuple[Cluster, Path]) -> Iterator[RecordedMachine]:
     spec, layer = stored
     with Container(memory, layer, prepare=furnish) as container:
-        found = RecordedMachine(container, spec)
-        packages = " ".join(name for step in found.plan.steps for name in step.packages)
+        recorded = RecordedMachine(container, spec)
+        packages = " ".join(name for step in recorded.plan.steps for name in step.packages)
         text = ARRANGED.format(address=spec.machines[NODE].address, packages=packages)
         done = container.run(text)
         assert done.returncode == 0, done.stderr
-        yield found
+        yield recorded
 
 
 STEPS = ("identity", "runtime", "etcd", "control-plane", "node")
@@ -395,14 +395,14 @@ def of_an_earlier_program(machine: RecordedMachine) -> None:
         source = Kubeconfig(layout.KUBECONFIGS[component], layout.local_api_url(spec, NODE))
         content = machine.keys.content(source, machine.pairs)
         machine.container.write(layout.kubeconfig(component), content)
-    for unit in (one for one in machine.plan.units if one.name not in LEFT_OUT):
+    for unit in (candidate for candidate in machine.plan.units if candidate.name not in LEFT_OUT):
         stamp = state / unit.name
         paths = [line.split("  ")[1] for line in stamp.read_text().splitlines()]
         lines = []
         for path in dict.fromkeys((*paths, *unit.reads)):
-            place = machine.container.path(path)
-            said = place.readlink() if place.is_symlink() else digest(place.read_text())
-            lines.append(f"{said}  {path}\n")
+            file = machine.container.path(path)
+            version = file.readlink() if file.is_symlink() else digest(file.read_text())
+            lines.append(f"{version}  {path}\n")
         stamp.write_text("".join(lines))
 
 
@@ -419,7 +419,10 @@ def test_a_cluster_of_an_earlier_program_restarts_each_service_once_at_most(
         machine.bring(machine.until(name))
         started.append(machine.started())
     restarts = Counter(
-        name for one, next_one in pairwise(started) for name in one if one[name] != next_one[name]
+        name
+        for earlier, later in pairwise(started)
+        for name in earlier
+        if earlier[name] != later[name]
     )
     once = {"kube-controller-manager.service", "kube-scheduler.service"}
     assert restarts == Counter(once | ({"flanneld.service"} if renewed else set()))
@@ -456,12 +459,12 @@ def test_a_member_is_told_once_how_it_joins(machine: RecordedMachine) -> None:
     """Further words of its command line, of a file that is gone with the next boot."""
     machine.until("add-ons-apply")
     step, container = machine.until("etcd"), machine.container
-    words = ["--initial-cluster-state=existing", "--initial-cluster=a=https://a:1,b=https://b:1"]
+    options = ["--initial-cluster-state=existing", "--initial-cluster=a=https://a:1,b=https://b:1"]
     assert not any("existing" in word for word in _command_line(machine))
     container.call("mkdir", "--parents", str(Path(layout.ETCD_JOINS).parent))
-    container.write(layout.ETCD_JOINS, f'ONCE="{" ".join(words)}"\n')
+    container.write(layout.ETCD_JOINS, f'ONCE="{" ".join(options)}"\n')
     container.call("systemctl", "restart", ETCD)
-    assert _command_line(machine)[-2:] == words
+    assert _command_line(machine)[-2:] == options
     # A member with its data does not look at them, and its step takes them away.
     machine.bring(step)
     assert not container.path(layout.ETCD_JOINS).exists()

@@ -51,13 +51,13 @@ class TokenWorld:
         flags = replace(unit, flags={**unit.flags, **quick})
         return stack.enter_context(self.machines[name].running(flags))
 
-    def ctl(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    def ctl(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         cert, key = self.machines["e1"].certificate("etcd-healthcheck-client")
         trust = [f"--cacert={self.machines['e1'].root}{layout.MEMBER_AUTHORITY}", f"--cert={cert}"]
-        place = f"--endpoints=127.0.0.1:{self.cluster.ports[name, 2379]}"
+        endpoint = f"--endpoints=127.0.0.1:{self.cluster.ports[name, 2379]}"
         program = str(stored_program("etcdctl", APART.versions))
         return subprocess.run(
-            [program, place, *trust, f"--key={key}", *words], capture_output=True, text=True
+            [program, endpoint, *trust, f"--key={key}", *arguments], capture_output=True, text=True
         )
 
     def restore(self, name: str, generation: int) -> None:
@@ -66,10 +66,10 @@ class TokenWorld:
         data = machine.root / layout.ETCD_DATA[1:]
         data.rename(data.with_name(f"etcd-before-{generation}"))
         given = ("name", "initial-cluster", "initial-cluster-token", "initial-advertise-peer-urls")
-        words = [f"--{flag}={machine.here(flags[flag])}" for flag in given]
+        options = [f"--{flag}={machine.here(flags[flag])}" for flag in given]
         program = str(stored_program("etcdutl", APART.versions))
         subprocess.run(
-            [program, "snapshot", "restore", self.snapshot, f"--data-dir={data}", *words],
+            [program, "snapshot", "restore", self.snapshot, f"--data-dir={data}", *options],
             check=True,
             capture_output=True,
         )

@@ -84,12 +84,14 @@ class RestartedMember:
         self, work: str = "", others_wait: int = 300, before: str = "", patience: int = 300
     ) -> str:
         """The words of the step up to its turn, the restart, and what else is done in the turn."""
-        scripts = [one for one in render.used(self.step) if one not in ("pace", self.step.script)]
-        said = limited(inline.functions(*scripts), others_wait, "others-well")
-        said = limited(said, patience, "silent")
-        records = [one.split("\t") for one in render.text(self.step).splitlines()]
-        turns = [shlex.join(one) for one in records if one[0] in ("lock_at", "shared")]
-        said = "\n".join([said, *turns])
+        scripts = [
+            name for name in render.used(self.step) if name not in ("pace", self.step.script)
+        ]
+        functions = limited(inline.functions(*scripts), others_wait, "others-well")
+        functions = limited(functions, patience, "silent")
+        records = [fields.split("\t") for fields in render.text(self.step).splitlines()]
+        turns = [shlex.join(fields) for fields in records if fields[0] in ("lock_at", "shared")]
+        functions = "\n".join([functions, *turns])
         asked = f"own[{etcd.UNIT}]={self.step.turns[0].own}"
         # Every run takes a second longer than it needs: who does not wait runs into it.
         restart = (
@@ -97,7 +99,7 @@ class RestartedMember:
             f"touch {self.wanted}\nwhile [ -e {self.wanted} ]; do sleep 0.05; done\n"
             f"{asked}\nback {etcd.UNIT}\nsleep 1\necho ended $EPOCHREALTIME\n"
         )
-        text = self.machine.here(f"{said}\n{restart}")
+        text = self.machine.here(f"{functions}\n{restart}")
         return text.replace("export LC_ALL=C PATH=", f"export LC_ALL=C PATH={self.path}:")
 
     def run(self, **more: object) -> subprocess.Popen[str]:
@@ -117,8 +119,8 @@ class RestartedMember:
 
     def ctl(self, line: str, *, errors: bool = False) -> str:
         """What etcdctl says on the machine."""
-        words = self.script().partition(f"in_turn {etcd.UNIT}\n")[0]
-        text = f'{words}\n"${{lock_words[@]}}" {line}'
+        beginning = self.script().partition(f"in_turn {etcd.UNIT}\n")[0]
+        text = f'{beginning}\n"${{lock_words[@]}}" {line}'
         done = subprocess.run(["bash", "-c", text], capture_output=True, text=True)
         return done.stderr if errors else done.stdout
 
@@ -144,19 +146,19 @@ def members(tmp_path: Path) -> Iterator[dict[str, RestartedMember]]:
         for name in MEMBERS
     }
     try:
-        for one in made.values():
-            one.well()
+        for member in made.values():
+            member.well()
         yield made
     finally:
         eventually("the last run gives its turn back", lambda: not pgrep(f"etcdctl.*{tmp_path}"))
-        for one in made.values():
-            one.ended = True
-            one.stop()
+        for member in made.values():
+            member.ended = True
+            member.stop()
 
 
-def between(said: str) -> tuple[float, float]:
+def between(output: str) -> tuple[float, float]:
     times = dict(
-        line.split() for line in said.splitlines() if line.split()[0] in ("began", "ended")
+        line.split() for line in output.splitlines() if line.split()[0] in ("began", "ended")
     )
     return float(times["began"]), float(times["ended"])
 
@@ -171,11 +173,11 @@ def test_members_that_are_well_restart_one_after_the_other(
     members: dict[str, RestartedMember],
 ) -> None:
     with ThreadPoolExecutor() as pool:
-        said = list(pool.map(finished, [one.run() for one in members.values()]))
-    spans = sorted(map(between, said))
+        outputs = list(pool.map(finished, [member.run() for member in members.values()]))
+    spans = sorted(map(between, outputs))
     for (_, ended), (began, _) in pairwise(spans):
         assert ended <= began, spans
-    assert sum("until other machines had a turn" in one for one in said) >= 1
+    assert sum("until other machines had a turn" in output for output in outputs) >= 1
 
 
 def test_who_is_not_well_disturbs_nobody_and_waits_for_nobody(
@@ -226,54 +228,54 @@ def restarted(member: RestartedMember, **flags: str) -> None:
 
 def test_who_has_no_vote_is_not_well(members: dict[str, RestartedMember]) -> None:
     """A learner says at /health that it is."""
-    one, learner = members["e1"], members["e3"]
+    voter, learner = members["e1"], members["e3"]
     learner.stop()
-    (line,) = (line for line in one.ctl("member list").splitlines() if ", e3, " in line)
+    (line,) = (line for line in voter.ctl("member list").splitlines() if ", e3, " in line)
     number, _, _, peer, *_ = line.split(", ")
 
     def added() -> bool:
-        return "added" in one.ctl(f"member add e3 --learner --peer-urls {peer}")
+        return "added" in voter.ctl(f"member add e3 --learner --peer-urls {peer}")
 
-    one.ctl(f"member remove {number}")
+    voter.ctl(f"member remove {number}")
     eventually("another member is let in", added)
     shutil.rmtree(learner.machine.root / "var/lib/etcd/member")
     restarted(learner, **{"initial-cluster-state": "existing"})
     eventually("it is a learner", lambda: "true" in learner.ctl("endpoint status"))
-    process = one.run(others_wait=4)
+    process = voter.run(others_wait=4)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "began" in out) == (1, False)
     assert "non_learner" in err
-    (line,) = (line for line in one.ctl("member list").splitlines() if ", e3, " in line)
+    (line,) = (line for line in voter.ctl("member list").splitlines() if ", e3, " in line)
     eventually(
-        "it has a vote", lambda: "promoted" in one.ctl(f"member promote {line.split(', ')[0]}")
+        "it has a vote", lambda: "promoted" in voter.ctl(f"member promote {line.split(', ')[0]}")
     )
-    finished(one.run())
+    finished(voter.run())
 
 
 def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(
     members: dict[str, RestartedMember],
 ) -> None:
     """A member with an alarm is well, so it does not restart as if it were broken."""
-    for one in members.values():
-        restarted(one, **{"quota-backend-bytes": str(2 * 1024**2)})
-        one.well()
-    one = members["e1"]
+    for member in members.values():
+        restarted(member, **{"quota-backend-bytes": str(2 * 1024**2)})
+        member.well()
+    first = members["e1"]
     eventually(
         "the database is full",
-        lambda: "exceeded" in one.ctl(f"put x{time.time_ns()} {'x' * 60_000}", errors=True),
+        lambda: "exceeded" in first.ctl(f"put x{time.time_ns()} {'x' * 60_000}", errors=True),
     )
-    process = one.run(patience=6000)
+    process = first.run(patience=6000)
     out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "began" in out) == (1, False)
     assert "NOSPACE" in err
     assert err.index("compact") < err.index("defrag") < err.index("disarm")
     # The way out is one.
-    revision = re.findall(r'"Revision" : (\d+)', one.ctl("endpoint status -w fields"))
-    one.ctl(f"compact {revision[0]}")
+    revision = re.findall(r'"Revision" : (\d+)', first.ctl("endpoint status -w fields"))
+    first.ctl(f"compact {revision[0]}")
     for member in members.values():
         member.ctl("defrag")
-    one.ctl("alarm disarm")
-    finished(one.run())
+    first.ctl("alarm disarm")
+    finished(first.run())
 
 
 def refusing(member: RestartedMember, times: int) -> None:
@@ -344,9 +346,9 @@ def test_a_turn_that_was_lost_is_taken_anew(members: dict[str, RestartedMember])
     while "/hardway/turn" not in members["e2"].ctl("get --prefix --keys-only /hardway/turn"):
         time.sleep(0.2)
     members["e2"].ctl(f"lease revoke {lease}")
-    other = members["e2"].run(work="sleep 5")
+    second_run = members["e2"].run(work="sleep 5")
     members["e3"].start()
-    first, second = finished(other), finished(waiting)
+    first, second = finished(second_run), finished(waiting)
     spans = sorted(map(between, (first, second)))
     assert spans[0][1] <= spans[1][0], spans
 
@@ -363,11 +365,11 @@ def steps_with_turns(name: str) -> dict[str, set[str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_turns_are_taken_exactly_where_several_run_the_same(name: str) -> None:
     spec = golden_spec(name)
-    for node, found in steps_with_turns(name).items():
+    for node, with_turns in steps_with_turns(name).items():
         member = node in spec.etcd_members and len(spec.etcd_members) > 1
         plane = node in spec.control_planes and len(spec.control_planes) > 1
         expected = ({"etcd"} if member else set()) | ({"control-plane"} if plane else set())
-        assert found == (expected | {"identity"} if expected else set())
+        assert with_turns == (expected | {"identity"} if expected else set())
 
 
 def test_a_step_without_turns_does_not_use_their_script() -> None:

@@ -34,14 +34,14 @@ def _configuration(spec: Cluster, node: str) -> str:
 
 
 def _word(text: str, word: str) -> str:
-    found = re.findall(rf"^\s*{word} (.+)$", text, re.MULTILINE)
-    assert len(found) == 1, f"{word}: {found}"
-    return str(found[0])
+    values = re.findall(rf"^\s*{word} (.+)$", text, re.MULTILINE)
+    assert len(values) == 1, f"{word}: {values}"
+    return str(values[0])
 
 
 def _block(text: str, word: str) -> list[str]:
-    found = re.search(rf"^( *){word} \{{\n(.*?)^\1\}}$", text, re.MULTILINE | re.DOTALL)
-    return found[2].split() if found else []
+    block = re.search(rf"^( *){word} \{{\n(.*?)^\1\}}$", text, re.MULTILINE | re.DOTALL)
+    return block[2].split() if block else []
 
 
 @MOVING
@@ -60,7 +60,7 @@ def test_control_planes_agree_on_the_address_and_on_who_is_next(spec: Cluster) -
             continue
         own = _word(text, "unicast_src_ip")
         assert own == str(spec.machines[node].address)
-        others = {_word(other, "unicast_src_ip") for other in texts.values()} - {own}
+        others = {_word(peer, "unicast_src_ip") for peer in texts.values()} - {own}
         assert set(_block(text, "unicast_peer")) == others
 
 
@@ -74,9 +74,9 @@ def test_the_address_is_only_where_the_api_server_is_ready(spec: Cluster) -> Non
         assert _block(text, "track_script") == ["api"]
         assert "init_fail" in _block(text, "vrrp_script api")
         limit = int(_word(text, "timeout"))
-        found = re.search(r"--max-time (\d+)", text)
-        assert found
-        assert int(found[1]) < limit, "curl must end before keepalived ends it"
+        limit_of_curl = re.search(r"--max-time (\d+)", text)
+        assert limit_of_curl
+        assert int(limit_of_curl[1]) < limit, "curl must end before keepalived ends it"
 
 
 def _delay(spec: Cluster) -> float:
@@ -110,8 +110,8 @@ def test_the_balancer_knows_who_is_ready_before_another_one_ends() -> None:
 
 
 def _found(pattern: str, file: File) -> str:
-    (found,) = re.findall(pattern, file.content)
-    return str(found)
+    (value,) = re.findall(pattern, file.content)
+    return str(value)
 
 
 @MOVING
@@ -125,8 +125,8 @@ def test_nothing_secret_is_in_a_configuration_that_would_send_it_in_the_clear(
 @pytest.mark.parametrize("name", NAMES)
 def test_keepalived_runs_on_control_planes_with_a_virtual_ip_only(name: str) -> None:
     spec = golden_spec(name)
-    for node, one in golden_plan(name).nodes.items():
-        runs = any(unit.name == virtual_ip.UNIT for unit in one.units)
+    for node, plan in golden_plan(name).nodes.items():
+        runs = any(unit.name == virtual_ip.UNIT for unit in plan.units)
         wanted = isinstance(spec.endpoint, VirtualIp) and node in spec.control_planes
         assert runs is wanted
 
@@ -157,20 +157,20 @@ def test_a_balancer_is_where_components_ask_it_and_knows_all_control_planes(
 
 
 def test_the_interface_of_an_address_is_found_and_one_of_none_is_told(tmp_path: Path) -> None:
-    found = tmp_path / "interface"
+    environment = tmp_path / "interface"
     text = program("interface-of").content
 
     def ask(address: str) -> subprocess.CompletedProcess[str]:
-        words = ["sh", "-c", text, "-", address, str(found)]
-        return subprocess.run(words, capture_output=True, text=True)
+        command = ["sh", "-c", text, "-", address, str(environment)]
+        return subprocess.run(command, capture_output=True, text=True)
 
     assert ask("127.0.0.1").returncode == 0
-    assert found.read_text() == "$INTERFACE=lo\n"
-    found.unlink()
+    assert environment.read_text() == "$INTERFACE=lo\n"
+    environment.unlink()
     done = ask("203.0.113.1")
     assert done.returncode != 0
     assert "203.0.113.1" in done.stderr
-    assert not found.exists()
+    assert not environment.exists()
 
 
 # -- the programs of the base image ----------------------------------------------------------------

@@ -26,15 +26,18 @@ class View:
     @cached_property
     def entries(self) -> dict[str, File | SecretFile | Directory]:
         """Everything with a mode and an owner, by path."""
-        units = (File(path=one.path, content=unit.text(one), mode=0o600) for one in self.plan.units)
+        units = (
+            File(path=service.path, content=unit.text(service), mode=0o600)
+            for service in self.plan.units
+        )
         every: list[File | SecretFile | Directory] = [*self.plan.files, *units]
         every += [*self.plan.secret_files, *self.plan.directories]
-        return {one.path: one for one in every}
+        return {entry.path: entry for entry in every}
 
     @cached_property
     def units(self) -> dict[str, Unit]:
         """Services by name without suffix."""
-        return {one.name.removesuffix(".service"): one for one in self.plan.units}
+        return {service.name.removesuffix(".service"): service for service in self.plan.units}
 
     def flags(self, name: str) -> Mapping[str, str]:
         """The flags of a service that the machine must have."""
