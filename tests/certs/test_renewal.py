@@ -318,5 +318,5 @@ def test_a_certificate_of_a_moment_ago_is_no_affair_of_clocks() -> None:
     signers = authorities()
     row = held_by(SINGLE, "master")[0]
     made = renewed(Bundle(), decided([row], Bundle(), signers, NOW), signers, NOW)
-    (told,) = decided([row], made, signers, NOW - DAY / 24 / 30)
-    assert told.action is Action.KEEP, "two minutes, as clocks differ anyway"
+    (decision,) = decided([row], made, signers, NOW - DAY / 24 / 30)
+    assert decision.action is Action.KEEP, "two minutes, as clocks differ anyway"

@@ -113,23 +113,26 @@ def declared() -> tuple[Registration, ...]:
 
 def test_a_cluster_is_declared_on_the_machines_of_another_adapter() -> None:
     every = declared()
-    assert not [one for one in every if one.kind.startswith("libvirt:")]
-    assert {one.name for one in every if one.kind == BOX} == set(CLUSTER["machines"])
-    commands = [one for one in every if one.kind == "command:remote:Command"]
-    assert {one.deleted_with for one in commands} == set(CLUSTER["machines"])
-    assert {one.replacement_trigger for one in commands} == {f"{BOX}/master", f"{BOX}/minion1"}
+    assert not [resource for resource in every if resource.kind.startswith("libvirt:")]
+    assert {resource.name for resource in every if resource.kind == BOX} == set(CLUSTER["machines"])
+    commands = [resource for resource in every if resource.kind == "command:remote:Command"]
+    assert {resource.deleted_with for resource in commands} == set(CLUSTER["machines"])
+    assert {resource.replacement_trigger for resource in commands} == {
+        f"{BOX}/master",
+        f"{BOX}/minion1",
+    }
     assert judge(tuple(ResourceChange(verb=Verb.CREATE, before=None, after=o) for o in every)) == ()
 
 
 def test_a_preview_knows_what_makes_its_machines_anew() -> None:
     before = declared()
     after = [
-        replace(one, inputs={**one.inputs, "mac": "52:54:00:00:00:01"})
-        if (one.kind, one.name) == (BOX, "minion1")
-        else one
-        for one in before
+        replace(resource, inputs={**resource.inputs, "mac": "52:54:00:00:00:01"})
+        if (resource.kind, resource.name) == (BOX, "minion1")
+        else resource
+        for resource in before
     ]
-    verbs = {one.name: one.verb for one in changes(before, after)}
+    verbs = {resource.name: resource.verb for resource in changes(before, after)}
     assert verbs["minion1"] is Verb.REPLACE
     assert verbs["minion1-node"] is Verb.REPLACE, "what was installed is gone with the machine"
     assert verbs["master"] is verbs["master-node"] is Verb.SAME
@@ -141,12 +144,14 @@ def test_a_preview_knows_what_makes_its_machines_anew() -> None:
 def test_the_rules_keep_etcds_disks_there_too(kind: str, name: str, verb: Verb) -> None:
     spoiled = [
         ResourceChange(
-            verb=verb if (one.kind, one.name) == (kind, name) else Verb.SAME, before=one, after=one
+            verb=verb if (resource.kind, resource.name) == (kind, name) else Verb.SAME,
+            before=resource,
+            after=resource,
         )
-        for one in declared()
+        for resource in declared()
     ]
-    said = [finding.sentence for finding in judge(tuple(spoiled))]
-    assert any(f"{name} would be lost" in text for text in said), said
+    sentences = [finding.sentence for finding in judge(tuple(spoiled))]
+    assert any(f"{name} would be lost" in text for text in sentences), sentences
 
 
 def test_pulumis_own_verbs_do_not_make_such_a_disk_anew() -> None:

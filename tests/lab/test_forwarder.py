@@ -69,19 +69,19 @@ def lab(tmp_path: Path) -> Iterator[LabPaths]:
     paths.run.mkdir()
     namespace.make(paths)
     try:
-        words = ["ip", "-n", paths.namespace, "address", "add", f"{ADDRESS}/32", "dev", "lo"]
-        subprocess.run(words, check=True)
+        adds = ["ip", "-n", paths.namespace, "address", "add", f"{ADDRESS}/32", "dev", "lo"]
+        subprocess.run(adds, check=True)
         yield paths
     finally:
         forwarder.stop(paths, forwarder.names(paths))
         namespace.remove(paths)
 
 
-def inside(paths: LabPaths, code: str, *words: str) -> subprocess.Popen[str]:
+def inside(paths: LabPaths, code: str, *arguments: str) -> subprocess.Popen[str]:
     """A server in the namespace that is ready."""
     enter = ["nsenter", f"--net={namespace.namespace_path(paths)}"]
     child = subprocess.Popen(
-        [*enter, sys.executable, "-c", code, ADDRESS, *words], stdout=subprocess.PIPE, text=True
+        [*enter, sys.executable, "-c", code, ADDRESS, *arguments], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
@@ -116,13 +116,13 @@ def test_a_persons_own_kubectl_reaches_the_server_and_trusts_it_by_its_own_name(
     lab: LabPaths, tmp_path: Path
 ) -> None:
     certificate, key = tmp_path / "crt", tmp_path / "key"
-    words = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"]
-    words += ["ec_paramgen_curve:prime256v1", "-subj", "/CN=api", "-addext"]
-    words += [f"subjectAltName=IP:{ADDRESS}", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(words, check=True, capture_output=True)
+    command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt"]
+    command += ["ec_paramgen_curve:prime256v1", "-subj", "/CN=api", "-addext"]
+    command += [f"subjectAltName=IP:{ADDRESS}", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
     child = inside(lab, SERVER, str(certificate), str(key))
     try:
-        found = forwarder.start(lab, "dev", ADDRESS, 6443)
+        started = forwarder.start(lab, "dev", ADDRESS, 6443)
         text = kubeconfig(
             cluster_name="dev",
             server=f"https://{ADDRESS}:6443",
@@ -132,7 +132,7 @@ def test_a_persons_own_kubectl_reaches_the_server_and_trusts_it_by_its_own_name(
             user="admin",
         )
         file = tmp_path / "kubeconfig"
-        file.write_text(forwarded(text, found.port))
+        file.write_text(forwarded(text, started.port))
         raw = [str(stored("kubectl")), "--kubeconfig", str(file), "get", "--raw", "/version"]
         done = subprocess.run(raw, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -168,11 +168,11 @@ def test_the_kubeconfig_for_outside_has_a_forwarder_and_that_for_inside_has_none
     )
     monkeypatch.setattr("ops.kubeconfig.lab_paths", lambda: lab)
     before, after = yaml.safe_load(text), yaml.safe_load(outside(reached))
-    found = forwarder.find(lab, "dev")
-    assert found is not None
-    assert (found.host, found.target) == (ADDRESS, 6443)
+    kept = forwarder.find(lab, "dev")
+    assert kept is not None
+    assert (kept.host, kept.target) == (ADDRESS, 6443)
     cluster = after["clusters"][0]["cluster"]
-    assert cluster.pop("server") == f"https://127.0.0.1:{found.port}"
+    assert cluster.pop("server") == f"https://127.0.0.1:{kept.port}"
     assert cluster.pop("tls-server-name") == ADDRESS
     del before["clusters"][0]["cluster"]["server"]
     assert after == before
@@ -217,8 +217,8 @@ def test_it_listens_on_loopback_alone(lab: LabPaths, echo: None) -> None:
 def test_it_is_found_again_and_comes_back_at_its_port(lab: LabPaths, echo: None) -> None:
     first = forwarder.start(lab, "dev", ADDRESS, 7000)
     assert forwarder.start(lab, "dev", ADDRESS, 7000) == first == forwarder.find(lab, "dev")
-    other = forwarder.start(lab, "lab2", ADDRESS, 7000)
-    assert other.port != first.port
+    second = forwarder.start(lab, "lab2", ADDRESS, 7000)
+    assert second.port != first.port
     assert forwarder.names(lab) == ["dev", "lab2"]
 
     os.kill(first.pid, signal.SIGKILL)
@@ -232,7 +232,7 @@ def test_it_is_found_again_and_comes_back_at_its_port(lab: LabPaths, echo: None)
     assert (moved.port, start_time(again.pid)) == (first.port, None)
     forwarder.stop(lab, forwarder.names(lab))
     assert start_time(moved.pid) is None
-    assert start_time(other.pid) is None
+    assert start_time(second.pid) is None
     with pytest.raises(ConnectionRefusedError):
         reversed_by(first.port, b"")
 

@@ -29,7 +29,7 @@ def archive(path: Path, name: str = NAME, architecture: str = "amd64", size: int
 def changed(path: Path, change: Callable[[Documents], None]) -> Path:
     """The archive with other files in it."""
     with tarfile.open(path) as tar:
-        documents = {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
+        documents = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
     change(documents)
     with tarfile.open(path, "w") as tar:
         for name, content in documents.items():
@@ -72,29 +72,29 @@ def named(annotations: Mapping[str, str]) -> Callable[[Documents], None]:
     return change
 
 
-def with_platforms(other: Path) -> Callable[[Documents], None]:
+def with_platforms(foreign: Path) -> Callable[[Documents], None]:
     """An image for two platforms, with what its builder says of it, as buildx writes it."""
 
     def change(documents: Documents) -> None:
-        with tarfile.open(other) as tar:
-            more = {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
-        said = json.dumps({"mediaType": MANIFEST_TYPE, "layers": []}).encode()
+        with tarfile.open(foreign) as tar:
+            more = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        attestation = json.dumps({"mediaType": MANIFEST_TYPE, "layers": []}).encode()
         inner = {
             "schemaVersion": 2,
             "mediaType": INDEX_TYPE,
             "manifests": [
                 *json.loads(more["index.json"])["manifests"],
                 *json.loads(documents["index.json"])["manifests"],
-                descriptor(said, platform={"os": "unknown", "architecture": "unknown"}),
+                descriptor(attestation, platform={"os": "unknown", "architecture": "unknown"}),
             ],
         }
         content = json.dumps(inner).encode()
         top = descriptor(
             content, INDEX_TYPE, annotations={"org.opencontainers.image.ref.name": "shop:2"}
         )
-        documents.update({name: one for name, one in more.items() if name.startswith("blobs/")})
-        for one in (said, content):
-            documents[f"blobs/sha256/{hashlib.sha256(one).hexdigest()}"] = one
+        documents.update({name: blob for name, blob in more.items() if name.startswith("blobs/")})
+        for blob in (attestation, content):
+            documents[f"blobs/sha256/{hashlib.sha256(blob).hexdigest()}"] = blob
         documents["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [top]}).encode()
         del documents["manifest.json"]
 

@@ -92,7 +92,7 @@ def test_a_file_that_is_no_whole_archive_is_refused(tmp_path: Path) -> None:
 def test_an_archive_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     whole = archive(tmp_path / "image.tar")
     with tarfile.open(whole) as tar:
-        blobs = [one.name for one in tar if one.name.startswith("blobs/")]
+        blobs = [member.name for member in tar if member.name.startswith("blobs/")]
     assert len(blobs) == 3
     for blob in blobs:
         assert f"it lacks {blob}" in refusal(changed(archive(whole), without(blob)))
@@ -117,17 +117,17 @@ def test_an_image_without_a_name_must_be_given_one(tmp_path: Path) -> None:
     for annotations in ({}, tag):
         path = changed(archive(tmp_path / "image.tar"), named(annotations))
         assert "has no name" in refusal(path)
-        assert [one.name for one in read(path, "amd64", "shop").images] == [
+        assert [image.name for image in read(path, "amd64", "shop").images] == [
             "docker.io/library/shop:latest"
         ]
         assert "'Shop' is no name" in refusal(path, "Shop")
 
 
 def test_of_an_image_for_several_platforms_the_machines_own_is_taken(tmp_path: Path) -> None:
-    other = archive(tmp_path / "other.tar", architecture="arm64")
+    foreign = archive(tmp_path / "other.tar", architecture="arm64")
     own = archive(tmp_path / "image.tar")
     (wanted,) = read(own, "amd64").images
-    (image,) = read(changed(own, with_platforms(other)), "amd64").images
+    (image,) = read(changed(own, with_platforms(foreign)), "amd64").images
     assert (image.name, image.identifier) == ("docker.io/library/shop:2", wanted.identifier)
 
 
@@ -136,10 +136,10 @@ def test_all_that_is_sent_is_there_whatever_the_compression(tmp_path: Path) -> N
     expected = _files(path.read_bytes())
     packed = tmp_path / "image.tar.gz"
     packed.write_bytes(gzip.compress(path.read_bytes()))
-    for one in (path, packed):
-        found = read(one, "amd64")
-        sent = b"".join(found.chunks())
-        assert len(sent) == found.size
+    for file in (path, packed):
+        image_archive = read(file, "amd64")
+        sent = b"".join(image_archive.chunks())
+        assert len(sent) == image_archive.size
         files = _files(sent)
         assert files.keys() == expected.keys()
         for name, content in files.items():
@@ -149,7 +149,7 @@ def test_all_that_is_sent_is_there_whatever_the_compression(tmp_path: Path) -> N
 
 def _files(content: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        return {one.name: tar.extractfile(one).read() for one in tar}  # type: ignore[union-attr]
+        return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
 
 # -- onto real containerds -------------------------------------------------------------------------
@@ -163,16 +163,16 @@ exec {ctr} --address {address} "$@"
 
 
 @dataclass
-class Nodes:
+class ContainerdNodes:
     """Two nodes with a containerd each, and a machine that is no node."""
 
     access: Access
     folder: Path
 
-    def ctr(self, node: str, *words: str) -> str:
+    def ctr(self, node: str, *arguments: str) -> str:
         socket = self.folder / node / "containerd" / "socket"
         return subprocess.run(
-            [stored("ctr"), "--address", socket, "--namespace", "k8s.io", *words],
+            [stored("ctr"), "--address", socket, "--namespace", "k8s.io", *arguments],
             check=True,
             capture_output=True,
             text=True,
@@ -196,11 +196,11 @@ class Nodes:
         stack = SimpleNamespace(name="dev")
         return Reached(spec=cluster(machines=machines), access=opened, stack=stack)  # type: ignore[arg-type]
 
-    def hardway(self, *words: str) -> str:
+    def hardway(self, *arguments: str) -> str:
         """What a command prints. Raises the Problem that it ends with."""
         app = typer.Typer()
         images.register(app)
-        done = CliRunner().invoke(app, ["images", *words])
+        done = CliRunner().invoke(app, ["images", *arguments])
         if done.exception:
             raise done.exception
         return done.stdout
@@ -209,7 +209,7 @@ class Nodes:
 @pytest.fixture(scope="module")
 def shared(
     tmp_path_factory: pytest.TempPathFactory, privilege_separation_directory: None
-) -> Iterator[Nodes]:
+) -> Iterator[ContainerdNodes]:
     folder = tmp_path_factory.mktemp("nodes")
     files = runtime.step(cluster(), "minion").files
     config = next(file.content for file in files if file.path == containerd.CONFIG)
@@ -227,11 +227,11 @@ def shared(
             ctr.chmod(0o755)
             servers[name] = stack.enter_context(answering(folder / name / "sshd", root, programs))
             one_key(servers)
-        yield Nodes(access(None, **servers), folder)
+        yield ContainerdNodes(access(None, **servers), folder)
 
 
 @pytest.fixture
-def nodes(shared: Nodes, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+def nodes(shared: ContainerdNodes, monkeypatch: pytest.MonkeyPatch) -> ContainerdNodes:
     monkeypatch.setattr(images, "reach", lambda _: shared.reached())
     return shared
 
@@ -241,19 +241,19 @@ BOTH = ("master", "minion")
 
 @as_root
 @pytest.mark.engine
-def test_an_image_is_loaded_once_listed_and_removed(nodes: Nodes, tmp_path: Path) -> None:
+def test_an_image_is_loaded_once_listed_and_removed(nodes: ContainerdNodes, tmp_path: Path) -> None:
     path = archive(tmp_path / "image.tar", size=3_000_000)
     (image,) = read(path, "amd64").images
-    said = " ".join(nodes.hardway("load", str(path)).split())
-    assert f"{NAME} {image.digest} on master and minion" in said
+    output = " ".join(nodes.hardway("load", str(path)).split())
+    assert f"{NAME} {image.digest} on master and minion" in output
     assert {nodes.digest(node, NAME) for node in BOTH} == {image.digest}
     assert "master (had it) and minion (had it)" in " ".join(
         nodes.hardway("load", str(path)).split()
     )
-    (row,) = [one for one in json.loads(nodes.hardway("list", "--json")) if one["name"] == NAME]
+    (row,) = [row for row in json.loads(nodes.hardway("list", "--json")) if row["name"] == NAME]
     assert (row["digest"], row["nodes"]) == (image.digest, [*BOTH])
 
-    (line,) = [one for one in nodes.hardway("list").splitlines() if NAME in one]
+    (line,) = [line for line in nodes.hardway("list").splitlines() if NAME in line]
     assert line.split()[:2] == [NAME, str(image.digest).partition(":")[2][:12]]
     assert line.endswith("all nodes")
 
@@ -271,7 +271,9 @@ def test_an_image_is_loaded_once_listed_and_removed(nodes: Nodes, tmp_path: Path
 @as_root
 @pytest.mark.engine
 @pytest.mark.parametrize("kind", ["docker", "packed", "unnamed", "platforms"])
-def test_an_archive_of_any_kind_is_loaded(nodes: Nodes, tmp_path: Path, kind: str) -> None:
+def test_an_archive_of_any_kind_is_loaded(
+    nodes: ContainerdNodes, tmp_path: Path, kind: str
+) -> None:
     name = "docker.io/library/shop:1"
     path = archive(tmp_path / "image.tar")
     more: tuple[str, ...] = ()
@@ -284,11 +286,11 @@ def test_an_archive_of_any_kind_is_loaded(nodes: Nodes, tmp_path: Path, kind: st
             changed(path, named({}))
             more, name = ("--name", "example.com/other"), "example.com/other:latest"
         case "platforms":
-            other = archive(tmp_path / "other.tar", architecture="arm64")
-            changed(path, with_platforms(other))
+            foreign = archive(tmp_path / "other.tar", architecture="arm64")
+            changed(path, with_platforms(foreign))
             name = "docker.io/library/shop:2"
-    words = ("load", str(path), "--machine", "minion")
-    assert name in nodes.hardway(*words, *more)
+    command = ("load", str(path), "--machine", "minion")
+    assert name in nodes.hardway(*command, *more)
     assert nodes.digest("minion", name)
     nodes.hardway("remove", name, "--machine", "minion")
 
@@ -296,7 +298,7 @@ def test_an_archive_of_any_kind_is_loaded(nodes: Nodes, tmp_path: Path, kind: st
 @as_root
 @pytest.mark.engine
 def test_where_a_node_refuses_it_the_others_have_it_and_the_next_run_goes_on(
-    nodes: Nodes, tmp_path: Path
+    nodes: ContainerdNodes, tmp_path: Path
 ) -> None:
     path = archive(tmp_path / "image.tar", name="a/b:1", size=20_000_000)
     refuses = nodes.folder / "master-refuses"
@@ -305,8 +307,8 @@ def test_where_a_node_refuses_it_the_others_have_it_and_the_next_run_goes_on(
         nodes.hardway("load", str(path))
     assert nodes.digest("minion", "docker.io/a/b:1")
     refuses.unlink()
-    said = " ".join(nodes.hardway("load", str(path)).split())
-    assert "on master and minion (had it)" in said
+    output = " ".join(nodes.hardway("load", str(path)).split())
+    assert "on master and minion (had it)" in output
     nodes.hardway("remove", "a/b:1")
 
 
@@ -317,16 +319,16 @@ class Cut(BaseException):
 @as_root
 @pytest.mark.engine
 def test_what_was_cut_off_leaves_no_image_and_can_be_done_again(
-    nodes: Nodes, tmp_path: Path
+    nodes: ContainerdNodes, tmp_path: Path
 ) -> None:
     path = archive(tmp_path / "image.tar", name="a/e:1", size=20_000_000)
-    found = read(path, "amd64")
+    image_archive = read(path, "amd64")
 
     def half() -> Iterator[bytes]:
         sent = 0
-        for chunk in found.chunks():
+        for chunk in image_archive.chunks():
             sent += len(chunk)
-            if sent > found.size / 2:
+            if sent > image_archive.size / 2:
                 raise Cut
             yield chunk
 
@@ -334,7 +336,7 @@ def test_what_was_cut_off_leaves_no_image_and_can_be_done_again(
         reached = nodes.reached()
         async with Machines(reached.access) as machines:
             runtimes = Runtimes(machines, reached.spec)
-            await runtimes.load(BOTH, half(), found.size, lambda _: None)
+            await runtimes.load(BOTH, half(), image_archive.size, lambda _: None)
 
     with pytest.raises(Cut):
         asyncio.run(cut_off())
@@ -342,9 +344,9 @@ def test_what_was_cut_off_leaves_no_image_and_can_be_done_again(
         "no import is under way",
         lambda: (
             not [
-                one
-                for one in _commands()
-                if str(nodes.folder) in one and "import" in one.split("\0")
+                command
+                for command in _commands()
+                if str(nodes.folder) in command and "import" in command.split("\0")
             ]
         ),
     )
@@ -354,15 +356,15 @@ def test_what_was_cut_off_leaves_no_image_and_can_be_done_again(
 
 
 def _commands() -> Iterator[str]:
-    for one in Path("/proc").glob("[0-9]*/cmdline"):
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            yield one.read_text(errors="replace")
+            yield file.read_text(errors="replace")
 
 
 @as_root
 @pytest.mark.engine
 def test_an_archive_with_other_bytes_than_it_says_is_refused_by_the_runtime(
-    nodes: Nodes, tmp_path: Path
+    nodes: ContainerdNodes, tmp_path: Path
 ) -> None:
     path = archive(tmp_path / "image.tar", name="a/c:1")
 
@@ -377,7 +379,9 @@ def test_an_archive_with_other_bytes_than_it_says_is_refused_by_the_runtime(
 
 @as_root
 @pytest.mark.engine
-def test_an_image_that_a_container_has_is_not_removed(nodes: Nodes, tmp_path: Path) -> None:
+def test_an_image_that_a_container_has_is_not_removed(
+    nodes: ContainerdNodes, tmp_path: Path
+) -> None:
     path = archive(tmp_path / "image.tar", name="a/d:1")
     name = "docker.io/a/d:1"
     nodes.hardway("load", str(path))
@@ -395,12 +399,12 @@ def test_an_image_that_a_container_has_is_not_removed(nodes: Nodes, tmp_path: Pa
 @as_root
 @pytest.mark.engine
 def test_what_cannot_be_meant_is_refused_before_anything_happens(
-    nodes: Nodes, tmp_path: Path
+    nodes: ContainerdNodes, tmp_path: Path
 ) -> None:
     path = archive(tmp_path / "image.tar")
     needed, *_ = runtime.image_references(cluster())
     load = ("load", str(path))
-    for words, sentence in (
+    for arguments, sentence in (
         ((*load, "--machine", "nosuch"), "has no machine 'nosuch': name one of master or minion"),
         ((*load, "--machine", "store"), "'store' is no node"),
         ((*load, "--name", needed), f"the cluster itself needs its image {needed}"),
@@ -411,14 +415,14 @@ def test_what_cannot_be_meant_is_refused_before_anything_happens(
         (("list", "--machine", "nosuch"), "has no machine 'nosuch'"),
     ):
         with pytest.raises(Problem, match=sentence):
-            nodes.hardway(*words)
+            nodes.hardway(*arguments)
     assert not any(nodes.digest(node, NAME) for node in BOTH)
 
 
 @as_root
 @pytest.mark.engine
 def test_where_a_machine_does_not_answer_nothing_is_sent(
-    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: ContainerdNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = MachineAccess(
         address="127.0.0.1", host_key=nodes.access.machines["minion"].host_key, port=1

@@ -54,14 +54,14 @@ class PodNetwork:
 
     def __init__(self, folder: Path, keys: Keys, stack: ExitStack) -> None:
         self._stack, self._folder = stack, folder
-        self.bridge, self.one, self.two = (f"hwp{os.getpid()}{end}" for end in "b12")
-        for name in (self.bridge, self.one, self.two):
+        self.bridge, self.asking, self.asked = (f"hwp{os.getpid()}{end}" for end in "b12")
+        for name in (self.bridge, self.asking, self.asked):
             _ip("netns", "add", name)
             stack.callback(_ip, "netns", "delete", name)
             _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", self.bridge, "link", "add", "bridge", "type", "bridge")
         _ip("-n", self.bridge, "link", "set", "bridge", "up")
-        for name, port, address in ((self.one, "p1", ONE), (self.two, "p2", TWO)):
+        for name, port, address in ((self.asking, "p1", ONE), (self.asked, "p2", TWO)):
             self._attach(name, port, address)
         self._coredns()
         self._tls(keys, TLS_PORT)
@@ -78,7 +78,7 @@ class PodNetwork:
         """The answer of the first pod's CoreDNS, asked as a pod's machine asks it."""
         command = ["bash", "-euo", "pipefail", "-c", script("resolve"), "probe", "127.0.0.1", "53"]
         done = subprocess.run(
-            ["ip", "netns", "exec", self.one, *command, b64encode(query).decode()],
+            ["ip", "netns", "exec", self.asking, *command, b64encode(query).decode()],
             capture_output=True,
             check=True,
         )
@@ -99,7 +99,7 @@ class PodNetwork:
                 many="\n".join(f"{address} many.test" for address in MANY),
             )
         )
-        for name, port in ((self.one, 8181), (self.two, 8181)):
+        for name, port in ((self.asking, 8181), (self.asked, 8181)):
             self._start(name, [str(program), "-conf", str(corefile)], port)
 
     def _tls(self, keys: Keys, port: int) -> None:
@@ -116,7 +116,7 @@ class PodNetwork:
         file = self._folder / f"{port}.pem"
         file.write_text(pair.certificate + pair.key)
         self._start(
-            self.two,
+            self.asked,
             ["openssl", "s_server", "-accept", str(port), "-cert", str(file), "-www", "-quiet"],
             port,
         )

@@ -44,9 +44,9 @@ class Small(MembersWorld):
     def put(self, size: int) -> subprocess.CompletedProcess[str]:
         cert, key = self.machines["e1"].certificate("etcd-healthcheck-client")
         trust = [f"--cacert={self.machines['e1'].root}/etc/etcd/pki/ca.crt", f"--cert={cert}"]
-        words = [str(self.path / "etcdctl"), f"--endpoints={self.url('e1', 2379)}", *trust]
+        command = [str(self.path / "etcdctl"), f"--endpoints={self.url('e1', 2379)}", *trust]
         return subprocess.run(
-            [*words, f"--key={key}", "put", "one"],
+            [*command, f"--key={key}", "put", "one"],
             capture_output=True,
             text=True,
             input="x" * size,
@@ -56,7 +56,7 @@ class Small(MembersWorld):
         urls = {name: self.url(name, 2379) for name in NAMES}
         return asked_once(Space(members=urls, percent=FULL), self.access)
 
-    def told(self) -> str:
+    def sentence(self) -> str:
         return str(self.space() or "")
 
     def fill_up(self) -> None:
@@ -80,11 +80,11 @@ def test_who_has_room_has_nothing_to_say(small: Small) -> None:
 
 
 def test_a_database_that_is_nearly_full_is_named_with_its_sizes(small: Small) -> None:
-    while not (said := small.told()):
+    while not (sentence := small.sentence()):
         assert small.put(PART).returncode == 0
-    assert f"has used more than {FULL} % of its quota (" in said
-    assert f" MiB of {QUOTA / PART:.1f}, " in said
-    assert "./hardway etcd-space" in said
+    assert f"has used more than {FULL} % of its quota (" in sentence
+    assert f" MiB of {QUOTA / PART:.1f}, " in sentence
+    assert "./hardway etcd-space" in sentence
     unmet = small.space()
     assert unmet is not None
     assert not unmet.wholly
@@ -92,7 +92,7 @@ def test_a_database_that_is_nearly_full_is_named_with_its_sizes(small: Small) ->
 
 def test_an_alarm_is_told_by_the_condition_and_by_the_step_at_once(small: Small) -> None:
     small.fill_up()
-    eventually("the alarm is told", lambda: "has the alarm NOSPACE" in small.told())
+    eventually("the alarm is told", lambda: "has the alarm NOSPACE" in small.sentence())
     unmet = small.space()
     assert unmet is not None
     assert unmet.wholly

@@ -54,17 +54,17 @@ def test_a_device_that_was_made_anew_knows_nobody() -> None:
 
 
 def test_a_node_to_whose_old_address_others_send_is_named() -> None:
-    one = {"flannel.1": device(RIGHT)}
-    two = {"flannel.1": device("device\tflannel.1\t5e:1c:1b:2a:6a:02\n")}
+    first = {"flannel.1": device(RIGHT)}
+    second = {"flannel.1": device("device\tflannel.1\t5e:1c:1b:2a:6a:02\n")}
     addresses = {"one": "192.168.1.11", "two": "192.168.1.12", "three": "192.168.1.13"}
-    assert unknown_to_others({"one": one, "two": two, "three": {}}, addresses) == {
+    assert unknown_to_others({"one": first, "two": second, "three": {}}, addresses) == {
         "one": {},
         "two": {},
         "three": {},
     }
     anew = {"flannel.1": device(DEVICE)}
     state = "at 5e:1c:1b:2a:6a:ff, and one sends to 5e:1c:1b:2a:6a:02"
-    assert unknown_to_others({"one": one, "two": anew}, addresses) == {
+    assert unknown_to_others({"one": first, "two": anew}, addresses) == {
         "one": {},
         "two": {"flannel.1": state},
     }
