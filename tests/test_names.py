@@ -1,4 +1,4 @@
-"""Names outside the tests say what they stand for, and each class has a name of its own."""
+"""Names say what they stand for, in the program and in its tests; no two classes share a name."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ from lab.paths import PROJECT
 
 ROOMS = (
     *("spec", "certs", "plan", "probe", "components", "hypervisors", "preview", "policy", "lab"),
-    *("ops", "plugins"),
+    *("ops", "plugins", "tests"),
 )
 
 SAY_NOTHING = frozenset(
@@ -30,7 +30,8 @@ SHELL = re.compile(
 
 
 def _modules() -> list[Path]:
-    return sorted(path for room in ROOMS for path in (PROJECT / room).rglob("*.py"))
+    rooms = (path for room in ROOMS for path in (PROJECT / room).rglob("*.py"))
+    return sorted((PROJECT / "__main__.py", *rooms))
 
 
 def _scripts() -> list[Path]:
@@ -39,10 +40,12 @@ def _scripts() -> list[Path]:
 
 
 def _bound(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    """The names that a module binds, each with its line."""
+    """The names that a module binds, also as attributes, each with its line."""
     for node in ast.walk(tree):
         match node:
             case ast.Name(id=name, ctx=ast.Store(), lineno=line):
+                yield name, line
+            case ast.Attribute(attr=name, ctx=ast.Store(), lineno=line):
                 yield name, line
             case ast.arg(arg=name, lineno=line):
                 yield name, line
