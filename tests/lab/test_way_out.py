@@ -47,12 +47,12 @@ with socket.socket(type=socket.SOCK_DGRAM) as asker:
 """
 
 
-def ip(name: str, *words: str) -> None:
-    subprocess.run(["ip", "-n", name, *words], check=True)
+def ip(name: str, *arguments: str) -> None:
+    subprocess.run(["ip", "-n", name, *arguments], check=True)
 
 
-def within(name: str, *words: str) -> list[str]:
-    return ["nsenter", f"--net=/run/netns/{name}", *words]
+def within(name: str, *arguments: str) -> list[str]:
+    return ["nsenter", f"--net=/run/netns/{name}", *arguments]
 
 
 class World:
@@ -108,10 +108,10 @@ class World:
         eventually(f"{address} is served", lambda: fetched(name, address))
 
     def _name_server(self, during: ExitStack) -> None:
-        words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"]
-        words += ["--listen-address=127.0.0.53", "--bind-interfaces", "--no-hosts", "--pid-file="]
-        words += ["--user=root", "--address=/beyond.test/203.0.113.9"]
-        during.enter_context(Running(within(self.host, *words)))
+        command = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"]
+        command += ["--listen-address=127.0.0.53", "--bind-interfaces", "--no-hosts", "--pid-file="]
+        command += ["--user=root", "--address=/beyond.test/203.0.113.9"]
+        during.enter_context(Running(within(self.host, *command)))
         asked = within(self.host, sys.executable, "-c", ASK, "127.0.0.53", "beyond.test")
         eventually(
             "the host's stub answers",
@@ -143,8 +143,8 @@ class World:
 class Running:
     """A program that runs while the context does."""
 
-    def __init__(self, words: list[str]) -> None:
-        self._words = words
+    def __init__(self, command: list[str]) -> None:
+        self._words = command
 
     def __enter__(self) -> None:
         self._child = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
@@ -156,8 +156,8 @@ class Running:
 
 def fetched(name: str, address: str) -> bool:
     """Whether a namespace gets the server's answer at an address."""
-    words = within(name, "curl", "--silent", "--max-time", "5", f"http://{address}:8000/")
-    return subprocess.run(words, capture_output=True).stdout == b"answer"
+    command = within(name, "curl", "--silent", "--max-time", "5", f"http://{address}:8000/")
+    return subprocess.run(command, capture_output=True).stdout == b"answer"
 
 
 @pytest.fixture
@@ -181,9 +181,9 @@ def test_machines_reach_what_the_host_reaches_and_nothing_of_the_host_itself(wor
     assert fetched(world.host, METADATA)
     assert not fetched(world.machine, METADATA)
     # The name server is a stub on the host's loopback address.
-    words = [sys.executable, "-c", ASK, str(way_out.NAME_SERVER), "beyond.test"]
+    command = [sys.executable, "-c", ASK, str(way_out.NAME_SERVER), "beyond.test"]
     asked = subprocess.run(
-        within(world.machine, *words), cwd=PROJECT, capture_output=True, text=True
+        within(world.machine, *command), cwd=PROJECT, capture_output=True, text=True
     )
     assert asked.stdout == "203.0.113.9\n", asked.stderr
 
@@ -231,8 +231,8 @@ def test_a_network_that_stays_inside_reaches_only_the_namespace(world: World) ->
     for _ in range(2):
         world.on_host(stays.format(True))
         assert not fetched(world.quiet, BEYOND)
-        words = [sys.executable, "-c", ASK, str(way_out.NAME_SERVER), "beyond.test"]
-        asked = subprocess.run(within(world.quiet, *words), cwd=PROJECT, capture_output=True)
+        command = [sys.executable, "-c", ASK, str(way_out.NAME_SERVER), "beyond.test"]
+        asked = subprocess.run(within(world.quiet, *command), cwd=PROJECT, capture_output=True)
         assert asked.returncode != 0
     assert fetched(world.quiet, GATEWAY)
     assert fetched(world.machine, BEYOND)

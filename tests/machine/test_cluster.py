@@ -390,8 +390,8 @@ def test_a_persons_own_kubectl_reaches_the_api_and_pods_from_outside_of_the_lab(
 
 def test_a_persons_own_programs_reach_services_from_outside_of_the_lab(lab: Lab) -> None:
     def answer(address: str, path: str) -> str:
-        words = ["curl", "-fsS", "-m", "60", f"http://{address}{path}"]
-        done = subprocess.run(words, capture_output=True, text=True)
+        curl = ["curl", "-fsS", "-m", "60", f"http://{address}{path}"]
+        done = subprocess.run(curl, capture_output=True, text=True)
         return done.stdout if done.returncode == 0 else done.stderr
 
     # A cluster address, which only nodes know.
@@ -401,8 +401,8 @@ def test_a_persons_own_programs_reach_services_from_outside_of_the_lab(lab: Lab)
     address = exposed.split()[1]
     assert "coredns_build_info" in answer(address, "/metrics")
     # A node port.
-    words = ("--name", "web", "--type", "NodePort", "--port", "8080")
-    lab.kubectl("expose", "deployment", "probe", *words)
+    options = ("--name", "web", "--type", "NodePort", "--port", "8080")
+    lab.kubectl("expose", "deployment", "probe", *options)
     expose, opens = (command.split()[1:] for command in readme.SERVICES)
     web = lab.hardway(*expose).stdout.split()[1]
     assert web != address

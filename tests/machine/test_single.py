@@ -27,7 +27,7 @@ CLUSTER = {
     "runtime": "docker",
     "flannel": {"store": "kubernetes"},
     "proxy_mode": "iptables",
-    "addons": {"storage": True},
+    "addons": {"storage": True, "network_policy": True},
 }
 
 
@@ -71,6 +71,7 @@ def test_the_kubelet_can_have_none_of_its_images_removed(lab: Lab) -> None:
         "hardway.local/coredns",
         "hardway.local/local-path-provisioner",
         "hardway.local/volume-folder",
+        "hardway.local/kube-network-policies",
     }
     # Whatever becomes of its pods, which keep their images as well.
     every = json.loads(lab.on("solo", asked.replace("images/json", "'containers/json?all=true'")))
@@ -107,48 +108,105 @@ def test_logs_come_through_cri_dockerd(lab: Lab) -> None:
     assert "CoreDNS-" in log
 
 
+COREFILE = ".:1053 {\n    health :8080\n    ready :8181\n}\n"
+
+
+def coredns_image(lab: Lab) -> str:
+    (deployment,) = lab.objects("deployments", "--selector", "k8s-app=kube-dns", "-A")["items"]
+    return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def pod(name: str, image: str, volume: dict[str, Any]) -> dict[str, Any]:
+    """A pod that is ready once the file ``Corefile`` of its volume configures it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [
+                {
+                    "name": name,
+                    "image": image,
+                    "imagePullPolicy": "Never",
+                    "args": ["-conf", f"/{name}/Corefile"],
+                    "volumeMounts": [{"name": "files", "mountPath": f"/{name}"}],
+                    "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}},
+                }
+            ],
+            "volumes": [{"name": "files", **volume}],
+        },
+    }
+
+
+def apply(lab: Lab, manifest: dict[str, Any]) -> None:
+    file = lab.folder / "manifest.json"
+    file.write_text(json.dumps(manifest))
+    lab.kubectl("apply", "--validate=false", "--filename", str(file))
+
+
+def is_ready(lab: Lab, name: str) -> None:
+    lab.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=900s")
+
+
+def policy(*sources: dict[str, Any]) -> dict[str, Any]:
+    """A policy by which only these sources reach the pods of the application ``guarded``."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "guarded"},
+        "spec": {
+            "podSelector": {"matchLabels": {"app": "guarded"}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": list(sources)}] if sources else [],
+        },
+    }
+
+
+def test_a_network_policy_denies_and_allows(lab: Lab) -> None:
+    configuration = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "guarded"},
+        "data": {"Corefile": COREFILE},
+    }
+    apply(lab, configuration)
+    apply(lab, pod("guarded", coredns_image(lab), {"configMap": {"name": "guarded"}}))
+    is_ready(lab, "guarded")
+    address = lab.objects("pod", "guarded")["status"]["podIP"]
+    inside = "nsenter --net --target $(pgrep -f -- '^/coredns -conf /etc/coredns/' | head -1)"
+    asks = f"{inside} curl -s -m 10 http://{address}:8080/health || true"
+
+    def answer() -> str:
+        return lab.on("solo", asks)
+
+    assert answer() == "OK"
+    apply(lab, policy())
+    eventually("a pod that no policy allows is denied", lambda: answer() == "")
+    # The kubelet's own probes are not.
+    assert lab.on("solo", f"curl -s -m 30 http://{address}:8080/health") == "OK"
+    system = {"kubernetes.io/metadata.name": "kube-system"}
+    dns = {"matchLabels": {"k8s-app": "kube-dns"}}
+    apply(lab, policy({"namespaceSelector": {"matchLabels": system}, "podSelector": dns}))
+    eventually("a pod that the policy allows is let in", lambda: answer() == "OK")
+    apply(lab, policy({"podSelector": dns}))
+    eventually("the same labels in another namespace are denied", lambda: answer() == "")
+    for name in ("networkpolicy/guarded", "pod/guarded", "configmap/guarded"):
+        lab.kubectl("delete", name)
+
+
 CLAIM = {
     "apiVersion": "v1",
     "kind": "PersistentVolumeClaim",
     "metadata": {"name": "site"},
     "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}},
 }
-COREFILE = ".:1053 {\n    health :8080\n    ready :8181\n}\n"
-
-
-def reader(image: str) -> dict[str, Any]:
-    """A pod that is ready once a file of its volume configures it."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "reader"},
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "containers": [
-                {
-                    "name": "reader",
-                    "image": image,
-                    "imagePullPolicy": "Never",
-                    "args": ["-conf", "/site/Corefile"],
-                    "volumeMounts": [{"name": "site", "mountPath": "/site"}],
-                    "readinessProbe": {"httpGet": {"path": "/ready", "port": 8181}},
-                }
-            ],
-            "volumes": [{"name": "site", "persistentVolumeClaim": {"claimName": "site"}}],
-        },
-    }
-
-
-def is_ready(lab: Lab) -> None:
-    lab.kubectl("wait", "pod/reader", "--for=condition=Ready", "--timeout=900s")
 
 
 def test_a_claim_gets_a_volume_that_outlives_its_pod_and_a_reboot(lab: Lab) -> None:
-    (deployment,) = lab.objects("deployments", "--selector", "k8s-app=kube-dns", "-A")["items"]
-    pod = reader(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
-    for value in (CLAIM, pod):
-        (lab.folder / "manifest.json").write_text(json.dumps(value))
-        lab.kubectl("apply", "--validate=false", "--filename", str(lab.folder / "manifest.json"))
+    site = pod("site", coredns_image(lab), {"persistentVolumeClaim": {"claimName": "site"}})
+    apply(lab, CLAIM)
+    apply(lab, site)
     bound = ("--for=jsonpath={.status.phase}=Bound", "--timeout=900s")
     lab.kubectl("wait", "persistentvolumeclaim/site", *bound)
     volume = lab.objects("persistentvolumeclaim", "site")["spec"]["volumeName"]
@@ -156,42 +214,38 @@ def test_a_claim_gets_a_volume_that_outlives_its_pod_and_a_reboot(lab: Lab) -> N
     assert path.startswith("/var/lib/local-path/")
     assert lab.on("solo", f"stat --format=%a {path}").strip() == "777"
     lab.on("solo", f"printf %s {shlex.quote(COREFILE)} >{path}/Corefile")
-    is_ready(lab)
+    is_ready(lab, "site")
 
-    lab.kubectl("delete", "pod", "reader")
-    lab.kubectl("apply", "--validate=false", "--filename", str(lab.folder / "manifest.json"))
-    is_ready(lab)
+    lab.kubectl("delete", "pod", "site")
+    apply(lab, site)
+    is_ready(lab, "site")
 
-    before = lab.on("solo", "cat /proc/sys/kernel/random/boot_id")
+    boot = "cat /proc/sys/kernel/random/boot_id"
+    before = lab.on("solo", boot)
     lab.on("solo", "systemctl reboot", ok=False)
     eventually(
         "the machine has booted anew",
-        lambda: (
-            lab.hardway(
-                "ssh", "solo", "--", "cat /proc/sys/kernel/random/boot_id", ok=False
-            ).stdout.strip()
-            not in ("", before.strip())
-        ),
+        lambda: lab.hardway("ssh", "solo", "--", boot, ok=False).stdout not in ("", before),
     )
     lab.hardway("validate", "--wait", "1200")
-    is_ready(lab)
+    is_ready(lab, "site")
     assert lab.on("solo", f"cat {path}/Corefile") == COREFILE
 
-    lab.kubectl("delete", "pod", "reader")
+    lab.kubectl("delete", "pod", "site")
     lab.kubectl("delete", "persistentvolumeclaim", "site")
-    eventually(
-        "the folder is gone", lambda: lab.on("solo", f"ls {path} 2>&1", ok=False) != "Corefile\n"
-    )
-    assert lab.on("solo", "ls /var/lib/local-path") == ""
+    eventually("the folder is gone", lambda: lab.on("solo", "ls /var/lib/local-path") == "")
 
 
-def test_storage_that_is_switched_off_leaves_nothing_in_the_cluster(lab: Lab) -> None:
-    lab.describe({**CLUSTER, "addons": {"storage": False}})
+def test_add_ons_that_are_switched_off_leave_nothing_in_the_cluster(lab: Lab) -> None:
+    lab.describe({key: value for key, value in CLUSTER.items() if key != "addons"})
     lab.hardway("up")
     assert lab.objects("storageclasses")["items"] == []
+    assert lab.objects("daemonsets", "--all-namespaces")["items"] == []
     eventually(
         "the namespace is gone",
         lambda: "local-path-storage" not in lab.kubectl("get", "namespaces"),
     )
+    rules = "nft list ruleset | grep --count 'queue' || true"
+    eventually("no packet is queued any more", lambda: lab.on("solo", rules).strip() == "0")
     lab.hardway("validate", "--wait", "1200")
     lab.pulumi("preview", "--expect-no-changes")
