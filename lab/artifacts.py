@@ -82,7 +82,9 @@ def key_of(artifact: ManifestArtifact, source_key: str) -> str:
     """
     if not artifact.image:
         return source_key
-    return digest_of(["image", oci.FORMAT, artifact.reference, _user(artifact), source_key])
+    image = artifact.image
+    signal = [image.stop_signal] if image.stop_signal else []
+    return digest_of(["image", oci.FORMAT, artifact.reference, image.user, *signal, source_key])
 
 
 def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Path) -> Receipt:
@@ -240,6 +242,7 @@ class Store:
         for key in self.keys(artifact):
             if receipt := cache.usable(key, title, self._progress.say):
                 return receipt
+        assert artifact.image is not None
         program = self._with(artifact, self._obtain(artifact))
         key = key_of(artifact, program.key)
         with cache.lock(key), full_disk_told(cache.root), cache.work() as scratch:
@@ -250,7 +253,8 @@ class Store:
                 name=artifact.name,
                 reference=artifact.reference,
                 architecture=artifact.architecture,
-                user=_user(artifact),
+                user=artifact.image.user,
+                stop_signal=artifact.image.stop_signal,
             )
             receipt = Receipt(
                 key=key,
@@ -274,11 +278,6 @@ class Store:
             origin=receipt.origin,
             source=receipt.source,
         )
-
-
-def _user(artifact: ManifestArtifact) -> str:
-    assert artifact.image is not None
-    return artifact.image.user
 
 
 # -- official downloads ------------------------------------------------------------------------

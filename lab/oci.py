@@ -52,15 +52,17 @@ def write_archive(
     reference: str,
     architecture: str,
     user: str,
+    stop_signal: str | None = None,
     folder: str = "/",
     beneath: Sequence[Path] = (),
 ) -> None:
     """Write to ``target`` an image that holds ``program`` as ``<folder><name>`` and runs it.
 
-    ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``. ``beneath``
-    are tar files with the files that the program needs; each becomes a layer. No layer is
-    compressed, since emulated machines unpack such layers faster. While it works, the function has
-    a scratch file beside ``target``.
+    ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``. A runtime ends
+    the program with ``stop_signal``, or with SIGTERM where none is given. ``beneath`` are tar files
+    with the files that the program needs; each becomes a layer. No layer is compressed, since
+    emulated machines unpack such layers faster. While it works, the function has a scratch file
+    beside ``target``.
     """
     path = f"{folder}{name}"
     layer_file = target.with_name(f"{target.name}.layer")
@@ -70,7 +72,10 @@ def write_archive(
     layers = [
         Blob(f"{_MEDIA}.layer.v1.tar", sha256_of(file), file.stat().st_size) for file in files
     ]
-    documents = _documents(layers, path, name, reference, architecture, user)
+    config = {"User": user, "Entrypoint": [path], "WorkingDir": "/"}
+    if stop_signal:
+        config["StopSignal"] = stop_signal
+    documents = _documents(layers, config, name, reference, architecture)
     with tar_file(target) as archive:
         for member, content in documents.items():
             add_file(archive, member, io.BytesIO(content), len(content))
@@ -81,7 +86,11 @@ def write_archive(
 
 
 def _documents(
-    layers: Sequence[Blob], path: str, name: str, reference: str, architecture: str, user: str
+    layers: Sequence[Blob],
+    settings: Mapping[str, object],
+    name: str,
+    reference: str,
+    architecture: str,
 ) -> Mapping[str, bytes]:
     """Path to content of the layout's JSON files; the index refers to the manifest, that to config.
 
@@ -93,7 +102,7 @@ def _documents(
             "created": _EPOCH,
             "architecture": architecture,
             "os": "linux",
-            "config": {"User": user, "Entrypoint": [path], "WorkingDir": "/"},
+            "config": settings,
             "rootfs": {
                 "type": "layers",
                 "diff_ids": [f"sha256:{layer.sha256}" for layer in layers],

@@ -1,7 +1,9 @@
 """Enforces network policies: kube-network-policies, a pod on every node.
 
 It has the kernel queue the first packet of each connection of a pod that a policy selects, and
-decides. Where it does not run, such connections fail.
+decides. While the kernel queues and it does not run, such connections fail. So its image has a stop
+signal after which it takes its rules away: on SIGTERM it leaves them, and a node without it would
+deny for ever (0.8.0). While its pod is replaced, policies do not hold on the node.
 """
 
 from plan.artifact import reference
@@ -104,5 +106,7 @@ def _pod(spec: Cluster) -> Manifest:
         "priorityClassName": "system-node-critical",
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "serviceAccountName": NAME,
+        # It ends five seconds after it has taken its rules away.
+        "terminationGracePeriodSeconds": 60,
         "tolerations": [{"operator": "Exists"}],
     }

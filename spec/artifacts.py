@@ -26,6 +26,8 @@ class Image(BaseModel):
     model_config = _FROZEN
 
     user: Annotated[str, StringConstraints(pattern=r"^\d+:\d+$")]
+    stop_signal: Literal["SIGINT"] | None = None
+    """The signal that asks the program to end; SIGTERM where it is None."""
 
 
 class ArtifactRow(BaseModel):

@@ -101,6 +101,19 @@ def test_the_layout_is_whole_from_the_index_to_the_program(archive: Path) -> Non
         assert stream.read() == PROGRAM
 
 
+def configuration(archive: Path) -> dict[str, Any]:
+    files = members(archive)
+    (image,) = json.loads(files["manifest.json"])
+    settings: dict[str, Any] = json.loads(files[image["Config"]])["config"]
+    return settings
+
+
+def test_a_runtime_is_told_the_signal_that_ends_the_program(tmp_path: Path) -> None:
+    assert "StopSignal" not in configuration(make(tmp_path / "usual"))
+    ended = make(tmp_path / "another", stop_signal="SIGINT")
+    assert configuration(ended)["StopSignal"] == "SIGINT"
+
+
 def test_a_docker_without_layouts_finds_the_same_image(archive: Path) -> None:
     files = members(archive)
     (image,) = json.loads(files["manifest.json"])
