@@ -90,7 +90,7 @@ def findings(
     except Problem as problem:
         yield Check("libvirt", Verdict.PROBLEM, problem.what, problem.remedy)
     yield _guarded("network", lambda: _network(cluster, connection))
-    yield _guarded("way out", lambda: _way_out(cluster, connection))
+    yield _guarded("way out", lambda: _way_out(cluster, connection, paths))
     yield _guarded("endpoint", lambda: _endpoint(cluster, connection))
     yield _guarded("mirror port", lambda: _mirror(paths, connection))
 
@@ -280,10 +280,14 @@ def _network(cluster: Callable[[], Cluster], connection: libvirt.LibvirtConnecti
     return Check("network", Verdict.GOOD, f"{value.networks.machines} is free")
 
 
-def _way_out(cluster: Callable[[], Cluster], connection: libvirt.LibvirtConnection | None) -> Check:
+def _way_out(
+    cluster: Callable[[], Cluster],
+    connection: libvirt.LibvirtConnection | None,
+    paths: LabPaths,
+) -> Check:
     if connection is not None and not connection.private:
         through, servers = "the system's libvirt", resolvers.reachable()
-    elif way_out.is_wanted(cluster().networks.outside):
+    elif way_out.is_wanted(paths, cluster().networks.outside):
         through, servers = way_out.PROGRAM, resolvers.listed()
     else:
         return Check("way out", Verdict.GOOD, "none: machines reach this computer only")

@@ -117,7 +117,7 @@ def _outside(
             for server in resolvers.reachable()
             if not any(server in network for network in hidden)
         )
-    if not way_out.is_wanted(networks.outside):
+    if not way_out.is_wanted(paths, networks.outside):
         way_out.keep_inside(paths, networks.machines, inside=True)
         progress.say("way out: none, so machines reach this computer and nothing beyond it")
         return ()

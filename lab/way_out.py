@@ -55,13 +55,15 @@ def has_default_route() -> bool:
     return bool(json.loads(output(["ip", "-json", "-4", "route", "show", "default"]) or "[]"))
 
 
-def is_wanted(outside: bool | None) -> bool:
-    """Whether a lab gets a way out; ``outside`` is the stack's ``networks.outside``.
+def is_wanted(paths: LabPaths, outside: bool | None) -> bool:
+    """Whether a stack gets a way out of the lab; ``outside`` is its ``networks.outside``.
 
-    Raises a Problem where the stack demands it and the host has none.
+    Where the stack leaves that open, a lab keeps the way out that it has: a host that is without a
+    network for an hour changes no machine. Raises a Problem where the stack demands a way out and
+    the host has none.
     """
     if outside is None:
-        return has_default_route()
+        return find(paths) is not None or has_default_route()
     if outside and not has_default_route():
         raise Problem(
             "networks.outside is true, and this computer has no default route itself",

@@ -242,12 +242,20 @@ def test_a_network_that_stays_inside_reaches_only_the_namespace(world: World) ->
 
 @pytest.mark.machine
 def test_a_host_without_a_way_out_gives_none(world: World) -> None:
-    line = "print(way_out.is_wanted(None), way_out.is_wanted(False))"
+    line = "print(way_out.is_wanted(paths, None), way_out.is_wanted(paths, False))"
     assert world.on_host(line) == "True False"
     ip(world.host, "route", "delete", "default")
     assert world.on_host(line) == "False False"
     with pytest.raises(AssertionError, match="this computer has no default route itself"):
-        world.on_host("way_out.is_wanted(True)")
+        world.on_host("way_out.is_wanted(paths, True)")
+
+
+@pytest.mark.machine
+def test_a_lab_keeps_its_way_out_while_the_host_has_no_network(world: World) -> None:
+    world.on_host(START)
+    ip(world.host, "route", "delete", "default")
+    line = "print(way_out.is_wanted(paths, None), way_out.is_wanted(paths, False))"
+    assert world.on_host(line) == "True False"
 
 
 @pytest.mark.parametrize(
