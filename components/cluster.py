@@ -45,7 +45,7 @@ class ClusterComponent(pulumi.ComponentResource):
             name: {
                 "address": str(spec.machines[name].address),
                 "roles": sorted(spec.machines[name].roles),
-                "host_key": machine.host_key,
+                **machine.access,
             }
             for name, machine in machines.items()
         }
@@ -67,6 +67,7 @@ class ClusterComponent(pulumi.ComponentResource):
                 MachineArgs(
                     cluster=spec.name,
                     spec=machine,
+                    login=spec.login_of(name),
                     plan=self.plan.nodes[name],
                     certificates=held_by(spec, name),
                     network=network.identifier,

@@ -34,7 +34,6 @@ ATTEMPTS, PAUSE = 12, 5
 """Attempts to reach a machine after a change, and the seconds between two attempts: a machine may
 not answer at once right after a step. A refresh tries only once, since the machine may be gone."""
 
-LAY_DOWN = "exec sh -s"
 BACK = "cd /var/lib/hardway && find aside -type f -exec mv -t running {} + && rmdir aside"
 """Moves back the notes on running services that ``scripts/mend.sh`` has moved aside. If the notes
 are lost, the services restart once more."""
@@ -205,7 +204,9 @@ async def _mended(
         _demand(done, f"{node}: what was put beside its plan cannot be taken away")
     if library.NAME in plan.steps:
         print(f"{node}: the scripts of the steps are laid down again", flush=True)
-        done = await machines.run(node, LAY_DOWN, timeout=SHORT, input=library.laid_down())
+        done = await machines.run(
+            node, f"exec {library.LAY_DOWN}", timeout=SHORT, input=library.laid_down()
+        )
         _demand(done, f"{node}: the scripts of the steps cannot be laid down")
     for role in (
         difference.item.name for difference in differing if difference.item.kind is Kind.ROLE
@@ -242,7 +243,7 @@ def _with_machine(login: str, act: "Callable[[Machines, str], Awaitable[T]]") ->
     from probe.machines import Machines
 
     values = json.loads(login)
-    node, machine = values["node"], MachineAccess(**values["access"])
+    node, machine = values["node"], MachineAccess.read(values["access"])
     access = Access(machines={node: machine}, ssh_key=values["ssh_key"])
 
     async def whole() -> T:

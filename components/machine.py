@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from typing import Any
 
 import pulumi
 import yaml
@@ -17,10 +18,11 @@ from plan import render
 from plan.contents import contents, packed
 from plan.material import kept_material
 from plan.model import Material, NodePlan, Step
+from probe.access import login_values
 from spec import resource_names
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
-from spec.hypervisor import domain_name
+from spec.hypervisor import LoginSettings, domain_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class MachineArgs:
 
     cluster: str
     spec: MachineSpec
+    login: LoginSettings
     plan: NodePlan
     certificates: Sequence[Row]
     network: pulumi.Input[str]
@@ -45,6 +48,8 @@ class MachineComponent(pulumi.ComponentResource):
     """
 
     host_key: pulumi.Output[str]
+    access: dict[str, Any]
+    """The fields of ``probe.access.MachineAccess``, with the host key as an output."""
     identified: pulumi.Resource
     """The last of the machine's own steps. The steps of its roles depend on it."""
 
@@ -58,12 +63,19 @@ class MachineComponent(pulumi.ComponentResource):
         """Step to its command line and data, of the steps without secrets that run here."""
         child = pulumi.ResourceOptions(parent=self)
         key = args.ssh_keys.host(name)
-        self.host_key = key.public
+        given = args.login.host_key
+        self.host_key = pulumi.Output.from_input(given) if given else key.public
         self._login = Login(
             address=args.spec.address,
             private_key=args.ssh_keys.private,
             host_key=self.host_key,
+            settings=args.login,
         )
+        self.access: dict[str, Any] = {
+            "address": str(args.spec.address),
+            "host_key": self.host_key,
+            **login_values(args.login),
+        }
         self.resource = self._made(name, key)
         self.certificates = TrackedBundle(
             resource_names.part(name, resource_names.KEYS),
@@ -166,7 +178,7 @@ class MachineComponent(pulumi.ComponentResource):
             resource_names.part(plan.node, resource_names.GUARD),
             login=together(
                 lambda ssh_key, host_key: login(
-                    plan.node, {"address": str(args.spec.address), "host_key": host_key}, ssh_key
+                    plan.node, {**self.access, "host_key": host_key}, ssh_key
                 ),
                 args.ssh_keys.private,
                 self.host_key,

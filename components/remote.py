@@ -9,6 +9,8 @@ import pulumi
 import pulumi_command as command
 
 from plan import library
+from probe.sudo import ROOT, as_root
+from spec.hypervisor import LoginSettings
 
 BOOT_DIALS = 240
 """Dial attempts while a machine boots: about 20 minutes, since the back-off is capped at 5 s."""
@@ -23,11 +25,12 @@ idle emulated machine needs two seconds for the SSH handshake."""
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """How to log in as root: with a private key, and only if the machine has this host key."""
+    """How to log in: with a private key, and only if the machine has this host key."""
 
     address: IPv4Address
     private_key: pulumi.Input[str]
     host_key: pulumi.Input[str]
+    settings: LoginSettings
 
 
 def provider() -> command.Provider:
@@ -58,12 +61,13 @@ def remote_command(
 ) -> command.remote.Command:
     """Run a command line on a machine, with its data, and again whenever one of them changes.
 
-    The data come by standard input, so that a preview can show their changed lines. The line ends
-    the command after ``seconds``. Deletion runs the command line ``leaving`` on a machine that
-    stays; with its machine the effects of a step vanish (``deleted_with``). A new machine runs the
-    step again: ``replacement_trigger`` acts both where a machine is replaced and where a lost
-    machine is created again, whereas ``replace_with`` acts only on the former. Secret data and the
-    output that they lead to are neither logged nor stored unencrypted.
+    It runs as root, whoever logs in. The data come by standard input, so that a preview can show
+    their changed lines. The line ends the command after ``seconds``. Deletion runs the command
+    line ``leaving`` on a machine that stays; with its machine the effects of a step vanish
+    (``deleted_with``). A new machine runs the step again: ``replacement_trigger`` acts both where a
+    machine is replaced and where a lost machine is created again, whereas ``replace_with`` acts
+    only on the former. Secret data and the output that they lead to are neither logged nor stored
+    unencrypted.
     """
     # ``seconds`` of a step is the sum of the hard limits of its waits. The engine's limit is
     # longer, so that the step's own limits end it and not the engine.
@@ -71,8 +75,8 @@ def remote_command(
     return command.remote.Command(
         name,
         connection=_connection(login, LATER_DIALS),
-        create=line,
-        delete=leaving,
+        create=as_root(login.settings.user, line),
+        delete=as_root(login.settings.user, leaving) if leaving else None,
         stdin=pulumi.Output.secret(data) if secret else data,
         logging=command.remote.Logging.NONE if secret else None,
         add_previous_output_in_env=False,
@@ -89,27 +93,57 @@ def remote_command(
 
 def copied_scripts(
     name: str, *, login: Login, machine: pulumi.CustomResource, parent: pulumi.Resource
-) -> command.remote.CopyToRemote:
+) -> pulumi.CustomResource:
     """Copy the scripts of all steps to a machine, and again whenever one of them changes.
 
     This is the first login of a machine, so it waits until the machine has booted. The state keeps
-    the digest of the scripts, and their path as seen from the program.
+    the digest of the scripts, and their path as seen from the program. A user other than root may
+    not write to the directory of the scripts: there a command of root's writes them, and the state
+    keeps their text.
     """
-    return command.remote.CopyToRemote(
+    opts = _with_machine(machine, parent, (), _dialling(BOOT_DIALS))
+    if login.settings.user == ROOT:
+        return command.remote.CopyToRemote(
+            name,
+            connection=_connection(login, BOOT_DIALS),
+            source=pulumi.FileArchive(os.path.relpath(library.FOLDER)),
+            remote_path=library.PLACE,
+            opts=opts,
+        )
+    return command.remote.Command(
         name,
         connection=_connection(login, BOOT_DIALS),
-        source=pulumi.FileArchive(os.path.relpath(library.FOLDER)),
-        remote_path=library.PLACE,
-        opts=_with_machine(machine, parent, (), _dialling(BOOT_DIALS)),
+        create=as_root(login.settings.user, library.LAY_DOWN),
+        stdin=library.laid_down(),
+        add_previous_output_in_env=False,
+        opts=opts,
     )
 
 
 def _connection(login: Login, dials: int) -> command.remote.ConnectionArgs:
     return command.remote.ConnectionArgs(
         host=str(login.address),
-        user="root",
+        port=None if login.settings.port == LoginSettings.port else login.settings.port,
+        user=login.settings.user,
         private_key=login.private_key,
         host_key=login.host_key,
+        dial_error_limit=dials,
+        per_dial_timeout=DIAL,
+        proxy=_proxy(login, dials),
+    )
+
+
+def _proxy(login: Login, dials: int) -> command.remote.ProxyConnectionArgs | None:
+    """The connection to the jump host, which lets the same key in."""
+    bastion = login.settings.bastion
+    if bastion is None:
+        return None
+    return command.remote.ProxyConnectionArgs(
+        host=str(bastion.address),
+        port=bastion.port,
+        user=bastion.user,
+        private_key=login.private_key,
+        host_key=bastion.host_key,
         dial_error_limit=dials,
         per_dial_timeout=DIAL,
     )

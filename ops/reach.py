@@ -22,7 +22,7 @@ from plan.material import admin_kubeconfig
 from preview import kinds
 from preview.registration import SIGNATURE
 from preview.urn import name_of, of_machine
-from probe.access import Access, MachineAccess
+from probe.access import Access, MachineAccess, login_values
 from spec import resource_names
 from spec.cluster import ArtifactSource, Cluster, SpecError, parse
 from spec.offer import Offer, read_offer, with_offer
@@ -293,13 +293,12 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
     )
     if "seed" not in kept:
         return Access(machines={}, ssh_key="")
-    machines = {
-        name: MachineAccess(
-            address=str(machine.address),
-            host_key=derived_key_pair(kept["seed"], name).public,
-        )
-        for name, machine in spec.machines.items()
-    }
+    machines = {}
+    for name, machine in spec.machines.items():
+        settings = spec.login_of(name)
+        host_key = settings.host_key or derived_key_pair(kept["seed"], name).public
+        values = {"address": machine.address, "host_key": host_key, **login_values(settings)}
+        machines[name] = MachineAccess.read(values)
     return Access(machines=machines, ssh_key=kept["private"])
 
 

@@ -1,9 +1,11 @@
 """``./hardway ssh NODE``: OpenSSH, with the stack's key and the machine's expected host key."""
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +15,7 @@ from lab.problem import Problem
 from ops.private import private_folder, write_private
 from ops.reach import reach
 from ops.stacks import StackOption
-from probe.access import Access
+from probe.access import Access, SshServer
 
 OPTIONS = {
     "BatchMode": "yes",
@@ -44,7 +46,9 @@ def ssh(
     ] = None,
     stack: StackOption = "dev",
 ) -> None:
-    """Log in to a machine as root: `./hardway ssh master`, or run a command there and come back.
+    """Log in to a machine: `./hardway ssh master`, or run a command there and come back.
+
+    You are root there; on a machine that exists already you are the user whom the stack names.
 
     As with ssh itself, the words of a command are joined by spaces and read by the machine's shell:
     `./hardway ssh master -- journalctl -u kubelet`. The exit code is the command's. The cluster
@@ -70,15 +74,14 @@ def session(access: Access, node: str, command: Sequence[str], paths: LabPaths) 
     with private_folder(paths, "ssh") as folder:
         write_private(folder / "key", access.ssh_key)
         write_private(folder / "known_hosts", f"{node} {machine.host_key}\n")
-        options = {
-            **OPTIONS,
-            "HostKeyAlias": node,
-            "IdentityFile": folder / "key",
-            "UserKnownHostsFile": folder / "known_hosts",
-        }
-        ssh = [program, "-F", "none", *(f"-o{key}={value}" for key, value in options.items())]
-        to = ["-p", str(machine.port), "-l", machine.user, "--", machine.address]
-        child = subprocess.Popen([*ssh, *to, *command])
+        own = []
+        if machine.bastion is not None:
+            alias = f"jump-host-of-{node}"
+            with (folder / "known_hosts").open("a") as known:
+                known.write(f"{alias} {machine.bastion.host_key}\n")
+            through = _ssh(program, folder, alias, machine.bastion, "-W", "%h:%p")
+            own.append(f"-oProxyCommand={shlex.join(through)}")
+        child = subprocess.Popen([*_ssh(program, folder, node, machine, *own), *command])
         try:
             status = child.wait()
         except BaseException:
@@ -89,3 +92,15 @@ def session(access: Access, node: str, command: Sequence[str], paths: LabPaths) 
             child.wait()
             raise
     return status if status >= 0 else SIGNALLED - status
+
+
+def _ssh(program: str, folder: Path, alias: str, server: SshServer, *own: str) -> list[str]:
+    """The arguments that log in to a server, whose host key is known under the alias."""
+    options = {
+        **OPTIONS,
+        "HostKeyAlias": alias,
+        "IdentityFile": folder / "key",
+        "UserKnownHostsFile": folder / "known_hosts",
+    }
+    ssh = [program, "-F", "none", *(f"-o{key}={value}" for key, value in options.items()), *own]
+    return [*ssh, "-p", str(server.port), "-l", server.user, "--", server.address]

@@ -21,6 +21,11 @@ PLACE = PROGRAMS
 NAME = "scripts"
 """Stands in place of a step's name for what is laid down by this module."""
 
+LAY_DOWN = "sh -s"
+"""The command line that reads ``laid_down`` from its standard input."""
+
+_FIRST = ("set -eu", "umask 022")
+
 RUNNER = "step"
 """The script that reads a step's data and runs the step."""
 
@@ -69,10 +74,15 @@ def files() -> tuple[File, ...]:
 
 def laid_down() -> str:
     """A text for a machine's shell that brings all scripts there, whatever is there now."""
-    lines = ["set -eu", "umask 022", f"mkdir -p {PLACE}/{FOLDER.name}", f"cd {PLACE}/{FOLDER.name}"]
+    lines = [*_FIRST, f"mkdir -p {PLACE}/{FOLDER.name}", f"cd {PLACE}/{FOLDER.name}"]
     for name in names():
         lines += [
             f"printf %s {shlex.quote(script(name))} >.{name}",
             f"mv .{name} {name}.sh",
         ]
     return "\n".join(lines) + "\n"
+
+
+def lays_down(data: str) -> bool:
+    """Whether the data of a command are the scripts, of any version, and not those of a step."""
+    return data.startswith("\n".join(_FIRST))

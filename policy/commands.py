@@ -7,18 +7,22 @@ from hypervisors.adapters import is_machine
 from plan import library
 from plan.reading import read
 from policy.rule import Changes, Violations, inside, is_unknown
-from preview.kinds import COMMAND, COPY
+from preview.kinds import COMMAND, COPY, has_scripts
 from preview.registration import Registration, is_secret
+from probe.sudo import BY_SUDO
 
+AS_ROOT = f"({re.escape(BY_SUDO)})?"
 SHELL = re.compile(
-    re.escape(library.command(0, ()))
+    AS_ROOT
+    + re.escape(library.command(0, ()))
     .replace(re.escape("10 0 "), r"10 \d+ ")
     .replace(re.escape("step.sh 2>&1"), r"step\.sh(\ [a-z-]+\.sh)*\ 2>&1")
     .replace(library.digest((library.RUNNER,)), "[0-9a-f]{64}")
 )
 """The command line of any step."""
 LEAVES = re.compile(
-    rf"(timeout -k \d+ \d+ bash -euo pipefail {library.PLACE}/scripts/leave\.sh [a-z=\d -]+)?"
+    rf"({AS_ROOT}timeout -k \d+ \d+ bash -euo pipefail "
+    rf"{library.PLACE}/scripts/leave\.sh [a-z=\d -]+)?"
 )
 LIMIT = re.compile(r"\d+(\.\d+)?(ms|s|m|h)")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
@@ -113,6 +117,8 @@ def is_only_updated(command: Registration) -> Iterator[str]:
 def is_the_shell(command: Registration) -> Iterator[str]:
     """The command line is that of a step, whose data come by standard input."""
     create = inside(command.inputs.get("create", ""))
+    if has_scripts(command) and create == f"{BY_SUDO}{library.LAY_DOWN}":
+        return
     update = inside(command.inputs.get("update", create))
     if not SHELL.fullmatch(create) or update != create:
         yield (
@@ -142,7 +148,7 @@ def hides_its_secrets(command: Registration) -> Iterator[str]:
 def names_digests(command: Registration) -> Iterator[str]:
     """Each artifact in the step has a digest."""
     data = inside(command.inputs.get("stdin", ""))
-    if is_unknown(data):
+    if is_unknown(data) or has_scripts(command):
         return
     try:
         artifacts = read(data).artifacts

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
+from plan import library
 from preview.change import ResourceChange
+from preview.registration import Registration
 from spec.cluster import Cluster
 from spec.kept import LISTS, read
 
@@ -11,7 +13,7 @@ MACHINE = "hardway:index:Machine"
 """The components that are parents of other resources: of the whole cluster, and of a machine."""
 COMMAND = "command:remote:Command"
 COPY = "command:remote:CopyToRemote"
-"""The scripts of all steps, as they are copied to a machine."""
+"""The scripts of all steps, as they are copied to a machine; see also ``has_scripts``."""
 SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
     for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")
@@ -30,3 +32,16 @@ def clusters(changes: Iterable[ResourceChange]) -> tuple[Cluster | None, Cluster
             )
             return before, after
     return None, None
+
+
+def has_scripts(resource: Registration) -> bool:
+    """Whether the resource brings the scripts of all steps to a machine."""
+    if resource.kind == COPY:
+        return True
+    data = resource.inputs.get("stdin")
+    return resource.kind == COMMAND and isinstance(data, str) and library.lays_down(data)
+
+
+def is_step(change: ResourceChange) -> bool:
+    """Whether the resource is a step of a machine."""
+    return change.kind == COMMAND and not has_scripts(change.declared)

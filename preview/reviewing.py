@@ -18,11 +18,11 @@ from preview.kinds import (
     AUTHORITIES,
     CERTIFICATES,
     CLUSTER,
-    COMMAND,
-    COPY,
     GUARD,
     READY,
     clusters,
+    has_scripts,
+    is_step,
 )
 from preview.registration import hidden, is_secret
 from preview.review import (
@@ -82,7 +82,7 @@ def reviewed(
         steps=tuple(
             stepped(_of_cluster(change, parts), {}, frozenset())
             for change in parts.of(None)
-            if change.kind == COMMAND and change.verb is not Verb.SAME
+            if is_step(change) and change.verb is not Verb.SAME
         ),
         certificates=tuple(_certificates(parts.of(None))),
         artifacts=tuple(_artifacts(old, new, parts)),
@@ -125,7 +125,7 @@ class _Parts:
         return self._parts.get(machine, [])
 
     def steps(self, machine: str) -> list[Carried]:
-        return [carried(change, machine) for change in self.of(machine) if change.kind == COMMAND]
+        return [carried(change, machine) for change in self.of(machine) if is_step(change)]
 
     def shared(self, machine: str) -> frozenset[str]:
         return frozenset(unit for step in self.steps(machine) for unit in step.after.shared)
@@ -223,7 +223,9 @@ def _of_cluster(change: ResourceChange, parts: _Parts) -> Carried:
 
 def _resources(changes: Iterable[ResourceChange]) -> Iterator[ResourceLine]:
     for change in changes:
-        if change.verb is Verb.SAME or change.kind in (COMMAND, AUTHORITIES, CERTIFICATES):
+        if change.verb is Verb.SAME or change.kind in (AUTHORITIES, CERTIFICATES):
+            continue
+        if is_step(change):
             continue
         kind = change.kind.rpartition(":")[2]
         yield ResourceLine(
@@ -237,7 +239,7 @@ def _why(change: ResourceChange) -> Iterator[str]:
         return
     if change.before is None or change.after is None:
         return
-    if change.kind == COPY and change.verb is Verb.UPDATE and "source" in change.keys:
+    if has_scripts(change.declared) and {"source", "stdin"} & {*change.keys}:
         yield "the scripts of the steps change"
         return
     if change.kind == GUARD and "plan" in change.keys:

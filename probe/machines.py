@@ -11,7 +11,8 @@ from typing import Self
 
 import asyncssh
 
-from probe.access import Access, MachineAccess
+from probe.access import Access, MachineAccess, SshServer
+from probe.sudo import as_root, refusal
 
 AT_ONCE = 50
 """The number of commands that run at the same time, on all machines together."""
@@ -61,6 +62,8 @@ class _Line:
     """The connection to one machine, and the limits of its use."""
 
     connection: asyncssh.SSHClientConnection | None = None
+    tunnel: asyncssh.SSHClientConnection | None = None
+    """The connection to the jump host through which ``connection`` leads."""
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     sessions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SESSIONS))
 
@@ -68,7 +71,8 @@ class _Line:
 class Machines:
     """The machines of a cluster, each with one SSH connection. An async context manager.
 
-    A connection opens when it is first needed, is kept, and opens again after it was lost.
+    A connection opens when it is first needed, is kept, and opens again after it was lost. Scripts
+    run as root, by ``sudo`` where another user logs in.
     """
 
     def __init__(self, access: Access, *, at_once: int = AT_ONCE, factor: float = 1.0) -> None:
@@ -92,7 +96,9 @@ class Machines:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        made = [line.connection for line in self._lines.values() if line.connection is not None]
+        lines = self._lines.values()
+        opened = (connection for line in lines for connection in (line.connection, line.tunnel))
+        made = [connection for connection in opened if connection is not None]
         for connection in made:
             connection.close()
         # A dead machine never confirms that its connection is closed.
@@ -118,9 +124,10 @@ class Machines:
         connection breaks off before the script ends.
         """
         timeout *= self.factor
-        command = _command(script, arguments, timeout)
+        command = self._command(node, script, arguments, timeout)
         async with self._session(node, timeout) as connection:
-            return await _done(connection, command, input)
+            done = await _done(connection, command, input)
+        return self._as_root(node, done)
 
     async def feed(
         self,
@@ -136,9 +143,21 @@ class Machines:
         read everything the rest is not read.
         """
         timeout *= self.factor
-        command = _command(script, arguments, timeout)
+        command = self._command(node, script, arguments, timeout)
         async with self._session(node, timeout) as connection:
-            return await _fed(connection, command, content)
+            done = await _fed(connection, command, content)
+        return self._as_root(node, done)
+
+    def _command(self, node: str, script: str, arguments: Iterable[str], timeout: float) -> str:
+        line = _command(script, arguments, timeout)
+        machine = self._access.machines.get(node)
+        return as_root(machine.user, line) if machine else line
+
+    def _as_root(self, node: str, done: Done) -> Done:
+        """The result of a command. Raises Unreachable where it could not run as root."""
+        if done.status and (why := refusal(self._access.machines[node].user, done.stderr)):
+            raise Unreachable(f"{node}: {why}")
+        return done
 
     @asynccontextmanager
     async def _session(
@@ -161,22 +180,39 @@ class Machines:
     async def _connection(self, node: str, line: _Line) -> asyncssh.SSHClientConnection:
         async with line.opening:
             if line.connection is None or line.connection.is_closed():
-                machine = self._access.machines[node]
-                try:
-                    line.connection = await _opened(machine, self._access.ssh_key, self.factor)
-                except (OSError, asyncssh.Error, ValueError) as error:
-                    raise Unreachable(_refused(node, machine, error)) from error
+                await self._open(node, line)
+            assert line.connection is not None
             return line.connection
 
+    async def _open(self, node: str, line: _Line) -> None:
+        machine: MachineAccess = self._access.machines[node]
+        steps: list[SshServer] = [machine.bastion, machine] if machine.bastion else [machine]
+        if line.tunnel is not None:
+            line.tunnel.abort()
+            line.tunnel = None
+        for server in steps:
+            try:
+                opened = await _opened(server, self._access.ssh_key, self.factor, line.tunnel)
+            except (OSError, asyncssh.Error, ValueError) as error:
+                who = node if server is machine else f"the jump host of {node}"
+                raise Unreachable(_refused(who, server, error)) from error
+            if server is machine:
+                line.connection = opened
+            else:
+                line.tunnel = opened
 
-async def _opened(machine: MachineAccess, key: str, factor: float) -> asyncssh.SSHClientConnection:
-    """A connection to exactly this machine, made without the user's own SSH configuration."""
+
+async def _opened(
+    server: SshServer, key: str, factor: float, tunnel: asyncssh.SSHClientConnection | None
+) -> asyncssh.SSHClientConnection:
+    """A connection to exactly this server, made without the user's own SSH configuration."""
     return await asyncssh.connect(
-        machine.address,
-        machine.port,
-        username=machine.user,
+        server.address,
+        server.port,
+        tunnel=tunnel or (),
+        username=server.user,
         client_keys=[asyncssh.import_private_key(key)],
-        known_hosts=([asyncssh.import_public_key(machine.host_key)], [], []),
+        known_hosts=([asyncssh.import_public_key(server.host_key)], [], []),
         preferred_auth="publickey",
         agent_path=None,
         config=None,
@@ -233,8 +269,8 @@ def _decoded(output: bytes | str | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
-def _refused(node: str, machine: MachineAccess, error: Exception) -> str:
-    host = f"{node} ({machine.address} port {machine.port})"
+def _refused(node: str, machine: SshServer, error: Exception) -> str:
+    host = f"{node} ({machine.host})"
     match error:
         case TimeoutError():
             return f"{host} does not answer over SSH in time"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from spec.downloads import Architecture
-from spec.hypervisor import Hypervisor
+from spec.hypervisor import Hypervisor, LoginSettings
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
 from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
@@ -187,6 +187,11 @@ class Description(Part):
     def hypervisor_of(self, name: str) -> Hypervisor | None:
         """Where this machine runs; None where the spec leaves it to the lab's offer."""
         return self.machines[name].hypervisor or self.hypervisor
+
+    def login_of(self, name: str) -> LoginSettings:
+        """How to log in to this machine."""
+        where = self.hypervisor_of(name)
+        return where.login(self.machines[name].address) if where else LoginSettings()
 
     @property
     def api_host(self) -> str:

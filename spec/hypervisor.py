@@ -1,6 +1,8 @@
 """The models of the hypervisors on which machines run."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
@@ -37,6 +39,31 @@ HostPath = Annotated[
 NO_DEFAULT = LeftOut("required: without it a libvirt is meant")
 
 
+class Bastion(Part):
+    """A jump host: the machines are reached through its sshd."""
+
+    address: Annotated[Address, Expected("the jump host's address, such as 203.0.113.7")]
+    """Its address, as seen from the computer that runs the program."""
+    port: Port = 22
+    """The TCP port of its sshd."""
+    user: User = "root"
+    """Who logs in there; this user needs no right but to pass connections on."""
+    host_key: Text
+    """Its public host key, as in its ``/etc/ssh/ssh_host_ed25519_key.pub``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginSettings:
+    """How to log in to a machine, besides its address and the private key."""
+
+    user: str = "root"
+    """Who logs in. A user other than root may ``sudo`` without a password."""
+    port: int = 22
+    host_key: str | None = None
+    """The host key that the spec gives; None where the program makes the machine and its key."""
+    bastion: Bastion | None = None
+
+
 class HypervisorPart(Part):
     """What the program asks of every kind of hypervisor."""
 
@@ -49,6 +76,10 @@ class HypervisorPart(Part):
     def is_emulated(self) -> bool:
         """Whether the machines' processors are emulated, many times slower than the host's."""
         return False
+
+    def login(self, address: IPv4Address) -> LoginSettings:  # noqa: ARG002  # of other kinds
+        """How to log in to the machine at an address."""
+        return LoginSettings()
 
 
 class Libvirt(HypervisorPart):
@@ -144,6 +175,17 @@ class Existing(HypervisorPart):
     """The machines' public host keys by their addresses, ``192.168.1.10: ssh-ed25519 AAAA…``, as in
     the machine's ``/etc/ssh/ssh_host_ed25519_key.pub``: Ed25519, ECDSA or RSA. Each machine that
     exists has an entry; no entry is of another address."""
+    bastion: Annotated[Bastion | None, LeftOut("machines are reached directly")] = None
+    """The jump host through which machines are reached."""
+
+    def login(self, address: IPv4Address) -> LoginSettings:
+        """How to log in to the machine at an address."""
+        return LoginSettings(
+            user=self.user,
+            port=self.port,
+            host_key=self.host_keys.get(address),
+            bastion=self.bastion,
+        )
 
 
 def _libvirt_unless_said(value: Any) -> Any:

@@ -138,7 +138,8 @@ def existing_machine_has_a_host_key(spec: Description, name: str) -> Iterator[Re
 
 def host_keys_are_public_keys(spec: Description) -> Iterator[Refusal]:
     """Each host key has the form of a public key."""
-    for path, _, key in _host_keys(spec):
+    bastions = ((f"{field}.bastion.host_key", key) for field, key in _bastion_keys(spec))
+    for path, key in (*((path, key) for path, _, key in _host_keys(spec)), *bastions):
         if not _is_public_key(key):
             yield Refusal(
                 path,
@@ -162,15 +163,27 @@ def host_keys_belong_to_machines(spec: Description) -> Iterator[Refusal]:
 
 
 def _host_keys(spec: Description) -> Iterator[tuple[str, IPv4Address, str]]:
-    """The field, address and key of each host key, from all hypervisors that parsed."""
-    places = [("hypervisor", spec.parsed("hypervisor"))] + [
+    """The field, address and key of each machine's host key, from all hypervisors that parsed."""
+    for field, where in _existing(spec):
+        for address, key in (where.parsed("host_keys") or {}).items():
+            yield f"{field}.host_keys.{address}", address, key
+
+
+def _bastion_keys(spec: Description) -> Iterator[tuple[str, str]]:
+    """The field of each hypervisor with a jump host, and the jump host's key."""
+    for field, where in _existing(spec):
+        bastion = where.parsed("bastion")
+        if bastion is not None and (key := bastion.parsed("host_key")) is not None:
+            yield field, key
+
+
+def _existing(spec: Description) -> Iterator[tuple[str, Existing]]:
+    """The fields with existing machines that parsed."""
+    fields = [("hypervisor", spec.parsed("hypervisor"))] + [
         (dotted(("machines", name, "hypervisor")), machine.parsed("hypervisor"))
         for name, machine in spec.machines.items()
     ]
-    for field, where in places:
-        if isinstance(where, Existing):
-            for address, key in (where.parsed("host_keys") or {}).items():
-                yield f"{field}.host_keys.{address}", address, key
+    yield from ((field, where) for field, where in fields if isinstance(where, Existing))
 
 
 def _is_public_key(text: str) -> bool:

@@ -17,9 +17,9 @@ from lab.problem import Problem
 from ops import ssh
 from ops.reach import Reached
 from probe.access import Access
-from tests.engine.sshd import Sshd, make_sshd, privilege_separation_directory, sshd
+from tests.engine.sshd import MakeSshd, Sshd, make_sshd, privilege_separation_directory, sshd
 from tests.engine.stack import PATIENCE, eventually
-from tests.probe.machine import access
+from tests.probe.machine import access, behind
 
 __all__ = ["make_sshd", "privilege_separation_directory", "sshd"]
 
@@ -43,6 +43,19 @@ def test_a_command_runs_there_with_our_streams_and_its_exit_code(
     printed = capfd.readouterr()
     assert printed.out.split()[2:] == ["127.0.0.1", str(opened.machines["master"].port)]
     assert printed.err == "wrong\n"
+    assert left(paths) == []
+
+
+def test_a_machine_behind_a_jump_host_is_reached_through_it(
+    make_sshd: MakeSshd, paths: LabPaths, capfd: pytest.CaptureFixture[str]
+) -> None:
+    machine, bastion = make_sshd(), make_sshd("DEBUG1")
+    opened = behind(machine, bastion)
+    machine.start()
+    bastion.start()
+    assert ssh.session(opened, "m1", ["echo", "through"], paths) == 0
+    assert capfd.readouterr().out == "through\n"
+    assert f"127.0.0.1 port {machine.port}" in bastion.log()
     assert left(paths) == []
 
 

@@ -3,9 +3,10 @@
 import getpass
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from probe.access import Access, MachineAccess
+from probe.access import Access, MachineAccess, SshServer
 from tests.engine.sshd import Sshd
 
 ENTER = """\
@@ -74,10 +75,22 @@ def access(kubeconfig: str | None = None, **servers: Sshd) -> Access:
 
 
 def machine(server: Sshd) -> MachineAccess:
+    return MachineAccess(**vars(jump_host(server)))
+
+
+def jump_host(server: Sshd) -> SshServer:
     public = (server.directory / "host_key.pub").read_text()
-    return MachineAccess(
+    return SshServer(
         address="127.0.0.1",
         port=server.port,
         user=getpass.getuser(),
         host_key=" ".join(public.split()[:2]),
     )
+
+
+def behind(server: Sshd, bastion: Sshd) -> Access:
+    """A machine that is reached through another server, which takes the same key."""
+    one_key({"machine": server, "bastion": bastion})
+    opened = access(m1=server)
+    through = replace(opened.machines["m1"], bastion=jump_host(bastion))
+    return replace(opened, machines={"m1": through})

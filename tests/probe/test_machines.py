@@ -17,7 +17,7 @@ from probe.access import Access
 from probe.machines import Done, Machines, Unreachable
 from tests.engine.sshd import MakeSshd, Sshd, descendants, make_key, pid_runs
 from tests.engine.stack import PATIENCE, eventually
-from tests.probe.machine import access
+from tests.probe.machine import access, behind
 
 pytestmark = pytest.mark.engine
 
@@ -67,6 +67,30 @@ def test_a_script_stops_at_its_first_failure(sshd: Sshd) -> None:
     done = within(access(m1=sshd), act)
     assert done.stdout == ""
     assert done.reason.endswith("unset: unbound variable")
+
+
+def test_a_jump_host_passes_the_connection_on_and_closes_with_it(make_sshd: MakeSshd) -> None:
+    machine, bastion = make_sshd(), make_sshd("DEBUG1")
+    opened = behind(machine, bastion)
+    machine.start()
+    bastion.start()
+    assert once(opened, "cat", given="through").stdout == "through"
+    assert f"127.0.0.1 port {machine.port}" in bastion.log()
+    for server in (machine, bastion):
+        eventually("no connection is left", lambda server=server: not descendants(server.pid))  # type: ignore[misc]
+
+
+def test_a_jump_host_that_refuses_is_named(make_sshd: MakeSshd) -> None:
+    machine, bastion = make_sshd(), make_sshd()
+    opened = behind(machine, bastion)
+    assert refusal(opened).startswith("the jump host of m1 (127.0.0.1 port ")
+    bastion.start()
+    assert refusal(opened).startswith(f"m1 (127.0.0.1 port {machine.port}) cannot be reached")
+    via = opened.machines["m1"].bastion
+    assert via
+    impostor = changed(opened, bastion=replace(via, host_key=opened.machines["m1"].host_key))
+    assert "the jump host of m1" in refusal(impostor)
+    assert "shows another SSH host key" in refusal(impostor)
 
 
 def test_a_large_input_arrives_whole(sshd: Sshd) -> None:

@@ -78,22 +78,26 @@ EXISTING = {
     "user": "admin",
     "port": 2222,
     "host_keys": {"192.168.1.10": KEY, "192.168.1.11": KEY},
+    "bastion": {"address": "203.0.113.7", "port": 22, "user": "passes", "host_key": KEY},
 }
 SIZES = ("cpus", "memory", "disk")
 BALANCER = {"kind": "balancer", "host": "api.example.org", "port": 443}
 BASE_IMAGE = {"source": "/images/debian.qcow2", "sha256": "0" * 64, "sha512": "0" * 128}
 
+ON_EXISTING = {
+    **WHOLE,
+    "hypervisor": EXISTING,
+    "machines": {
+        name: {key: value for key, value in machine.items() if key not in SIZES}
+        for name, machine in WHOLE["machines"].items()
+    },
+}
+
 FORMS: dict[str, Any] = {
     "`endpoint` of the kind `balancer`": {**WHOLE, "endpoint": BALANCER},
     "`hypervisor` of the kind `virtualbox`": {**WHOLE, "hypervisor": VIRTUALBOX},
-    "`hypervisor` of the kind `existing`": {
-        **WHOLE,
-        "hypervisor": EXISTING,
-        "machines": {
-            name: {key: value for key, value in machine.items() if key not in SIZES}
-            for name, machine in WHOLE["machines"].items()
-        },
-    },
+    "`hypervisor` of the kind `existing`": ON_EXISTING,
+    "`hypervisor.bastion`": ON_EXISTING,
     "`base_image`": {**WITHOUT_HYPERVISOR, "base_image": BASE_IMAGE},
     "`networks.outside`": {
         **WITHOUT_HYPERVISOR,

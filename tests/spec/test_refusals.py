@@ -363,6 +363,16 @@ ONE = [
         "hypervisor.host_keys.192.168.1.10",
         "no public host key",
     ),
+    (
+        {
+            "hypervisor": {
+                **EXISTING,
+                "bastion": {"address": "203.0.113.7", "host_key": "ssh-ed25519 AAAA"},
+            }
+        },
+        "hypervisor.bastion.host_key",
+        "no public host key",
+    ),
     ({"machines m1 hypervisor": {"kind": "existing"}}, "machines.m1.hypervisor.host_keys", "of m1"),
     ({"base_image": {"source": "a.img"}}, "base_image", "write the sha256 or sha512"),
     ({"base_image": {"source": "a.img", "sha256": "12"}}, "base_image.sha256", "64 hexadecimal"),
