@@ -13,7 +13,7 @@ from certs.table import Row
 from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
 from components.guard import Guard, login, secrets
 from components.remote import Login, copied_scripts, remote_command
-from hypervisors.port import Hypervisor, Seed
+from hypervisors.port import ClusterKey, Hypervisor, Seed
 from plan import render
 from plan.contents import contents, packed
 from plan.material import kept_material
@@ -112,6 +112,7 @@ class MachineComponent(pulumi.ComponentResource):
                 meta_data=yaml.safe_dump({"instance-id": domain, "local-hostname": name}),
                 network_config=network_config(args.spec, args.addresses, mac),
             ),
+            key=ClusterKey(public=args.ssh_keys.public, private=args.ssh_keys.private),
             parent=self,
         )
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from hypervisors.existing.resources import RESOURCE_TYPES as EXISTING_RESOURCES
+from hypervisors.existing.upkeep import ExistingUpkeep
 from hypervisors.libvirt.resources import RESOURCE_TYPES as LIBVIRT_RESOURCES
 from hypervisors.libvirt.upkeep import LibvirtUpkeep
 from hypervisors.upkeep import ResourceTypes, Upkeep
@@ -24,7 +26,10 @@ class Adapter:
     """Makes the upkeep of a hypervisor from its model in the spec."""
 
 
-ADAPTERS: dict[str, Adapter] = {"libvirt": Adapter(LIBVIRT_RESOURCES, LibvirtUpkeep)}
+ADAPTERS: dict[str, Adapter] = {
+    "libvirt": Adapter(LIBVIRT_RESOURCES, LibvirtUpkeep),
+    "existing": Adapter(EXISTING_RESOURCES, ExistingUpkeep),
+}
 """The adapters by the ``kind`` of their models in ``spec.hypervisor``."""
 
 
@@ -40,7 +45,8 @@ def is_disk(resource_type: str) -> bool:
 
 def disk_types() -> tuple[str, ...]:
     """The types of all resources that are disks of machines."""
-    return tuple(adapter.resources.disk for adapter in ADAPTERS.values())
+    disks = (adapter.resources.disk for adapter in ADAPTERS.values())
+    return tuple(disk for disk in disks if disk is not None)
 
 
 def replaced_for(resource_type: str) -> frozenset[str]:

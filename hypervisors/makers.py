@@ -5,12 +5,16 @@ from typing import Any
 
 import pulumi
 
+from hypervisors.existing.machines import ExistingMachines
 from hypervisors.libvirt.machines import LibvirtHypervisor
 from hypervisors.port import Hypervisor
 from spec.cluster import Cluster, SpecError
 from spec.hypervisor import Hypervisor as HypervisorSpec
 
-MAKERS: dict[str, Callable[[Any, pulumi.Resource], Hypervisor]] = {"libvirt": LibvirtHypervisor}
+MAKERS: dict[str, Callable[[Any, pulumi.Resource], Hypervisor]] = {
+    "libvirt": LibvirtHypervisor,
+    "existing": ExistingMachines,
+}
 """Makes a hypervisor from its model in the spec and its parent resource, by the model's ``kind``.
 
 Where two machines have equal models, they share a hypervisor and its provider.

@@ -19,6 +19,15 @@ class Seed:
     network_config: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClusterKey:
+    """The key pair with which the program logs in to all machines of a cluster."""
+
+    public: pulumi.Input[str]
+    private: pulumi.Input[str]
+    """Secret."""
+
+
 class Hypervisor(Protocol):
     """A hypervisor that makes networks and machines.
 
@@ -29,7 +38,10 @@ class Hypervisor(Protocol):
     def network(
         self, name: str, addresses: IPv4Network, parent: pulumi.Resource
     ) -> pulumi.Output[str]:
-        """Make a network with a gateway at its first address; return its identifier."""
+        """Make a network with a gateway at its first address; return its identifier.
+
+        Where machines exist already, so does their network.
+        """
 
     def machine(
         self,
@@ -40,9 +52,11 @@ class Hypervisor(Protocol):
         network: pulumi.Input[str],
         mac: str,
         seed: Seed,
+        key: ClusterKey,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
         """Make and start a machine; return the resource whose deletion removes the machine.
 
-        Each new machine has a new resource ID.
+        The machine lets the key in. Each new machine has a new resource ID. A machine that exists
+        already only becomes a member of the cluster, and its resource's deletion hands it back.
         """

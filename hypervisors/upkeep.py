@@ -20,8 +20,8 @@ class ResourceTypes:
 
     machine: str
     """The type of the resource whose deletion removes a machine."""
-    disk: str
-    """The type of the resource that holds a machine's data."""
+    disk: str | None
+    """The type of the resource that holds a machine's data; None where the machine itself does."""
     replaced_for: Mapping[str, frozenset[str]]
     """A type, mapped to the inputs that cannot be updated: their change replaces the resource."""
 

@@ -26,17 +26,26 @@ def command(step: Step) -> str:
     return library.command(limit(step), used(step))
 
 
+TAKES_AWAY = ("pace", "prelude", "before", "absence")
+"""The scripts that a script needs which takes away what steps brought, in their order."""
+
 LEAVE = "leave"
 """The script that takes away what a step brought that has left a machine's plan."""
 
 
 def leaving(name: str) -> str:
     """The command line that runs when the engine deletes the step of this name."""
-    scripts = ("pace", "prelude", "absence", LEAVE)
+    scripts = (*TAKES_AWAY, LEAVE)
     pairs = " ".join(f"{wait}={seconds}" for wait, seconds in limits(scripts).items())
     script = f"{library.PLACE}/{library.FOLDER.name}/{LEAVE}.sh"
     limit = _seconds(scripts)
     return f"timeout -k 10 {limit} bash -euo pipefail {script} {name} {HARD} {pairs}"
+
+
+def taking_away(text: str) -> str:
+    """A text for bash, with the scripts before it that take away what steps brought."""
+    pairs = (f"limits[{wait}]={seconds}\n" for wait, seconds in limits(TAKES_AWAY).items())
+    return "".join((*map(script, TAKES_AWAY), f"hard={HARD}\n", *pairs, text))
 
 
 def used(step: Step) -> tuple[str, ...]:
@@ -44,6 +53,7 @@ def used(step: Step) -> tuple[str, ...]:
     names = {
         "pace": True,
         "prelude": True,
+        "before": step.alone,
         "absence": step.alone,
         "skew": step.not_newer is not None,
         "admin": step.admin,

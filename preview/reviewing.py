@@ -10,6 +10,7 @@ import yaml
 from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
 from certs.table import Authority
 from hypervisors.adapters import is_machine
+from hypervisors.existing.resources import MACHINE as EXISTING
 from plan import layout
 from preview.change import GONE, ResourceChange, Verb
 from preview.comparing import differing
@@ -237,6 +238,8 @@ def _why(change: ResourceChange) -> Iterator[str]:
     if change.kind == READY and change.verb is not Verb.CREATE:
         yield "all conditions are asked again"
         return
+    if change.kind == EXISTING:
+        yield from _membership(change)
     if change.before is None or change.after is None:
         return
     if has_scripts(change.declared) and {"source", "stdin"} & {*change.keys}:
@@ -257,6 +260,14 @@ def _why(change: ResourceChange) -> Iterator[str]:
     for key in change.keys:
         before, after = (hidden(side.inputs.get(key)) for side in (change.before, change.after))
         yield from _difference(key, before, after)
+
+
+def _membership(change: ResourceChange) -> Iterator[str]:
+    """What becomes of a machine that nobody makes."""
+    if change.verb is Verb.CREATE:
+        yield "it exists already: your own SSH keys open it, and it takes the cluster's key"
+    elif change.verb is Verb.DELETE:
+        yield "it is handed back as it was before: all that the steps brought is taken away"
 
 
 def _difference(key: str, before: Any, after: Any) -> Iterator[str]:

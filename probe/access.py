@@ -74,7 +74,7 @@ class Access:
 
     machines: Mapping[str, MachineAccess]
     ssh_key: str = field(repr=False)
-    """The private key, in OpenSSH's format."""
+    """The private key, in OpenSSH's format; empty for the person's own keys (agent, ``~/.ssh``)."""
     kubeconfig: str | None = field(default=None, repr=False)
     """YAML; None until the cluster has been ready once."""
 

@@ -38,6 +38,10 @@ class Unreachable(Exception):
     """A machine does not answer; the text is one sentence without its full stop."""
 
 
+class NotLetIn(Unreachable):
+    """A machine answers and does not let the key in, or it is another machine."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """A command that ended."""
@@ -113,8 +117,11 @@ class Machines:
         *arguments: str,
         timeout: float,
         input: str | None = None,  # noqa: A002  # as subprocess has it
+        root: bool = True,
     ) -> Done:
         """Run a bash script on a machine, which ends the script after ``timeout`` seconds.
+
+        It runs as root, or else as the user who logs in.
 
         These are seconds of a machine that is not slow; ``factor`` multiplies them.
 
@@ -124,7 +131,8 @@ class Machines:
         connection breaks off before the script ends.
         """
         timeout *= self.factor
-        command = self._command(node, script, arguments, timeout)
+        line = _command(script, arguments, timeout)
+        command = self._by_root(node, line) if root else line
         async with self._session(node, timeout) as connection:
             done = await _done(connection, command, input)
         return self._as_root(node, done)
@@ -143,13 +151,12 @@ class Machines:
         read everything the rest is not read.
         """
         timeout *= self.factor
-        command = self._command(node, script, arguments, timeout)
+        command = self._by_root(node, _command(script, arguments, timeout))
         async with self._session(node, timeout) as connection:
             done = await _fed(connection, command, content)
         return self._as_root(node, done)
 
-    def _command(self, node: str, script: str, arguments: Iterable[str], timeout: float) -> str:
-        line = _command(script, arguments, timeout)
+    def _by_root(self, node: str, line: str) -> str:
         machine = self._access.machines.get(node)
         return as_root(machine.user, line) if machine else line
 
@@ -195,7 +202,11 @@ class Machines:
                 opened = await _opened(server, self._access.ssh_key, self.factor, line.tunnel)
             except (OSError, asyncssh.Error, ValueError) as error:
                 who = node if server is machine else f"the jump host of {node}"
-                raise Unreachable(_refused(who, server, error)) from error
+                refused = isinstance(
+                    error, asyncssh.HostKeyNotVerifiable | asyncssh.PermissionDenied
+                )
+                kind = NotLetIn if refused and server is machine else Unreachable
+                raise kind(_refused(who, server, error, self._access.ssh_key)) from error
             if server is machine:
                 line.connection = opened
             else:
@@ -211,10 +222,10 @@ async def _opened(
         server.port,
         tunnel=tunnel or (),
         username=server.user,
-        client_keys=[asyncssh.import_private_key(key)],
+        client_keys=[asyncssh.import_private_key(key)] if key else (),
         known_hosts=([asyncssh.import_public_key(server.host_key)], [], []),
         preferred_auth="publickey",
-        agent_path=None,
+        agent_path=None if key else (),
         config=None,
         gss_host=None,
         connect_timeout=CONNECT * factor,
@@ -269,15 +280,16 @@ def _decoded(output: bytes | str | None) -> str:
     return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
 
 
-def _refused(node: str, machine: SshServer, error: Exception) -> str:
+def _refused(node: str, machine: SshServer, error: Exception, key: str) -> str:
     host = f"{node} ({machine.host})"
+    keys = "the stack's SSH key" if key else "your own SSH keys (an agent's and ~/.ssh/id_*)"
     match error:
         case TimeoutError():
             return f"{host} does not answer over SSH in time"
         case asyncssh.HostKeyNotVerifiable():
             return f"{host} shows another SSH host key than the stack's: it is another machine"
         case asyncssh.PermissionDenied():
-            return f"{host} does not let {machine.user} in with the stack's SSH key"
+            return f"{host} does not let {machine.user} in with {keys}"
         case asyncssh.KeyImportError():
             return f"the stack's SSH keys for {node} cannot be read ({error})"
         case _:

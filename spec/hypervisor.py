@@ -157,9 +157,11 @@ class VirtualBox(HypervisorPart):
 class Existing(HypervisorPart):
     """Machines that are there already and are reached by SSH; nothing makes or ends them.
 
-    Refused for now.
+    At the first update each of them opens to your own SSH keys and takes the cluster's. It is
+    handed back, as it was before, when it leaves the cluster.
     """
 
+    is_supported: ClassVar[bool] = True
     makes_machines: ClassVar[bool] = False
 
     kind: Annotated[Literal["existing"], NO_DEFAULT]

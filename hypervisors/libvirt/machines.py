@@ -7,7 +7,7 @@ import pulumi
 import pulumi_libvirt as libvirt
 
 from hypervisors.libvirt.growth import GIB, volume
-from hypervisors.port import Seed
+from hypervisors.port import ClusterKey, Seed
 from spec import resource_names
 from spec.cluster import Machine
 from spec.hypervisor import Libvirt
@@ -92,9 +92,11 @@ class LibvirtHypervisor:
         network: pulumi.Input[str],
         mac: str,
         seed: Seed,
+        key: ClusterKey,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
-        """Make the overlay disk, the seed disk and the domain."""
+        """Make the overlay disk, the seed disk and the domain; the seed has the key already."""
+        del key
         where = self._spec
         root = self.disk(name, spec, domain=domain, parent=parent)
         first_boot = libvirt.CloudInitDisk(

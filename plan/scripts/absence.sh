@@ -27,7 +27,7 @@ only() {
     [ ! -f "$lists/$step" ] || mapfile -t had <"$lists/$step"
     [ "${had[*]}" != "$*" ] || return 0
     unset IFS
-    local -A wanted=() of_others=() paths=()
+    local -A wanted=() of_others=() paths=() old=()
     for thing; do
         # A path that only has another kind now must not be removed.
         wanted[$thing]=yes paths[${thing#* }]=yes
@@ -38,12 +38,17 @@ only() {
         done <"$line"
     done
     for thing in "${had[@]}"; do
+        old[${thing#* }]=yes
         [ -n "${wanted[$thing]-}${of_others[$thing]-}" ] || [ -n "${paths[${thing#* }]-}" ] ||
             gone+=("$thing")
+    done
+    for thing; do
+        [ -n "${old[${thing#* }]-}${of_others[$thing]-}" ] || remember "$thing"
     done
     keep_list "$step" "$@" "${gone[@]}"
     [ "${#gone[@]}" -eq 0 ] || taken_away "${gone[@]}"
     keep_list "$step" "$@"
+    forget "${gone[@]}"
 }
 
 # taken_away THING...: remove services first, while their files are there
@@ -55,6 +60,9 @@ taken_away() {
         done
     done
     [ -z "$reload" ] || systemctl daemon-reload
+    for thing; do
+        [[ $thing != @(unit|masked)\ * ]] || as_before "${thing#* }"
+    done
 }
 
 # unit_gone NAME: stop and disable a service, and remove its unit and what it left behind. Somebody may
@@ -62,6 +70,7 @@ taken_away() {
 # on the service goes last, since it says until then that there is something to do.
 unit_gone() {
     local output
+    reload=yes
     [ -e "$system/$1" ] || [ -e "$state/running/$1" ] ||
         [[ $(systemctl is-active "$1") != @(inactive|failed|unknown) ]] || return 0
     before_end "$1"
@@ -70,48 +79,51 @@ unit_gone() {
     systemctl reset-failed "$1" 2>/dev/null || true
     after_end "$1"
     rm -f "$system"/*.wants/"$1"
-    rm -rf "${system:?}/$1.d" "${system:?}/$1"
+    rm -rf "${system:?}/$1.d"
+    put_back "$system/$1" || rm -rf "${system:?}/$1"
     rm -f "$state/running/$1"
-    reload=yes
 }
 
 # masked_gone NAME: a service of the distribution may run again
 masked_gone() {
-    [ "$(readlink "$system/$1")" != /dev/null ] || rm "$system/$1"
     reload=yes
+    put_back "$system/$1" || [ "$(readlink "$system/$1")" != /dev/null ] || rm "$system/$1"
 }
 
 # secret_gone PATH: overwrite the file before it is removed
 secret_gone() {
-    [ ! -f "$1" ] || shred --remove "$1"
+    [ ! -f "$1" ] || shred "$1"
+    put_back "$1" || rm -f "$1"
     emptied "${1%/*}"
 }
 
 # file_gone PATH
 file_gone() {
-    [ -d "$1" ] || rm -f "$1"
+    [ -d "$1" ] || put_back "$1" || rm -f "$1"
     emptied "${1%/*}"
 }
 
 # link_gone PATH
 link_gone() {
-    [ ! -L "$1" ] || rm "$1"
+    put_back "$1" || [ ! -L "$1" ] || rm "$1"
     emptied "${1%/*}"
 }
 
 # directory_gone PATH: unless somebody else has put something into it
 directory_gone() {
-    emptied "$1"
+    was_there "$1" || emptied "$1"
 }
 
 # emptied DIRECTORY: remove it and those above it that are empty then. A directory stays that a step
-# needs, or the distribution: a package, or its first installation, which makes those of / and /usr/local
+# needs, that was there before the cluster, or that is the distribution's: of a package, or of its first
+# installation, which makes those of / and /usr/local
 emptied() {
     local directory=$1
     while [[ $directory == /*/* && ${directory%/*} != /usr/local ]]; do
         [ -z "${wanted[directory $directory]-}${of_others[directory $directory]-}" ] || return 0
         [ -z "$(ls -A "$directory" 2>/dev/null)" ] || return 0
         if [ -d "$directory" ]; then
+            ! was_there "$directory" || return 0
             ! dpkg-query --search "$directory" >/dev/null 2>&1 || return 0
             rmdir "$directory" 2>/dev/null || return 0
         fi
@@ -218,10 +230,12 @@ without_networks() {
     rm -rf /var/lib/cni
 }
 
-# without_data FOLDER...: remove the folders, after unmounting what is mounted in them
+# without_data FOLDER...: remove the folders, after unmounting what is mounted in them; not those that were
+# there before
 without_data() {
     local folder mount
     for folder; do
+        ! was_there "$folder" || continue
         while read -r _ mount _; do
             [[ $mount != "$folder"/* ]] || umount --lazy "$mount" 2>/dev/null || true
         done < <(tac /proc/mounts)

@@ -7,7 +7,7 @@
 
 cd "${BASH_SOURCE[0]%/*}" || exit
 # shellcheck disable=SC1091 # files of this folder
-. ./pace.sh && . ./prelude.sh && . ./absence.sh
+. ./pace.sh && . ./prelude.sh && . ./before.sh && . ./absence.sh
 hard=$2
 for limit in "${@:3}"; do
     limits[${limit%%=*}]=${limit#*=}

@@ -9,6 +9,8 @@ export DEBIAN_FRONTEND=noninteractive
 umask 077
 
 state=/var/lib/hardway
+# What was on this machine before, where it existed before the cluster (before.sh).
+before=$state/before
 system=/etc/systemd/system
 programs=/usr/local/lib/hardway
 units=()
@@ -64,6 +66,30 @@ alone() {
     done
 }
 
+# note LIST LINE...: remember lines about what was before, which the list may have already
+note() {
+    local line list=$before/$1 lines=''
+    [ -d "$before" ] || return 0
+    [ ! -f "$list" ] || lines=$(<"$list")$'\n'
+    for line in "${@:2}"; do
+        [[ $'\n'$lines == *$'\n'"$line"$'\n'* ]] || lines+=$line$'\n'
+    done
+    printf %s "$lines" >"$list.new"
+    sync "$list.new"
+    mv --force "$list.new" "$list"
+}
+
+# note_packages NAME...: remember the packages that an installation of these brings
+note_packages() {
+    local verb name rest brought=()
+    [ -d "$before" ] || return 0
+    while read -r verb name rest; do
+        # A package that becomes a newer one has the old version in brackets.
+        [ "$verb" != Inst ] || [[ $rest == \[* ]] || brought+=("$name")
+    done < <(apt-get --quiet --simulate --no-install-recommends install "$@")
+    note packages "${brought[@]}"
+}
+
 # packages NAME...
 packages() {
     local name there missing=()
@@ -80,7 +106,7 @@ packages() {
         sleep 1
     done
     until output=$( { apt-get --quiet -o "DPkg::Lock::Timeout=$reminder" update &&
-        apt-get --quiet --yes --no-install-recommends -o "DPkg::Lock::Timeout=$reminder" \
+        note_packages "${missing[@]}" && apt-get --quiet --yes --no-install-recommends -o "DPkg::Lock::Timeout=$reminder" \
             install "${missing[@]}"; } 2>&1); do
         if [[ $output != *"E: Could not get lock"* ]] || ! still "$output"; then
             why=$(grep --extended-regexp '^(E:|dpkg: error)' <<<"$output") || why=${output##*$'\n'}
@@ -93,10 +119,12 @@ packages() {
 # user NAME: a system user with a group of its name
 user() {
     # The group first: useradd makes both, and leaves a user without its group where it is cut off.
-    getent group "$1" >/dev/null || groupadd --system "$1"
-    getent passwd "$1" >/dev/null ||
+    getent group "$1" >/dev/null || { note groups "$1" && groupadd --system "$1"; }
+    getent passwd "$1" >/dev/null || {
+        note users "$1"
         useradd --system --gid "$1" --no-create-home --home-dir /nonexistent \
             --shell /usr/sbin/nologin "$1"
+    }
 }
 
 # directory MODE OWNER PATH

@@ -26,7 +26,9 @@ if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; th
     # Otherwise it would run at every boot, for seconds. Its results are written to the disk first: a
     # machine that lost its power here came back without its host key, and nothing made the key anew.
     lasting
-    touch /etc/cloud/cloud-init.disabled
+    # What starts at the boot of a machine that existed before is not for the cluster to decide.
+    # shellcheck disable=SC2154 # a setting
+    [ -z "$disk" ] || touch /etc/cloud/cloud-init.disabled
 fi
 
 # root: set device to that of the root file system, such as vda1 or vda, and kind to its type

@@ -2,14 +2,31 @@
 # shellcheck disable=SC2154 # the settings and the prelude stand before this text
 # Prepares the host for containers, waits for the container runtime and gives it its images.
 
+while read -r device _ _ _ priority; do
+    [ "$device" = Filename ] || note swap "$device $priority"
+done </proc/swaps
 swapoff --all
+
+# note_settings: remember the kernel settings that will change; the last are those that kube-proxy makes
+note_settings() {
+    local key value noted=''
+    [ -d "$before" ] || return 0
+    [ ! -f "$before/settings" ] || noted=$(<"$before/settings")
+    for key in $(sed 's/ *=.*//' "$sysctls") net.ipv4.conf.all.route_localnet \
+        net.netfilter.nf_conntrack_{max,tcp_timeout_established,tcp_timeout_close_wait}; do
+        [[ $'\n'$noted != *$'\n'"$key = "* ]] || continue
+        ! read -r value 2>/dev/null <"/proc/sys/${key//.//}" || note settings "$key = $value"
+    done
+}
 
 missing=()
 for module in $modules; do
     [ -d "/sys/module/$module" ] || missing+=("$module")
 done
+[ "${#missing[@]}" -eq 0 ] || note modules "${missing[@]}"
 [ "${#missing[@]}" -eq 0 ] || output=$(modprobe --all "${missing[@]}" 2>&1) ||
     problem "the kernel modules ${missing[*]} cannot all be loaded: $output"
+note_settings
 output=$(sysctl --quiet --load="$sysctls" 2>&1) ||
     problem "the kernel settings of $sysctls cannot be made: $output"
 

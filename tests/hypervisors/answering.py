@@ -24,6 +24,8 @@ PidFile none
 LogLevel ERROR
 """
 
+START = "mkdir -p /run/sshd && exec /usr/sbin/sshd -i -f /etc/ssh/test_config"
+
 
 @dataclass(frozen=True)
 class AnsweringMachine:
@@ -51,7 +53,8 @@ def answering(container: Container, folder: Path) -> Iterator[AnsweringMachine]:
     key = make_key(folder / f"host-{container.name}")
     container.write("/etc/ssh/test_host_key", key.read_text(), 0o600)
     container.write("/etc/ssh/test_config", CONFIGURATION)
-    container.call("install", "-d", "-m", "0755", "/run/sshd")
+    # The machine's own server fails without a host key, and its end takes /run/sshd away.
+    container.call("systemctl", "mask", "--runtime", "--now", "ssh.service", "ssh.socket")
     kind, public, *_ = Path(f"{key}.pub").read_text().split()
     children: list[subprocess.Popen[bytes]] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -78,7 +81,7 @@ def answering(container: Container, folder: Path) -> Iterator[AnsweringMachine]:
 def _sshd(container: Container, connection: socket.socket) -> subprocess.Popen[bytes]:
     enter = ["nsenter", "--target", str(container.leader), "--all", "--"]
     return subprocess.Popen(
-        [*enter, "/usr/sbin/sshd", "-i", "-f", "/etc/ssh/test_config"],
+        [*enter, "sh", "-c", START],
         stdin=connection.fileno(),
         stdout=connection.fileno(),
         stderr=subprocess.DEVNULL,

@@ -12,7 +12,7 @@ from components import specification
 from hypervisors import adapters
 from hypervisors.adapters import ADAPTERS, Adapter, kept_up
 from hypervisors.makers import MAKERS
-from hypervisors.port import Seed
+from hypervisors.port import ClusterKey, Seed
 from hypervisors.upkeep import MachineSize, ResourceTypes
 from ops.pulumi import disk_urns
 from policy.rules import judge
@@ -59,6 +59,7 @@ class Boxes:
         network: pulumi.Input[str],
         mac: str,
         seed: Seed,
+        key: ClusterKey,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
         child = pulumi.ResourceOptions(parent=parent, version="1.0.0")
@@ -75,6 +76,7 @@ class Boxes:
             "network": network,
             "mac": mac,
             "user_data": seed.user_data,
+            "key": key.public,
         }
         return pulumi.CustomResource(BOX, name, inputs, child)
 
@@ -181,6 +183,7 @@ def test_machines_with_equal_models_share_a_hypervisor() -> None:
 
 def test_each_adapter_has_both_halves_and_types_of_its_own() -> None:
     assert ADAPTERS.keys() == MAKERS.keys()
-    types = [kind for a in ADAPTERS.values() for kind in (a.resources.machine, a.resources.disk)]
+    pairs = [(a.resources.machine, a.resources.disk) for a in ADAPTERS.values()]
+    types = [kind for pair in pairs for kind in pair if kind is not None]
     assert len(types) == len(set(types))
     assert not adapters.is_machine("command:remote:Command")

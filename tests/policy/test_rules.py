@@ -17,7 +17,8 @@ from policy.rules import RULES, judge
 from preview.change import ResourceChange, Verb
 from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration, is_secret
 from preview.review import Finding
-from tests.declared import MADE, golden
+from tests.declared import golden
+from tests.plan.golden import NAMES
 from tests.policy.declared import (
     MEMBERS,
     gone,
@@ -56,7 +57,7 @@ def declared(name: str, cluster: str = "default") -> Registration:
 # -- what the program declares ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", NAMES)
 def test_golden_clusters_break_no_rule(name: str) -> None:
     assert judge(made(name)) == ()
     assert judge(kept(name)) == ()
@@ -373,7 +374,7 @@ def test_a_new_member_has_no_data_to_count_on() -> None:
     assert judge(gone(changes, DISK, Verb.REPLACE, f"{third}-disk")) == ()
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_whole_cluster_may_go(name: str) -> None:
     assert judge([replace(change, verb=Verb.DELETE, after=None) for change in kept(name)]) == ()
 

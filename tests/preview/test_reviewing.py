@@ -25,8 +25,8 @@ from preview.review import (
 )
 from preview.reviewing import _explained, _paths, reviewed
 from preview.terminal import shown
-from tests.declared import MADE, described, golden
-from tests.plan.golden import golden_plan, golden_spec
+from tests.declared import described, golden
+from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.policy.declared import gone, kept
 from tests.preview.recorded import DEFAULT, changed
 
@@ -69,7 +69,7 @@ def sentences(review: Review) -> list[str]:
 # -- nothing, and everything -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", NAMES)
 def test_without_a_change_nothing_is_told(name: str) -> None:
     result = review(described(name), described(name))
     assert result.empty
@@ -83,7 +83,7 @@ def test_without_a_change_nothing_is_told(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", NAMES)
 def test_of_a_new_cluster_every_machine_is_new_and_nobody_is_disturbed(name: str) -> None:
     result = reviewed(changes((), golden(name)))
     assert {machine.verb for machine in result.machines} == {Verb.CREATE}
@@ -369,7 +369,7 @@ def secrets(all_changes: tuple[ResourceChange, ...]) -> set[str]:
     return {line for line in lines - plain if len(line) > 24}
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", NAMES)
 def test_no_report_has_a_secret(name: str) -> None:
     spec = described(name)
     spec_after = {**spec, "addons": {"name_servers": ["192.0.2.53"]}}

@@ -11,6 +11,7 @@ from tests.spec.test_refusals import GOOD
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJg0sCyZ7Uo1qb0P5ZQ8yq0m1p8y5l1Zq1p8Q0m1p8y5"
 EXISTING = {"kind": "existing", "host_keys": {"192.168.1.10": KEY, "192.168.1.11": KEY}}
+EXISTING_ONE = {**EXISTING, "host_keys": {"192.168.1.11": KEY}}
 VIRTUALBOX = {"kind": "virtualbox", "image": "/images/base.vdi"}
 LIBVIRT = {"uri": "qemu:///system", "image": "base"}
 
@@ -18,10 +19,10 @@ LIBVIRT = {"uri": "qemu:///system", "image": "base"}
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"hypervisor": EXISTING}, "hypervisor.kind existing cannot"),
         ({"hypervisor": VIRTUALBOX}, "hypervisor.kind virtualbox cannot"),
         ({"m1": VIRTUALBOX}, "machines.m1.hypervisor cannot be of the kind virtualbox"),
         ({"m1": LIBVIRT}, "machines.m1.hypervisor cannot be of the kind libvirt"),
+        ({"m1": EXISTING_ONE}, "machines.m1.hypervisor cannot be of the kind existing"),
     ],
 )
 def test_a_place_that_would_be_ignored_is_refused(changes: dict[str, Any], field: str) -> None:
@@ -39,8 +40,8 @@ def test_a_place_that_would_be_ignored_is_refused(changes: dict[str, Any], field
     check(sentence)
 
 
-@pytest.mark.parametrize("where", [None, LIBVIRT])
-def test_libvirt_for_all_machines_is_followed(where: dict[str, Any] | None) -> None:
+@pytest.mark.parametrize("where", [None, LIBVIRT, EXISTING])
+def test_one_hypervisor_for_all_machines_is_followed(where: dict[str, Any] | None) -> None:
     demand_supported(parse({**GOOD, **({"hypervisor": where} if where else {})}, name="dev"))
 
 

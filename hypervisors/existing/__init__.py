@@ -1,0 +1,1 @@
+"""The adapter of machines that exist already and are reached by SSH."""

@@ -1,0 +1,38 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154 # the settings stand before this text
+# Makes this machine a member of a cluster, for whose key it opens, and prints the machine's identifier. It
+# changes nothing else: the steps of the machine's plan come later. Authorize.sh is read before this text.
+
+state=/var/lib/hardway
+before=$state/before
+
+# Nothing that outlasts the cluster may be taken for something of its own.
+remember_directories() {
+    [ ! -d "$before" ] || return 0
+    rm -rf "$before.new"
+    install -d -m 0700 "$before.new"
+    find /etc /opt /srv /usr/local /var/lib /var/log -xdev -maxdepth 3 -path "$state" -prune -o \
+        -type d -printf '%m %U:%G %p\n' >"$before.new/directories"
+    sync "$before.new/directories"
+    mv --no-target-directory "$before.new" "$before"
+}
+
+identifier=$(cat /etc/machine-id 2>/dev/null) || identifier=
+[[ $identifier =~ ^[0-9a-f]{32}$ ]] ||
+    problem "/etc/machine-id names no machine, so nothing would tell this machine from another; write one" \
+        "with systemd-machine-id-setup, and run the same again"
+present=$(cat "$state/cluster" 2>/dev/null) || present=
+if [ -n "$present" ] && [ "$present" != "$member" ]; then
+    read -r cluster machine _ <<<"$present"
+    problem "this machine is $machine of the cluster $cluster already, and one machine cannot be two; hand it" \
+        "back there with ./hardway down, or where that cluster is gone for good, delete $state/cluster"
+fi
+[ -d "$state" ] || install -d -m 0711 "$state"
+if [ -z "$present" ]; then
+    printf '%s\n' "$member" >"$state/.cluster"
+    sync "$state/.cluster"
+    mv --force "$state/.cluster" "$state/cluster"
+fi
+remember_directories
+authorize "$user" "$line"
+echo "$identifier"

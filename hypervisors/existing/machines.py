@@ -1,0 +1,134 @@
+"""Declares machines that exist already: nothing makes them, and they are handed back."""
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+import pulumi
+from pulumi import dynamic
+
+from certs.tracked import Checked
+from hypervisors.port import ClusterKey, Seed
+from probe.access import MachineAccess, login_values
+from spec.cluster import Machine
+from spec.hypervisor import Existing
+
+if TYPE_CHECKING:
+    from hypervisors.existing.membership import Membership
+
+
+class ExistingMachineProvider(Checked):
+    """Attaches a machine to a cluster, and hands it back when the resource is deleted.
+
+    The resource's ID is the machine's identifier, which stays as long as its installation.
+    """
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        from hypervisors.existing.membership import attached
+
+        return dynamic.CreateResult(attached(_member(props)), dict(props))
+
+    def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
+        from hypervisors.existing.membership import moved
+
+        moved(_member(olds), _member(news), id_)
+        return dynamic.UpdateResult(dict(news))
+
+    def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
+        from hypervisors.existing.membership import identifier_of
+        from probe.machines import Unreachable
+
+        # An exception here would end the whole refresh, as in components/guard.py.
+        try:
+            identifier = identifier_of(_member(props))
+        except Unreachable as error:
+            print(f"warning: {error}, so nobody knows whether it is a member still", flush=True)
+            return dynamic.ReadResult(id_, props)
+        # A resource without an ID is gone: the next update attaches the machine again.
+        return dynamic.ReadResult(id_ if identifier == id_ else "", props)
+
+    def delete(self, _id: str, _props: dict[str, Any]) -> None:
+        from hypervisors.existing.membership import handed_back
+
+        handed_back(_member(_props), lambda line: print(line, flush=True))
+
+
+def _member(props: Mapping[str, Any]) -> "Membership":
+    # Imported here, since SSH is a quarter of what a preview would import.
+    from hypervisors.existing.membership import Membership
+
+    return Membership(
+        cluster=props["cluster"],
+        machine=props["machine"],
+        access=MachineAccess.read(props["access"]),
+        public_key=props["publicKey"],
+        private_key=props["privateKey"],
+    )
+
+
+class ExistingMachine(dynamic.Resource, module="hardway", name="ExistingMachine"):
+    """A machine's membership in a cluster, from the first login to the last."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        cluster: str,
+        access: Mapping[str, Any],
+        key: ClusterKey,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """``access`` has the fields of ``probe.access.MachineAccess``."""
+        super().__init__(
+            ExistingMachineProvider(),
+            name,
+            {
+                "cluster": cluster,
+                "machine": name,
+                "access": access,
+                "publicKey": key.public,
+                "privateKey": pulumi.Output.secret(key.private),
+            },
+            opts,
+        )
+
+
+class ExistingMachines:
+    """The machines that exist already and are reached in the same way."""
+
+    def __init__(self, spec: Existing, parent: pulumi.Resource) -> None:
+        del parent  # there is no provider that its machines share
+        self._spec = spec
+
+    def network(
+        self, name: str, addresses: IPv4Network, parent: pulumi.Resource
+    ) -> pulumi.Output[str]:
+        """Make nothing: the machines have their network; its addresses identify it."""
+        del name, parent
+        return pulumi.Output.from_input(str(addresses))
+
+    def machine(
+        self,
+        name: str,
+        spec: Machine,
+        *,
+        domain: str,
+        network: pulumi.Input[str],
+        mac: str,
+        seed: Seed,
+        key: ClusterKey,
+        parent: pulumi.Resource,
+    ) -> pulumi.CustomResource:
+        """Attach the machine to the cluster; its hostname and its network stay as they are."""
+        settings = self._spec.login(spec.address)
+        return ExistingMachine(
+            name,
+            cluster=domain.removesuffix(f"-{name}"),
+            access={
+                "address": str(spec.address),
+                "host_key": settings.host_key,
+                **login_values(settings),
+            },
+            key=key,
+            opts=pulumi.ResourceOptions(parent=parent),
+        )

@@ -1,0 +1,279 @@
+"""A machine that exists already becomes a member of a cluster, and is afterwards as it was."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from certs.ssh import new_key_pair
+from hypervisors.existing import membership
+from hypervisors.existing.membership import (
+    Membership,
+    NotAttached,
+    NotHandedBack,
+    attached,
+    handed_back,
+    identifier_of,
+    moved,
+)
+from plan import library, render
+from plan.layout import STATE
+from plan.model import Certificate, Directory, File, Link, SecretFile, Step, Unit
+from tests.engine.sshd import make_key
+from tests.hypervisors.answering import AnsweringMachine, answering
+from tests.plan.conftest import memory, new_machine
+from tests.plan.container import Container
+from tests.ports import free_port
+
+__all__ = ["memory", "new_machine"]
+
+pytestmark = pytest.mark.container
+
+CLUSTER = new_key_pair()
+OTHER = new_key_pair()
+
+PLACES = ("/etc", "/opt", "/srv", "/home", "/root", "/usr/local", "/var/lib", "/var/log")
+CHANGING = (
+    "/var/log/journal",
+    "/var/log/",
+    "/var/lib/systemd",
+    "/var/lib/dpkg",
+    "/etc/passwd-",
+    "/etc/group-",
+    "/etc/shadow-",
+    "/etc/gshadow-",
+    "/etc/test",
+    "/etc/.updated",
+)
+"""What the machine itself writes: logs, and the copies that the programs for users keep."""
+COMPARED_OTHERWISE = ("/passwd", "/shadow", "/.sudo_as_admin_successful")
+
+SERVICE = Unit(
+    name="x.service", description="x", program="/bin/sleep", arguments=("infinity",), type="exec"
+)
+THEIRS = "[Service]\nExecStart=/bin/sleep 1234567\n[Install]\nWantedBy=multi-user.target\n"
+OWN = replace(SERVICE, name="theirs.service")
+
+READY = Step(
+    name="ready",
+    begin="ready",
+    settings={
+        "disk": "",
+        "power_button": "",
+        "api_name": "",
+        "name_servers": "192.0.2.53",
+        "steps": "ready role",
+    },
+    files=(File(path="/etc/resolv.conf", content="nameserver 192.0.2.53\n", mode=0o644),),
+)
+ROLE = Step(
+    name="role",
+    users=("member-of-x",),
+    directories=(Directory(path="/etc/x", mode=0o700), Directory(path="/srv/theirs", mode=0o711)),
+    files=(File(path="/etc/x/y/conf", content="a\n"), File(path="/etc/theirs", content="ours\n")),
+    secret_files=(SecretFile(path="/etc/x/key", source=Certificate("x")),),
+    links=(Link(path="/usr/local/bin/x", target="/bin/true"),),
+    units=(SERVICE, OWN),
+    masked=("masked.service",),
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's home with a key."""
+    folder = tmp_path / "home"
+    (folder / ".ssh").mkdir(parents=True)
+    make_key(folder / ".ssh" / "id_ed25519")
+    monkeypatch.setenv("HOME", os.fspath(folder))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    return folder
+
+
+def with_history(container: Container) -> None:
+    """A machine with a life of its own."""
+    container.call("useradd", "--create-home", "--shell", "/bin/sh", "--password", "*", "admin")
+    container.write("/etc/sudoers.d/admin", "admin ALL=(ALL:ALL) NOPASSWD: ALL\n", 0o440)
+    container.call("rm", "-rf", f"{library.PLACE}")
+    container.write("/etc/theirs", "theirs\n", 0o640)
+    container.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")
+    container.call("install", "-d", "-m", "0755", "/srv/theirs")
+    for path in ("/etc/systemd/system/theirs.service", "/usr/lib/systemd/system/masked.service"):
+        container.write(path, THEIRS)
+        container.call("systemctl", "enable", "--now", Path(path).name)
+
+
+@pytest.fixture
+def machine(
+    new_machine: Callable[..., Container], home: Path, tmp_path: Path
+) -> Iterator[AnsweringMachine]:
+    container = new_machine()
+    with_history(container)
+    with answering(container, tmp_path) as machine:
+        machine.let_in("admin", (home / ".ssh/id_ed25519.pub").read_text().strip())
+        yield machine
+
+
+def member(there: AnsweringMachine, **changes: object) -> Membership:
+    whole = Membership(
+        cluster="dev",
+        machine="m1",
+        access=there.access("admin"),
+        public_key=CLUSTER.public,
+        private_key=CLUSTER.private,
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def listing(container: Container) -> dict[str, str]:
+    """All that outlasts a reboot, with the states of the machine's own services."""
+    files = {
+        path: state
+        for path, state in container.snapshot(*PLACES).items()
+        if not path.startswith(CHANGING) and not path.endswith(COMPARED_OTHERWISE)
+    }
+    states = container.shown("theirs.service", "masked.service")
+    return {
+        **files,
+        "users": container.call("getent", "passwd"),
+        "groups": container.call("getent", "group"),
+        "packages": container.call("dpkg-query", "--show"),
+        "enabled": container.call("systemctl", "list-unit-files", "--state=enabled,masked"),
+        **{f"{unit['Id']} is": unit["ActiveState"] for unit in states},
+        "runs": container.call(
+            "systemctl", "show", "theirs.service", "--property=ExecStart", "--value"
+        ).split(";")[1],
+    }
+
+
+def bring(container: Container) -> None:
+    container.call("sh", "-c", library.laid_down())
+    for step in (READY, ROLE):
+        done = container.run(render.text(step, lambda _: "secret\n"))
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def differing(before: dict[str, str], after: dict[str, str]) -> dict[str, tuple[str | None, ...]]:
+    pairs = {key: (before.get(key), after.get(key)) for key in before.keys() | after.keys()}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def test_a_machine_that_is_handed_back_is_as_it_was(machine: AnsweringMachine) -> None:
+    container, mine = machine.container, member(machine)
+    before = listing(container)
+    identifier = attached(mine)
+    assert identifier == container.read("/etc/machine-id").strip()
+    assert attached(mine) == identifier, "and once more"
+    assert identifier_of(mine) == identifier
+    bring(container)
+    assert container.read("/etc/theirs") == "ours\n"
+    assert container.read("/etc/resolv.conf") == "nameserver 192.0.2.53\n"
+    changed = differing(before, listing(container))
+    assert {"users", "groups", "masked.service is", "runs", "/etc/x/key"} <= changed.keys()
+    said: list[str] = []
+    handed_back(mine, said.append)
+    assert said == []
+    assert differing(before, listing(container)) == {}
+    assert not container.path(STATE).exists()
+    handed_back(mine, said.append)
+    (warning,) = said
+    assert "does not let admin in with the stack's SSH key; it is forgotten" in warning
+
+
+def test_it_may_be_cut_off_at_any_command_and_run_again(machine: AnsweringMachine) -> None:
+    container, mine = machine.container, member(machine)
+    before = listing(container)
+    attached(mine)
+    bring(container)
+    count = container.commands(membership._detaching(mine))
+    assert differing(before, listing(container)) == {}
+    for cut in range(5, count, count // 12):
+        attached(mine)
+        bring(container)
+        assert container.run(membership._detaching(mine), command=cut).returncode < 0
+        done = container.run(membership._detaching(mine))
+        assert (done.returncode, done.stderr) == (0, ""), cut
+        assert differing(before, listing(container)) == {}, cut
+
+
+def test_a_role_that_leaves_puts_back_what_was_there(machine: AnsweringMachine) -> None:
+    container = machine.container
+    before = listing(container)
+    attached(member(machine))
+    bring(container)
+    done = container.run(f"echo ready >{STATE}/plan\n{render.leaving('role')}\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    left = differing(before, listing(container))
+    assert "/etc/theirs" not in left
+    assert "runs" not in left
+    assert "masked.service is" not in left
+    assert {"users", "/etc/resolv.conf"} <= left.keys(), "what stays with the machine"
+
+
+def test_what_two_clusters_want_stays_with_the_first(machine: AnsweringMachine) -> None:
+    attached(member(machine))
+    keys = machine.container.read("/home/admin/.ssh/authorized_keys")
+    for second, whose in (
+        (member(machine, cluster="lab2", public_key=OTHER.public), "m1 of the cluster dev"),
+        (member(machine, machine="m2"), "m1 of the cluster dev"),
+    ):
+        with pytest.raises(NotAttached, match=f"this machine is {whose} already"):
+            attached(second)
+    assert machine.container.read("/home/admin/.ssh/authorized_keys") == keys
+
+
+def test_a_person_without_a_key_and_a_user_without_rights_are_told(
+    machine: AnsweringMachine, home: Path
+) -> None:
+    container = machine.container
+    container.write("/etc/sudoers.d/admin", "admin ALL=(ALL:ALL) ALL\n", 0o440)
+    with pytest.raises(NotAttached, match="sudo refuses root's rights to admin without"):
+        attached(member(machine))
+    (home / ".ssh/id_ed25519").unlink()
+    with pytest.raises(NotAttached) as caught:
+        attached(member(machine))
+    assert "does not let admin in with your own SSH keys (an agent's and ~/.ssh" in str(
+        caught.value
+    )
+    assert not container.path(STATE).exists()
+
+
+def test_another_user_logs_in_from_now_on_and_the_first_no_more(
+    machine: AnsweringMachine, home: Path
+) -> None:
+    container, mine = machine.container, member(machine)
+    identifier = attached(mine)
+    machine.let_in("root", (home / ".ssh/id_ed25519.pub").read_text().strip())
+    by_root = member(machine, access=machine.access("root"))
+    moved(mine, by_root, identifier)
+    assert "hardway:dev" not in container.read("/home/admin/.ssh/authorized_keys")
+    assert identifier_of(by_root) == identifier
+    with pytest.raises(NotAttached, match="is another machine now"):
+        moved(by_root, mine, "0" * 32)
+
+
+def test_a_machine_that_is_gone_is_forgotten(
+    machine: AnsweringMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "ATTEMPTS", 2)
+    monkeypatch.setattr(membership, "PAUSE", 0)
+    gone = member(machine, access=replace(machine.access("admin"), port=free_port()))
+    said: list[str] = []
+    handed_back(gone, said.append)
+    (warning,) = said
+    assert warning.startswith("warning: m1 (127.0.0.1 port ")
+    assert "it is forgotten, and what the cluster brought there stays" in warning
+
+
+def test_a_hand_back_that_fails_is_no_hand_back(machine: AnsweringMachine) -> None:
+    container, mine = machine.container, member(machine)
+    attached(mine)
+    bring(container)
+    container.call("mount", "--bind", "/etc/theirs", "/etc/theirs")
+    with pytest.raises(NotHandedBack, match="m1 cannot be handed back"):
+        handed_back(mine, lambda _: None)
+    assert identifier_of(mine) is not None
+    container.call("umount", "/etc/theirs")
+    handed_back(mine, lambda _: None)
+    assert not container.path(STATE).exists()
