@@ -21,6 +21,7 @@ from components.guard import GuardProvider
 from components.ready import ReadyProvider
 from components.specification import SpecificationProvider
 from components.stack import declare
+from hypervisors.existing.machines import ExistingMachineProvider
 from hypervisors.libvirt.machines import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
 from plan import library, render
@@ -315,6 +316,10 @@ PROVIDERS = {
         BundleProvider,
         "gASVJwAAAAAAAACMDWNlcnRzLnRyYWNrZWSUjA5CdW5kbGVQcm92aWRlcpSTlCmBlC4=",
     ),
+    "ExistingMachine": (
+        ExistingMachineProvider,
+        "gASVQAAAAAAAAACMHWh5cGVydmlzb3JzLmV4aXN0aW5nLm1hY2hpbmVzlIwXRXhpc3RpbmdNYWNoaW5lUHJvdmlkZXKUk5QpgZQu",
+    ),
     "Guard": (
         GuardProvider,
         "gASVKQAAAAAAAACMEGNvbXBvbmVudHMuZ3VhcmSUjA1HdWFyZFByb3ZpZGVylJOUKYGULg==",
@@ -344,7 +349,8 @@ def test_every_dynamic_resource_has_its_provider_s_names_held(
     golden: tuple[Cluster, Declared],
 ) -> None:
     _, recorder = golden
-    kinds = {resource.kind for resource in recorder if resource.kind.startswith(DYNAMIC)}
+    every = (*recorder, *programs.golden("existing"))
+    kinds = {resource.kind for resource in every if resource.kind.startswith(DYNAMIC)}
     assert kinds == {f"{DYNAMIC}{name}" for name in PROVIDERS}
 
 

@@ -163,8 +163,8 @@ class EngineStack:
             text=True,
         )
 
-    def destroy(self) -> CliRun:
-        return self._run("destroy", "--yes", "--skip-preview")
+    def destroy(self, *, environment: Mapping[str, str] | None = None) -> CliRun:
+        return self._run("destroy", "--yes", "--skip-preview", environment=environment)
 
     def start_up(self) -> subprocess.Popen[str]:
         """Start ``pulumi up`` for a test that meddles while it runs; then use ``finish``."""
