@@ -120,7 +120,9 @@ def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Co
     for machine in machines:
         if machine.name not in before.machines or machine.verb not in GONE:
             continue
-        if machine.verb is Verb.DELETE:
+        if machine.verb is Verb.DELETE and not before.is_made(machine.name):
+            severity, outcome = Severity.NOTICE, "drained and handed back as it was before"
+        elif machine.verb is Verb.DELETE:
             severity, outcome = Severity.NOTICE, "drained and removed, with what is on its disk"
         elif _emptied(machine):
             severity, outcome = Severity.DANGER, "made anew: what is on its disk is lost"
@@ -159,9 +161,11 @@ def _disks(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Conse
 
 
 def _emptied(machine: MachineReview) -> bool:
-    """Whether the content of the machine's disk is lost; a replaced machine can keep its disk."""
+    """Whether what the cluster keeps on the machine is lost; a replaced one can keep its disk."""
     disk = part(machine.name, DISK)
-    return any(resource.name == disk and resource.verb in GONE for resource in machine.resources)
+    return machine.verb is Verb.DELETE or any(
+        resource.name == disk and resource.verb in GONE for resource in machine.resources
+    )
 
 
 def _etcd(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:

@@ -14,7 +14,7 @@ from spec.cluster import Machine
 from spec.hypervisor import Existing
 
 if TYPE_CHECKING:
-    from hypervisors.existing.membership import Membership
+    from hypervisors.existing.attachment import Attachment
 
 
 class ExistingMachineProvider(Checked):
@@ -24,18 +24,18 @@ class ExistingMachineProvider(Checked):
     """
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        from hypervisors.existing.membership import attached
+        from hypervisors.existing.attachment import attached
 
         return dynamic.CreateResult(attached(_member(props)), dict(props))
 
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
-        from hypervisors.existing.membership import moved
+        from hypervisors.existing.attachment import moved
 
         moved(_member(olds), _member(news), id_)
         return dynamic.UpdateResult(dict(news))
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
-        from hypervisors.existing.membership import identifier_of
+        from hypervisors.existing.attachment import identifier_of
         from probe.machines import Unreachable
 
         # An exception here would end the whole refresh, as in components/guard.py.
@@ -48,16 +48,16 @@ class ExistingMachineProvider(Checked):
         return dynamic.ReadResult(id_ if identifier == id_ else "", props)
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
-        from hypervisors.existing.membership import handed_back
+        from hypervisors.existing.attachment import handed_back
 
         handed_back(_member(_props), lambda line: print(line, flush=True))
 
 
-def _member(props: Mapping[str, Any]) -> "Membership":
+def _member(props: Mapping[str, Any]) -> "Attachment":
     # Imported here, since SSH is a quarter of what a preview would import.
-    from hypervisors.existing.membership import Membership
+    from hypervisors.existing.attachment import Attachment
 
-    return Membership(
+    return Attachment(
         cluster=props["cluster"],
         machine=props["machine"],
         access=MachineAccess.read(props["access"]),

@@ -48,8 +48,13 @@ class AnsweringMachine:
 
 
 @contextmanager
-def answering(container: Container, folder: Path) -> Iterator[AnsweringMachine]:
-    """The machine, while it answers. Its host key is made in the folder."""
+def answering(
+    container: Container, folder: Path, *, namespaces: tuple[str, ...] = ("--all",)
+) -> Iterator[AnsweringMachine]:
+    """The machine, while it answers. Its host key is made in the folder.
+
+    ``namespaces`` are options of nsenter(1).
+    """
     key = make_key(folder / f"host-{container.name}")
     container.write("/etc/ssh/test_host_key", key.read_text(), 0o600)
     container.write("/etc/ssh/test_config", CONFIGURATION)
@@ -64,7 +69,7 @@ def answering(container: Container, folder: Path) -> Iterator[AnsweringMachine]:
                 while True:
                     connection, _ = server.accept()
                     with connection:
-                        children.append(_sshd(container, connection))
+                        children.append(_sshd(container, connection, namespaces))
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -78,8 +83,10 @@ def answering(container: Container, folder: Path) -> Iterator[AnsweringMachine]:
                 child.wait()
 
 
-def _sshd(container: Container, connection: socket.socket) -> subprocess.Popen[bytes]:
-    enter = ["nsenter", "--target", str(container.leader), "--all", "--"]
+def _sshd(
+    container: Container, connection: socket.socket, namespaces: tuple[str, ...]
+) -> subprocess.Popen[bytes]:
+    enter = ["nsenter", "--target", str(container.leader), *namespaces, "--"]
     return subprocess.Popen(
         [*enter, "sh", "-c", START],
         stdin=connection.fileno(),

@@ -1,14 +1,15 @@
 """A machine that exists already becomes a member of a cluster, and is afterwards as it was."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from certs.ssh import new_key_pair
-from hypervisors.existing import membership
-from hypervisors.existing.membership import (
-    Membership,
+from hypervisors.existing import attachment
+from hypervisors.existing.attachment import (
+    Attachment,
     NotAttached,
     NotHandedBack,
     attached,
@@ -18,9 +19,11 @@ from hypervisors.existing.membership import (
 )
 from plan import render
 from plan.layout import STATE
-from tests.hypervisors.answering import AnsweringMachine
+from probe.access import SshServer
+from tests.hypervisors.answering import AnsweringMachine, answering
 from tests.hypervisors.history import bring, differing, home, listing, machine
 from tests.plan.conftest import memory, new_machine
+from tests.plan.container import Container
 from tests.ports import free_port
 
 __all__ = ["home", "machine", "memory", "new_machine"]
@@ -31,8 +34,8 @@ CLUSTER = new_key_pair()
 OTHER = new_key_pair()
 
 
-def member(there: AnsweringMachine, **changes: object) -> Membership:
-    whole = Membership(
+def member(there: AnsweringMachine, **changes: object) -> Attachment:
+    whole = Attachment(
         cluster="dev",
         machine="m1",
         access=there.access("admin"),
@@ -69,13 +72,13 @@ def test_it_may_be_cut_off_at_any_command_and_run_again(machine: AnsweringMachin
     before = listing(container)
     attached(mine)
     bring(container)
-    count = container.commands(membership._detaching(mine))
+    count = container.commands(attachment._detaching(mine))
     assert differing(before, listing(container)) == {}
     for cut in range(5, count, count // 12):
         attached(mine)
         bring(container)
-        assert container.run(membership._detaching(mine), command=cut).returncode < 0
-        done = container.run(membership._detaching(mine))
+        assert container.run(attachment._detaching(mine), command=cut).returncode < 0
+        done = container.run(attachment._detaching(mine))
         assert (done.returncode, done.stderr) == (0, ""), cut
         assert differing(before, listing(container)) == {}, cut
 
@@ -139,8 +142,8 @@ def test_another_user_logs_in_from_now_on_and_the_first_no_more(
 def test_a_machine_that_is_gone_is_forgotten(
     machine: AnsweringMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(membership, "ATTEMPTS", 2)
-    monkeypatch.setattr(membership, "PAUSE", 0)
+    monkeypatch.setattr(attachment, "ATTEMPTS", 2)
+    monkeypatch.setattr(attachment, "PAUSE", 0)
     gone = member(machine, access=replace(machine.access("admin"), port=free_port()))
     said: list[str] = []
     handed_back(gone, said.append)
@@ -160,3 +163,28 @@ def test_a_hand_back_that_fails_is_no_hand_back(machine: AnsweringMachine) -> No
     container.call("umount", "/etc/theirs")
     handed_back(mine, lambda _: None)
     assert not container.path(STATE).exists()
+
+
+def test_a_jump_host_lets_the_clusters_key_through_as_long_as_the_machine_is_a_member(
+    machine: AnsweringMachine, new_machine: Callable[..., Container], home: Path, tmp_path: Path
+) -> None:
+    jump, person = new_machine(), (home / ".ssh/id_ed25519.pub").read_text().strip()
+    jump.call("useradd", "--create-home", "--password", "*", "--shell", "/bin/sh", "jump")
+    # It passes connections on to this computer's loopback, where the machine answers.
+    with answering(jump, tmp_path, namespaces=("--mount", "--uts", "--ipc", "--pid")) as bastion:
+        bastion.let_in("jump", person)
+        keys = "/home/jump/.ssh/authorized_keys"
+        at = bastion.access("jump")
+        through = SshServer(address=at.address, port=at.port, user=at.user, host_key=at.host_key)
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        attached(mine)
+        line = f"restrict,port-forwarding {CLUSTER.public} hardway:dev:m1"
+        assert jump.read(keys).splitlines() == [person, line]
+        assert identifier_of(mine) is not None
+        other = member(machine, access=machine.access("admin"))
+        moved(mine, other, machine.container.read("/etc/machine-id").strip())
+        assert jump.read(keys).splitlines() == [person], "the way without a jump host"
+        attached(mine)
+        handed_back(mine, lambda _: None)
+        assert jump.read(keys).splitlines() == [person]
+        assert not machine.container.path(STATE).exists()

@@ -61,10 +61,20 @@ def test_a_machine_is_ready_when_its_first_boot_is_done_and_that_is_the_last(
 ) -> None:
     machine = new_machine(prepare=first_boot("runcmd: [touch /srv/booted]\n"))
     for _ in range(2):
-        done = machine.run(render.text(READY))
+        done = machine.run(render.text(replace(READY, settings=NOTHING | {"disk": "4"})))
         assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
         assert machine.path("/srv/booted").exists()
         assert machine.path("/etc/cloud/cloud-init.disabled").exists()
+
+
+def test_the_first_boot_of_a_machine_that_nobody_here_makes_stays_as_it_is(
+    new_machine: Callable[..., Container],
+) -> None:
+    machine = new_machine(prepare=first_boot("runcmd: [touch /srv/booted]\n"))
+    done = machine.run(render.text(READY))
+    assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
+    assert machine.path("/srv/booted").exists()
+    assert not machine.path("/etc/cloud/cloud-init.disabled").exists()
 
 
 def test_a_first_boot_without_its_end_is_gone_through_again(

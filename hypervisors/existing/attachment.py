@@ -46,7 +46,7 @@ class NotHandedBack(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Membership:
+class Attachment:
     """A machine's place in a cluster, and how to log in to the machine."""
 
     cluster: str
@@ -72,7 +72,7 @@ class Membership:
         return Access(machines={self.machine: self.access}, ssh_key=key)
 
 
-def attached(member: Membership) -> str:
+def attached(member: Attachment) -> str:
     """Let the cluster's key in, and return the machine's identifier.
 
     The person's own keys open the machine for that. Where they do not, the cluster's key may do so
@@ -84,7 +84,7 @@ def attached(member: Membership) -> str:
         raise NotAttached(f"{error}; mend that and run the same again") from error
 
 
-async def _attached(member: Membership) -> str:
+async def _attached(member: Attachment) -> str:
     await let_through(member.access, member.public_key, _mark_there(member))
     try:
         done = await _run(member, _attaching(member), seconds=SHORT, own_keys=True)
@@ -105,7 +105,7 @@ async def _attached(member: Membership) -> str:
     return identifier
 
 
-def identifier_of(member: Membership) -> str | None:
+def identifier_of(member: Attachment) -> str | None:
     """The machine's identifier, by the cluster's key; None where it is no member any more.
 
     Raises Unreachable.
@@ -113,14 +113,14 @@ def identifier_of(member: Membership) -> str | None:
     return asyncio.run(_identifier(member))
 
 
-async def _identifier(member: Membership) -> str | None:
+async def _identifier(member: Attachment) -> str | None:
     script = f'[ "$(cat {layout.STATE}/cluster)" = "$1" ] && cat /etc/machine-id'
     async with Machines(member.opened(own_keys=False)) as machines:
         done = await machines.run(member.machine, script, member.member, timeout=SHORT)
     return done.stdout.strip() if done.status == 0 else None
 
 
-def moved(before: Membership, after: Membership, identifier: str) -> None:
+def moved(before: Attachment, after: Attachment, identifier: str) -> None:
     """Log in in another way from now on: as another user, at another port, by another host key.
 
     Raises NotAttached, also where the new login leads to another machine.
@@ -133,7 +133,7 @@ def moved(before: Membership, after: Membership, identifier: str) -> None:
     asyncio.run(_without_old_login(before, after))
 
 
-async def _without_old_login(before: Membership, after: Membership) -> None:
+async def _without_old_login(before: Attachment, after: Attachment) -> None:
     if before.access.user != after.access.user:
         text = with_settings(UNAUTHORIZE, user=before.access.user, mark=before.mark)
         await _run(after, text, seconds=SHORT, own_keys=False)
@@ -141,7 +141,7 @@ async def _without_old_login(before: Membership, after: Membership) -> None:
         await let_through_no_more(before.access, before.private_key, _mark_there(before))
 
 
-def handed_back(member: Membership, say: Callable[[str], None]) -> None:
+def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
     """Take away all that steps brought to the machine, and the cluster's key last.
 
     A machine that does not answer, or that lets the key in no more, is forgotten with a warning.
@@ -165,7 +165,7 @@ def handed_back(member: Membership, say: Callable[[str], None]) -> None:
         return
 
 
-async def _handed_back(member: Membership, say: Callable[[str], None]) -> None:
+async def _handed_back(member: Attachment, say: Callable[[str], None]) -> None:
     done = await _run(member, _detaching(member), seconds=LONG, own_keys=False)
     if done.status != 0:
         why = render.failure(done.stderr) or done.reason
@@ -177,7 +177,7 @@ async def _handed_back(member: Membership, say: Callable[[str], None]) -> None:
     await let_through_no_more(member.access, member.private_key, _mark_there(member))
 
 
-async def _run(member: Membership, text: str, *, seconds: int, own_keys: bool) -> Done:
+async def _run(member: Attachment, text: str, *, seconds: int, own_keys: bool) -> Done:
     async with Machines(member.opened(own_keys=own_keys)) as machines:
         return await machines.run(member.machine, RUN, timeout=seconds, input=text)
 
@@ -185,7 +185,7 @@ async def _run(member: Membership, text: str, *, seconds: int, own_keys: bool) -
 # -- the texts that run on the machine -------------------------------------------------------------
 
 
-def _attaching(member: Membership) -> str:
+def _attaching(member: Attachment) -> str:
     return with_settings(
         script("authorize") + script("attach"),
         user=member.access.user,
@@ -194,11 +194,11 @@ def _attaching(member: Membership) -> str:
     )
 
 
-def _detaching(member: Membership) -> str:
+def _detaching(member: Attachment) -> str:
     text = render.taking_away(script("authorize") + script("detach"))
     return with_settings(text, user=member.access.user, mark=member.mark, data=" ".join(DATA))
 
 
-def _mark_there(member: Membership) -> str:
+def _mark_there(member: Attachment) -> str:
     """The comment of the cluster's key on the jump host, which several machines may share."""
     return f"{member.mark}:{member.machine}"
