@@ -17,8 +17,9 @@ from hypervisors.existing.attachment import (
     identifier_of,
     moved,
 )
-from plan import render
+from plan import library, render
 from plan.layout import STATE
+from plan.model import Step
 from probe.access import SshServer
 from tests.hypervisors.answering import AnsweringMachine, answering
 from tests.hypervisors.history import bring, differing, home, listing, machine
@@ -163,6 +164,70 @@ def test_a_hand_back_that_fails_is_no_hand_back(machine: AnsweringMachine) -> No
     container.call("umount", "/etc/theirs")
     handed_back(mine, lambda _: None)
     assert not container.path(STATE).exists()
+
+
+REPOSITORY = """
+rm -rf /srv/apt && mkdir -p /srv/apt && cd /srv/apt
+package() {
+    mkdir -p "$1/DEBIAN"
+    printf '%s\\n' "Package: $1" 'Version: 1' 'Architecture: all' 'Description: sample' \\
+        'Maintainer: nobody <nobody@example.com>' "$2" | sed '/^$/d' >"$1/DEBIAN/control"
+    dpkg-deb --build "$1" "$1.deb" >/dev/null
+    cat "$1/DEBIAN/control"
+    echo "Filename: ./$1.deb"
+    echo "Size: $(stat -c %s "$1.deb")"
+    echo "SHA256: $(sha256sum "$1.deb" | cut -d ' ' -f 1)"
+    echo
+}
+{
+    package library ''
+    package wanted 'Depends: library'
+    package mine ''
+    package needs-library 'Depends: library'
+} >Packages
+rm -f /etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] file:/srv/apt ./' >/etc/apt/sources.list
+apt-get update >/dev/null && apt-get install --yes mine >/dev/null 2>&1
+"""
+
+
+def packages(container: Container) -> set[str]:
+    return set(container.call("dpkg-query", "--show", "--showformat", "${Package} ").split())
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_packages_that_the_cluster_brought_go_unless_others_need_them(
+    machine: AnsweringMachine, *, needed: bool
+) -> None:
+    container, mine = machine.container, member(machine)
+    done = container.run(REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    before = packages(container)
+    attached(mine)
+    container.call("sh", "-c", library.laid_down())
+    step = Step(name="role", packages=("mine", "wanted"))
+    assert container.run(render.text(step)).returncode == 0
+    assert packages(container) - before == {"wanted", "library"}
+    if needed:
+        container.call("apt-get", "install", "--yes", "needs-library")
+    said: list[str] = []
+    handed_back(mine, said.append)
+    if needed:
+        assert said == ["m1: these packages stay, since others need them: library"]
+        assert packages(container) - before == {"library", "needs-library"}
+    else:
+        assert said == []
+        assert packages(container) == before
+
+
+def test_settings_that_a_step_changed_are_as_before(machine: AnsweringMachine) -> None:
+    container, mine = machine.container, member(machine)
+    key = "net.ipv4.tcp_keepalive_time"
+    attached(mine)
+    container.write(f"{STATE}/before/settings", f"{key} = 7100\n")
+    container.call("sysctl", "--write", f"{key}=60")
+    handed_back(mine, lambda _: None)
+    assert container.call("sysctl", "--values", key) == "7100\n"
 
 
 def test_a_jump_host_lets_the_clusters_key_through_as_long_as_the_machine_is_a_member(
