@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from certs.ssh import new_key_pair
 from lab.cache import Cache
 from lab.doctor import Check, Verdict, findings
 from lab.paths import PROJECT, LabPaths
@@ -67,6 +68,18 @@ def test_machines_that_fit_and_machines_elsewhere_are_good(
 ) -> None:
     size = {"memory": 10**6, "disk": 10} if more else SMALL
     assert of_machines(paths, empty_cache, size, **more).verdict is Verdict.GOOD
+
+
+@pytest.mark.parametrize("subject", ["machines", "processors"])
+def test_machines_that_exist_already_take_nothing_of_this_host(
+    subject: str, paths: LabPaths, empty_cache: Cache
+) -> None:
+    key = new_key_pair().public
+    keys = {f"192.168.1.{number}": key for number in (10, 11, 12)}
+    existing = {"kind": "existing", "host_keys": keys}
+    seen = seen_of(subject, paths, empty_cache, {}, hypervisor=existing)
+    assert seen.verdict is Verdict.GOOD
+    assert "exist already" in seen.seen
 
 
 # -- the endpoint ----------------------------------------------------------------------------------
