@@ -44,6 +44,7 @@ MODULES = (
     "preview",
     "validate",
     "drift",
+    "hosts",
     "etcd_space",
     "images",
     "kubectl",

@@ -60,6 +60,10 @@ def up(
     `./hardway up --refresh` to mend what drifted as well
     """
     cluster = read_cluster(stack)
+    if not all(map(cluster.is_made, cluster.machines)):
+        from ops.hosts import demand_fit  # imports the SSH client, which nothing else here needs
+
+        demand_fit(stack, cluster)
     if cluster.hypervisor is not None:
         _up(stack, cluster, refresh=refresh, shortage=None)
         return

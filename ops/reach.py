@@ -214,7 +214,7 @@ def _opened(written: _Written, paths: LabPaths) -> Reached:
     stack = stack_in_lab(name, paths, toolchain.prepare(Cache(), paths, progress()))
     try:
         state = state_of(stack)
-    except _NotUp:
+    except NotUp:
         raise written.fault or _not_up(name) from None
     offer = _offer(name, paths)
     try:
@@ -245,12 +245,12 @@ def _offer(stack: str, paths: LabPaths) -> Offer | None:
         raise Problem(what, remedy) from error
 
 
-class _NotUp(Problem):
+class NotUp(Problem):
     """The stack has no state."""
 
 
 def _not_up(name: str) -> Problem:
-    return _NotUp(f"the stack '{name}' is not up", f"bring it up with ./hardway up --stack {name}")
+    return NotUp(f"the stack '{name}' is not up", f"bring it up with ./hardway up --stack {name}")
 
 
 def state_of(stack: Stack) -> dict[str, Any]:

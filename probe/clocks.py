@@ -142,9 +142,9 @@ def _side(ahead: float) -> str:
 
 
 async def _reading(machines: Machines, name: str) -> Reading:
-    before = _now()
+    before = now()
     done = await machines.run(name, SCRIPT, timeout=SECONDS)
-    after = _now()
+    after = now()
     try:
         date, uptime, *_ = done.stdout.split()
         there = Moment(date=float(date), uptime=float(uptime))
@@ -153,5 +153,6 @@ async def _reading(machines: Machines, name: str) -> Reading:
     return Reading(before=before, there=there, after=after)
 
 
-def _now() -> Moment:
+def now() -> Moment:
+    """This computer's clocks."""
     return Moment(date=time.time(), uptime=time.monotonic())

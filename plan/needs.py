@@ -1,0 +1,74 @@
+"""What a machine must have free or be able to get before the plan brings anything to it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from plan import balancer, layout, runtime, virtual_ip
+from spec.cluster import API_PORT, Cluster
+from spec.network import RESERVED_PORTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeededPort:
+    """A port on which a component of a machine listens."""
+
+    number: int
+    component: str
+    protocol: Literal["tcp", "udp"] = "tcp"
+    from_machines: bool = False
+    """Whether components of other machines connect to it."""
+
+    @property
+    def is_reached_by_tcp(self) -> bool:
+        """Whether components of other machines open TCP connections to it."""
+        return self.from_machines and self.protocol == "tcp"
+
+
+def ports(spec: Cluster, node: str) -> tuple[NeededPort, ...]:
+    """The ports on which the components of a machine listen, as its roles demand."""
+    return tuple(_ports(spec, node))
+
+
+def _ports(spec: Cluster, node: str) -> Iterator[NeededPort]:
+    if node in spec.etcd_members:
+        yield _reserved(layout.ETCD_CLIENT_PORT, from_machines=True)
+        yield _reserved(layout.ETCD_PEER_PORT, from_machines=True)
+        yield _reserved(layout.ETCD_METRICS_PORT)
+    if node in spec.control_planes:
+        yield _reserved(API_PORT, from_machines=True)
+        yield _reserved(10257)
+        yield _reserved(10259)
+    if node in spec.nodes:
+        yield _reserved(8285)
+        yield _reserved(10248)
+        yield _reserved(10249)
+        yield _reserved(10250, from_machines=True)
+        yield _reserved(10256)
+        if spec.flannel.backend == "vxlan":
+            yield NeededPort(
+                number=spec.flannel.port, component="VXLAN", protocol="udp", from_machines=True
+            )
+        if _balancer_packages(spec, node):
+            yield _reserved(layout.LOCAL_BALANCER_PORT)
+
+
+def _reserved(number: int, *, from_machines: bool = False) -> NeededPort:
+    return NeededPort(number=number, component=RESERVED_PORTS[number], from_machines=from_machines)
+
+
+def packages(spec: Cluster, node: str) -> tuple[str, ...]:
+    """The Debian packages that the steps of a machine install where they are missing, sorted."""
+    names: set[str] = set()
+    if node in spec.nodes:
+        names.update(runtime.packages(spec))
+        names.update(_balancer_packages(spec, node))
+    if node in spec.control_planes and virtual_ip.wanted(spec):
+        names.update(virtual_ip.PACKAGES)
+    return tuple(sorted(names))
+
+
+def _balancer_packages(spec: Cluster, node: str) -> tuple[str, ...]:
+    """The packages of a machine's own balancer; empty where it has none."""
+    names, _, _ = balancer.parts(spec, node)
+    return names
