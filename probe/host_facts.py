@@ -83,7 +83,7 @@ class HostFacts:
 
     def parts(self, kind: str, count: int) -> tuple[str, ...]:
         """The parts of the only fact of a kind; empty texts for those that are missing."""
-        first = self.rows.get(kind, [()])[0]
+        first = next(iter(self.rows.get(kind, ())), ())
         return (*first, *[""] * count)[:count]
 
     def text(self, kind: str) -> str:

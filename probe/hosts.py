@@ -67,9 +67,8 @@ NO_IDENTITY = frozenset(
 )
 """Values of machines without an identity; the last is that of many cheap boards."""
 
-REACHED = "open"
-ANSWERED = (REACHED, "Connection refused")
-"""How a connection ends that no firewall drops: nothing need listen there yet."""
+OPEN, CLOSED = "open", "Connection refused"
+"""How a connection ends that no firewall keeps from the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,15 +266,14 @@ def disk(host: ObservedHost) -> Seen:
         if path in spaces:
             needed[spaces[path].mount] += ETCD_SPACE if path == layout.ETCD_DATA else SPACE
     by_mount = {space.mount: space for space in spaces.values()}
-    for mount, least in needed.items():
-        if by_mount[mount].free < least and not host.is_ours:
+    for mount, space in by_mount.items():
+        least = needed.get(mount, 0)
+        if space.free < least and not host.is_ours:
             yield _Seen(
-                f"{by_mount[mount].free} MiB are free on {mount}, and {least} are needed",
+                f"{space.free} MiB are free on {mount}, and {least} are needed",
                 f"make room on {mount} there",
             )
-    for mount in {spaces[path].mount for path in spaces if path.startswith("/var/lib/")}:
-        space = by_mount[mount]
-        if host.name in host.spec.nodes and space.free < space.size * EVICTION:
+        elif host.name in host.spec.nodes and space.free < space.size * EVICTION:
             yield _warned(
                 f"{space.free / space.size:.0%} of {mount} are free; below {EVICTION:.0%} the "
                 "kubelet removes images, then pods",
@@ -552,7 +550,9 @@ def reach(hosts: Mapping[str, ObservedHost]) -> Iterator[tuple[str, _Seen]]:
         asked = Counter(machine for machine, _, _ in outcomes)
         failed: dict[tuple[str, str], list[int]] = defaultdict(list)
         for machine, number, outcome in outcomes:
-            if outcome not in ANSWERED:
+            # Nothing need listen yet where a component will; sshd does.
+            components = {str(port.number) for port in needs.ports(host.spec, machine)}
+            if outcome != OPEN and not (outcome == CLOSED and number in components):
                 failed[machine, outcome].append(int(number))
         for (machine, outcome), numbers in failed.items():
             everywhere = len(numbers) == asked[machine]

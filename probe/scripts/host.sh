@@ -21,21 +21,19 @@ lines() {
 
 # content FILE: print the first line of a file; nothing where there is none
 content() {
-    { root head --lines 1 "$1"; } 2>/dev/null || true
+    head --lines 1 "$1" 2>/dev/null || true
 }
 
-sudo=()
-root() { "${sudo[@]}" "$@"; }
-
-fact clock "$(date +%s.%N)" "$(cut --delimiter ' ' --fields 1 /proc/uptime)"
+# The whole script runs as root where that is possible, since each sudo looks up the host's name, and its
+# use_pty reads what is meant for others. The argument of that run is the name of the user.
 if [ "$(id --user)" -eq 0 ]; then
-    fact root yes "$(id --user --name)"
-elif output=$(sudo -n true 2>&1); then
-    sudo=(sudo -n)
-    fact root sudo "$(id --user --name)"
+    fact root "${1:+sudo}" "${1-root}"
+elif output=$(sudo -n true 2>&1 </dev/null); then
+    exec sudo -n -- bash --norc -euo pipefail -c "$BASH_EXECUTION_STRING" probe "$(id --user --name)"
 else
     fact root no "$(id --user --name)" "${output##*$'\n'}"
 fi
+fact clock "$(date +%s.%N)" "$(cut --delimiter ' ' --fields 1 /proc/uptime)"
 
 # -- the system ------------------------------------------------------------------------------------
 
@@ -74,7 +72,7 @@ ip -4 -oneline address show 2>/dev/null | while read -r _ interface _ address _;
     fact address "$interface" "$address" "$(content "/sys/class/net/$interface/mtu")"
 done || true
 ip -4 route show default 2>/dev/null | lines route || true
-root ss --no-header --listening --numeric --tcp --udp --processes 2>/dev/null |
+ss --no-header --listening --numeric --tcp --udp --processes 2>/dev/null |
     while read -r protocol _ _ _ address _ process; do
         fact listener "$protocol" "$address" "$process"
     done || true
@@ -90,7 +88,7 @@ done
 if grep --quiet --ignore-case '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null; then fact firewall ufw; fi
 if systemctl --quiet is-active firewalld 2>/dev/null; then fact firewall firewalld; fi
 # Of the tables with a chain that drops what none of its rules accepts: such chains, and what is accepted.
-root nft list ruleset 2>/dev/null | awk '
+nft list ruleset 2>/dev/null | awk '
     /^table / { table = $2 " " $3 }
     $1 == "chain" { chain = $2 }
     / hook (input|forward|output) / && /policy drop/ {
@@ -106,8 +104,8 @@ root nft list ruleset 2>/dev/null | awk '
     }
     END { for (table in drops) printf "%s%s", drops[table], accepts[table] }' || true
 # To ask for tables of the older kind would make them, so they are read only where they are there.
-if root grep --quiet filter /proc/net/ip_tables_names 2>/dev/null; then
-    root iptables-legacy --list-rules 2>/dev/null | while read -r option chain word rest; do
+if grep --quiet filter /proc/net/ip_tables_names 2>/dev/null; then
+    iptables-legacy --list-rules 2>/dev/null | while read -r option chain word rest; do
         case "$option $word" in
         '-P DROP') fact chain 'iptables-legacy filter' "$chain" "${chain,,}" ;;
         -A*) [[ $rest != *'-j ACCEPT'* ]] || fact accepts 'iptables-legacy filter' "$word $rest" ;;
@@ -123,7 +121,10 @@ units=(kubelet containerd docker cri-docker cri-dockerd crio etcd flanneld kube-
 id='' load=not-found state='' fragment=''
 # noted: print the unit whose lines were read, if it is there
 noted() {
-    [ "$load" = not-found ] || fact unit "$id" "$state" "$fragment"
+    case $load in
+    not-found | masked) ;;
+    *) fact unit "$id" "$state" "$fragment" ;;
+    esac
     id='' load=not-found state='' fragment=''
 }
 systemctl show --property Id,LoadState,ActiveState,FragmentPath "${units[@]/%/.service}" 2>/dev/null | {
@@ -179,7 +180,7 @@ while IFS=$'\t' read -r question name address port; do
         path=$name
         while [ ! -e "$path" ]; do path=${path%/*} path=${path:-/}; done
         writable=no
-        ! root test -w "$path" || writable=yes
+        ! test -w "$path" || writable=yes
         df --portability --block-size 1024 "$path" 2>/dev/null | while read -r _ size _ free _ mount; do
             [ "$size" = 1024-blocks ] || fact disk "$name" "$mount" "$size" "$free" "$writable"
         done || true
@@ -193,10 +194,10 @@ while IFS=$'\t' read -r question name address port; do
 done
 wait
 if [ "${#paths[@]}" -gt 0 ]; then
-    root find "${paths[@]}" -maxdepth 0 ! -empty -printf 'there\t%p\n' 2>/dev/null || true
+    find "${paths[@]}" -maxdepth 0 ! -empty -printf 'there\t%p\n' 2>/dev/null || true
 fi
 if [ "${#sums[@]}" -gt 0 ]; then
-    root sha256sum "${sums[@]}" 2>/dev/null | while read -r sum path; do fact sum "$path" "$sum"; done || true
+    sha256sum "${sums[@]}" 2>/dev/null | while read -r sum path; do fact sum "$path" "$sum"; done || true
 fi
 if [ "${#packages[@]}" -gt 0 ]; then
     apt-cache policy "${packages[@]}" 2>/dev/null | while read -r key value; do
