@@ -371,7 +371,11 @@ def _entries(spec: Cluster, keys: Sequence[ScannedKey]) -> dict[tuple[str, ...],
 
 def _wanted(option: str) -> bool:
     """Ask the person for consent; without a terminal say the command to use, and return False."""
-    if not sys.stdin.isatty():
+    if not _is_asked_at_a_terminal():
         stdout.print(f"Compare the fingerprints, then: ./hardway hosts scan --yes{option}")
         return False
     return typer.confirm("Are these the machines' own fingerprints? Write the keys?")
+
+
+def _is_asked_at_a_terminal() -> bool:
+    return sys.stdin.isatty()
