@@ -65,7 +65,7 @@ class DropChain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Space:
+class FileSystem:
     """The file system below a path, in MiB."""
 
     mount: str
@@ -105,10 +105,10 @@ class HostFacts:
         return {row[0]: int(row[2]) // 1024 for row in self.rows.get("swap", ())}
 
     @property
-    def spaces(self) -> Mapping[str, Space]:
+    def spaces(self) -> Mapping[str, FileSystem]:
         """Each path that was asked for, mapped to its file system."""
         return {
-            path: Space(
+            path: FileSystem(
                 mount=mount,
                 size=int(size) // 1024,
                 free=int(free) // 1024,

@@ -494,12 +494,12 @@ def identity(hosts: Mapping[str, ObservedHost]) -> Iterator[tuple[str, _Seen]]:
                 "and reboot it",
             ),
         )
-    for kind, words in (("product", "product UUID (DMI)"), ("hostname", "host name")):
+    for kind, title in (("product", "product UUID (DMI)"), ("hostname", "host name")):
         for names in _sharing(different, kind):
             yield (
                 names[-1],
                 _warned(
-                    f"it has the same {words} as {listed(names[:-1], 'and')}",
+                    f"it has the same {title} as {listed(names[:-1], 'and')}",
                     "give each machine its own, so that they can be told apart",
                 ),
             )

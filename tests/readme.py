@@ -62,6 +62,9 @@ THE_TESTS_THEMSELVES = (
 SECOND_STACK = ("./hardway up --stack lab2",)
 """Every machine test brings up a stack of its own with ``up`` and that option's variable."""
 
+EXISTING = ("./hardway hosts scan", "./hardway hosts check")
+"""Run by ``tests/ops/test_hosts.py`` on a stack whose machines exist already."""
+
 WITH_MORE_WORDS = ("./hardway ssh", "./hardway ssh master", "./hardway kubectl")
 """Named in a sentence; commands that begin so are among those above."""
 

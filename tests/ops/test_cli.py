@@ -30,6 +30,7 @@ VERBS = (
     "preview",
     "validate",
     "drift",
+    "hosts",
     "kubeconfig",
     "ssh",
     "diagnose",
@@ -55,13 +56,18 @@ def test_every_verb_explains_itself(verb: str) -> None:
     done = hardway(verb, "--help")
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) > 5
-    if verb != "artifacts":  # whose own verbs have them
+    if verb not in ("artifacts", "hosts"):  # whose own verbs have them
         assert re.search(rf"Examples?: .*\./hardway {verb}\b|Example: eval", done.stdout)
 
 
 @pytest.mark.parametrize("verb", ["list", "verify", "fetch", "export", "import"])
 def test_a_verb_of_the_artifacts_shows_an_example(verb: str) -> None:
     assert f"Example: ./hardway artifacts {verb}" in hardway("artifacts", verb, "--help").stdout
+
+
+@pytest.mark.parametrize("verb", ["check", "scan"])
+def test_a_verb_of_the_hosts_shows_examples(verb: str) -> None:
+    assert f"Examples: ./hardway hosts {verb}" in hardway("hosts", verb, "--help").stdout
 
 
 @pytest.mark.parametrize("verb", ["pulumi", "kubectl"])

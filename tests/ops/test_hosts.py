@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from certs.ssh import new_key_pair
+from lab.paths import LabPaths
 from lab.problem import Problem
-from ops import hosts
+from ops import hosts, lifecycle
 from ops.display import stdout
 from ops.exit_codes import ExitCode
 from ops.hosts import STAND_IN, exit_code
@@ -284,14 +285,16 @@ def test_an_impostor_is_not_logged_in_to(racks: Racks) -> None:
     assert "shows another SSH host key" in result["findings"][0]["sentence"]
 
 
-def test_up_is_refused_with_the_table(racks: Racks, capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_is_refused_with_the_table_before_anything_is_made(
+    racks: Racks, paths: LabPaths, capsys: pytest.CaptureFixture[str]
+) -> None:
     in_default_file(racks)
     racks.call("scan", "--yes")
-    spec = parse(configuration(racks.file)[CLUSTER], name="racks")
     with pytest.raises(Problem) as caught:
-        hosts.demand_fit("racks", spec)
+        lifecycle.up("racks", refresh=False)
     assert "one and two cannot become part of the cluster" in str(caught.value)
     assert "10.1.0.10 is on none" in capsys.readouterr().out
+    assert not paths.state.exists()
 
 
 def test_up_asks_nobody_where_all_machines_are_made() -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from lab.paths import PROJECT
 from plan import needs
 from plan.cluster import cluster_plan
 from probe.access import Access, MachineAccess
 from probe.clocks import Clock
 from probe.host_facts import HostFacts, ObservedHost, question, read
-from probe.hosts import RULES, RULES_OF_ALL, SYSTEMS, HostFinding, described, findings
+from probe.hosts import LOGIN, RULES, RULES_OF_ALL, SYSTEMS, HostFinding, described, findings
 from probe.machines import Unreachable
 from spec.network import NODE_PORTS, RESERVED_PORTS
 from tests.plan.golden import NAMES, golden_plan, golden_spec
@@ -349,6 +350,17 @@ def test_each_rule_has_a_case() -> None:
     cases = {check for check, _, _ in (*REFUSED, *WARNED)}
     assert cases | {"clock"} == set(RULES)
     assert set(RULES_OF_ALL) == {"identity", "same MTU", "reach"}
+
+
+def test_the_document_has_a_row_for_each_check() -> None:
+    text = (PROJECT / "docs/existing-machines.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    start = next(number for number, row in enumerate(rows) if row[0] == "| check")
+    documented = {row[0].removeprefix("| "): row[1:] for row in rows[start + 1 :]}
+    assert list(documented) == [LOGIN, *RULES, *RULES_OF_ALL]
+    for kind, cases in enumerate((REFUSED, WARNED)):
+        for check in {check for check, _, _ in cases}:
+            assert documented[check][kind].rstrip(" |") != "–", check
 
 
 # -- what the plan needs ---------------------------------------------------------------------------
