@@ -155,11 +155,11 @@ def packages(host: ObservedHost) -> Seen:
             f"{listed(missing, 'and')} is missing, so neither addresses nor ports can be seen",
             "install the package iproute2 there",
         )
-    rows = {row[0]: row[1:] for row in host.facts.rows.get("package", ())}
+    rows = {row[0]: row[-1] for row in host.facts.rows.get("package", ())}
     unknown = [
         name
         for name in needs.packages(host.spec, host.name)
-        if rows.get(name, ("(none)", "(none)"))[-1] == "(none)"
+        if host.facts.text("lists") and rows.get(name, "(none)") == "(none)"
     ]
     if unknown:
         yield _warned(

@@ -199,7 +199,9 @@ fi
 if [ "${#sums[@]}" -gt 0 ]; then
     sha256sum "${sums[@]}" 2>/dev/null | while read -r sum path; do fact sum "$path" "$sum"; done || true
 fi
-if [ "${#packages[@]}" -gt 0 ]; then
+# Before its first update, apt knows nothing but what is installed.
+if [ "${#packages[@]}" -gt 0 ] && compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then
+    fact lists there
     apt-cache policy "${packages[@]}" 2>/dev/null | while read -r key value; do
         case $key in
         Installed:) installed=$value ;;
