@@ -43,6 +43,11 @@ FORMS = {
         "kind: existing  # ours\n",
         f"      host_keys:\n        {FIRST}\n        {SECOND}\n",
     ),
+    "as far in as the file's own": (
+        "    hypervisor:\n      kind: existing\n      bastion:\n          address: 10.0.0.9\n",
+        "          address: 10.0.0.9\n",
+        f"      host_keys:\n          {FIRST}\n          {SECOND}\n",
+    ),
     "below a key without a value": (
         "    hypervisor:\n      host_keys: # later\n      kind: existing\n",
         "host_keys:  # later\n",
