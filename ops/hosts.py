@@ -241,7 +241,8 @@ def scan(
     if as_json:
         print(json.dumps([asdict(key) for key in keys], indent=1))
     else:
-        stdout.print(_key_table(keys))
+        for line in key_lines(keys):
+            stdout.print(line, soft_wrap=True)
     _demand_unchanged(keys, known, file.name)
     new = [key for key in keys if not key.is_known]
     if new and not as_json and (yes or _wanted(option_of(stack))):
@@ -340,12 +341,20 @@ async def shown_key(machine: MachineAccess, kind: str = "") -> asyncssh.SSHKey:
     return key
 
 
-def _key_table(keys: Sequence[ScannedKey]) -> Table:
-    rows = Table("machine", "address", "host key's fingerprint", "in the file")
+def key_lines(keys: Sequence[ScannedKey]) -> Iterator[str]:
+    """A line for each machine with its whole fingerprint, and one for each key of two machines."""
+    width = max((len(f"{key.machine} {key.address}") for key in keys), default=0)
+    first: dict[str, str] = {}
     for key in keys:
-        fingerprint = f"{key.fingerprint} ({key.key.split()[0]})"
-        rows.add_row(key.machine, key.address, fingerprint, "yes" if key.is_known else "no")
-    return rows
+        state = "[green]known[/]" if key.is_known else "[yellow]new[/]  "
+        name = escape(f"{key.machine} {key.address}".ljust(width))
+        yield f"{state}  {name}  {key.fingerprint} ({key.key.split()[0]})"
+        if first.setdefault(key.key, key.machine) != key.machine:
+            yield (
+                f"[yellow]note[/]   {escape(key.machine)} has the same key as "
+                f"{escape(first[key.key])}, so either can pose as the other: a copy of a machine "
+                "needs keys of its own (ssh-keygen -A, once the old ones are removed)"
+            )
 
 
 def _demand_unchanged(keys: Sequence[ScannedKey], known: Mapping[str, str], file: str) -> None:

@@ -18,7 +18,7 @@ from lab.problem import Problem
 from ops import hosts, lifecycle
 from ops.display import stdout
 from ops.exit_codes import ExitCode
-from ops.hosts import STAND_IN, exit_code
+from ops.hosts import STAND_IN, ScannedKey, exit_code, key_lines
 from probe.access import MachineAccess
 from probe.hosts import HostFinding
 from spec.checks.places import KEY_KINDS
@@ -131,6 +131,24 @@ def test_without_consent_fingerprints_are_shown_and_nothing_is_written(racks: Ra
         assert racks.servers[name].fingerprint in row
     assert "./hardway hosts scan --yes --stack racks" in done.output
     assert racks.file.read_text() == STACK
+
+
+def test_a_fingerprint_is_whole_on_a_narrow_terminal_and_a_copied_key_is_named() -> None:
+    pair = new_key_pair()
+    shown = [
+        ScannedKey(
+            machine=name,
+            address=address,
+            key=pair.public,
+            fingerprint=f"SHA256:{'x' * 43}",
+            is_known=False,
+        )
+        for name, address in ADDRESSES.items()
+    ]
+    first, second, note = key_lines(shown)
+    assert f"one 10.1.0.10  SHA256:{'x' * 43} (ssh-ed25519)" in first
+    assert "two 10.1.0.11" in second
+    assert "two has the same key as one" in note
 
 
 def test_keys_are_written_once_and_known_from_then_on(racks: Racks) -> None:
