@@ -21,13 +21,12 @@ from ops.exit_codes import ExitCode
 from ops.reach import NotUp, kept_by_cluster, opened
 from ops.stack_file import add_entries
 from ops.stacks import AGAIN, StackOption, read_cluster
-from probe.access import Access, MachineAccess
+from probe.access import Access, MachineAccess, login_values
 from probe.host_facts import ObservedHost, observed_hosts
 from probe.hosts import LOGIN, HostFinding, described, findings
 from probe.machines import CONNECT, Unreachable
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration
-from spec.hypervisor import Existing
 from spec.refusal import listed
 from spec.resource_names import AUTHORITIES
 
@@ -129,11 +128,9 @@ def _existing(stack: str, spec: Cluster) -> tuple[str, ...]:
 
 def server(spec: Cluster, name: str) -> MachineAccess:
     """The SSH server of a machine that exists already, with its host key of the stack's file."""
-    where, address = spec.hypervisor_of(name), spec.machines[name].address
-    assert isinstance(where, Existing)
-    return MachineAccess(
-        address=str(address), host_key=where.host_keys[address], user=where.user, port=where.port
-    )
+    settings = spec.login_of(name)
+    values = {"address": spec.machines[name].address, "host_key": settings.host_key}
+    return MachineAccess.read({**values, **login_values(settings)})
 
 
 def _kept(stack: str) -> tuple[str, list[str]]:
@@ -329,12 +326,17 @@ async def _scanned(
 async def shown_key(machine: MachineAccess, kind: str = "") -> asyncssh.SSHKey:
     """The host key that an SSH server shows, of this kind where one is given.
 
-    Raises OSError, asyncssh.Error or TimeoutError.
+    A jump host must be among the person's own known hosts. Raises OSError, asyncssh.Error or TimeoutError.
     """
     algorithms = [name for name in KINDS if name == kind or (kind, name[:3]) == ("ssh-rsa", "rsa")]
     async with asyncio.timeout(CONNECT):
+        through = machine.bastion
         key = await asyncssh.get_server_host_key(
-            machine.address, machine.port, server_host_key_algs=algorithms or KINDS, config=None
+            machine.address,
+            machine.port,
+            tunnel=f"{through.user}@{through.address}:{through.port}" if through else (),
+            server_host_key_algs=algorithms or KINDS,
+            config=None,
         )
     if key is None:
         raise asyncssh.KeyExchangeFailed("it has none")
