@@ -326,7 +326,8 @@ async def _scanned(
 async def shown_key(machine: MachineAccess, kind: str = "") -> asyncssh.SSHKey:
     """The host key that an SSH server shows, of this kind where one is given.
 
-    A jump host must be among the person's own known hosts. Raises OSError, asyncssh.Error or TimeoutError.
+    A jump host must be among the person's own known hosts. Raises OSError, asyncssh.Error or
+    TimeoutError.
     """
     algorithms = [name for name in KINDS if name == kind or (kind, name[:3]) == ("ssh-rsa", "rsa")]
     async with asyncio.timeout(CONNECT):

@@ -101,11 +101,11 @@ class NodesWorld:
         """The step for a spec, with programs from ``path``."""
         return self.carried_out(addons.nodes(spec), spec, path, seconds)
 
-    def applied(self, spec: Cluster) -> subprocess.CompletedProcess[str]:
-        """The step that makes the cluster's objects."""
+    def applied(self, spec: Cluster, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """The step that makes the cluster's objects, with programs from ``path``."""
         for file in addons.files(spec):
             self.master._write(file.path, file.content, 0o600)
-        return self.carried_out(addons.apply(spec), spec)
+        return self.carried_out(addons.apply(spec), spec, path)
 
     def carried_out(
         self, step: Step, spec: Cluster, path: Path | None = None, seconds: int = 300
@@ -280,6 +280,32 @@ class TestObjects:
             assert "dns" not in left
         assert "hardway:cluster-admins" in world.kubectl("get clusterrolebindings --output name")
 
+    def test_what_somebody_else_made_stays(self, world: NodesWorld) -> None:
+        mine = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine"}}
+        assert world.applied(described()).returncode == 0
+        world.kubectl("-n kube-system create -f -", mine)
+        assert world.applied(described(addons={"coredns": False})).returncode == 0
+        assert world.kubectl("-n kube-system delete configmap mine").split()[1] == '"mine"'
+
+    @pytest.mark.parametrize("call", range(4, 10))
+    def test_a_cut_leaves_no_object_out_and_none_behind(self, world: NodesWorld, call: int) -> None:
+        """Whoever cut it off may have changed their mind."""
+        everything, without = described(), described(addons={"coredns": False})
+        dns = "-n kube-system get deployments,services,configmaps --output name"
+        for cut, whole, there in (
+            (everything, everything, True),
+            (without, without, False),
+            (everything, without, False),
+            (without, everything, True),
+        ):
+            before = everything if whole is without else without
+            assert world.applied(before).returncode == 0
+            name = f"objects-{cut is without}-{whole is without}"
+            assert world.applied(cut, _cutting(world, call, name)).returncode != 0
+            done = world.applied(whole)
+            assert (done.returncode, done.stderr) == (0, ""), done.stdout
+            assert ("coredns" in world.kubectl(dns)) == there
+
     def test_what_the_api_refuses_is_told_in_its_words(self, world: NodesWorld) -> None:
         path = f"{addons.FOLDER}/wrong.yaml"
         wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "dta": {}}
@@ -436,10 +462,10 @@ def _instead(world: NodesWorld, name: str, body: str) -> Path:
     return folder
 
 
-def _cutting(world: NodesWorld, call: int) -> Path:
-    """Ends the whole script at a call: an odd one was done."""
+def _cutting(world: NodesWorld, call: int, name: str = "cut") -> Path:
+    """Ends the whole script at a call: an odd one was done. Each ``name`` counts for itself."""
     work = '"$real" "$@" >/dev/null' if call % 2 else ":"
-    folder = world.folder / f"cut-{call}"
+    folder = world.folder / f"{name}-{call}"
     return _instead(
         world,
         folder.name,

@@ -137,6 +137,7 @@ def test_a_cut_leaves_no_setting_out(machine: Container) -> None:
         state=lambda: (values(machine), machine.snapshot(SETTINGS, f"{STATE}/applied")),
     )
     cuts.end_alike()
+    assert values(machine) == ["1", "8"]
 
 
 def test_drift_of_a_setting_is_observed_and_mended(machine: Container) -> None:

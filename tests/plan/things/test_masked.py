@@ -107,6 +107,7 @@ def test_a_cut_leaves_nothing_running(machine: Container, sleeper: str) -> None:
         state=lambda: (active(machine), machine.snapshot(LINK, f"{STATE}/applied")),
     )
     cuts.end_alike()
+    assert active(machine) == "inactive"
     cuts.leave_alike()
 
 
