@@ -52,10 +52,10 @@ def up(
     """Bring a stack up: prepare this machine, then run `pulumi up`.
 
     Machines that exist already are checked first, as by `./hardway hosts check`. Safe to run again
-    at any time; what is there is kept and only what differs is changed. What it
-    needs is found, fetched or built once and kept in the cache of your home directory. At a
-    terminal the window's title and the row of the stack say how many steps are done of all, what is
-    waited for and how long it took last time; anywhere else there is a line for each step.
+    at any time; what is there is kept and only what differs is changed. What it needs is found,
+    fetched or built once and kept in the cache of your home directory. At a terminal the window's
+    title and the row of the stack say how many steps are done of all, what is waited for and how
+    long it took last time; anywhere else there is a line for each step.
 
     Examples: `./hardway up` for the default stack, `./hardway up --stack lab2` for another,
     `./hardway up --refresh` to mend what drifted as well

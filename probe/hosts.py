@@ -8,6 +8,7 @@ machine; the rest are warnings.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from itertools import combinations
@@ -349,7 +350,7 @@ def address(host: ObservedHost) -> Seen:
 def mtu(host: ObservedHost) -> Seen:
     """Warns of an MTU too small for the pod network."""
     interface, size = host.facts.interfaces.get(host.address, ("", LEAST_MTU))
-    if size < LEAST_MTU:
+    if size < LEAST_MTU and host.spec.flannel.backend == "vxlan":
         yield _warned(
             f"the MTU of {interface} is {size}, of which VXLAN takes 50",
             f"set it to {LEAST_MTU} or more there, if packets of that size get through",
@@ -404,8 +405,10 @@ def _accepts(host: ObservedHost, chain: DropChain, network: IPv4Network) -> bool
     """Whether a rule of the chain's table accepts packets of a network that has this one in it."""
     for rule in host.facts.accepted(chain.table):
         for text in re.findall(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+(?:/[0-9]+)?", rule):
-            if network.subnet_of(IPv4Network(text, strict=False)):
-                return True
+            # A comment of a rule may look like an address.
+            with suppress(ValueError):
+                if network.subnet_of(IPv4Network(text, strict=False)):
+                    return True
     return False
 
 

@@ -193,6 +193,7 @@ WARNED: list[tuple[str, Rows, str]] = [
     ("MTU", {"address": [["eth0", "10.1.0.10/20", "1280"]]}, "the MTU of eth0 is 1280"),
     ("firewall", {"firewall": [["firewalld"]]}, "firewalld runs"),
     ("firewall", drops("input", "tcp dport 22 accept"), "no rule names the machines' network"),
+    ("firewall", drops("input", 'tcp dport 22 accept comment "1.2.3.400"'), "no rule names"),
     ("firewall", drops("output"), "the machine's own packets"),
     ("ports", listens("0.0.0.0:30080"), "may become the port of a Service"),
 ]
