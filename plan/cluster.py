@@ -3,7 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from plan import addons, control_plane, etcd, host, identity, layout, node, runtime
+from plan import (
+    addons,
+    control_plane,
+    etcd,
+    host,
+    identity,
+    layout,
+    node,
+    runtime,
+    time_service,
+)
 from plan.artifact import missing_digests
 from plan.conditions import Condition, conditions
 from plan.model import NodePlan, Step, Unit
@@ -89,15 +99,21 @@ def _ready(spec: Cluster, name: str) -> Step:
     """The first step: it waits until the machine has booted, has its whole disk and finds the API.
 
     Then it brings the artifacts of all steps to the machine and verifies them. To find the API
-    means to resolve its DNS name, where the machine uses one. A machine that this
-    program creates also gets support for its power button, which shuts the machine down before it
-    is created anew.
+    means to resolve its DNS name, where the machine uses one. A machine that has time servers asks
+    them from here on, before anything depends on its clock. A machine that this program creates
+    also gets support for its power button, which shuts the machine down before it is created anew.
     """
     made = spec.is_made(name)
     size = str(spec.machines[name].disk) if made else ""
     return Step(
         name="ready",
-        files=(*((host.power_button(),) if made else ()), *host.name_servers(spec)),
+        packages=time_service.packages(spec),
+        files=(
+            *((host.power_button(),) if made else ()),
+            *host.name_servers(spec),
+            *time_service.files(spec),
+        ),
+        units=time_service.units(spec),
         begin="ready",
         settings={
             "disk": size,

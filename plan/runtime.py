@@ -1,6 +1,6 @@
 """The runtime step: host settings for containers, the container runtime and its images."""
 
-from plan import containerd, docker, host
+from plan import containerd, docker, host, time_service
 from plan.artifact import artifacts, reference
 from plan.model import Artifact, Step
 from spec.artifacts import artifact_row, needed
@@ -28,7 +28,11 @@ def _image_names(spec: Cluster) -> tuple[str, ...]:
 
 def packages(spec: Cluster) -> tuple[str, ...]:
     """The Debian packages that every node has."""
-    return (*host.PACKAGES, *(docker.PACKAGES if spec.runtime == "docker" else ()))
+    return (
+        *host.PACKAGES,
+        *time_service.packages(spec),
+        *(docker.PACKAGES if spec.runtime == "docker" else ()),
+    )
 
 
 def step(spec: Cluster, node: str) -> Step:

@@ -82,6 +82,7 @@ unit_gone() {
     rm -rf "${system:?}/$1.d"
     put_back "$system/$1" || rm -rf "${system:?}/$1"
     rm -f "$state/running/$1"
+    [ "$1" != systemd-timesyncd.service ] || [ -f "$before/units/$1" ] || as_distributed "$1"
 }
 
 # masked_gone NAME: a service of the distribution may run again
@@ -129,6 +130,13 @@ emptied() {
         fi
         directory=${directory%/*}
     done
+}
+
+# as_distributed UNIT: have a service run by the unit that its package brought, as after its installation
+as_distributed() {
+    systemctl daemon-reload
+    systemctl --quiet preset "$1" 2>/dev/null || true
+    systemctl --no-block start "$1" 2>/dev/null || true
 }
 
 # -- what services leave behind --------------------------------------------------------------------

@@ -34,6 +34,7 @@ OF_THE_WHOLE = (
     addresses.balancer_is_somebody_elses,
     addresses.name_servers_are_outside,
     addresses.machines_name_servers_are_outside,
+    addresses.time_servers_are_outside,
     roles.there_is_a_control_plane,
     roles.there_is_a_place_for_pods,
     roles.etcd_has_a_majority,

@@ -176,6 +176,31 @@ def machines_name_servers_are_outside(spec: Description) -> Iterator[Refusal]:
     yield from _outside(spec, field, servers)
 
 
+def time_servers_are_outside(spec: Description) -> Iterator[Refusal]:
+    """Each time server is a DNS name, or an IPv4 address outside the cluster's own ranges."""
+    for number, server in enumerate(spec.networks.time_servers):
+        if is_address(server):
+            address = IPv4Address(server)
+            inside = (spec.networks.services, spec.networks.pods, *SPECIAL)
+            inward = any(address in network for network in inside) or bool(reserved(spec, address))
+        else:
+            inward = is_own_name(server) or server.endswith(f".svc.{spec.dns_domain}")
+            if not is_dns_name(server):
+                yield Refusal(
+                    f"networks.time_servers.{number}",
+                    f"{shown(server)} is neither an IPv4 address nor a DNS name in lower case",
+                    "no machine could ask it for the time",
+                    "write the name alone, without scheme and port, such as ntp.example.org",
+                )
+        if inward:
+            yield Refusal(
+                f"networks.time_servers.{number}",
+                f"{server} leads back into the cluster or nowhere",
+                "machines would have no time server before the cluster runs",
+                "write a server that all machines reach, such as the one that their router has",
+            )
+
+
 def _outside(spec: Description, field: str, servers: tuple[IPv4Address, ...]) -> Iterator[Refusal]:
     for number, server in enumerate(servers):
         inside = (spec.networks.services, spec.networks.pods, *SPECIAL)

@@ -42,6 +42,7 @@ def good_specs(draw: st.DrawFn) -> Value:
         "networks": {
             "machines": "192.168.1.0/24",
             "name_servers": draw(st.sampled_from([[], ["192.0.2.53"]])),
+            "time_servers": draw(st.sampled_from([[], ["192.0.2.12", "ntp.example.org"]])),
         },
         "machines": {
             f"m{number}": draw(_machine(f"192.168.1.{number + 10}", letters))

@@ -30,6 +30,7 @@ WHOLE: dict[str, Any] = {
         "services": "10.1.0.0/16",
         "pods_per_node": 23,
         "name_servers": ["192.168.1.1"],
+        "time_servers": ["192.168.1.1"],
     },
     "machines": {
         "master": {"address": "192.168.1.10", "roles": "a", "memory": 4096},

@@ -153,6 +153,14 @@ ONE = [
     ({"networks name_servers": ["127.0.0.53"]}, "networks.name_servers.0", "or nowhere"),
     ({"networks name_servers": ["192.168.3.10"]}, "networks.name_servers.0", "into the cluster"),
     ({"networks name_servers": ["192.0.2.1"] * 4}, "networks.name_servers", "the first 3"),
+    ({"networks time_servers": ["127.0.0.1"]}, "networks.time_servers.0", "or nowhere"),
+    ({"networks time_servers": ["172.16.0.9"]}, "networks.time_servers.0", "into the cluster"),
+    ({"networks time_servers": ["192.168.1.255"]}, "networks.time_servers.0", "or nowhere"),
+    ({"networks time_servers": ["localhost"]}, "networks.time_servers.0", "or nowhere"),
+    ({"networks time_servers": ["a.b.svc.cluster.local"]}, "networks.time_servers.0", "before the"),
+    ({"networks time_servers": ["ntp://x"]}, "networks.time_servers.0", "without scheme"),
+    ({"networks time_servers": ["NTP.example"]}, "networks.time_servers.0", "in lower case"),
+    ({"networks time_servers": [7]}, "networks.time_servers.0", "an IPv4 address or a DNS name"),
     (
         {"addons": {"coredns": False, "name_servers": ["192.0.2.1"]}},
         "addons.name_servers",
@@ -603,6 +611,7 @@ TAKEN: list[dict[str, Any]] = [
     {"networks machines": "192.168.1.0/255.255.255.0"},
     {"addons name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
     {"networks name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
+    {"networks time_servers": ["192.168.1.1", "ntp.example.org"]},
 ]
 
 
