@@ -277,7 +277,7 @@ def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
         directories=cni.directories(),
         files=(
             *host.files(spec),
-            *containerd.files({"sandbox": peer.reference("pause")}),
+            *containerd.files(spec, {"sandbox": peer.reference("pause")}),
             File(path="/etc/systemd/system/kubelet.service", content=KUBELET_UNIT, mode=0o644),
             File(
                 path="/etc/systemd/system/kubelet.service.d/10-kubeadm.conf",

@@ -8,6 +8,7 @@ import tomli_w
 from plan import cni
 from plan.artifact import artifact, artifacts
 from plan.model import Artifact, File, Unit
+from plan.registries import CONTAINERD, of_containerd
 from spec.cluster import Cluster
 
 SOCKET = "/run/containerd/containerd.sock"
@@ -19,8 +20,10 @@ CONFIG_VERSION = 4
 """The version of the configuration format in containerd 2.3; the catalogue has no older release."""
 
 
-def configuration(images: Mapping[str, str]) -> dict[str, Any]:
+def configuration(images: Mapping[str, str], *, registries: bool = False) -> dict[str, Any]:
     """The configuration; ``images`` maps names to references of images that must never be removed.
+
+    ``registries`` says whether there are files about registries.
 
     The image named ``sandbox`` is for the first container of every pod. In the setting
     ``sandbox_image``, which is its place up to version 2, containerd ignores the reference and
@@ -30,7 +33,10 @@ def configuration(images: Mapping[str, str]) -> dict[str, Any]:
     return {
         "version": CONFIG_VERSION,
         "plugins": {
-            "io.containerd.cri.v1.images": {"pinned_images": dict(sorted(images.items()))},
+            "io.containerd.cri.v1.images": {
+                "pinned_images": dict(sorted(images.items())),
+                **({"registry": {"config_path": CONTAINERD}} if registries else {}),
+            },
             "io.containerd.cri.v1.runtime": {
                 "containerd": {"default_runtime_name": "runc", "runtimes": {"runc": runc}},
                 "cni": {"bin_dirs": [cni.PROGRAMS_FOLDER], "conf_dir": cni.FOLDER},
@@ -40,9 +46,11 @@ def configuration(images: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def files(images: Mapping[str, str]) -> tuple[File, ...]:
-    """The configuration file."""
-    return (File(path=CONFIG, content=tomli_w.dumps(configuration(images))),)
+def files(spec: Cluster, images: Mapping[str, str]) -> tuple[File, ...]:
+    """The configuration, and the files about registries, which containerd reads at each pull."""
+    registries = of_containerd(spec)
+    content = tomli_w.dumps(configuration(images, registries=bool(registries)))
+    return (File(path=CONFIG, content=content), *registries)
 
 
 def programs(spec: Cluster) -> tuple[Artifact, ...]:

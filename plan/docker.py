@@ -2,7 +2,7 @@
 
 import json
 
-from plan import cni
+from plan import cni, registries
 from plan.artifact import artifact, reference
 from plan.model import Artifact, File, Unit
 from spec.cluster import Cluster
@@ -34,10 +34,11 @@ CONFIGURATION = {
 }
 
 
-def files() -> tuple[File, ...]:
-    """The daemon's configuration."""
-    content = json.dumps(CONFIGURATION, indent=2, sort_keys=True) + "\n"
-    return (File(path=CONFIG, content=content),)
+def files(spec: Cluster) -> tuple[File, ...]:
+    """The daemon's configuration, and registries' authorities, which it reads at each pull."""
+    configuration = CONFIGURATION | registries.daemon(spec)
+    content = json.dumps(configuration, indent=2, sort_keys=True) + "\n"
+    return (File(path=CONFIG, content=content), *registries.of_docker(spec))
 
 
 def programs(spec: Cluster) -> tuple[Artifact, ...]:

@@ -11,6 +11,7 @@ from spec.hypervisor import Hypervisor, LoginSettings
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
 from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
+from spec.registry import Name, Registry
 from spec.versions import Versions, catalogue, versions_for
 
 Sha256 = Annotated[
@@ -126,6 +127,10 @@ class Description(Part):
     """Where the API answers."""
     runtime: Literal["containerd", "docker"] = "containerd"
     """What runs containers: containerd, or Docker through cri-dockerd."""
+    registries: dict[Name, Registry] = Field(default_factory=dict)
+    """How nodes reach registries, by the names with which references of images begin, such as
+    ``docker.io`` or ``registry.example.org:5000``; with containerd, ``_default`` stands for every
+    other one."""
     etcd: Etcd = Etcd()
     """What keeps all that the cluster knows."""
     flannel: Flannel = Flannel()

@@ -55,7 +55,6 @@ class Networks(Part):
     """The name servers that machines ask, at most three, in ``/etc/resolv.conf``; a living cluster
     takes others, and ``[]`` leaves machines what they have. No address of ``services`` or ``pods``,
     and none that leads to no machine (loopback, link-local, multicast)."""
-
     time_servers: Annotated[
         tuple[Annotated[Text, Expected("an IPv4 address or a DNS name")], ...],
         LeftOut("machines keep time as they did before, which in a lab is by the host's clock"),

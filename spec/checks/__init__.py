@@ -7,7 +7,18 @@ continue.
 
 from collections.abc import Iterator
 
-from spec.checks import addresses, names, networks, nodes, parts, places, roles, sizes, urls
+from spec.checks import (
+    addresses,
+    names,
+    networks,
+    nodes,
+    parts,
+    places,
+    registries,
+    roles,
+    sizes,
+    urls,
+)
 from spec.description import Description
 from spec.part import Unparsed
 from spec.refusal import Refusal
@@ -50,6 +61,10 @@ OF_THE_WHOLE = (
     places.host_keys_are_public_keys,
     places.host_keys_belong_to_machines,
     parts.digests_are_of_artifacts,
+    registries.registries_are_named_as_in_references,
+    registries.mirrors_can_be_asked,
+    registries.authorities_are_certificates,
+    registries.docker_has_mirrors_of_docker_hub_alone,
 )
 
 OF_EACH_MACHINE = (

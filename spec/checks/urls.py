@@ -16,7 +16,7 @@ MIRROR, IMAGE = "artifacts.mirror", "base_image.source"
 def base_image_can_be_fetched(spec: Description) -> Iterator[Refusal]:
     """The source of the base image, if it is a URL and no path, is complete and has no password."""
     if spec.base_image and "://" in spec.base_image.source:
-        yield from _malformed(IMAGE, spec.base_image.source)
+        yield from malformed(IMAGE, spec.base_image.source)
 
 
 def mirror_can_be_asked(spec: Description) -> Iterator[Refusal]:
@@ -24,7 +24,7 @@ def mirror_can_be_asked(spec: Description) -> Iterator[Refusal]:
     url = spec.artifacts.mirror
     if url is None:
         return
-    yield from _malformed(MIRROR, url)
+    yield from malformed(MIRROR, url)
     if "?" in url or "#" in url:
         yield Refusal(
             MIRROR,
@@ -81,7 +81,7 @@ def _host(url: str | None) -> str:
     return (parts.hostname or "").rstrip(".") if parts else ""
 
 
-def _malformed(field: str, url: str) -> Iterator[Refusal]:
+def malformed(field: str, url: str) -> Iterator[Refusal]:
     """The mistakes in a URL that do not depend on its use."""
     host = _host(url)
     if not host or (host.rpartition(".")[2].isdigit() and not is_address(host)):

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from spec.versions import catalogue
+from tests.spec.pem import PEM
 from tests.spec.test_refusals import ED25519
 
 Value = dict[str, Any]
@@ -66,6 +67,12 @@ def good_specs(draw: st.DrawFn) -> Value:
         "dns_domain": st.sampled_from(["cluster.local", "k8s.example.org", "local"]),
         "runtime": st.sampled_from(["containerd", "docker"]),
         "proxy_mode": st.sampled_from(["nftables", "iptables"]),
+        "registries": st.sampled_from(
+            [
+                {"docker.io": {"mirrors": ["https://mirror.example"]}},
+                {"registry.example:5000": {"authority": PEM}, "10.0.0.1": {"insecure": True}},
+            ]
+        ),
         "etcd": st.fixed_dictionaries({"generation": st.integers(1, 9)}),
         "flannel": st.fixed_dictionaries(
             {},

@@ -13,6 +13,7 @@ from lab.paths import PROJECT
 from spec.cluster import Cluster, SpecError, parse
 from spec.reference import BEGIN, END, with_tables
 from spec.supported import demand_supported
+from tests.spec.pem import PEM
 from tests.spec.sentences import refused
 
 DOCUMENT = PROJECT / "docs" / "configuration.md"
@@ -46,6 +47,7 @@ WHOLE: dict[str, Any] = {
     },
     "endpoint": {"kind": "virtual-ip", "address": "192.168.1.9"},
     "runtime": "docker",
+    "registries": {"docker.io": {"mirrors": ["https://mirror"]}},
     "etcd": {"generation": 2},
     "flannel": {"backend": "vxlan", "store": "kubernetes", "vni": 7, "port": 4789},
     "proxy_mode": "iptables",
@@ -99,6 +101,13 @@ FORMS: dict[str, Any] = {
     "`hypervisor` of the kind `virtualbox`": {**WHOLE, "hypervisor": VIRTUALBOX},
     "`hypervisor` of the kind `existing`": ON_EXISTING,
     "`hypervisor.bastion`": ON_EXISTING,
+    "`registries.<name>`": {
+        **WHOLE,
+        "runtime": "containerd",
+        "registries": {
+            "localhost:5000": {"mirrors": ["http://m1"], "authority": PEM, "insecure": True}
+        },
+    },
     "`base_image`": {**WITHOUT_HYPERVISOR, "base_image": BASE_IMAGE},
     "`networks.outside`": {
         **WITHOUT_HYPERVISOR,
@@ -120,7 +129,8 @@ class Told(NamedTuple):
     @property
     def path(self) -> list[str]:
         """Where the key stands in the forms above."""
-        return self.key.replace("<name>", "m1").replace("[]", ".0").split(".")
+        name = "localhost:5000" if self.key.startswith("registries") else "m1"
+        return self.key.replace("<name>", name).replace("[]", ".0").split(".")
 
     @property
     def choices(self) -> list[str]:

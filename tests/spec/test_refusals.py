@@ -9,6 +9,7 @@ import pytest
 from hypervisors.libvirt.growth import volume
 from spec.cluster import SpecError, mac_address, parse
 from spec.hypervisor import domain_name
+from tests.spec.pem import PEM
 from tests.spec.sentences import check, refused
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O"
@@ -165,6 +166,62 @@ ONE = [
         {"addons": {"coredns": False, "name_servers": ["192.0.2.1"]}},
         "addons.name_servers",
         "nobody would ask them",
+    ),
+    # -- registries
+    ({"registries Example.org": {}}, "registries.Example.org", "no registry's name"),
+    ({"registries": {"registry": {}}}, "registries.registry", "no registry's name"),
+    ({"registries": {"a.example:0": {}}}, 'registries."a.example:0"', "no registry's name"),
+    ({"registries": {"https://a.example": {}}}, 'registries."https://a.example"', "no registry's"),
+    ({"registries": {"index.docker.io": {}}}, "registries.index.docker.io", "write docker.io"),
+    (
+        {"registries": {"docker.io": {"mirrors": ["http://m.example"]}}},
+        "registries.docker.io.mirrors.0",
+        "insecure: true",
+    ),
+    (
+        {"registries": {"docker.io": {"mirrors": ["https://me:s3cret@m.example"]}}},
+        "registries.docker.io.mirrors.0",
+        "has a user in it",
+    ),
+    (
+        {"registries": {"docker.io": {"mirrors": ["https://m.example/x?y"]}}},
+        "registries.docker.io.mirrors.0",
+        "has a query",
+    ),
+    (
+        {"registries": {"docker.io": {"mirrors": ["https://localhost:5000"]}}},
+        "registries.docker.io.mirrors.0",
+        "every machine to itself",
+    ),
+    (
+        {"registries": {"docker.io": {"authority": "certificate"}}},
+        "registries.docker.io.authority",
+        "no certificate in PEM",
+    ),
+    (
+        {"registries": {"docker.io": {"authority": f"{PEM}-----BEGIN PRIVATE KEY-----"}}},
+        "registries.docker.io.authority",
+        "has a private key in it",
+    ),
+    (
+        {"registries": {"docker.io": {"insecure": "yes"}}},
+        "registries.docker.io.insecure",
+        "write true or false",
+    ),
+    (
+        {"runtime": "docker", "registries": {"_default": {}}},
+        "registries._default",
+        "runtime: containerd",
+    ),
+    (
+        {"runtime": "docker", "registries": {"a.example": {"mirrors": ["https://m.example"]}}},
+        "registries.a.example.mirrors",
+        "of docker.io alone",
+    ),
+    (
+        {"runtime": "docker", "registries": {"docker.io": {"mirrors": ["https://m.example/x"]}}},
+        "registries.docker.io.mirrors.0",
+        "has a path",
     ),
     # -- endpoint
     ({"endpoint": {**VIRTUAL, "address": "10.0.0.9"}}, "endpoint.address", "outside networks"),
@@ -612,6 +669,9 @@ TAKEN: list[dict[str, Any]] = [
     {"addons name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
     {"networks name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
     {"networks time_servers": ["192.168.1.1", "ntp.example.org"]},
+    {"registries": {"a.example:5000": {"authority": PEM + PEM}, "10.0.0.1": {}, "_default": {}}},
+    {"registries": {"quay.io": {"insecure": True, "mirrors": ["http://m:5000/v2/quay"]}}},
+    {"runtime": "docker", "registries": {"docker.io": {"mirrors": ["https://m.example:5000"]}}},
 ]
 
 

@@ -1,0 +1,108 @@
+"""A real containerd takes images from a real registry by the files of the plan."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import pytest
+
+from plan import containerd, runtime
+from plan.registries import CONTAINERD
+from tests.plan.real_containerd import real_containerd
+from tests.plan.registry import PASSWORD, USER, RealRegistry, certificate, real_registry
+from tests.plan.shell import cluster
+from tests.plan.stored import as_root
+
+pytestmark = [as_root, pytest.mark.container]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealRegistry]:
+    with real_registry(tmp_path_factory.mktemp("registry") / "real") as running:
+        yield running
+
+
+class Node:
+    """A containerd with the files about registries of a plan, below a folder of its own."""
+
+    def __init__(self, folder: Path, socket: Path) -> None:
+        self._folder, self._socket = folder, socket
+
+    def bring(self, registries: dict[str, Any]) -> None:
+        """Write the files of a plan with these registries, and no others."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        for file in runtime.step(cluster(registries=registries), "minion").files:
+            if file.path.startswith(CONTAINERD):
+                path = self._folder / file.path.removeprefix(f"{CONTAINERD}/")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(file.content.replace(CONTAINERD, str(self._folder)))
+
+    def pull(self, image: str, user: str = USER, password: str = PASSWORD) -> str:
+        """Pull an image as the kubelet asks for it: why it cannot be had, or nothing."""
+        credentials = _field(1, user) + _field(2, password) if user else b""
+        request = _field(1, _field(1, image)) + (_field(2, credentials) if credentials else b"")
+        with grpc.insecure_channel(f"unix:{self._socket}") as channel:
+            call = channel.unary_unary("/runtime.v1.ImageService/PullImage")
+            try:
+                call(request, timeout=60)
+            except grpc.RpcError as error:
+                return str(error.details())
+        return ""
+
+
+def _field(number: int, value: bytes | str) -> bytes:
+    """A field of a protobuf message whose value is a text or a message."""
+    content = value.encode() if isinstance(value, str) else value
+    assert len(content) < 2**14
+    low, high = len(content) % 128, len(content) // 128
+    length = bytes([low | 128, high]) if high else bytes([low])
+    return bytes([number << 3 | 2]) + length + content
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    folder = tmp_path_factory.mktemp("node")
+    files = runtime.step(cluster(registries={"a.example": {}}), "minion").files
+    (config,) = (file.content for file in files if file.path == containerd.CONFIG)
+    config = config.replace(CONTAINERD, str(folder / "certs.d"))
+    with real_containerd(folder / "containerd", config) as socket:
+        yield Node(folder / "certs.d", socket)
+
+
+def test_an_image_comes_from_a_registry_with_its_own_authority_and_a_password(
+    node: Node, registry: RealRegistry
+) -> None:
+    node.bring({registry.host: {"authority": registry.authority}})
+    image = f"{registry.host}/shop:1"
+    assert node.pull(image) == ""
+    assert "401 Unauthorized" in node.pull(image, password="wrong")
+    assert "no basic auth credentials" in node.pull(image, user="")
+    assert f"{registry.host}/shop:2: not found" in node.pull(f"{registry.host}/shop:2")
+
+
+def test_a_change_counts_at_the_next_pull(
+    node: Node, registry: RealRegistry, tmp_path: Path
+) -> None:
+    image = f"{registry.host}/shop:1"
+    other = certificate(tmp_path / "other").read_text()
+    for entry, problem in (
+        ({"authority": other}, "x509: certificate signed by unknown authority"),
+        ({"authority": registry.authority}, ""),
+        ({}, "x509: certificate signed by unknown authority"),
+        ({"insecure": True}, ""),
+        ({"authority": f"{other}{registry.authority}"}, ""),
+    ):
+        node.bring({registry.host: entry})
+        reason = node.pull(image)
+        assert problem in reason, entry
+        assert bool(problem) == bool(reason), entry
+
+
+@pytest.mark.parametrize("name", ["registry.example", "docker.io", "_default"])
+def test_an_image_comes_from_a_mirror(node: Node, registry: RealRegistry, name: str) -> None:
+    mirrors = ["https://127.0.0.1:9", f"https://{registry.host}"]  # nobody listens at the first
+    node.bring({name: {"mirrors": mirrors, "authority": registry.authority}})
+    host = "registry.example" if name == "_default" else name
+    assert node.pull(f"{host}/library/shop:1") == ""
