@@ -104,6 +104,7 @@ def _ready(spec: Cluster, name: str) -> Step:
     also gets support for its power button, which shuts the machine down before it is created anew.
     """
     made = spec.is_made(name)
+    address, mtu = spec.machines[name].address, spec.networks.mtu
     size = str(spec.machines[name].disk) if made else ""
     return Step(
         name="ready",
@@ -120,6 +121,7 @@ def _ready(spec: Cluster, name: str) -> Step:
             "power_button": " ".join(host.POWER_BUTTON) if made else "",
             "api_name": layout.api_name(spec, name),
             "name_servers": " ".join(map(str, spec.networks.name_servers)),
+            "packet_size": f"{address} {mtu}" if mtu else "",
         },
         outcome=f"booted, {size} GiB" if made else "booted",
     )

@@ -16,6 +16,7 @@ CONFIG = f"{layout.KUBERNETES}/flannel.json"
 the same configuration from ``PREFIX/config``, at its start only; there the file exists so that a
 changed network restarts flanneld."""
 DEVICES = program("remove-vxlan")
+PACKET_SIZE = program("packet-size")
 HEALTH_PORT = 8285
 UNIT = "flanneld.service"
 
@@ -28,6 +29,9 @@ def network(spec: Cluster) -> dict[str, Any]:
     backend: dict[str, Any] = {"Type": spec.flannel.backend}
     if spec.flannel.backend == "vxlan":
         backend |= {"VNI": spec.flannel.vni, "Port": spec.flannel.port}
+    if spec.networks.mtu:
+        # With host-gw flanneld goes by the interface alone; a change must restart it there as well.
+        backend["MTU"] = spec.networks.mtu
     return {
         "Network": str(spec.networks.pods),
         "SubnetLen": spec.networks.pods_per_node,
@@ -39,12 +43,14 @@ def network(spec: Cluster) -> dict[str, Any]:
 def files(spec: Cluster, node: str) -> tuple[File, ...]:
     """The network's configuration, and the program that removes devices of an earlier network.
 
-    Where Kubernetes keeps the subnets, also a kubeconfig.
+    Where the spec has a size of packets, also the program for it. Where Kubernetes keeps the
+    subnets, also a kubeconfig.
     """
     configuration = File(path=CONFIG, content=json.dumps(network(spec), indent=2) + "\n")
+    programs = (DEVICES, PACKET_SIZE) if spec.networks.mtu else (DEVICES,)
     if spec.flannel.store == "etcd":
-        return (configuration, DEVICES)
-    return (configuration, DEVICES, kubeconfig.file(spec, node, "flannel"))
+        return (configuration, *programs)
+    return (configuration, *programs, kubeconfig.file(spec, node, "flannel"))
 
 
 def unit(spec: Cluster, node: str) -> Unit:
@@ -71,7 +77,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         dashes="-",
         flags=flags,
         environment={"NODE_NAME": node} if spec.flannel.store == "kubernetes" else {},
-        before_start=(_remove_others(spec),),
+        before_start=(_remove_others(spec), *_packet_size(spec, node)),
         after_start=(cni.after_flannel(),),
         needs=(*watched.needs, CONFIG, cni.TEMPLATE, cni.RENDER.path),
         vxlan=_device(spec),
@@ -81,6 +87,15 @@ def unit(spec: Cluster, node: str) -> Unit:
 def _remove_others(spec: Cluster) -> str:
     """An ``ExecStartPre`` line that leaves flannel's device of this network and no other."""
     return f"{DEVICES.path} {_device(spec)}".rstrip()
+
+
+def _packet_size(spec: Cluster, node: str) -> tuple[str, ...]:
+    """An ``ExecStartPre`` line for the size of packets, where the spec has one.
+
+    The first step has set it already, and here it is set at each boot.
+    """
+    mtu = spec.networks.mtu
+    return (f"{PACKET_SIZE.path} {spec.machines[node].address} {mtu}",) if mtu else ()
 
 
 def _device(spec: Cluster) -> str:

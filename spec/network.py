@@ -66,6 +66,11 @@ class Networks(Part):
     """Whether the machines that a lab makes reach what this computer reaches. The system's libvirt
     always lets them."""
 
+    mtu: Annotated[Whole | None, LeftOut("what the machines' interfaces have, such as 1500")] = None
+    """The most bytes of a packet between machines, 576 to 9000, as all that is between them takes:
+    that of their interfaces, and of pods' 50 less with ``flannel.backend: vxlan``, which needs
+    1330. More than 1500 only where all machines exist already. A living cluster takes another."""
+
     @property
     def gateway(self) -> IPv4Address:
         """The first address of the machines' network, which the host has."""

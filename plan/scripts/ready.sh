@@ -118,6 +118,30 @@ has_name_servers() {
     fi
 }
 
+# has_packet_size [ADDRESS BYTES]: have the interface with this address send packets of at most so many
+# bytes; without these, of as many as before
+has_packet_size() {
+    local before=$state/packet-size-before interface bytes output
+    if [ "$#" -gt 0 ]; then
+        read -r _ interface _ < <(ip -oneline -4 address show to "$1") ||
+            problem "no interface of this machine has the address $1, so its packets keep their size"
+        bytes=$2
+        if [ ! -f "$before" ]; then
+            echo "$interface $(<"/sys/class/net/$interface/mtu")" >"$before.new"
+            mv "$before.new" "$before"
+        fi
+    else
+        [ -f "$before" ] || return 0
+        read -r interface bytes <"$before"
+    fi
+    if [ -d "/sys/class/net/$interface" ]; then
+        [ "$(<"/sys/class/net/$interface/mtu")" = "$bytes" ] ||
+            output=$(ip link set dev "$interface" mtu "$bytes" 2>&1) ||
+            problem "$interface cannot send packets of $bytes bytes, the networks.mtu: $output"
+    fi
+    [ "$#" -gt 0 ] || rm -f "$before"
+}
+
 # known NAME: wait until the machine can resolve the name of the API. Without an address, services would
 # fail only much later.
 known() {
@@ -150,6 +174,10 @@ done
 
 # Before anything is downloaded, and before a name is looked up.
 has_name_servers
+
+# Before flanneld takes the size of its own device from there.
+# shellcheck disable=SC2086 # an address and a number
+has_packet_size ${packet_size?}
 
 # A kernel may have these modules built in, or lack them.
 # shellcheck disable=SC2086 # several names

@@ -39,6 +39,7 @@ OF_THE_WHOLE = (
     networks.services_network_has_room,
     networks.flannel_port_is_free,
     networks.way_out_is_of_a_lab,
+    networks.packets_have_a_usable_size,
     addresses.each_is_used_once,
     addresses.each_has_a_mac_address_of_its_own,
     addresses.virtual_ip_fits,

@@ -35,6 +35,15 @@ SMALLEST_SERVICES = 28
 LARGEST_NODE, SMALLEST_NODE = 16, 25
 """The prefixes of the largest and the smallest part of a node; kubelet admits 110 pods."""
 
+SMALLEST_PACKET, LARGEST_PACKET = 576, 9000
+"""Bytes of a packet that every host takes (RFC 791), and of a usual jumbo frame."""
+SMALLEST_IPV6 = 1280
+"""Bytes below which Linux has no IPv6 on an interface (RFC 8200)."""
+VXLAN_HEADERS = 50
+"""Bytes that VXLAN adds to a packet over IPv4."""
+ETHERNET = 1500
+"""Bytes of a packet that a hypervisor's network takes."""
+
 
 def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
     """No two ranges overlap."""
@@ -181,6 +190,37 @@ def way_out_is_of_a_lab(spec: Description) -> Iterator[Refusal]:
             f"stands beside a hypervisor of the kind {spec.hypervisor.kind}",
             "it is about machines that a lab makes, and these get what their own network has",
             "leave it out",
+        )
+
+
+def packets_have_a_usable_size(spec: Description) -> Iterator[Refusal]:
+    """The size of packets is one that networks have, and leaves pods enough of it."""
+    mtu = spec.networks.mtu
+    if mtu is None:
+        return
+    field = "networks.mtu"
+    if not SMALLEST_PACKET <= mtu <= LARGEST_PACKET:
+        breaks = (
+            "no network has to pass on packets that small whole"
+            if mtu < SMALLEST_PACKET
+            else "no usual network passes on packets that large"
+        )
+        sizes = f"from {SMALLEST_PACKET} to {LARGEST_PACKET}"
+        yield Refusal(field, f"is {mtu}", breaks, f"write bytes {sizes}, such as 1500")
+        return
+    if spec.flannel.backend == "vxlan" and mtu - VXLAN_HEADERS < SMALLEST_IPV6:
+        yield Refusal(
+            field,
+            f"is {mtu}, of which VXLAN takes {VXLAN_HEADERS}",
+            f"pods would have less than the {SMALLEST_IPV6} bytes that IPv6 demands",
+            f"write {SMALLEST_IPV6 + VXLAN_HEADERS} or more, or flannel.backend: host-gw",
+        )
+    if mtu > ETHERNET and any(spec.is_made(name) for name in spec.machines):
+        yield Refusal(
+            field,
+            f"is {mtu}",
+            f"the hypervisor's network, which takes {ETHERNET}, would drop larger packets",
+            f"write {ETHERNET} or less",
         )
 
 

@@ -56,6 +56,7 @@ def step(size: int) -> Step:
         "api_name": "",
         "steps": "ready",
         "name_servers": "",
+        "packet_size": "",
     }
     return Step(name="ready", begin="ready", settings=settings)
 

@@ -19,7 +19,7 @@ from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import Silence
-from plan import addons, host, layout, records, render
+from plan import addons, flannel, host, layout, records, render
 from plan.cluster import cluster_plan, node_plan
 from plan.item import digest
 from plan.layout import STATE
@@ -52,7 +52,14 @@ def first_boot(user_data: str) -> Callable[[Path], None]:
     return prepare
 
 
-NOTHING = {"disk": "", "power_button": "", "api_name": "", "steps": "ready", "name_servers": ""}
+NOTHING = {
+    "disk": "",
+    "power_button": "",
+    "api_name": "",
+    "steps": "ready",
+    "name_servers": "",
+    "packet_size": "",
+}
 READY = Step(name="ready", script="ready", settings=NOTHING)
 
 
@@ -208,6 +215,37 @@ def test_name_servers_are_there_when_a_name_is_first_looked_up(
     done = machine.run(limited(render.text(asking), 1, "api-name"))
     assert done.returncode == 1
     assert "(its name servers: 192.0.2.1 192.0.2.2)" in done.stderr
+
+
+def test_the_size_of_packets_comes_and_goes_with_the_spec(
+    new_machine: Callable[..., Container],
+) -> None:
+    machine = new_machine()
+    for command in (
+        "ip link add name lan0 mtu 1450 type bridge",
+        "ip address add 192.0.2.7/24 dev lan0",
+        "ip link set dev lan0 up",
+    ):
+        machine.call(*command.split(" "))
+
+    def sized(text: str) -> None:
+        step = replace(READY, begin="ready", script=None, settings=NOTHING | {"packet_size": text})
+        for _ in range(2):
+            done = machine.run(render.text(step))
+            assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
+
+    sized("192.0.2.7 1400")
+    assert machine.call("cat", "/sys/class/net/lan0/mtu").strip() == "1400"
+    sized("192.0.2.7 1380")
+    assert machine.call("cat", "/sys/class/net/lan0/mtu").strip() == "1380"
+    machine.call("ip", "link", "set", "dev", "lan0", "mtu", "1500")
+    machine.write("/run/packet-size", flannel.PACKET_SIZE.content, 0o755)
+    machine.call("/run/packet-size", "192.0.2.7", "1380")
+    assert machine.call("cat", "/sys/class/net/lan0/mtu").strip() == "1380"
+    sized("")
+    assert machine.call("cat", "/sys/class/net/lan0/mtu").strip() == "1450"
+    step = replace(READY, settings=NOTHING | {"packet_size": "192.0.2.8 1400"})
+    assert "failed: no interface of this machine has" in machine.run(render.text(step)).stderr
 
 
 # -- all others ----------------------------------------------------------------------------------

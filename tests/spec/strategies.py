@@ -43,6 +43,7 @@ def good_specs(draw: st.DrawFn) -> Value:
         "networks": {
             "machines": "192.168.1.0/24",
             "name_servers": draw(st.sampled_from([[], ["192.0.2.53"]])),
+            "mtu": draw(st.sampled_from([None, 1330, 1500])),
             "time_servers": draw(st.sampled_from([[], ["192.0.2.12", "ntp.example.org"]])),
         },
         "machines": {

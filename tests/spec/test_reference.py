@@ -32,6 +32,7 @@ WHOLE: dict[str, Any] = {
         "pods_per_node": 23,
         "name_servers": ["192.168.1.1"],
         "time_servers": ["192.168.1.1"],
+        "mtu": 1400,
     },
     "machines": {
         "master": {"address": "192.168.1.10", "roles": "a", "memory": 4096},
@@ -264,6 +265,7 @@ def test_the_values_that_a_row_names_are_taken_and_no_other(row: Told) -> None:
 # Key to its least and its most, as the row says them; None where there is no end.
 LIMITS: list[tuple[str, int | None, int | None]] = [
     ("networks.pods_per_node", 16, 25),
+    ("networks.mtu", 1330, 1500),
     ("machines.<name>.cpus", 1, 128),
     ("machines.<name>.memory", 512, 16777216),
     ("machines.<name>.disk", 6, 65536),
