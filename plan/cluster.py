@@ -13,6 +13,7 @@ from plan import (
     node,
     runtime,
     time_service,
+    web_proxy,
 )
 from plan.artifact import missing_digests
 from plan.conditions import Condition, conditions
@@ -112,6 +113,7 @@ def _ready(spec: Cluster, name: str) -> Step:
         files=(
             *((host.power_button(),) if made else ()),
             *host.name_servers(spec),
+            *web_proxy.files(spec),
             *time_service.files(spec),
         ),
         units=time_service.units(spec),
@@ -121,6 +123,7 @@ def _ready(spec: Cluster, name: str) -> Step:
             "power_button": " ".join(host.POWER_BUTTON) if made else "",
             "api_name": layout.api_name(spec, name),
             "name_servers": " ".join(map(str, spec.networks.name_servers)),
+            **web_proxy.settings(spec),
             "packet_size": f"{address} {mtu}" if mtu else "",
         },
         outcome=f"booted, {size} GiB" if made else "booted",

@@ -5,7 +5,7 @@ from typing import Any
 
 import tomli_w
 
-from plan import cni
+from plan import cni, web_proxy
 from plan.artifact import artifact, artifacts
 from plan.model import Artifact, File, Unit
 from plan.registries import CONTAINERD, of_containerd
@@ -65,6 +65,7 @@ def unit(spec: Cluster) -> Unit:
         description="containerd",
         program=artifact(spec, "containerd").command.path,
         flags={"config": CONFIG},
+        environment=web_proxy.environment(spec),
         needs=(CONFIG,),
         service={
             "Delegate": "yes",

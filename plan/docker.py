@@ -2,7 +2,7 @@
 
 import json
 
-from plan import cni, registries
+from plan import cni, registries, web_proxy
 from plan.artifact import artifact, reference
 from plan.model import Artifact, File, Unit
 from spec.cluster import Cluster
@@ -60,6 +60,7 @@ def units(spec: Cluster) -> tuple[Unit, ...]:
         },
         after=("network-online.target", "containerd.service"),
         wants=("network-online.target", "containerd.service"),
+        environment=web_proxy.environment(spec),
         needs=(CONFIG,),
         service={
             "Delegate": "yes",

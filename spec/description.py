@@ -11,6 +11,7 @@ from spec.hypervisor import Hypervisor, LoginSettings
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
 from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
+from spec.proxy import Proxy
 from spec.registry import Name, Registry
 from spec.versions import Versions, catalogue, versions_for
 
@@ -131,6 +132,8 @@ class Description(Part):
     """How nodes reach registries, by the names with which references of images begin, such as
     ``docker.io`` or ``registry.example.org:5000``; with containerd, ``_default`` stands for every
     other one."""
+    proxy: Annotated[Proxy | None, LeftOut("machines download directly")] = None
+    """Through whom machines download."""
     etcd: Etcd = Etcd()
     """What keeps all that the cluster knows."""
     flannel: Flannel = Flannel()

@@ -172,6 +172,13 @@ done
 # when its pods have moved.
 [[ " $steps " == *' control-plane '* ]] || only control-plane
 
+# curl and apt go by these variables when this step downloads artifacts and packages; in other steps apt
+# goes by its own file.
+for variable in http_proxy https_proxy no_proxy; do
+    # shellcheck disable=SC2163 # the name in it
+    [ -z "${!variable?}" ] || export "$variable"
+done
+
 # Before anything is downloaded, and before a name is looked up.
 has_name_servers
 

@@ -36,7 +36,7 @@ def mirror_can_be_asked(spec: Description) -> Iterator[Refusal]:
 
 def mirror_is_no_machine_itself(spec: Description) -> Iterator[Refusal]:
     """The mirror's host is outside the cluster, since machines need it before the cluster runs."""
-    host = _host(spec.artifacts.mirror)
+    host = host_of(spec.artifacts.mirror)
     if ":" in host:
         yield _unreachable(host, "has an IPv6 address, and machines have IPv4 addresses alone")
     if not host or ":" in host:
@@ -75,7 +75,7 @@ def _split(url: str) -> SplitResult | None:
         return None
 
 
-def _host(url: str | None) -> str:
+def host_of(url: str | None) -> str:
     """The host in a URL, in lower case; empty where the URL has none."""
     parts = _split(url) if url else None
     return (parts.hostname or "").rstrip(".") if parts else ""
@@ -83,7 +83,7 @@ def _host(url: str | None) -> str:
 
 def malformed(field: str, url: str) -> Iterator[Refusal]:
     """The mistakes in a URL that do not depend on its use."""
-    host = _host(url)
+    host = host_of(url)
     if not host or (host.rpartition(".")[2].isdigit() and not is_address(host)):
         yield Refusal(
             field,

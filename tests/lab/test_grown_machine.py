@@ -57,6 +57,7 @@ def step(size: int) -> Step:
         "steps": "ready",
         "name_servers": "",
         "packet_size": "",
+        **dict.fromkeys(("http_proxy", "https_proxy", "no_proxy"), ""),
     }
     return Step(name="ready", begin="ready", settings=settings)
 

@@ -149,7 +149,7 @@ file that stands for it on the service's machine."""
 READ_BY_THE_STEP = {
     *("authority", "certificate", "private_key", "kubeconfig"),  # with what it asks
     *("admin_certificate", "admin_key"),
-    *("steps", "name_servers", "packet_size"),
+    *("steps", "name_servers", "packet_size", "http_proxy", "https_proxy", "no_proxy"),
     *("endpoint", "api", "several", "controllers", "virtual_ip", "docker_socket"),
     *("node", "members", "kubelet_port", "proxy_port", "cni_list", "runtime", "platform"),
     *(

@@ -5,6 +5,7 @@ are only noted, and the kubelet and kube-proxy, which want to set some, are left
 It has no network: packages that the base image does not have are empty ones.
 """
 
+import hashlib
 import os
 import random
 from collections import Counter
@@ -19,17 +20,19 @@ from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import Silence
-from plan import addons, flannel, host, layout, records, render
+from plan import addons, flannel, host, layout, records, render, web_proxy
 from plan.cluster import cluster_plan, node_plan
 from plan.item import digest
 from plan.layout import STATE
-from plan.model import STORE, File, Kubeconfig, NodePlan, Step
+from plan.model import STORE, Artifact, File, Kubeconfig, NodePlan, Step
 from spec.cluster import API_PORT, Cluster
 from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, quiet
 from tests.plan.golden import golden_spec
 from tests.plan.limited import limited
+from tests.plan.mirror import mirror
 from tests.plan.running import Keys, beside_waits
+from tests.plan.shell import cluster
 
 pytestmark = pytest.mark.container
 
@@ -52,14 +55,9 @@ def first_boot(user_data: str) -> Callable[[Path], None]:
     return prepare
 
 
-NOTHING = {
-    "disk": "",
-    "power_button": "",
-    "api_name": "",
-    "steps": "ready",
-    "name_servers": "",
-    "packet_size": "",
-}
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+OPTIONAL = ("disk", "power_button", "api_name", "name_servers", "packet_size", *PROXIES)
+NOTHING = dict.fromkeys(OPTIONAL, "") | {"steps": "ready"}
 READY = Step(name="ready", script="ready", settings=NOTHING)
 
 
@@ -246,6 +244,54 @@ def test_the_size_of_packets_comes_and_goes_with_the_spec(
     assert machine.call("cat", "/sys/class/net/lan0/mtu").strip() == "1450"
     step = replace(READY, settings=NOTHING | {"packet_size": "192.0.2.8 1400"})
     assert "failed: no interface of this machine has" in machine.run(render.text(step)).stderr
+
+
+def test_artifacts_come_through_the_proxy_of_the_spec(
+    new_machine: Callable[..., Container],
+) -> None:
+    machine = new_machine()
+    content, far, near = b"program\n", "http://far.example/program", "/near"
+    digest_of_it = hashlib.sha256(content).hexdigest()
+    spec = cluster(proxy={"http": "http://proxy.example:3128", "no_proxy": ["192.0.2.0/24"]})
+    with mirror(machine.listener()) as proxy, mirror(machine.listener()) as direct:
+        proxy.files = {far: content}
+        direct.files = {"near": content}
+        settings = dict(web_proxy.settings(spec)) | {"http_proxy": proxy.url("").rstrip("/")}
+        for url, asked in ((far, [far]), (direct.url("near"), [])):
+            artifact = Artifact(
+                name="program", version="1", kind="binary", sha256=digest_of_it, urls=(url,)
+            )
+            step = replace(
+                READY,
+                artifacts=(artifact,),
+                begin="ready",
+                script=None,
+                settings=NOTHING | settings,
+            )
+            done = machine.run(render.text(step))
+            assert (done.returncode, beside_waits(done.stdout), done.stderr) == (0, "", "")
+            assert proxy.asked == asked
+            machine.path(artifact.store_path).unlink()
+            proxy.asked.clear()
+        assert direct.asked == [near]
+
+
+def test_apt_asks_the_proxy_of_the_spec(new_machine: Callable[..., Container]) -> None:
+    machine = new_machine()
+    spec = cluster(
+        proxy={"https": "https://proxy.example", "no_proxy": [".a.example", "b.example"]}
+    )
+    (file,) = web_proxy.files(spec)
+    machine.write(file.path, file.content)
+    read = machine.call("apt-config", "dump", "Acquire::https::Proxy")
+    assert 'Acquire::https::Proxy "https://proxy.example";' in read
+    assert 'Acquire::https::Proxy::b.example "DIRECT";' in read
+    assert 'Acquire::https::Proxy::192.168.1.1 "DIRECT";' in read
+    assert "a.example " not in read.replace("b.example", "")
+    assert machine.call("apt-config", "dump", "Acquire::http::Proxy").strip() in (
+        "",
+        'Acquire::http::Proxy "";',
+    )
 
 
 # -- all others ----------------------------------------------------------------------------------

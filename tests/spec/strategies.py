@@ -68,6 +68,9 @@ def good_specs(draw: st.DrawFn) -> Value:
         "dns_domain": st.sampled_from(["cluster.local", "k8s.example.org", "local"]),
         "runtime": st.sampled_from(["containerd", "docker"]),
         "proxy_mode": st.sampled_from(["nftables", "iptables"]),
+        "proxy": st.sampled_from(
+            [{"https": "http://proxy:3128"}, {"http": "http://proxy", "no_proxy": [".example"]}]
+        ),
         "registries": st.sampled_from(
             [
                 {"docker.io": {"mirrors": ["https://mirror.example"]}},

@@ -49,6 +49,7 @@ WHOLE: dict[str, Any] = {
     "endpoint": {"kind": "virtual-ip", "address": "192.168.1.9"},
     "runtime": "docker",
     "registries": {"docker.io": {"mirrors": ["https://mirror"]}},
+    "proxy": {"http": "http://proxy", "https": "http://proxy:80", "no_proxy": [".example.org"]},
     "etcd": {"generation": 2},
     "flannel": {"backend": "vxlan", "store": "kubernetes", "vni": 7, "port": 4789},
     "proxy_mode": "iptables",

@@ -172,6 +172,17 @@ ONE = [
     ({"networks mtu": 1329}, "networks.mtu", "write 1330 or more"),
     ({"networks mtu": 9000}, "networks.mtu", "write 1500 or less"),
     ({"networks mtu": "1500"}, "networks.mtu", "a whole number"),
+    # -- proxy
+    ({"proxy": {}}, "proxy", "names no proxy"),
+    ({"proxy http": "http://me:s3cret@proxy"}, "proxy.http", "has a user in it"),
+    ({"proxy http": "http://localhost:3128"}, "proxy.http", "or nowhere"),
+    ({"proxy http": "http://172.16.0.1:3128"}, "proxy.http", "into the cluster"),
+    ({"proxy https": "http://proxy/path"}, "proxy.https", "without a path"),
+    ({"proxy https": "socks5://proxy"}, "proxy.https", "a http or https URL"),
+    ({"proxy https": "http://proxy:0"}, "proxy.https", "from 1 to 65535"),
+    ({"proxy https": "http://a$b"}, "proxy.https", "no part of a host"),
+    ({"proxy": {"http": "http://p", "no_proxy": ["*.a"]}}, "proxy.no_proxy.0", "no host, domain"),
+    ({"proxy": {"http": "http://p", "no_proxy": ["a,b"]}}, "proxy.no_proxy.0", "no host, domain"),
     # -- registries
     ({"registries Example.org": {}}, "registries.Example.org", "no registry's name"),
     ({"registries": {"registry": {}}}, "registries.registry", "no registry's name"),
@@ -653,6 +664,9 @@ def test_nothing_of_a_password_in_a_url_is_told() -> None:
         {"base_image": {"source": f"{url}:0/x", "sha256": DIGEST}},
         {"hypervisor": {**LIBVIRT, "uri": url}},
         {"endpoint": {**BALANCER, "host": url}},
+        {"proxy": {"http": url}},
+        {"proxy": {"https": f"{url}/x"}},
+        {"registries": {"docker.io": {"mirrors": [url]}}},
     ):
         sentences = refused(changed(changes))
         assert sentences
@@ -674,6 +688,7 @@ TAKEN: list[dict[str, Any]] = [
     {"addons name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
     {"networks name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
     {"networks time_servers": ["192.168.1.1", "ntp.example.org"]},
+    {"proxy": {"http": "http://192.168.1.1:3128", "no_proxy": [".a.example", "10.0.0.0/8"]}},
     {"networks mtu": 1330},
     {"networks mtu": 576, "flannel backend": "host-gw"},
     {"networks mtu": 9000, "hypervisor": EXISTING},
