@@ -8,7 +8,7 @@ REFUSED = "failed: sudo refuses root's rights"
 """Begins the sentence of a machine where the user may not do that."""
 
 _SUDO = f"""\
-output=$(sudo -n true 2>&1) || {{
+output=$(sudo -n true 2>&1 </dev/null) || {{
     echo "{REFUSED} to $(id -un) without a password ($(echo $output)); let the user run every \
 command, with a line '$(id -un) ALL=(ALL:ALL) NOPASSWD: ALL' in a file of /etc/sudoers.d" >&2
     exit 1
