@@ -11,8 +11,9 @@ remember_directories() {
     [ ! -d "$before" ] || return 0
     rm -rf "$before.new"
     install -d -m 0700 "$before.new"
+    # A folder may be missing, or vanish meanwhile.
     find /etc /opt /srv /usr/local /var/lib /var/log -xdev -maxdepth 3 -path "$state" -prune -o \
-        -type d -printf '%m %U:%G %p\n' >"$before.new/directories"
+        -type d -printf '%m %U:%G %p\n' >"$before.new/directories" 2>/dev/null || true
     sync "$before.new/directories"
     mv --no-target-directory "$before.new" "$before"
 }

@@ -22,12 +22,13 @@ modules_back() {
 }
 
 swap_back() {
-    local device priority output
+    local device priority output option
     while read -r device priority; do
         [[ $'\n'$(</proc/swaps) != *$'\n'"$device "* ]] || continue
         [ -e "$device" ] || continue
-        [ "$priority" -ge 0 ] && priority=(--priority "$priority") || priority=()
-        output=$(swapon "${priority[@]}" "$device" 2>&1) || echo "$device is no swap again: $output"
+        option=()
+        [ "$priority" -lt 0 ] || option=(--priority "$priority")
+        output=$(swapon "${option[@]}" "$device" 2>&1) || echo "$device is no swap again: $output"
     done < <(cat "$before/swap" 2>/dev/null)
 }
 

@@ -159,10 +159,12 @@ after_end() {
         without_data /var/lib/kubelet
         ;;
     containerd.service)
+        without_processes system.slice/containerd.service kubepods.slice
         without_networks
-        without_data /var/lib/containerd /run/containerd
+        without_data /var/lib/containerd /run/containerd /opt/containerd
         ;;
     docker.service)
+        without_processes system.slice/docker.service kubepods.slice
         without_networks
         without_data /var/lib/docker /run/docker "$state/images"
         ;;
@@ -187,6 +189,17 @@ containers_ended() {
     done
 }
 
+# without_processes GROUP...: end the processes in these control groups, such as containers that outlive their
+# runtime
+without_processes() {
+    local group
+    for group; do
+        # shellcheck disable=SC2015 # the group may vanish meanwhile
+        [ -w "/sys/fs/cgroup/$group/cgroup.kill" ] &&
+            echo 1 2>/dev/null >"/sys/fs/cgroup/$group/cgroup.kill" || true
+    done
+}
+
 # without_proxy_rules: have kube-proxy remove its own rules
 without_proxy_rules() {
     local output
@@ -201,7 +214,7 @@ without_flannel() {
     done
     without_rules flannel
     without_tables 'flannel*'
-    rm -rf /run/flannel /etc/cni/net.d/*flannel*
+    rm -rf /run/flannel /etc/cni/net.d/*flannel* /etc/cni/net.d/10-hardway.conflist
 }
 
 # without_rules WORD: remove iptables' rules and chains that contain the word

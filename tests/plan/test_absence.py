@@ -57,6 +57,23 @@ def test_a_step_that_leaves_takes_all_with_it(machine: Container) -> None:
     ran(machine, LEAVE)
 
 
+def test_what_outlives_a_runtime_ends_with_it(machine: Container) -> None:
+    """A container's shim is in the group of the service, which ends alone."""
+    child = "sh -c 'sleep 7654321 & exec sleep infinity'"
+    machine.write(
+        "/etc/systemd/system/containerd.service",
+        f"[Service]\nExecStart=/bin/{child}\nKillMode=process\n",
+    )
+    machine.call("systemctl", "daemon-reload")
+    machine.call("systemctl", "start", "containerd.service")
+    machine.write(f"{STATE}/applied/role", "unit containerd.service\n")
+    eventually("it runs", lambda: "sleep 7654321" in machine.call("ps", "-e", "-o", "args"))
+    machine.write("/usr/local/bin/ctr", "#!/bin/true\n", 0o755)
+    ran(machine, LEAVE)
+    machine.path("/usr/local/bin/ctr").unlink()
+    assert "sleep 7654321" not in machine.call("ps", "-e", "-o", "args")
+
+
 @pytest.mark.parametrize("plan", ["echo ready role other", "false"])
 def test_a_step_that_is_still_in_the_plan_stays(machine: Container, plan: str) -> None:
     """The engine deletes the steps of a machine that is made anew around its disk."""
