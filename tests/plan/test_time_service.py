@@ -88,8 +88,8 @@ def test_it_knows_the_servers_of_the_spec_and_is_the_distributions_again_without
     eventually(
         "the distribution's unit is in force",
         lambda: (
-            shown(dated, "UnitFileState", "FragmentPath")
-            == ["enabled", f"/usr/lib/systemd/system/{time_service.UNIT}"]
+            shown(dated, "FragmentPath", "UnitFileState")
+            == [f"/usr/lib/systemd/system/{time_service.UNIT}", "enabled"]
         ),
     )
     assert not dated.path(time_service.CONFIG).exists()
