@@ -27,7 +27,7 @@ from ops.redaction import Redaction
 from ops.stacks import StackOption
 from plan.cluster import node_plan
 from plan.model import NodePlan
-from probe import clocks
+from probe import clocks, pods
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.machines import Machines, Unreachable
@@ -314,7 +314,7 @@ async def _ask_api(archive: DiagnosisArchive, access: Access, say: Say) -> None:
         async with Api(access.kubeconfig) as api:
             had = await asyncio.gather(
                 _ask_readiness(archive, api),
-                *(_ask_objects(archive, api, name, path) for name, path in API.items()),
+                *(_ask_objects(archive, api, name, path, say) for name, path in API.items()),
             )
     except ApiError as error:
         archive.lacks(f"the API: {error}")
@@ -335,9 +335,11 @@ async def _ask_readiness(archive: DiagnosisArchive, api: Api) -> bool:
     return True
 
 
-async def _ask_objects(archive: DiagnosisArchive, api: Api, name: str, path: str) -> bool:
+async def _ask_objects(archive: DiagnosisArchive, api: Api, name: str, path: str, say: Say) -> bool:
+    """Add the objects at a path; of pods also say which ones wait for an image in vain."""
     try:
-        text = json.dumps(without_values(await api.json(path)), indent=1)
+        objects = await api.json(path)
+        text = json.dumps(without_values(objects), indent=1)
     except ApiError as error:
         archive.lacks(f"the API, {name}: {error}")
         return False
@@ -345,4 +347,8 @@ async def _ask_objects(archive: DiagnosisArchive, api: Api, name: str, path: str
         archive.lacks(f"the API, {name}: the end of {len(text) / 2**20:.0f} MiB")
         text = text[: text.rindex("\n", 0, LARGEST_OBJECTS)]
     archive.add(f"cluster/{name}.json", text)
+    if name == "pods" and (waiting := pods.without_images(objects["items"])):
+        archive.add("cluster/images.txt", "".join(f"{sentence}\n" for sentence in waiting))
+        for sentence in waiting:
+            say(sentence)
     return True

@@ -2,7 +2,7 @@
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -11,7 +11,7 @@ from typing import Any
 
 from plan import layout
 from plan.conditions import NameResolves, Pods, PodsReach, ServiceAnswers
-from probe import dns
+from probe import dns, pulls
 from probe.api import Api
 from probe.failure import Unmet, demand
 from probe.machines import Machines, Unreachable
@@ -190,6 +190,8 @@ def _why(status: Mapping[str, Any]) -> str:
     """Why a pod is not Ready: a container's reason, else the scheduler's, else the pod's."""
     for container in status.get("containerStatuses", ()):
         waiting = container.get("state", {}).get("waiting")
+        if waiting and (problem := pulls.problem(waiting)):
+            return problem
         if waiting:
             return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
     for kind in ("PodScheduled", "Ready"):
@@ -197,6 +199,17 @@ def _why(status: Mapping[str, Any]) -> str:
         if state.get("status") == "False":
             return str(state.get("message") or state.get("reason") or f"{kind} is False")
     return str(status.get("phase", "no status yet"))
+
+
+def without_images(items: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """A sentence for each of these pods, of any namespace, that waits for an image in vain."""
+    return tuple(
+        f"{item['metadata']['namespace']}/{item['metadata']['name']}: {problem}"
+        for item in items
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for container in item.get("status", {}).get(kind) or ()
+        if (problem := pulls.problem(container.get("state", {}).get("waiting") or {}))
+    )
 
 
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

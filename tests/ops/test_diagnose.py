@@ -47,6 +47,24 @@ DOCKER = cluster(
     {"m": ("192.168.1.9", "ai")}, runtime="docker", artifacts={"digests": digests(None)}
 )
 
+PULL = (
+    'Back-off pulling image "a.example/shop:2": ErrImagePull: failed to pull and unpack image '
+    '"a.example/shop:2": failed to resolve image: a.example/shop:2: not found'
+)
+UNPULLED = {
+    "containerStatuses": [
+        {
+            "name": "c",
+            "image": "none",
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": PULL}},
+        }
+    ]
+}
+"""The status of a pod whose image its registry does not have."""
+
 OF_STATE = "a passphrase of the stack, which no look tells"
 OF_A_POD = "an environment's password"
 OF_KUBERNETES = "the content of a Secret"
@@ -92,6 +110,7 @@ def furnish(running: RunningCluster, token: str, access: Access, paths: LabPaths
         {"metadata": {"name": "mine"}, "stringData": {"text": OF_KUBERNETES}},
     )
     running.post("/api/v1/namespaces/kube-system/pods", pod())
+    running.status("/api/v1/namespaces/kube-system/pods/secretive", UNPULLED)
     paths.logs.mkdir(parents=True)
     line = f"Authorization: Bearer {token}\n"
     (paths.logs / "libvirt.log").write_text(f"{access.ssh_key}{line}{OF_STATE}\n")
@@ -218,6 +237,12 @@ def test_the_api_says_what_there_is(case: Case) -> None:
     version = json.loads(case.files["cluster/version.json"])
     assert version["gitVersion"] == f"v{SINGLE.versions.kubernetes}"
     assert "[+]etcd ok" in case.files["cluster/readyz.txt"]
+    unpulled = (
+        "kube-system/secretive: the image a.example/shop:2 cannot be pulled: its registry has no "
+        "such image"
+    )
+    assert case.files["cluster/images.txt"].splitlines() == [unpulled]
+    assert unpulled in case.messages
     assert "m1-vm" in case.files["resources.json"]
     assert "192.168.1.10" in case.files["spec.yaml"]
 

@@ -148,7 +148,8 @@ def test_so_many_pods_are_ready(asked: Asking, empty: RunningCluster) -> None:
     empty.pod("two", "m2", status)
     unmet = asked(PODS)
     assert str(unmet) == (
-        "1 of 2 pods k8s-app=kube-dns are Ready; two on m2: ImagePullBackOff: no such image"
+        "1 of 2 pods k8s-app=kube-dns are Ready; "
+        "two on m2: its image cannot be pulled: no such image"
     )
     assert unmet is not None
     assert not unmet.wholly
