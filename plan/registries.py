@@ -36,19 +36,19 @@ def _hosts(name: str, registry: Registry, authority: str) -> dict[str, Any]:
     containerd knows the server of docker.io, and has none for the registries that have no entry.
     """
     trust: dict[str, Any] = {"ca": authority} if registry.authority else {}
-    if registry.insecure:
-        trust["skip_verify"] = True
+    unchecked = {"skip_verify": True} if registry.insecure else {}
     own = {} if name in (DEFAULT, "docker.io") else {"server": f"https://{name}"}
     mirrors = {
         url: {
             "capabilities": ["pull", "resolve"],
             **trust,
+            **unchecked,
             # Otherwise /v2 is appended to the path.
             **({"override_path": True} if "/v2/" in url else {}),
         }
         for url in registry.mirrors
     }
-    return {**own, **trust, **({"host": mirrors} if mirrors else {})}
+    return {**own, **trust, **({"host": mirrors} if mirrors else unchecked)}
 
 
 def of_docker(spec: Cluster) -> tuple[File, ...]:
@@ -68,7 +68,7 @@ def daemon(spec: Cluster) -> dict[str, Any]:
         host
         for name, registry in spec.registries.items()
         if registry.insecure
-        for host in _asked(name, registry)
+        for host in _mirrors(registry) or _asked(name, registry)
     }
     return {
         **({"registry-mirrors": mirrors} if mirrors else {}),
@@ -79,7 +79,12 @@ def daemon(spec: Cluster) -> dict[str, Any]:
 def _asked(name: str, registry: Registry) -> tuple[str, ...]:
     """The hosts, with their ports, that Docker asks for the images of a registry."""
     own = "registry-1.docker.io" if name == "docker.io" else name
-    return tuple(dict.fromkeys((own, *(urlsplit(url).netloc for url in registry.mirrors))))
+    return tuple(dict.fromkeys((own, *_mirrors(registry))))
+
+
+def _mirrors(registry: Registry) -> tuple[str, ...]:
+    """The hosts of the mirrors, with their ports."""
+    return tuple(urlsplit(url).netloc for url in registry.mirrors)
 
 
 def _authority(folder: str, certificates: str) -> File:

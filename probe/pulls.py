@@ -10,6 +10,9 @@ REASONS = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable")
 
 _IMAGE = re.compile(r'(?:image|reference) \\?"([^"\\]+)')
 
+_ASKED = re.compile(r"(https?://[^\s/@\"]+)/v2/")
+"""The server that was asked: the registry, or the first of its mirrors where all have failed."""
+
 
 @dataclass(frozen=True)
 class _PullProblem:
@@ -60,8 +63,10 @@ def problem(waiting: Mapping[str, Any]) -> str | None:
 def sentence(message: str) -> str:
     """One line about a failed pull; the runtime's own message where the problem is not known."""
     image = _IMAGE.search(message)
+    asked = _ASKED.search(message)
     named = f"the image {image[1]}" if image else "its image"
+    cannot = f"{named} cannot be pulled" + (f" from {asked[1]}" if asked else "")
     for known in PROBLEMS:
         if seen := known.pattern.search(message):
-            return f"{named} cannot be pulled: {known.sentence.format(*seen.groups(''))}"
-    return f"{named} cannot be pulled: {' '.join(message.split())}"
+            return f"{cannot}: {known.sentence.format(*seen.groups(''))}"
+    return f"{cannot}: {' '.join(message.split())}"

@@ -34,8 +34,8 @@ class Registry(Part):
     ] = None
     """The certificates of the authorities that the registry's and its mirrors' must come from."""
     insecure: Truth = False
-    """Whether nobody is asked to prove who he is: no certificate is checked, and mirrors may be
-    ``http``. Whoever is on the way can then have nodes run any image."""
+    """Whether the mirrors' certificates are not checked, and they may be ``http``; without mirrors,
+    whether the registry's own is not. Whoever is on the way can then have nodes run any image."""
 
 
 Name = Annotated[Text, Expected("a registry's name in quotes, such as docker.io")]
