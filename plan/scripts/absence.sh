@@ -249,6 +249,8 @@ without_networks() {
     [ ! -e /sys/class/net/cni0 ] || ip link delete cni0
     without_tables 'cni*'
     rm -rf /var/lib/cni
+    # The runtime makes it anew where it is gone already.
+    emptied /etc/cni/net.d
 }
 
 # without_data FOLDER...: remove the folders, after unmounting what is mounted in them; not those that were

@@ -69,8 +69,10 @@ def test_what_outlives_a_runtime_ends_with_it(machine: Container) -> None:
     machine.write(f"{STATE}/applied/role", "unit containerd.service\n")
     eventually("it runs", lambda: "sleep 7654321" in machine.call("ps", "-e", "-o", "args"))
     machine.write("/usr/local/bin/ctr", "#!/bin/true\n", 0o755)
+    machine.path("/etc/cni/net.d").mkdir(parents=True)
     ran(machine, LEAVE)
     machine.path("/usr/local/bin/ctr").unlink()
+    assert not machine.path("/etc/cni").exists()
     assert "sleep 7654321" not in machine.call("ps", "-e", "-o", "args")
 
 
