@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from plan import balancer, layout, runtime, virtual_ip
+from plan import balancer, layout, runtime, time_service, virtual_ip
 from spec.cluster import API_PORT, Cluster
 from spec.network import RESERVED_PORTS
 
@@ -59,7 +59,7 @@ def _reserved(number: int, *, from_machines: bool = False) -> NeededPort:
 
 def packages(spec: Cluster, node: str) -> tuple[str, ...]:
     """The Debian packages that the steps of a machine install where they are missing, sorted."""
-    names: set[str] = set()
+    names = set(time_service.packages(spec))
     if node in spec.nodes:
         names.update(runtime.packages(spec))
         names.update(_balancer_packages(spec, node))

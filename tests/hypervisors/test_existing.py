@@ -58,13 +58,13 @@ def test_a_machine_that_is_handed_back_is_as_it_was(machine: AnsweringMachine) -
     assert container.read("/etc/resolv.conf") == "nameserver 192.0.2.53\n"
     changed = differing(before, listing(container))
     assert {"users", "groups", "masked.service is", "runs", "/etc/x/key"} <= changed.keys()
-    said: list[str] = []
-    handed_back(mine, said.append)
-    assert said == []
+    messages: list[str] = []
+    handed_back(mine, messages.append)
+    assert messages == []
     assert differing(before, listing(container)) == {}
     assert not container.path(STATE).exists()
-    handed_back(mine, said.append)
-    (warning,) = said
+    handed_back(mine, messages.append)
+    (warning,) = messages
     assert "does not let admin in with the stack's SSH key; it is forgotten" in warning
 
 
@@ -146,9 +146,9 @@ def test_a_machine_that_is_gone_is_forgotten(
     monkeypatch.setattr(attachment, "ATTEMPTS", 2)
     monkeypatch.setattr(attachment, "PAUSE", 0)
     gone = member(machine, access=replace(machine.access("admin"), port=free_port()))
-    said: list[str] = []
-    handed_back(gone, said.append)
-    (warning,) = said
+    messages: list[str] = []
+    handed_back(gone, messages.append)
+    (warning,) = messages
     assert warning.startswith("warning: m1 (127.0.0.1 port ")
     assert "it is forgotten, and what the cluster brought there stays" in warning
 
@@ -210,13 +210,13 @@ def test_packages_that_the_cluster_brought_go_unless_others_need_them(
     assert packages(container) - before == {"wanted", "library"}
     if needed:
         container.call("apt-get", "install", "--yes", "needs-library")
-    said: list[str] = []
-    handed_back(mine, said.append)
+    messages: list[str] = []
+    handed_back(mine, messages.append)
     if needed:
-        assert said == ["m1: these packages stay, since others need them: library"]
+        assert messages == ["m1: these packages stay, since others need them: library"]
         assert packages(container) - before == {"library", "needs-library"}
     else:
-        assert said == []
+        assert messages == []
         assert packages(container) == before
 
 
@@ -246,8 +246,8 @@ def test_a_jump_host_lets_the_clusters_key_through_as_long_as_the_machine_is_a_m
         line = f"restrict,port-forwarding {CLUSTER.public} hardway:dev:m1"
         assert jump.read(keys).splitlines() == [person, line]
         assert identifier_of(mine) is not None
-        other = member(machine, access=machine.access("admin"))
-        moved(mine, other, machine.container.read("/etc/machine-id").strip())
+        direct = member(machine, access=machine.access("admin"))
+        moved(mine, direct, machine.container.read("/etc/machine-id").strip())
         assert jump.read(keys).splitlines() == [person], "the way without a jump host"
         attached(mine)
         handed_back(mine, lambda _: None)

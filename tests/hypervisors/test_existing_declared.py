@@ -37,16 +37,16 @@ def changed(**hypervisor: Any) -> tuple[Registration, ...]:
 
 def test_each_machine_is_attached_with_the_key_that_its_commands_use() -> None:
     every = golden("existing")
-    machines = {one.name: one for one in every if one.kind == MACHINE}
+    machines = {declared.name: declared for declared in every if declared.kind == MACHINE}
     assert machines.keys() == described("existing")["machines"].keys()
-    assert not [one for one in every if one.kind.startswith("libvirt:")]
+    assert not [declared for declared in every if declared.kind.startswith("libvirt:")]
     host_keys = described("existing")["hypervisor"]["host_keys"]
     for machine in machines.values():
         access = machine.inputs["access"]
         assert access["user"] == "admin"
         assert access["host_key"] == host_keys[access["address"]]
         assert SIGNATURE in machine.inputs["privateKey"], "it is a secret"
-    for command in (one for one in every if one.kind == COMMAND):
+    for command in (declared for declared in every if declared.kind == COMMAND):
         connection = revealed(command.inputs["connection"])
         assert connection["user"] == "admin"
         assert connection["hostKey"] == host_keys[connection["host"]]
@@ -59,25 +59,25 @@ def test_each_machine_is_attached_with_the_key_that_its_commands_use() -> None:
 
 def test_scripts_come_by_sudo_where_sftp_could_not_write_them() -> None:
     every = golden("existing")
-    assert not [one for one in every if one.kind == COPY]
-    scripts = [one for one in every if one.name.endswith("-scripts")]
-    assert {one.inputs["create"] for one in scripts} == {f"{BY_SUDO}{library.LAY_DOWN}"}
-    assert {one.inputs["stdin"] for one in scripts} == {library.laid_down()}
+    assert not [declared for declared in every if declared.kind == COPY]
+    scripts = [declared for declared in every if declared.name.endswith("-scripts")]
+    assert {declared.inputs["create"] for declared in scripts} == {f"{BY_SUDO}{library.LAY_DOWN}"}
+    assert {declared.inputs["stdin"] for declared in scripts} == {library.laid_down()}
     as_root = changed(user="root")
-    assert len([one for one in as_root if one.kind == COPY]) == len(scripts)
-    lines = [one.inputs["create"] for one in as_root if one.kind == COMMAND]
+    assert len([declared for declared in as_root if declared.kind == COPY]) == len(scripts)
+    lines = [declared.inputs["create"] for declared in as_root if declared.kind == COMMAND]
     assert not [line for line in lines if "sudo" in line]
 
 
 @pytest.mark.parametrize("bastion", [None, BASTION])
 def test_guards_and_verbs_log_in_as_the_steps_do(bastion: dict[str, Any] | None) -> None:
     every = changed(port=2222, **({"bastion": bastion} if bastion else {}))
-    guard = next(one for one in every if one.kind == GUARD)
-    told = json.loads(revealed(guard.inputs["login"]))
-    access = MachineAccess.read(told["access"])
+    guard = next(declared for declared in every if declared.kind == GUARD)
+    values = json.loads(revealed(guard.inputs["login"]))
+    access = MachineAccess.read(values["access"])
     assert (access.user, access.port) == ("admin", 2222)
     assert access.bastion == (SshServer(**bastion) if bastion else None)
-    command = next(one for one in every if one.kind == COMMAND)
+    command = next(declared for declared in every if declared.kind == COMMAND)
     connection = revealed(command.inputs["connection"])
     assert connection["port"] == 2222
     assert bool(connection.get("proxy")) == bool(bastion)

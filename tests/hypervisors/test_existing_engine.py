@@ -26,19 +26,19 @@ from hypervisors.existing.machines import ExistingMachine
 from hypervisors.port import ClusterKey
 from spec.hypervisor import LoginSettings
 
-told = json.loads(Path("told.json").read_text())
-key = ClusterKey(public=told["public"], private=Output.secret(told["private"]))
+values = json.loads(Path("values.json").read_text())
+key = ClusterKey(public=values["public"], private=Output.secret(values["private"]))
 machine = ExistingMachine(
-    "m1", cluster="dev", access=told["access"], key=key, opts=ResourceOptions()
+    "m1", cluster="dev", access=values["access"], key=key, opts=ResourceOptions()
 )
 login = Login(
     address=IPv4Address("127.0.0.1"),
     private_key=key.private,
-    host_key=told["access"]["host_key"],
-    settings=LoginSettings(user="admin", port=told["access"]["port"]),
+    host_key=values["access"]["host_key"],
+    settings=LoginSettings(user="admin", port=values["access"]["port"]),
 )
 after = copied_scripts("m1-scripts", login=login, machine=machine, parent=machine)
-for name, line, data, leaving in told["steps"]:
+for name, line, data, leaving in values["steps"]:
     after = remote_command(
         f"m1-{name}", line, data, seconds=300, login=login, machine=machine, parent=machine,
         after=[after], secret=True, leaving=leaving,
@@ -59,13 +59,13 @@ def test_a_machine_joins_and_leaves_through_the_engine(
         (step.name, render.command(step), render.text(step, lambda _: SECRET), leaving)
         for step, leaving in ((READY, None), (ROLE, render.leaving("role")))
     ]
-    told = {
+    values = {
         "access": access | {"port": machine.port, "user": "admin"},
         "public": KEY.public,
         "private": KEY.private,
         "steps": steps,
     }
-    (stack.directory / "told.json").write_text(json.dumps(told))
+    (stack.directory / "values.json").write_text(json.dumps(values))
     stack.write(PROGRAM)
     with_keys = {"PYTHONPATH": os.fspath(PROJECT), "HOME": os.fspath(home)}
     done = stack.up(environment=with_keys)

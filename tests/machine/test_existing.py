@@ -118,8 +118,8 @@ class Somebody:
 
     def __init__(self, lab: Lab, folder: Path) -> None:
         self._lab = lab
-        words = ("pulumi", "stack", "export", "--show-secrets", "--stack", MAKER)
-        state = json.loads(lab.hardway(*words).stdout)
+        export = ("pulumi", "stack", "export", "--show-secrets", "--stack", MAKER)
+        state = json.loads(lab.hardway(*export).stdout)
         spec = parse({"networks": NETWORKS, "machines": MACHINES}, name=MAKER)
         self.access = kept_access(spec, state)
         self._key = folder / "somebodys_key"
@@ -132,15 +132,15 @@ class Somebody:
         eventually("the agent has the key", self._add)
 
     def _add(self) -> bool:
-        words = ["ssh-add", "-q", os.fspath(self._key)]
+        adds = ["ssh-add", "-q", os.fspath(self._key)]
         environment = {**os.environ, "SSH_AUTH_SOCK": self.agent}
-        return subprocess.run(words, env=environment, capture_output=True).returncode == 0
+        return subprocess.run(adds, env=environment, capture_output=True).returncode == 0
 
     def on(self, name: str, script: str) -> str:
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
-        words = [word for option in options for word in ("-o", option)]
+        given = [argument for option in options for argument in ("-o", option)]
         to = ["-i", os.fspath(self._key), f"root@{MACHINES[name]['address']}", script]
-        done = self._lab.inside("ssh", "-F", "none", *words, *to)
+        done = self._lab.inside("ssh", "-F", "none", *given, *to)
         assert done.returncode == 0, done.stderr
         return str(done.stdout)
 
@@ -186,10 +186,10 @@ def described(somebody: Somebody, *names: str) -> dict[str, Any]:
     }
 
 
-def there(lab: Lab, *words: str) -> str:
+def there(lab: Lab, *arguments: str) -> str:
     """What ``./hardway`` prints on a computer in the machines' network."""
-    done = lab.inside(os.fspath(lab.program / "hardway"), *words, env=lab.environment)
-    lab.transcript += f"$ {' '.join(words)}\n{done.stdout}{done.stderr}\n"
+    done = lab.inside(os.fspath(lab.program / "hardway"), *arguments, env=lab.environment)
+    lab.transcript += f"$ {' '.join(arguments)}\n{done.stdout}{done.stderr}\n"
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return str(done.stdout)
 

@@ -286,9 +286,7 @@ def test_a_login_that_is_refused_says_whose_keys_were_tried(racks: Racks) -> Non
     racks.call("scan", "--yes")
     done = racks.call("check")
     assert done.exit_code == ExitCode.UNASKED
-    assert (
-        "in with none of your SSH keys, which are those of the agent and of ~/.ssh" in done.output
-    )
+    assert "let root in with your own SSH keys (an agent's and ~/.ssh/id_*)" in done.output
 
 
 def test_an_impostor_is_not_logged_in_to(racks: Racks) -> None:

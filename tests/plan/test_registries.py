@@ -109,14 +109,14 @@ def test_a_change_counts_at_the_next_pull(
     node: Node, registry: RealRegistry, tmp_path: Path
 ) -> None:
     image = f"{registry.host}/shop:1"
-    other = certificate(tmp_path / "other").read_text()
+    foreign = certificate(tmp_path / "foreign").read_text()
     for entry, problem in (
-        ({"authority": other}, UNKNOWN),
+        ({"authority": foreign}, UNKNOWN),
         ({"authority": registry.authority}, ""),
         ({}, UNKNOWN),
         ({"insecure": True}, ""),
         ({"insecure": True, "mirrors": ["https://127.0.0.1:9"]}, "from https://127.0.0.1:9: "),
-        ({"authority": f"{other}{registry.authority}"}, ""),
+        ({"authority": f"{foreign}{registry.authority}"}, ""),
     ):
         node.bring({registry.host: entry})
         reason = node.pull(image)
