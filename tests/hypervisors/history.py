@@ -43,6 +43,7 @@ READY = Step(
         "power_button": "",
         "api_name": "",
         "name_servers": "192.0.2.53",
+        **dict.fromkeys(("packet_size", "http_proxy", "https_proxy", "no_proxy"), ""),
         "steps": "ready role",
     },
     files=(File(path="/etc/resolv.conf", content="nameserver 192.0.2.53\n", mode=0o644),),
