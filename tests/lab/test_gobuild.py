@@ -174,9 +174,9 @@ def test_of_two_that_ask_at_once_one_builds_and_the_other_waits(
 def test_every_recipe_has_its_module_and_pins_it() -> None:
     assert len(recipes()) >= 12
     for row in recipes():
-        assert (row.path / "go.mod").is_file(), row.family
-        if row.family != "pause":
-            assert (row.path / "go.sum").is_file(), row.family
+        module = (row.path / "go.mod").read_text()
+        # A module that requires nothing has nothing to pin.
+        assert (row.path / "go.sum").is_file() == ("require" in module), row.family
 
 
 def test_a_machine_without_go_gets_it_from_the_package(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ from lab.manifest import artifacts
 from lab.problem import Problem
 from lab.published import Published, digest_in
 from lab.toolchain import DOWNLOADED, PLUGINS
+from spec.artifacts import Runtime
 from spec.downloads import Architecture, downloads_of
 from spec.versions import versions_for
 from tests.lab import world
@@ -298,7 +300,8 @@ def test_the_project_s_own_rows_are_encrypted_and_stand_nowhere_else() -> None:
 
 def test_a_default_stack_has_an_official_source_for_all_but_what_is_built_on_purpose() -> None:
     for arch in get_args(Architecture):
-        for artifact in artifacts(versions_for(), arch):
+        every = (artifacts(versions_for(), arch, runtime) for runtime in get_args(Runtime))
+        for artifact in chain.from_iterable(every):
             official = [source for source in artifact.sources if source.origin == "official"]
             assert official or artifact.name == "pause", artifact
         # The published plugin libvirt can leave an update without an answer.

@@ -40,7 +40,7 @@ def seen(tmp_path: Path, paths: LabPaths, monkeypatch: pytest.MonkeyPatch) -> Pa
         key_pem=pair.key,
         user="admin",
     )
-    reached = SimpleNamespace(spec=None, access=SimpleNamespace(kubeconfig=config))
+    reached = SimpleNamespace(spec=None, kubeconfig=config)
     monkeypatch.setattr(verb, "reach", lambda _: reached)
     monkeypatch.setattr(verb, "lab_paths", lambda: paths)
     monkeypatch.setenv("PATH", str(folder), prepend=":")

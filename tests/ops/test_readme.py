@@ -9,7 +9,7 @@ from tests import readme
 from tests.checkout import Checkout
 
 RUN = (
-    *(*readme.ON_A_CLUSTER, *readme.IMAGES, *readme.IN_THE_STORY),
+    *(*readme.ON_A_CLUSTER, *readme.IMAGES, *readme.SERVICES, *readme.IN_THE_STORY),
     *(*readme.ALONE, *readme.GIGABYTES),
     *(*readme.THE_TESTS_THEMSELVES, *readme.SECOND_STACK, *readme.EXISTING),
     *readme.WITH_MORE_WORDS,
