@@ -65,7 +65,8 @@ class Lab:
 
     def describe(self, cluster: dict[str, Any]) -> None:
         """Write the stack's file, of machines that reach nothing outside of the lab."""
-        if self.program == PROJECT:  # earlier programs have no way out
+        # Earlier programs have no way out, and other hypervisors another one.
+        if self.program == PROJECT and "hypervisor" not in cluster:
             cluster = {**cluster, "networks": {"outside": False, **cluster["networks"]}}
         text = yaml.safe_dump({"config": {"hardway:cluster": cluster}}, sort_keys=False)
         self.file.write_text(text)
