@@ -52,7 +52,7 @@ LISTING = r"""
 set -eu
 find /etc /opt /root /srv /usr/local /home /var/lib -xdev \
     \( -path /var/lib/hardway -o -path /var/lib/apt -o -path /var/lib/systemd -o -path '/etc/*-' \
-    -o -path /var/lib/containerd -o -path /var/lib/dpkg -o -path /var/lib/cloud \
+    -o -path /var/lib/dpkg -o -path /var/lib/cloud \
     -o -path /var/lib/private -o -name .updated \) \
     -prune -o -type d -printf 'directory %m %U:%G %p\n' -o -type l -printf 'link %l %p\n' \
     -o -type f -printf 'file %m %U:%G %s %p\n' | sort
@@ -72,8 +72,7 @@ nft list tables | grep -v -e ' filter$' -e ' nat$' -e ' mangle$' || true
 cat /proc/swaps
 ps -e --format comm= | grep -e kube -e containerd -e etcd -e flannel || true
 """
-"""All that a machine has, but for what it changes by itself, and for the images that a lab's image
-has already."""
+"""All that a machine has, but for what it changes by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +153,9 @@ def somebody(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Som
     somebody = Somebody(lab, tmp_path_factory.mktemp("somebody"))
     for name in MACHINES:
         eventually(f"{name} has booted", partial(_answers, somebody, name))
-        somebody.on(name, "rm -rf /opt/containerd; cloud-init status --wait || true")
+        # A lab's image has images of pods already, which another cluster's machine would have.
+        somebody.on(name, "rm -rf /opt/containerd /var/lib/containerd")
+        somebody.on(name, "cloud-init status --wait || true")
     lab.environment["SSH_AUTH_SOCK"] = somebody.agent
     offer = offer_path(lab.paths, STACK)
     offer.write_text(offer_path(lab.paths, MAKER).read_text())
