@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(7200), at_length]
 
 STACK, MAKER = "mtex", "mtexmade"
 MACHINES: dict[str, Any] = {
-    "master": {"address": "192.168.1.10", "roles": "a", "memory": 2048},
+    "master": {"address": "192.168.1.10", "roles": "ai", "memory": 3072},
     "minion": {"address": "192.168.1.11", "memory": 2048},
 }
 NETWORKS = {"machines": "192.168.1.0/24"}
