@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 import pulumi
@@ -30,7 +30,7 @@ class Login:
     address: IPv4Address
     private_key: pulumi.Input[str]
     host_key: pulumi.Input[str]
-    settings: LoginSettings
+    settings: LoginSettings = field(default_factory=LoginSettings)
 
 
 def provider() -> command.Provider:
