@@ -10,9 +10,10 @@ as_admin() {
 }
 
 # cluster ARGUMENT...: run kubectl, for reading and for rare operations. An emulated machine needs seconds
-# for it, mostly to learn which kinds of objects exist.
+# for it, mostly to learn which kinds of objects exist; what it learned goes with the next boot.
 cluster() {
-    KUBECONFIG=/dev/null kubectl --server "$api" --certificate-authority "$authority" \
+    KUBECONFIG=/dev/null kubectl --cache-dir /run/hardway/kubectl --server "$api" \
+        --certificate-authority "$authority" \
         --client-certificate /dev/fd/7 --client-key /dev/fd/8 "$@"
 }
 

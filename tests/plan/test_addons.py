@@ -451,8 +451,8 @@ OLD = answers("n0", "old-1", "old-2")
 
 
 def _verbs(outcome: Any) -> list[str]:
-    """What kubectl was called for, behind its four options."""
-    return [" ".join(call.split()[9:12]) for call in outcome.of("kubectl")]
+    """What kubectl was called for, behind its five options."""
+    return [" ".join(call.split()[11:14]) for call in outcome.of("kubectl")]
 
 
 @pytest.mark.parametrize(("drain", "ready"), [(0, True), (1, False)])
