@@ -406,7 +406,8 @@ def test_a_persons_own_programs_reach_services_from_outside_of_the_lab(lab: Lab)
     expose, opens = (command.split()[1:] for command in readme.SERVICES)
     web = lab.hardway(*expose).stdout.split()[1]
     assert web != address
-    assert answer(web, "/health") == "OK"
+    # The node's kube-proxy learns of a new Service a moment later.
+    until("the Service answers", lambda: answer(web, "/health") == "OK")
     assert lab.hardway(*opens).stdout == f"http://{web}/\n"
     status = json.loads(lab.hardway("status", "--json").stdout)["ways in"]
     assert any(
