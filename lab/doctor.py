@@ -289,18 +289,22 @@ def _way_out(
     connection: libvirt.LibvirtConnection | None,
     paths: LabPaths,
 ) -> Check:
+    spec = cluster()
+    if spec.hypervisor is not None:
+        return Check("way out", Verdict.GOOD, "machines have that of their own network")
     if connection is not None and not connection.private:
         through, servers = "the system's libvirt", resolvers.reachable()
-    elif way_out.is_wanted(paths, cluster().networks.outside):
+    elif way_out.is_wanted(paths, spec.networks.outside):
         through, servers = way_out.PROGRAM, resolvers.listed()
     else:
         return Check("way out", Verdict.GOOD, "none: machines reach this computer only")
+    servers = spec.networks.name_servers or servers
     if not servers:
         return Check(
             "way out",
             Verdict.PROBLEM,
             f"{through}, but machines cannot ask what /etc/resolv.conf lists",
-            "write networks.name_servers into the stack's file, or networks.outside: false",
+            "write networks.name_servers into the stack's file",
         )
     return Check("way out", Verdict.GOOD, f"{through}; names: {', '.join(map(str, servers))}")
 

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from lab import daemon, namespace
 from lab.cache import locked
 from lab.paths import LabPaths
+from lab.process import output
 
 if TYPE_CHECKING:  # the process that forwards needs nothing of it
     from lab.stack import Stack
@@ -132,6 +133,10 @@ def stop(paths: LabPaths, names: Iterable[str]) -> None:
     """End the forwarders of these names, as far as they run."""
     with locked(paths.run / "forwarder.lock"):
         for name in names:
+            if running := find(paths, name):
+                # A cluster address has a route of its own (ops/expose.py).
+                route = ["ip", "-n", paths.namespace, "route", "delete", f"{running.host}/32"]
+                output(route)
             daemon.stop(_record(paths, name))
 
 

@@ -23,9 +23,12 @@ def packages_for_machines() -> Mapping[str, str]:
         "iproute2": "makes the lab's network namespace",
         "iptables": "is what libvirt writes its NAT rules with",
         "openssh-client": "logs in to machines",
-        "slirp4netns": "is the way out of the lab's network namespace",
     }
 
+
+PACKAGES_FOR_THE_WAY_OUT: Mapping[str, str] = {
+    "slirp4netns": "is the way out of the lab's network namespace",
+}
 
 PACKAGES_FOR_TESTS: Mapping[str, str] = {
     "shellcheck": "checks the shell scripts",
@@ -33,6 +36,7 @@ PACKAGES_FOR_TESTS: Mapping[str, str] = {
     "systemd-container": "runs the containers that the scripts are tested in",
     "openssl": "judges the certificates",
     "nftables": "shows what a lab leaves in the host's firewall",
+    **PACKAGES_FOR_THE_WAY_OUT,
     "gcc": "builds for Go's race detector and cgo",
     "libc6-dev": "builds with cgo",
 }

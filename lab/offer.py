@@ -20,7 +20,7 @@ from lab import (
 )
 from lab.cache import Cache, write_atomically
 from lab.debian_root import debian_root
-from lab.host import packages_for_machines
+from lab.host import PACKAGES_FOR_THE_WAY_OUT, packages_for_machines
 from lab.official_image import official_image
 from lab.paths import LabPaths
 from lab.problem import Problem
@@ -28,6 +28,7 @@ from lab.process import beside
 from lab.progress import Progress
 from lab.stack import offer_path
 from plan import runtime
+from spec.checks.networks import SPECIAL
 from spec.cluster import ArtifactSource, Cluster
 from spec.hypervisor import Libvirt
 from spec.offer import Offer
@@ -111,7 +112,7 @@ def _outside(
                 "networks.outside is false, and the system's libvirt gives all machines a way out",
                 "leave it out, or end the system's libvirt: the lab then starts one of its own",
             )
-        hidden = (networks.pods, networks.services)
+        hidden = (networks.pods, networks.services, networks.machines, *SPECIAL)
         return tuple(
             server
             for server in resolvers.reachable()
@@ -121,14 +122,21 @@ def _outside(
         way_out.keep_inside(paths, networks.machines, inside=True)
         progress.say("way out: none, so machines reach this computer and nothing beyond it")
         return ()
+    for name in ("machines", "pods", "services"):
+        if getattr(networks, name).overlaps(way_out.RANGE):
+            raise Problem(
+                f"networks.{name} overlaps with {way_out.RANGE}, the network of the lab's way out",
+                "choose another range, or write networks.outside: false",
+            )
+    packages.install(PACKAGES_FOR_THE_WAY_OUT, paths, progress)
     way_out.start(paths)
     way_out.keep_inside(paths, networks.machines, inside=False)
     asked = ", ".join(map(str, resolvers.listed()))
     progress.say(
         f"way out: {way_out.PROGRAM}; names: "
-        f"{asked or 'none, since /etc/resolv.conf lists no name server of IPv4'}"
+        f"{asked or 'none now, since /etc/resolv.conf lists no name server of IPv4'}"
     )
-    return (way_out.NAME_SERVER,) if asked else ()
+    return (way_out.NAME_SERVER,)
 
 
 def prepare_lab(

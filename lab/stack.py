@@ -196,6 +196,7 @@ class Stack:
         self._checked("stack", "rm", self.name, "--yes", "--preserve-config")
         self._salted().unlink(missing_ok=True)
         plugins_path(self.paths, self.name).unlink(missing_ok=True)
+        offer_path(self.paths, self.name).unlink(missing_ok=True)
         if self._own_backend:
             kept = self.paths.backend / ".pulumi"
             for kind in ("backups", "history"):

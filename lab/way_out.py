@@ -34,7 +34,7 @@ DEVICE = "way-out"
 
 RANGE = IPv4Network("100.127.77.0/24")
 """The device's network, which only the namespace has: of the addresses that providers use between
-themselves and their customers (RFC 6598), which no private network has."""
+themselves and their customers (RFC 6598), which few private networks have."""
 
 NAME_SERVER = IPv4Address("100.127.77.3")
 """The third address is that of slirp4netns' name server (slirp4netns(1), 1.2)."""
@@ -88,15 +88,14 @@ def find(paths: LabPaths) -> int | None:
 def start(paths: LabPaths) -> None:
     """Give the lab's namespace a way out, unless it has one. Raises a Problem."""
     with locked(paths.run / "way-out.lock"):
-        if find(paths) is not None:
-            return
         inside = ["ip", "-n", paths.namespace]
-        if output([*inside, "link", "show", DEVICE]):
-            # The device outlives a program that was killed.
-            _ip(paths, [*inside, "link", "delete", DEVICE])
-        _launch(paths)
         # Machines have no business at the host's link-local addresses.
         _ip(paths, [*inside, "route", "replace", "unreachable", str(LINK_LOCAL)])
+        if find(paths) is not None and output([*inside, "link", "show", DEVICE]):
+            return
+        # The device outlives a program that was killed, and a program a namespace that was removed.
+        stop(paths)
+        _launch(paths)
 
 
 def _ip(paths: LabPaths, command: list[str]) -> None:
@@ -160,21 +159,25 @@ def _launch(paths: LabPaths) -> None:
 
 def keep_inside(paths: LabPaths, network: IPv4Network, *, inside: bool) -> None:
     """Keep a network inside the lab's namespace, or let it use the way out."""
-    listed = ["ip", "-n", paths.namespace, "-json", "rule", "show", "from", str(network)]
+    own = ["from", str(network)]
+    ways = (
+        # Also not to the name server of the way out.
+        [*own, "to", str(RANGE), "unreachable"],
+        # All routes but the default one.
+        [*own, "lookup", "main", "suppress_prefixlength", "0"],
+        [*own, "unreachable"],
+    )
     rule = ["ip", "-n", paths.namespace, "rule"]
-    for number in range(len(json.loads(output(listed) or "[]"))):
+    listed = output(["ip", "-n", paths.namespace, "-json", "rule", "show", *own])
+    there = len(json.loads(listed or "[]"))
+    if inside and there == len(ways):
+        return
+    for number in range(there):
         del number
-        _ip(paths, [*rule, "delete", "from", str(network)])
+        _ip(paths, [*rule, "delete", *own])
     if inside:
-        own = ["from", str(network)]
-        ways = (
-            # Also not to the name server of the way out.
-            [*own, "to", str(RANGE), "unreachable"],
-            # All routes but the default one.
-            [*own, "lookup", "main", "suppress_prefixlength", "0"],
-            [*own, "unreachable"],
-        )
-        for preference, way in enumerate(ways, FIRST_RULE):
+        # The last rule first: a run that is cut off leaves the network closed.
+        for preference, way in reversed(list(enumerate(ways, FIRST_RULE))):
             _ip(paths, [*rule, "add", "preference", str(preference), *way])
 
 

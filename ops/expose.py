@@ -1,12 +1,14 @@
 """The commands ``expose`` and ``open``: this computer's programs reach a Service of the cluster."""
 
 import asyncio
+import json
 import os
 import sys
 import threading
 import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,7 @@ import typer
 from lab import forwarder, namespace
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
-from lab.process import run
+from lab.process import output, run
 from ops.display import option_of, progress, stdout
 from ops.reach import Reached, opened
 from ops.stacks import StackOption
@@ -50,6 +52,7 @@ def expose(
 
     It listens on 127.0.0.1 only, has the same port each time where that is free, and leads to the
     Service's load balancer address, its node port or its cluster address, whichever it has first.
+    Where this computer reaches the machines itself, it only says at which address.
     Run it again where the node that it leads through is gone. `./hardway status` lists what leads
     where. Only TCP.
 
@@ -194,7 +197,7 @@ def _exposed(stack: str, namespace_name: str, service: str, port: str | None) ->
             )
         return Exposed(host=to.host, port=to.target, is_https=to.is_https)
     if to.through:
-        _routed(paths, to.host, to.through)
+        _routed(paths, to.host, to.through, reached)
     way_in = forwarder.start(
         paths,
         forwarder.of_service(stack, f"{namespace_name}.{service}.{to.port}"),
@@ -205,8 +208,18 @@ def _exposed(stack: str, namespace_name: str, service: str, port: str | None) ->
     return Exposed(host=forwarder.LOOPBACK, port=way_in.port, is_https=to.is_https)
 
 
-def _routed(paths: LabPaths, address: str, node: str) -> None:
-    """Route a Service's address through a node, whose kube-proxy knows it."""
+def _routed(paths: LabPaths, address: str, node: str, reached: Reached) -> None:
+    """Route a Service's address through a node, whose kube-proxy knows it.
+
+    Raises a Problem where the address leads to another cluster of the lab.
+    """
+    route = ["ip", "-n", paths.namespace, "-json", "route", "show", f"{address}/32"]
+    for row in json.loads(output(route) or "[]"):
+        if IPv4Address(row["gateway"]) not in reached.spec.networks.machines:
+            raise Problem(
+                f"{address} leads to a Service of another stack of this lab",
+                "end that one with ./hardway expose --stop, or give this one the type NodePort",
+            )
     run(
         ["ip", "-n", paths.namespace, "route", "replace", f"{address}/32", "via", node],
         log=paths.logs / "namespace.log",
