@@ -12,7 +12,7 @@ as_admin() {
 # cluster ARGUMENT...: run kubectl, for reading and for rare operations. An emulated machine needs seconds
 # for it, mostly to learn which kinds of objects exist; what it learned goes with the next boot.
 cluster() {
-    KUBECONFIG=/dev/null kubectl --cache-dir /run/hardway/kubectl --server "$api" \
+    KUBECONFIG=/dev/null kubectl --cache-dir "${admin_key%/*}/kubectl" --server "$api" \
         --certificate-authority "$authority" \
         --client-certificate /dev/fd/7 --client-key /dev/fd/8 "$@"
 }
