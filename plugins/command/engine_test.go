@@ -6,10 +6,13 @@ import (
 	"crypto/rand"
 	"encoding/pem"
 	"fmt"
+	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	p "github.com/pulumi/pulumi-go-provider"
 	"github.com/pulumi/pulumi-go-provider/integration/fake"
@@ -209,6 +212,17 @@ func (e *engine) mustCreate(kind string, inputs values, options ...option) *inst
 		e.t.Fatal(err)
 	}
 	return result
+}
+
+// long is a time limit within which a command surely begins on this computer, as busy as it is now:
+// ten times what a command that does nothing takes, its login included, and at least a second.
+func (e *engine) long(kind string, inputs values) float64 {
+	e.t.Helper()
+	began, quick := time.Now(), values{}
+	maps.Copy(quick, inputs)
+	quick["create"] = "true"
+	e.mustCreate(kind, quick)
+	return math.Ceil(10 * time.Since(began).Seconds())
 }
 
 func (e *engine) diff(i *instance, inputs values) *pulumirpc.DiffResponse {

@@ -119,8 +119,9 @@ func TestTimeoutEndsTheLocalCommandWithAllThatItStarted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e, pid := newEngine(t), inTemp(t, "pid")
-			_, err := e.create(localCommand, values{"create": fmt.Sprintf(create, pid)}, withTimeout(1))
-			mustFail(t, err, "stopped after 1", "custom timeout", "began")
+			inputs := values{"create": fmt.Sprintf(create, pid)}
+			_, err := e.create(localCommand, inputs, withTimeout(e.long(localCommand, inputs)))
+			mustFail(t, err, "stopped after", "custom timeout", "began")
 			eventually(t, "the processes are gone", func() bool { return gone(t, pid) && gone(t, pid+".child") })
 		})
 	}

@@ -306,8 +306,8 @@ func TestTimeoutStopsTheCommandOnTheOtherMachine(t *testing.T) {
 			} else {
 				inputs["stdin"] = fmt.Sprintf("echo $$ > %s\necho began\nsleep 600\n", pid)
 			}
-			_, err := e.create(remoteCommand, inputs, withTimeout(1))
-			mustFail(t, err, "stopped after 1", "custom timeout", "began")
+			_, err := e.create(remoteCommand, inputs, withTimeout(e.long(remoteCommand, inputs)))
+			mustFail(t, err, "stopped after", "custom timeout", "began")
 			eventually(t, "the process is gone", func() bool { return gone(t, pid) })
 			server.waitUntilUnused()
 		})
@@ -318,10 +318,13 @@ func TestCommandThatIsStoppedMayCleanUp(t *testing.T) {
 	t.Parallel()
 	clean := "trap 'echo cleaned; exit 1' TERM; echo began; sleep 600 & wait"
 	e, server := newEngine(t), startSSH(t, func(s *sshServer) { s.noSignals = true })
-	_, err := e.create(remoteCommand, values{"connection": server.connection(), "create": clean}, withTimeout(1))
-	mustFail(t, err, "stopped after 1", "cleaned")
-	_, err = e.create(localCommand, values{"create": clean}, withTimeout(1))
-	mustFail(t, err, "stopped after 1", "cleaned")
+	for kind, inputs := range map[string]values{
+		remoteCommand: {"connection": server.connection(), "create": clean},
+		localCommand:  {"create": clean},
+	} {
+		_, err := e.create(kind, inputs, withTimeout(e.long(kind, inputs)))
+		mustFail(t, err, "stopped after", "cleaned")
+	}
 }
 
 func TestStoppingOneCommandLeavesOthersOfTheMachineAlone(t *testing.T) {
