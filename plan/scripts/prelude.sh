@@ -127,8 +127,13 @@ user() {
     }
 }
 
-# directory MODE OWNER PATH
+# directory MODE OWNER PATH: make it, or give it its mode and owner. A link is refused: it may be how a
+# person put a program's data on another disk, and a directory in its place would hide them.
 directory() {
+    if [ -L "$3" ]; then
+        problem "$3 is a link to $(readlink "$3") and must be a directory: mount what it leads to there" \
+            "(mount --bind, and a line in /etc/fstab) and run the same again"
+    fi
     install -d -m "$1" -o "${2%:*}" -g "${2#*:}" "$3"
 }
 

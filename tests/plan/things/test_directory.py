@@ -14,6 +14,7 @@ from tests.plan.things.bringing import (
     leave,
     refused,
     run,
+    shell,
     touched,
 )
 
@@ -39,6 +40,15 @@ def test_a_file_in_the_place_of_a_directory_is_told(machine: Container) -> None:
     sentence = refused(machine, Step(name="d", directories=(Directory(path="/srv/no-directory"),)))
     assert "/srv/no-directory" in sentence
     assert machine.read("/srv/no-directory") == "kept"
+
+
+def test_a_link_in_the_place_of_a_directory_is_refused_and_stays(machine: Container) -> None:
+    shell(machine, "mkdir -m 0777 /srv/elsewhere && ln -s elsewhere /srv/link")
+    sentence = refused(machine, Step(name="d", directories=(Directory(path="/srv/link"),)))
+    assert sentence.startswith("/srv/link is a link to elsewhere and must be a directory: mount")
+    assert machine.call("stat", "-c", "%F %a", "/srv/link", "/srv/elsewhere") == (
+        "symbolic link 777\ndirectory 777\n"
+    )
 
 
 def test_a_directory_that_is_right_keeps_what_is_in_it(machine: Container) -> None:
