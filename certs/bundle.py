@@ -3,7 +3,7 @@
 The ``repr`` of such a value shows certificates but never a private key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from certs.table import Authority
@@ -75,12 +75,8 @@ class Authorities:
     """The key that encrypts Secrets in etcd (secretbox): 32 bytes in base64."""
 
     def state(self) -> State:
-        signers = {
-            authority.value: {"certificate": signer.certificate, "key": signer.key}
-            for authority, signer in self.signers.items()
-        }
         pair = self.service_account
-        return signers | {
+        return signers_state(self.signers) | {
             "service-account": {"public": pair.public, "private": pair.private},
             "encryption": {"secretbox": self.encryption_key},
         }
@@ -89,19 +85,33 @@ class Authorities:
     def from_state(state: Mapping[str, Mapping[str, str]]) -> "Authorities":
         """The reverse of ``state``. Raises BundleError."""
         return Authorities(
-            signers={
-                authority: Signer(
-                    certificate=_text(state, authority, "certificate"),
-                    key=_text(state, authority, "key"),
-                )
-                for authority in Authority
-            },
+            signers=signers_from_state(state, Authority),
             service_account=ServiceAccountPair(
                 public=_text(state, "service-account", "public"),
                 private=_text(state, "service-account", "private"),
             ),
             encryption_key=_text(state, "encryption", "secretbox"),
         )
+
+
+def signers_state(signers: Mapping[Authority, Signer]) -> State:
+    """Authorities in the form for JSON."""
+    return {
+        authority.value: {"certificate": signer.certificate, "key": signer.key}
+        for authority, signer in signers.items()
+    }
+
+
+def signers_from_state(
+    state: Mapping[str, Mapping[str, str]], authorities: Iterable[Authority]
+) -> dict[Authority, Signer]:
+    """Some of the authorities in a state. Raises BundleError where one of them is absent."""
+    return {
+        authority: Signer(
+            certificate=_text(state, authority, "certificate"), key=_text(state, authority, "key")
+        )
+        for authority in authorities
+    }
 
 
 def _text(state: Mapping[str, Mapping[str, str]], name: str, part: str) -> str:

@@ -15,7 +15,7 @@ certificate decides; a case that breaks more comes earlier:
 Authorities are decided and renewed first, since they sign the other certificates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -78,7 +78,7 @@ class Decision:
 
 
 def decided(
-    rows: Iterable[Row], bundle: Bundle, authorities: Authorities, now: datetime
+    rows: Iterable[Row], bundle: Bundle, signers: Mapping[Authority, Signer], now: datetime
 ) -> tuple[Decision, ...]:
     """A decision for each row, in their order, then one for each kept certificate without a row.
 
@@ -86,13 +86,13 @@ def decided(
     """
     rows = tuple(rows)
     names = {row.name for row in rows}
-    signers = {
+    certificates = {
         authority: _read(signer.certificate, f"the authority {authority}")
-        for authority, signer in authorities.signers.items()
+        for authority, signer in signers.items()
     }
 
     def decision(row: Row) -> Decision:
-        action, why = _of_row(row, bundle.pairs.get(row.name), signers[row.issuer], now)
+        action, why = _of_row(row, bundle.pairs.get(row.name), certificates[row.issuer], now)
         return Decision(name=row.name, action=action, why=why, row=row)
 
     return (
@@ -105,7 +105,10 @@ def decided(
 
 
 def renewed(
-    bundle: Bundle, decisions: Iterable[Decision], authorities: Authorities, now: datetime
+    bundle: Bundle,
+    decisions: Iterable[Decision],
+    signers: Mapping[Authority, Signer],
+    now: datetime,
 ) -> Bundle:
     """The bundle after these decisions; kept certificates stay the same byte for byte.
 
@@ -115,7 +118,7 @@ def renewed(
     def pair(row: Row, action: Action) -> Pair:
         if action is Action.KEEP:
             return bundle.pairs[row.name]
-        return issued(row, authorities.signers[row.issuer], now)
+        return issued(row, signers[row.issuer], now)
 
     return Bundle(
         {

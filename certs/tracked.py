@@ -12,17 +12,25 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import pulumi
 from pulumi import dynamic
 from pulumi.runtime import rpc
 
-from certs.bundle import Authorities, Bundle, BundleError
+from certs.bundle import (
+    Authorities,
+    Bundle,
+    BundleError,
+    State,
+    signers_from_state,
+    signers_state,
+)
 from certs.register import register, row_from_state, row_state
 from certs.renewal import decided, decided_authorities, renewed, renewed_authorities
 from certs.ssh import SshKeyPair, derived_key_pair, new_key_pair, new_seed
-from certs.table import Row
+from certs.table import Authority, Row
 
 Properties = Mapping[str, Any]
 T = TypeVar("T")
@@ -82,18 +90,29 @@ class Checked(dynamic.ResourceProvider):
     """A provider whose outputs are the checked inputs; it makes nothing else."""
 
     serialize_as_secret_always = False
+    digested: frozenset[str] = frozenset()
+    """The inputs that the outputs have only as digests. The engine writes inputs and outputs into
+    the state, so a long text that nobody reads from the outputs would be there twice."""
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
         old, new = (
-            {k: v for k, v in inputs.items() if k != "__provider"} for inputs in (olds, news)
+            {k: v for k, v in outputs.items() if k != "__provider"}
+            for outputs in (olds, self.outputs(news))
         )
         return dynamic.DiffResult(changes=old != new)
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
-        return dynamic.CreateResult(id_=str(uuid.uuid4()), outs=dict(props))
+        return dynamic.CreateResult(id_=str(uuid.uuid4()), outs=self.outputs(props))
 
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
-        return dynamic.UpdateResult(outs=dict(news))
+        return dynamic.UpdateResult(outs=self.outputs(news))
+
+    def outputs(self, inputs: Properties) -> dict[str, Any]:
+        """The outputs that belong to these inputs."""
+        return {
+            name: sha256(value.encode()).hexdigest() if name in self.digested else value
+            for name, value in inputs.items()
+        }
 
 
 class _Kept(Checked):
@@ -119,7 +138,7 @@ class AuthoritiesProvider(_Kept):
         now = self.now()
         decisions = decided_authorities(held, now)
         return {
-            "kept": _write(renewed_authorities(held, decisions, now)),
+            "kept": _write(renewed_authorities(held, decisions, now).state()),
             "register": register(olds.get("register") or {}, decisions),
         }
 
@@ -127,25 +146,27 @@ class AuthoritiesProvider(_Kept):
 class BundleProvider(_Kept):
     """Keeps the certificates and keys of one machine, or those for people."""
 
+    digested = frozenset({"signers"})
+
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
         # New or changing authorities are unknown in a preview, so any certificate may change too.
-        if news["authorities"] == rpc.UNKNOWN:
+        if news["signers"] == rpc.UNKNOWN:
             pending = dict.fromkeys(news["rows"], "to be signed once the authorities are known")
             return {"kept": rpc.UNKNOWN, "register": olds.get("register") or pending}
-        authorities = Authorities.from_state(json.loads(news["authorities"]))
         held = _read(olds, Bundle.from_state) or Bundle()
         rows = [row_from_state(name, state) for name, state in news["rows"].items()]
+        signers = signers_from_state(json.loads(news["signers"]), {row.issuer for row in rows})
         now = self.now()
-        decisions = decided(rows, held, authorities, now)
+        decisions = decided(rows, held, signers, now)
         return {
-            "kept": _write(renewed(held, decisions, authorities, now)),
+            "kept": _write(renewed(held, decisions, signers, now).state()),
             "register": register(olds.get("register") or {}, decisions),
         }
 
 
-def _write(keys: Authorities | Bundle) -> str:
+def _write(keys: State) -> str:
     # The engine returns mappings in any order, but the text of unchanged keys must not change.
-    return json.dumps(keys.state(), sort_keys=True)
+    return json.dumps(keys, sort_keys=True)
 
 
 def _read(olds: Properties, parse: Callable[[Any], T]) -> T | None:
@@ -165,6 +186,13 @@ class TrackedAuthorities(dynamic.Resource, module="hardway", name="Authorities")
             AuthoritiesProvider(), name, {"kept": pulumi.Output.secret(""), "register": {}}, opts
         )
 
+    def signers(self, authorities: Iterable[Authority]) -> pulumi.Output[str]:
+        """Secret: the certificates and keys of these authorities as JSON."""
+        wanted = sorted(set(authorities))
+        return self.kept.apply(
+            lambda kept: _write(signers_state(signers_from_state(json.loads(kept), wanted)))
+        )
+
 
 class TrackedBundle(dynamic.Resource, module="hardway", name="Certificates"):
     """The certificates and private keys of some rows of the table."""
@@ -181,12 +209,13 @@ class TrackedBundle(dynamic.Resource, module="hardway", name="Certificates"):
         authorities: TrackedAuthorities,
         opts: pulumi.ResourceOptions,
     ) -> None:
+        rows = tuple(rows)
         super().__init__(
             BundleProvider(),
             name,
             {
                 "rows": {row.name: row_state(row) for row in rows},
-                "authorities": authorities.kept,
+                "signers": authorities.signers(row.issuer for row in rows),
                 "kept": pulumi.Output.secret(""),
                 "register": {},
             },

@@ -1,19 +1,18 @@
 """Compares a machine with its plan and repairs the differences."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pulumi
 from pulumi import dynamic
 
 from certs.tracked import Checked
+from components.cancellation import pause, run
 from plan import library, render
-from plan.contents import Contents, Unreadable, unpacked
+from plan.contents import ITEMS, STEPS, Contents, Unreadable, packed, unpacked
 from plan.held import Difference, mending, secret_digests
-from plan.item import RESTARTS, Kind
+from plan.item import RESTARTS, Item, Kind
 from plan.limits import HARD
 from plan.model import Material, NodePlan
 
@@ -52,17 +51,21 @@ class GuardProvider(Checked):
 
     A refresh reads the items from the machine; a preview without a refresh contacts no machine. The
     program wants that nothing differs, so an item that does is an ordinary change. An update then
-    runs only the steps that bring about the differing items.
+    runs only the steps that bring about the differing items. Only an update needs the steps, and it
+    has them from the program, so the outputs have no more than their digest.
     """
+
+    digested = frozenset({"steps"})
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         made = super().create(props)
-        return dynamic.CreateResult(made.id, {**props, REPAIRS: _made_so(props, ())})
+        outputs = {**self.outputs(props), REPAIRS: _made_so(props, ())}
+        return dynamic.CreateResult(made.id, outputs)
 
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
         del id_
         repairs = int(olds.get(REPAIRS, 0)) + _made_so(news, olds.get(DIFFERS) or ())
-        return dynamic.UpdateResult({**news, REPAIRS: repairs})
+        return dynamic.UpdateResult({**self.outputs(news), REPAIRS: repairs})
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
         own = {key: value for key, value in olds.items() if key != REPAIRS}
@@ -88,7 +91,8 @@ class GuardProvider(Checked):
         if seen == props[DIFFERS]:
             return dynamic.ReadResult(id_, props)
         # The inputs get the differences as well, since the engine shows a difference between the
-        # inputs in the state and those of the program.
+        # inputs in the state and those of the program. The digest of the steps replaces the steps
+        # there until the next update.
         inputs = {key: value for key, value in props.items() if key != REPAIRS}
         return dynamic.ReadResult(id_, {**props, DIFFERS: seen}, {**inputs, DIFFERS: seen})
 
@@ -106,7 +110,7 @@ def _node(props: Mapping[str, Any]) -> str:
 
 def _seen(props: Mapping[str, Any]) -> Seen:
     """What each item that differs is and should be, by the item's key. Raises Unreachable."""
-    items = unpacked(props["plan"]).items
+    items = _items(props)
 
     async def look(machines: "Machines", node: str) -> Seen:
         from probe.observation import drifted
@@ -120,6 +124,11 @@ def _seen(props: Mapping[str, Any]) -> Seen:
     return _with_machine(props["login"], look)
 
 
+def _items(props: Mapping[str, Any]) -> tuple[Item, ...]:
+    """The items in a guard's inputs or outputs. Raises Unreadable for another checkout's."""
+    return unpacked(ITEMS, props.get("items", ""))
+
+
 def _made_so(props: Mapping[str, Any], seen: Collection[str]) -> int:
     """Mend the differing items; return 1 if any item differed, else 0. Raises Drifted.
 
@@ -127,7 +136,8 @@ def _made_so(props: Mapping[str, Any], seen: Collection[str]) -> int:
     """
     from probe.machines import Unreachable
 
-    contents, secrets = unpacked(props["plan"]), json.loads(props["secrets"])
+    contents = Contents(items=_items(props), steps=unpacked(STEPS, props["steps"]))
+    secrets = json.loads(props["secrets"])
 
     async def mend(machines: "Machines", node: str) -> int:
         return int(bool(await mended(machines, node, contents, secrets, seen)))
@@ -140,7 +150,7 @@ def _made_so(props: Mapping[str, Any], seen: Collection[str]) -> int:
             left -= 1
             if not left:
                 raise Drifted(f"{error}, so it cannot be compared with its plan") from error
-        sleep(PAUSE)
+        pause(PAUSE)
 
 
 async def mended(
@@ -250,7 +260,7 @@ def _with_machine(login: str, act: "Callable[[Machines, str], Awaitable[T]]") ->
         async with Machines(access) as machines:
             return await act(machines, node)
 
-    return asyncio.run(whole())
+    return run(whole())
 
 
 # -- the guard's inputs --------------------------------------------------------------------------
@@ -278,18 +288,20 @@ class Guard(dynamic.Resource, module="hardway", name="Guard"):
         name: str,
         *,
         login: pulumi.Input[str],
-        plan: pulumi.Input[str],
+        contents: pulumi.Input[Contents],
         secrets: pulumi.Input[str],
         opts: pulumi.ResourceOptions,
     ) -> None:
         """All inputs are secret; previews can show what differs after a refresh."""
+        whole = pulumi.Output.secret(contents)
         super().__init__(
             GuardProvider(),
             name,
             {
                 DIFFERS: {},
                 "login": pulumi.Output.secret(login),
-                "plan": pulumi.Output.secret(plan),
+                "items": whole.apply(lambda whole: packed(ITEMS, whole.items)),
+                "steps": whole.apply(lambda whole: packed(STEPS, whole.steps)),
                 "secrets": pulumi.Output.secret(secrets),
                 REPAIRS: None,
             },

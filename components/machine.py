@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from typing import Any
+from typing import Any, TypeVar
 
 import pulumi
 import yaml
@@ -15,7 +15,7 @@ from components.guard import Guard, login, secrets
 from components.remote import Login, copied_scripts, remote_command
 from hypervisors.port import ClusterKey, Hypervisor, Seed
 from plan import render
-from plan.contents import contents, packed
+from plan.contents import contents
 from plan.material import kept_material
 from plan.model import Material, NodePlan, Step
 from probe.access import login_values
@@ -23,6 +23,8 @@ from spec import resource_names
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
 from spec.hypervisor import LoginSettings, domain_name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +186,7 @@ class MachineComponent(pulumi.ComponentResource):
                 args.ssh_keys.private,
                 self.host_key,
             ),
-            plan=self._made_of(self.certificates, lambda made: packed(contents(plan, made))),
+            contents=self._made_of(self.certificates, lambda made: contents(plan, made)),
             secrets=self._made_of(self.certificates, lambda made: secrets(plan, made)),
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -197,20 +199,18 @@ class MachineComponent(pulumi.ComponentResource):
     def _with_secrets(self, step: Step, bundle: TrackedBundle) -> pulumi.Output[str]:
         return self._made_of(bundle, lambda made: render.text(step, made))
 
-    def _made_of(
-        self, bundle: TrackedBundle, text: Callable[[Material], str]
-    ) -> pulumi.Output[str]:
-        """A text that is made from the keys in a bundle, once the keys are known."""
+    def _made_of(self, bundle: TrackedBundle, make: Callable[[Material], T]) -> pulumi.Output[T]:
+        """A value that is made from the keys in a bundle, once the keys are known."""
 
-        def made(authorities: str, kept: str) -> str:
-            return text(kept_material(self.args.cluster, authorities, kept))
+        def made(authorities: str, kept: str) -> T:
+            return make(kept_material(self.args.cluster, authorities, kept))
 
         return together(made, self.args.authorities.kept, bundle.kept)
 
 
 def together(
-    function: Callable[[str, str], str], first: pulumi.Output[str], second: pulumi.Output[str]
-) -> pulumi.Output[str]:
+    function: Callable[[str, str], T], first: pulumi.Output[str], second: pulumi.Output[str]
+) -> pulumi.Output[T]:
     """The result of the function, once both outputs are known."""
     return pulumi.Output.all(first, second).apply(lambda texts: function(*texts))
 

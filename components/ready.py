@@ -9,6 +9,7 @@ from pulumi import dynamic
 from pydantic import TypeAdapter
 
 from certs.tracked import Checked
+from components.cancellation import run
 from plan.conditions import Condition
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class NotReady(Exception):
 class ReadyProvider(Checked):
     """Waits for the conditions on creation and whenever anything of the cluster changes."""
 
+    digested = frozenset({"access", "conditions"})
+
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         _wait(props)
         return super().create(props)
@@ -38,9 +41,9 @@ class ReadyProvider(Checked):
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
         # A change of ``access`` alone is no reason to check the conditions again.
-        compared = ("conditions", "changes", "kubeconfig")
+        compared, outputs = ("conditions", "changes", "kubeconfig"), self.outputs(news)
         return dynamic.DiffResult(
-            changes=any(olds.get(name) != news.get(name) for name in compared)
+            changes=any(olds.get(name) != outputs.get(name) for name in compared)
         )
 
 
@@ -49,12 +52,12 @@ def _wait(props: Mapping[str, Any]) -> None:
     # and a preview checks no condition.
     from probe.access import Access
     from probe.api import ApiError
-    from probe.watch import run_watch
+    from probe.watch import watch
 
     conditions = CONDITIONS.validate_json(props["conditions"])
     access = Access.from_outputs(json.loads(props["access"]))
     try:
-        outcomes = run_watch(conditions, access, limit=None, say=_say)
+        outcomes = run(watch(conditions, access, say=_say))
     except ApiError as error:
         raise NotReady(str(error)) from error
     if failed := [pair for pair in zip(conditions, outcomes, strict=True) if not pair[1].holds]:

@@ -24,7 +24,7 @@ from lab.paths import PROJECT, lab_paths
 from lab.problem import Problem
 from lab.stack import AT_ONCE
 from ops.display import progress
-from plan.contents import Contents, packed
+from plan.contents import ITEMS, packed
 from plan.item import Item, Kind, described, digest
 from probe.access import MachineAccess
 
@@ -59,13 +59,14 @@ from pathlib import Path
 from pulumi import ResourceOptions
 
 from components.guard import Guard, login
+from plan.contents import ITEMS, Contents, unpacked
 
 told = json.loads(Path("guarded.json").read_text())
 for number in range(told["machines"]):
     Guard(
         f"m{number}-guard",
         login=login(f"m{number}", told["access"], told["key"]),
-        plan=told["plan"],
+        contents=Contents(items=unpacked(ITEMS, told["items"]), steps=()),
         secrets="{}",
         opts=ResourceOptions(),
     )
@@ -110,12 +111,11 @@ def _refreshed(
     file.chmod(0o600)
     wanted = described(f"sha256:{digest('')}", 0o600, f"{file.owner()}:{file.group()}")
     item = Item(kind=Kind.FILE, name=str(file), wanted=wanted, step="held")
-    contents = Contents(items=(item,), steps=())
     guarded = {
         "machines": many,
         "access": asdict(access),
         "key": key,
-        "plan": packed(contents),
+        "items": packed(ITEMS, (item,)),
     }
     (folder / "guarded.json").write_text(json.dumps(guarded))
     environment = tools.environment() | {

@@ -18,7 +18,7 @@ from ops.exit_codes import ExitCode
 from ops.reach import kept_by_cluster, kept_by_machines, reach, resources, revealed
 from ops.stacks import StackOption
 from plan.cluster import cluster_plan
-from plan.contents import Unreadable, unpacked
+from plan.contents import ITEMS, Unreadable, unpacked
 from plan.held import Difference, absent, compared, held, scripts, secret_digests
 from plan.material import kept_material
 from preview import kinds
@@ -107,7 +107,7 @@ def _guarded(state: Mapping[str, Any]) -> Iterator[tuple[str, Wanted]]:
             continue
         kept = revealed(resource["outputs"])
         with suppress(Unreadable):
-            items, secrets = unpacked(kept["plan"]).items, json.loads(kept["secrets"])
+            items, secrets = unpacked(ITEMS, kept.get("items", "")), json.loads(kept["secrets"])
             yield json.loads(kept["login"])["node"], Wanted(items=items, secrets=secrets)
 
 

@@ -7,6 +7,7 @@ file and of this program.
 import lzma
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pydantic import TypeAdapter
 
@@ -43,7 +44,10 @@ class Contents:
     """In the plan's order."""
 
 
-CONTENTS = TypeAdapter(Contents)
+ITEMS, STEPS = TypeAdapter(tuple[Item, ...]), TypeAdapter(tuple[StepCommand, ...])
+"""How the two parts of the contents are written as JSON and read back."""
+
+T = TypeVar("T")
 
 
 def contents(plan: NodePlan, material: Material) -> Contents:
@@ -66,15 +70,15 @@ def contents(plan: NodePlan, material: Material) -> Contents:
     )
 
 
-def packed(contents: Contents) -> str:
-    """The contents as one short text."""
-    return b64encode(lzma.compress(CONTENTS.dump_json(contents), preset=3)).decode()
+def packed(part: TypeAdapter[T], value: T) -> str:
+    """A part of the contents as one short text."""
+    return b64encode(lzma.compress(part.dump_json(value), preset=3)).decode()
 
 
-def unpacked(text: str) -> Contents:
-    """The contents in a packed text. Raises Unreadable for a text in another checkout's format."""
+def unpacked(part: TypeAdapter[T], text: str) -> T:
+    """The value of a packed text. Raises Unreadable for a text in another checkout's format."""
     try:
-        return CONTENTS.validate_json(lzma.decompress(b64decode(text, validate=True)))
+        return part.validate_json(lzma.decompress(b64decode(text, validate=True)))
     except (ValueError, lzma.LZMAError) as error:
         raise Unreadable(
             "its plan was kept by another checkout of this program, which writes it in another way"

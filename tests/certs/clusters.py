@@ -88,7 +88,7 @@ def authorities(now: datetime = NOW) -> Authorities:
 
 def issue(rows: tuple[Row, ...], signers: Authorities, now: datetime = NOW) -> Bundle:
     """A bundle from nothing."""
-    return renewed(Bundle(), decided(rows, Bundle(), signers, now), signers, now)
+    return renewed(Bundle(), decided(rows, Bundle(), signers.signers, now), signers.signers, now)
 
 
 @cache

@@ -27,7 +27,7 @@ def test_no_key_is_shown() -> None:
     shown += [WORLD.authorities.service_account, WORLD]
     for name, bundle in WORLD.bundles.items():
         shown += [bundle, *bundle.pairs.values()]
-        shown += decided(rows_of(WORLD.spec)[name], bundle, WORLD.authorities, NOW)
+        shown += decided(rows_of(WORLD.spec)[name], bundle, WORLD.authorities.signers, NOW)
     text = "".join(f"{value!r}{value!s}{value}" for value in shown)
     assert "BEGIN CERTIFICATE" in text
     assert "PRIVATE" not in text

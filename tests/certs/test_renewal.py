@@ -32,7 +32,9 @@ CLIENT = next(row for row in ROWS if row.name == "apiserver-kubelet-client")
 
 def decision_for(row: Row, bundle: Bundle, signers: Authorities, now: datetime) -> Decision:
     return next(
-        decision for decision in decided((row,), bundle, signers, now) if decision.row is row
+        decision
+        for decision in decided((row,), bundle, signers.signers, now)
+        if decision.row is row
     )
 
 
@@ -107,12 +109,12 @@ def test_a_decision_says_why(row: Row, days: int, other_authority: bool, sentenc
 
 def test_what_is_new_is_issued_and_what_nobody_needs_is_dropped() -> None:
     kept = issue((API,), signers := authorities())
-    decisions = decided((CLIENT,), kept, signers, NOW)
+    decisions = decided((CLIENT,), kept, signers.signers, NOW)
     assert list(map(str, decisions)) == [
         "issue apiserver-kubelet-client because it is new",
         "drop apiserver because nobody needs it",
     ]
-    assert list(renewed(kept, decisions, signers, NOW).pairs) == [CLIENT.name]
+    assert list(renewed(kept, decisions, signers.signers, NOW).pairs) == [CLIENT.name]
 
 
 def test_the_order_of_names_is_no_change() -> None:
@@ -132,7 +134,7 @@ def test_a_leaf_that_ends_with_its_authority_is_renewed_once_the_authority_is() 
 
 def test_only_the_changed_authoritys_certificates_are_replaced() -> None:
     kept = issue(ROWS, signers := authorities())
-    for decision in decided(ROWS, kept, rotated(signers, Authority.ETCD), NOW):
+    for decision in decided(ROWS, kept, rotated(signers, Authority.ETCD).signers, NOW):
         assert decision.row
         assert (decision.action is Action.REPLACE) == (decision.row.issuer is Authority.ETCD)
 
@@ -170,7 +172,9 @@ def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
     )
     leaves = issue(ROWS, held, later)
     longer = renewed_authorities(held, decisions, later)
-    assert {decision.action for decision in decided(ROWS, leaves, longer, later)} == {Action.KEEP}
+    assert {decision.action for decision in decided(ROWS, leaves, longer.signers, later)} == {
+        Action.KEEP
+    }
     assert {decision.action for decision in decided_authorities(longer, later)} == {Action.KEEP}
     assert longer.service_account == held.service_account
     assert longer.encryption_key == held.encryption_key
@@ -182,8 +186,8 @@ def test_twenty_five_years_pass_without_an_outage() -> None:
     for run in range(75):
         now = NOW + run * 121 * DAY
         signers = renewed_authorities(signers, decided_authorities(signers, now), now)
-        bundle = renewed(bundle, decided(ROWS, bundle, signers, now), signers, now)
-        assert {decision.action for decision in decided(ROWS, bundle, signers, now)} == {
+        bundle = renewed(bundle, decided(ROWS, bundle, signers.signers, now), signers.signers, now)
+        assert {decision.action for decision in decided(ROWS, bundle, signers.signers, now)} == {
             Action.KEEP
         }
         ends = {name: _end(signer.certificate) for name, signer in signers.signers.items()}
@@ -238,15 +242,15 @@ def test_decisions_are_carried_out_once_and_touch_nothing_else(
         signers = rotated(signers, authority)
     for name, rows in rows_of(_cluster({"m": master[1]} | after)).items():
         bundle = kept.get(name, Bundle())
-        decisions = decided(rows, bundle, signers, now)
-        result = renewed(bundle, decisions, signers, now)
+        decisions = decided(rows, bundle, signers.signers, now)
+        result = renewed(bundle, decisions, signers.signers, now)
         assert list(result.pairs) == [row.name for row in rows]
         for decision in decisions:
             same = result.pairs.get(decision.name) == bundle.pairs.get(decision.name)
             assert same == (decision.action is Action.KEEP)
-        again = decided(rows, result, signers, now)
+        again = decided(rows, result, signers.signers, now)
         assert {decision.action for decision in again} <= {Action.KEEP}
-        assert renewed(result, again, signers, now) == result
+        assert renewed(result, again, signers.signers, now) == result
 
 
 @settings(max_examples=25, deadline=None)
@@ -259,7 +263,7 @@ def test_a_moved_machine_changes_its_own_bundle_and_who_names_it(moved: str, las
     }
     spec = APART.model_copy(update={"machines": machines})
     for name, rows in rows_of(spec).items():
-        for decision in decided(rows, world.bundles[name], world.authorities, NOW):
+        for decision in decided(rows, world.bundles[name], world.authorities.signers, NOW):
             assert decision.row
             names_it = address in decision.row.addresses
             assert (decision.action is Action.REISSUE) == names_it
@@ -282,7 +286,7 @@ def test_the_clocks_zone_does_not_matter() -> None:
 def test_a_damaged_bundle_is_told() -> None:
     damaged = Bundle({API.name: Pair(certificate="nothing", key="")})
     with pytest.raises(BundleError, match="apiserver is not a certificate"):
-        decided((API,), damaged, authorities(), NOW)
+        decided((API,), damaged, authorities().signers, NOW)
 
 
 # -- clocks ----------------------------------------------------------------------------------------
@@ -291,13 +295,15 @@ def test_a_damaged_bundle_is_told() -> None:
 def test_what_begins_in_the_future_is_made_anew_with_that_reason() -> None:
     signers, ahead = authorities(), NOW + 40 * DAY
     row = held_by(SINGLE, "master")[0]
-    made = renewed(Bundle(), decided([row], Bundle(), signers, ahead), signers, ahead)
-    (decision,) = decided([row], made, signers, NOW)
+    made = renewed(
+        Bundle(), decided([row], Bundle(), signers.signers, ahead), signers.signers, ahead
+    )
+    (decision,) = decided([row], made, signers.signers, NOW)
     assert decision.action is Action.RENEW
     assert "valid from 2030-02-11 02:59 UTC on only" in decision.why
     assert "clock was ahead" in decision.why
-    anew = renewed(made, [decision], signers, NOW)
-    (kept,) = decided([row], anew, signers, NOW)
+    anew = renewed(made, [decision], signers.signers, NOW)
+    (kept,) = decided([row], anew, signers.signers, NOW)
     assert kept.action is Action.KEEP
 
 
@@ -317,6 +323,6 @@ def test_an_authority_that_begins_in_the_future_is_made_anew_and_keeps_its_key()
 def test_a_certificate_of_a_moment_ago_is_no_affair_of_clocks() -> None:
     signers = authorities()
     row = held_by(SINGLE, "master")[0]
-    made = renewed(Bundle(), decided([row], Bundle(), signers, NOW), signers, NOW)
-    (decision,) = decided([row], made, signers, NOW - DAY / 24 / 30)
+    made = renewed(Bundle(), decided([row], Bundle(), signers.signers, NOW), signers.signers, NOW)
+    (decision,) = decided([row], made, signers.signers, NOW - DAY / 24 / 30)
     assert decision.action is Action.KEEP, "two minutes, as clocks differ anyway"

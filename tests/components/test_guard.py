@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import lzma
 import zlib
 from base64 import b64encode
 from collections.abc import Collection
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from components.guard import Drifted, GuardProvider, _demand, login, mended
-from plan.contents import CONTENTS, Contents, StepCommand, Unreadable, packed, unpacked
+from plan.contents import ITEMS, STEPS, Contents, StepCommand, Unreadable, packed, unpacked
 from plan.item import LEADS, Item, Kind
 from probe.machines import Done
 from probe.observation import ALL
@@ -27,46 +28,73 @@ def _shortened(text: str) -> str:
     return b64encode(compressor.compress(text.encode()) + compressor.flush()).decode()
 
 
-def _older(contents: Contents) -> str:
-    """As plans were packed when the steps' own words were the dictionary."""
-    values = CONTENTS.dump_python(contents, mode="json")
-    texts = {step.name: _shortened(step.data) for step in contents.steps}
-    return json.dumps({**values, "items": _shortened(json.dumps(values["items"])), "texts": texts})
+def _older() -> list[str]:
+    """As plans were packed with a dictionary, and as items and steps were packed together."""
+    items = ITEMS.dump_python((ITEM,), mode="json")
+    steps = STEPS.dump_python((ONE,), mode="json")
+    shortened = {"items": _shortened(json.dumps(items)), "texts": {ONE.name: ONE.data}}
+    together = lzma.compress(json.dumps({"items": items, "steps": steps}).encode())
+    return [json.dumps(shortened), b64encode(together).decode()]
 
 
-def _state(plan: str) -> dict[str, Any]:
+def _state(items: str) -> dict[str, Any]:
     # Nobody is asked at this address: what cannot be read is known before.
     access = {"address": "127.0.0.1", "port": 1, "host_key": "none"}
     return {
         "differs": {ITEM.key: "as it was seen last"},
         "login": login("master", access, "no key"),
-        "plan": plan,
+        "items": items,
         "secrets": "{}",
         "repairs": 0,
     }
 
 
 def test_what_was_packed_comes_back_whatever_the_words_of_steps_are() -> None:
-    assert unpacked(packed(WHOLE)) == WHOLE
+    assert unpacked(ITEMS, packed(ITEMS, WHOLE.items)) == WHOLE.items
+    assert unpacked(STEPS, packed(STEPS, WHOLE.steps)) == WHOLE.steps
 
 
-@pytest.mark.parametrize("plan", [_older(WHOLE), "", "no base64!", b64encode(b"no xz").decode()])
+@pytest.mark.parametrize("items", [*_older(), "", "no base64!", b64encode(b"no xz").decode()])
 def test_a_plan_of_another_checkout_ends_no_refresh(
-    plan: str, capsys: pytest.CaptureFixture[str]
+    items: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = _state(plan)
+    state = _state(items)
     result = GuardProvider().read("id", state)
     assert (result.id, result.outs, result.inputs) == ("id", state, None)
     printed = capsys.readouterr().out
     assert printed.startswith("warning: master was not asked, since its plan was kept by another")
     with pytest.raises(Unreadable):
-        unpacked(plan)
+        unpacked(ITEMS, items)
+
+
+def test_a_plan_of_an_earlier_program_ends_no_refresh(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    state = _state("")
+    del state["items"]
+    earlier = state | {"plan": "items and steps in one text"}
+    assert GuardProvider().read("id", earlier).outs == earlier
+    assert "was not asked" in capsys.readouterr().out
+
+
+def test_a_state_has_the_steps_once() -> None:
+    provider = GuardProvider()
+    inputs = _state(packed(ITEMS, WHOLE.items)) | {"steps": packed(STEPS, WHOLE.steps)}
+    del inputs["repairs"]
+    outputs = provider.outputs(inputs)
+    assert len(outputs["steps"]) == 64
+    assert {name for name in inputs if outputs[name] != inputs[name]} == {"steps"}
+    assert not provider.diff("id", outputs, inputs).changes
+    others = inputs | {"steps": packed(STEPS, (NODE,))}
+    assert provider.diff("id", outputs, others).changes
+    # A program before this one kept everything twice; an update ends that.
+    assert provider.diff("id", inputs, inputs).changes
 
 
 def test_whatever_else_goes_wrong_ends_no_refresh_either(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    state = _state(packed(WHOLE)) | {"login": "{}"}
+    state = _state(packed(ITEMS, WHOLE.items)) | {"login": "{}"}
     result = GuardProvider().read("id", state)
     assert (result.id, result.outs) == ("id", state)
     assert "nobody knows what a machine holds now" in capsys.readouterr().out

@@ -32,11 +32,13 @@ def test_the_condition_that_was_waited_for_in_vain_comes_first_with_its_time(
         outcome("dns", 0.1, "no pod answers"),
     )
 
-    def watched(asked: Sequence[Condition], *arguments: Any, **more: Any) -> Sequence[Outcome]:
+    async def watched(
+        asked: Sequence[Condition], *arguments: Any, **more: Any
+    ) -> Sequence[Outcome]:
         assert [item.name for item in asked] == [item.name for item in outcomes]
         return outcomes
 
-    monkeypatch.setattr(watch, "run_watch", watched)
+    monkeypatch.setattr(watch, "watch", watched)
     props = {
         "conditions": CONDITIONS.dump_json(
             tuple(condition(item.name) for item in outcomes)

@@ -25,7 +25,7 @@ from hypervisors.existing.machines import ExistingMachineProvider
 from hypervisors.libvirt.machines import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
 from plan import library, render
-from plan.contents import unpacked
+from plan.contents import ITEMS, STEPS, unpacked
 from plan.held import ROLES
 from plan.item import Kind
 from preview.kinds import COPY
@@ -256,23 +256,24 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
         # What needs a credential of people's is no part of a machine.
         steps -= {f"{machine}-add-ons-apply", f"{machine}-add-ons-nodes"}
         assert set(guard.dependencies) >= steps
-        for hidden in ("login", "plan", "secrets"):
+        for hidden in ("login", "items", "steps", "secrets"):
             assert is_secret(guard.inputs[hidden])
-        contents = unpacked(guard.inputs["plan"]["value"])
+        items = unpacked(ITEMS, guard.inputs["items"]["value"])
+        steps_of_repairs = unpacked(STEPS, guard.inputs["steps"]["value"])
         assert guard.inputs["differs"] == {}
-        present = (item for item in contents.items if item.kind is not Kind.ROLE)
+        present = (item for item in items if item.kind is not Kind.ROLE)
         assert {f"{machine}-{item.step}" for item in present} <= steps
-        roles = {f"{machine}-{item.name}" for item in contents.items if item.kind is Kind.ROLE}
+        roles = {f"{machine}-{item.name}" for item in items if item.kind is Kind.ROLE}
         assert roles == {f"{machine}-{role}" for role in ROLES} - steps
         digests = json.loads(guard.inputs["secrets"]["value"])
         texts = "\n".join(plain(guard.inputs))
         assert not [digest for digest in digests.values() if digest in texts]
         # What a repair runs is what was run.
-        for step in contents.steps:
+        for step in steps_of_repairs:
             command = commands(recorder)[f"{machine}-{step.name}"]
             assert step.secret or step.data == command.inputs["stdin"]
             assert step.line == command.inputs["create"]
-        assert [step.name for step in contents.steps if step.secret] == ["identity"]
+        assert [step.name for step in steps_of_repairs if step.secret] == ["identity"]
 
 
 def test_a_machine_that_was_mended_has_its_cluster_asked_again(

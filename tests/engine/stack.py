@@ -166,9 +166,9 @@ class EngineStack:
     def destroy(self, *, environment: Mapping[str, str] | None = None) -> CliRun:
         return self._run("destroy", "--yes", "--skip-preview", environment=environment)
 
-    def start_up(self) -> subprocess.Popen[str]:
+    def start_up(self, *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start ``pulumi up`` for a test that meddles while it runs; then use ``finish``."""
-        return self._start("up", "--yes", "--skip-preview")
+        return self._start("up", "--yes", "--skip-preview", environment=environment)
 
     def attended(self, *arguments: str, each_line: Callable[[str], None]) -> int:
         """The exit status of a command whose output goes line by line to ``each_line``."""

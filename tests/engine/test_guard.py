@@ -19,14 +19,16 @@ pytestmark = pytest.mark.engine
 
 PROGRAM = """
 from components.guard import Guard, login
-from plan.contents import CONTENTS, packed
+from plan.contents import ITEMS, STEPS, Contents
 
 values = json.loads(Path("guarded.json").read_text())
-contents = CONTENTS.validate_python(values["contents"])
+contents = Contents(
+    items=ITEMS.validate_python(values["items"]), steps=STEPS.validate_python(values["steps"])
+)
 guard = Guard(
     "master-guard",
     login=login("master", values["access"], values["key"]),
-    plan=packed(contents),
+    contents=contents,
     secrets=json.dumps(values["secrets"]),
     opts=ResourceOptions(),
 )
@@ -70,7 +72,8 @@ class Guarded:
             for name, text in texts.items()
         ]
         values = {
-            "contents": {"items": items, "steps": steps},
+            "items": items,
+            "steps": steps,
             "access": vars(machine(self.sshd)),
             "key": (self.sshd.directory / "client_key").read_text(),
             "secrets": {str(self.path("key")): hashlib.sha256(SECRET.encode()).hexdigest()},
@@ -189,7 +192,7 @@ def test_what_cannot_be_mended_is_told_in_a_sentence_and_seen_again(guarded: Gua
     guarded.contents["two"] = "third\n"
     guarded.write()
     broken = json.loads((guarded.stack.directory / "guarded.json").read_text())
-    broken["contents"]["steps"][1]["data"] = "true\n"
+    broken["steps"][1]["data"] = "true\n"
     (guarded.stack.directory / "guarded.json").write_text(json.dumps(broken))
     run = guarded.up(fails=True)
     print(run.text)
@@ -204,7 +207,7 @@ def test_what_cannot_be_mended_is_told_in_a_sentence_and_seen_again(guarded: Gua
 def test_a_change_of_nothing_but_secrets_says_so(guarded: Guarded) -> None:
     file = guarded.stack.directory / "guarded.json"
     changed = json.loads(file.read_text())
-    changed["contents"]["steps"][1]["data"] += "true\n"
+    changed["steps"][1]["data"] += "true\n"
     file.write_text(json.dumps(changed))
     # Not by ``reviewed``: there is no cluster in this program.
     (line,) = _resources(changes_of(guarded.stack.preview_as_json(environment=HERE)))

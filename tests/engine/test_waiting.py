@@ -1,5 +1,7 @@
-"""Dynamic resources that wait hold up nothing else: their server has a thread for each of them."""
+"""Dynamic resources that wait hold up nothing else, and they end when their update is cancelled."""
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ import yaml
 
 from lab.paths import PROJECT
 from lab.stack import AT_ONCE
-from tests.engine.stack import EngineStack
+from tests.engine.stack import EngineStack, eventually
 
 pytestmark = pytest.mark.engine
 
@@ -90,3 +92,42 @@ def test_what_the_sdks_own_server_made_is_as_it_was(stack: EngineStack) -> None:
     stack.preview("--refresh", "--expect-no-changes")
     stack.destroy()
     assert stack.resources() == {}
+
+
+PATIENT = """
+import asyncio
+from pathlib import Path
+
+from pulumi import dynamic
+
+from components.cancellation import run
+
+HERE = Path(__file__).parent
+
+
+class Patient(dynamic.ResourceProvider):
+    def create(self, props):
+        (HERE / "waits").touch()
+        run(asyncio.sleep(3600))
+        return dynamic.CreateResult("never", dict(props))
+
+
+class Waiter(dynamic.Resource):
+    def __init__(self, name):
+        super().__init__(Patient(), name, {})
+"""
+
+
+def test_a_wait_ends_when_the_update_is_interrupted_once(stack: EngineStack) -> None:
+    write(stack, 1)
+    (stack.directory / "patient.py").write_text(PATIENT)
+    stack.write("from patient import Waiter\n\nWaiter('cluster')\n")
+    waits = stack.directory / "waits"
+    up = stack.start_up(environment={"PYTHONPATH": str(PROJECT)})
+    eventually("the resource waits", waits.exists)
+    os.kill(up.pid, signal.SIGINT)
+    run = stack.finish(up)
+    assert run.status != 0
+    assert "the update was cancelled; the same command goes on from here" in run.text
+    assert not stack.resources()
+    assert not stack.pending()

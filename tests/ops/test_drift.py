@@ -20,7 +20,7 @@ from ops import drift as module
 from ops.drift import Comparison, verdict, wanted_of
 from ops.expiry import Ending
 from plan.cluster import cluster_plan
-from plan.contents import Contents, packed
+from plan.contents import ITEMS, packed
 from plan.held import Difference, absent, compared, held, scripts
 from plan.item import AS_KEPT, Item, Kind
 from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, GUARD, MACHINE
@@ -209,14 +209,17 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
 
 def test_what_was_applied_counts_and_not_what_this_program_would_plan() -> None:
     spec = golden_spec("default")
-    applied = Contents(items=(ITEM,), steps=())
 
-    def guard(node: str, plan: str) -> tuple[str, str, dict[str, str]]:
-        own = {"plan": plan, "secrets": '{"/etc/key": "digest"}', "login": f'{{"node": "{node}"}}'}
+    def guard(node: str, items: str) -> tuple[str, str, dict[str, str]]:
+        own = {
+            "items": items,
+            "secrets": '{"/etc/key": "digest"}',
+            "login": f'{{"node": "{node}"}}',
+        }
         return GUARD, f"{node}-guard", own
 
     of_another_program = guard("minion-1", "what nobody reads any more")
-    wanted = wanted_of(spec, exported(guard("master", packed(applied)), of_another_program))
+    wanted = wanted_of(spec, exported(guard("master", packed(ITEMS, (ITEM,))), of_another_program))
     assert list(wanted) == list(spec.machines)
     assert wanted["master"] == Wanted(items=(ITEM,), secrets={"/etc/key": "digest"})
     for node in ("minion-1", "minion-2"):
@@ -233,7 +236,7 @@ def test_with_every_guard_nothing_is_planned() -> None:
                 GUARD,
                 f"{node}-guard",
                 {
-                    "plan": packed(Contents(items=(), steps=())),
+                    "items": packed(ITEMS, ()),
                     "secrets": "{}",
                     "login": json.dumps({"node": node}),
                 },
