@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from certs.tracked import Checked
 from components.cancellation import run
-from plan.conditions import Condition
+from plan.condition import Condition
 
 if TYPE_CHECKING:
     from probe.watch import Outcome

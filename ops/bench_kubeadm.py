@@ -29,7 +29,8 @@ from ops.bench_lab import BenchLab, bench_lab
 from ops.display import progress
 from plan import cni, containerd, host, library, render, runtime
 from plan.artifact import artifacts
-from plan.conditions import Condition, conditions
+from plan.condition import Condition
+from plan.conditions import conditions
 from plan.model import Artifact, File, Step
 from probe.access import Access
 from probe.machines import Done, Machines, Unreachable

@@ -15,7 +15,7 @@ from ops.display import option_of, progress, stdout
 from ops.reach import reach
 from ops.stacks import StackOption
 from plan import layout
-from plan.conditions import Members
+from plan.condition import Members
 from probe import space
 from probe.access import Access
 from probe.conditions import Doors, ask, doors

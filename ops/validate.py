@@ -15,7 +15,8 @@ from ops.display import HEALTHY, condition_line, option_of, progress, stdout, un
 from ops.exit_codes import ExitCode
 from ops.reach import reach
 from ops.stacks import StackOption
-from plan.conditions import Condition, conditions
+from plan.condition import Condition
+from plan.conditions import conditions
 from probe.api import ApiError
 from probe.watch import Outcome, run_watch
 

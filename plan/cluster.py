@@ -16,7 +16,8 @@ from plan import (
     web_proxy,
 )
 from plan.artifact import missing_digests
-from plan.conditions import Condition, conditions
+from plan.condition import Condition
+from plan.conditions import conditions
 from plan.model import NodePlan, Step, Unit
 from spec import resource_names
 from spec.cluster import Cluster, SpecError

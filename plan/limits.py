@@ -73,12 +73,6 @@ CONDITIONS: Mapping[str, Limit] = {
     "space": Limit(120, "it does not come true by itself: members may be slow to say it"),
     "api": Limit(900, "several API servers start, and wait for etcd"),
     "nodes": Limit(900, "kubelets register, flannel makes its network, and nodes get Ready"),
-    "dns-runs": Limit(900, "pods are scheduled once nodes are Ready, and their images are there"),
-    "pods-reach": Limit(300, "flannel tells each node of the others"),
-    "service": Limit(300, "kube-proxy writes its rules"),
-    "dns": Limit(300, "CoreDNS reads the cluster's Services first"),
-    "storage": Limit(900, "its pod is scheduled once nodes are Ready"),
-    "network-policy": Limit(900, "a pod of every node starts once the node is Ready"),
     "services": Limit(300, "some are started again until others answer"),
 }
-"""Name of a condition in ``plan.conditions`` to its limit."""
+"""Name of a condition of each cluster, in ``plan.conditions``, to its limit."""

@@ -1,4 +1,4 @@
-"""Checks whether a condition of ``plan.conditions`` holds, with one check for each kind."""
+"""Checks whether a condition of ``plan.condition`` holds, with one check for each kind."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from plan.conditions import (
+from plan.condition import (
     ApiServers,
     Check,
     Clocks,

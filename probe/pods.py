@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from plan import layout
-from plan.conditions import NameResolves, Pods, PodsReach, ServiceAnswers
+from plan.condition import NameResolves, Pods, PodsReach, ServiceAnswers
 from probe import dns, pulls
 from probe.api import Api
 from probe.failure import Unmet, demand

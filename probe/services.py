@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
-from plan.conditions import Services
+from plan.condition import Services
 from probe.failure import demand
 from probe.machines import Machines, Unreachable
 from probe.observation import ALL, RUNNING, SECONDS, Facts, read, restarts_again

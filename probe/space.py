@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from plan.conditions import Space
+from plan.condition import Space
 from plan.etcd import OPERATOR
 from probe.failure import Unmet, demand
 from probe.machines import Done, Machines, Unreachable

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
-from plan.conditions import Condition
+from plan.condition import Condition
 from plan.limits import HARD
 from probe import pace
 from probe.access import Access

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
+from spec.description import Addons
 from spec.document import load_yaml
 from spec.versions import Versions
 
 Runtime = Literal["containerd", "docker"]
 
-DEFAULT_ADDONS = frozenset({"coredns"})
+DEFAULT_ADDONS = Addons().enabled
 """The add-ons that are on where a stack's file says nothing of them."""
 
 ARTIFACTS = Path(__file__).with_name("artifacts.yaml")

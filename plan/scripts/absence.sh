@@ -248,7 +248,7 @@ without_networks() {
     done
     [ ! -e /sys/class/net/cni0 ] || ip link delete cni0
     without_tables 'cni*'
-    # Its pod was killed, so it took away no rule of its own (plan/network_policy.py).
+    # Its pod was killed, so it took away no rule of its own (plan/addons/network_policy.py).
     without_tables kube-network-policies
     rm -rf /var/lib/cni
     # The runtime makes it anew where it is gone already.

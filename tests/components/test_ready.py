@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components.ready import CONDITIONS, NotReady, ReadyProvider, _message
-from plan.conditions import Condition, Pods
+from plan.condition import Condition, Pods
 from probe import watch
 from probe.watch import Outcome
 

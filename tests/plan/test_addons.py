@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from certs.table import certificates
-from plan import addons, coredns, runtime
-from plan.conditions import (
+from plan import addons, runtime
+from plan.addons import coredns
+from plan.condition import (
     ApiServers,
     Clocks,
     Condition,
@@ -23,8 +24,8 @@ from plan.conditions import (
     Nodes,
     Pods,
     PodsReach,
-    conditions,
 )
+from plan.conditions import conditions
 from plan.model import Certificate, PrivateKey, Step
 from spec.cluster import Cluster
 from tests.plan.shell import StandIn, cluster, stand_in

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plan import library
-from plan.conditions import Services
+from plan.condition import Services
 from plan.contents import Contents, contents
 from plan.held import FOREIGN_FILES, THERE, secret_digests
 from plan.item import RESTARTS

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from plan import addons, cni, control_plane, coredns, etcd, kubelet, layout, node, objects
+from plan import addons, cni, control_plane, etcd, kubelet, layout, node, objects
+from plan.addons import coredns
 from plan.cluster import cluster_plan
 from plan.held import Difference, held, mending
 from plan.item import Item, Kind

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from plan.conditions import Check
+from plan.condition import Check
 from probe.access import Access
 from probe.conditions import Doors, ask, doors
 from probe.failure import Unmet

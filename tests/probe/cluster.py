@@ -11,7 +11,7 @@ from certs.bundle import Pair
 from certs.kubeconfig import kubeconfig
 from certs.table import Authority
 from plan import apiserver, control_plane, etcd
-from plan.coredns import NAMESPACE, SELECTOR
+from plan.addons.coredns import NAMESPACE, SELECTOR
 from probe.access import Access
 from tests.certs.clusters import SINGLE
 from tests.engine.stack import eventually

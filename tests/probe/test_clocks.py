@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from plan.conditions import Clocks
+from plan.condition import Clocks
 from probe.access import Access
 from probe.clocks import Clock, Moment, Reading, compared, differences
 from probe.machines import Unreachable

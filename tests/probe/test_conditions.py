@@ -12,7 +12,8 @@ import pytest
 
 from certs.authority import issued
 from certs.table import CLIENT, Authority, Row
-from plan.conditions import (
+from plan.addons.coredns import NAMESPACE, SELECTOR
+from plan.condition import (
     ApiServers,
     NameResolves,
     Nodes,
@@ -20,7 +21,6 @@ from plan.conditions import (
     PodsReach,
     ServiceAnswers,
 )
-from plan.coredns import NAMESPACE, SELECTOR
 from probe.api import ApiError
 from tests.engine.stack import eventually
 from tests.plan.running import Keys

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from plan import etcd, layout
-from plan.conditions import Members
+from plan.condition import Members
 from plan.model import Unit
 from probe.access import Access
 from probe.conditions import ask, doors

@@ -11,7 +11,8 @@ import pytest
 from lab.problem import Problem
 from ops import etcd_space
 from plan import etcd
-from plan.conditions import FULL, Space
+from plan.condition import Space
+from plan.conditions import FULL
 from plan.model import Unit
 from probe.access import Access
 from probe.failure import Unmet

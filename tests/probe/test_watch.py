@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from plan.conditions import Check, Condition, Pods
+from plan.condition import Check, Condition, Pods
 from probe import pace
 from probe import watch as module
 from probe.access import Access

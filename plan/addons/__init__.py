@@ -1,13 +1,14 @@
 """Objects of the cluster itself: access rights and add-ons, created once for all machines."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
 
 from certs.table import ADMINS
-from plan import coredns, layout, network_policy, node_objects, objects, storage
+from plan import layout, node_objects, objects
+from plan.addons.catalogue import enabled
 from plan.model import Certificate, Directory, File, PrivateKey, SecretFile, Step
 from plan.objects import Manifest
 from spec.cluster import Cluster
@@ -31,13 +32,6 @@ that is listed and no longer wanted is deleted (``scripts/add-ons.sh``)."""
 
 LABELS = {"app.kubernetes.io/managed-by": "hardway"}
 """Labels of every object."""
-
-ADD_ONS: Mapping[str, Callable[[Cluster], tuple[Manifest, ...]]] = {
-    "coredns": coredns.manifests,
-    "network_policy": network_policy.manifests,
-    "storage": storage.manifests,
-}
-"""Field of ``addons`` in the spec to the function that gives the add-on's objects."""
 
 RBAC = "rbac.authorization.k8s.io"
 
@@ -114,11 +108,7 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
     """The objects that must exist, by the name of their file."""
     return {
         "access": (*_access(), *_service_accounts()),
-        **{
-            name.replace("_", "-"): manifests(spec)
-            for name, manifests in ADD_ONS.items()
-            if name in spec.addons.enabled
-        },
+        **{add_on.group: add_on.objects(spec) for add_on in enabled(spec)},
         **({"flannel": _flannel()} if spec.flannel.store == "kubernetes" else {}),
     }
 

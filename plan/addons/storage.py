@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from plan import coredns
+from plan.addons import coredns
+from plan.addons.add_on import AddOn
 from plan.artifact import reference
+from plan.condition import Condition, Pods, condition
+from plan.limits import Limit
 from plan.objects import Manifest
 from spec.cluster import Cluster
 
@@ -32,11 +36,8 @@ READ = ["get", "list", "watch"]
 WRITE = [*READ, "create", "patch", "update", "delete"]
 
 
-def manifests(spec: Cluster) -> tuple[Manifest, ...]:
-    """The provisioner, its rights and the default storage class.
-
-    The rights are those of the provisioner's own deploy/local-path-storage.yaml (v0.0.30).
-    """
+def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    """The provisioner and the default storage class."""
     return (
         {
             "apiVersion": "v1",
@@ -47,7 +48,6 @@ def manifests(spec: Cluster) -> tuple[Manifest, ...]:
                 "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
             },
         },
-        *_rights(),
         _configuration(spec),
         _deployment(spec),
         {
@@ -68,7 +68,8 @@ def _named(name: str, **labels: str) -> dict[str, Any]:
     return {"name": name, "namespace": NAMESPACE, "labels": {**SELECTOR, **labels}}
 
 
-def _rights() -> tuple[Manifest, ...]:
+def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
+    """Those of the provisioner's own deploy/local-path-storage.yaml (v0.0.30)."""
     whole = "hardway:local-path-provisioner"
     subjects = [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}]
     return (
@@ -235,3 +236,22 @@ def _pod(spec: Cluster) -> Manifest:
         "tolerations": list(coredns.TOLERATIONS),
         "volumes": [{"name": "configuration", "configMap": {"name": "local-path-config"}}],
     }
+
+
+def _conditions(_spec: Cluster) -> Iterator[Condition]:
+    yield condition(
+        name="storage",
+        waits_for="what makes volumes for claims is Ready",
+        check=Pods(namespace=NAMESPACE, selector=SELECTOR, count=1),
+        limit=Limit(900, "its pod is scheduled once nodes are Ready"),
+    )
+
+
+ADD_ON = AddOn(
+    name="storage",
+    about="makes volumes for claims without a storage class, as folders on nodes",
+    rights=_rights,
+    manifests=_manifests,
+    conditions=_conditions,
+    data=f"the folders of volumes stay in {FOLDER} of the nodes",
+)

@@ -1,12 +1,16 @@
 """CoreDNS: the cluster's name service."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import ceil
 from typing import Any
 
 from plan import kubelet
+from plan.addons.add_on import AddOn
 from plan.artifact import reference
+from plan.condition import Condition, NameResolves, Pods, PodsReach, ServiceAnswers, condition
+from plan.limits import Limit
+from plan.objects import Manifest
 from spec.cluster import Cluster
 
 NAMESPACE = "kube-system"
@@ -16,9 +20,6 @@ HEALTH_PORT, READY_PORT, METRICS_PORT = 8080, 8181, 9153
 READY_PATH = "/ready"
 NODES_PER_REPLICA = 16
 """The ratio of Kubernetes' own proportional autoscaler for DNS."""
-
-Manifest = dict[str, Any]
-
 
 TOLERATIONS = (
     {"key": "CriticalAddonsOnly", "operator": "Exists"},
@@ -87,12 +88,11 @@ def corefile(spec: Cluster) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def manifests(spec: Cluster) -> tuple[Manifest, ...]:
-    """Everything that CoreDNS needs in the cluster."""
-    return (*_account(), _configuration(spec), _deployment(spec), _service(spec), _budget())
+def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    return (_configuration(spec), _deployment(spec), _service(spec), _budget())
 
 
-def _account() -> tuple[Manifest, ...]:
+def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
     rbac = "rbac.authorization.k8s.io"
     name = "system:coredns"
     read = ["list", "watch"]
@@ -269,3 +269,48 @@ def _container(spec: Cluster) -> Manifest:
 
 def _named(name: str, **labels: str) -> dict[str, Any]:
     return {"labels": {**SELECTOR, **labels}, "name": name, "namespace": NAMESPACE}
+
+
+def _conditions(spec: Cluster) -> Iterator[Condition]:
+    """That it runs and answers; its pods also show that the pod network and Services work."""
+    count = replicas(spec)
+    pods = Pods(namespace=NAMESPACE, selector=SELECTOR, count=count)
+    yield condition(
+        name="dns-runs",
+        waits_for=f"{count} of CoreDNS' pods are Ready",
+        check=pods,
+        limit=Limit(900, "pods are scheduled once nodes are Ready, and their images are there"),
+    )
+    if len(spec.nodes) > 1:
+        yield condition(
+            name="pods-reach",
+            waits_for="every node reaches a pod of another node",
+            check=PodsReach(nodes=spec.nodes, pods=pods, port=READY_PORT, path=READY_PATH),
+            limit=Limit(300, "flannel tells each node of the others"),
+        )
+    yield condition(
+        name="service",
+        waits_for="the Service of the API answers pods",
+        check=ServiceAnswers(inside=pods, address=str(spec.networks.api_service), port=443),
+        limit=Limit(300, "kube-proxy writes its rules"),
+    )
+    yield condition(
+        name="dns",
+        waits_for="a pod finds the API by its name",
+        check=NameResolves(
+            inside=pods,
+            server=str(spec.networks.dns_service),
+            name=f"kubernetes.default.svc.{spec.dns_domain}",
+            address=str(spec.networks.api_service),
+        ),
+        limit=Limit(300, "CoreDNS reads the cluster's Services first"),
+    )
+
+
+ADD_ON = AddOn(
+    name="coredns",
+    about="answers pods that ask for the names of Services",
+    rights=_rights,
+    manifests=_manifests,
+    conditions=_conditions,
+)

@@ -6,7 +6,12 @@ signal after which it takes its rules away: on SIGTERM it leaves them, and a nod
 deny for ever (0.8.0). While its pod is replaced, policies do not hold on the node.
 """
 
+from collections.abc import Iterator
+
+from plan.addons.add_on import AddOn
 from plan.artifact import reference
+from plan.condition import Condition, Pods, condition
+from plan.limits import Limit
 from plan.objects import Manifest
 from spec.cluster import Cluster
 
@@ -21,12 +26,8 @@ METRICS_PORT = 9080
 RBAC = "rbac.authorization.k8s.io"
 
 
-def manifests(spec: Cluster) -> tuple[Manifest, ...]:
-    """The program on all nodes, and its rights.
-
-    The rights are those of its own install.yaml (v0.8.0), and so are the program's options, except
-    that it asks no runtime for pods that start (NRI), since Docker has no such interface.
-    """
+def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
+    """Those of its own install.yaml (v0.8.0)."""
     name = f"hardway:{NAME}"
     read = ["list", "watch"]
     return (
@@ -56,6 +57,16 @@ def manifests(spec: Cluster) -> tuple[Manifest, ...]:
             "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
         },
+    )
+
+
+def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    """The program on all nodes.
+
+    Its options are those of its own install.yaml (v0.8.0), except that it asks no runtime for pods
+    that start (NRI), since Docker has no such interface.
+    """
+    return (
         {
             "apiVersion": "apps/v1",
             "kind": "DaemonSet",
@@ -110,3 +121,21 @@ def _pod(spec: Cluster) -> Manifest:
         "terminationGracePeriodSeconds": 60,
         "tolerations": [{"operator": "Exists"}],
     }
+
+
+def _conditions(spec: Cluster) -> Iterator[Condition]:
+    yield condition(
+        name="network-policy",
+        waits_for="what enforces network policies is Ready on every node",
+        check=Pods(namespace=NAMESPACE, selector=SELECTOR, count=len(spec.nodes)),
+        limit=Limit(900, "a pod of every node starts once the node is Ready"),
+    )
+
+
+ADD_ON = AddOn(
+    name="network_policy",
+    about="enforces objects of the kind NetworkPolicy",
+    rights=_rights,
+    manifests=_manifests,
+    conditions=_conditions,
+)

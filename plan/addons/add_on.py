@@ -1,0 +1,64 @@
+"""What the program knows of an add-on. Each one is a module of this package."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from plan.condition import Condition
+from plan.objects import Manifest
+from spec.artifacts import artifact_rows
+from spec.cluster import Cluster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A Service of an add-on that people open in a browser or with another client."""
+
+    namespace: str
+    service: str
+    port: int
+    path: str = "/"
+    """The path at which a browser begins."""
+    account: str = ""
+    """The service account whose token people log in with; empty where there is no login."""
+
+
+def _nothing(_spec: Cluster) -> tuple[()]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOn:
+    """A program that runs on the cluster itself, in pods, and what belongs to it.
+
+    Its settings are the field of the same name of ``spec.description.Addons``: a truth value, or a
+    model that ``true`` fills with defaults.
+    """
+
+    name: str
+    """The field of ``addons`` in the spec."""
+    about: str
+    """What it is for: a few words that complete "it ...s"."""
+    rights: Callable[[Cluster], tuple[Manifest, ...]]
+    """Its service accounts, and the roles and bindings that give them rights."""
+    manifests: Callable[[Cluster], tuple[Manifest, ...]]
+    """All its other objects."""
+    conditions: Callable[[Cluster], Iterable[Condition]]
+    """The conditions under which it works, in the order in which they come true."""
+    data: str = ""
+    """What becomes of its data where it is switched off; empty where it has none."""
+    pages: Callable[[Cluster], tuple[Page, ...]] = _nothing
+    """The ways in which people reach it."""
+
+    @property
+    def group(self) -> str:
+        """The name of the file with its objects."""
+        return self.name.replace("_", "-")
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The names of its images in ``spec/artifacts.yaml``."""
+        return tuple(row.name for row in artifact_rows() if row.addon == self.name and row.image)
+
+    def objects(self, spec: Cluster) -> tuple[Manifest, ...]:
+        """Everything that it needs in the cluster."""
+        return (*self.rights(spec), *self.manifests(spec))

@@ -1,0 +1,17 @@
+"""The table of all add-ons. Nothing outside this package names one of them."""
+
+from collections.abc import Mapping
+
+from plan.addons import coredns, network_policy, storage
+from plan.addons.add_on import AddOn
+from spec.cluster import Cluster
+
+ADD_ONS: Mapping[str, AddOn] = {
+    add_on.name: add_on for add_on in (coredns.ADD_ON, storage.ADD_ON, network_policy.ADD_ON)
+}
+"""Field of ``addons`` in the spec to the add-on, in the order of their conditions."""
+
+
+def enabled(spec: Cluster) -> tuple[AddOn, ...]:
+    """The add-ons of a cluster."""
+    return tuple(add_on for name, add_on in ADD_ONS.items() if name in spec.addons.enabled)

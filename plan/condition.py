@@ -1,0 +1,139 @@
+"""What a condition of a ready cluster is: the kinds of checks, each with what it compares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from plan.limits import Limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clocks:
+    """The clocks of these machines show the same time as this computer's and run as fast."""
+
+    kind: Literal["clocks"] = "clocks"
+    machines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Members:
+    """etcd has exactly these members, each of them healthy and started."""
+
+    kind: Literal["members"] = "members"
+    members: Mapping[str, str]
+    """Name to client URL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """No member of etcd has an alarm or has used more than this share of its quota."""
+
+    kind: Literal["space"] = "space"
+    members: Mapping[str, str]
+    """Name to client URL."""
+    percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiServers:
+    """Each API server is ready (``/readyz``) and of this version (``/version``)."""
+
+    kind: Literal["api-servers"] = "api-servers"
+    servers: Mapping[str, str]
+    """Control plane to URL."""
+    version: str
+    """The ``gitVersion`` that API servers report, with its ``v``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nodes:
+    """These Node objects are Ready with kubelets of this version, and no other Node exists."""
+
+    kind: Literal["nodes"] = "nodes"
+    nodes: tuple[str, ...]
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pods:
+    """At least ``count`` pods with these labels are Ready."""
+
+    kind: Literal["pods"] = "pods"
+    namespace: str
+    selector: Mapping[str, str]
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameResolves:
+    """A query from the network of one of the pods gets this address for the name."""
+
+    kind: Literal["name-resolves"] = "name-resolves"
+    inside: Pods
+    server: str
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodsReach:
+    """From each of the nodes, a pod of another node can be reached at the pod's own address.
+
+    The request comes from the network of one of the pods where the node runs one, otherwise from
+    the node's own network.
+    """
+
+    kind: Literal["pods-reach"] = "pods-reach"
+    nodes: tuple[str, ...]
+    pods: Pods
+    port: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceAnswers:
+    """From the network of each of the pods, a TLS connection to the Service's address succeeds."""
+
+    kind: Literal["service-answers"] = "service-answers"
+    inside: Pods
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """All services that steps started on these machines run, and none restarts repeatedly."""
+
+    kind: Literal["services"] = "services"
+    machines: tuple[str, ...]
+
+
+Check = (
+    Clocks
+    | Members
+    | Space
+    | ApiServers
+    | Nodes
+    | Pods
+    | NameResolves
+    | PodsReach
+    | ServiceAnswers
+    | Services
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A condition that must hold before the cluster counts as ready."""
+
+    name: str
+    waits_for: str
+    """The message during the wait: completes "waiting until ..."."""
+    check: Check
+    deadline: int
+    """The condition's limit in seconds, counted from when the condition before it held."""
+
+
+def condition(*, name: str, waits_for: str, check: Check, limit: Limit) -> Condition:
+    """A condition with its limit."""
+    return Condition(name=name, waits_for=waits_for, check=check, deadline=limit.seconds)
