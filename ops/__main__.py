@@ -49,6 +49,7 @@ MODULES = (
     "images",
     "kubectl",
     "kubeconfig",
+    "addons",
     "expose",
     "ssh",
     "diagnose",

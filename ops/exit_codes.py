@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     is not up, or a machine does not answer."""
 
 
-ASKING = ("validate", "drift", "hosts")
+ASKING = ("validate", "drift", "hosts", "addons")
 """The commands whose exit code WRONG is about the cluster, and not about a failure of theirs."""
 
 

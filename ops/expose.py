@@ -21,6 +21,8 @@ from lab.process import output, run
 from ops.display import option_of, progress, stdout
 from ops.reach import Reached, opened
 from ops.stacks import StackOption
+from plan.addons.add_on import AddOn, Page
+from plan.addons.catalogue import ADD_ONS, enabled
 from probe.api import Api, ApiError
 
 SHIFT = 8000
@@ -32,6 +34,10 @@ Port = Annotated[
 ]
 NamespaceOption = Annotated[
     str, typer.Option("--namespace", "-n", help="The Service's namespace in the cluster.")
+]
+OpenedNamespaceOption = Annotated[
+    str | None,
+    typer.Option("--namespace", "-n", help="The Service's namespace in the cluster, else default."),
 ]
 
 
@@ -67,25 +73,61 @@ def expose(
 
 
 def open_(
-    service: Name,
+    service: Annotated[str, typer.Argument(help="An add-on's name, or the Service's.")],
     port: Port = None,
-    namespace: NamespaceOption = "default",
+    namespace: OpenedNamespaceOption = None,
     print_only: Annotated[
         bool, typer.Option("--print", help="Print the URL, and open nothing.")
     ] = False,
     stack: StackOption = "dev",
 ) -> None:
-    """Open a Service in the browser: `expose`, and then its URL.
+    """Open an add-on or a Service in the browser: `expose`, and then its URL.
 
+    A name of an add-on counts before that of a Service, unless a port or a namespace is named.
     Where there is no screen the URL is only printed.
 
     Examples: `./hardway open web`, `./hardway open dashboard https --namespace monitoring --print`
     """
-    url = _exposed(stack, namespace, service, port).url
+    add_on = None if port or namespace else ADD_ONS.get(service.replace("-", "_"))
+    if add_on:
+        url = page_url(stack, _page(stack, add_on))
+    else:
+        url = _exposed(stack, namespace or "default", service, port).url
     print(url)
     has_screen = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     if has_screen and not print_only and not webbrowser.open(url):
         progress().say("no browser starts here, so open the URL yourself")
+
+
+# -- pages of add-ons ------------------------------------------------------------------------------
+
+
+def page_url(stack: str, page: Page) -> str:
+    """The URL at which this computer's browser reaches a page, from now on until ``down``."""
+    return page.url(_exposed(stack, page.namespace, page.service, str(page.port)).address)
+
+
+def page_forwarder(stack: str, page: Page) -> str:
+    """The name of the forwarder to a page."""
+    return _forwarder(stack, page.namespace, page.service, page.port)
+
+
+def _page(stack: str, add_on: AddOn) -> Page:
+    """The add-on's first page. Raises a Problem where it is off or has none."""
+    spec = opened(stack).spec
+    if add_on not in enabled(spec):
+        raise Problem(
+            f"the add-on {add_on.name} is off",
+            f"write {add_on.name}: true under addons in Pulumi.{stack}.yaml, and run "
+            f"./hardway up{option_of(stack)}",
+        )
+    if not (pages := add_on.pages(spec)):
+        raise Problem(
+            f"the add-on {add_on.name} has no page to open",
+            f"see ./hardway addons{option_of(stack)}; a Service of that name is opened with its "
+            "--namespace",
+        )
+    return pages[0]
 
 
 # -- which address ---------------------------------------------------------------------------------
@@ -200,12 +242,16 @@ def _exposed(stack: str, namespace_name: str, service: str, port: str | None) ->
         _routed(paths, to.host, to.through, reached)
     way_in = forwarder.start(
         paths,
-        forwarder.of_service(stack, f"{namespace_name}.{service}.{to.port}"),
+        _forwarder(stack, namespace_name, service, to.port),
         to.host,
         to.target,
         first=to.port if to.port >= 1024 else SHIFT + to.port,
     )
     return Exposed(host=forwarder.LOOPBACK, port=way_in.port, is_https=to.is_https)
+
+
+def _forwarder(stack: str, namespace_name: str, service: str, port: int) -> str:
+    return forwarder.of_service(stack, f"{namespace_name}.{service}.{port}")
 
 
 def _routed(paths: LabPaths, address: str, node: str, reached: Reached) -> None:

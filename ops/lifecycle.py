@@ -30,6 +30,7 @@ from ops.failures import failures
 from ops.recovery import going_on, recover
 from ops.shortage import Shortage
 from ops.stacks import StackOption, read_cluster, ready_stack
+from plan.addons.catalogue import pages
 from plan.conditions import conditions
 from preview.kinds import READY
 from spec.cluster import Cluster
@@ -188,6 +189,7 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
     )
     if forwarder.is_needed(stack.paths, stack):
         _print_way_in(stack, cluster)
+    _print_pages(stack.name, cluster)
 
 
 def _print_way_in(stack: Stack, cluster: Cluster) -> None:
@@ -205,6 +207,18 @@ def _print_way_in(stack: Stack, cluster: Cluster) -> None:
         f"{way_in.url})",
         highlight=False,
     )
+
+
+def _print_pages(stack: str, cluster: Cluster) -> None:
+    """Print the URLs of the add-ons' pages; the cluster is there without a way to one of them."""
+    for name, page in pages(cluster):
+        from ops.expose import page_url  # imports the API's client, which nothing else here needs
+
+        try:
+            where = page_url(stack, page)
+        except Problem as problem:
+            where = str(problem)
+        stdout.print(f"{name}: {where}", highlight=False)
 
 
 def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from plan import flannel, layout
+from plan.addons.catalogue import enabled
 from preview.change import GONE, Verb
 from preview.review import Consequence, Disturbance, MachineReview, Severity
 from preview.words import SEVERITY
@@ -48,6 +49,7 @@ def disturbances(
 
 def consequences(
     before: Cluster | None,
+    after: Cluster | None,
     machines: Sequence[MachineReview],
     disturbed: Sequence[Disturbance],
 ) -> Iterator[Consequence]:
@@ -64,6 +66,7 @@ def consequences(
         *_api(before, disturbed),
         *_runtimes(disturbed),
         *_pod_network(machines),
+        *(_add_ons(before, after) if after else ()),
     ]
     for severity in SEVERITY:
         yield from (consequence for consequence in unordered if consequence.severity is severity)
@@ -244,3 +247,15 @@ def _restarting(disturbed: Sequence[Disturbance], unit: str) -> list[str]:
             disturbance.machine for disturbance in disturbed if unit in disturbance.services
         )
     )
+
+
+def _add_ons(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A notice for each add-on that is switched off, with what becomes of its data."""
+    staying = enabled(after)
+    for add_on in enabled(before):
+        if add_on not in staying:
+            data = f"; {add_on.data}" if add_on.data else ""
+            yield Consequence(
+                severity=Severity.NOTICE,
+                sentence=f"the add-on {add_on.name} is switched off: its objects are removed{data}",
+            )

@@ -88,7 +88,7 @@ def reviewed(
         certificates=tuple(_certificates(parts.of(None))),
         artifacts=tuple(_artifacts(old, new, parts)),
         disturbances=disturbed,
-        consequences=tuple(consequences(old, machines, disturbed)),
+        consequences=tuple(consequences(old, new, machines, disturbed)),
         findings=tuple(findings),
         unchanged=sum(change.verb is Verb.SAME and change.declared.custom for change in changes),
         notes=tuple(notes),

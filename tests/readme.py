@@ -10,6 +10,7 @@ ON_A_CLUSTER = (
     "./hardway drift",
     "./hardway etcd-space",
     "./hardway images list",
+    "./hardway addons",
     "./hardway pulumi preview --refresh --diff",
     "./hardway kubectl get nodes",
     "./hardway kubeconfig --merge",

@@ -1,6 +1,6 @@
 """What the program knows of an add-on. Each one is a module of this package."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from plan.condition import Condition
@@ -18,8 +18,20 @@ class Page:
     port: int
     path: str = "/"
     """The path at which a browser begins."""
-    account: str = ""
-    """The service account whose token people log in with; empty where there is no login."""
+    is_https: bool = False
+
+    def url(self, address: str) -> str:
+        """For a browser, where the page's port is at this address."""
+        return f"{'https' if self.is_https else 'http'}://{address}{self.path}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """A Deployment or a DaemonSet of an add-on."""
+
+    namespace: str
+    selector: Mapping[str, str]
+    """The labels of its pods."""
 
 
 def _nothing(_spec: Cluster) -> tuple[()]:
@@ -62,3 +74,14 @@ class AddOn:
     def objects(self, spec: Cluster) -> tuple[Manifest, ...]:
         """Everything that it needs in the cluster."""
         return (*self.rights(spec), *self.manifests(spec))
+
+    def workloads(self, spec: Cluster) -> tuple[Workload, ...]:
+        """What runs its pods."""
+        return tuple(
+            Workload(
+                namespace=manifest["metadata"]["namespace"],
+                selector=manifest["spec"]["selector"]["matchLabels"],
+            )
+            for manifest in self.manifests(spec)
+            if manifest["kind"] in ("Deployment", "DaemonSet")
+        )

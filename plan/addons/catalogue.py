@@ -1,9 +1,9 @@
 """The table of all add-ons. Nothing outside this package names one of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from plan.addons import coredns, network_policy, storage
-from plan.addons.add_on import AddOn
+from plan.addons.add_on import AddOn, Page
 from spec.cluster import Cluster
 
 ADD_ONS: Mapping[str, AddOn] = {
@@ -15,3 +15,10 @@ ADD_ONS: Mapping[str, AddOn] = {
 def enabled(spec: Cluster) -> tuple[AddOn, ...]:
     """The add-ons of a cluster."""
     return tuple(add_on for name, add_on in ADD_ONS.items() if name in spec.addons.enabled)
+
+
+def pages(spec: Cluster) -> Iterator[tuple[str, Page]]:
+    """The pages of a cluster's add-ons, each with the add-on's name."""
+    for add_on in enabled(spec):
+        for page in add_on.pages(spec):
+            yield add_on.name, page

@@ -31,6 +31,7 @@ VERBS = (
     "validate",
     "drift",
     "hosts",
+    "addons",
     "kubeconfig",
     "ssh",
     "diagnose",

@@ -6,8 +6,8 @@ import pytest
 
 import spec.cluster
 import spec.kept
-from plan.addons import catalogue
 from plan.addons.add_on import AddOn, Page
+from plan.addons.catalogue import ADD_ONS
 from plan.artifact import reference
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
@@ -76,12 +76,13 @@ OWN = AddOn(
     manifests=_manifests,
     conditions=_conditions,
     data="what it heard is lost",
-    pages=lambda _: (Page(namespace="kube-system", service="echo", port=80),),
+    pages=lambda _: (Page(namespace="kube-system", service="echo", port=80, path="/heard"),),
 )
 
 
 def add(patch: pytest.MonkeyPatch) -> None:
     """Put the add-on into the catalogue and the spec, until ``patch`` is undone."""
-    patch.setattr(catalogue, "ADD_ONS", {**catalogue.ADD_ONS, NAME: OWN})
+    assert isinstance(ADD_ONS, dict)
+    patch.setitem(ADD_ONS, NAME, OWN)
     for module in (spec.cluster, spec.kept):
         patch.setattr(module, "Description", DescriptionWithOwn)

@@ -342,6 +342,14 @@ def test_a_certificate_that_is_read_once_restarts_who_reads_it() -> None:
 # -- what must never be in it ----------------------------------------------------------------------
 
 
+def test_an_add_on_that_is_switched_off_says_which_data_goes() -> None:
+    spec = {**DEFAULT, "addons": {"storage": True}}
+    (sentence,) = (s for s in sentences(review(spec, DEFAULT)) if "add-on" in s)
+    assert sentence.startswith("the add-on storage is switched off: its objects are removed; the")
+    assert "stay in /var/lib/local-path" in sentence
+    assert not any("add-on" in s for s in sentences(review(DEFAULT, spec)))
+
+
 def secrets(all_changes: tuple[ResourceChange, ...]) -> set[str]:
     """Every secret text of both sides, and the lines of those that have several."""
 
