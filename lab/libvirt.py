@@ -272,6 +272,7 @@ def _start_private(paths: LabPaths, progress: Progress) -> LibvirtConnection:
         except BaseException:
             if not _running(paths, "qemu-system"):  # else the next start takes the machines over
                 _end(paths)
+                way_out.stop(paths)
                 namespace.remove(paths)
             raise
     return libvirt

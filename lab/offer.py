@@ -99,7 +99,11 @@ def _base(
 
 
 def _outside(
-    cluster: Cluster, host: libvirt.LibvirtConnection, paths: LabPaths, progress: Progress
+    stack: str,
+    cluster: Cluster,
+    host: libvirt.LibvirtConnection,
+    paths: LabPaths,
+    progress: Progress,
 ) -> tuple[IPv4Address, ...]:
     """Give the cluster's network its way out of the lab; return the name servers behind it.
 
@@ -119,7 +123,7 @@ def _outside(
             if not any(server in network for network in hidden)
         )
     if not way_out.is_wanted(paths, networks.outside):
-        way_out.keep_inside(paths, networks.machines, inside=True)
+        way_out.keep_inside(paths, stack, networks.machines, inside=True)
         progress.say("way out: none, so machines reach this computer and nothing beyond it")
         return ()
     for name in ("machines", "pods", "services"):
@@ -130,7 +134,7 @@ def _outside(
             )
     packages.install(PACKAGES_FOR_THE_WAY_OUT, paths, progress)
     way_out.start(paths)
-    way_out.keep_inside(paths, networks.machines, inside=False)
+    way_out.keep_inside(paths, stack, networks.machines, inside=False)
     asked = ", ".join(map(str, resolvers.listed()))
     progress.say(
         f"way out: {way_out.PROGRAM}; names: "
@@ -174,7 +178,7 @@ def prepare_lab(
         consoles.mkdir(parents=True, exist_ok=True)
         gateway = str(cluster.networks.gateway)
         served = mirror.start(paths, gateway, mirror.PORT, libvirt.enter(host))
-        name_servers = _outside(cluster, host, paths, progress)
+        name_servers = _outside(stack, cluster, host, paths, progress)
     where = Libvirt(
         uri=host.uri,
         domain_type="kvm" if host.domain_type == "kvm" else "qemu",

@@ -48,6 +48,11 @@ START_WITHIN = 60.0
 """Seconds until the device is there. slirp4netns needs a tenth of one on a quiet host."""
 
 END_WITHIN = 5.0
+"""Seconds until a signal has ended a process."""
+
+MOST = 5
+"""Processes that are ended before the rest is somebody's to look at: there is one, or after a crash
+two."""
 
 
 def has_default_route() -> bool:
@@ -157,33 +162,77 @@ def _launch(paths: LabPaths) -> None:
     child.returncode = 0  # it outlives this process, which need not wait for its end
 
 
-def keep_inside(paths: LabPaths, network: IPv4Network, *, inside: bool) -> None:
-    """Keep a network inside the lab's namespace, or let it use the way out."""
+def keep_inside(paths: LabPaths, stack: str, network: IPv4Network, *, inside: bool) -> None:
+    """Keep a stack's network inside the lab's namespace, or let it use the way out."""
+    record = _record(paths, stack)
+    if not inside:
+        let_out(paths, stack)
+        _unkept(paths, network)
+        return
+    if _kept(paths, stack) not in (None, network):
+        let_out(paths, stack)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(str(network))
+    if len(_rules(paths, network)) == len(_ways(network)):
+        return
+    _unkept(paths, network)
+    # The last rule first: a run that is cut off leaves the network closed.
+    for preference, way in reversed(list(enumerate(_ways(network), FIRST_RULE))):
+        _ip(paths, [*_rule(paths), "add", "preference", str(preference), *way])
+
+
+def let_out(paths: LabPaths, stack: str) -> None:
+    """Take the rules away that keep a stack's network inside, if there are any."""
+    if (network := _kept(paths, stack)) is not None:
+        if exists(paths):
+            _unkept(paths, network)
+        _record(paths, stack).unlink()
+
+
+def _record(paths: LabPaths, stack: str) -> Path:
+    """The file with the network of a stack that is kept inside."""
+    return paths.run / "inside" / stack
+
+
+def _kept(paths: LabPaths, stack: str) -> IPv4Network | None:
+    with suppress(FileNotFoundError):
+        return IPv4Network(_record(paths, stack).read_text())
+    return None
+
+
+def _ways(network: IPv4Network) -> tuple[list[str], ...]:
+    """The rules that keep a network inside, in the order in which the kernel tries them."""
     own = ["from", str(network)]
-    ways = (
+    return (
         # Also not to the name server of the way out.
         [*own, "to", str(RANGE), "unreachable"],
         # All routes but the default one.
         [*own, "lookup", "main", "suppress_prefixlength", "0"],
         [*own, "unreachable"],
     )
-    rule = ["ip", "-n", paths.namespace, "rule"]
-    listed = output(["ip", "-n", paths.namespace, "-json", "rule", "show", *own])
-    there = len(json.loads(listed or "[]"))
-    if inside and there == len(ways):
-        return
-    for number in range(there):
+
+
+def _rule(paths: LabPaths) -> list[str]:
+    return ["ip", "-n", paths.namespace, "rule"]
+
+
+def _rules(paths: LabPaths, network: IPv4Network) -> list[object]:
+    command = ["ip", "-n", paths.namespace, "-json", "rule", "show", "from", str(network)]
+    rules: list[object] = json.loads(output(command) or "[]")
+    return rules
+
+
+def _unkept(paths: LabPaths, network: IPv4Network) -> None:
+    for number in range(len(_rules(paths, network))):
         del number
-        _ip(paths, [*rule, "delete", *own])
-    if inside:
-        # The last rule first: a run that is cut off leaves the network closed.
-        for preference, way in reversed(list(enumerate(ways, FIRST_RULE))):
-            _ip(paths, [*rule, "add", "preference", str(preference), *way])
+        _ip(paths, [*_rule(paths), "delete", "from", str(network)])
 
 
 def stop(paths: LabPaths) -> None:
-    """End the way out of the lab's namespace, if there is one."""
-    while (pid := find(paths)) is not None:
+    """End the way out of the lab's namespace, if there is one. Raises a Problem if it stays."""
+    for _ in range(MOST):
+        if (pid := find(paths)) is None:
+            break
         with suppress(ProcessLookupError):
             descriptor = os.pidfd_open(pid)
             try:
@@ -195,5 +244,10 @@ def stop(paths: LabPaths) -> None:
                         select.select([descriptor], [], [], END_WITHIN)
             finally:
                 os.close(descriptor)
+    if (pid := find(paths)) is not None:
+        raise Problem(
+            f"the way out of the lab, {PROGRAM} (process {pid}), does not end",
+            "see what blocks it in ps, then run the same again",
+        )
     if exists(paths) and output(["ip", "-n", paths.namespace, "link", "show", DEVICE]):
         _ip(paths, ["ip", "-n", paths.namespace, "link", "delete", DEVICE])

@@ -80,7 +80,12 @@ def list_(
         table.add_row(*row)
     stdout.print(table)
     if absent:
-        stdout.print(f"{absent} are not in the store yet: ./hardway artifacts fetch gets them")
+        options = _options(kubernetes, runtime, addon)
+        stdout.print(
+            f"{absent} are not in the store yet: ./hardway artifacts fetch{options} gets them",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -171,6 +176,14 @@ def import_(
         )
     bundle = import_bundle(file, _store(), progress(), digest=digest and digest.lower())
     stdout.print(f"{len(bundle.sizes)} files are in the store")
+
+
+def _options(kubernetes: str | None, runtime: Runtime, addons: Iterable[str]) -> str:
+    """The options of these values for another command, with a space before each."""
+    given = [("--kubernetes", kubernetes)] if kubernetes else []
+    given += [("--runtime", runtime)] if runtime != "containerd" else []
+    given += [("--addon", addon) for addon in addons]
+    return "".join(f" {option} {value}" for option, value in given)
 
 
 def _store() -> Store:

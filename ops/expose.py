@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -63,10 +63,10 @@ def expose(
     where. Only TCP.
 
     Examples: `./hardway expose web`, `./hardway expose kube-dns metrics --namespace kube-system`,
-    and `./hardway expose web --stop`
+    `./hardway expose web --stop`, and `./hardway expose web 80 --stop` for one port of several
     """
     if stop:
-        _stop(stack, namespace, service)
+        _stop(stack, namespace, service, port)
         return
     way = _exposed(stack, namespace, service, port)
     stdout.print(f"{namespace}/{service}: {way.address}", highlight=False)
@@ -274,13 +274,27 @@ def _routed(paths: LabPaths, address: str, node: str, reached: Reached) -> None:
     )
 
 
-def _stop(stack: str, namespace_name: str, service: str) -> None:
+def _stop(stack: str, namespace_name: str, service: str, port: str | None) -> None:
     paths = lab_paths()
+    whole = f"{namespace_name}/{service}"
+    ports = exposed_ports(forwarder.of_stack(paths, stack), stack, namespace_name, service)
+    if port is not None and port not in ports:
+        listed = ", ".join(ports)
+        raise Problem(
+            f"port {port} of {whole} is not exposed",
+            f"name one that is, by its number: {listed}" if ports else "see ./hardway status",
+        )
+    forwarder.stop(paths, [ports[port]] if port else ports.values())
+    state = "is no longer exposed" if ports else "was not exposed, so nothing was changed"
+    progress().say(f"{whole}{f' port {port}' if port else ''} {state}")
+
+
+def exposed_ports(
+    forwarders: Iterable[str], stack: str, namespace_name: str, service: str
+) -> dict[str, str]:
+    """Each port of a Service that a forwarder leads to, and the forwarder's name."""
     beginning = forwarder.of_service(stack, f"{namespace_name}.{service}.")
-    names = [name for name in forwarder.of_stack(paths, stack) if name.startswith(beginning)]
-    forwarder.stop(paths, names)
-    state = "is no longer exposed" if names else "was not exposed, so nothing was changed"
-    progress().say(f"{namespace_name}/{service} {state}")
+    return {name.removeprefix(beginning): name for name in forwarders if name.startswith(beginning)}
 
 
 def _asked(

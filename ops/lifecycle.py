@@ -277,6 +277,7 @@ def down(
                 )
             ready.remove()
     forwarder.stop(paths, forwarder.of_stack(paths, stack))
+    way_out.let_out(paths, stack)
     if not lab:
         return
     if remaining := stacks_with_state(paths) or _machines_of_others(paths):

@@ -59,11 +59,15 @@ def offered() -> Offer | None:
 
 
 def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:
-    """The spec with left-out fields from the offer; the spec's own values take precedence."""
+    """The spec with left-out fields from the offer; the spec's own values take precedence.
+
+    Only machines of the offered hypervisor reach the lab's mirror and name servers.
+    """
     if offer is None:
         return spec
+    mirror = offer.artifacts.mirror if spec.hypervisor is None else None
     artifacts = ArtifactSource(
-        mirror=spec.artifacts.mirror or offer.artifacts.mirror,
+        mirror=spec.artifacts.mirror or mirror,
         digests={**offer.artifacts.digests, **spec.artifacts.digests},
     )
     networks = spec.networks

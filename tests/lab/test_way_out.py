@@ -13,6 +13,7 @@ import pytest
 
 from lab import namespace, resolvers, way_out
 from lab.paths import PROJECT, LabPaths
+from lab.problem import Problem
 from tests.engine.stack import eventually
 
 BEYOND = "203.0.113.1"
@@ -227,17 +228,38 @@ def test_it_comes_back_after_it_was_killed(world: World) -> None:
 def test_a_network_that_stays_inside_reaches_only_the_namespace(world: World) -> None:
     world.on_host(START)
     assert fetched(world.quiet, BEYOND)
-    stays = "way_out.keep_inside(paths, IPv4Network('192.168.78.0/24'), inside={})"
+    stays = "way_out.keep_inside(paths, 'quiet', IPv4Network('192.168.{}.0/24'), inside={})"
     for _ in range(2):
-        world.on_host(stays.format(True))
+        world.on_host(stays.format(78, True))
         assert not fetched(world.quiet, BEYOND)
         command = [sys.executable, "-c", ASK, str(way_out.NAME_SERVER), "beyond.test"]
         asked = subprocess.run(within(world.quiet, *command), cwd=PROJECT, capture_output=True)
         assert asked.returncode != 0
     assert fetched(world.quiet, GATEWAY)
     assert fetched(world.machine, BEYOND)
-    world.on_host(stays.format(False))
+    world.on_host(stays.format(78, False))
     assert fetched(world.quiet, BEYOND)
+    # Its stack moves to another network, and goes.
+    world.on_host(stays.format(78, True))
+    world.on_host(stays.format(79, True))
+    assert fetched(world.quiet, BEYOND)
+    world.on_host(stays.format(78, True))
+    assert not fetched(world.quiet, BEYOND)
+    for _ in range(2):
+        world.on_host("way_out.let_out(paths, 'quiet')")
+        assert fetched(world.quiet, BEYOND)
+
+
+@pytest.mark.machine
+def test_one_that_does_not_end_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = LabPaths(name=f"s{os.getpid()}", state=tmp_path / "state", run=tmp_path / "run")
+    monkeypatch.setattr(way_out, "END_WITHIN", 0.01)
+    # A process that is never reaped stays, whatever signal it gets.
+    command = ["sh", "-c", "exit", str(namespace.namespace_path(paths)), way_out.DEVICE]
+    with subprocess.Popen(command) as child:
+        monkeypatch.setattr(way_out, "find", lambda _: child.pid)
+        with pytest.raises(Problem, match=rf"process {child.pid}\), does not end"):
+            way_out.stop(paths)
 
 
 @pytest.mark.machine

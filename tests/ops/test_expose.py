@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lab.problem import Problem
-from ops.expose import Exposed, ServicePort, service_port
+from ops.expose import Exposed, ServicePort, exposed_ports, service_port
 
 
 def node(address: str, ready: str) -> dict[str, Any]:
@@ -105,3 +105,13 @@ def test_a_browser_gets_the_scheme_that_the_port_speaks(
     assert Exposed(host="127.0.0.1", port=8080, is_https=is_https).url == (
         f"{scheme}://127.0.0.1:8080/"
     )
+
+
+def test_the_exposed_ports_of_a_service_are_those_of_no_other() -> None:
+    forwarders = ["dev", "dev:default.web.80", "dev:default.web.443", "dev:default.web-2.80"]
+    forwarders += ["dev:other.web.80", "lab2:default.web.80"]
+    assert exposed_ports(forwarders, "dev", "default", "web") == {
+        "80": "dev:default.web.80",
+        "443": "dev:default.web.443",
+    }
+    assert exposed_ports(forwarders, "dev", "default", "db") == {}
