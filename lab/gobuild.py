@@ -109,7 +109,7 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
         for name, package in recipe.programs.items():
             (out / _default_name(package)).rename(out / name)
     for name, wanted in recipe.files.items():
-        shutil.copyfile(_module(wanted, go, recipe, cache) / wanted.path, out / name)
+        shutil.copyfile(module_directory(wanted, go, recipe, cache) / wanted.path, out / name)
     for name, switch in recipe.version_check.items():
         answer = _both_outputs([out / name, *switch.split()])
         if recipe.version not in answer:
@@ -119,8 +119,8 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
             )
 
 
-def _module(wanted: ModuleFile | Edit, go: Path, recipe: Recipe, cache: Cache) -> Path:
-    """Download a module if needed and return its directory."""
+def module_directory(wanted: ModuleFile | Edit, go: Path, recipe: Recipe, cache: Cache) -> Path:
+    """The directory of a module, which is downloaded if needed."""
     arguments = ["mod", "download", "-json", f"{wanted.module}@{wanted.version}"]
     return Path(json.loads(output_of_go(go, arguments, recipe, cache))["Dir"])
 
@@ -136,7 +136,7 @@ def _edited(recipe: Recipe, edit: Edit, go: Path, cache: Cache, scratch: Path) -
     # copyfile copies content without modes, since files of the cache may be read-only. Tests, half
     # of a module, are left out.
     shutil.copytree(
-        _module(edit, go, recipe, cache),
+        module_directory(edit, go, recipe, cache),
         copy,
         copy_function=shutil.copyfile,
         ignore=shutil.ignore_patterns("*_test.go"),

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan import balancer, layout, runtime, time_service, virtual_ip
+from plan.addons import load_balancer
 from spec.cluster import API_PORT, Cluster
+from spec.load_balancer import MEMBER_PORT
 from spec.network import RESERVED_PORTS
 
 
@@ -49,8 +51,17 @@ def _ports(spec: Cluster, node: str) -> Iterator[NeededPort]:
             yield NeededPort(
                 number=spec.flannel.port, component="VXLAN", protocol="udp", from_machines=True
             )
+        if spec.addons.load_balancer:
+            yield from _of_speaker()
         if _balancer_packages(spec, node):
             yield _reserved(layout.LOCAL_BALANCER_PORT)
+
+
+def _of_speaker() -> Iterator[NeededPort]:
+    speaker, port = "MetalLB's speaker", MEMBER_PORT
+    yield NeededPort(number=port, component=speaker, from_machines=True)
+    yield NeededPort(number=port, component=speaker, protocol="udp", from_machines=True)
+    yield NeededPort(number=load_balancer.HEALTH_PORT, component=speaker)
 
 
 def _reserved(number: int, *, from_machines: bool = False) -> NeededPort:

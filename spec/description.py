@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from spec.downloads import Architecture
 from spec.hypervisor import Hypervisor, LoginSettings
+from spec.load_balancer import LoadBalancer
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
 from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
@@ -43,11 +44,13 @@ class Addons(Part):
     the claim, and stays where the add-on is switched off."""
     network_policy: Truth = False
     """Whether objects of the kind NetworkPolicy are enforced: without it, nobody reads them."""
+    load_balancer: Annotated[LoadBalancer | None, LeftOut("such Services get no address")] = None
+    """Addresses for Services of the type LoadBalancer."""
 
     @property
     def enabled(self) -> frozenset[str]:
         """The fields of the add-ons that are on."""
-        return frozenset(name for name, value in self if value is True)
+        return frozenset(name for name, value in self if value is True or isinstance(value, Part))
 
 
 class Etcd(Part):

@@ -34,6 +34,7 @@ class Versions(BaseModel):
     local_path_provisioner: Version
     volume_folder: Version
     kube_network_policies: Version
+    metallb: Version
 
 
 @cache

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
-from plan.addons import coredns, network_policy, storage
+from plan.addons import coredns, load_balancer, network_policy, storage
 from plan.addons.add_on import AddOn, Page
 from spec.cluster import Cluster
 
 ADD_ONS: Mapping[str, AddOn] = {
-    add_on.name: add_on for add_on in (coredns.ADD_ON, storage.ADD_ON, network_policy.ADD_ON)
+    add_on.name: add_on
+    for add_on in (coredns.ADD_ON, storage.ADD_ON, network_policy.ADD_ON, load_balancer.ADD_ON)
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""
 

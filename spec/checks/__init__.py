@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from spec.checks import (
     addresses,
+    load_balancer,
     names,
     networks,
     nodes,
@@ -48,6 +49,9 @@ OF_THE_WHOLE = (
     addresses.name_servers_are_outside,
     addresses.machines_name_servers_are_outside,
     addresses.time_servers_are_outside,
+    load_balancer.load_balancer_has_addresses,
+    load_balancer.load_balancer_addresses_are_free,
+    load_balancer.load_balancer_ports_are_free,
     roles.there_is_a_control_plane,
     roles.there_is_a_place_for_pods,
     roles.etcd_has_a_majority,

@@ -36,7 +36,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "cmd" / "main.go").chmod(0o444)
     (folder / "cmd" / "left_out.go").write_text("package main\n\nvar left = undefined\n")
     (folder / "cmd" / "main_test.go").write_text("package main\n")
-    monkeypatch.setattr(gobuild, "_module", lambda *_: folder)
+    monkeypatch.setattr(gobuild, "module_directory", lambda *_: folder)
     return folder
 
 

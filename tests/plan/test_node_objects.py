@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,10 @@ class NodesWorld:
         return labels, sorted(taints, key=lambda given: str(given["key"]))
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
-    made = NodesWorld(tmp_path_factory.mktemp("nodes"))
+@contextmanager
+def world_in(folder: Path) -> Iterator[NodesWorld]:
+    """A member of etcd and an API server that run and are ready."""
+    made = NodesWorld(folder)
     with ExitStack() as stack:
         stack.enter_context(made.master.running(made.etcd.units[0]))
         assert run(made.master.script(made.etcd, made.path)).returncode == 0
@@ -156,6 +157,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
             f"{made.master.script(waits, made.path)}\n{made.master.here(' '.join(ready))} unit"
         )
         assert done.returncode == 0, done.stderr
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
+    with world_in(tmp_path_factory.mktemp("nodes")) as made:
         yield made
 
 

@@ -58,6 +58,7 @@ WHOLE: dict[str, Any] = {
         "name_servers": ["192.168.1.1"],
         "storage": True,
         "network_policy": True,
+        "load_balancer": {"addresses": ["192.168.1.200-192.168.1.220"]},
     },
     "hypervisor": {
         "kind": "libvirt",

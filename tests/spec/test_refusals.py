@@ -33,6 +33,11 @@ VIRTUAL = {"kind": "virtual-ip", "address": "192.168.1.100"}
 BALANCER = {"kind": "balancer", "host": "api.example.org"}
 TAINT = {"key": "example.org/dedicated", "effect": "NoSchedule"}
 DIGEST = "0123456789abcdef" * 4
+ADDRESSES = "addons load_balancer addresses"
+POOL = "addons.load_balancer.addresses"
+FREE, AT_203 = "192.168.1.200-192.168.1.205", "192.168.1.203"
+VIRTUAL_203 = {"kind": "virtual-ip", "address": AT_203}
+BALANCER_203 = {"kind": "balancer", "host": AT_203}
 
 
 def changed(changes: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +156,35 @@ ONE = [
     ({"addons name_servers": ["::1"]}, "addons.name_servers.0", "an IPv4 address"),
     ({"addons name_servers": ["192.168.3.10"]}, "addons.name_servers.0", "into the cluster"),
     ({"addons name_servers": ["192.0.2.1"] * 16}, "addons.name_servers", "more than 15"),
+    ({ADDRESSES: []}, POOL, "is empty"),
+    ({ADDRESSES: 7}, POOL, "write a range such as"),
+    ({ADDRESSES: ["192.168.1.200-"]}, f"{POOL}.0", "write a range such as"),
+    ({ADDRESSES: "192.168.1.9-192.168.1.2"}, f"{POOL}.0", "write a range such as"),
+    ({ADDRESSES: "192.168.1.200/27"}, f"{POOL}.0", "write a range such as"),
+    ({ADDRESSES: "::1-::9"}, f"{POOL}.0", "write a range such as"),
+    ({ADDRESSES: "192.168.2.0/28"}, f"{POOL}.0", "not inside networks.machines 192.168.1.0/24"),
+    ({ADDRESSES: "192.168.1.250-192.168.2.5"}, f"{POOL}.0", "not inside networks.machines"),
+    ({ADDRESSES: "192.168.1.240/28"}, f"{POOL}.0", "192.168.1.255, the last of its network"),
+    ({ADDRESSES: "192.168.1.11"}, f"{POOL}.0", "192.168.1.11, the address of m1"),
+    ({ADDRESSES: "192.168.1.1-192.168.1.3"}, f"{POOL}.0", "192.168.1.1, the address of the host"),
+    ({ADDRESSES: FREE, "endpoint": VIRTUAL_203}, f"{POOL}.0", "the virtual IP of the API"),
+    ({ADDRESSES: FREE, "endpoint": BALANCER_203}, f"{POOL}.0", "the API's balancer"),
+    ({ADDRESSES: FREE, "networks name_servers": [AT_203]}, f"{POOL}.0", "networks.name_servers"),
+    ({ADDRESSES: FREE, "networks time_servers": [AT_203]}, f"{POOL}.0", "networks.time_servers"),
+    ({ADDRESSES: FREE, "addons name_servers": [AT_203]}, f"{POOL}.0", "addons.name_servers names"),
+    (
+        {ADDRESSES: FREE, "artifacts": {"mirror": f"http://{AT_203}:6480"}},
+        f"{POOL}.0",
+        "artifacts.mirror names",
+    ),
+    ({ADDRESSES: FREE, "proxy": {"https": f"http://{AT_203}:3128"}}, f"{POOL}.0", "proxy names"),
+    (
+        {ADDRESSES: FREE, "registries": {"docker.io": {"mirrors": [f"https://{AT_203}:5000"]}}},
+        f"{POOL}.0",
+        "registries.docker.io names",
+    ),
+    ({ADDRESSES: [FREE, "192.168.1.205"]}, f"{POOL}.1", f"overlaps {FREE}"),
+    ({ADDRESSES: FREE, "flannel": {"port": 7946}}, "flannel.port", "addons.load_balancer"),
     ({"networks name_servers": ["127.0.0.53"]}, "networks.name_servers.0", "or nowhere"),
     ({"networks name_servers": ["192.168.3.10"]}, "networks.name_servers.0", "into the cluster"),
     ({"networks name_servers": ["192.0.2.1"] * 4}, "networks.name_servers", "the first 3"),

@@ -1,0 +1,326 @@
+"""Addresses for Services of the type LoadBalancer: MetalLB in layer 2.
+
+Its controller gives each such Service an address of the spec's ranges. Of its speakers, one on each
+node, one answers who asks on the machines' network for that address, and kube-proxy leads on from
+there. The speakers watch each other (memberlist, with a key that the controller makes): where a
+node dies, the speaker of another one takes its addresses over within seconds.
+
+MetalLB's webhooks are off. They check objects that people write, and would need a certificate;
+without them the controller and the speakers check what they read, and log what they do not take.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plan.addons import coredns
+from plan.addons.add_on import AddOn
+from plan.artifact import reference
+from plan.condition import Condition, Pods, condition
+from plan.limits import Limit
+from plan.objects import Manifest
+from plan.rbac import READ, granted, rule, service_account
+from spec.cluster import Cluster
+from spec.load_balancer import MEMBER_PORT, bounds
+
+NAMESPACE = "metallb-system"
+SELECTOR = {"app": "metallb"}
+CONTROLLER, SPEAKER = "controller", "speaker"
+"""Names and labels that MetalLB has in other clusters as well, since tools look for them."""
+
+GROUP = "metallb.io"
+POOL = "machines"
+
+HEALTH_PORT = 17472
+"""On a node's loopback address, and on the controller's own one."""
+
+KEY = "memberlist"
+"""The Secret with the key of the speakers' messages."""
+
+DEFINITIONS = Path(__file__).with_name("crds") / "metallb.yaml"
+"""MetalLB's kinds of objects (``lab/recorded_crds.py``)."""
+
+EXCLUDED = (
+    *("^docker.*", "^cbr.*", "^dummy.*", "^virbr.*", "^lxcbr.*", "^veth.*", "^lo$", "^cali.*"),
+    *("^tunl.*", "^flannel.*", "^kube-ipvs.*", "^cni.*", "^nodelocaldns.*", "^lxc.*"),
+)
+"""Interfaces on which no speaker answers: those of pods (MetalLB's exclude-l2-config.yaml)."""
+
+
+def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    """MetalLB and the addresses that it may give away."""
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            # Speakers use the node's network.
+            "metadata": {
+                "name": NAMESPACE,
+                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
+            },
+        },
+        *yaml.safe_load_all(DEFINITIONS.read_text()),
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": _named("metallb-excludel2"),
+            "data": {
+                "excludel2.yaml": yaml.safe_dump({"announcedInterfacesToExclude": [*EXCLUDED]})
+            },
+        },
+        _controller(spec),
+        _speaker(spec),
+        *_addresses(spec),
+    )
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": NAMESPACE, "labels": SELECTOR}
+
+
+def _addresses(spec: Cluster) -> tuple[Manifest, ...]:
+    wanted = spec.addons.load_balancer
+    ranges = [bounds(text) for text in wanted.addresses] if wanted else []
+    return (
+        {
+            "apiVersion": f"{GROUP}/v1beta1",
+            "kind": "IPAddressPool",
+            "metadata": _named(POOL),
+            "spec": {"addresses": [f"{first}-{last}" for first, last in ranges]},
+        },
+        {
+            "apiVersion": f"{GROUP}/v1beta1",
+            "kind": "L2Advertisement",
+            "metadata": _named(POOL),
+            "spec": {"ipAddressPools": [POOL]},
+        },
+    )
+
+
+def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
+    """The rights in MetalLB's metallb-native.yaml (v0.16.2), without those for its webhooks.
+
+    Both programs keep a copy of what they watch, so they may read all objects of a kind.
+    """
+    write = [*READ, "create", "patch", "update"]
+    state = [
+        rule(GROUP, ["configurationstates"], [*write, "delete"]),
+        rule(GROUP, ["configurationstates/status"], ["get", "patch", "update"]),
+    ]
+    events = rule("", ["events"], ["create", "patch"])
+    return (
+        service_account(_named(CONTROLLER)),
+        *granted(
+            CONTROLLER,
+            NAMESPACE,
+            CONTROLLER,
+            [
+                # No rule can name an object that is yet to be made.
+                rule("", ["secrets"], ["create"]),
+                rule("", ["secrets"], ["list"], names=[KEY]),
+                rule("", ["pods"], ["get"]),
+                rule("apps", ["deployments"], ["get"], names=[CONTROLLER]),
+                rule(GROUP, ["ipaddresspools", "communities"], READ),
+                rule(GROUP, ["ipaddresspools/status"], ["update"]),
+            ],
+            inside=NAMESPACE,
+        ),
+        *granted(
+            CONTROLLER,
+            NAMESPACE,
+            f"{NAMESPACE}:{CONTROLLER}",
+            [
+                rule("", ["services", "namespaces"], READ),
+                rule("", ["services/status"], ["update"]),
+                events,
+                *state,
+            ],
+        ),
+        service_account(_named(SPEAKER)),
+        *granted(
+            SPEAKER,
+            NAMESPACE,
+            SPEAKER,
+            [
+                rule("", ["pods"], ["get", "list"]),
+                rule("", ["secrets", "configmaps"], READ),
+                rule(
+                    GROUP,
+                    [
+                        *("ipaddresspools", "l2advertisements", "communities"),
+                        *("bgppeers", "bgpadvertisements", "bfdprofiles"),
+                    ],
+                    READ,
+                ),
+            ],
+            inside=NAMESPACE,
+        ),
+        *granted(
+            SPEAKER,
+            NAMESPACE,
+            f"{NAMESPACE}:{SPEAKER}",
+            [
+                rule("", ["services", "nodes", "namespaces"], READ),
+                rule("discovery.k8s.io", ["endpointslices"], READ),
+                rule(GROUP, ["servicel2statuses", "servicebgpstatuses"], [*write, "delete"]),
+                rule(
+                    GROUP,
+                    ["servicel2statuses/status", "servicebgpstatuses/status"],
+                    ["get", "patch", "update"],
+                ),
+                events,
+                *state,
+            ],
+        ),
+    )
+
+
+def _controller(spec: Cluster) -> Manifest:
+    labels = {**SELECTOR, "component": CONTROLLER}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _named(CONTROLLER),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            # Two of them would give one address to two Services.
+            "strategy": {"type": "Recreate"},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "automountServiceAccountToken": True,
+                    "containers": [_controller_container(spec)],
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
+                    "priorityClassName": "system-cluster-critical",
+                    "securityContext": {
+                        "runAsGroup": 65534,
+                        "runAsNonRoot": True,
+                        "runAsUser": 65534,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "serviceAccountName": CONTROLLER,
+                    "tolerations": list(coredns.TOLERATIONS),
+                },
+            },
+        },
+    }
+
+
+def _controller_container(spec: Cluster) -> Manifest:
+    return {
+        "name": CONTROLLER,
+        "image": reference(spec, "metallb-controller"),
+        # No registry has this image: the runtime step imports it on every node.
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--port=0", "--log-level=info", "--webhook-mode=disabled"],
+        "env": [
+            _from_field("METALLB_POD_NAME", "metadata.name"),
+            {"name": "METALLB_NAMESPACE", "value": NAMESPACE},
+            {"name": "METALLB_DEPLOYMENT", "value": CONTROLLER},
+            {"name": "METALLB_ML_SECRET_NAME", "value": KEY},
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": HEALTH_PORT},
+            "timeoutSeconds": 5,
+        },
+        "resources": {
+            "limits": {"memory": "128Mi"},
+            "requests": {"cpu": "20m", "memory": "32Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+
+
+def _speaker(spec: Cluster) -> Manifest:
+    labels = {**SELECTOR, "component": SPEAKER}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": _named(SPEAKER),
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "automountServiceAccountToken": True,
+                    "containers": [_speaker_container(spec)],
+                    "hostNetwork": True,
+                    "nodeSelector": {"kubernetes.io/os": "linux"},
+                    "priorityClassName": "system-node-critical",
+                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+                    "serviceAccountName": SPEAKER,
+                    "terminationGracePeriodSeconds": 5,
+                    "tolerations": [{"operator": "Exists"}],
+                    "volumes": [
+                        {"name": "key", "secret": {"secretName": KEY}},
+                        {"name": "interfaces", "configMap": {"name": "metallb-excludel2"}},
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _speaker_container(spec: Cluster) -> Manifest:
+    labels = ",".join(f"{key}={value}" for key, value in SELECTOR.items())
+    return {
+        "name": SPEAKER,
+        "image": reference(spec, "metallb-speaker"),
+        # No registry has this image: the runtime step imports it on every node.
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--port=0", "--log-level=info", f"--ml-bindport={MEMBER_PORT}"],
+        "env": [
+            _from_field("METALLB_NODE_NAME", "spec.nodeName"),
+            _from_field("METALLB_POD_NAME", "metadata.name"),
+            _from_field("METALLB_ML_BIND_ADDR", "status.podIP"),
+            {"name": "METALLB_NAMESPACE", "value": NAMESPACE},
+            {"name": "METALLB_ML_LABELS", "value": f"{labels},component={SPEAKER}"},
+            {"name": "METALLB_ML_SECRET_KEY_PATH", "value": "/etc/ml_secret_key"},
+        ],
+        "readinessProbe": {
+            "httpGet": {"host": "127.0.0.1", "path": "/readyz", "port": HEALTH_PORT},
+            "timeoutSeconds": 5,
+        },
+        "resources": {
+            "limits": {"memory": "128Mi"},
+            "requests": {"cpu": "20m", "memory": "32Mi"},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": [
+            {"mountPath": "/etc/ml_secret_key", "name": "key", "readOnly": True},
+            {"mountPath": "/etc/metallb", "name": "interfaces", "readOnly": True},
+        ],
+    }
+
+
+def _from_field(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def _conditions(spec: Cluster) -> Iterator[Condition]:
+    yield condition(
+        name="load-balancer",
+        waits_for="what gives addresses to Services is Ready, and so is each node's speaker",
+        check=Pods(namespace=NAMESPACE, selector=SELECTOR, count=1 + len(spec.nodes)),
+        limit=Limit(900, "speakers start once the controller has made their key"),
+    )
+
+
+ADD_ON = AddOn(
+    name="load_balancer",
+    about="gives addresses to Services of the type LoadBalancer",
+    rights=_rights,
+    manifests=_manifests,
+    conditions=_conditions,
+)
