@@ -54,13 +54,7 @@ class ClusterComponent(pulumi.ComponentResource):
 
     def _machines(self, hypervisors: Mapping[str, Hypervisor]) -> dict[str, MachineComponent]:
         spec = self.spec
-        # spec.supported refuses machines on several hypervisors.
-        (hypervisor,) = set(hypervisors.values())
-        network = Network(
-            "machines",
-            NetworkArgs(name=spec.name, addresses=spec.networks.machines, hypervisor=hypervisor),
-            self._child,
-        )
+        networks = self._networks(hypervisors)
         return {
             name: MachineComponent(
                 name,
@@ -70,8 +64,8 @@ class ClusterComponent(pulumi.ComponentResource):
                     login=spec.login_of(name),
                     plan=self.plan.nodes[name],
                     certificates=held_by(spec, name),
-                    network=network.identifier,
-                    addresses=spec.networks.machines,
+                    network=networks[name].identifier,
+                    addresses=spec.subnet_of(name),
                     hypervisor=hypervisors[name],
                     ssh_keys=self._ssh_keys,
                     authorities=self._authorities,
@@ -80,6 +74,25 @@ class ClusterComponent(pulumi.ComponentResource):
             )
             for name, machine in spec.machines.items()
         }
+
+    def _networks(self, hypervisors: Mapping[str, Hypervisor]) -> dict[str, Network]:
+        """The network of each machine: one for each subnet in each place."""
+        spec = self.spec
+        made: dict[str, Network] = {}
+        for name, hypervisor in hypervisors.items():
+            label = spec.network_label_of(name)
+            if label not in made:
+                made[label] = Network(
+                    NetworkArgs(
+                        cluster=spec.name,
+                        addresses=spec.subnet_of(name),
+                        label=label,
+                        is_routed=bool(spec.networks.routed),
+                        hypervisor=hypervisor,
+                    ),
+                    self._child,
+                )
+        return {name: made[spec.network_label_of(name)] for name in hypervisors}
 
     def _roles(self, machines: Mapping[str, MachineComponent]) -> list[pulumi.Resource]:
         """Give the machines their roles; return the steps after which all machines have them."""

@@ -23,6 +23,7 @@ from spec import resource_names
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
 from spec.hypervisor import LoginSettings, domain_name
+from spec.network import gateway_of
 
 T = TypeVar("T")
 
@@ -232,7 +233,7 @@ def user_data(name: str, host_private: str, host_public: str, user_public: str) 
 
 def network_config(spec: MachineSpec, addresses: IPv4Network, mac: str) -> str:
     """A static address, matched by MAC and independent of any DHCP lease (netplan version 2)."""
-    gateway = str(addresses[1])
+    gateway = str(gateway_of(addresses))
     primary = {
         "match": {"macaddress": mac},
         "dhcp4": False,

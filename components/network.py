@@ -1,19 +1,23 @@
-"""The component of the machines' network."""
+"""The component of a subnet of machines."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 import pulumi
 
-from hypervisors.port import Hypervisor
+from hypervisors.port import Hypervisor, Subnet
+from spec import resource_names
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkArgs:
-    """A network's name on its hypervisor and its addresses."""
+    """A subnet's addresses, and where it is."""
 
-    name: str
+    cluster: str
     addresses: IPv4Network
+    label: str
+    """Tells the subnets of a cluster apart; empty for the first one."""
+    is_routed: bool
     hypervisor: Hypervisor
 
 
@@ -22,9 +26,14 @@ class Network(pulumi.ComponentResource):
 
     identifier: pulumi.Output[str]
 
-    def __init__(
-        self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        name = resource_names.of_place("machines", args.label)
         super().__init__("hardway:index:Network", name, None, opts)
-        self.identifier = args.hypervisor.network(args.name, args.addresses, self)
+        subnet = Subnet(
+            resource=resource_names.of_place(resource_names.NETWORK, args.label),
+            name=resource_names.of_place(args.cluster, args.label),
+            addresses=args.addresses,
+            is_routed=args.is_routed,
+        )
+        self.identifier = args.hypervisor.network(subnet, self)
         self.register_outputs({"identifier": self.identifier})

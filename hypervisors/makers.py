@@ -11,12 +11,13 @@ from hypervisors.port import Hypervisor
 from spec.cluster import Cluster, SpecError
 from spec.hypervisor import Hypervisor as HypervisorSpec
 
-MAKERS: dict[str, Callable[[Any, pulumi.Resource], Hypervisor]] = {
+MAKERS: dict[str, Callable[[Any, str, pulumi.Resource], Hypervisor]] = {
     "libvirt": LibvirtHypervisor,
     "existing": ExistingMachines,
 }
-"""Makes a hypervisor from its model in the spec and its parent resource, by the model's ``kind``.
+"""Makes a hypervisor from its model in the spec, a label and its parent resource, by the ``kind``.
 
+The label tells its resources from those of other places; the cluster's own hypervisor has none.
 Where two machines have equal models, they share a hypervisor and its provider.
 """
 
@@ -35,7 +36,7 @@ def makers(spec: Cluster, parent: pulumi.Resource) -> dict[str, Hypervisor]:
         known = next((hypervisor for model, hypervisor in made if model == where), None)
         if known is None:
             # spec.supported refuses the kinds that have no maker.
-            known = MAKERS[where.kind](where, parent)
+            known = MAKERS[where.kind](where, spec.label_of(name), parent)
             made.append((where, known))
         chosen[name] = known
     return chosen

@@ -28,6 +28,19 @@ class ClusterKey:
     """Secret."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Subnet:
+    """A subnet of machines on one hypervisor."""
+
+    resource: str
+    """The name of the engine's resource."""
+    name: str
+    """The network's name on the hypervisor."""
+    addresses: IPv4Network
+    is_routed: bool
+    """Whether packets pass the host as they are; otherwise it is behind NAT."""
+
+
 class Hypervisor(Protocol):
     """A hypervisor that makes networks and machines.
 
@@ -35,9 +48,7 @@ class Hypervisor(Protocol):
     grows the disk without the engine.
     """
 
-    def network(
-        self, name: str, addresses: IPv4Network, parent: pulumi.Resource
-    ) -> pulumi.Output[str]:
+    def network(self, subnet: Subnet, parent: pulumi.Resource) -> pulumi.Output[str]:
         """Make a network with a gateway at its first address; return its identifier.
 
         Where machines exist already, so does their network.

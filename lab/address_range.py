@@ -42,6 +42,20 @@ def check_network(network: IPv4Network, name: str, libvirt: LibvirtConnection) -
             )
 
 
+def demand_routers(libvirt: LibvirtConnection | None) -> None:
+    """Raise a Problem where no router can lead to the networks of a lab's libvirt.
+
+    ``libvirt`` is None where a private one would be started.
+    """
+    if libvirt is None or libvirt.private:
+        raise Problem(
+            "networks.routed is true, and the networks of the lab's own libvirt end in its "
+            "network namespace, where no router leads to them",
+            "install libvirt-daemon-system, whose libvirt is used then, or name a libvirt by "
+            "hypervisor.uri",
+        )
+
+
 @dataclass(frozen=True)
 class _Network:
     name: str

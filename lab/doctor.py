@@ -29,6 +29,7 @@ from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.stack import plugins_path
 from spec.cluster import Cluster
+from spec.refusal import listed
 
 
 class Verdict(StrEnum):
@@ -206,11 +207,11 @@ def _machines(cluster: Callable[[], Cluster]) -> Check:
     spec = cluster()
     if not any(map(spec.is_made, spec.machines)):
         return Check("machines", Verdict.GOOD, f"{len(spec.machines)} that exist already")
-    sizes = [machine for name, machine in spec.machines.items() if spec.is_made(name)]
+    sizes = [spec.machines[name] for name in spec.in_lab or filter(spec.is_made, spec.machines)]
     memory, disk = sum(machine.memory for machine in sizes), sum(machine.disk for machine in sizes)
     together = f"{len(sizes)} with {memory} MiB of memory and up to {disk} GiB of disks together"
-    if spec.hypervisor is not None:
-        return Check("machines", Verdict.GOOD, f"{together}, on {spec.hypervisor.kind} elsewhere")
+    if not spec.in_lab:
+        return Check("machines", Verdict.GOOD, f"{together}, elsewhere")
     total = _mebibytes("MemTotal")
     if memory + OWN_MEMORY <= total:
         return Check("machines", Verdict.GOOD, f"{together}; this host has {total} MiB of memory")
@@ -244,14 +245,10 @@ def _processors(cluster: Callable[[], Cluster], paths: LabPaths) -> Check:
     spec = cluster()
     if not any(map(spec.is_made, spec.machines)):
         return Check("processors", Verdict.GOOD, "of machines that exist already")
-    if spec.hypervisor is not None:
-        return Check("processors", Verdict.GOOD, f"of {spec.hypervisor.kind} elsewhere")
-    running = qemu.machines(spec.name, spec.machines, paths.libvirt)
-    asked = sum(
-        machine.cpus
-        for name, machine in spec.machines.items()
-        if spec.is_made(name) and name not in running
-    )
+    if not spec.in_lab:
+        return Check("processors", Verdict.GOOD, "of machines elsewhere")
+    running = qemu.machines(spec.name, spec.in_lab, paths.libvirt)
+    asked = sum(spec.machines[name].cpus for name in spec.in_lab if name not in running)
     shares = processors.measured(running, MEASURED)
     lacking = [
         *([sentence] if (sentence := processors.starved(shares)) else []),
@@ -279,9 +276,16 @@ def _libvirt(paths: LabPaths, connection: libvirt.LibvirtConnection | None) -> C
 
 def _network(cluster: Callable[[], Cluster], connection: libvirt.LibvirtConnection | None) -> Check:
     value = cluster()
+    if value.networks.routed and value.in_lab:
+        libvirt.demand_routers(connection)
     if connection is not None:
-        libvirt.check_network(value.networks.machines, value.name, connection)
-    return Check("network", Verdict.GOOD, f"{value.networks.machines} is free")
+        for name, subnet in value.networks_in_lab.items():
+            libvirt.check_network(subnet, name, connection)
+    subnets = value.networks_in_lab.values()
+    if not subnets:
+        return Check("network", Verdict.GOOD, "of machines elsewhere")
+    are = "is" if len(subnets) == 1 else "are"
+    return Check("network", Verdict.GOOD, f"{listed(subnets, 'and')} {are} free")
 
 
 def _way_out(
@@ -290,7 +294,7 @@ def _way_out(
     paths: LabPaths,
 ) -> Check:
     spec = cluster()
-    if spec.hypervisor is not None:
+    if not spec.in_lab:
         return Check("way out", Verdict.GOOD, "machines have that of their own network")
     if connection is not None and not connection.private:
         through, servers = "the system's libvirt", resolvers.reachable()

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab import namespace, way_out
-from lab.address_range import check_network
+from lab.address_range import check_network, demand_routers
 from lab.cache import locked, write_atomically
 from lab.connection import LibvirtConnection, ask, choose_domain_type, domain_type, enter, virsh
 from lab.namespace import Process, namespace_path, processes
@@ -29,6 +29,7 @@ __all__ = [
     "Process",
     "check_network",
     "choose_domain_type",
+    "demand_routers",
     "domain_type",
     "enter",
     "find",

@@ -31,6 +31,7 @@ from plan import runtime
 from spec.checks.networks import SPECIAL
 from spec.cluster import ArtifactSource, Cluster
 from spec.hypervisor import Libvirt
+from spec.network import gateway_of
 from spec.offer import Offer
 
 EMULATED: dict[str, Any] = {
@@ -116,25 +117,27 @@ def _outside(
                 "networks.outside is false, and the system's libvirt gives all machines a way out",
                 "leave it out, or end the system's libvirt: the lab then starts one of its own",
             )
-        hidden = (networks.pods, networks.services, networks.machines, *SPECIAL)
+        hidden = (networks.pods, networks.services, *networks.machines, *SPECIAL)
         return tuple(
             server
             for server in resolvers.reachable()
             if not any(server in network for network in hidden)
         )
+    subnets = tuple(cluster.networks_in_lab.values())
     if not way_out.is_wanted(paths, networks.outside):
-        way_out.keep_inside(paths, stack, networks.machines, inside=True)
+        way_out.keep_inside(paths, stack, subnets, inside=True)
         progress.say("way out: none, so machines reach this computer and nothing beyond it")
         return ()
-    for name in ("machines", "pods", "services"):
-        if getattr(networks, name).overlaps(way_out.RANGE):
+    ranges = [*(("machines", subnet) for subnet in networks.machines)]
+    for name, network in (*ranges, ("pods", networks.pods), ("services", networks.services)):
+        if network.overlaps(way_out.RANGE):
             raise Problem(
                 f"networks.{name} overlaps with {way_out.RANGE}, the network of the lab's way out",
                 "choose another range, or write networks.outside: false",
             )
     packages.install(PACKAGES_FOR_THE_WAY_OUT, paths, progress)
     way_out.start(paths)
-    way_out.keep_inside(paths, stack, networks.machines, inside=False)
+    way_out.keep_inside(paths, stack, subnets, inside=False)
     asked = ", ".join(map(str, resolvers.listed()))
     progress.say(
         f"way out: {way_out.PROGRAM}; names: "
@@ -172,11 +175,14 @@ def prepare_lab(
             base = _base(cluster, stored, cache, paths, progress)
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
-        libvirt.check_network(cluster.networks.machines, cluster.name, host)
+        if cluster.networks.routed:
+            libvirt.demand_routers(host)
+        for name, subnet in cluster.networks_in_lab.items():
+            libvirt.check_network(subnet, name, host)
         placed = storage_pool.provide(host, base)
         consoles = paths.state / "console"
         consoles.mkdir(parents=True, exist_ok=True)
-        gateway = str(cluster.networks.gateway)
+        gateway = str(gateway_of(next(iter(cluster.networks_in_lab.values()))))
         served = mirror.start(paths, gateway, mirror.PORT, libvirt.enter(host))
         name_servers = _outside(stack, cluster, host, paths, progress)
     where = Libvirt(

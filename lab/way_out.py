@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import subprocess
+from collections.abc import Collection
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -162,42 +163,46 @@ def _launch(paths: LabPaths) -> None:
     child.returncode = 0  # it outlives this process, which need not wait for its end
 
 
-def keep_inside(paths: LabPaths, stack: str, network: IPv4Network, *, inside: bool) -> None:
-    """Keep a stack's network inside the lab's namespace, or let it use the way out."""
-    record = _record(paths, stack)
+def keep_inside(
+    paths: LabPaths, stack: str, networks: Collection[IPv4Network], *, inside: bool
+) -> None:
+    """Keep a stack's networks inside the lab's namespace, or let them use the way out."""
     if not inside:
         let_out(paths, stack)
-        _unkept(paths, network)
+        for network in networks:
+            _unkept(paths, network)
         return
-    if _kept(paths, stack) not in (None, network):
+    if not set(_kept(paths, stack)) <= set(networks):
         let_out(paths, stack)
+    record = _record(paths, stack)
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(str(network))
-    if len(_rules(paths, network)) == len(_ways(network)):
-        return
-    _unkept(paths, network)
-    # The last rule first: a run that is cut off leaves the network closed.
-    for preference, way in reversed(list(enumerate(_ways(network), FIRST_RULE))):
-        _ip(paths, [*_rule(paths), "add", "preference", str(preference), *way])
+    record.write_text("".join(f"{network}\n" for network in networks))
+    for network in networks:
+        if len(_rules(paths, network)) == len(_ways(network)):
+            continue
+        _unkept(paths, network)
+        # The last rule first: a run that is cut off leaves the network closed.
+        for preference, way in reversed(list(enumerate(_ways(network), FIRST_RULE))):
+            _ip(paths, [*_rule(paths), "add", "preference", str(preference), *way])
 
 
 def let_out(paths: LabPaths, stack: str) -> None:
-    """Take the rules away that keep a stack's network inside, if there are any."""
-    if (network := _kept(paths, stack)) is not None:
-        if exists(paths):
-            _unkept(paths, network)
-        _record(paths, stack).unlink()
+    """Take the rules away that keep a stack's networks inside, if there are any."""
+    for network in _kept(paths, stack) if exists(paths) else ():
+        _unkept(paths, network)
+    _record(paths, stack).unlink(missing_ok=True)
 
 
 def _record(paths: LabPaths, stack: str) -> Path:
-    """The file with the network of a stack that is kept inside."""
+    """The file with the networks of a stack that is kept inside, a line for each."""
     return paths.run / "inside" / stack
 
 
-def _kept(paths: LabPaths, stack: str) -> IPv4Network | None:
+def _kept(paths: LabPaths, stack: str) -> tuple[IPv4Network, ...]:
+    """The networks in a stack's record."""
     with suppress(FileNotFoundError):
-        return IPv4Network(_record(paths, stack).read_text())
-    return None
+        return tuple(map(IPv4Network, _record(paths, stack).read_text().split()))
+    return ()
 
 
 def _ways(network: IPv4Network) -> tuple[list[str], ...]:

@@ -36,6 +36,7 @@ from probe.access import Access
 from probe.machines import Done, Machines, Unreachable
 from probe.watch import watch
 from spec.cluster import Cluster
+from spec.network import gateway_of
 
 WANTED = 0.6
 """The largest wanted ratio of this project's time to kubeadm's."""
@@ -288,7 +289,7 @@ def preparation(spec: Cluster, peer: Kubeadm, node: str) -> Step:
             # CoreDNS forwards names that it does not know, and does not start without an upstream.
             File(
                 path="/etc/systemd/resolved.conf.d/upstream.conf",
-                content=f"[Resolve]\nDNS={spec.networks.gateway}\n",
+                content=f"[Resolve]\nDNS={gateway_of(spec.subnet_of(node))}\n",
                 mode=0o644,
             ),
             File(path=cni.LIST, content=_json(network(spec, node))),

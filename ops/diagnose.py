@@ -31,7 +31,9 @@ from probe import clocks, pods
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.machines import Machines, Unreachable
+from spec import resource_names
 from spec.cluster import Cluster, SpecError
+from spec.hypervisor import Libvirt
 
 LARGEST = 2 * 2**20
 """Most bytes of one answer or log; of a longer one the end is kept."""
@@ -220,9 +222,12 @@ def _add_lab(archive: DiagnosisArchive, spec: Cluster, paths: LabPaths) -> None:
         "system": ["uname", "-a"],
     }.items():
         archive.add(f"lab/host-{name}.txt", printed_by(command) or "no answer\n")
-    if isinstance(uri := getattr(spec.hypervisor, "uri", None), str):
-        answer = printed_by(["virsh", "--connect", uri, "list", "--all"])
-        archive.add("lab/domains.txt", answer or "no answer\n")
+    places = {spec.label_of(name): spec.hypervisor_of(name) for name in spec.machines}
+    for label, where in places.items():
+        if isinstance(where, Libvirt):
+            answer = printed_by(["virsh", "--connect", where.uri, "list", "--all"])
+            name = resource_names.of_place("domains", label)
+            archive.add(f"lab/{name}.txt", answer or "no answer\n")
 
 
 def _last_bytes(file: Path) -> str:

@@ -261,7 +261,7 @@ def _routed(paths: LabPaths, address: str, node: str, reached: Reached) -> None:
     """
     route = ["ip", "-n", paths.namespace, "-json", "route", "show", f"{address}/32"]
     for row in json.loads(output(route) or "[]"):
-        if IPv4Address(row["gateway"]) not in reached.spec.networks.machines:
+        if reached.spec.networks.subnet_of(IPv4Address(row["gateway"])) is None:
             raise Problem(
                 f"{address} leads to a Service of another stack of this lab",
                 "end that one with ./hardway expose --stop, or give this one the type NodePort",

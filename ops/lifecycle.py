@@ -66,12 +66,12 @@ def up(
         from ops.hosts import demand_fit  # imports the SSH client, which nothing else here needs
 
         demand_fit(stack, cluster)
-    if cluster.hypervisor is not None:
+    if not cluster.in_lab:
         _up(stack, cluster, refresh=refresh, shortage=None)
         return
     shortage = Shortage(
-        {name: machine.cpus for name, machine in cluster.machines.items() if cluster.is_made(name)},
-        lambda: qemu.machines(cluster.name, cluster.machines, lab_paths().libvirt),
+        {name: cluster.machines[name].cpus for name in cluster.in_lab},
+        lambda: qemu.machines(cluster.name, cluster.in_lab, lab_paths().libvirt),
         progress().say,
     )
     with shortage.watched():
@@ -82,7 +82,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
     paths, cache, phases = lab_paths(), Cache(), Phases()
     host = None
     with beside(lambda: _tools(cache, paths, phases)) as prepared:
-        if cluster.hypervisor is None:
+        if cluster.in_lab:
             host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
         tools = prepared()
     for choice in tools.choices:
@@ -151,10 +151,10 @@ def _kept(events: Path) -> list[dict[str, Any]]:
 
 
 def domains(cluster: Cluster) -> dict[str, str]:
-    """Domain (a machine's name on its hypervisor) to the machine's address."""
+    """Domain to address of each machine that the lab makes."""
     return {
-        domain_name(cluster.name, name): str(machine.address)
-        for name, machine in cluster.machines.items()
+        domain_name(cluster.name, name): str(cluster.machines[name].address)
+        for name in cluster.in_lab
     }
 
 

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from certs.ssh import derived_key_pair
 from lab import libvirt, toolchain
 from lab.cache import Cache
@@ -24,7 +22,8 @@ from preview.registration import SIGNATURE
 from preview.urn import name_of, of_machine
 from probe.access import Access, MachineAccess, login_values
 from spec import resource_names
-from spec.cluster import ArtifactSource, Cluster, SpecError, parse
+from spec.cluster import ArtifactSource, Cluster, SpecError
+from spec.kept import described
 from spec.offer import Offer, read_offer, with_offer
 
 INSIDE = "HARDWAY_INSIDE"
@@ -110,7 +109,7 @@ class _Written:
         """
         if self.spec is None:
             return offer_path(paths, self.stack).is_file()
-        return self.spec.hypervisor is None
+        return bool(self.spec.in_lab)
 
     def demanded(self) -> Cluster:
         """The spec. Raises the Problem of the file where there is none."""
@@ -143,7 +142,7 @@ def applied(state: Mapping[str, Any]) -> Cluster | None:
     """
     for _, resource in resources(state):
         if resource["type"] == kinds.SPECIFICATION:
-            return parse(yaml.safe_load(resource["outputs"]["spec"]), name="")
+            return described(resource["outputs"])
     return None
 
 

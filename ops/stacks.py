@@ -79,6 +79,6 @@ def ready_stack(stack: str, paths: LabPaths) -> Stack:
             raise Problem(str(error), AGAIN) from error
     tools = toolchain.prepare(Cache(), paths, progress())
     stopped = offer_path(paths, stack).exists() and libvirt.find(paths) is None
-    if stopped and read_cluster(stack).hypervisor is None:
+    if stopped and read_cluster(stack).in_lab:
         libvirt.start(paths, progress())
     return stack_in_lab(stack, paths, tools)

@@ -49,11 +49,11 @@ def direct(spec: Cluster) -> tuple[str, ...]:
     """The hosts, domains and networks that are asked directly: those of the cluster, then others.
 
     No machine is named by itself: another machine would then restart the others' runtimes. The
-    host, which has the lab's mirror, stands beside its network, since not all programs know
+    host, which has the lab's mirror, stands beside its subnet, since not all programs know
     networks.
     """
     networks: tuple[IPv4Network, ...] = (
-        spec.networks.machines,
+        *spec.networks.machines,
         spec.networks.pods,
         spec.networks.services,
     )
@@ -61,7 +61,7 @@ def direct(spec: Cluster) -> tuple[str, ...]:
     own = (
         "localhost",
         "127.0.0.1",
-        str(spec.networks.gateway),
+        *map(str, spec.networks.gateways),
         *map(str, networks),
         ".svc",
         f".{spec.dns_domain}",

@@ -72,7 +72,7 @@ def reviewed(
         kubernetes=(old.kubernetes if old else "", new.kubernetes if new else ""),
         endpoint=spec.api_url,
         networks=(
-            ("machines", str(spec.networks.machines)),
+            ("machines", ", ".join(map(str, spec.networks.machines))),
             ("pods", str(spec.networks.pods)),
             ("services", str(spec.networks.services)),
         ),

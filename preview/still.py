@@ -14,7 +14,7 @@ def still(spec: Cluster) -> Review:
         kubernetes=(spec.kubernetes, spec.kubernetes),
         endpoint=spec.api_url,
         networks=(
-            ("machines", str(spec.networks.machines)),
+            ("machines", ", ".join(map(str, spec.networks.machines))),
             ("pods", str(spec.networks.pods)),
             ("services", str(spec.networks.services)),
         ),

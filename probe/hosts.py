@@ -376,7 +376,8 @@ def firewall(host: ObservedHost) -> Seen:
     if "firewalld" in managers:
         yield _warned(
             "firewalld runs and rejects what its zones do not name",
-            f"add {host.spec.networks.machines} and {host.spec.networks.pods} to the zone trusted, "
+            f"add {listed((*host.spec.networks.machines, host.spec.networks.pods), 'and')} to the "
+            "zone trusted, "
             "or run systemctl disable --now firewalld there",
         )
     for chain in host.facts.drop_chains:
@@ -388,12 +389,14 @@ def firewall(host: ObservedHost) -> Seen:
                     f"({host.spec.networks.pods})",
                     _opened("route ", managers, host.spec.networks.pods, "forwarded"),
                 )
-        elif chain.hook == "input" and not _accepts(host, chain, host.spec.networks.machines):
-            yield _warned(
-                f"{where} drops what no rule accepts, and no rule names the machines' network "
-                f"({host.spec.networks.machines})",
-                _opened("", managers, host.spec.networks.machines, "incoming"),
-            )
+        elif chain.hook == "input":
+            for subnet in host.spec.networks.machines:
+                if not _accepts(host, chain, subnet):
+                    yield _warned(
+                        f"{where} drops what no rule accepts, and no rule names the machines' "
+                        f"network ({subnet})",
+                        _opened("", managers, subnet, "incoming"),
+                    )
         elif chain.hook == "output":
             yield _warned(
                 f"{where} drops what no rule accepts of the machine's own packets",

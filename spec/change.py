@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Set
 from urllib.parse import parse_qs, urlsplit
 
 from spec.cluster import Cluster
-from spec.hypervisor import Libvirt
+from spec.hypervisor import Hypervisor, Libvirt
 from spec.refusal import Refusal, dotted, listed
 from spec.versions import catalogue
 
@@ -33,9 +33,9 @@ FIXED: dict[str, tuple[Callable[[Cluster], object], str]] = {
         lambda spec: spec.dns_domain,
         "running pods would go on asking for names that nobody serves",
     ),
-    "networks.machines": (
-        lambda spec: spec.networks.machines,
-        "machines would keep the network that they were given at their first boot",
+    "networks.routed": (
+        lambda spec: bool(spec.networks.routed),
+        "the machines' network would be made anew under them",
     ),
     "networks.pods": (
         lambda spec: spec.networks.pods,
@@ -69,6 +69,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
     """
     refusals = (
         *_fixed(before, after),
+        *_subnets(before, after),
         *_addresses(before, after),
         *_kubernetes(before, after),
         *_etcd_version(before.versions.etcd, after.versions.etcd),
@@ -79,16 +80,21 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_places(before, after),
     )
     down = made_anew(before, after)
-    quorum = () if _where_changes(before, after) else quorum_lost(before, after, down)
+    every = _settings_changed(before.hypervisor, after.hypervisor)
+    quorum = () if every else quorum_lost(before, after, down)
     return (*(str(refusal) for refusal in refusals), *quorum)
 
 
 def made_anew(before: Cluster, after: Cluster) -> frozenset[str]:
     """The machines that stay but are replaced and keep their disks.
 
-    These are machines with another size, or all machines where a setting in ``MADE_WITH`` changes.
+    These are machines with another size, or with another setting in ``MADE_WITH``.
     """
-    return _staying(before, after) if _where_changes(before, after) else resized(before, after)
+    return resized(before, after) | frozenset(
+        name
+        for name in _staying(before, after)
+        if _settings_changed(before.hypervisor_of(name), after.hypervisor_of(name))
+    )
 
 
 def resized(before: Cluster, after: Cluster) -> frozenset[str]:
@@ -153,6 +159,27 @@ def _fixed(before: Cluster, after: Cluster) -> Iterator[Refusal]:
         if value(before) != value(after):
             wrong = f"is {value(before)} and cannot become {value(after)} in a living cluster"
             yield Refusal(field, wrong, breaks, ANOTHER_CLUSTER)
+
+
+def _subnets(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """The first subnet stays, and so does the subnet of each machine that stays.
+
+    The network of the first one has the cluster's name on its hypervisor.
+    """
+    old, new = before.networks, after.networks
+    staying = before.machines.keys() & after.machines.keys()
+    homes = [before.machines[name].address for name in staying]
+    if old.machines[0] != new.machines[0] or any(
+        old.subnet_of(address) != new.subnet_of(address) for address in homes
+    ):
+        was, becomes = listed(old.machines, "and"), listed(new.machines, "and")
+        yield Refusal(
+            "networks.machines",
+            f"is {was} and cannot become {becomes} in a living cluster",
+            "machines would keep the network that they were given at their first boot",
+            "write it as it was, with other subnets behind it, or make another cluster with it and "
+            "move over",
+        )
 
 
 def _addresses(before: Cluster, after: Cluster) -> Iterator[Refusal]:
@@ -298,6 +325,7 @@ def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             "every machine would be another one, and what etcd holds lost",
             ANOTHER_CLUSTER,
         )
+    yield from _own_places(before, after)
     if not (isinstance(old, Libvirt) and isinstance(new, Libvirt)):
         return
     if _libvirt(old) != _libvirt(new):
@@ -315,7 +343,7 @@ def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             ANOTHER_CLUSTER,
         )
     if len(set(before.etcd_members) & set(after.etcd_members)) > 1:
-        for field in _where_changes(before, after):
+        for field in _settings_changed(old, new):
             yield Refusal(
                 f"hypervisor.{field}",
                 f"is {getattr(old, field)} and cannot become {getattr(new, field)} while etcd has "
@@ -325,13 +353,35 @@ def _places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             )
 
 
+def _own_places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """A machine that has, or gets, a hypervisor of its own stays where it is."""
+    for name in sorted(before.machines.keys() & after.machines.keys()):
+        if not (before.machines[name].hypervisor or after.machines[name].hypervisor):
+            continue
+        old, new = before.hypervisor_of(name), after.hypervisor_of(name)
+        if old and new and (old.place, _pool(old)) != (new.place, _pool(new)):
+            yield Refusal(
+                dotted(("machines", name, "hypervisor")),
+                f"is {_place(old)} and cannot become {_place(new)}",
+                "it would be another machine of the same name",
+                "write it as it was, or a machine of another name and leave this one out",
+            )
+
+
+def _pool(where: Hypervisor) -> str:
+    return where.pool if isinstance(where, Libvirt) else ""
+
+
+def _place(where: Hypervisor) -> str:
+    return f"the pool {where.pool} of {where.uri}" if isinstance(where, Libvirt) else where.kind
+
+
 MADE_WITH = ("domain_type", "disk_cache", "console_logs")
 """Settings of a libvirt hypervisor whose change replaces each machine, which keeps its disk
 (hypervisors/libvirt/machines.py). A change of the kernel or image affects only new machines."""
 
 
-def _where_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
-    old, new = before.hypervisor, after.hypervisor
+def _settings_changed(old: Hypervisor | None, new: Hypervisor | None) -> tuple[str, ...]:
     if not (isinstance(old, Libvirt) and isinstance(new, Libvirt)):
         return ()
     return tuple(field for field in MADE_WITH if getattr(old, field) != getattr(new, field))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
@@ -14,6 +15,7 @@ from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, Virtua
 from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
 from spec.proxy import Proxy
 from spec.registry import Name, Registry
+from spec.resource_names import of_place
 from spec.versions import Versions, catalogue, versions_for
 
 Sha256 = Annotated[
@@ -195,9 +197,50 @@ class Description(Part):
         where = self.hypervisor_of(name)
         return where is not None and where.is_emulated
 
+    @property
+    def in_lab(self) -> tuple[str, ...]:
+        """The names of the machines that the spec leaves to the lab's offer."""
+        return tuple(name for name in self.machines if self.hypervisor_of(name) is None)
+
+    @property
+    def networks_in_lab(self) -> dict[str, IPv4Network]:
+        """The subnets of the machines that a lab makes, by the names that libvirt has for them."""
+        return {
+            of_place(self.name, self.network_label_of(name)): self.subnet_of(name)
+            for name in self.in_lab
+        }
+
     def hypervisor_of(self, name: str) -> Hypervisor | None:
         """Where this machine runs; None where the spec leaves it to the lab's offer."""
         return self.machines[name].hypervisor or self.hypervisor
+
+    def place_of(self, name: str) -> str:
+        """Identifies the place where this machine runs."""
+        where = self.hypervisor_of(name)
+        return where.place if where else "lab"
+
+    def subnet_of(self, name: str) -> IPv4Network:
+        """The subnet of this machine. Raises ValueError where its address is in none."""
+        subnet = self.networks.subnet_of(self.machines[name].address)
+        if subnet is None:
+            raise ValueError(f"{name} is in no subnet of networks.machines")
+        return subnet
+
+    def label_of(self, name: str) -> str:
+        """The label of the place where this machine runs; empty at the cluster's own hypervisor."""
+        where = self.hypervisor_of(name)
+        own = self.hypervisor.place if self.hypervisor else "lab"
+        return where.label if where and where.place != own else ""
+
+    def network_label_of(self, name: str) -> str:
+        """Tells the network of this machine from the cluster's other ones.
+
+        It is empty for the first subnet at the cluster's own hypervisor.
+        """
+        place, subnet = self.label_of(name), self.subnet_of(name)
+        if not place and subnet == self.networks.machines[0]:
+            return ""
+        return "-".join(filter(None, (place, str(subnet).replace("/", "-"))))
 
     def login_of(self, name: str) -> LoginSettings:
         """How to log in to this machine."""

@@ -1,9 +1,11 @@
 """The models of the hypervisors on which machines run."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
@@ -73,6 +75,16 @@ class HypervisorPart(Part):
     """Whether the program makes the machines there; otherwise they exist already."""
 
     @property
+    def place(self) -> str:
+        """Identifies whatever has the machines, which share a network there."""
+        return str(getattr(self, "kind", ""))
+
+    @property
+    def label(self) -> str:
+        """A short name of the place, for resources of a cluster on several of them."""
+        return self.place
+
+    @property
     def is_emulated(self) -> bool:
         """Whether the machines' processors are emulated, many times slower than the host's."""
         return False
@@ -131,6 +143,23 @@ class Libvirt(HypervisorPart):
         LeftOut("no log is written"),
     ] = None
     """A directory in which libvirt writes each machine's serial console, ``<domain>.log``."""
+
+    @property
+    def place(self) -> str:
+        """The libvirt of the URI, whatever its transport and user (libvirt's "Connection URIs")."""
+        parts = urlsplit(self.uri)
+        driver = parts.scheme.partition("+")[0]
+        host = parts.netloc.rpartition("@")[2]
+        sockets = "".join(f"?socket={path}" for path in parse_qs(parts.query).get("socket", ()))
+        return f"{driver}://{host}{parts.path}{sockets}"
+
+    @property
+    def label(self) -> str:
+        """The name of libvirt's host; a digest where a socket or port tells libvirts apart."""
+        parts = urlsplit(self.uri)
+        if parts.hostname and self.place == f"qemu://{parts.hostname}/system":
+            return parts.hostname
+        return hashlib.sha256(self.place.encode()).hexdigest()[:8]
 
     @property
     def is_emulated(self) -> bool:

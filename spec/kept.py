@@ -1,5 +1,6 @@
 """A cluster's description as the state keeps it, for comparison with the next change."""
 
+import json
 from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
@@ -15,9 +16,13 @@ from spec.shape import follow
 from spec.versions import UnknownVersion
 
 HYPERVISOR: TypeAdapter[Hypervisor | None] = TypeAdapter(Hypervisor | None)
+OWN: TypeAdapter[dict[str, Hypervisor]] = TypeAdapter(dict[str, Hypervisor])
+"""The hypervisors of machines that have one of their own, by the machines' names."""
 
 LISTS = "lists"
 """The input which says that each machine has lists of what its steps brought to it."""
+
+SIZES = ("cpus", "memory", "disk")
 
 ELSEWHERE = {"hypervisor", "artifacts"}
 """Fields that are left out, since other resources show where machines run and which artifacts they
@@ -40,10 +45,13 @@ def kept(spec: Cluster) -> dict[str, str]:
     change of the lab, which does not change existing machines.
     """
     where = spec.hypervisor
+    own = {name: machine.hypervisor for name, machine in spec.machines.items()}
+    named = OWN.dump_json({name: it for name, it in own.items() if it}, exclude_none=True).decode()
     return {
         "spec": written(spec),
         # A single JSON text, since the engine would return whole numbers as floats.
         "hypervisor": where.model_dump_json(exclude_none=True) if where else "",
+        **({"hypervisors": named} if any(own.values()) else {}),
         LISTS: "yes",
     }
 
@@ -53,16 +61,50 @@ def read(inputs: Mapping[str, Any]) -> Cluster | None:
 
     The hypervisor is None where an older program kept none.
     """
-    if not (text := inputs.get("spec")):
+    if not inputs.get("spec"):
         return None
-    value = yaml.safe_load(text)
     try:
-        spec = parse(value, name="")
+        spec = described(inputs)
     except SpecError:
-        if (unchecked := _unchecked(value)) is None:
+        if (unchecked := _unchecked(_value(inputs))) is None:
             return None
         spec = unchecked
     return spec.model_copy(update={"hypervisor": _hypervisor(inputs)})
+
+
+def described(inputs: Mapping[str, Any]) -> Cluster:
+    """The kept description. Raises SpecError where this program refuses it.
+
+    The cluster's hypervisor is left out, since it may be a lab's offer, which is no part of a
+    description.
+    """
+    value = _value(inputs)
+    try:
+        return parse(value, name="")
+    except SpecError:
+        if not (where := json.loads(inputs.get("hypervisor") or "null")):
+            raise
+    # Existing machines may have networks that machines which are made may not have.
+    machines = {
+        name: machine if "hypervisor" in machine else _placed(machine, where)
+        for name, machine in value["machines"].items()
+    }
+    value |= {"machines": machines, "hypervisor": where}
+    return parse(value, name="").model_copy(update={"hypervisor": None})
+
+
+def _value(inputs: Mapping[str, Any]) -> Any:
+    """What a person wrote, as far as it is kept, without the cluster's hypervisor."""
+    value = yaml.safe_load(inputs["spec"])
+    for name, where in json.loads(inputs.get("hypervisors") or "{}").items():
+        value["machines"][name] = {**_placed(value["machines"][name], where), "hypervisor": where}
+    return value
+
+
+def _placed(machine: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
+    """A machine as a person writes it in a place: without sizes where it exists already."""
+    is_made = where["kind"] != "existing"
+    return {key: value for key, value in machine.items() if is_made or key not in SIZES}
 
 
 def _unchecked(value: Any) -> Cluster | None:

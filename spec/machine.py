@@ -77,4 +77,6 @@ class Machine(Part):
     taints: tuple[Taint, ...] = ()
     """Of the Node object, which follows them; not for a machine with etcd alone."""
     hypervisor: Annotated[Hypervisor | None, LeftOut("the cluster's hypervisor")] = None
-    """Where this machine alone runs: a mapping as the cluster's ``hypervisor``. Refused for now."""
+    """Where this machine alone runs: a mapping as the cluster's ``hypervisor``. Machines of one
+    libvirt have the same settings of it. Machines that are made in several places, or beside others
+    that exist already, need ``networks.routed`` and a subnet for each place."""

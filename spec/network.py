@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from spec.part import Address, Expected, LeftOut, Network, Part, Port, Text, Whole
+from spec.part import Address, Expected, LeftOut, Network, Part, Port, Subnets, Text, Truth, Whole
 
 API_PORT = 6443
 """The port of every API server, and of a virtual IP."""
@@ -38,9 +38,15 @@ class Networks(Part):
     nobody on the Internet has.
     """
 
-    machines: Network
-    """The machines' network, with room for all of them, the host and a virtual IP. The host has its
-    first address. It may be public where all machines exist already."""
+    machines: Subnets
+    """The machines' network, with room for all of them, the host and a virtual IP, or a list of
+    several subnets. The host of machines that are made has a subnet's first address. A subnet may
+    be public where all its machines exist already. A living cluster takes more subnets and loses
+    those without machines; the first one stays, and each machine stays in its own."""
+    routed: Annotated[Truth | None, LeftOut("false, so they are behind NAT")] = None
+    """Whether the networks of machines that are made are routed: their hosts pass packets on as
+    they are, and your routers lead each subnet to its host. Behind NAT nothing outside of the host
+    reaches them, so it is needed where machines are on several hosts or some exist already."""
     pods: Network = IPv4Network("172.16.0.0/16")
     """The pods' network, with a part of ``pods_per_node`` for each node: for all nodes together, or
     with ``flannel.store: etcd`` for one more and for four at least."""
@@ -50,7 +56,7 @@ class Networks(Part):
     """The prefix length of the part of ``pods`` that a node gets, from 16 to 25."""
     name_servers: Annotated[
         tuple[Address, ...],
-        LeftOut("what this computer asks, where a lab makes the machines and has a way out"),
+        LeftOut("what this computer asks, where a lab makes all machines and has a way out"),
     ] = ()
     """The name servers that machines ask, at most three, in ``/etc/resolv.conf``; a living cluster
     takes others, and ``[]`` leaves machines what they have. No address of ``services`` or ``pods``,
@@ -71,10 +77,14 @@ class Networks(Part):
     that of their interfaces, and of pods' 50 less with ``flannel.backend: vxlan``, which needs
     1330. More than 1500 only where all machines exist already. A living cluster takes another."""
 
+    def subnet_of(self, address: IPv4Address) -> IPv4Network | None:
+        """The machines' subnet with an address; None where none has it."""
+        return next((subnet for subnet in self.machines if address in subnet), None)
+
     @property
-    def gateway(self) -> IPv4Address:
-        """The first address of the machines' network, which the host has."""
-        return self.machines.network_address + 1
+    def gateways(self) -> tuple[IPv4Address, ...]:
+        """The first address of each subnet of machines, which the host of made machines has."""
+        return tuple(gateway_of(subnet) for subnet in self.machines)
 
     @property
     def api_service(self) -> IPv4Address:
@@ -87,13 +97,19 @@ class Networks(Part):
         return self.services.network_address + 10
 
 
+def gateway_of(subnet: IPv4Network) -> IPv4Address:
+    """The first address of a subnet, which the host has where machines are made."""
+    return subnet.network_address + 1
+
+
 class VirtualIp(Part):
     """An address that moves to a control plane whose API server answers."""
 
     kind: Literal["virtual-ip"]
     """Tells the kinds of endpoint apart."""
     address: Address
-    """A free address of ``networks.machines``: no machine's, and not the host's."""
+    """A free address of ``networks.machines``, in the subnet of all control planes: no machine's,
+    and not the host's."""
 
 
 class Balancer(Part):

@@ -71,7 +71,9 @@ def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:
         digests={**offer.artifacts.digests, **spec.artifacts.digests},
     )
     networks = spec.networks
-    if spec.hypervisor is None and "name_servers" not in networks.model_fields_set:
+    # Machines elsewhere may not reach the name servers that are offered.
+    is_whole = len(spec.in_lab) == len(spec.machines)
+    if is_whole and "name_servers" not in networks.model_fields_set:
         networks = networks.model_copy(update={"name_servers": offer.name_servers})
     return spec.model_copy(
         update={

@@ -4,7 +4,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    TypeAdapter,
+)
 
 FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -44,6 +52,29 @@ def _with_prefix(value: Any) -> Any:
 
 Address = Annotated[IPv4Address, BeforeValidator(_text_only)]
 Network = Annotated[IPv4Network, BeforeValidator(_with_prefix), BeforeValidator(_text_only)]
+
+
+_NETWORK: TypeAdapter[IPv4Network] = TypeAdapter(Network)
+
+
+def _as_list(value: Any) -> Any:
+    # Checked here, so that an error is of the whole value and of no item.
+    return (_NETWORK.validate_python(value),) if isinstance(value, str | IPv4Network) else value
+
+
+def _single_alone(networks: tuple[IPv4Network, ...]) -> str | list[str]:
+    texts = [str(network) for network in networks]
+    return texts[0] if len(texts) == 1 else texts
+
+
+Subnets = Annotated[
+    tuple[Network, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_list),
+    PlainSerializer(_single_alone, when_used="json"),
+    Expected("an IPv4 network such as 192.168.1.0/24, or a list of several"),
+]
+"""One network, written alone, or a list of them."""
 
 
 class Unparsed(Exception):

@@ -22,6 +22,11 @@ GUARD, KEYS, DISK, SEED, SCRIPTS = "guard", "keys", "disk", "seed", "scripts"
 certificates, its disk, the seed disk for its first boot, and the copy of the steps' scripts."""
 
 
+def of_place(name: str, label: str) -> str:
+    """A name in a place of the cluster's machines; the first place has no label."""
+    return f"{name}-{label}" if label else name
+
+
 def part(machine: str, part: str) -> str:
     """The name of the resource that is this part of a machine."""
     return f"{machine}-{part}"

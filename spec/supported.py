@@ -13,19 +13,13 @@ def demand_supported(spec: Description) -> None:
 
 
 def _unsupported(spec: Description) -> Iterator[Refusal]:
-    where = spec.hypervisor
-    if where is not None and not where.is_supported:
-        yield Refusal(
-            "hypervisor.kind",
-            f"{where.kind} cannot be used yet",
-            "no machine could be brought up",
-            "write libvirt, or leave hypervisor out and use what this machine's lab offers",
-        )
-    for name, machine in spec.machines.items():
-        if machine.hypervisor is not None:
+    own = {name: machine.hypervisor for name, machine in spec.machines.items()}
+    fields = {dotted(("machines", name, "hypervisor")): where for name, where in own.items()}
+    for field, where in {"hypervisor": spec.hypervisor, **fields}.items():
+        if where is not None and not where.is_supported:
             yield Refusal(
-                dotted(("machines", name, "hypervisor")),
-                f"cannot be of the kind {machine.hypervisor.kind} for one machine alone yet",
-                "the machine would be made where all the others are",
-                "leave it out: all machines run where hypervisor says",
+                f"{field}.kind",
+                f"{where.kind} cannot be used yet",
+                "no machine could be brought up",
+                "write libvirt, or leave hypervisor out and use what this machine's lab offers",
             )

@@ -86,7 +86,9 @@ def _unreadable(field: str, here: Spot | None, value: Any) -> Refusal:
         return Refusal(field, f"{value} {why}", "it is not offered", instead)
     if here.choices:
         return Refusal(field, wrong, "Hardway does not know how to do it", instead)
-    if here.allowed is IPv4Network and (network := _network_around(value)):
+    items = here.of_each
+    is_network = here.allowed is IPv4Network or (items and items.allowed is IPv4Network)
+    if is_network and (network := _network_around(value)):
         return _no_network(field, str(value), network)
     if here.allowed is str and isinstance(value, bool | int | float):
         instead += f" ({AS_TEXT})"

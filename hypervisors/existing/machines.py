@@ -1,14 +1,13 @@
 """Declares machines that exist already: nothing makes them, and they are handed back."""
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 import pulumi
 from pulumi import dynamic
 
 from certs.tracked import Checked
-from hypervisors.port import ClusterKey, Seed
+from hypervisors.port import ClusterKey, Seed, Subnet
 from probe.access import MachineAccess, login_values
 from spec.cluster import Machine
 from spec.hypervisor import Existing
@@ -96,16 +95,14 @@ class ExistingMachine(dynamic.Resource, module="hardway", name="ExistingMachine"
 class ExistingMachines:
     """The machines that exist already and are reached in the same way."""
 
-    def __init__(self, spec: Existing, parent: pulumi.Resource) -> None:
-        del parent  # there is no provider that its machines share
+    def __init__(self, spec: Existing, label: str, parent: pulumi.Resource) -> None:
+        del label, parent  # there is no provider that its machines share
         self._spec = spec
 
-    def network(
-        self, name: str, addresses: IPv4Network, parent: pulumi.Resource
-    ) -> pulumi.Output[str]:
+    def network(self, subnet: Subnet, parent: pulumi.Resource) -> pulumi.Output[str]:
         """Make nothing: the machines have their network; its addresses identify it."""
-        del name, parent
-        return pulumi.Output.from_input(str(addresses))
+        del parent
+        return pulumi.Output.from_input(str(subnet.addresses))
 
     def machine(
         self,

@@ -1,13 +1,12 @@
 """Makes machines on libvirt. No other module imports pulumi-libvirt (0.5.4, its last version)."""
 
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import pulumi
 import pulumi_libvirt as libvirt
 
 from hypervisors.libvirt.growth import GIB, volume
-from hypervisors.port import ClusterKey, Seed
+from hypervisors.port import ClusterKey, Seed, Subnet
 from spec import resource_names
 from spec.cluster import Machine
 from spec.hypervisor import Libvirt
@@ -23,24 +22,24 @@ NETWORK = (Path(__file__).parent / "network.xslt").read_text()
 class LibvirtHypervisor:
     """Makes networks and machines on one libvirt connection."""
 
-    def __init__(self, spec: Libvirt, parent: pulumi.Resource) -> None:
+    def __init__(self, spec: Libvirt, label: str, parent: pulumi.Resource) -> None:
         self._spec = spec
         # The provider is explicit, since the default provider of old versions ignored its
         # configuration (pulumi-libvirt#168). It depends on nothing, so that plugins start in
         # parallel.
         self._provider = libvirt.Provider(
-            "libvirt", uri=spec.uri, opts=pulumi.ResourceOptions(parent=parent)
+            resource_names.of_place("libvirt", label),
+            uri=spec.uri,
+            opts=pulumi.ResourceOptions(parent=parent),
         )
 
-    def network(
-        self, name: str, addresses: IPv4Network, parent: pulumi.Resource
-    ) -> pulumi.Output[str]:
-        """Make a NAT network without DHCP and name server, since machines have static addresses."""
+    def network(self, subnet: Subnet, parent: pulumi.Resource) -> pulumi.Output[str]:
+        """Make a network without DHCP and name server, since machines have static addresses."""
         network = libvirt.Network(
-            resource_names.NETWORK,
-            name=name,
-            mode="nat",
-            addresses=[str(addresses)],
+            subnet.resource,
+            name=subnet.name,
+            mode="route" if subnet.is_routed else "nat",
+            addresses=[str(subnet.addresses)],
             autostart=True,
             dhcp=libvirt.NetworkDhcpArgs(enabled=False),
             dns=libvirt.NetworkDnsArgs(enabled=False),

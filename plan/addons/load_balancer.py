@@ -80,23 +80,41 @@ def _named(name: str) -> dict[str, Any]:
     return {"name": name, "namespace": NAMESPACE, "labels": SELECTOR}
 
 
-def _addresses(spec: Cluster) -> tuple[Manifest, ...]:
+def _addresses(spec: Cluster) -> Iterator[Manifest]:
+    """The ranges of each subnet, and the nodes that answer for them there."""
     wanted = spec.addons.load_balancer
     ranges = [bounds(text) for text in wanted.addresses] if wanted else []
-    return (
-        {
+    for number, subnet in enumerate(spec.networks.machines):
+        own = [f"{first}-{last}" for first, last in ranges if first in subnet]
+        if not own:
+            continue
+        name = f"{POOL}-{number}" if number else POOL
+        yield {
             "apiVersion": f"{GROUP}/v1beta1",
             "kind": "IPAddressPool",
-            "metadata": _named(POOL),
-            "spec": {"addresses": [f"{first}-{last}" for first, last in ranges]},
-        },
-        {
+            "metadata": _named(name),
+            "spec": {"addresses": own},
+        }
+        nodes = [node for node in spec.nodes if spec.machines[node].address in subnet]
+        # Nobody asks a node of another subnet for these addresses.
+        some = {
+            "nodeSelectors": [
+                {
+                    "matchExpressions": [
+                        {"key": "kubernetes.io/hostname", "operator": "In", "values": nodes}
+                    ]
+                }
+            ]
+        }
+        yield {
             "apiVersion": f"{GROUP}/v1beta1",
             "kind": "L2Advertisement",
-            "metadata": _named(POOL),
-            "spec": {"ipAddressPools": [POOL]},
-        },
-    )
+            "metadata": _named(name),
+            "spec": {
+                "ipAddressPools": [name],
+                **(some if len(nodes) < len(spec.nodes) else {}),
+            },
+        }
 
 
 def _rights(_spec: Cluster) -> tuple[Manifest, ...]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
-from itertools import islice
+from itertools import chain, islice
 
 from spec.checks.networks import SPECIAL
 from spec.description import Description
 from spec.names import is_address, is_dns_name
 from spec.network import Balancer, VirtualIp, mac_address
 from spec.part import Unparsed
-from spec.refusal import Refusal, called, dotted, shown
+from spec.refusal import Refusal, called, dotted, listed, shown
 
 MOST_NAME_SERVERS = 15
 """The limit of CoreDNS' plugin forward."""
@@ -29,7 +29,7 @@ def machine_fits(spec: Description, name: str) -> Iterator[Refusal]:
 
 
 def virtual_ip_fits(spec: Description) -> Iterator[Refusal]:
-    """A virtual IP is a usable address of the machines' network that no machine has."""
+    """A virtual IP is a usable address that no machine has, in the subnet of all control planes."""
     if not isinstance(spec.endpoint, VirtualIp):
         return
     field, address = "endpoint.address", spec.endpoint.address
@@ -41,6 +41,16 @@ def virtual_ip_fits(spec: Description) -> Iterator[Refusal]:
                 f"{address} is the address of {called(name)}",
                 "the API would vanish with that machine",
                 f"write {_free(spec)}",
+            )
+    home = spec.networks.subnet_of(address)
+    for name in spec.control_planes:
+        place = spec.networks.subnet_of(spec.machines[name].address)
+        if home and place and place != home:
+            yield Refusal(
+                field,
+                f"{address} is in {home} and the control plane {called(name)} in {place}",
+                "the address could not move there: it is announced to neighbours alone",
+                "write an address of the subnet that all control planes are in, or kind: balancer",
             )
 
 
@@ -119,8 +129,7 @@ def _misplaced_balancer(spec: Description, host: IPv4Address) -> Iterator[Refusa
     if which := reserved(spec, host):
         yield Refusal(
             field,
-            f"{host} is the {which} of networks.machines {spec.networks.machines}, "
-            "which is reserved",
+            f"{host} is the {which}, which is reserved",
             "nobody could answer there",
             "write the balancer's own name or address",
         )
@@ -225,12 +234,14 @@ def _itself(host: str) -> Refusal:
 def _misplaced(
     spec: Description, field: str, address: IPv4Address, *, made: bool
 ) -> Iterator[Refusal]:
-    network = spec.networks.machines
-    if address not in network:
-        wrong, breaks = f"is outside networks.machines {network}", "nothing would reach it"
-    elif which := reserved(spec, address):
-        wrong, breaks = f"is the {which} of its network, which is reserved", "it would not answer"
-    elif made and address == spec.networks.gateway:
+    networks = spec.networks
+    if networks.subnet_of(address) is None:
+        subnets = listed(networks.machines)
+        wrong, breaks = f"is outside networks.machines {subnets}", "nothing would reach it"
+    elif _end_of(spec, address):
+        wrong = f"is the {_end_of(spec, address)} of its network, which is reserved"
+        breaks = "it would not answer"
+    elif made and address in networks.gateways:
         wrong, breaks = "is used by the gateway", "neither of them would answer"
     else:
         return
@@ -238,20 +249,31 @@ def _misplaced(
 
 
 def reserved(spec: Description, address: IPv4Address) -> str:
-    """The word "first" for the network's own address, "last" for its broadcast address, or ""."""
-    network = spec.networks.machines
-    if network.prefixlen >= 31 or address not in (network[0], network[-1]):
+    """The words "first of networks.machines" with the subnet for a subnet's own address.
+
+    "last" for its broadcast address, and empty for other addresses.
+    """
+    if not (which := _end_of(spec, address)):
         return ""
-    return "first" if address == network[0] else "last"
+    return f"{which} of networks.machines {spec.networks.subnet_of(address)}"
+
+
+def _end_of(spec: Description, address: IPv4Address) -> str:
+    subnet = spec.networks.subnet_of(address)
+    if subnet is None or subnet.prefixlen >= 31 or address not in (subnet[0], subnet[-1]):
+        return ""
+    return "first" if address == subnet[0] else "last"
 
 
 def _free(spec: Description) -> str:
-    """A phrase with the first free address (from the tenth on, if the network has more than 16)."""
-    network = spec.networks.machines
-    taken = {address for _, address in _of_machines(spec)} | {spec.networks.gateway}
+    """A phrase with a free address (from the tenth of a subnet on, if that has more than 16)."""
+    subnets = spec.networks.machines
+    taken = {address for _, address in _of_machines(spec)} | {*spec.networks.gateways}
     if isinstance(endpoint := spec.parsed("endpoint"), VirtualIp):
         taken.add(endpoint.parsed("address"))
-    candidates = _hosts(network, 10 if network.num_addresses > 16 else 1)
+    candidates = chain.from_iterable(
+        _hosts(subnet, 10 if subnet.num_addresses > 16 else 1) for subnet in subnets
+    )
     free = next(
         (address for address in islice(candidates, len(taken) + 1) if address not in taken), None
     )

@@ -1,14 +1,14 @@
 """Checks the addresses that the add-on ``load_balancer`` gives to Services."""
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 
 from spec.checks.urls import host_of
 from spec.description import Description
 from spec.load_balancer import MEMBER_PORT, LoadBalancer, bounds
 from spec.names import is_address
-from spec.network import Balancer, VirtualIp
+from spec.network import Balancer, VirtualIp, gateway_of
 from spec.part import Unparsed
 from spec.refusal import Refusal, called
 
@@ -26,16 +26,25 @@ def load_balancer_has_addresses(spec: Description) -> Iterator[Refusal]:
 
 
 def load_balancer_addresses_are_free(spec: Description) -> Iterator[Refusal]:
-    """Each range lies in the machines' network, and nobody else has an address of it."""
-    network = spec.networks.machines
+    """Each range lies in a subnet of nodes, and nobody else has an address of it."""
     taken = dict(_taken(spec)) if spec.addons.load_balancer else {}
     earlier: list[tuple[str, IPv4Address, IPv4Address]] = []
     for field, text, first, last in _ranges(spec):
-        if first not in network or last not in network:
+        subnet = spec.networks.subnet_of(first)
+        if subnet is None or last not in subnet:
+            subnets = ", ".join(map(str, spec.networks.machines))
             yield Refusal(
                 field,
-                f"{text} is not inside networks.machines {network}",
+                f"{text} is not inside networks.machines {subnets}",
                 "nobody on that network would ask a node for its addresses",
+                _instead(spec),
+            )
+            continue
+        if subnet not in _subnets_of_nodes(spec):
+            yield Refusal(
+                field,
+                f"{text} is in {subnet}, where no node is",
+                "nobody would answer for its addresses there",
                 _instead(spec),
             )
             continue
@@ -65,17 +74,30 @@ def _ranges(spec: Description) -> Iterator[tuple[str, str, IPv4Address, IPv4Addr
         yield f"{FIELD}.{number}", text, *bounds(text)
 
 
+def _subnets_of_nodes(spec: Description) -> tuple[IPv4Network, ...]:
+    """The subnets in which nodes are, in the spec's order."""
+    addresses = [spec.machines[name].parsed("address") for name in spec.nodes]
+    return tuple(
+        subnet
+        for subnet in spec.networks.machines
+        if any(address in subnet for address in addresses if address)
+    )
+
+
 def _taken(spec: Description) -> Iterator[tuple[IPv4Address, str]]:
     """Each address of the machines' network that is not free, with a phrase about its owner.
 
     A field that did not parse has no address.
     """
-    network = spec.networks.machines
-    if network.prefixlen < 31:
-        yield network[0], "the first of its network, which is reserved"
-        yield network[-1], "the last of its network, which is reserved"
-    if any(spec.is_made(name) for name in spec.machines):
-        yield spec.networks.gateway, "the address of the host"
+    for subnet in spec.networks.machines:
+        if subnet.prefixlen < 31:
+            yield subnet[0], "the first of its network, which is reserved"
+            yield subnet[-1], "the last of its network, which is reserved"
+    for name, machine in spec.machines.items():
+        address = machine.parsed("address") if spec.is_made(name) else None
+        of_host = spec.networks.subnet_of(address) if address else None
+        if of_host:
+            yield gateway_of(of_host), "the address of the host"
     hosts = {
         "artifacts.mirror": [host_of(spec.artifacts.mirror)],
         "proxy": [host_of(url) for url in (spec.proxy.http, spec.proxy.https)]
@@ -103,7 +125,7 @@ def _taken(spec: Description) -> Iterator[tuple[IPv4Address, str]]:
 
 def _instead(spec: Description) -> str:
     """A phrase with the longest free range at the end of the network, of at most 20 addresses."""
-    network = spec.networks.machines
+    network = next(iter(_subnets_of_nodes(spec)), spec.networks.machines[0])
     try:
         taken = {address for address, _ in _taken(spec)}
     except Unparsed:

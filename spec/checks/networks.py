@@ -6,9 +6,7 @@ from itertools import combinations
 
 from spec.description import Description
 from spec.network import NODE_PORTS, RESERVED_PORTS, Networks, VirtualIp
-from spec.refusal import Refusal
-
-RANGES = ("machines", "pods", "services")
+from spec.refusal import Refusal, listed
 
 SPECIAL = {
     IPv4Network("0.0.0.0/8"): "this host",
@@ -45,14 +43,31 @@ ETHERNET = 1500
 """Bytes of a packet that a hypervisor's network takes."""
 
 
+def _ranges(networks: Networks) -> list[tuple[str, IPv4Network]]:
+    """The field and network of each range that parsed."""
+    machines: tuple[IPv4Network, ...] = networks.parsed("machines") or ()
+    fields = [subnet_field(networks, subnet) for subnet in machines]
+    inner = [(name, networks.parsed(name)) for name in ("pods", "services")]
+    return [
+        *zip(fields, machines, strict=True),
+        *((f"networks.{name}", network) for name, network in inner if network),
+    ]
+
+
+def subnet_field(networks: Networks, subnet: IPv4Network) -> str:
+    """The field of a subnet of machines: an item of a list where there are several."""
+    if len(networks.machines) == 1:
+        return "networks.machines"
+    return f"networks.machines.{networks.machines.index(subnet)}"
+
+
 def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
     """No two ranges overlap."""
-    for name, later_name in combinations(RANGES, 2):
-        first, second = spec.networks.parsed(name), spec.networks.parsed(later_name)
-        if first and second and first.overlaps(second):
+    for (name, first), (later_name, second) in combinations(_ranges(spec.networks), 2):
+        if first.overlaps(second):
             yield Refusal(
-                f"networks.{later_name}",
-                f"{second} overlaps networks.{name} {first}",
+                later_name,
+                f"{second} overlaps {name} {first}",
                 "the same address would lead to two places",
                 f"write a private network apart from it, such as {_apart(spec.networks)}",
             )
@@ -60,14 +75,11 @@ def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
 
 def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
     """No range contains addresses that are reserved for special use."""
-    for name in RANGES:
-        network = spec.networks.parsed(name)
-        use = next(
-            (use for special, use in SPECIAL.items() if network and special.overlaps(network)), None
-        )
+    for field, network in _ranges(spec.networks):
+        use = next((use for special, use in SPECIAL.items() if special.overlaps(network)), None)
         if use:
             yield Refusal(
-                f"networks.{name}",
+                field,
                 f"{network} has addresses that are set aside for {use}",
                 "no packet would arrive there",
                 f"write a private network such as {_apart(spec.networks)}",
@@ -75,26 +87,33 @@ def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
 
 
 def machines_network_is_private(spec: Description) -> Iterator[Refusal]:
-    """The machines' network is private, unless all machines exist already."""
-    if any(spec.is_made(name) for name in spec.machines):
-        yield from _private(spec, "machines", spec.networks.machines)
+    """Each of the machines' subnets is private, unless its machines exist already.
+
+    A machine that is made with an address of no subnet counts for all of them.
+    """
+    subnets = spec.networks.machines
+    made = [m.address for name, m in spec.machines.items() if spec.is_made(name)]
+    outside = any(spec.networks.subnet_of(address) is None for address in made)
+    for subnet in subnets:
+        if outside or any(address in subnet for address in made):
+            yield from _private(spec, subnet_field(spec.networks, subnet), subnet)
 
 
 def pods_network_is_private(spec: Description) -> Iterator[Refusal]:
     """The pods' network is private, since it hides outside hosts with its addresses."""
-    yield from _private(spec, "pods", spec.networks.pods)
+    yield from _private(spec, "networks.pods", spec.networks.pods)
 
 
 def services_network_is_private(spec: Description) -> Iterator[Refusal]:
     """The Services' network is private, since it hides outside hosts with its addresses."""
-    yield from _private(spec, "services", spec.networks.services)
+    yield from _private(spec, "networks.services", spec.networks.services)
 
 
-def _private(spec: Description, name: str, network: IPv4Network) -> Iterator[Refusal]:
+def _private(spec: Description, field: str, network: IPv4Network) -> Iterator[Refusal]:
     special = any(special_range.overlaps(network) for special_range in SPECIAL)
     if not special and not any(network.subnet_of(special_range) for special_range in PRIVATE):
         yield Refusal(
-            f"networks.{name}",
+            field,
             f"{network} is not private",
             "the real owners of these addresses could not be reached",
             f"write a private network such as {_apart(spec.networks)}",
@@ -103,7 +122,7 @@ def _private(spec: Description, name: str, network: IPv4Network) -> Iterator[Ref
 
 def _apart(networks: Networks) -> IPv4Network:
     """A private network that overlaps none of the ranges."""
-    taken = [network for name in RANGES if (network := networks.parsed(name))]
+    taken = [network for _, network in _ranges(networks)]
     candidates = [IPv4Network(f"10.{number}.0.0/16") for number in range(200, 256)]
     free = (
         candidate
@@ -114,16 +133,17 @@ def _apart(networks: Networks) -> IPv4Network:
 
 
 def machines_network_has_room(spec: Description) -> Iterator[Refusal]:
-    """The machines' network has addresses for all machines, the gateway and a virtual IP."""
-    network = spec.networks.machines
+    """The machines' subnets have addresses for all machines, gateways and a virtual IP."""
+    subnets = spec.networks.machines
     extra = isinstance(spec.parsed("endpoint"), VirtualIp)
-    needed = len(spec.machines) + 1 + extra
-    room = max(network.num_addresses - 2, 0)
+    needed = len(spec.machines) + len(subnets) + extra
+    room = sum(max(subnet.num_addresses - 2, 0) for subnet in subnets)
     if needed > room:
         prefix = 32 - (needed + 1).bit_length()
+        has = "has" if len(subnets) == 1 else "have"
         yield Refusal(
             "networks.machines",
-            f"{network} has room for {room} addresses and {needed} are needed",
+            f"{listed(subnets, 'and')} {has} room for {room} addresses and {needed} are needed",
             "some machines would get none",
             f"write a network with a prefix of /{prefix} or less",
         )
@@ -183,11 +203,13 @@ def services_network_has_room(spec: Description) -> Iterator[Refusal]:
 
 
 def way_out_is_of_a_lab(spec: Description) -> Iterator[Refusal]:
-    """The way out of a lab is given only where the lab makes the machines."""
-    if spec.networks.outside is not None and spec.hypervisor is not None:
+    """The way out of a lab is given only where the lab makes machines."""
+    if spec.networks.outside is not None and spec.machines and not spec.in_lab:
+        places = (spec.hypervisor_of(name) for name in spec.machines)
+        kinds = sorted({where.kind for where in places if where})
         yield Refusal(
             "networks.outside",
-            f"stands beside a hypervisor of the kind {spec.hypervisor.kind}",
+            f"stands beside a hypervisor of the kind {listed(kinds, 'and')}",
             "it is about machines that a lab makes, and these get what their own network has",
             "leave it out",
         )
@@ -221,6 +243,23 @@ def packets_have_a_usable_size(spec: Description) -> Iterator[Refusal]:
             f"is {mtu}",
             f"the hypervisor's network, which takes {ETHERNET}, would drop larger packets",
             f"write {ETHERNET} or less",
+        )
+
+
+def routes_lead_to_neighbours(spec: Description) -> Iterator[Refusal]:
+    """With ``host-gw`` all nodes are in one subnet, since a route's next hop is a neighbour.
+
+    flanneld adds no route where there is a router between, and says so in its log alone.
+    """
+    if spec.flannel.backend != "host-gw":
+        return
+    homes = {spec.networks.subnet_of(spec.machines[name].address) for name in spec.nodes} - {None}
+    if len(homes) > 1:
+        yield Refusal(
+            "flannel.backend",
+            f"is host-gw, and nodes are in {len(homes)} subnets of networks.machines",
+            "their pods would not reach each other, since a route leads to a neighbour alone",
+            "write vxlan",
         )
 
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from spec.description import Description
 from spec.hypervisor import Existing, Hypervisor, Libvirt
@@ -33,6 +33,8 @@ def base_image_is_used(spec: Description) -> Iterator[Refusal]:
     """A base image is given only where the lab's hypervisor makes machines from it."""
     if spec.base_image is None:
         return
+    if spec.in_lab or not spec.machines:
+        return
     if spec.hypervisor is not None:
         yield Refusal(
             "base_image",
@@ -40,13 +42,75 @@ def base_image_is_used(spec: Description) -> Iterator[Refusal]:
             "it would never be read",
             "write the image into hypervisor" if spec.hypervisor.makes_machines else "leave it out",
         )
-    elif spec.machines and not any(spec.is_made(name) for name in spec.machines):
+    else:
         yield Refusal(
             "base_image",
-            "stands beside machines that all exist already",
+            "stands beside machines that all have a hypervisor of their own",
             "it would never be read",
             "leave it out",
         )
+
+
+def _field(spec: Description, name: str) -> str:
+    """The field with the hypervisor of a machine."""
+    return (
+        dotted(("machines", name, "hypervisor")) if spec.machines[name].hypervisor else "hypervisor"
+    )
+
+
+def machines_reach_each_other(spec: Description) -> Iterator[Refusal]:
+    """Networks of machines that are made are routed where there are machines elsewhere.
+
+    Then each subnet is in one place. libvirt lets nothing into a NAT network from outside, also
+    not from another network of the same host.
+    """
+    segments: dict[tuple[str, IPv4Network], str] = {}
+    for name, machine in spec.machines.items():
+        if subnet := spec.networks.subnet_of(machine.address):
+            segments.setdefault((spec.place_of(name), subnet), name)
+    made = [name for name in spec.machines if spec.is_made(name)]
+    if spec.networks.routed and spec.machines and not made:
+        yield Refusal(
+            "networks.routed",
+            "stands beside machines that all exist already",
+            "it would have no effect",
+            "leave it out",
+        )
+    elif made and not spec.networks.routed and len(segments) > 1:
+        first, second, *_ = segments.values()
+        yield Refusal(
+            "networks.routed",
+            f"is not true, and {called(first)} and {called(second)} are not in the same network",
+            "they would not reach each other: nothing comes into a network behind NAT",
+            "write true, a subnet for each place into networks.machines, and have your routers "
+            "lead each subnet to its host",
+        )
+    elif made and spec.networks.routed:
+        homes: dict[IPv4Network, str] = {}
+        for (_, subnet), name in segments.items():
+            if (first := homes.setdefault(subnet, name)) != name:
+                yield Refusal(
+                    dotted(("machines", name, "address")),
+                    f"{spec.machines[name].address} is of the subnet {subnet}, as {called(first)} "
+                    "in another place is",
+                    "packets would reach one of the two places alone",
+                    "write an address of another subnet of networks.machines",
+                )
+
+
+def libvirt_has_the_same_settings(spec: Description) -> Iterator[Refusal]:
+    """All machines of one libvirt have the same model of it."""
+    known: dict[str, tuple[str, Libvirt]] = {}
+    for name in spec.machines:
+        if isinstance(where := spec.hypervisor_of(name), Libvirt):
+            first, model = known.setdefault(where.place, (name, where))
+            if model != where:
+                yield Refusal(
+                    _field(spec, name),
+                    f"is the libvirt of {called(first)} with other settings",
+                    "two connections would manage one network",
+                    f"write the same as for {called(first)}",
+                )
 
 
 def libvirt_boots_as_it_says(spec: Description) -> Iterator[Refusal]:
@@ -84,13 +148,11 @@ def _boots(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
 
 def libvirt_image_is_no_machines_disk(spec: Description) -> Iterator[Refusal]:
     """The base image is not named like a machine's disk: libvirt finds both by name in one pool."""
-    where = spec.hypervisor
-    if not isinstance(where, Libvirt):
-        return
     for name in spec.machines:
-        if where.image == f"{spec.name}-{name}.qcow2":
+        where = spec.hypervisor_of(name)
+        if isinstance(where, Libvirt) and where.image == f"{spec.name}-{name}.qcow2":
             yield Refusal(
-                "hypervisor.image",
+                f"{_field(spec, name)}.image",
                 f"{shown(where.image)} is the name that the disk of {called(name)} has",
                 "the machine would write on the image that all others stand on",
                 "write the name of another volume, or give the image another one",
@@ -127,9 +189,8 @@ def existing_machine_has_a_host_key(spec: Description, name: str) -> Iterator[Re
     machine = spec.machines[name]
     where = machine.hypervisor or spec.hypervisor
     if isinstance(where, Existing) and machine.address not in where.host_keys:
-        field = dotted(("machines", name, "hypervisor")) if machine.hypervisor else "hypervisor"
         yield Refusal(
-            f"{field}.host_keys",
+            f"{_field(spec, name)}.host_keys",
             f"has no key of {called(name)} at {machine.address}",
             "another machine could answer in its place",
             f"write {machine.address}: and its /etc/ssh/ssh_host_ed25519_key.pub",

@@ -55,8 +55,7 @@ def mirror_is_no_machine_itself(spec: Description) -> Iterator[Refusal]:
         if network and address in network:
             yield _unreachable(host, f"lies inside networks.{inside} {network}")
     if which := reserved(spec, address):
-        network = spec.networks.machines
-        yield _unreachable(host, f"is the {which} of networks.machines {network}, a reserved one")
+        yield _unreachable(host, f"is the {which}, a reserved one")
 
 
 def _unreachable(host: str, wrong: str) -> Refusal:

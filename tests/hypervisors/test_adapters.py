@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Network
 from typing import Any
 
 import pulumi
@@ -12,7 +11,7 @@ from components import specification
 from hypervisors import adapters
 from hypervisors.adapters import ADAPTERS, Adapter, kept_up
 from hypervisors.makers import MAKERS
-from hypervisors.port import ClusterKey, Seed
+from hypervisors.port import ClusterKey, Seed, Subnet
 from hypervisors.upkeep import MachineSize, ResourceTypes
 from ops.pulumi import disk_urns
 from policy.rules import judge
@@ -40,15 +39,14 @@ CLUSTER: dict[str, Any] = {
 class Boxes:
     """A maker: a network without a resource, and a resource of its own type for each machine."""
 
-    def __init__(self, spec: VirtualBox, parent: pulumi.Resource) -> None:
+    def __init__(self, spec: VirtualBox, label: str, parent: pulumi.Resource) -> None:
+        assert label == "", "the cluster's own hypervisor has none"
         self._image = spec.image
         self._parent = parent
 
-    def network(
-        self, name: str, addresses: IPv4Network, parent: pulumi.Resource
-    ) -> pulumi.Output[str]:
+    def network(self, subnet: Subnet, parent: pulumi.Resource) -> pulumi.Output[str]:
         assert parent is not self._parent, "the network's own component"
-        return pulumi.Output.from_input(f"{name} at {addresses}")
+        return pulumi.Output.from_input(f"{subnet.name} at {subnet.addresses}")
 
     def machine(
         self,

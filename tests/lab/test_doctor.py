@@ -51,6 +51,17 @@ def finding(subject: str, paths: LabPaths, cache: Cache, spec: Cluster) -> Check
     return next(check for check in checks if check.subject == subject)
 
 
+def test_a_routed_network_needs_a_libvirt_that_routers_lead_to(
+    paths: LabPaths, empty_cache: Cache
+) -> None:
+    networks = {"machines": "192.168.1.0/24", "routed": True}
+    seen = seen_of("network", paths, empty_cache, SMALL, networks=networks)
+    assert seen.verdict is Verdict.PROBLEM
+    assert "no router leads to them" in seen.seen
+    elsewhere = seen_of("network", paths, empty_cache, SMALL, networks=networks, hypervisor=LIBVIRT)
+    assert elsewhere.verdict is Verdict.GOOD
+
+
 def test_machines_that_have_more_memory_than_the_host_are_a_problem(
     paths: LabPaths, empty_cache: Cache
 ) -> None:

@@ -228,7 +228,7 @@ def test_it_comes_back_after_it_was_killed(world: World) -> None:
 def test_a_network_that_stays_inside_reaches_only_the_namespace(world: World) -> None:
     world.on_host(START)
     assert fetched(world.quiet, BEYOND)
-    stays = "way_out.keep_inside(paths, 'quiet', IPv4Network('192.168.{}.0/24'), inside={})"
+    stays = "way_out.keep_inside(paths, 'quiet', [IPv4Network('192.168.{}.0/24')], inside={})"
     for _ in range(2):
         world.on_host(stays.format(78, True))
         assert not fetched(world.quiet, BEYOND)

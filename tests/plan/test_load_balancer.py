@@ -53,6 +53,28 @@ def test_speakers_reach_each_other_and_nothing_else_is_opened() -> None:
             assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
 
 
+def test_nodes_answer_for_addresses_of_their_own_subnet() -> None:
+    machines = {
+        "master": {"address": "192.168.1.10", "roles": "ai", "memory": 3072},
+        "minion": {"address": "192.168.2.11"},
+    }
+    spec = cluster(
+        networks={"machines": ["192.168.1.0/24", "192.168.2.0/24"], "routed": True},
+        machines=machines,
+        addons={"load_balancer": {"addresses": ["192.168.2.200/30", FIRST]}},
+    )
+    pools, nodes = {}, {}
+    for manifest in wanted(spec)["load-balancer"]:
+        if manifest["kind"] == "IPAddressPool":
+            pools[manifest["metadata"]["name"]] = manifest["spec"]["addresses"]
+        if manifest["kind"] == "L2Advertisement":
+            (pool,) = manifest["spec"]["ipAddressPools"]
+            (selector,) = manifest["spec"]["nodeSelectors"]
+            (nodes[pool],) = (row["values"] for row in selector["matchExpressions"])
+    assert pools == {"machines": [FIRST], "machines-1": ["192.168.2.200-192.168.2.203"]}
+    assert nodes == {"machines": ["master"], "machines-1": ["minion"]}
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
     with world_in(tmp_path_factory.mktemp("metallb")) as world:

@@ -1,6 +1,8 @@
 """The judgement of machines that exist already, over what real ones reported."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -264,6 +266,20 @@ def test_a_machine_of_this_very_cluster_is_taken() -> None:
 def test_the_next_step_is_that_of_the_cluster_that_is_there(rows: Rows, command: str) -> None:
     (finding,) = judged(host(rows))
     assert command in finding.remedy
+
+
+def test_a_firewall_lets_in_each_subnet_of_machines() -> None:
+    rack = IPv4Network("192.168.9.0/24")
+    networks = SPEC.networks.model_copy(update={"machines": (*SPEC.networks.machines, rack)})
+    spec = SPEC.model_copy(update={"networks": networks})
+    own = SPEC.networks.machines[0]
+    half = replace(host(drops("input", f"ip saddr {own} accept")), spec=spec)
+    (finding,) = judged(half)
+    assert f"({rack})" in finding.sentence
+    assert (
+        judged(replace(host(drops("input", f"ip saddr {{ {own}, {rack} }} accept")), spec=spec))
+        == ()
+    )
 
 
 def test_a_firewalls_own_command_is_the_next_step() -> None:

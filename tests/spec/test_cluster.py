@@ -36,7 +36,7 @@ def test_a_good_spec_has_its_defaults_and_the_stacks_name() -> None:
     cluster = parse(GOOD, name="dev")
     assert cluster.name == "dev"
     assert cluster.versions.kubernetes == "1.37.1"
-    assert cluster.networks.gateway == IPv4Address("192.168.1.1")
+    assert cluster.networks.gateways == (IPv4Address("192.168.1.1"),)
     assert cluster.networks.api_service == IPv4Address("192.168.3.1")
     assert cluster.networks.dns_service == IPv4Address("192.168.3.10")
     assert cluster.machines["master"].memory == 2048

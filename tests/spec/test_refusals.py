@@ -15,6 +15,16 @@ from tests.spec.sentences import check, refused
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O"
 LIBVIRT = {"kind": "libvirt", "uri": "qemu:///system", "image": "base"}
 EXISTING = {"kind": "existing", "host_keys": {f"192.168.1.{n}": ED25519 for n in (10, 11)}}
+SUBNETS = ["192.168.1.0/24", "10.1.0.0/24"]
+APART = {
+    "networks machines": SUBNETS,
+    "networks routed": True,
+    "machines m1 address": "10.1.0.11",
+}
+"""The minion in another subnet than the master, and routers between the two."""
+ELSEWHERE = {"kind": "existing", "host_keys": {"10.1.0.11": ED25519}}
+EXISTING_M1 = {"kind": "existing", "host_keys": {"192.168.1.11": ED25519}}
+FAR = {"kind": "libvirt", "uri": "qemu+ssh://root@hv2.example.org/system", "image": "base"}
 GONE = object()
 
 GOOD: dict[str, Any] = {
@@ -128,7 +138,7 @@ ONE = [
     ({"networks pods_per_node": 12}, "networks.pods_per_node", "more addresses than"),
     ({"networks machines": GONE}, "networks.machines", "is missing"),
     ({"networks machines": None}, "networks.machines", "is empty"),
-    ({"networks": "192.168.1.0/24"}, "networks", "write a mapping with machines, pods"),
+    ({"networks": "192.168.1.0/24"}, "networks", "write a mapping with machines, routed"),
     ({"networks": GONE}, "networks", "is missing"),
     (
         {"networks outside": True, "hypervisor": {"uri": "qemu:///system", "image": "base"}},
@@ -164,6 +174,14 @@ ONE = [
     ({ADDRESSES: "::1-::9"}, f"{POOL}.0", "write a range such as"),
     ({ADDRESSES: "192.168.2.0/28"}, f"{POOL}.0", "not inside networks.machines 192.168.1.0/24"),
     ({ADDRESSES: "192.168.1.250-192.168.2.5"}, f"{POOL}.0", "not inside networks.machines"),
+    (
+        {
+            "networks": {"machines": ["192.168.1.0/24", "192.168.2.0/24"]},
+            ADDRESSES: "192.168.2.0/28",
+        },
+        f"{POOL}.0",
+        "192.168.2.0/28 is in 192.168.2.0/24, where no node is",
+    ),
     ({ADDRESSES: "192.168.1.240/28"}, f"{POOL}.0", "192.168.1.255, the last of its network"),
     ({ADDRESSES: "192.168.1.11"}, f"{POOL}.0", "192.168.1.11, the address of m1"),
     ({ADDRESSES: "192.168.1.1-192.168.1.3"}, f"{POOL}.0", "192.168.1.1, the address of the host"),
@@ -449,7 +467,7 @@ ONE = [
         "one word of a kernel's command line",
     ),
     (
-        {"machines m1 hypervisor": {**LIBVIRT, "kernel": "/k"}},
+        {**APART, "machines m1 hypervisor": {**LIBVIRT, "kernel": "/k"}},
         "machines.m1.hypervisor.kernel",
         "in",
     ),
@@ -462,7 +480,7 @@ ONE = [
     ({"hypervisor": {**EXISTING, "user": "Root"}}, "hypervisor.user", "lower case"),
     ({"hypervisor": {**EXISTING, "port": 2379}}, "hypervisor.port", "belongs to etcd"),
     (
-        {"machines m1 hypervisor": {**EXISTING, "port": 2380}},
+        {**APART, "machines m1 hypervisor": {**ELSEWHERE, "port": 2380}},
         "machines.m1.hypervisor.port",
         "belongs to etcd",
     ),
@@ -488,7 +506,76 @@ ONE = [
         "hypervisor.bastion.host_key",
         "no public host key",
     ),
-    ({"machines m1 hypervisor": {"kind": "existing"}}, "machines.m1.hypervisor.host_keys", "of m1"),
+    (
+        {**APART, "machines m1 hypervisor": {"kind": "existing"}},
+        "machines.m1.hypervisor.host_keys",
+        "of m1",
+    ),
+    # -- machines in several places
+    (
+        {"machines m1 hypervisor": EXISTING_M1},
+        "networks.routed",
+        "nothing comes into a network behind NAT",
+    ),
+    (
+        {**APART, "networks routed": False, "machines m1 hypervisor": FAR},
+        "networks.routed",
+        "master and m1 are not in the same network",
+    ),
+    (
+        {"networks machines": SUBNETS, "machines m1 address": "10.1.0.11"},
+        "networks.routed",
+        "write true, a subnet for each place",
+    ),
+    (
+        {"networks routed": True, "machines m1 hypervisor": FAR},
+        "machines.m1.address",
+        "write an address of another subnet",
+    ),
+    (
+        {"networks routed": True, "hypervisor": EXISTING},
+        "networks.routed",
+        "it would have no effect",
+    ),
+    (
+        {**APART, "hypervisor": LIBVIRT, "machines m1 hypervisor": {**LIBVIRT, "pool": "fast"}},
+        "machines.m1.hypervisor",
+        "write the same as for master",
+    ),
+    # -- several subnets
+    ({"networks machines": []}, "networks.machines", "or a list of several"),
+    ({"networks machines": ["192.168.1.0/24", "10.1.7.0"]}, "networks.machines.1", "10.1.7.0/24"),
+    (
+        {"networks machines": ["192.168.1.0/24", "192.168.1.64/26"]},
+        "networks.machines.1",
+        "overlaps networks.machines.0",
+    ),
+    ({"networks machines": ["192.168.1.0/24", "172.16.4.0/24"]}, "networks.pods", "machines.1"),
+    (
+        {**APART, "machines m1 address": "10.2.0.11"},
+        "machines.m1.address",
+        "outside networks.machines 192.168.1.0/24 or 10.1.0.0/24",
+    ),
+    ({**APART, "machines m1 address": "10.1.0.1"}, "machines.m1.address", "by the gateway"),
+    ({**APART, "machines m1 address": "10.1.0.255"}, "machines.m1.address", "the last of its"),
+    (
+        {**APART, "networks machines": ["192.168.1.0/24", "11.1.0.0/24"]}
+        | {"machines m1 address": "11.1.0.11"},
+        "networks.machines.1",
+        "is not private",
+    ),
+    ({**APART, "flannel backend": "host-gw"}, "flannel.backend", "in 2 subnets"),
+    (
+        {**APART, "endpoint": VIRTUAL, "machines m1 roles": "ai"}
+        | {"machines m2": {"address": "192.168.1.12", "roles": "a"}},
+        "endpoint.address",
+        "the control plane m1 in 10.1.0.0/24",
+    ),
+    (
+        {**APART, "endpoint": {**BALANCER, "host": "10.1.0.255"}},
+        "endpoint.host",
+        "the last of networks.machines 10.1.0.0/24",
+    ),
     ({"base_image": {"source": "a.img"}}, "base_image", "write the sha256 or sha512"),
     ({"base_image": {"source": "a.img", "sha256": "12"}}, "base_image.sha256", "64 hexadecimal"),
     (
