@@ -10,7 +10,6 @@ from components.remote import provider
 from components.status import follow
 from spec.cluster import SpecError, parse
 from spec.offer import STATUS_VARIABLE, offered, with_offer
-from spec.supported import demand_supported
 
 
 def declare() -> None:
@@ -22,7 +21,6 @@ def declare() -> None:
         follow(Path(path))
     try:
         written = parse(pulumi.Config("hardway").get_object("cluster"), name=pulumi.get_stack())
-        demand_supported(written)
         spec = with_offer(written, offered())
         cluster = ClusterComponent(spec, pulumi.ResourceOptions(providers=[provider()]))
     except SpecError as error:

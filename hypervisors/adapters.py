@@ -13,6 +13,8 @@ from hypervisors.existing.upkeep import ExistingUpkeep
 from hypervisors.libvirt.resources import RESOURCE_TYPES as LIBVIRT_RESOURCES
 from hypervisors.libvirt.upkeep import LibvirtUpkeep
 from hypervisors.upkeep import ResourceTypes, Upkeep
+from hypervisors.virtualbox.resources import RESOURCE_TYPES as VIRTUALBOX_RESOURCES
+from hypervisors.virtualbox.upkeep import VirtualBoxUpkeep
 from spec.cluster import Cluster
 from spec.hypervisor import Hypervisor
 
@@ -28,6 +30,7 @@ class Adapter:
 
 ADAPTERS: dict[str, Adapter] = {
     "libvirt": Adapter(LIBVIRT_RESOURCES, LibvirtUpkeep),
+    "virtualbox": Adapter(VIRTUALBOX_RESOURCES, VirtualBoxUpkeep),
     "existing": Adapter(EXISTING_RESOURCES, ExistingUpkeep),
 }
 """The adapters by the ``kind`` of their models in ``spec.hypervisor``."""
@@ -38,15 +41,20 @@ def is_machine(resource_type: str) -> bool:
     return any(adapter.resources.machine == resource_type for adapter in ADAPTERS.values())
 
 
-def is_disk(resource_type: str) -> bool:
-    """Whether resources of this type are the disks of machines."""
-    return resource_type in disk_types()
+def holds_data(resource_type: str) -> bool:
+    """Whether the deletion of a resource of this type loses a machine's data."""
+    return resource_type in data_types()
 
 
-def disk_types() -> tuple[str, ...]:
-    """The types of all resources that are disks of machines."""
-    disks = (adapter.resources.disk for adapter in ADAPTERS.values())
-    return tuple(disk for disk in disks if disk is not None)
+def data_types() -> tuple[str, ...]:
+    """The types of the resources that hold machines' data: disks, or machines with their disks."""
+    return tuple(adapter.resources.data for adapter in ADAPTERS.values())
+
+
+def restarting_types() -> tuple[str, ...]:
+    """The types of machines that an update shuts down and starts again."""
+    every = (adapter.resources for adapter in ADAPTERS.values())
+    return tuple(types.machine for types in every if types.restarts)
 
 
 def replaced_for(resource_type: str) -> frozenset[str]:

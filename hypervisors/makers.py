@@ -8,11 +8,13 @@ import pulumi
 from hypervisors.existing.machines import ExistingMachines
 from hypervisors.libvirt.machines import LibvirtHypervisor
 from hypervisors.port import Hypervisor
+from hypervisors.virtualbox.machines import VirtualBoxHypervisor
 from spec.cluster import Cluster, SpecError
 from spec.hypervisor import Hypervisor as HypervisorSpec
 
 MAKERS: dict[str, Callable[[Any, str, pulumi.Resource], Hypervisor]] = {
     "libvirt": LibvirtHypervisor,
+    "virtualbox": VirtualBoxHypervisor,
     "existing": ExistingMachines,
 }
 """Makes a hypervisor from its model in the spec, a label and its parent resource, by the ``kind``.
@@ -35,7 +37,6 @@ def makers(spec: Cluster, parent: pulumi.Resource) -> dict[str, Hypervisor]:
             )
         known = next((hypervisor for model, hypervisor in made if model == where), None)
         if known is None:
-            # spec.supported refuses the kinds that have no maker.
             known = MAKERS[where.kind](where, spec.label_of(name), parent)
             made.append((where, known))
         chosen[name] = known

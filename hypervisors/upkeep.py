@@ -24,6 +24,13 @@ class ResourceTypes:
     """The type of the resource that holds a machine's data; None where the machine itself does."""
     replaced_for: Mapping[str, frozenset[str]]
     """A type, mapped to the inputs that cannot be updated: their change replaces the resource."""
+    restarts: bool = False
+    """Whether an update of a machine's resource shuts the machine down and starts it again."""
+
+    @property
+    def data(self) -> str:
+        """The type of the resource whose deletion loses a machine's data."""
+        return self.disk or self.machine
 
 
 class Upkeep(Protocol):

@@ -21,6 +21,7 @@ from lab import (
     qemu,
     resolvers,
     toolchain,
+    virtualbox,
     way_out,
 )
 from lab.cache import Cache
@@ -29,6 +30,7 @@ from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.stack import plugins_path
 from spec.cluster import Cluster
+from spec.hypervisor import VirtualBox
 from spec.refusal import listed
 
 
@@ -82,6 +84,10 @@ def findings(
     yield from _disk(paths, cache)
     yield _guarded("memory", _memory)
     yield _guarded("machines", lambda: _machines(cluster))
+    if (spec := _of_virtualbox(cluster)) is not None:
+        yield from map(_seen, virtualbox.checks(spec))
+        yield _guarded("endpoint", lambda: _endpoint(cluster, None))
+        return
     yield _virtualisation()
     yield _guarded("processors", lambda: _processors(cluster, paths))
     connection = None
@@ -101,6 +107,20 @@ def _guarded(subject: str, check: Callable[[], Check]) -> Check:
         return check()
     except Problem as problem:
         return Check(subject, Verdict.PROBLEM, problem.what, problem.remedy)
+
+
+def _of_virtualbox(cluster: Callable[[], Cluster]) -> Cluster | None:
+    """The spec, if it is known and VirtualBox makes its machines."""
+    try:
+        spec = cluster()
+    except Problem:
+        return None
+    return spec if isinstance(spec.hypervisor, VirtualBox) else None
+
+
+def _seen(seen: virtualbox.HostCheck) -> Check:
+    verdict = Verdict.PROBLEM if seen.remedy else Verdict.GOOD
+    return Check(seen.subject, verdict, seen.text, seen.remedy)
 
 
 def _system() -> Check:
@@ -210,7 +230,7 @@ def _machines(cluster: Callable[[], Cluster]) -> Check:
     sizes = [spec.machines[name] for name in spec.in_lab or filter(spec.is_made, spec.machines)]
     memory, disk = sum(machine.memory for machine in sizes), sum(machine.disk for machine in sizes)
     together = f"{len(sizes)} with {memory} MiB of memory and up to {disk} GiB of disks together"
-    if not spec.in_lab:
+    if not spec.in_lab and not (spec.hypervisor and spec.hypervisor.is_here):
         return Check("machines", Verdict.GOOD, f"{together}, elsewhere")
     total = _mebibytes("MemTotal")
     if memory + OWN_MEMORY <= total:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain, way_out
+from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain, virtualbox, way_out
 from lab.cache import Cache
 from lab.consoles import Consoles
 from lab.offer import Phases, prepare_lab
@@ -34,7 +34,7 @@ from plan.addons.catalogue import pages
 from plan.conditions import conditions
 from preview.kinds import READY
 from spec.cluster import Cluster
-from spec.hypervisor import domain_name
+from spec.hypervisor import VirtualBox, domain_name
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +66,8 @@ def up(
         from ops.hosts import demand_fit  # imports the SSH client, which nothing else here needs
 
         demand_fit(stack, cluster)
+    if any(isinstance(cluster.hypervisor_of(name), VirtualBox) for name in cluster.machines):
+        virtualbox.demand_usable(cluster)
     if not cluster.in_lab:
         _up(stack, cluster, refresh=refresh, shortage=None)
         return

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hypervisors.adapters import disk_types
+from hypervisors.adapters import data_types, is_machine
 from lab import command_line, libvirt, qemu, toolchain
 from lab.cache import Cache
 from lab.command_line import CommandLine
@@ -112,8 +112,10 @@ def refusals(
 
 def disk_urns(machine: str) -> tuple[str, ...]:
     """The ends of the URNs that the disk of a machine can have, one for each kind of hypervisor."""
-    of_machine, name = f"{CLUSTER}${MACHINE}", part(machine, DISK)
-    return tuple(f"{of_machine}${kind}::{name}" for kind in disk_types())
+    return tuple(
+        f"{CLUSTER}${MACHINE}${kind}::{machine if is_machine(kind) else part(machine, DISK)}"
+        for kind in data_types()
+    )
 
 
 def _members(stack: Stack) -> Sequence[str]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hypervisors.libvirt import removal
+from hypervisors.virtualbox import removal as virtualbox
+from hypervisors.virtualbox.vboxmanage import VirtualBoxError
 from lab import namespace
 from lab.connection import LibvirtConnection
 from lab.consoles import Consoles
@@ -34,8 +36,8 @@ def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
     """Clean up after an update that died.
 
     Removes its lock, ends the processes that its engine left behind, removes the half-made
-    resources from libvirt and clears the pending operations from the state. Raises a Problem where
-    an update still runs or the state cannot be written.
+    resources from their hypervisor and clears the pending operations from the state. Raises a
+    Problem where an update still runs, a resource stays or the state cannot be written.
     """
     _unlock(stack, say)
     if left := namespace.orphans(stack.paths):
@@ -49,7 +51,7 @@ def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
     if not pending:
         return
     for operation in pending:
-        if operation["type"] == "creating" and host is not None:
+        if operation["type"] == "creating":
             _remove(operation["resource"], host, say)
     state["deployment"]["pending_operations"] = []
     say(f"an earlier update was cut off in {len(pending)} operations; they are begun again")
@@ -128,8 +130,21 @@ def _holds(pid: int, locked_at: float) -> bool:
         return False
 
 
-def _remove(resource: Mapping[str, Any], host: LibvirtConnection, say: Say) -> None:
-    """Remove a resource that the lab's libvirt may have and the state does not contain."""
-    inputs = resource.get("inputs", {})
-    for line in removal.remove(host.uri, host.pool, resource["type"], inputs):
-        say(line)
+def _remove(resource: Mapping[str, Any], host: LibvirtConnection | None, say: Say) -> None:
+    """Remove a resource that its hypervisor may have and the state does not contain.
+
+    Raises a Problem where VirtualBox does not remove its own.
+    """
+    kind, inputs = resource["type"], resource.get("inputs", {})
+    if host is not None:
+        for line in removal.remove(host.uri, host.pool, kind, inputs):
+            say(line)
+    try:
+        for line in virtualbox.remove(kind, inputs):
+            say(line)
+    except VirtualBoxError as error:
+        raise Problem(
+            f"{inputs['name']} was left half-made by an earlier update and cannot be removed "
+            f"({error.reason or error})",
+            "mend that and run the same again",
+        ) from error

@@ -14,7 +14,6 @@ from lab.stack import Stack, offer_path, stack_in_lab, stack_names
 from ops.display import progress
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration, text_of
-from spec.supported import demand_supported
 
 StackOption = Annotated[
     str,
@@ -60,7 +59,6 @@ def read_cluster(stack: str) -> Cluster:
         raise Problem(str(error), AGAIN) from error
     try:
         spec = parse(described, name=stack)
-        demand_supported(spec)
     except SpecError as error:
         raise Problem(f"{file.name}: {error}", AGAIN) from error
     return spec

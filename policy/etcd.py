@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hypervisors.adapters import is_disk, is_machine
+from hypervisors.adapters import holds_data, is_machine
 from policy.rule import Changes, Violations
 from preview.change import GONE, Verb
 from preview.kinds import clusters
@@ -33,7 +33,7 @@ def keeps_disks(changes: Changes) -> Violations:
     """
     for living in _living(changes):
         for change in changes:
-            lost = is_disk(change.kind) and change.verb in GONE
+            lost = holds_data(change.kind) and change.verb in GONE
             lost |= is_machine(change.kind) and change.verb is Verb.DELETE
             member = owner(change.name, DISK)
             if lost and member in living.kept:
@@ -69,5 +69,5 @@ def _disturbed(changes: Changes) -> set[str]:
     """The names of machines that are replaced or deleted, or whose disk is."""
     gone = [change for change in changes if change.verb in GONE]
     return {change.name for change in gone if is_machine(change.kind)} | {
-        owner(change.name, DISK) for change in gone if is_disk(change.kind)
+        owner(change.name, DISK) for change in gone if holds_data(change.kind)
     }

@@ -1,15 +1,15 @@
 """The restarts of services that a change causes, and its consequences for users of the cluster."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from hypervisors.adapters import data_types, restarting_types
 from plan import flannel, layout
 from plan.addons.catalogue import enabled
 from preview.change import GONE, Verb
-from preview.review import Consequence, Disturbance, MachineReview, Severity
+from preview.review import Consequence, Disturbance, MachineReview, ResourceLine, Severity
 from preview.words import SEVERITY
 from spec.cluster import Cluster
-from spec.resource_names import DISK, part
 
 PHASES = ("ready", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
 """The names of steps in the order in which machines run them."""
@@ -121,6 +121,11 @@ def _planes(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Cons
 
 def _machines(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
     for machine in machines:
+        if machine.name in before.machines and _restarted(machine):
+            yield Consequence(
+                severity=Severity.NOTICE,
+                sentence=f"{machine.name} shuts down and starts again, and is away until it is up",
+            )
         if machine.name not in before.machines or machine.verb not in GONE:
             continue
         if machine.verb is Verb.DELETE and not before.is_made(machine.name):
@@ -165,10 +170,20 @@ def _disks(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Conse
 
 def _emptied(machine: MachineReview) -> bool:
     """Whether what the cluster keeps on the machine is lost; a replaced one can keep its disk."""
-    disk = part(machine.name, DISK)
     return machine.verb is Verb.DELETE or any(
-        resource.name == disk and resource.verb in GONE for resource in machine.resources
+        resource.verb in GONE and _is_of(resource, data_types()) for resource in machine.resources
     )
+
+
+def _restarted(machine: MachineReview) -> bool:
+    return any(
+        resource.verb is Verb.UPDATE and _is_of(resource, restarting_types())
+        for resource in machine.resources
+    )
+
+
+def _is_of(resource: ResourceLine, types: Iterable[str]) -> bool:
+    return resource.kind in {kind.rpartition(":")[2] for kind in types}
 
 
 def _etcd(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:

@@ -98,7 +98,10 @@ def made_anew(before: Cluster, after: Cluster) -> frozenset[str]:
 
 
 def resized(before: Cluster, after: Cluster) -> frozenset[str]:
-    """The machines that stay and get another amount of memory or processors."""
+    """The machines that stay and get another size for which they are away for a while.
+
+    That is another amount of memory or processors, or a disk that does not grow while they run.
+    """
     every = _staying(before, after)
     return frozenset(name for name in every if _size(before, name) != _size(after, name))
 
@@ -387,8 +390,10 @@ def _settings_changed(old: Hypervisor | None, new: Hypervisor | None) -> tuple[s
     return tuple(field for field in MADE_WITH if getattr(old, field) != getattr(new, field))
 
 
-def _size(spec: Cluster, name: str) -> tuple[int, int]:
-    return spec.machines[name].cpus, spec.machines[name].memory
+def _size(spec: Cluster, name: str) -> tuple[int, int, int]:
+    machine, where = spec.machines[name], spec.hypervisor_of(name)
+    disk = 0 if where is None or where.grows_running else machine.disk
+    return machine.cpus, machine.memory, disk
 
 
 def _libvirt(where: Libvirt) -> tuple[str, str, str, list[str]]:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qs, urlsplit
 
@@ -69,10 +69,12 @@ class LoginSettings:
 class HypervisorPart(Part):
     """What the program asks of every kind of hypervisor."""
 
-    is_supported: ClassVar[bool] = False
-    """Whether this version of the program has an adapter for the kind."""
     makes_machines: ClassVar[bool] = True
     """Whether the program makes the machines there; otherwise they exist already."""
+    is_here: ClassVar[bool] = False
+    """Whether the machines run on the host that runs the program."""
+    grows_running: ClassVar[bool] = True
+    """Whether the disk of a machine grows while the machine runs."""
 
     @property
     def place(self) -> str:
@@ -96,8 +98,6 @@ class HypervisorPart(Part):
 
 class Libvirt(HypervisorPart):
     """A libvirt, and the base image that lies in one of its storage pools."""
-
-    is_supported: ClassVar[bool] = True
 
     kind: Literal["libvirt"] = "libvirt"
     """Tells the kinds of hypervisor apart."""
@@ -168,10 +168,23 @@ class Libvirt(HypervisorPart):
 
 
 class VirtualBox(HypervisorPart):
-    """VirtualBox on the host that runs the program.
+    """VirtualBox on the host that runs the program, as the same user.
 
-    Refused for now.
+    Each machine has two adapters: the first one is in a host-only network ``networks.machines``,
+    which root has to allow in ``/etc/vbox/networks.conf``; the second one is the way out, with the
+    same address of 10.0.2.0/24 on all machines. A machine is shut down and started again for
+    another size, also of its disk.
     """
+
+    is_here: ClassVar[bool] = True
+    grows_running: ClassVar[bool] = False
+    NAT: ClassVar[IPv4Network] = IPv4Network("10.0.2.0/24")
+    """The network behind each machine's second adapter (VirtualBox's manual, "Network Address
+    Translation"): the gateway has its second address, and the machine its fifteenth."""
+
+    MOST_CPUS: ClassVar[int] = 64
+    MOST_MEMORY: ClassVar[int] = 2 * 2**20
+    """MiB."""
 
     kind: Annotated[Literal["virtualbox"], NO_DEFAULT]
     """Tells the kinds of hypervisor apart."""
@@ -180,7 +193,9 @@ class VirtualBox(HypervisorPart):
         StringConstraints(strict=True, pattern=r"(?i)\.(vdi|vmdk)$"),
         Expected("the path of a VDI or VMDK file"),
     ]
-    """The path of the base image that machines are differencing disks of."""
+    """The base image, with a boot loader for BIOS, cloud-init and a driver for virtio-scsi, from
+    the checkout on where the path is not absolute. Machines' disks hold what differs from it, so
+    the file stays as it is."""
 
 
 class Existing(HypervisorPart):
@@ -190,7 +205,6 @@ class Existing(HypervisorPart):
     handed back, as it was before, when it leaves the cluster.
     """
 
-    is_supported: ClassVar[bool] = True
     makes_machines: ClassVar[bool] = False
 
     kind: Annotated[Literal["existing"], NO_DEFAULT]

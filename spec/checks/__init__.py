@@ -64,6 +64,8 @@ OF_THE_WHOLE = (
     places.base_image_is_used,
     places.libvirt_boots_as_it_says,
     places.libvirt_image_is_no_machines_disk,
+    places.virtualbox_has_the_processor,
+    places.virtualbox_ranges_are_apart,
     places.ssh_port_is_free,
     places.host_keys_are_public_keys,
     places.host_keys_belong_to_machines,
@@ -90,6 +92,7 @@ OF_EACH_MACHINE = (
     nodes.only_nodes_carry_labels_and_taints,
     places.machine_libvirt_boots_as_it_says,
     places.machine_ssh_port_is_free,
+    places.virtualbox_sizes_are_possible,
     places.existing_machine_has_a_host_key,
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from spec.description import Description
-from spec.hypervisor import Existing, Hypervisor, Libvirt
+from spec.hypervisor import Existing, Hypervisor, Libvirt, VirtualBox
 from spec.network import NODE_PORTS, RESERVED_PORTS
 from spec.refusal import Refusal, called, dotted, shown
 
@@ -86,6 +86,16 @@ def machines_reach_each_other(spec: Description) -> Iterator[Refusal]:
             "lead each subnet to its host",
         )
     elif made and spec.networks.routed:
+        for name in made:
+            if isinstance(spec.hypervisor_of(name), VirtualBox):
+                yield Refusal(
+                    "networks.routed",
+                    f"is true, and {called(name)} is on VirtualBox",
+                    "it would reach no machine of another place or subnet: a host-only network "
+                    "leads nowhere",
+                    "leave it out, and put all machines on VirtualBox and into one subnet",
+                )
+                return
         homes: dict[IPv4Network, str] = {}
         for (_, subnet), name in segments.items():
             if (first := homes.setdefault(subnet, name)) != name:
@@ -156,6 +166,55 @@ def libvirt_image_is_no_machines_disk(spec: Description) -> Iterator[Refusal]:
                 f"{shown(where.image)} is the name that the disk of {called(name)} has",
                 "the machine would write on the image that all others stand on",
                 "write the name of another volume, or give the image another one",
+            )
+
+
+def virtualbox_has_the_processor(spec: Description) -> Iterator[Refusal]:
+    """VirtualBox makes machines with the host's processor, and hosts are x86."""
+    if isinstance(spec.hypervisor, VirtualBox) and spec.architecture != "amd64":
+        yield Refusal(
+            "architecture",
+            f"{spec.architecture} stands beside a hypervisor of the kind virtualbox",
+            "no machine would start, since its processor is an amd64",
+            "write amd64, or leave it out",
+        )
+
+
+def virtualbox_ranges_are_apart(spec: Description) -> Iterator[Refusal]:
+    """No range overlaps with the network of the machines' second adapter."""
+    if not isinstance(spec.hypervisor, VirtualBox):
+        return
+    networks = spec.networks
+    ranges = [
+        *(("machines", subnet) for subnet in networks.parsed("machines") or ()),
+        *((name, networks.parsed(name)) for name in ("pods", "services")),
+    ]
+    for name, known in ranges:
+        if known is not None and known.overlaps(VirtualBox.NAT):
+            yield Refusal(
+                f"networks.{name}",
+                f"{known} overlaps with {VirtualBox.NAT}, which is behind each machine's second "
+                "adapter in VirtualBox",
+                "packets would leave by the wrong adapter",
+                "write another private range, such as 192.168.1.0/24",
+            )
+
+
+def virtualbox_sizes_are_possible(spec: Description, name: str) -> Iterator[Refusal]:
+    """VirtualBox starts machines of this size."""
+    machine = spec.machines[name]
+    if not isinstance(machine.hypervisor or spec.hypervisor, VirtualBox):
+        return
+    for field, most, unit in (
+        ("cpus", VirtualBox.MOST_CPUS, "processors"),
+        ("memory", VirtualBox.MOST_MEMORY, "MiB"),
+    ):
+        if getattr(machine, field) > most:
+            yield Refusal(
+                dotted(("machines", name, field)),
+                f"is {getattr(machine, field)} on VirtualBox",
+                f"it makes no machine with more than {most} {unit}",
+                f"write {most} or less",
             )
 
 

@@ -101,7 +101,6 @@ class Care:
 @pytest.fixture(autouse=True)
 def _fourth(monkeypatch: pytest.MonkeyPatch) -> None:
     types = ResourceTypes(machine=BOX, disk=DISK, replaced_for={BOX: frozenset({"mac"})})
-    monkeypatch.setattr(VirtualBox, "is_supported", True)
     monkeypatch.setattr(Care, "asked", [], raising=False)
     monkeypatch.setitem(ADAPTERS, "virtualbox", Adapter(types, Care))
     monkeypatch.setitem(MAKERS, "virtualbox", Boxes)

@@ -103,7 +103,6 @@ def racks(tmp_path: Path, make_sshd: MakeSshd, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(f"{module}.PROJECT", tmp_path)
     monkeypatch.setattr(hosts, "server", made.server)
     monkeypatch.setattr(stdout, "width", 400)
-    monkeypatch.setattr(Existing, "is_supported", True)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("SSH_AUTH_SOCK", "PULUMI_BACKEND_URL"):
         monkeypatch.delenv(name, raising=False)

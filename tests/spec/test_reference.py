@@ -12,7 +12,6 @@ import yaml
 from lab.paths import PROJECT
 from spec.cluster import Cluster, SpecError, parse
 from spec.reference import BEGIN, END, with_tables
-from spec.supported import demand_supported
 from tests.spec.pem import PEM
 from tests.spec.sentences import refused
 
@@ -91,9 +90,11 @@ SIZES = ("cpus", "memory", "disk")
 BALANCER = {"kind": "balancer", "host": "api.example.org", "port": 443}
 BASE_IMAGE = {"source": "/images/debian.qcow2", "sha256": "0" * 64, "sha512": "0" * 128}
 
+NOT_ROUTED = {key: value for key, value in WHOLE["networks"].items() if key != "routed"}
+
 ON_EXISTING = {
     **WHOLE,
-    "networks": {key: value for key, value in WHOLE["networks"].items() if key != "routed"},
+    "networks": NOT_ROUTED,
     "hypervisor": EXISTING,
     "machines": {
         name: {key: value for key, value in machine.items() if key not in SIZES}
@@ -103,7 +104,11 @@ ON_EXISTING = {
 
 FORMS: dict[str, Any] = {
     "`endpoint` of the kind `balancer`": {**WHOLE, "endpoint": BALANCER},
-    "`hypervisor` of the kind `virtualbox`": {**WHOLE, "hypervisor": VIRTUALBOX},
+    "`hypervisor` of the kind `virtualbox`": {
+        **WHOLE,
+        "networks": NOT_ROUTED,
+        "hypervisor": VIRTUALBOX,
+    },
     "`hypervisor` of the kind `existing`": ON_EXISTING,
     "`hypervisor.bastion`": ON_EXISTING,
     "`registries.<name>`": {
@@ -366,25 +371,6 @@ def test_so_many_name_servers_are_taken_as_the_row_says() -> None:
     servers = [f"192.168.1.{number}" for number in range(1, most + 2)]
     assert not refused(with_value(row, servers[:-1]))
     assert refused(with_value(row, servers))
-
-
-def test_what_is_refused_for_now_is_said_to_be() -> None:
-    about = " ".join(DOCUMENT.read_text().split())
-    for section in sorted(
-        {row.section for row in rows_in_document() if "hypervisor" in row.section}
-    ):
-        row = next(row for row in rows_in_document() if row.section == section)
-        spec = parse(form(row), name="dev")
-        text = about.partition(f"## {section} ")[2].partition(" | ")[0]
-        assert ("Refused for now" in text) == refuses(spec), section
-
-
-def refuses(spec: Cluster) -> bool:
-    try:
-        demand_supported(spec)
-    except SpecError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/configuration.md"])

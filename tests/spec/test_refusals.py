@@ -533,6 +533,11 @@ ONE = [
         "write an address of another subnet",
     ),
     (
+        {**APART, "machines m1 hypervisor": {"kind": "virtualbox", "image": "a.vdi"}},
+        "networks.routed",
+        "is true, and m1 is on VirtualBox",
+    ),
+    (
         {"networks routed": True, "hypervisor": EXISTING},
         "networks.routed",
         "it would have no effect",

@@ -1,0 +1,1 @@
+"""The adapter of VirtualBox on the host that runs the program, by its command VBoxManage."""
