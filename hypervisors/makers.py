@@ -35,6 +35,11 @@ def makers(spec: Cluster, parent: pulumi.Resource) -> dict[str, Hypervisor]:
                 "hypervisor is not given and no lab offers one: run this through ./hardway, "
                 "or write hypervisor.uri and hypervisor.image into hardway:cluster"
             )
+        if where.wants_image:
+            raise SpecError(
+                "hypervisor.image is not given and no lab offers one: run this through ./hardway, "
+                "or write the path of a VDI file"
+            )
         known = next((hypervisor for model, hypervisor in made if model == where), None)
         if known is None:
             known = MAKERS[where.kind](where, spec.label_of(name), parent)

@@ -6,7 +6,7 @@ import platform
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +25,7 @@ from lab import (
     way_out,
 )
 from lab.cache import Cache
-from lab.host import packages_for_machines
+from lab.host import PACKAGES_FOR_VIRTUALBOX, packages_for_machines
 from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.stack import plugins_path
@@ -78,14 +78,15 @@ def findings(
     yield _root()
     yield _python()
     yield _guarded("stack", lambda: _stack(cluster))
-    yield _packages()
+    on_virtualbox = _of_virtualbox(cluster)
+    yield _packages(packages_for_machines() if on_virtualbox is None else PACKAGES_FOR_VIRTUALBOX)
     yield _go()
     yield from _tools(paths, stack)
     yield from _disk(paths, cache)
     yield _guarded("memory", _memory)
     yield _guarded("machines", lambda: _machines(cluster))
-    if (spec := _of_virtualbox(cluster)) is not None:
-        yield from map(_seen, virtualbox.checks(spec))
+    if on_virtualbox is not None:
+        yield from map(_seen, virtualbox.checks(on_virtualbox))
         yield _guarded("endpoint", lambda: _endpoint(cluster, None))
         return
     yield _virtualisation()
@@ -147,8 +148,8 @@ def _stack(cluster: Callable[[], Cluster]) -> Check:
     return Check("stack", Verdict.GOOD, f"{value.name}: {', '.join(value.machines)}")
 
 
-def _packages() -> Check:
-    lacking = packages.missing(packages_for_machines())
+def _packages(wanted: Iterable[str]) -> Check:
+    lacking = packages.missing(wanted)
     if not lacking:
         return Check("packages", Verdict.GOOD, "all are installed")
     return Check("packages", Verdict.DONE_BY_UP, f"to be installed: {', '.join(lacking)}")

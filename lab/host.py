@@ -7,22 +7,35 @@ from lab.gobuild import architecture
 EMULATOR = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 
 
+PACKAGES_FOR_IMAGES: Mapping[str, str] = {
+    "qemu-utils": "makes disk images",
+    "mmdebstrap": "builds the base image",
+    "debian-archive-keyring": "verifies the base image's packages",
+    "e2fsprogs": "makes the base image's file system",
+    "openssh-client": "logs in to machines",
+}
+
+PACKAGES_FOR_VIRTUALBOX: Mapping[str, str] = {
+    **PACKAGES_FOR_IMAGES,
+    "grub-common": "makes the base image's boot loader",
+    "grub-pc-bin": "is that boot loader",
+    "fdisk": "makes the base image's partition",
+    "iproute2": "shows the host's routes",
+}
+
+
 def packages_for_machines() -> Mapping[str, str]:
-    """Package name to its purpose, for all packages that ``pulumi up`` needs to make machines."""
+    """Package name to its purpose, for all packages that a lab needs to make machines."""
     return {
+        **PACKAGES_FOR_IMAGES,
         EMULATOR[architecture()]: "runs the machines",
-        "qemu-utils": "makes disk images",
         "libvirt-daemon-system": "manages the machines",
         "libvirt-clients": "talks to libvirt (virsh)",
         "dnsmasq-base": "is started by libvirt for each network",
         "genisoimage": "writes the seed disks (the libvirt plugin calls mkisofs)",
         "xsltproc": "adjusts domain definitions (the libvirt plugin calls it)",
-        "mmdebstrap": "builds the base image",
-        "debian-archive-keyring": "verifies the base image's packages",
-        "e2fsprogs": "makes the base image's file system",
         "iproute2": "makes the lab's network namespace",
         "iptables": "is what libvirt writes its NAT rules with",
-        "openssh-client": "logs in to machines",
     }
 
 

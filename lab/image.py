@@ -120,19 +120,9 @@ def base_image(
     Safe when several runs call it at once and when a run is killed. Raises a Problem where this
     process is not root, the disk is full, an artifact differs from its digest, or a program fails.
     """
-    wanted = sorted(artifacts, key=lambda item: (item.name, item.version, item.digest))
+    wanted = in_order(artifacts)
     more = beside(packages)
-    key = digest_of(
-        [
-            *("image", FORMAT, root_key(more), SIZE, ENABLED, MASKED_UNITS, MASKED_GENERATORS),
-            [
-                (str(path.relative_to(OWN)), sha256_of(path))
-                for path in sorted(OWN.rglob("*"))
-                if path.is_file()
-            ],
-            [(item.name, item.version, item.digest, item.executable) for item in wanted],
-        ]
-    )
+    key = digest_of(inputs(wanted, more))
     with cache.lock(f"image-{key}", lambda: progress.say("another run builds the image; waiting")):
         receipt = intact(cache, key, "the base image", progress)
         if receipt is None:
@@ -145,18 +135,43 @@ def base_image(
     return DiskImage(disk, files["disk"], "qcow2", files["kernel"], files["initrd"])
 
 
+def in_order(artifacts: Iterable[NodeArtifact]) -> list[NodeArtifact]:
+    """The artifacts, in an order that does not depend on who gives them."""
+    return sorted(artifacts, key=lambda item: (item.name, item.version, item.digest))
+
+
+def inputs(artifacts: list[NodeArtifact], more: tuple[str, ...]) -> list[object]:
+    """All that a built image follows from."""
+    return [
+        *("image", FORMAT, root_key(more), SIZE, ENABLED, MASKED_UNITS, MASKED_GENERATORS),
+        [
+            (str(path.relative_to(OWN)), sha256_of(path))
+            for path in sorted(OWN.rglob("*"))
+            if path.is_file()
+        ],
+        [(item.name, item.version, item.digest, item.executable) for item in artifacts],
+    ]
+
+
+def fill(
+    root: Path, archive: Path, artifacts: list[NodeArtifact], scratch: Path, task: Task, log: Path
+) -> None:
+    """Make the file system of a built image, with its artifacts, in a new folder."""
+    root.mkdir()
+    task.note("unpacking the Debian root")
+    unpacked(archive, root, log)
+    task.note(f"putting {len(artifacts)} artifacts in")
+    _fill_store(root / STORE, artifacts)
+    _load_images(root, scratch, artifacts, log)
+
+
 def _build(
     cache: Cache, key: str, archive: Path, artifacts: list[NodeArtifact], task: Task, log: Path
 ) -> Receipt:
     with cache.work() as scratch:
         root, raw, disk = scratch / "root", scratch / "raw", scratch / "disk"
-        root.mkdir()
-        task.note("unpacking the Debian root")
-        unpacked(archive, root, log)
+        fill(root, archive, artifacts, scratch, task, log)
         kernel, ram_disk = initrd.kernel(root, scratch), initrd.initrd(root, scratch)
-        task.note(f"putting {len(artifacts)} artifacts in")
-        _fill_store(root / STORE, artifacts)
-        _load_images(root, scratch, artifacts, log)
         task.note("making the disk")
         for command in (
             ["mkfs.ext4", "-q", "-F", "-L", "hardway", "-E", "lazy_itable_init=0", "-d", root]

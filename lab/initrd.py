@@ -2,8 +2,9 @@
 
 import lzma
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from lab.debian_root import OWN
 from lab.problem import Problem
@@ -28,16 +29,56 @@ def kernel(root: Path, scratch: Path) -> Path:
 
 def initrd(root: Path, scratch: Path) -> Path:
     """Make a RAM disk with ``init``, the disk's driver, klibc's shell and four of its programs."""
-    module = _only(root / "usr/lib/modules", "*/kernel/drivers/block/virtio_blk.ko*")
+    return _made(root, scratch, OWN / "init", ["virtio_blk"])
+
+
+def initrd_for(root: Path, scratch: Path, init: Path, modules: Iterable[str]) -> Path:
+    """Make a RAM disk with another ``init``, and these modules with all that they need.
+
+    The file ``modules`` names them, in the order in which they can be loaded.
+    """
+    names = _with_needed(root, modules)
+    listed = "".join(f"{name}\n" for name in names).encode()
+    return _made(root, scratch, init, names, {"modules": listed})
+
+
+def _with_needed(root: Path, modules: Iterable[str]) -> list[str]:
+    """The modules and those that they need, which come before them (modules.dep(5))."""
+    needs = {}
+    for line in _only(root / "usr/lib/modules", "*/modules.dep").read_text().splitlines():
+        path, _, needed = line.partition(":")
+        needs[_name(path)] = [_name(path) for path in reversed(needed.split())]
+    names: dict[str, None] = {}
+    for module in modules:
+        names |= dict.fromkeys([*needs[module], module])
+    return list(names)
+
+
+def _name(path: str) -> str:
+    return Path(path).name.partition(".")[0].replace("-", "_")
+
+
+def _driver(root: Path, name: str) -> bytes:
+    folder, pattern = root / "usr/lib/modules", f"*/kernel/**/{name.replace('_', '[-_]')}.ko*"
+    module = _only(folder, pattern)
     driver = module.read_bytes()
-    if module.suffix == ".xz":
-        driver = lzma.decompress(driver)
+    return lzma.decompress(driver) if module.suffix == ".xz" else driver
+
+
+def _made(
+    root: Path,
+    scratch: Path,
+    init: Path,
+    modules: Iterable[str],
+    more: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
     klibc = root / "usr/lib/klibc/bin"
     library = _only(root / "usr/lib", "klibc-*.so")
     files = {
-        "init": (OWN / "init").read_bytes(),
-        "virtio_blk.ko": driver,
+        "init": init.read_bytes(),
+        **{f"{name}.ko": _driver(root, name) for name in modules},
         f"usr/lib/{library.name}": library.read_bytes(),
+        **more,
     }
     for name in ("sh", "insmod", "mount", "run-init", "sleep"):
         files[f"bin/{name}"] = (klibc / name).read_bytes()

@@ -1,6 +1,6 @@
 """Prepares the lab: everything that must exist on a bare machine before ``pulumi up``."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
@@ -9,6 +9,7 @@ from typing import Any
 
 from lab import (
     artifacts,
+    bootable,
     image,
     libvirt,
     mirror,
@@ -16,11 +17,12 @@ from lab import (
     resolvers,
     storage_pool,
     timestamp_counter,
+    virtualbox,
     way_out,
 )
 from lab.cache import Cache, write_atomically
 from lab.debian_root import debian_root
-from lab.host import PACKAGES_FOR_THE_WAY_OUT, packages_for_machines
+from lab.host import PACKAGES_FOR_THE_WAY_OUT, PACKAGES_FOR_VIRTUALBOX, packages_for_machines
 from lab.official_image import official_image
 from lab.paths import LabPaths
 from lab.problem import Problem
@@ -30,7 +32,7 @@ from lab.stack import offer_path
 from plan import runtime
 from spec.checks.networks import SPECIAL
 from spec.cluster import ArtifactSource, Cluster
-from spec.hypervisor import Libvirt
+from spec.hypervisor import Hypervisor, Libvirt, VirtualBox
 from spec.network import gateway_of
 from spec.offer import Offer
 
@@ -90,7 +92,8 @@ def _base(
         return official_image(
             cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
         )
-    return image.base_image(
+    build = image.base_image if cluster.hypervisor is None else bootable.bootable_image
+    return build(
         cache,
         image.node_store(stored),
         progress,
@@ -117,12 +120,7 @@ def _outside(
                 "networks.outside is false, and the system's libvirt gives all machines a way out",
                 "leave it out, or end the system's libvirt: the lab then starts one of its own",
             )
-        hidden = (networks.pods, networks.services, *networks.machines, *SPECIAL)
-        return tuple(
-            server
-            for server in resolvers.reachable()
-            if not any(server in network for network in hidden)
-        )
+        return _apart(cluster, resolvers.reachable())
     subnets = tuple(cluster.networks_in_lab.values())
     if not way_out.is_wanted(paths, networks.outside):
         way_out.keep_inside(paths, stack, subnets, inside=True)
@@ -146,6 +144,13 @@ def _outside(
     return (way_out.NAME_SERVER,)
 
 
+def _apart(cluster: Cluster, servers: Iterable[IPv4Address]) -> tuple[IPv4Address, ...]:
+    """Those of the name servers that are in none of the cluster's networks."""
+    networks = cluster.networks
+    hidden = (networks.pods, networks.services, *networks.machines, *SPECIAL)
+    return tuple(server for server in servers if not any(server in network for network in hidden))
+
+
 def prepare_lab(
     stack: str,
     cluster: Cluster,
@@ -161,18 +166,7 @@ def prepare_lab(
     """
     with phases.phase("packages"):
         packages.install(packages_for_machines(), paths, progress)
-    store = artifacts.Store(cache, progress, paths.logs)
-    wanted = (cluster.versions, cluster.runtime, cluster.addons.enabled)
-    with ExitStack() as during:
-        if not cluster.base_image and not store.has(*wanted):
-            # A new image follows; its Debian root needs no artifacts and can be made meanwhile.
-            during.enter_context(
-                beside(lambda: debian_root(cache, progress, paths.logs, runtime.packages(cluster)))
-            )
-        with phases.phase("artifacts"):
-            stored = store.fetch(*wanted)
-        with phases.phase("image"):
-            base = _base(cluster, stored, cache, paths, progress)
+    stored, base = _image(cluster, paths, cache, progress, phases)
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
         if cluster.networks.routed:
@@ -195,6 +189,63 @@ def prepare_lab(
         console_logs=str(consoles),
         **({} if host.domain_type == "kvm" else emulated()),
     )
+    _write_offer(paths, stack, where, served, stored, name_servers)
+    return host
+
+
+def prepare_virtualbox(
+    stack: str,
+    cluster: Cluster,
+    paths: LabPaths,
+    cache: Cache,
+    progress: Progress,
+    phases: Phases,
+) -> None:
+    """Prepare the base image for machines on VirtualBox, and write the lab's offer.
+
+    A second call only checks. Raises a Problem.
+    """
+    with phases.phase("packages"):
+        packages.install(PACKAGES_FOR_VIRTUALBOX, paths, progress)
+    stored, base = _image(cluster, paths, cache, progress, phases)
+    with phases.phase("VirtualBox"):
+        placed = virtualbox.provide(base, cache, paths.logs / "virtualbox.log")
+        served = mirror.start(paths, str(cluster.networks.gateways[0]), mirror.PORT)
+    where = VirtualBox(kind="virtualbox", image=str(placed))
+    # The second adapter leads to what this computer reaches. Where that is a stub on a loopback
+    # address, VirtualBox asks it for the machine.
+    servers = _apart(cluster, resolvers.reachable()) or (VirtualBox.NAT[3],)
+    _write_offer(paths, stack, where, served, stored, servers)
+
+
+def _image(
+    cluster: Cluster, paths: LabPaths, cache: Cache, progress: Progress, phases: Phases
+) -> tuple[Sequence[artifacts.StoredArtifact], image.DiskImage]:
+    """The artifacts of a cluster, and the base image of its machines."""
+    store = artifacts.Store(cache, progress, paths.logs)
+    wanted = (cluster.versions, cluster.runtime, cluster.addons.enabled)
+    more = [*runtime.packages(cluster)]
+    if cluster.hypervisor is not None:
+        more += bootable.PACKAGES
+    with ExitStack() as during:
+        if not cluster.base_image and not store.has(*wanted):
+            # A new image follows; its Debian root needs no artifacts and can be made meanwhile.
+            during.enter_context(beside(lambda: debian_root(cache, progress, paths.logs, more)))
+        with phases.phase("artifacts"):
+            stored = store.fetch(*wanted)
+        with phases.phase("image"):
+            base = _base(cluster, stored, cache, paths, progress)
+    return stored, base
+
+
+def _write_offer(
+    paths: LabPaths,
+    stack: str,
+    where: Hypervisor,
+    served: mirror.Mirror,
+    stored: Iterable[artifacts.StoredArtifact],
+    name_servers: tuple[IPv4Address, ...],
+) -> None:
     known = ArtifactSource(
         mirror=served.url,
         digests={f"{artifact.name}-{artifact.version}": artifact.digest for artifact in stored},
@@ -203,4 +254,3 @@ def prepare_lab(
     file = offer_path(paths, stack)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, offer.written().encode())
-    return host

@@ -376,17 +376,26 @@ def offer_path(paths: LabPaths, stack: str) -> Path:
     return paths.state / "offers" / f"{stack}.json"
 
 
+def is_in_lab(paths: LabPaths, stack: str) -> bool:
+    """Whether the lab's last offer to a stack is a libvirt of the lab.
+
+    A stack with its own hypervisor has no offer, or that of an image alone.
+    """
+    try:
+        where = json.loads(offer_path(paths, stack).read_text())["hypervisor"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return bool(where.get("kind", "libvirt") == "libvirt")
+
+
 def plugins_path(paths: LabPaths, stack: str) -> Path:
     """The file that maps each plugin that wrote a stack's state to its origin."""
     return paths.state / "plugins" / f"{stack}.json"
 
 
 def stack_in_lab(name: str, paths: LabPaths, tools: Toolchain) -> Stack:
-    """A stack on which ``pulumi`` can run; it runs in the lab's network if the machines are there.
-
-    They are in the lab where there is an offer: a stack with its own hypervisor has no offer.
-    """
-    connection = libvirt.find(paths) if offer_path(paths, name).is_file() else None
+    """A stack on which ``pulumi`` can run, in the lab's network if the machines are there."""
+    connection = libvirt.find(paths) if is_in_lab(paths, name) else None
     return Stack(
         name=name,
         paths=paths,

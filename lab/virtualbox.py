@@ -1,4 +1,4 @@
-"""Checks whether machines can be made on this host's VirtualBox. Changes nothing."""
+"""Checks whether machines can be made on this host's VirtualBox, and gives it a base image."""
 
 import re
 import shutil
@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypervisors.virtualbox import networks, vboxmanage
+from hypervisors.virtualbox.machine import uuid_of
 from hypervisors.virtualbox.vboxmanage import VirtualBoxError
-from lab.problem import Problem
+from lab.cache import Cache
+from lab.image import DiskImage
+from lab.problem import Problem, full_disk_told
+from lab.process import run
 from spec.cluster import Cluster
-from spec.hypervisor import VirtualBox
+from spec.hypervisor import VirtualBox, domain_name
 
 OLDEST = (7, 1)
 """The first version whose ``createvm`` knows the options that this program gives."""
@@ -57,7 +61,7 @@ def checks(spec: Cluster) -> Iterator[HostCheck]:
         yield _module()
         yield processor(version)
         yield _network(spec)
-        yield _room(len(spec.machines))
+        yield _room(spec)
     except VirtualBoxError as error:
         yield HostCheck(
             "VirtualBox", str(error), "see that VBoxManage list vms works, as this user"
@@ -164,16 +168,59 @@ def _network(spec: Cluster) -> HostCheck:
     return HostCheck("network", f"{network} is allowed and free")
 
 
-def _room(machines: int) -> HostCheck:
+def _room(spec: Cluster) -> HostCheck:
+    """Whether there is room for the machines that are not there yet."""
+    known = vboxmanage.machines()
+    names = [domain_name(spec.name, name) for name in spec.machines]
+    needed = ROOM * len([name for name in names if uuid_of(name) not in known])
     folder = vboxmanage.machine_folder()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free // 2**30
     text = f"{folder}: {free} GiB free"
-    if free < machines * ROOM:
+    if free < needed:
         return HostCheck(
             "room",
-            f"{text}, {machines * ROOM} GiB are needed",
+            f"{text}, {needed} GiB are needed",
             "free some space, or name a folder on a larger disk (VBoxManage setproperty "
             "machinefolder)",
         )
     return HostCheck("room", text)
+
+
+# -- the base image --------------------------------------------------------------------------------
+
+
+def provide(image: DiskImage, cache: Cache, log: Path) -> Path:
+    """Put an image beside the user's machines as a VDI file, if it is not there.
+
+    Its name has the image's digest, so that all stacks use the same file: VirtualBox knows no two
+    files with one UUID. Raises a Problem.
+    """
+    try:
+        folder = vboxmanage.machine_folder()
+    except VirtualBoxError as error:
+        raise Problem(str(error), "see that VBoxManage list vms works, as this user") from error
+    target = folder / f"hardway-{image.digest[:16]}.vdi"
+    with cache.lock(f"virtualbox-{image.digest}"), full_disk_told(folder):
+        if not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            half = target.with_suffix(".part")
+            # VirtualBox reads some qcow2 files wrongly and without an error.
+            run(
+                ["qemu-img", "convert", "-q", "-f", image.format, "-O", "vdi", image.disk, half],
+                log=log,
+                timeout=1200,
+                failure=f"the base image could not be written to {folder}",
+            )
+            half.rename(target)
+    return target
+
+
+def remove_unused(image: Path) -> None:
+    """Remove a base image that ``provide`` has made, unless machines stand on it."""
+    if not image.is_file() or not re.fullmatch(r"hardway-[0-9a-f]{16}\.vdi", image.name):
+        return
+    with suppress(VirtualBoxError):
+        vboxmanage.call("showmediuminfo", "disk", image)  # VirtualBox knows it, if it did not
+        if vboxmanage.close("disk", image):
+            image.unlink()

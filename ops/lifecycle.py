@@ -16,11 +16,11 @@ from rich.table import Table
 from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain, virtualbox, way_out
 from lab.cache import Cache
 from lab.consoles import Consoles
-from lab.offer import Phases, prepare_lab
+from lab.offer import Phases, prepare_lab, prepare_virtualbox
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
 from lab.process import beside, output
-from lab.stack import Stack, stack_in_lab, stacks_with_state
+from lab.stack import Stack, offer_path, stack_in_lab, stacks_with_state
 from lab.watch import FirstBootWatch
 from ops import critical_path, underway
 from ops.display import HEALTHY, condition_line, progress, stdout
@@ -33,8 +33,9 @@ from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.addons.catalogue import pages
 from plan.conditions import conditions
 from preview.kinds import READY
-from spec.cluster import Cluster
+from spec.cluster import Cluster, SpecError
 from spec.hypervisor import VirtualBox, domain_name
+from spec.offer import read_offer
 
 
 def register(app: typer.Typer) -> None:
@@ -86,6 +87,8 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
     with beside(lambda: _tools(cache, paths, phases)) as prepared:
         if cluster.in_lab:
             host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
+        elif cluster.hypervisor is not None and cluster.hypervisor.wants_image:
+            prepare_virtualbox(stack, cluster, paths, cache, progress(), phases)
         tools = prepared()
     for choice in tools.choices:
         progress().say(f"{choice.tool} {choice.version}: {choice.origin} ({choice.reason})")
@@ -278,6 +281,8 @@ def down(
                     "read its message above; the next ./hardway down goes on from there",
                 )
             ready.remove()
+    if image := _image_for_virtualbox(paths, stack):
+        virtualbox.remove_unused(image)
     forwarder.stop(paths, forwarder.of_stack(paths, stack))
     way_out.let_out(paths, stack)
     if not lab:
@@ -286,6 +291,16 @@ def down(
         progress().say(f"the lab stays for what else is in it: {', '.join(remaining)}")
         return
     stop_lab(paths)
+
+
+def _image_for_virtualbox(paths: LabPaths, stack: str) -> Path | None:
+    """The base image that the lab has given to VirtualBox for a stack, if it has."""
+    try:
+        offer = read_offer(offer_path(paths, stack))
+    except (OSError, SpecError):
+        return None
+    where = offer.hypervisor
+    return Path(where.image) if isinstance(where, VirtualBox) and where.image else None
 
 
 def _has_state(paths: LabPaths) -> bool:

@@ -13,7 +13,7 @@ from lab.cache import Cache
 from lab.namespace import exists, inside, namespace_path
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
-from lab.stack import Stack, offer_path, stack_in_lab
+from lab.stack import Stack, is_in_lab, offer_path, stack_in_lab
 from ops.display import option_of, progress
 from ops.stacks import read_cluster
 from plan.material import admin_kubeconfig
@@ -105,10 +105,10 @@ class _Written:
     def in_lab(self, paths: LabPaths) -> bool:
         """Whether the lab makes the machines.
 
-        Without a spec the lab's offer decides: the lab writes an offer only for such a stack.
+        Without a spec the lab's offer decides.
         """
         if self.spec is None:
-            return offer_path(paths, self.stack).is_file()
+            return is_in_lab(paths, self.stack)
         return bool(self.spec.in_lab)
 
     def demanded(self) -> Cluster:

@@ -19,6 +19,7 @@ from hypervisors.virtualbox.vboxmanage import VirtualBoxError
 from lab import namespace
 from lab.connection import LibvirtConnection
 from lab.consoles import Consoles
+from lab.paths import PROJECT
 from lab.problem import Problem
 from lab.process import started_at
 from lab.stack import Stack
@@ -140,7 +141,7 @@ def _remove(resource: Mapping[str, Any], host: LibvirtConnection | None, say: Sa
         for line in removal.remove(host.uri, host.pool, kind, inputs):
             say(line)
     try:
-        for line in virtualbox.remove(kind, inputs):
+        for line in virtualbox.remove(kind, inputs, PROJECT):
             say(line)
     except VirtualBoxError as error:
         raise Problem(

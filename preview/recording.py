@@ -15,13 +15,14 @@ from plan.artifact import unknown_digests
 from preview.registration import Registration
 from spec.cluster import ArtifactSource, SpecError, parse
 from spec.configuration import CLUSTER, configuration
-from spec.hypervisor import Libvirt
+from spec.hypervisor import Hypervisor, Libvirt, VirtualBox
 from spec.offer import OFFER_VARIABLE, Offer
 
 RECORDER = Path(__file__).with_name("recorder.py")
 
-HYPERVISOR = Libvirt(uri="qemu:///system", image="hardway-base")
-"""A stand-in for the hypervisor that a lab would offer."""
+LIBVIRT = Libvirt(uri="qemu:///system", image="hardway-base")
+VIRTUALBOX = VirtualBox(kind="virtualbox", image="hardway-base.vdi")
+"""Stand-ins for the hypervisors that a lab would offer."""
 
 
 class NotDeclared(Exception):
@@ -75,12 +76,16 @@ def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
 
     The stand-in is the sha256 of the artifact's name.
     """
+    where: Hypervisor = LIBVIRT
     try:
-        unknown = unknown_digests(parse(cluster, name=stack))
+        spec = parse(cluster, name=stack)
+        unknown = unknown_digests(spec)
+        if spec.hypervisor is not None and spec.hypervisor.wants_image:
+            where = VIRTUALBOX
     except SpecError:  # the program itself reports this
         unknown = ()
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in unknown}
-    return Offer(hypervisor=HYPERVISOR, artifacts=ArtifactSource(digests=digests)), unknown
+    return Offer(hypervisor=where, artifacts=ArtifactSource(digests=digests)), unknown
 
 
 def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any]:

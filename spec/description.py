@@ -150,8 +150,8 @@ class Description(Part):
     base_image: Annotated[
         BaseImage | None, LeftOut("a Debian that the lab builds, with all artifacts inside")
     ] = None
-    """The cloud image from which the lab makes the base image; not beside ``hypervisor``, which
-    names a base image of its own."""
+    """The cloud image from which the lab makes the base image; not beside a ``hypervisor`` that
+    names a base image of its own, or that makes no machines."""
     hypervisor: Annotated[Hypervisor | None, LeftOut("what this host's lab offers")] = None
     """Where the machines run."""
     artifacts: ArtifactSource = ArtifactSource()

@@ -91,6 +91,11 @@ class HypervisorPart(Part):
         """Whether the machines' processors are emulated, many times slower than the host's."""
         return False
 
+    @property
+    def wants_image(self) -> bool:
+        """Whether the spec leaves the base image to the lab's offer."""
+        return False
+
     def login(self, address: IPv4Address) -> LoginSettings:  # noqa: ARG002  # of other kinds
         """How to log in to the machine at an address."""
         return LoginSettings()
@@ -189,13 +194,23 @@ class VirtualBox(HypervisorPart):
     kind: Annotated[Literal["virtualbox"], NO_DEFAULT]
     """Tells the kinds of hypervisor apart."""
     image: Annotated[
-        str,
-        StringConstraints(strict=True, pattern=r"(?i)\.(vdi|vmdk)$"),
-        Expected("the path of a VDI or VMDK file"),
-    ]
+        Annotated[
+            str,
+            StringConstraints(strict=True, pattern=r"(?i)\.(vdi|vmdk)$"),
+            Expected("the path of a VDI or VMDK file"),
+        ]
+        | None,
+        LeftOut(
+            "that of ``base_image``, or a Debian that the lab builds, with all artifacts inside"
+        ),
+    ] = None
     """The base image, with a boot loader for BIOS, cloud-init and a driver for virtio-scsi, from
-    the checkout on where the path is not absolute. Machines' disks hold what differs from it, so
-    the file stays as it is."""
+    the checkout on where the path is not absolute. Machines' disks hold what differs from it."""
+
+    @property
+    def wants_image(self) -> bool:
+        """Whether the spec leaves the base image to the lab's offer."""
+        return self.image is None
 
 
 class Existing(HypervisorPart):

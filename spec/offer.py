@@ -6,9 +6,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from spec.cluster import ArtifactSource, Cluster, SpecError
-from spec.hypervisor import Libvirt
+from spec.hypervisor import Hypervisor, HypervisorPart
 from spec.part import Address, Part
 from spec.refusal import dotted, listed
+from spec.shape import follow
 
 OFFER_VARIABLE = "HARDWAY_OFFER"
 """The environment variable with the path of the stack's offer, a JSON file."""
@@ -21,7 +22,7 @@ The program shows that line."""
 class Offer(Part):
     """The hypervisor for machines, and the mirror and digests of the site's artifact store."""
 
-    hypervisor: Libvirt
+    hypervisor: Hypervisor
     artifacts: ArtifactSource
     name_servers: tuple[Address, ...] = ()
     """The name servers that machines of this hypervisor can ask."""
@@ -39,7 +40,9 @@ def read_offer(file: Path) -> Offer:
     try:
         return Offer.model_validate_json(file.read_text())
     except ValidationError as error:
-        differing = [dotted(row["loc"]) for row in error.errors(include_url=False)]
+        differing = [
+            dotted(follow(Offer, row["loc"])[0]) for row in error.errors(include_url=False)
+        ]
         raise SpecError(
             f"the lab's offer is of another revision, which differs in {listed(differing, 'and')}, "
             "so this one cannot read where machines run; run the ./hardway up of this one, which "
@@ -65,20 +68,26 @@ def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:
     """
     if offer is None:
         return spec
-    mirror = offer.artifacts.mirror if spec.hypervisor is None else None
+    is_left_open = leaves_open(spec.hypervisor)
+    mirror = offer.artifacts.mirror if is_left_open else None
     artifacts = ArtifactSource(
         mirror=spec.artifacts.mirror or mirror,
         digests={**offer.artifacts.digests, **spec.artifacts.digests},
     )
     networks = spec.networks
     # Machines elsewhere may not reach the name servers that are offered.
-    is_whole = len(spec.in_lab) == len(spec.machines)
+    is_whole = all(leaves_open(spec.hypervisor_of(name)) for name in spec.machines)
     if is_whole and "name_servers" not in networks.model_fields_set:
         networks = networks.model_copy(update={"name_servers": offer.name_servers})
     return spec.model_copy(
         update={
             "artifacts": artifacts,
-            "hypervisor": spec.hypervisor or offer.hypervisor,
+            "hypervisor": offer.hypervisor if is_left_open else spec.hypervisor,
             "networks": networks,
         }
     )
+
+
+def leaves_open(where: HypervisorPart | None) -> bool:
+    """Whether a spec with this hypervisor needs a lab's offer for its machines."""
+    return where is None or where.wants_image

@@ -66,6 +66,9 @@ SECOND_STACK = ("./hardway up --stack lab2",)
 EXISTING = ("./hardway hosts scan", "./hardway hosts check")
 """Run by ``tests/ops/test_hosts.py`` on a stack whose machines exist already."""
 
+ON_VIRTUALBOX = ("./hardway up --stack virtualbox",)
+"""Run by ``tests/hypervisors/test_virtualbox.py`` on a host that lacks VirtualBox's modules."""
+
 WITH_MORE_WORDS = ("./hardway ssh", "./hardway ssh master", "./hardway kubectl")
 """Named in a sentence; commands that begin so are among those above."""
 

@@ -17,6 +17,7 @@ from hypervisors.virtualbox.vboxmanage import (
     Gone,
     VirtualBoxError,
     call,
+    close,
     details,
     facts,
     machine_folder,
@@ -40,6 +41,9 @@ POWER_BUTTON, AGAIN, INTERVAL = 240.0, 20.0, 0.5
 """Seconds for a machine to power itself off (``hypervisors.libvirt.shutdown`` has the reasons),
 between two presses of the button, since a machine ignores it while it boots, and between two looks
 at its state."""
+
+ENDS = 20.0
+"""Seconds that a machine's process may take to end by itself, once the machine is powered off."""
 
 RUNS = frozenset({"running", "paused", "starting", "restoring", "stopping", "saving", "stuck"})
 """States with a process of the machine."""
@@ -363,18 +367,20 @@ def power_off(uuid: str) -> None:
 
 
 def _end_processes(uuid: str) -> None:
-    """End the processes of a machine that VirtualBox takes for powered off.
+    """Wait for the end of the processes of a machine that VirtualBox takes for powered off.
 
-    Where VBoxSVC was killed, its machines run on, and the next VBoxSVC knows nothing of them.
+    Where VBoxSVC was killed, its machines run on, and the next VBoxSVC knows nothing of them: these
+    are ended. Raises VirtualBoxError.
     """
-    end = time.monotonic() + POWER_BUTTON
+    start = time.monotonic()
     while pids := list(_processes(uuid)):
-        if time.monotonic() > end:
+        waited = time.monotonic() - start
+        if waited > 2 * ENDS:
             raise VirtualBoxError(
                 f"processes of the machine do not end ({', '.join(map(str, pids))}); end them and "
                 "run the update again"
             )
-        for pid in pids:
+        for pid in pids if waited > ENDS else ():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(INTERVAL)
@@ -409,8 +415,7 @@ def removed(name: str, image: Path) -> None:
         with suppress(VirtualBoxError):
             call("unregistervm", uuid)
     _remove_files(folder or machine_folder() / name, name)
-    with suppress(VirtualBoxError):  # other machines stand on it
-        call("closemedium", "disk", base)
+    close("disk", base)
 
 
 def _remove_files(folder: Path, name: str) -> None:
@@ -418,8 +423,7 @@ def _remove_files(folder: Path, name: str) -> None:
     if not folder.is_dir():
         return
     for kind, medium in (("dvd", SEED), ("disk", f"{name}.vdi")):
-        with suppress(VirtualBoxError):
-            call("closemedium", kind, folder / medium)
+        close(kind, folder / medium)
     for pattern in (
         f"{name}*.vbox*",
         f"{name}.vdi",

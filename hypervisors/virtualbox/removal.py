@@ -9,15 +9,16 @@ from hypervisors.virtualbox.resources import MACHINE
 from hypervisors.virtualbox.vboxmanage import machines
 
 
-def remove(resource_type: str, inputs: Mapping[str, Any]) -> Iterator[str]:
+def remove(resource_type: str, inputs: Mapping[str, Any], project: Path) -> Iterator[str]:
     """Remove a half-made machine; yield a line where there is something of it.
 
-    An adapter stays, and the next update uses it. Raises VirtualBoxError.
+    Relative paths are from the folder ``project`` on. An adapter stays, and the next update uses
+    it. Raises VirtualBoxError.
     """
     name, image = inputs.get("name"), inputs.get("image")
     if resource_type != MACHINE or not (isinstance(name, str) and isinstance(image, str)):
         return
     known = machine.uuid_of(name) in machines()
-    machine.removed(name, Path(image))
+    machine.removed(name, project / image)
     if known:
         yield f"{name} was left half-made by an earlier update: removed"

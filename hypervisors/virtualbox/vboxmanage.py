@@ -35,9 +35,10 @@ SERVER_ENDED = (
     "NS_ERROR_SOCKET_FAIL",
     "NS_ERROR_ABORT",
 )
-IS_LOCKED = ("already locked", "lock request pending")
+IS_LOCKED = ("already locked", "lock request pending", "The session is not locked")
 IS_GONE = ("VBOX_E_OBJECT_NOT_FOUND", "The object functionality is limited")
-"""Texts of answers. A machine whose file is missing has limited functionality."""
+"""Texts of answers. The last one of a machine that is locked comes where it ends while it is asked.
+A machine whose file is missing has limited functionality."""
 
 INSTALL = "install VirtualBox 7.1 or later (https://www.virtualbox.org/wiki/Linux_Downloads)"
 
@@ -181,6 +182,15 @@ def machines() -> dict[str, str]:
     """The UUID of each machine of the user, with its name; a lost file has no name."""
     rows = re.findall(r'^"(.*)" \{([0-9a-f-]{36})\}$', call("list", "vms"), re.MULTILINE)
     return {uuid: name for name, uuid in rows}
+
+
+def close(kind: str, medium: Path) -> bool:
+    """Have VirtualBox forget a medium; False where it does not know it, or others stand on it."""
+    try:
+        call("closemedium", kind, medium)
+    except VirtualBoxError:
+        return False
+    return True
 
 
 def machine_folder() -> Path:

@@ -35,6 +35,8 @@ def base_image_is_used(spec: Description) -> Iterator[Refusal]:
         return
     if spec.in_lab or not spec.machines:
         return
+    if spec.hypervisor is not None and spec.hypervisor.wants_image:
+        return
     if spec.hypervisor is not None:
         yield Refusal(
             "base_image",

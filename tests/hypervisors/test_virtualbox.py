@@ -1,6 +1,7 @@
 """What a cluster on VirtualBox declares, what a preview says of it, and what stops an update."""
 
 import os
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from lab.cache import Cache
 from lab.doctor import Verdict, findings
 from lab.paths import LabPaths
 from lab.problem import Problem
+from lab.stack import is_in_lab, offer_path
 from policy.rules import judge
 from preview.change import ResourceChange, Verb
 from preview.registration import is_secret
-from spec.cluster import SpecError, parse
+from spec.cluster import ArtifactSource, SpecError, parse
+from spec.hypervisor import Libvirt, VirtualBox
+from spec.offer import Offer, with_offer
 from tests import declared as programs
+from tests.checkout import Checkout
 from tests.preview.recorded import changed
 from tests.preview.test_reviewing import named, review, sentences
 
@@ -382,3 +387,55 @@ def test_doctor_says_it_in_its_table(host: Path, paths: LabPaths, empty_cache: C
     assert checks["kernel modules"].verdict is Verdict.PROBLEM
     assert checks["network"].verdict is checks["virtualisation"].verdict is Verdict.GOOD
     assert "libvirt" not in checks
+
+
+def test_the_stack_of_the_checkout_is_refused_before_anything_is_made(
+    tmp_path: Path, host: Path
+) -> None:
+    if virtualbox_modules_are_loaded():
+        pytest.skip("this host has VirtualBox's kernel modules")
+    checkout = Checkout(tmp_path)
+    done = checkout.run("bash", "-euc", "./hardway up --stack virtualbox")
+    assert done.returncode == 1
+    assert "there is no /dev/vboxdrv and no /dev/vboxnetctl" in done.stderr
+    assert "/sbin/vboxconfig" in done.stderr
+    assert not list(checkout.state.rglob("*.json"))
+
+
+def virtualbox_modules_are_loaded() -> bool:
+    return Path("/dev/vboxdrv").exists()
+
+
+def test_an_image_of_the_labs_is_taken_where_the_stack_names_none() -> None:
+    value = {**CLUSTER, "hypervisor": {"kind": "virtualbox"}}
+    spec = parse(value, name="dev")
+    servers = (IPv4Address("10.0.2.3"),)
+    offer = Offer(
+        hypervisor=VirtualBox(kind="virtualbox", image="/vms/hardway-1.vdi"),
+        artifacts=ArtifactSource(),
+        name_servers=servers,
+    )
+    file = Offer.model_validate_json(offer.written())
+    seen = with_offer(spec, file)
+    assert seen.hypervisor == offer.hypervisor
+    assert seen.networks.name_servers == servers
+    own = parse(CLUSTER, name="dev")
+    assert with_offer(own, file).hypervisor == own.hypervisor
+    assert with_offer(own, file).networks.name_servers == ()
+    image = {"source": "debian.qcow2", "sha256": "0" * 64}
+    parse({**value, "base_image": image}, name="dev")
+    with pytest.raises(SpecError, match="base_image stands beside a hypervisor of the kind"):
+        parse({**CLUSTER, "base_image": image}, name="dev")
+
+
+def test_an_offer_of_an_image_is_no_network_of_the_labs(paths: LabPaths) -> None:
+    file = offer_path(paths, "dev")
+    file.parent.mkdir(parents=True)
+    for where, is_there in (
+        (VirtualBox(kind="virtualbox", image="a.vdi"), False),
+        (Libvirt(uri="qemu:///system", image="base"), True),
+    ):
+        offer = Offer(hypervisor=where, artifacts=ArtifactSource())
+        file.write_text(offer.written())
+        assert is_in_lab(paths, "dev") == is_there
+    assert not is_in_lab(paths, "another")
