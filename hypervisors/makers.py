@@ -12,12 +12,12 @@ from hypervisors.virtualbox.machines import VirtualBoxHypervisor
 from spec.cluster import Cluster, SpecError
 from spec.hypervisor import Hypervisor as HypervisorSpec
 
-MAKERS: dict[str, Callable[[Any, str, pulumi.Resource], Hypervisor]] = {
+MAKERS: dict[str, Callable[[Any, pulumi.Resource, str], Hypervisor]] = {
     "libvirt": LibvirtHypervisor,
     "virtualbox": VirtualBoxHypervisor,
     "existing": ExistingMachines,
 }
-"""Makes a hypervisor from its model in the spec, a label and its parent resource, by the ``kind``.
+"""Makes a hypervisor from its model in the spec, its parent resource and a label, by the ``kind``.
 
 The label tells its resources from those of other places; the cluster's own hypervisor has none.
 Where two machines have equal models, they share a hypervisor and its provider.
@@ -42,7 +42,7 @@ def makers(spec: Cluster, parent: pulumi.Resource) -> dict[str, Hypervisor]:
             )
         known = next((hypervisor for model, hypervisor in made if model == where), None)
         if known is None:
-            known = MAKERS[where.kind](where, spec.label_of(name), parent)
+            known = MAKERS[where.kind](where, parent, spec.label_of(name))
             made.append((where, known))
         chosen[name] = known
     return chosen

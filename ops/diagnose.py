@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from lab.connection import ask
 from lab.paths import LabPaths, lab_paths
-from lab.problem import full_disk_told
+from lab.problem import Problem, full_disk_told
 from lab.process import output as printed_by
 from ops.display import progress, stdout
 from ops.evidence import API, SECONDS, Question, logs, questions, without_values
@@ -225,9 +226,17 @@ def _add_lab(archive: DiagnosisArchive, spec: Cluster, paths: LabPaths) -> None:
     places = {spec.label_of(name): spec.hypervisor_of(name) for name in spec.machines}
     for label, where in places.items():
         if isinstance(where, Libvirt):
-            answer = printed_by(["virsh", "--connect", where.uri, "list", "--all"])
             name = resource_names.of_place("domains", label)
-            archive.add(f"lab/{name}.txt", answer or "no answer\n")
+            archive.add(f"lab/{name}.txt", _domains(where.uri))
+
+
+def _domains(uri: str) -> str:
+    """What libvirt says of all its machines."""
+    with suppress(Problem):
+        done = ask(uri, "list", "--all", timeout=60)
+        if done is not None and done.returncode == 0:
+            return done.stdout
+    return "no answer\n"
 
 
 def _last_bytes(file: Path) -> str:

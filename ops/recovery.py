@@ -53,7 +53,7 @@ def recover(stack: Stack, host: LibvirtConnection | None, say: Say) -> None:
         return
     for operation in pending:
         if operation["type"] == "creating":
-            _remove(operation["resource"], host, say)
+            _remove(operation["resource"], _uri_of(operation["resource"], state), host, say)
     state["deployment"]["pending_operations"] = []
     say(f"an earlier update was cut off in {len(pending)} operations; they are begun again")
     with tempfile.TemporaryDirectory(dir=stack.paths.state) as folder:
@@ -131,14 +131,26 @@ def _holds(pid: int, locked_at: float) -> bool:
         return False
 
 
-def _remove(resource: Mapping[str, Any], host: LibvirtConnection | None, say: Say) -> None:
+def _uri_of(resource: Mapping[str, Any], state: Mapping[str, Any]) -> str | None:
+    """The URI of the libvirt whose provider was making a resource, from an exported state."""
+    urn = str(resource.get("provider", "")).rpartition("::")[0]
+    for known in state["deployment"].get("resources") or ():
+        if known["urn"] == urn and isinstance(uri := known.get("inputs", {}).get("uri"), str):
+            return uri
+    return None
+
+
+def _remove(
+    resource: Mapping[str, Any], uri: str | None, host: LibvirtConnection | None, say: Say
+) -> None:
     """Remove a resource that its hypervisor may have and the state does not contain.
 
     Raises a Problem where VirtualBox does not remove its own.
     """
     kind, inputs = resource["type"], resource.get("inputs", {})
-    if host is not None:
-        for line in removal.remove(host.uri, host.pool, kind, inputs):
+    if where := uri or (host.uri if host else None):
+        pool = host.pool if host and host.uri == where else "default"
+        for line in removal.remove(where, pool, kind, inputs):
             say(line)
     try:
         for line in virtualbox.remove(kind, inputs, PROJECT):

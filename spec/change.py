@@ -362,7 +362,7 @@ def _own_places(before: Cluster, after: Cluster) -> Iterator[Refusal]:
         if not (before.machines[name].hypervisor or after.machines[name].hypervisor):
             continue
         old, new = before.hypervisor_of(name), after.hypervisor_of(name)
-        if old and new and (old.place, _pool(old)) != (new.place, _pool(new)):
+        if old and new and (old.site, _pool(old)) != (new.site, _pool(new)):
             yield Refusal(
                 dotted(("machines", name, "hypervisor")),
                 f"is {_place(old)} and cannot become {_place(new)}",

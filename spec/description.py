@@ -217,7 +217,7 @@ class Description(Part):
     def place_of(self, name: str) -> str:
         """Identifies the place where this machine runs."""
         where = self.hypervisor_of(name)
-        return where.place if where else "lab"
+        return where.site if where else "lab"
 
     def subnet_of(self, name: str) -> IPv4Network:
         """The subnet of this machine. Raises ValueError where its address is in none."""
@@ -229,18 +229,18 @@ class Description(Part):
     def label_of(self, name: str) -> str:
         """The label of the place where this machine runs; empty at the cluster's own hypervisor."""
         where = self.hypervisor_of(name)
-        own = self.hypervisor.place if self.hypervisor else "lab"
-        return where.label if where and where.place != own else ""
+        own = self.hypervisor.site if self.hypervisor else "lab"
+        return where.label if where and where.site != own else ""
 
     def network_label_of(self, name: str) -> str:
         """Tells the network of this machine from the cluster's other ones.
 
         It is empty for the first subnet at the cluster's own hypervisor.
         """
-        place, subnet = self.label_of(name), self.subnet_of(name)
-        if not place and subnet == self.networks.machines[0]:
+        label, subnet = self.label_of(name), self.subnet_of(name)
+        if not label and subnet == self.networks.machines[0]:
             return ""
-        return "-".join(filter(None, (place, str(subnet).replace("/", "-"))))
+        return "-".join(filter(None, (label, str(subnet).replace("/", "-"))))
 
     def login_of(self, name: str) -> LoginSettings:
         """How to log in to this machine."""

@@ -77,14 +77,14 @@ class HypervisorPart(Part):
     """Whether the disk of a machine grows while the machine runs."""
 
     @property
-    def place(self) -> str:
+    def site(self) -> str:
         """Identifies whatever has the machines, which share a network there."""
         return str(getattr(self, "kind", ""))
 
     @property
     def label(self) -> str:
         """A short name of the place, for resources of a cluster on several of them."""
-        return self.place
+        return self.site
 
     @property
     def is_emulated(self) -> bool:
@@ -113,7 +113,10 @@ class Libvirt(HypervisorPart):
         ),
         Expected("a connection URI of libvirt's QEMU driver, such as qemu:///system"),
     ]
-    """The libvirt in which the machines are made. A living cluster keeps it."""
+    """The libvirt in which the machines are made, on any host:
+    ``qemu+ssh://user@host:22/system?keyfile=/path&knownhosts=/path`` logs in with a key and knows
+    the host by a file of ``known_hosts``' form; without these, an agent or ``~/.ssh`` have both. A
+    living cluster keeps it."""
     domain_type: Literal["kvm", "qemu"] = "qemu"
     """``kvm`` where the processor's virtualisation works; ``qemu`` emulates, 8-15 times slower."""
     pool: InPool = "default"
@@ -150,7 +153,7 @@ class Libvirt(HypervisorPart):
     """A directory in which libvirt writes each machine's serial console, ``<domain>.log``."""
 
     @property
-    def place(self) -> str:
+    def site(self) -> str:
         """The libvirt of the URI, whatever its transport and user (libvirt's "Connection URIs")."""
         parts = urlsplit(self.uri)
         driver = parts.scheme.partition("+")[0]
@@ -162,9 +165,9 @@ class Libvirt(HypervisorPart):
     def label(self) -> str:
         """The name of libvirt's host; a digest where a socket or port tells libvirts apart."""
         parts = urlsplit(self.uri)
-        if parts.hostname and self.place == f"qemu://{parts.hostname}/system":
+        if parts.hostname and self.site == f"qemu://{parts.hostname}/system":
             return parts.hostname
-        return hashlib.sha256(self.place.encode()).hexdigest()[:8]
+        return hashlib.sha256(self.site.encode()).hexdigest()[:8]
 
     @property
     def is_emulated(self) -> bool:

@@ -95,7 +95,7 @@ class ExistingMachine(dynamic.Resource, module="hardway", name="ExistingMachine"
 class ExistingMachines:
     """The machines that exist already and are reached in the same way."""
 
-    def __init__(self, spec: Existing, label: str, parent: pulumi.Resource) -> None:
+    def __init__(self, spec: Existing, parent: pulumi.Resource, label: str = "") -> None:
         del label, parent  # there is no provider that its machines share
         self._spec = spec
 

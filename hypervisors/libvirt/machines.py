@@ -22,7 +22,7 @@ NETWORK = (Path(__file__).parent / "network.xslt").read_text()
 class LibvirtHypervisor:
     """Makes networks and machines on one libvirt connection."""
 
-    def __init__(self, spec: Libvirt, label: str, parent: pulumi.Resource) -> None:
+    def __init__(self, spec: Libvirt, parent: pulumi.Resource, label: str = "") -> None:
         self._spec = spec
         # The provider is explicit, since the default provider of old versions ignored its
         # configuration (pulumi-libvirt#168). It depends on nothing, so that plugins start in

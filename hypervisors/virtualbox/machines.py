@@ -143,8 +143,8 @@ class VirtualBoxMachine(dynamic.Resource, module="hardway", name="VirtualBoxMach
 class VirtualBoxHypervisor:
     """Makes networks and machines on the user's VirtualBox."""
 
-    def __init__(self, spec: VirtualBox, label: str, parent: pulumi.Resource) -> None:
-        del label, parent  # there is no provider that its machines share
+    def __init__(self, spec: VirtualBox, parent: pulumi.Resource, label: str = "") -> None:
+        del parent, label  # there is no provider that its machines share
         self._spec = spec
 
     def network(self, subnet: Subnet, parent: pulumi.Resource) -> pulumi.Output[str]:

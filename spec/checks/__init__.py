@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from spec.checks import (
     addresses,
+    connections,
     load_balancer,
     names,
     networks,
@@ -71,6 +72,7 @@ OF_THE_WHOLE = (
     places.host_keys_belong_to_machines,
     places.machines_reach_each_other,
     places.libvirt_has_the_same_settings,
+    connections.libvirt_is_reached_by_its_uri,
     parts.digests_are_of_artifacts,
     proxies.proxy_can_be_asked,
     proxies.exceptions_are_hosts,
@@ -91,6 +93,7 @@ OF_EACH_MACHINE = (
     nodes.taints_are_taken,
     nodes.only_nodes_carry_labels_and_taints,
     places.machine_libvirt_boots_as_it_says,
+    connections.machine_libvirt_is_reached_by_its_uri,
     places.machine_ssh_port_is_free,
     places.virtualbox_sizes_are_possible,
     places.existing_machine_has_a_host_key,

@@ -44,11 +44,11 @@ def virtual_ip_fits(spec: Description) -> Iterator[Refusal]:
             )
     home = spec.networks.subnet_of(address)
     for name in spec.control_planes:
-        place = spec.networks.subnet_of(spec.machines[name].address)
-        if home and place and place != home:
+        own = spec.networks.subnet_of(spec.machines[name].address)
+        if home and own and own != home:
             yield Refusal(
                 field,
-                f"{address} is in {home} and the control plane {called(name)} in {place}",
+                f"{address} is in {home} and the control plane {called(name)} in {own}",
                 "the address could not move there: it is announced to neighbours alone",
                 "write an address of the subnet that all control planes are in, or kind: balancer",
             )

@@ -115,7 +115,7 @@ def libvirt_has_the_same_settings(spec: Description) -> Iterator[Refusal]:
     known: dict[str, tuple[str, Libvirt]] = {}
     for name in spec.machines:
         if isinstance(where := spec.hypervisor_of(name), Libvirt):
-            first, model = known.setdefault(where.place, (name, where))
+            first, model = known.setdefault(where.site, (name, where))
             if model != where:
                 yield Refusal(
                     _field(spec, name),

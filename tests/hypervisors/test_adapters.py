@@ -39,7 +39,7 @@ CLUSTER: dict[str, Any] = {
 class Boxes:
     """A maker: a network without a resource, and a resource of its own type for each machine."""
 
-    def __init__(self, spec: VirtualBox, label: str, parent: pulumi.Resource) -> None:
+    def __init__(self, spec: VirtualBox, parent: pulumi.Resource, label: str) -> None:
         assert label == "", "the cluster's own hypervisor has none"
         self._image = spec.image
         self._parent = parent

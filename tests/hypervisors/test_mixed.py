@@ -244,9 +244,9 @@ def test_nat_does_not_become_routed_under_living_machines() -> None:
 
 
 def test_a_user_or_a_transport_of_libvirt_may_change() -> None:
-    other = {**FAR, "uri": "qemu+tls://hv2.example.org/system"}
+    by_tls = {**FAR, "uri": "qemu+tls://hv2.example.org/system"}
     machines = {
-        name: {**CLUSTER["machines"][name], "hypervisor": other} for name in ("far1", "far2")
+        name: {**CLUSTER["machines"][name], "hypervisor": by_tls} for name in ("far1", "far2")
     }
     value = with_machines(**machines)
     assert not failures(CLUSTER, value)

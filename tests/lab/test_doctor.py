@@ -17,7 +17,7 @@ from lab.stack import plugins_path
 from spec.cluster import Cluster, parse
 
 SMALL = {"memory": 1024, "disk": 10}
-LIBVIRT = {"uri": "qemu+ssh://elsewhere/system", "image": "base"}
+LIBVIRT = {"uri": "qemu+ssh://root@elsewhere/system", "image": "base"}
 
 
 ONE = {
@@ -192,4 +192,4 @@ def test_machines_elsewhere_take_none_of_the_processors(
     paths: LabPaths, empty_cache: Cache
 ) -> None:
     seen = seen_of("processors", paths, empty_cache, SMALL, hypervisor=LIBVIRT)
-    assert (seen.verdict, seen.seen) == (Verdict.GOOD, "of libvirt elsewhere")
+    assert (seen.verdict, seen.seen) == (Verdict.GOOD, "of machines elsewhere")

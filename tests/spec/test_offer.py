@@ -39,7 +39,7 @@ def test_a_list_of_name_servers_wins_also_an_empty_one(servers: list[str]) -> No
 
 def test_what_the_spec_says_wins() -> None:
     own = {
-        "hypervisor": {"uri": "qemu+ssh://there/system", "image": "mine"},
+        "hypervisor": {"uri": "qemu+ssh://root@there/system", "image": "mine"},
         "artifacts": {"mirror": "http://mirror.test", "digests": {"kubelet-1.37.1": OURS}},
     }
     spec = with_offer(parse({**VALUE, **own}, name="dev"), OFFER)

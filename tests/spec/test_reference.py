@@ -126,7 +126,7 @@ FORMS: dict[str, Any] = {
             **WHOLE["machines"],
             "m1": {
                 "address": "192.168.2.11",
-                "hypervisor": {"uri": "qemu+ssh://h2/system", "image": "b"},
+                "hypervisor": {"uri": "qemu+ssh://root@h2/system", "image": "b"},
             },
         },
     },

@@ -27,6 +27,11 @@ EXISTING_M1 = {"kind": "existing", "host_keys": {"192.168.1.11": ED25519}}
 FAR = {"kind": "libvirt", "uri": "qemu+ssh://root@hv2.example.org/system", "image": "base"}
 GONE = object()
 
+
+def far(host: str, parameters: str = "") -> dict[str, Any]:
+    return {**FAR, "uri": f"qemu+ssh://{host}/system" + (f"?{parameters}" if parameters else "")}
+
+
 GOOD: dict[str, Any] = {
     "name": "dev",
     "kubernetes": "1.37.1",
@@ -546,6 +551,18 @@ ONE = [
         {**APART, "hypervisor": LIBVIRT, "machines m1 hypervisor": {**LIBVIRT, "pool": "fast"}},
         "machines.m1.hypervisor",
         "write the same as for master",
+    ),
+    # -- libvirt on another host
+    ({"hypervisor": far("root@h", "no_verify=1")}, "hypervisor.uri", "any host key would do"),
+    ({"hypervisor": far("root@h", "known_hosts=/k")}, "hypervisor.uri", "write knownhosts=/path"),
+    ({"hypervisor": far("root@h", "command=/x")}, "hypervisor.uri", "would pass over it"),
+    ({"hypervisor": far("root@h", "keyfile=k")}, "hypervisor.uri", "no absolute path"),
+    ({"hypervisor": far("h")}, "hypervisor.uri", "write qemu+ssh://root@h/system"),
+    ({"hypervisor": far("root:s3cret@h")}, "hypervisor.uri", "has a password in it"),
+    (
+        {**APART, "machines m1 hypervisor": {**FAR, "uri": "qemu+libssh2://root@h/system"}},
+        "machines.m1.hypervisor.uri",
+        "the transport libssh2",
     ),
     # -- several subnets
     ({"networks machines": []}, "networks.machines", "or a list of several"),
