@@ -80,7 +80,8 @@ def at_router(*command: str) -> list[str]:
 @contextmanager
 def apart(*subnets: IPv4Network, ports: tuple[int, ...] = (22, 2222)) -> Iterator[list[RoutedHost]]:
     """A host for each subnet of machines, to which the router leads by the host."""
-    with ExitStack() as until, tempfile.TemporaryDirectory(prefix="apart-") as name:
+    # The hosts end before their folder does.
+    with tempfile.TemporaryDirectory(prefix="apart-") as name, ExitStack() as until:
         until.callback(subprocess.run, ["ip", "netns", "delete", ROUTER], capture_output=True)
         _ip("netns", "add", ROUTER)
         _ip("-n", ROUTER, "link", "set", "lo", "up")
