@@ -14,6 +14,7 @@ from components.roles import ControlPlane, EtcdMember, Minion, RoleArgs
 from components.specification import Specification
 from hypervisors.makers import makers
 from hypervisors.port import Hypervisor
+from plan.addons.catalogue import certificates
 from plan.cluster import cluster_plan
 from plan.held import compared
 from plan.material import admin_kubeconfig
@@ -35,7 +36,10 @@ class ClusterComponent(pulumi.ComponentResource):
         self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
         self._authorities = TrackedAuthorities(resource_names.AUTHORITIES, self._child)
         self._people = TrackedBundle(
-            resource_names.PEOPLE_KEYS, FOR_PEOPLE, self._authorities, self._child
+            resource_names.PEOPLE_KEYS,
+            (*FOR_PEOPLE, *certificates(spec)),
+            self._authorities,
+            self._child,
         )
         self._ssh_keys = TrackedSshKeys(resource_names.SSH_KEY, self._child)
         self.ssh_key = self._ssh_keys.private

@@ -108,6 +108,15 @@ class Services:
     machines: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ApiServices:
+    """These APIs, which pods serve through the API servers, are available."""
+
+    kind: Literal["api-services"] = "api-services"
+    names: tuple[str, ...]
+    """Names of APIService objects."""
+
+
 Check = (
     Clocks
     | Members
@@ -118,6 +127,7 @@ Check = (
     | NameResolves
     | PodsReach
     | ServiceAnswers
+    | ApiServices
     | Services
 )
 

@@ -1,6 +1,7 @@
 """The content of secret files, made from keys and certificates."""
 
 import json
+from base64 import b64encode
 
 from certs.bundle import Authorities, Bundle
 from certs.encryption import encryption_configuration
@@ -11,6 +12,7 @@ from plan.model import (
     AuthorityKey,
     Certificate,
     EncryptionConfiguration,
+    Filled,
     Kubeconfig,
     Material,
     PrivateKey,
@@ -51,6 +53,10 @@ def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material
                     key_pem=pairs[name].key,
                     user=name,
                 )
+            case Filled(template=template, values=values):
+                for mark, value in values:
+                    template = template.replace(mark, b64encode(content(value).encode()).decode())
+                return f"{template}\n"
 
     return content
 

@@ -67,6 +67,16 @@ class EncryptionConfiguration:
     """The API server's EncryptionConfiguration (apiserver.config.k8s.io/v1) with its key."""
 
 
+@dataclass(frozen=True)
+class Filled:
+    """An object of the API, in JSON, with keys or certificates in base64 among its values."""
+
+    template: str
+    """The JSON, with a mark in the place of each of these values."""
+    values: tuple[tuple[str, "Source"], ...]
+    """Mark and value."""
+
+
 Source = (
     Certificate
     | PrivateKey
@@ -75,6 +85,7 @@ Source = (
     | ServiceAccountKey
     | Kubeconfig
     | EncryptionConfiguration
+    | Filled
 )
 
 Material = Callable[[Source], str]

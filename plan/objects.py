@@ -6,6 +6,7 @@ Manifest = dict[str, Any]
 """An object as a person would write it, with ``apiVersion``, ``kind`` and ``metadata``."""
 
 RESOURCES = {
+    "APIService": "apiservices",
     "ClusterRole": "clusterroles",
     "ClusterRoleBinding": "clusterrolebindings",
     "ConfigMap": "configmaps",
@@ -18,6 +19,7 @@ RESOURCES = {
     "PodDisruptionBudget": "poddisruptionbudgets",
     "Role": "roles",
     "RoleBinding": "rolebindings",
+    "Secret": "secrets",
     "Service": "services",
     "ServiceAccount": "serviceaccounts",
     "StorageClass": "storageclasses",

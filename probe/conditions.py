@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from plan.condition import (
     ApiServers,
+    ApiServices,
     Check,
     Clocks,
     Members,
@@ -107,6 +108,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await pods.reach_service(through.machines, through.api, check)
         case NameResolves():
             await pods.resolve(through.machines, through.api, check)
+        case ApiServices():
+            await _api_services(check, through.api)
         case Services():
             await services.demand_services(check, through.machines)
         case _:
@@ -208,3 +211,14 @@ def _unready(status: Mapping[str, Any] | None) -> str | None:
         return None
     why = ready.get("message") or ready.get("reason") or "its kubelet has not said why"
     return f"is not Ready ({why})"
+
+
+async def _api_services(check: ApiServices, api: Api) -> None:
+    failures = []
+    for name in check.names:
+        found_object = await api.json(f"/apis/apiregistration.k8s.io/v1/apiservices/{name}")
+        available = pods.condition(found_object.get("status", {}), "Available")
+        if available.get("status") != "True":
+            why = available.get("message") or "no API server has asked it yet"
+            failures.append(f"the API {name} is not available ({why})")
+    demand(failures, wholly=len(failures) == len(check.names))

@@ -12,7 +12,7 @@ from spec.hypervisor import Hypervisor, LoginSettings
 from spec.load_balancer import LoadBalancer
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
-from spec.part import Address, Expected, LeftOut, Part, Text, Truth, Whole
+from spec.part import Address, Expected, LeftOut, Part, Switch, Text, Truth, Whole
 from spec.proxy import Proxy
 from spec.registry import Name, Registry
 from spec.resource_names import of_place
@@ -28,6 +28,13 @@ Sha512 = Annotated[
     StringConstraints(strict=True, pattern=r"^[0-9a-f]{128}$"),
     Expected("128 hexadecimal digits in lower case, in quotes"),
 ]
+
+
+class MetricsServer(Part):
+    """What measures nodes and pods."""
+
+    resolution: Annotated[Whole, Field(ge=15, le=600)] = 30
+    """Seconds between two readings of a kubelet."""
 
 
 class Addons(Part):
@@ -48,6 +55,14 @@ class Addons(Part):
     """Whether objects of the kind NetworkPolicy are enforced: without it, nobody reads them."""
     load_balancer: Annotated[LoadBalancer | None, LeftOut("such Services get no address")] = None
     """Addresses for Services of the type LoadBalancer."""
+    metrics_server: Annotated[
+        MetricsServer | None,
+        Switch,
+        Expected("true, false, or a mapping with resolution"),
+        LeftOut("`false`"),
+    ] = None
+    """Whether ``kubectl top`` and autoscalers know what nodes and pods use: ``true``, or a mapping
+    of its settings."""
 
     @property
     def enabled(self) -> frozenset[str]:

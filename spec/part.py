@@ -77,6 +77,14 @@ Subnets = Annotated[
 """One network, written alone, or a list of them."""
 
 
+def _switched(value: Any) -> Any:
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+Switch = BeforeValidator(_switched)
+"""Annotates a model of settings, or None: ``true`` is all defaults and ``false`` is None."""
+
+
 class Unparsed(Exception):
     """The requested field did not parse; another message refuses it."""
 

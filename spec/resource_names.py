@@ -10,7 +10,7 @@ from collections.abc import Iterable
 SPECIFICATION = "specification"
 AUTHORITIES = "authorities"
 PEOPLE_KEYS = "people-keys"
-"""The keys and certificates of people."""
+"""The keys and certificates of people, and of add-ons: no machine has them."""
 SSH_KEY = "ssh-key"
 """The SSH key with which the program logs in."""
 NETWORK = "network"

@@ -35,6 +35,7 @@ class Versions(BaseModel):
     volume_folder: Version
     kube_network_policies: Version
     metallb: Version
+    metrics_server: Version
 
 
 @cache

@@ -1,15 +1,26 @@
 """Objects of the cluster itself: access rights and add-ons, created once for all machines."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
 
 from certs.table import ADMINS
 from plan import layout, node_objects, objects
+from plan.addons import namespaces
 from plan.addons.catalogue import enabled
-from plan.model import Certificate, Directory, File, PrivateKey, SecretFile, Step
+from plan.model import (
+    Certificate,
+    Directory,
+    File,
+    Filled,
+    PrivateKey,
+    SecretFile,
+    Source,
+    Step,
+)
 from plan.objects import Manifest
 from spec.cluster import Cluster
 
@@ -54,16 +65,19 @@ def apply(spec: Cluster) -> Step:
     changed manifests make the step run again.
     """
     manifests = _files(wanted(spec))
+    filled = tuple(map(_filled, _with_keys(spec)))
     text = "".join(file.content for file in manifests)
     return Step(
         name="add-ons-apply",
         admin=True,
         alone=False,
-        secret_files=_ADMIN,
+        secret_files=(*_ADMIN, *(file for _, file in filled)),
         script="add-ons",
         settings={
             **_api(spec),
             "manifests": " ".join(file.path for file in manifests),
+            # A line for each: the object's path in the API, and the path of its file.
+            "filled": "\n".join(f"{path} {file.path}" for path, file in filled),
             "recorded": objects.path(RECORD),
             "digest": hashlib.sha256(text.encode()).hexdigest(),
             "nodes": " ".join(spec.nodes),
@@ -106,9 +120,16 @@ def _api(spec: Cluster) -> dict[str, str]:
 
 def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
     """The objects that must exist, by the name of their file."""
+    of_add_ons = {add_on.group: add_on.objects(spec) for add_on in enabled(spec)}
+    used = {
+        manifest["metadata"].get("namespace")
+        for manifests in of_add_ons.values()
+        for manifest in manifests
+    }
     return {
-        "access": (*_access(), *_service_accounts()),
-        **{add_on.group: add_on.objects(spec) for add_on in enabled(spec)},
+        # Before all others, whose namespaces are among it.
+        "access": (*_access(), *_service_accounts(), *namespaces.manifests(used)),
+        **of_add_ons,
         **({"flannel": _flannel()} if spec.flannel.store == "kubernetes" else {}),
     }
 
@@ -181,10 +202,47 @@ def binding(name: str, role: str, kind: str, subject: str) -> Manifest:
 
 
 def _files(groups: Mapping[str, tuple[Manifest, ...]]) -> tuple[File, ...]:
+    """A file for each group, with those of its objects that have no keys."""
     return tuple(
-        File(path=f"{FOLDER}/{name}.yaml", content=_documents(map(_labelled, manifests)))
+        File(
+            path=f"{FOLDER}/{name}.yaml",
+            content=_documents(_labelled(row) for row in manifests if not _marked(row)[1]),
+        )
         for name, manifests in sorted(groups.items())
     )
+
+
+def _with_keys(spec: Cluster) -> Iterator[Manifest]:
+    """The objects among whose values are keys or certificates."""
+    for _, manifests in sorted(wanted(spec).items()):
+        yield from (_labelled(row) for row in manifests if _marked(row)[1])
+
+
+def _filled(manifest: Manifest) -> tuple[str, SecretFile]:
+    """The path of such an object in the API, and the file with it, which is in memory."""
+    marked, values = _marked(manifest)
+    name = f"{manifest['kind'].lower()}-{manifest['metadata']['name']}"
+    template = json.dumps(marked, sort_keys=True)
+    source = Filled(template=template, values=tuple(values.items()))
+    return objects.path(manifest), SecretFile(path=f"/run/hardway/{name}.json", source=source)
+
+
+def _marked(manifest: Manifest) -> tuple[Any, dict[str, Source]]:
+    """The object with a mark for each value that is a key or a certificate, and these values."""
+    values: dict[str, Source] = {}
+
+    def marked(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: marked(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [marked(item) for item in value]
+        if isinstance(value, Source):
+            mark = f"<{len(values)}>"
+            values[mark] = value
+            return mark
+        return value
+
+    return marked(manifest), values
 
 
 def _nodes(spec: Cluster) -> File:

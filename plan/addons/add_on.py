@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from certs.table import Row
 from plan.condition import Condition
 from plan.objects import Manifest
 from spec.artifacts import artifact_rows
@@ -53,9 +54,12 @@ class AddOn:
     rights: Callable[[Cluster], tuple[Manifest, ...]]
     """Its service accounts, and the roles and bindings that give them rights."""
     manifests: Callable[[Cluster], tuple[Manifest, ...]]
-    """All its other objects."""
+    """All its other objects. A value that is a key or a certificate is a source of one
+    (``plan.model.Source``), in base64 in the object."""
     conditions: Callable[[Cluster], Iterable[Condition]]
     """The conditions under which it works, in the order in which they come true."""
+    certificates: Callable[[Cluster], tuple[Row, ...]] = _nothing
+    """Those that its objects have, beside their keys; no machine holds them."""
     data: str = ""
     """What becomes of its data where it is switched off; empty where it has none."""
     pages: Callable[[Cluster], tuple[Page, ...]] = _nothing

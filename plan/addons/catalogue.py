@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
-from plan.addons import coredns, load_balancer, network_policy, storage
+from certs.table import Row
+from plan.addons import coredns, load_balancer, metrics_server, network_policy, storage
 from plan.addons.add_on import AddOn, Page
 from spec.cluster import Cluster
 
 ADD_ONS: Mapping[str, AddOn] = {
-    add_on.name: add_on
-    for add_on in (coredns.ADD_ON, storage.ADD_ON, network_policy.ADD_ON, load_balancer.ADD_ON)
+    module.ADD_ON.name: module.ADD_ON
+    for module in (coredns, storage, network_policy, load_balancer, metrics_server)
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""
 
@@ -23,3 +24,8 @@ def pages(spec: Cluster) -> Iterator[tuple[str, Page]]:
     for add_on in enabled(spec):
         for page in add_on.pages(spec):
             yield add_on.name, page
+
+
+def certificates(spec: Cluster) -> tuple[Row, ...]:
+    """The certificates of a cluster's add-ons."""
+    return tuple(row for add_on in enabled(spec) for row in add_on.certificates(spec))

@@ -29,18 +29,31 @@ remembered() {
     esac
 }
 
+# Objects with keys among their values: their files are opened and deleted before they are used.
+filled_paths=() filled_files=()
+while read -r path file; do
+    [ -n "$path" ] || continue
+    exec {descriptor}<"$file"
+    rm "$file"
+    filled_paths+=("$path") filled_files+=("/dev/fd/$descriptor")
+done <<<"$filled"
+
 # brought FILE...: apply the objects of these files, and delete the other objects of earlier runs. The
 # record names an object before it is made and until it is gone.
 brought() {
     # shellcheck disable=SC2034 # admin.sh reads objects
-    local path paths objects had gone=()
+    local path paths objects had gone=() number
     objects_of "$@"
+    paths+=("${filled_paths[@]}")
     remembered || return
     for path in "${had[@]}"; do
         [[ " ${paths[*]} " == *" $path "* ]] || gone+=("$path")
     done
     of_record "${paths[@]}" "${gone[@]}"
     of_objects
+    for number in "${!filled_paths[@]}"; do
+        of_apply "${filled_paths[number]}" "@${filled_files[number]}"
+    done
     asked || return
     [ "${#gone[@]}" -eq 0 ] || {
         deleted "${gone[@]}" || return

@@ -54,7 +54,7 @@ objects_of() {
     done
 }
 
-# of_apply PATH OBJECT: add a request that applies the object
+# of_apply PATH OBJECT: add a request that applies the object, or with @FILE the one in the file
 of_apply() {
     of_request PATCH "$1?fieldManager=hardway&force=true&fieldValidation=Strict" --fail-with-body \
         --header 'Content-Type: application/apply-patch+yaml' --data-binary "$2"
@@ -63,7 +63,7 @@ of_apply() {
 # of_objects: add requests that apply the objects in paths and objects
 of_objects() {
     local number
-    for number in "${!paths[@]}"; do
+    for number in "${!objects[@]}"; do
         of_apply "${paths[number]}" "${objects[number]}"
     done
 }

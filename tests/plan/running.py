@@ -10,7 +10,7 @@ import pwd
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,12 +19,13 @@ from pathlib import Path
 
 from certs.authority import issued, new_authority, new_encryption_key, new_service_account_pair
 from certs.bundle import Authorities, Bundle, Pair, Signer
-from certs.table import FOR_PEOPLE, Authority, held_by
+from certs.table import FOR_PEOPLE, Authority, Row, held_by
 from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import PlainProgress
 from plan import controller_manager, identity, layout, library, render, scheduler
+from plan.addons.catalogue import certificates
 from plan.material import material
 from plan.model import Source, Step, Unit
 from spec.cluster import API_PORT, Cluster
@@ -72,10 +73,15 @@ class Keys:
         self._spec = spec
 
     def of_people(self) -> dict[str, Pair]:
-        return {row.name: issued(row, self.signers[row.issuer], self._now) for row in FOR_PEOPLE}
+        return self._issued(FOR_PEOPLE)
+
+    def of_add_ons(self, spec: Cluster) -> dict[str, Pair]:
+        return self._issued(certificates(spec))
 
     def of(self, node: str) -> dict[str, Pair]:
-        rows = held_by(self._spec, node)
+        return self._issued(held_by(self._spec, node))
+
+    def _issued(self, rows: Iterable[Row]) -> dict[str, Pair]:
         return {row.name: issued(row, self.signers[row.issuer], self._now) for row in rows}
 
     def content(self, source: Source, pairs: dict[str, Pair]) -> str:

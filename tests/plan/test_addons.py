@@ -40,6 +40,7 @@ SPECS = {
     ),
     "flannel-api": cluster(flannel={"store": "kubernetes"}),
     "without-dns": cluster(addons={"coredns": False}),
+    "metrics": cluster(addons={"metrics_server": True}),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -76,7 +77,7 @@ def test_each_object_is_made_once_and_says_whose_it_is(spec: Cluster) -> None:
     assert max(names.values()) == 1
     for manifest in every:
         assert manifest["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "hardway"
-        of_cluster = manifest["kind"].startswith("Cluster")
+        of_cluster = manifest["kind"].startswith("Cluster") or manifest["kind"] == "Namespace"
         assert ("namespace" in manifest["metadata"]) != of_cluster, manifest["metadata"]
 
 
@@ -86,7 +87,7 @@ def test_each_role_that_is_bound_is_there_and_each_subject_exists(spec: Cluster)
     people = {row.common_name for row in certificates(spec)}
     groups = {row.organization for row in certificates(spec)}
     accounts = {account["metadata"]["name"] for account in of_kind(spec, "ServiceAccount")}
-    built_in = {"cluster-admin", "system:kubelet-api-admin"}
+    built_in = {"cluster-admin", "system:kubelet-api-admin", "system:auth-delegator"}
     exist: dict[str, set[Any]] = {"User": people, "Group": groups, "ServiceAccount": accounts}
     for binding in of_kind(spec, "ClusterRoleBinding"):
         assert binding["roleRef"]["name"] in own | built_in
@@ -536,12 +537,13 @@ def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
 def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     order = [
         *("clocks", "members", "space", "api", "nodes"),
-        *("dns-runs", "pods-reach", "service", "dns", "services"),
+        *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics", "services"),
     ]
     for every in _all_conditions():
         positions = [order.index(condition.name) for condition in every]
         assert positions == sorted(positions)
-    assert [condition.name for condition in conditions(cluster())] == order
+    of_default = [condition.name for condition in conditions(cluster())]
+    assert of_default == [name for name in order if not name.startswith("metrics")]
 
 
 def test_the_conditions_name_exactly_the_machines_of_the_spec() -> None:

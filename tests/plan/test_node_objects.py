@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from plan import addons, cni, control_plane, etcd, kubelet, layout, node, objects
 from plan.addons import coredns
@@ -114,12 +116,13 @@ class NodesWorld:
         """A step with the admin's credential, with programs from ``path``."""
         (record,) = (file for file in addons.files(spec) if file.path == addons.NODES)
         self.master._write(record.path, record.content, 0o600)
+        pairs = {**self.people, **self.cluster.keys.of_add_ons(spec)}
         for secret in step.secret_files:
-            content = self.cluster.keys.content(secret.source, self.people)
+            content = self.cluster.keys.content(secret.source, pairs)
             self.master._write(secret.path, content, 0o600)
         text = self.master.script(step, path or self.path)
-        for file in (addons.CERTIFICATE, addons.PRIVATE_KEY):
-            text = text.replace(file, f"{self.master.root}{file}")
+        for secret in step.secret_files:
+            text = text.replace(secret.path, f"{self.master.root}{secret.path}")
         return run(limited(text, seconds), HOME=str(self.folder))
 
     def follows(self, spec: Cluster) -> None:
@@ -276,6 +279,33 @@ class TestObjects:
             assert world.kubectl(corefile) == coredns.corefile(spec)
             change = _compact({"data": {"Corefile": "other"}})
             world.kubectl(f"-n kube-system patch configmap coredns --type merge --patch {change}")
+
+    def test_an_object_with_keys_has_them_and_no_file_is_left(self, world: NodesWorld) -> None:
+        done = world.applied(described(addons={"metrics_server": True}))
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        get = "get --raw /api/v1/namespaces/hardway-addons/secrets/metrics-server-tls"
+        kept = json.loads(world.kubectl(get))["data"]
+        data = {name: b64decode(text) for name, text in kept.items()}
+        assert b"PRIVATE KEY" in data["tls.key"]
+        certificate = x509.load_pem_x509_certificate(data["tls.crt"])
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert names.get_values_for_type(x509.DNSName) == ["metrics-server.hardway-addons.svc"]
+        service = json.loads(world.kubectl("get apiservices v1beta1.metrics.k8s.io --output json"))[
+            "spec"
+        ]
+        (authority,) = x509.load_pem_x509_certificates(b64decode(service["caBundle"]))
+        certificate.verify_directly_issued_by(authority)
+        assert "insecureSkipTLSVerify" not in service
+        assert not list((world.master.root / "run/hardway").glob("*.json"))
+        key = data["tls.key"].decode().splitlines()[1]
+        assert key not in done.stdout + done.stderr
+        recorded = world.kubectl("-n kube-system get configmap hardway-objects --output yaml")
+        assert "/secrets/metrics-server-tls" in recorded
+        assert world.applied(described()).returncode == 0
+        assert "metrics" not in world.kubectl("get apiservices,clusterroles --output name")
+        namespaces = json.loads(world.kubectl("get namespaces --output json"))["items"]
+        (left,) = (row for row in namespaces if row["metadata"]["name"] == "hardway-addons")
+        assert left["status"]["phase"] == "Terminating", "no controller is there to empty it"
 
     def test_what_is_switched_off_goes_and_what_was_never_there_is_no_error(
         self, world: NodesWorld

@@ -15,6 +15,7 @@ from certs.table import CLIENT, Authority, Row
 from plan.addons.coredns import NAMESPACE, SELECTOR
 from plan.condition import (
     ApiServers,
+    ApiServices,
     NameResolves,
     Nodes,
     Pods,
@@ -97,6 +98,35 @@ def test_a_kubeconfig_that_is_none_is_refused(
     with pytest.raises(ApiError, match="kubeconfig cannot be used") as caught:
         asked(api_servers(cluster.url), replace(cluster.access, kubeconfig=text))
     assert "AAAA" not in str(caught.value)
+
+
+# -- APIs that pods serve ------------------------------------------------------------------------
+
+
+def test_an_api_that_a_pod_serves_is_available_or_says_why_not(
+    asked: Asking, cluster: RunningCluster
+) -> None:
+    own = ApiServices(names=("v1.apps",))
+    eventually("the API server has its own APIs", lambda: asked(own) is None)
+    path = "/apis/apiregistration.k8s.io/v1/apiservices"
+    missing = ApiServices(names=("v1.apps", "v1beta1.metrics.k8s.io"))
+    assert "answers 404" in asked.sentence(missing)
+    spec = {
+        "group": "metrics.k8s.io",
+        "version": "v1beta1",
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+        "service": {"name": "nobody", "namespace": NAMESPACE},
+    }
+    cluster.post(path, {"metadata": {"name": "v1beta1.metrics.k8s.io"}, "spec": spec})
+    try:
+        eventually("it has been looked for", lambda: "nobody" in asked.sentence(missing))
+        unmet = asked(missing)
+        assert unmet is not None
+        assert str(unmet).startswith("the API v1beta1.metrics.k8s.io is not available (")
+        assert not unmet.wholly
+    finally:
+        cluster.remove(f"{path}/v1beta1.metrics.k8s.io")
 
 
 # -- nodes ---------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ WHOLE: dict[str, Any] = {
         "storage": True,
         "network_policy": True,
         "load_balancer": {"addresses": ["192.168.1.200-192.168.1.220"]},
+        "metrics_server": {"resolution": 60},
     },
     "hypervisor": {
         "kind": "libvirt",

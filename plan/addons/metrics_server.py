@@ -1,0 +1,248 @@
+"""What nodes and pods use now: metrics-server, for ``kubectl top`` and for autoscalers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from certs.table import SERVER, Authority, Row
+from plan.addons import coredns, namespaces
+from plan.addons.add_on import AddOn
+from plan.artifact import reference
+from plan.condition import ApiServices, Condition, Pods, condition
+from plan.limits import Limit
+from plan.model import AuthorityCertificate, Certificate, PrivateKey
+from plan.objects import Manifest
+from spec.cluster import Cluster
+
+NAMESPACE = namespaces.RESTRICTED
+NAME = "metrics-server"
+SELECTOR = {"k8s-app": NAME}
+"""Name and label that it has in other clusters as well, since tools look for them."""
+
+API = "v1beta1.metrics.k8s.io"
+"""The API that it serves, through the API servers."""
+SECRET = f"{NAME}-tls"
+PORT = 10250
+AUTHORITY = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
+"""The cluster's authority, which signs kubelets' certificates, as each pod has it."""
+RBAC = "rbac.authorization.k8s.io"
+READ = ["get", "list", "watch"]
+
+
+def _certificates(_spec: Cluster) -> tuple[Row, ...]:
+    """The one with which it answers API servers, which ask for its Service's name."""
+    return (
+        Row(
+            name=NAME,
+            node=None,
+            issuer=Authority.KUBERNETES,
+            common_name=NAME,
+            uses=SERVER,
+            dns_names=(f"{NAME}.{NAMESPACE}.svc",),
+        ),
+    )
+
+
+def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
+    """Those of its own manifests (v0.9.0): to read metrics of kubelets, and whom API servers trust.
+
+    Whoever may view a namespace may see what its pods use.
+    """
+    whole = f"hardway:{NAME}"
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": _named(NAME),
+            "automountServiceAccountToken": False,
+        },
+        _role(
+            whole,
+            {"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": READ},
+        ),
+        _bound(whole, whole),
+        _bound(f"{whole}:auth-delegator", "system:auth-delegator"),
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": f"{whole}:auth-reader", "namespace": "kube-system"},
+            "roleRef": {
+                "apiGroup": RBAC,
+                "kind": "Role",
+                "name": "extension-apiserver-authentication-reader",
+            },
+            "subjects": _SUBJECTS,
+        },
+        _role(
+            "system:aggregated-metrics-reader",
+            {"apiGroups": ["metrics.k8s.io"], "resources": ["nodes", "pods"], "verbs": READ},
+            **{f"{RBAC}/aggregate-to-{role}": "true" for role in ("admin", "edit", "view")},
+        ),
+    )
+
+
+_SUBJECTS = [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
+
+
+def _role(name: str, *rules: dict[str, list[str]], **labels: str) -> Manifest:
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name, **({"labels": labels} if labels else {})},
+        "rules": list(rules),
+    }
+
+
+def _bound(name: str, role: str) -> Manifest:
+    return {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
+        "subjects": _SUBJECTS,
+    }
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"name": name, "namespace": NAMESPACE, "labels": SELECTOR}
+
+
+def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
+    """The program, its certificate and the API that it serves.
+
+    The API servers verify it by the cluster's own authority, where its own manifests have them
+    trust any certificate.
+    """
+    return (
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": _named(SECRET),
+            "type": "kubernetes.io/tls",
+            "data": {"tls.crt": Certificate(NAME), "tls.key": PrivateKey(NAME)},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": _named(NAME),
+            "spec": {
+                "ports": [
+                    {"name": "https", "port": 443, "targetPort": "https", "appProtocol": "https"}
+                ],
+                "selector": SELECTOR,
+            },
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": _named(NAME),
+            "spec": {
+                "replicas": 1,
+                "selector": {"matchLabels": SELECTOR},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+                },
+                "template": {"metadata": {"labels": SELECTOR}, "spec": _pod(spec)},
+            },
+        },
+        {
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {"name": API},
+            "spec": {
+                "group": "metrics.k8s.io",
+                "version": "v1beta1",
+                "groupPriorityMinimum": 100,
+                "versionPriority": 100,
+                "service": {"name": NAME, "namespace": NAMESPACE, "port": 443},
+                "caBundle": AuthorityCertificate(Authority.KUBERNETES.value),
+            },
+        },
+    )
+
+
+def _pod(spec: Cluster) -> Manifest:
+    settings = spec.addons.metrics_server
+    assert settings is not None
+    return {
+        "automountServiceAccountToken": True,
+        "containers": [
+            {
+                "name": NAME,
+                "image": reference(spec, NAME),
+                # No registry has this image: the runtime step imports it on every node.
+                "imagePullPolicy": "IfNotPresent",
+                "args": [
+                    f"--secure-port={PORT}",
+                    "--tls-cert-file=/tls/tls.crt",
+                    "--tls-private-key-file=/tls/tls.key",
+                    "--kubelet-preferred-address-types=InternalIP",
+                    "--kubelet-use-node-status-port",
+                    f"--kubelet-certificate-authority={AUTHORITY}",
+                    f"--metric-resolution={settings.resolution}s",
+                ],
+                "livenessProbe": {
+                    "failureThreshold": 5,
+                    "httpGet": {"path": "/livez", "port": "https", "scheme": "HTTPS"},
+                    "initialDelaySeconds": 60,
+                    "periodSeconds": 20,
+                    "timeoutSeconds": 10,
+                },
+                "ports": [{"name": "https", "containerPort": PORT}],
+                "readinessProbe": {
+                    "httpGet": {"path": "/readyz", "port": "https", "scheme": "HTTPS"},
+                    "periodSeconds": 5,
+                    "timeoutSeconds": 5,
+                },
+                "resources": {
+                    "limits": {"memory": "120Mi"},
+                    "requests": {"cpu": "50m", "memory": "40Mi"},
+                },
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "readOnlyRootFilesystem": True,
+                },
+                "volumeMounts": [{"mountPath": "/tls", "name": "tls", "readOnly": True}],
+            }
+        ],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "priorityClassName": "system-cluster-critical",
+        "securityContext": {
+            # The group of the files with its key.
+            "fsGroup": 65532,
+            "runAsGroup": 65532,
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "serviceAccountName": NAME,
+        "tolerations": list(coredns.TOLERATIONS),
+        "volumes": [{"name": "tls", "secret": {"defaultMode": 0o440, "secretName": SECRET}}],
+    }
+
+
+def _conditions(_spec: Cluster) -> Iterator[Condition]:
+    yield condition(
+        name="metrics-run",
+        waits_for="metrics-server is Ready",
+        check=Pods(namespace=NAMESPACE, selector=SELECTOR, count=1),
+        limit=Limit(900, "its pod is scheduled, then asks each kubelet twice"),
+    )
+    yield condition(
+        name="metrics",
+        waits_for="the API has metrics of nodes and pods",
+        check=ApiServices(names=(API,)),
+        limit=Limit(300, "API servers look for it every half minute"),
+    )
+
+
+ADD_ON = AddOn(
+    name="metrics_server",
+    about="measures what nodes and pods use now, for kubectl top and autoscalers",
+    rights=_rights,
+    manifests=_manifests,
+    conditions=_conditions,
+    certificates=_certificates,
+)
