@@ -25,7 +25,7 @@ SOON = timedelta(days=30)
 nothing is reported where the stack is brought up now and then.
 """
 
-HOLDERS = {AUTHORITIES: "the cluster", PEOPLE_KEYS: "its people"}
+HOLDERS = {AUTHORITIES: "the cluster", PEOPLE_KEYS: "its people and add-ons"}
 """Resource to the holder of its certificates, where that is no machine.
 
 No machine can have one of these holders' names.

@@ -63,7 +63,7 @@ def test_a_machine_may_be_called_as_what_keeps_the_keys_of_people() -> None:
         endings = ending(state, MADE + timedelta(days=340))
         assert {(certificate.holder, certificate.name) for certificate in endings} == {
             ("people", ROWS[0].name),
-            ("its people", FOR_PEOPLE[0].name),
+            ("its people and add-ons", FOR_PEOPLE[0].name),
         }
 
 
@@ -79,7 +79,7 @@ def test_status_reads_the_states_of_the_lab(stack: Stack, monkeypatch: pytest.Mo
     assert in_lab(["dev"], stack.paths) == ([], False)
     monkeypatch.setattr("ops.expiry.SOON", timedelta(days=400))
     every, warned = in_lab(["dev"], stack.paths)
-    assert any(line.startswith("dev: admin of its people ends on ") for line in every)
+    assert any(line.startswith("dev: admin of its people and add-ons ends on ") for line in every)
     assert warned
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "another")
     (line,), warned = in_lab(["dev"], stack.paths)

@@ -154,6 +154,7 @@ READ_BY_THE_STEP = {
     *("node", "members", "kubelet_port", "proxy_port", "cni_list", "runtime", "platform"),
     *(
         "manifests",
+        "filled",
         "digest",
         "nodes",
         "given",
