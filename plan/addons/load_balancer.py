@@ -3,12 +3,14 @@
 Its controller gives each such Service an address of the spec's ranges. Of its speakers, one on each
 node, one answers who asks on the machines' network for that address, and kube-proxy leads on from
 there. The speakers watch each other (memberlist, with a key that the controller makes): where a
-node dies, the speaker of another one takes its addresses over within seconds.
+node dies, the speaker of another one takes its addresses over within a minute.
 
 MetalLB's webhooks are off. They check objects that people write, and would need a certificate;
 without them the controller and the speakers check what they read, and log what they do not take.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,38 @@ EXCLUDED = (
 """Interfaces on which no speaker answers: those of pods (MetalLB's exclude-l2-config.yaml)."""
 
 
+SETTINGS = "metallb-excludel2"
+"""The ConfigMap with the speakers' files."""
+
+WATCHING = {
+    "ProbeInterval": "5s",
+    "ProbeTimeout": "3s",
+    "TCPTimeout": "10s",
+    "SuspicionMult": 3,
+    "SuspicionMaxTimeoutMult": 2,
+    "GossipInterval": "1s",
+    "GossipNodes": 3,
+    "GossipToTheDeadTime": "30s",
+    "GossipVerifyIncoming": True,
+    "GossipVerifyOutgoing": True,
+    "PushPullInterval": "60s",
+    "IndirectChecks": 3,
+    "RetransmitMult": 4,
+    "DisableTcpPings": False,
+    "AwarenessMaxMultiplier": 8,
+    "EnableCompression": True,
+    "HandoffQueueDepth": 1024,
+    "UDPBufferSize": 1400,
+    "QueueCheckInterval": "30s",
+}
+"""How speakers watch each other, as memberlist's settings; all of them must be given.
+
+A node counts as dead 15 to 45 s after its last answer. With the default, 4 to 30 s, three emulated
+machines on a busy host took each other for dead every few minutes, and asking took as much of
+their processors as the kubelet did (0.16.2).
+"""
+
+
 def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
     """MetalLB and the addresses that it may give away."""
     return (
@@ -65,10 +99,8 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": _named("metallb-excludel2"),
-            "data": {
-                "excludel2.yaml": yaml.safe_dump({"announcedInterfacesToExclude": [*EXCLUDED]})
-            },
+            "metadata": _named(SETTINGS),
+            "data": _settings(),
         },
         _controller(spec),
         _speaker(spec),
@@ -78,6 +110,14 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
 
 def _named(name: str) -> dict[str, Any]:
     return {"name": name, "namespace": NAMESPACE, "labels": SELECTOR}
+
+
+def _settings() -> dict[str, str]:
+    excluded = {"announcedInterfacesToExclude": [*EXCLUDED]}
+    return {
+        "excludel2.yaml": yaml.safe_dump(excluded),
+        "memberlist.json": json.dumps(WATCHING, indent=1) + "\n",
+    }
 
 
 def _addresses(spec: Cluster) -> Iterator[Manifest]:
@@ -258,6 +298,7 @@ def _controller_container(spec: Cluster) -> Manifest:
 
 def _speaker(spec: Cluster) -> Manifest:
     labels = {**SELECTOR, "component": SPEAKER}
+    digest = hashlib.sha256(json.dumps(_settings()).encode()).hexdigest()
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -265,7 +306,7 @@ def _speaker(spec: Cluster) -> Manifest:
         "spec": {
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {"labels": labels, "annotations": {"hardway/configuration": digest}},
                 "spec": {
                     "automountServiceAccountToken": True,
                     "containers": [_speaker_container(spec)],
@@ -278,7 +319,16 @@ def _speaker(spec: Cluster) -> Manifest:
                     "tolerations": [{"operator": "Exists"}],
                     "volumes": [
                         {"name": "key", "secret": {"secretName": KEY}},
-                        {"name": "interfaces", "configMap": {"name": "metallb-excludel2"}},
+                        {
+                            "name": "settings",
+                            "configMap": {
+                                "name": SETTINGS,
+                                "items": [
+                                    {"key": "excludel2.yaml", "path": "excludel2.yaml"},
+                                    {"key": "memberlist.json", "path": "memberlist/config.json"},
+                                ],
+                            },
+                        },
                     ],
                 },
             },
@@ -317,7 +367,7 @@ def _speaker_container(spec: Cluster) -> Manifest:
         },
         "volumeMounts": [
             {"mountPath": "/etc/ml_secret_key", "name": "key", "readOnly": True},
-            {"mountPath": "/etc/metallb", "name": "interfaces", "readOnly": True},
+            {"mountPath": "/etc/metallb", "name": "settings", "readOnly": True},
         ],
     }
 
