@@ -28,9 +28,16 @@ class ClusterComponent(pulumi.ComponentResource):
     kubeconfig: pulumi.Output[str]
     """The kubeconfig of the cluster's admin: secret, and available once the cluster is ready."""
 
-    def __init__(self, spec: ClusterSpec, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        opts: pulumi.ResourceOptions | None = None,
+        *,
+        passwords: pulumi.Input[str] = "{}",
+    ) -> None:
         super().__init__("hardway:index:Cluster", spec.name, None, opts)
         self.spec = spec
+        self._passwords = pulumi.Output.secret(passwords)
         self.plan = cluster_plan(spec)
         specification = Specification(spec, pulumi.ResourceOptions(parent=self))
         self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
@@ -73,6 +80,7 @@ class ClusterComponent(pulumi.ComponentResource):
                     hypervisor=hypervisors[name],
                     ssh_keys=self._ssh_keys,
                     authorities=self._authorities,
+                    passwords=self._passwords,
                 ),
                 self._child,
             )

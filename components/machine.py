@@ -1,6 +1,7 @@
 """The component of a machine that answers by SSH and has its artifacts and certificates."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
@@ -42,6 +43,8 @@ class MachineArgs:
     hypervisor: Hypervisor
     ssh_keys: TrackedSshKeys
     authorities: TrackedAuthorities
+    passwords: pulumi.Output[str]
+    """Those of registries by their names, as JSON; secret."""
 
 
 class MachineComponent(pulumi.ComponentResource):
@@ -201,19 +204,17 @@ class MachineComponent(pulumi.ComponentResource):
         return self._made_of(bundle, lambda made: render.text(step, made))
 
     def _made_of(self, bundle: TrackedBundle, make: Callable[[Material], T]) -> pulumi.Output[T]:
-        """A value that is made from the keys in a bundle, once the keys are known."""
+        """A value that is made from the keys in a bundle and passwords, once all are known."""
 
-        def made(authorities: str, kept: str) -> T:
-            return make(kept_material(self.args.cluster, authorities, kept))
+        def made(authorities: str, kept: str, passwords: str) -> T:
+            return make(kept_material(self.args.cluster, authorities, kept, json.loads(passwords)))
 
-        return together(made, self.args.authorities.kept, bundle.kept)
+        return together(made, self.args.authorities.kept, bundle.kept, self.args.passwords)
 
 
-def together(
-    function: Callable[[str, str], T], first: pulumi.Output[str], second: pulumi.Output[str]
-) -> pulumi.Output[T]:
-    """The result of the function, once both outputs are known."""
-    return pulumi.Output.all(first, second).apply(lambda texts: function(*texts))
+def together(function: Callable[..., T], *outputs: pulumi.Output[str]) -> pulumi.Output[T]:
+    """The result of the function, once all outputs are known."""
+    return pulumi.Output.all(*outputs).apply(lambda texts: function(*texts))
 
 
 def user_data(name: str, host_private: str, host_public: str, user_public: str) -> str:

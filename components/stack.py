@@ -1,15 +1,18 @@
 """The whole stack, as ``__main__.py`` declares it."""
 
+import json
 import os
 from pathlib import Path
 
 import pulumi
+from pulumi.runtime.config import get_config
 
 from components.cluster import ClusterComponent
 from components.remote import provider
 from components.status import follow
 from spec.cluster import SpecError, parse
 from spec.offer import STATUS_VARIABLE, offered, with_offer
+from spec.passwords import FULL_KEY, demand_passwords
 
 
 def declare() -> None:
@@ -21,8 +24,12 @@ def declare() -> None:
         follow(Path(path))
     try:
         written = parse(pulumi.Config("hardway").get_object("cluster"), name=pulumi.get_stack())
+        # Pulumi's own way to read them gives values that are not known yet, and so no names.
+        passwords = get_config(FULL_KEY) or "{}"
+        demand_passwords(written, json.loads(passwords))
         spec = with_offer(written, offered())
-        cluster = ClusterComponent(spec, pulumi.ResourceOptions(providers=[provider()]))
+        options = pulumi.ResourceOptions(providers=[provider()])
+        cluster = ClusterComponent(spec, options, passwords=passwords)
     except SpecError as error:
         raise pulumi.RunError(str(error)) from error
     pulumi.export("endpoint", spec.api_url)

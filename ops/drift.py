@@ -17,6 +17,7 @@ from ops.display import option_of, stdout, unapplied_line
 from ops.exit_codes import ExitCode
 from ops.reach import kept_by_cluster, kept_by_machines, reach, resources, revealed
 from ops.stacks import StackOption
+from plan import layout
 from plan.cluster import cluster_plan
 from plan.contents import ITEMS, Unreadable, unpacked
 from plan.held import Difference, absent, compared, held, scripts, secret_digests
@@ -115,7 +116,8 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
     """The content of machines by this program's plan, with the keys of a state.
 
     A machine without keys gets an empty digest for each secret file, which no file matches: the
-    machine was not set up yet. Raises SpecError where there is no plan.
+    machine was not set up yet. The passwords of registries are only in guards, so their file is
+    not compared. Raises SpecError where there is no plan.
     """
     authorities = kept_by_cluster(state).get(AUTHORITIES)
     kept = kept_by_machines(state)
@@ -125,8 +127,14 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
         keys = kept.get(node)
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")
         if keys and authorities:
-            digests = secret_digests(whole, kept_material(spec.name, authorities, keys))
-        every[node] = Wanted(items=(*scripts(), *held(whole), *absent(whole)), secrets=digests)
+            unknown = dict.fromkeys(spec.registries, "")
+            made = kept_material(spec.name, authorities, keys, unknown)
+            digests = secret_digests(whole, made)
+        items = (*scripts(), *held(whole), *absent(whole))
+        every[node] = Wanted(
+            items=tuple(item for item in items if item.name != layout.REGISTRY_CREDENTIALS),
+            secrets=digests,
+        )
     return every
 
 

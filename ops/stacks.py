@@ -14,6 +14,7 @@ from lab.stack import Stack, offer_path, stack_in_lab, stack_names
 from ops.display import progress
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration, text_of
+from spec.passwords import FULL_KEY, demand_passwords
 
 StackOption = Annotated[
     str,
@@ -54,11 +55,12 @@ def read_cluster(stack: str) -> Cluster:
             f"{', '.join(stack_names())}",
         )
     try:
-        described = configuration(file).get(CLUSTER)
+        values = configuration(file)
     except SpecError as error:
         raise Problem(str(error), AGAIN) from error
     try:
-        spec = parse(described, name=stack)
+        spec = parse(values.get(CLUSTER), name=stack)
+        demand_passwords(spec, values.get(FULL_KEY, {}))
     except SpecError as error:
         raise Problem(f"{file.name}: {error}", AGAIN) from error
     return spec

@@ -1,9 +1,9 @@
-"""The identity step, which installs the keys and certificates of a machine."""
+"""The identity step, which installs the keys, certificates and passwords of a machine."""
 
 from collections.abc import Iterator
 
 from certs.table import held_by
-from plan import apiserver, etcd, layout
+from plan import apiserver, etcd, layout, registries
 from plan.model import (
     AuthorityCertificate,
     AuthorityKey,
@@ -21,7 +21,7 @@ MEMBER = "etcd:etcd"
 
 
 def step(spec: Cluster, node: str) -> Step:
-    """Every key and certificate of a machine."""
+    """Every key, certificate and password of a machine."""
     member = node in spec.etcd_members
     return Step(
         name=NAME,
@@ -46,6 +46,7 @@ def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
         yield SecretFile(path=layout.AUTHORITY_KEY, source=AuthorityKey("kubernetes"))
     if node in spec.nodes:
         yield _public(layout.AUTHORITY, AuthorityCertificate("kubernetes"))
+        yield from registries.credentials(spec)
     if node in spec.control_planes or (node in spec.nodes and spec.flannel.store == "etcd"):
         yield _public(layout.ETCD_AUTHORITY, AuthorityCertificate("etcd"))
     if node in spec.control_planes:

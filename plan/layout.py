@@ -11,6 +11,8 @@ KUBERNETES = "/etc/kubernetes"
 UNITS = "/etc/systemd/system"
 """The directory of the units that the steps write."""
 VOLUME_PLUGINS = "/var/lib/kubelet/volume-plugins"
+REGISTRY_CREDENTIALS = "/var/lib/kubelet/config.json"
+"""The kubelet reads it by itself, at the latest five minutes after it changed."""
 """The controller manager and the kubelet create this directory; their default is in /usr, which is
 often read-only."""
 ETCD_DATA = "/var/lib/etcd"

@@ -1,7 +1,8 @@
-"""The content of secret files, made from keys and certificates."""
+"""The content of secret files, made from keys, certificates and passwords."""
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 
 from certs.bundle import Authorities, Bundle
 from certs.encryption import encryption_configuration
@@ -16,16 +17,23 @@ from plan.model import (
     Kubeconfig,
     Material,
     PrivateKey,
+    RegistryCredentials,
     ServiceAccountKey,
     Source,
 )
 from spec.cluster import Cluster
 
 
-def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material:
+def material(
+    cluster: str,
+    authorities: Authorities,
+    bundle: Bundle,
+    passwords: Mapping[str, str] | None = None,
+) -> Material:
     """A function that returns the content of secret files, for the machine or person of a bundle.
 
-    The function raises KeyError for a certificate that the bundle does not have.
+    ``passwords`` are those of registries, by their names. The function raises KeyError for a
+    certificate that the bundle does not have, and for a password that is not given.
     """
     signers, pairs = authorities.signers, bundle.pairs
 
@@ -44,6 +52,8 @@ def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material
                 return pair.public if half == "public" else pair.private
             case EncryptionConfiguration():
                 return encryption_configuration(authorities.encryption_key)
+            case RegistryCredentials(users=users):
+                return _credentials(users, passwords or {})
             case Kubeconfig(certificate=name, server=server):
                 return kubeconfig(
                     cluster_name=cluster,
@@ -61,7 +71,24 @@ def material(cluster: str, authorities: Authorities, bundle: Bundle) -> Material
     return content
 
 
-def kept_material(cluster: str, authorities: str, bundle: str) -> Material:
+DOCKER_HUB = "https://index.docker.io/v1/"
+"""What the file calls docker.io."""
+
+
+def _credentials(users: tuple[tuple[str, str], ...], passwords: Mapping[str, str]) -> str:
+    """Docker's ``config.json`` with these users of registries."""
+    known = {
+        DOCKER_HUB if name == "docker.io" else name: {
+            "auth": b64encode(f"{user}:{passwords[name]}".encode()).decode()
+        }
+        for name, user in users
+    }
+    return json.dumps({"auths": known}, indent=1) + "\n"
+
+
+def kept_material(
+    cluster: str, authorities: str, bundle: str, passwords: Mapping[str, str] | None = None
+) -> Material:
     """The result of ``material`` for the JSON texts that a state keeps (``certs.tracked``).
 
     Raises BundleError where the state is damaged.
@@ -70,6 +97,7 @@ def kept_material(cluster: str, authorities: str, bundle: str) -> Material:
         cluster,
         Authorities.from_state(json.loads(authorities)),
         Bundle.from_state(json.loads(bundle)),
+        passwords,
     )
 
 

@@ -77,6 +77,14 @@ class Filled:
     """Mark and value."""
 
 
+@dataclass(frozen=True)
+class RegistryCredentials:
+    """The users and passwords with which a node pulls images, in the form of Docker's clients."""
+
+    users: tuple[tuple[str, str], ...]
+    """Pairs of a registry's name and the user; the password goes by the same name."""
+
+
 Source = (
     Certificate
     | PrivateKey
@@ -86,6 +94,7 @@ Source = (
     | Kubeconfig
     | EncryptionConfiguration
     | Filled
+    | RegistryCredentials
 )
 
 Material = Callable[[Source], str]

@@ -1,6 +1,7 @@
-"""The files by which container runtimes reach registries of images.
+"""The files by which nodes reach registries of images.
 
-containerd and Docker read them at each pull, so a change restarts nothing.
+containerd and Docker read theirs at each pull, and the kubelet its own every five minutes, so a
+change restarts nothing.
 """
 
 from typing import Any
@@ -8,7 +9,8 @@ from urllib.parse import urlsplit
 
 import tomli_w
 
-from plan.model import File
+from plan.layout import REGISTRY_CREDENTIALS
+from plan.model import File, RegistryCredentials, SecretFile
 from spec.cluster import Cluster
 from spec.registry import DEFAULT, Registry
 
@@ -90,3 +92,14 @@ def _mirrors(registry: Registry) -> tuple[str, ...]:
 def _authority(folder: str, certificates: str) -> File:
     content = f"{certificates.strip()}\n"
     return File(path=f"{folder}/ca.crt", content=content, mode=READABLE)
+
+
+def credentials(spec: Cluster) -> tuple[SecretFile, ...]:
+    """The file with users and passwords, which the kubelet shows to any runtime with a pull."""
+    users = tuple(
+        (name, registry.user)
+        for name, registry in sorted(spec.registries.items())
+        if registry.user is not None
+    )
+    source = RegistryCredentials(users)
+    return (SecretFile(path=REGISTRY_CREDENTIALS, source=source),) if users else ()

@@ -17,6 +17,7 @@ from spec.cluster import ArtifactSource, SpecError, parse
 from spec.configuration import CLUSTER, configuration
 from spec.hypervisor import Hypervisor, Libvirt, VirtualBox
 from spec.offer import OFFER_VARIABLE, Offer
+from spec.passwords import FULL_KEY
 
 RECORDER = Path(__file__).with_name("recorder.py")
 
@@ -60,7 +61,7 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
         "stack": stack,
         "config": {
             key: value if isinstance(value, str) else json.dumps(value)
-            for key, value in config.items()
+            for key, value in _with_stand_ins(config).items()
         },
         "held": [asdict(declared) for declared in held],
     }
@@ -69,6 +70,14 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
         raise NotDeclared(answer["error"])
     registrations = tuple(registration(registered) for registered in answer["registered"])
     return Recording(registrations=registrations, refused=answer["refused"], unknown=unknown)
+
+
+def _with_stand_ins(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with each password's encrypted form in its place."""
+    if FULL_KEY not in config:
+        return config
+    stand_ins = {name: secret["secure"] for name, secret in config[FULL_KEY].items()}
+    return {**config, FULL_KEY: stand_ins}
 
 
 def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:

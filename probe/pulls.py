@@ -40,7 +40,7 @@ PROBLEMS = (
         r"401 Unauthorized|authorization failed|no basic auth credentials|access denied|denied:"
         r"|403 Forbidden|unauthorized:",
         "its registry refuses the password, or there is none; name a Secret with the right one "
-        "under imagePullSecrets",
+        "under imagePullSecrets, or give the stack one (registries, user)",
     ),
     _known(r"429 Too Many Requests|toomanyrequests", "its registry has been asked too often"),
     _known(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spec.document import load_yaml
+from spec.passwords import FULL_KEY, refused_plain
 from spec.refusal import SpecError, called, dotted
 
 PROJECT = "hardway"
@@ -47,6 +48,8 @@ def configuration(file: Path) -> dict[str, Any]:
             )
         if value is not None:
             values[key] = value if isinstance(value, str) else _through_json(value)
+    for refusal in refused_plain(values.get(FULL_KEY)):
+        raise SpecError(f"{name}: {refusal}")
     for path in _secrets(values.get(CLUSTER), (CLUSTER,)):
         raise SpecError(
             f"{name}: {dotted(path)} is a secret, so nobody sees what it changes; write it as it "

@@ -33,6 +33,10 @@ class Registry(Part):
         LeftOut("those that the machine's distribution trusts"),
     ] = None
     """The certificates of the authorities that the registry's and its mirrors' must come from."""
+    user: Annotated[Text | None, LeftOut("nodes show no password")] = None
+    """As whom nodes pull, also through mirrors, with the password that the stack's configuration
+    has as a secret, beside the cluster: ``hardway:passwords`` with the registry's name. Not for
+    ``_default``. A change counts within five minutes. Pods may still name Secrets of their own."""
     insecure: Truth = False
     """Whether the mirrors' certificates are not checked, and they may be ``http``; without mirrors,
     whether the registry's own is not. Whoever is on the way can then have nodes run any image."""

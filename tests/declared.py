@@ -18,6 +18,7 @@ from preview.registration import Registration
 from spec.cluster import ArtifactSource
 from spec.hypervisor import Libvirt
 from spec.offer import OFFER_VARIABLE, Offer
+from spec.passwords import FULL_KEY
 from tests.plan.golden import GOLDEN, MIRROR, NAMES, digests
 
 MADE = [name for name in NAMES if name != "existing"]
@@ -31,9 +32,18 @@ def described(name: str) -> dict[str, Any]:
 
 
 def declared(
-    value: Mapping[str, Any], stack: str = "dev", before: Recorder | None = None
+    value: Mapping[str, Any],
+    stack: str = "dev",
+    before: Recorder | None = None,
+    passwords: Mapping[str, str] | None = None,
 ) -> Recorder:
-    """Declare a cluster where a lab offers everything, after another one if there is one."""
+    """Declare a cluster where a lab offers everything, after another one if there is one.
+
+    A registry with a user has a password of its own name, unless passwords are given.
+    """
+    if passwords is None:
+        registries = value.get("registries", {})
+        passwords = {name: name for name, row in registries.items() if "user" in row}
     offer = Offer(
         hypervisor=Libvirt(
             uri="qemu:///system", image="base", kernel="/k", initrd="/i", console_logs="/c"
@@ -47,7 +57,7 @@ def declared(
         return record(
             declare,
             stack=stack,
-            config={"hardway:cluster": json.dumps(value)},
+            config={"hardway:cluster": json.dumps(value), FULL_KEY: json.dumps(passwords)},
             held=before.seen if before else (),
         )
 

@@ -79,6 +79,7 @@ OF_THE_WHOLE = (
     registries.registries_are_named_as_in_references,
     registries.mirrors_can_be_asked,
     registries.authorities_are_certificates,
+    registries.users_are_of_a_registry,
     registries.docker_has_mirrors_of_docker_hub_alone,
 )
 

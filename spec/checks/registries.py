@@ -99,6 +99,29 @@ def _has_certificates(text: str) -> bool:
     return True
 
 
+def users_are_of_a_registry(spec: Description) -> Iterator[Refusal]:
+    """Each user is one that a registry can have, and belongs to a registry with a name."""
+    for name, registry in spec.registries.items():
+        user = registry.parsed("user")
+        field = dotted(("registries", name, "user"))
+        if user is None:
+            continue
+        if name == DEFAULT:
+            yield Refusal(
+                field,
+                "is given for every registry without an entry",
+                "each of them would see the password",
+                "write the registry by its name",
+            )
+        if not user or ":" in user or not user.isprintable():
+            yield Refusal(
+                field,
+                f"{shown(user)} is empty, or has a colon or an unprintable character",
+                "no registry could tell the user from the password",
+                "write the user's name alone",
+            )
+
+
 def docker_has_mirrors_of_docker_hub_alone(spec: Description) -> Iterator[Refusal]:
     """Docker can have mirrors of docker.io, and nothing for registries without a name."""
     if spec.runtime != "docker":

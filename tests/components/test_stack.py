@@ -506,3 +506,26 @@ def test_what_every_machine_is_made_of_is_as_it_was() -> None:
     """The engine replaces a machine whose stylesheet differs, be it by a comment."""
     digest = hashlib.sha256(STYLESHEET.encode()).hexdigest()
     assert digest == "b44acd019db816d5f712b0c69773b16516558204a109d1ee11f313114cc6fe73"
+
+
+def test_a_password_is_nowhere_but_in_secrets() -> None:
+    """The engine writes to the state in the clear, and shows, what is in no secret."""
+    value = {**TWO, "registries": {"registry.example.org": {"user": "puller"}}}
+    password = "neither-shown-nor-kept"
+    shown = base64.b64encode(f"puller:{password}".encode()).decode()
+    recorder = programs.declared(value, passwords={"registry.example.org": password})
+    secret: list[str] = []
+
+    def walk(item: Any) -> None:
+        if is_secret(item):
+            secret.append(json.dumps(item))
+        elif isinstance(item, dict | list):
+            for inner in item.values() if isinstance(item, dict) else item:
+                walk(inner)
+        else:
+            assert password not in str(item)
+            assert shown not in str(item)
+
+    for resource in programs.registrations(recorder):
+        walk(dict(resource.inputs))
+    assert any(shown in text for text in secret), "nodes get it"

@@ -11,6 +11,7 @@ import yaml
 from lab.paths import PROJECT
 from spec.cluster import parse
 from spec.configuration import CLUSTER, configuration
+from spec.passwords import FULL_KEY
 from spec.refusal import SpecError
 from tests.engine.stack import EngineStack
 
@@ -194,3 +195,22 @@ def test_a_number_from_the_command_line_is_refused_with_what_makes_text_of_it(
     stack.set_config("--path", f"{CLUSTER}.{spelled}", value, "--type", "string")
     machine = parse(configuration(file)[CLUSTER], name="test").machines["master"]
     assert value in (machine.labels.get("zone"), machine.taints[0].value)
+
+
+NAMES = """
+from pulumi.runtime.config import get_config, is_config_secret
+key = "hardway:passwords"
+Path("seen.json").write_text(json.dumps([get_config(key), is_config_secret(key)]))
+"""
+
+
+def test_a_password_is_a_secret_that_the_program_gets(stack: EngineStack) -> None:
+    file = written(stack, CLUSTER_OF_ONE)
+    for name, password in (("registry.example.org:5000", "right"), ("docker.io", "hub")):
+        stack.set_config("--secret", "--path", f'{FULL_KEY}["{name}"]', password)
+    assert configuration(file)[FULL_KEY].keys() == {"registry.example.org:5000", "docker.io"}
+    stack.write(NAMES)
+    stack.preview()
+    passwords, is_secret = json.loads((stack.directory / "seen.json").read_text())
+    assert json.loads(passwords) == {"registry.example.org:5000": "right", "docker.io": "hub"}
+    assert is_secret

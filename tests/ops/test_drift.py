@@ -193,7 +193,7 @@ def test_what_machines_should_hold_is_the_plans_and_the_keys_are_the_states() ->
         (f"{CLUSTER}${MACHINE}${CERTIFICATES}", f"{node}-keys", Bundle(pairs[node]).state())
         for node in pairs
     ]
-    kept += [(AUTHORITIES, "authorities", keys._authorities.state())]
+    kept += [(AUTHORITIES, "authorities", keys.authorities.state())]
     state = exported(
         *((kind, name, {"kept": json.dumps(keys_kept)}) for kind, name, keys_kept in kept)
     )

@@ -65,7 +65,7 @@ class Keys:
         self.signers: dict[Authority, Signer] = {
             authority: new_authority(authority, self._now) for authority in Authority
         }
-        self._authorities = Authorities(
+        self.authorities = Authorities(
             signers=self.signers,
             service_account=new_service_account_pair(),
             encryption_key=new_encryption_key(),
@@ -85,7 +85,7 @@ class Keys:
         return {row.name: issued(row, self.signers[row.issuer], self._now) for row in rows}
 
     def content(self, source: Source, pairs: dict[str, Pair]) -> str:
-        return material("test", self._authorities, Bundle(pairs))(source)
+        return material("test", self.authorities, Bundle(pairs))(source)
 
 
 @dataclass

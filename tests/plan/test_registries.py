@@ -1,7 +1,9 @@
 """A real containerd takes images from a real registry by the files of the plan."""
 
+import json
 import shutil
 import socket
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +11,15 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from plan import containerd, runtime
+from certs.bundle import Bundle
+from plan import containerd, identity, layout, runtime
+from plan.material import material
 from plan.registries import CONTAINERD
 from probe.pulls import sentence
 from tests.plan.mirror import mirror
 from tests.plan.real_containerd import real_containerd
 from tests.plan.registry import PASSWORD, USER, RealRegistry, certificate, real_registry
+from tests.plan.running import LocalCluster
 from tests.plan.shell import cluster
 from tests.plan.stored import as_root
 from tests.ports import free_port
@@ -88,7 +93,7 @@ def test_an_image_comes_from_a_registry_with_its_own_authority_and_a_password(
         assert beginning.startswith(f"the image {image} cannot be pulled")
         assert problem == (
             "refuses the password, or there is none; name a Secret with the right one under "
-            "imagePullSecrets"
+            "imagePullSecrets, or give the stack one (registries, user)"
         )
     assert sentence(node.pull(f"{registry.host}/shop:2")) == (
         f"the image {registry.host}/shop:2 cannot be pulled: its registry has no such image"
@@ -130,3 +135,26 @@ def test_an_image_comes_from_a_mirror(node: Node, registry: RealRegistry, name: 
     node.bring({name: {"mirrors": mirrors, "authority": registry.authority}})
     host = "registry.example" if name == "_default" else name
     assert node.pull(f"{host}/library/shop:1") == ""
+
+
+def test_the_kubelets_file_has_the_right_password(
+    node: Node, registry: RealRegistry, tmp_path: Path
+) -> None:
+    entry = {"authority": registry.authority, "user": USER}
+    for password in (PASSWORD, "wrong"):
+        passwords = {registry.host: password, "docker.io": "hub"}
+        spec = cluster(registries={registry.host: entry, "docker.io": {"user": "ann"}})
+        (file,) = (
+            file
+            for file in identity.step(spec, "minion").secret_files
+            if file.path == layout.REGISTRY_CREDENTIALS
+        )
+        assert (file.mode, file.owner) == (0o600, "root:root")
+        keys = LocalCluster(spec, tmp_path).keys
+        made = material("dev", keys.authorities, Bundle({}), passwords)
+        known = json.loads(made(file.source))["auths"]
+        assert known.keys() == {registry.host, "https://index.docker.io/v1/"}
+        user, _, shown = b64decode(known[registry.host]["auth"]).decode().partition(":")
+        node.bring({registry.host: entry})
+        refused = node.pull(f"{registry.host}/shop:1", user, shown)
+        assert bool(refused) == (password != PASSWORD), refused

@@ -116,7 +116,12 @@ FORMS: dict[str, Any] = {
         **WHOLE,
         "runtime": "containerd",
         "registries": {
-            "localhost:5000": {"mirrors": ["http://m1"], "authority": PEM, "insecure": True}
+            "localhost:5000": {
+                "mirrors": ["http://m1"],
+                "authority": PEM,
+                "user": "puller",
+                "insecure": True,
+            }
         },
     },
     "`base_image`": {**WITHOUT_HYPERVISOR, "base_image": BASE_IMAGE},

@@ -171,6 +171,13 @@ ONE = [
     ({"addons name_servers": ["::1"]}, "addons.name_servers.0", "an IPv4 address"),
     ({"addons name_servers": ["192.168.3.10"]}, "addons.name_servers.0", "into the cluster"),
     ({"addons name_servers": ["192.0.2.1"] * 16}, "addons.name_servers", "more than 15"),
+    ({"registries _default": {"user": "ann"}}, "registries._default.user", "by its name"),
+    (
+        {"registries r.example": {"user": "a:b"}},
+        "registries.r.example.user",
+        "the user's name alone",
+    ),
+    ({"registries r.example": {"user": ""}}, "registries.r.example.user", "the user's name alone"),
     ({ADDRESSES: []}, POOL, "is empty"),
     ({ADDRESSES: 7}, POOL, "write a range such as"),
     ({ADDRESSES: ["192.168.1.200-"]}, f"{POOL}.0", "write a range such as"),

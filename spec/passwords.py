@@ -1,0 +1,68 @@
+"""The passwords for registries, which a stack's configuration has as secrets beside the cluster."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from spec.cluster import Cluster
+from spec.refusal import Refusal, SpecError, dotted
+
+KEY = "passwords"
+"""The key in the configuration, in the project's namespace: a mapping of registries to secrets."""
+
+FULL_KEY = f"hardway:{KEY}"
+
+
+def command(name: str) -> str:
+    """The command that asks for the password of a registry and writes it."""
+    return f"./hardway pulumi config set --secret --path '{FULL_KEY}[\"{name}\"]'"
+
+
+def demand_passwords(spec: Cluster, names: Collection[str]) -> None:
+    """Raise SpecError unless exactly the registries with a user have a password."""
+    if refusals := list(_refusals(spec, names)):
+        raise SpecError("\n".join(map(str, refusals)))
+
+
+def _refusals(spec: Cluster, names: Collection[str]) -> Iterator[Refusal]:
+    users = {name for name, registry in spec.registries.items() if registry.user is not None}
+    for name in sorted(users - set(names)):
+        yield Refusal(
+            dotted(("registries", name, "user")),
+            "has no password",
+            "its registry would refuse every pull",
+            f"run {command(name)}",
+        )
+    for name in sorted(set(names) - users):
+        yield Refusal(
+            dotted((FULL_KEY, name)),
+            "belongs to no registry with a user",
+            "no node would get it",
+            f"write {dotted(('registries', name, 'user'))}, or leave the password out",
+        )
+
+
+def refused_plain(values: Any) -> Iterator[Refusal]:
+    """The mistakes in the passwords as a stack's file has them: each must be a secret."""
+    if values is None:
+        return
+    if not isinstance(values, Mapping) or _is_secret(values):
+        yield Refusal(
+            FULL_KEY,
+            "is no mapping of registries to secrets",
+            "nobody can tell whose passwords these are",
+            f"leave it out, and run {command('registry.example.org')}",
+        )
+        return
+    for name, value in values.items():
+        if not _is_secret(value):
+            yield Refusal(
+                dotted((FULL_KEY, name)),
+                "is no secret",
+                "everybody who sees the stack's file would have it",
+                f"leave it out, change the password, and run {command(name)}",
+            )
+
+
+def _is_secret(value: Any) -> bool:
+    """Whether ``pulumi config set --secret`` has written the value."""
+    return isinstance(value, Mapping) and value.keys() == {"secure"}
