@@ -19,6 +19,7 @@ import pulumi
 from pulumi import dynamic
 from pulumi.runtime import rpc
 
+from certs.backup import new_backup_keys
 from certs.bundle import (
     Authorities,
     Bundle,
@@ -66,6 +67,27 @@ class TrackedSshKeys:
             private=pair.apply(lambda keys: keys["private"]),
             public=pulumi.Output.unsecret(pair.apply(lambda keys: keys["public"])),
         )
+
+
+class TrackedBackupKeys:
+    """The keys of backups, kept by a ``Stash`` like the SSH key.
+
+    A stack has them whether it makes backups or not, so that backups stay readable where they are
+    switched off, and the key that copies them can be let in before they are switched on.
+    """
+
+    kept: pulumi.Output[str]
+    """Secret: ``BackupKeys.state()`` as JSON."""
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
+        stash = pulumi.Stash(
+            name,
+            input=pulumi.Output.secret(new_backup_keys().state()),
+            opts=pulumi.ResourceOptions.merge(
+                opts, pulumi.ResourceOptions(ignore_changes=["input"])
+            ),
+        )
+        self.kept = stash.output.apply(lambda kept: json.dumps(dict(kept), sort_keys=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,20 @@ from typing import Any
 import pulumi
 
 from certs.table import FOR_PEOPLE, held_by
-from certs.tracked import TrackedAuthorities, TrackedBundle, TrackedSshKeys
+from certs.tracked import (
+    TrackedAuthorities,
+    TrackedBackupKeys,
+    TrackedBundle,
+    TrackedSshKeys,
+)
 from components.machine import MachineArgs, MachineComponent, together
 from components.network import Network, NetworkArgs
 from components.ready import Ready
-from components.roles import ControlPlane, EtcdMember, Minion, RoleArgs
+from components.roles import BackupMaker, ControlPlane, EtcdMember, Minion, RoleArgs
 from components.specification import Specification
 from hypervisors.makers import makers
 from hypervisors.port import Hypervisor
+from plan import backup
 from plan.addons.catalogue import certificates
 from plan.cluster import cluster_plan
 from plan.held import compared
@@ -50,6 +56,7 @@ class ClusterComponent(pulumi.ComponentResource):
         )
         self._ssh_keys = TrackedSshKeys(resource_names.SSH_KEY, self._child)
         self.ssh_key = self._ssh_keys.private
+        self._backup_keys = TrackedBackupKeys(resource_names.BACKUP_KEYS, self._child)
         machines = self._machines(makers(spec, self))
         roles = self._roles(machines)
         self.nodes: dict[str, Any] = {
@@ -81,6 +88,7 @@ class ClusterComponent(pulumi.ComponentResource):
                     ssh_keys=self._ssh_keys,
                     authorities=self._authorities,
                     passwords=self._passwords,
+                    backup_keys=self._backup_keys,
                 ),
                 self._child,
             )
@@ -137,6 +145,11 @@ class ClusterComponent(pulumi.ComponentResource):
             ).done
             for name in spec.nodes
         ]
+        backups = [
+            BackupMaker(name, RoleArgs(machine=machines[name], after=members), self._child).done
+            for name in spec.machines
+            if name == backup.member(spec)
+        ]
         self._guards = {
             name: machine.guard(compared(spec, self.plan.nodes[name]))
             for name, machine in machines.items()
@@ -146,7 +159,7 @@ class ClusterComponent(pulumi.ComponentResource):
         labelled = machines[first].run(
             labels, parent=self, after=[*nodes, applied], bundle=self._people
         )
-        return [*members, *planes.values(), *nodes, labelled]
+        return [*members, *planes.values(), *nodes, *backups, labelled]
 
     def _ready(
         self, machines: Mapping[str, MachineComponent], roles: list[pulumi.Resource]

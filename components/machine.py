@@ -11,7 +11,13 @@ import pulumi
 import yaml
 
 from certs.table import Row
-from certs.tracked import HostKey, TrackedAuthorities, TrackedBundle, TrackedSshKeys
+from certs.tracked import (
+    HostKey,
+    TrackedAuthorities,
+    TrackedBackupKeys,
+    TrackedBundle,
+    TrackedSshKeys,
+)
 from components.guard import Guard, login, secrets
 from components.remote import Login, copied_scripts, remote_command
 from hypervisors.port import ClusterKey, Hypervisor, Seed
@@ -45,6 +51,7 @@ class MachineArgs:
     authorities: TrackedAuthorities
     passwords: pulumi.Output[str]
     """Those of registries by their names, as JSON; secret."""
+    backup_keys: TrackedBackupKeys
 
 
 class MachineComponent(pulumi.ComponentResource):
@@ -206,10 +213,18 @@ class MachineComponent(pulumi.ComponentResource):
     def _made_of(self, bundle: TrackedBundle, make: Callable[[Material], T]) -> pulumi.Output[T]:
         """A value that is made from the keys in a bundle and passwords, once all are known."""
 
-        def made(authorities: str, kept: str, passwords: str) -> T:
-            return make(kept_material(self.args.cluster, authorities, kept, json.loads(passwords)))
+        def made(authorities: str, kept: str, passwords: str, backups: str) -> T:
+            return make(
+                kept_material(self.args.cluster, authorities, kept, json.loads(passwords), backups)
+            )
 
-        return together(made, self.args.authorities.kept, bundle.kept, self.args.passwords)
+        return together(
+            made,
+            self.args.authorities.kept,
+            bundle.kept,
+            self.args.passwords,
+            self.args.backup_keys.kept,
+        )
 
 
 def together(function: Callable[..., T], *outputs: pulumi.Output[str]) -> pulumi.Output[T]:

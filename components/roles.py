@@ -50,6 +50,12 @@ class ControlPlane(_Role):
     steps = ("control-plane",)
 
 
+class BackupMaker(_Role):
+    """The member that makes backups of etcd."""
+
+    steps = ("backup",)
+
+
 class Minion(_Role):
     """A node: container runtime, kubelet, kube-proxy and flannel. Every control plane is a node."""
 

@@ -29,7 +29,7 @@ from lab.problem import Problem
 from lab.process import beside
 from lab.progress import Progress
 from lab.stack import offer_path
-from plan import runtime
+from plan import needs
 from spec.checks.networks import SPECIAL
 from spec.cluster import ArtifactSource, Cluster
 from spec.hypervisor import Hypervisor, Libvirt, VirtualBox
@@ -98,7 +98,7 @@ def _base(
         image.node_store(stored),
         progress,
         logs=paths.logs,
-        packages=runtime.packages(cluster),
+        packages=needs.of_image(cluster),
     )
 
 
@@ -224,7 +224,7 @@ def _image(
     """The artifacts of a cluster, and the base image of its machines."""
     store = artifacts.Store(cache, progress, paths.logs)
     wanted = (cluster.versions, cluster.runtime, cluster.addons.enabled)
-    more = [*runtime.packages(cluster)]
+    more = [*needs.of_image(cluster)]
     if cluster.hypervisor is not None:
         more += bootable.PACKAGES
     with ExitStack() as during:

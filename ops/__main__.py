@@ -46,6 +46,8 @@ MODULES = (
     "drift",
     "hosts",
     "etcd_space",
+    "backup",
+    "restore",
     "images",
     "kubectl",
     "kubeconfig",

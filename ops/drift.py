@@ -15,7 +15,14 @@ from lab.problem import Problem
 from ops import expiry
 from ops.display import option_of, stdout, unapplied_line
 from ops.exit_codes import ExitCode
-from ops.reach import kept_by_cluster, kept_by_machines, reach, resources, revealed
+from ops.reach import (
+    kept_backup_keys,
+    kept_by_cluster,
+    kept_by_machines,
+    reach,
+    resources,
+    revealed,
+)
 from ops.stacks import StackOption
 from plan import layout
 from plan.cluster import cluster_plan
@@ -120,15 +127,15 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
     not compared. Raises SpecError where there is no plan.
     """
     authorities = kept_by_cluster(state).get(AUTHORITIES)
-    kept = kept_by_machines(state)
+    kept, backups = kept_by_machines(state), kept_backup_keys(state)
     plan, every = cluster_plan(spec), {}
     for node in nodes:
         whole = compared(spec, plan.nodes[node])
         keys = kept.get(node)
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")
-        if keys and authorities:
+        if keys and authorities and (backups or not spec.backup):
             unknown = dict.fromkeys(spec.registries, "")
-            made = kept_material(spec.name, authorities, keys, unknown)
+            made = kept_material(spec.name, authorities, keys, unknown, backups)
             digests = secret_digests(whole, made)
         items = (*scripts(), *held(whole), *absent(whole))
         every[node] = Wanted(

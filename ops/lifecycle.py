@@ -337,15 +337,22 @@ def status(
 ) -> None:
     """Show what runs: libvirt, machines, mirror, ways in and out, stacks, and what ends soon.
 
-    Exit code 2: a certificate of a stack ends within 30 days.
+    Exit code 2: a certificate of a stack ends within 30 days, or its backups are not well.
 
     Examples: `./hardway status`, for programs `./hardway status --json`
     """
-    from ops import expiry  # imports the code for keys, which nothing else in this module needs
+    # They import the code for keys, which nothing else in this module needs.
+    from ops import backup, expiry
 
     paths = lab_paths()
-    ending, warned = expiry.in_lab(stacks_with_state(paths), paths)
-    facts = _facts(paths) | {"certificates": ending or "none ends soon"}
+    stacks = stacks_with_state(paths)
+    ending, warned = expiry.in_lab(stacks, paths)
+    kept, lacking = backup.in_lab(stacks)
+    warned = warned or lacking
+    facts = _facts(paths) | {
+        "certificates": ending or "none ends soon",
+        "backups": kept or "none are made",
+    }
     if as_json:
         print(json.dumps(facts, indent=1))
         raise typer.Exit(int(ExitCode.WARNED if warned else ExitCode.WELL))

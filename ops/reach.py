@@ -301,6 +301,17 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
     return Access(machines=machines, ssh_key=kept["private"])
 
 
+def kept_backup_keys(state: Mapping[str, Any]) -> str | None:
+    """The keys of backups as JSON, from an exported state with secrets in plain text.
+
+    None where the state has none, since an older version of this program wrote it.
+    """
+    for name, resource in resources(state):
+        if name == resource_names.BACKUP_KEYS and resource["type"] == "pulumi:index:Stash":
+            return json.dumps(revealed(resource.get("outputs", {})).get("output"))
+    return None
+
+
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:
     """The admin's kubeconfig; also works before the cluster was ever ready.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from plan import (
     addons,
+    backup,
     control_plane,
     etcd,
     host,
@@ -91,6 +92,8 @@ def node_plan(spec: Cluster, name: str) -> NodePlan:
         steps.append(control_plane.step(spec, name))
     if name in spec.nodes:
         steps.append(node.step(spec, name))
+    if name == backup.member(spec):
+        steps.append(backup.step(spec, name))
     steps = [_keeping(_rereading(step, steps), steps) for step in steps]
     if spec.is_emulated(name):
         steps = [replace(step, units=tuple(map(_sparing, step.units))) for step in steps]

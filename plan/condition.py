@@ -117,6 +117,15 @@ class ApiServices:
     """Names of APIService objects."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Backups:
+    """This machine's last backup of etcd was made and copied, and is no older than that."""
+
+    kind: Literal["backups"] = "backups"
+    machine: str
+    seconds: int
+
+
 Check = (
     Clocks
     | Members
@@ -129,6 +138,7 @@ Check = (
     | ServiceAnswers
     | ApiServices
     | Services
+    | Backups
 )
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from plan import layout
+from plan import backup, layout
 from plan.addons.catalogue import enabled
 from plan.condition import (
     ApiServers,
+    Backups,
     Check,
     Clocks,
     Condition,
@@ -27,6 +28,7 @@ def conditions(spec: Cluster) -> tuple[Condition, ...]:
     return (
         *_of_machines(spec),
         *(its for add_on in enabled(spec) for its in add_on.conditions(spec)),
+        *_of_backups(spec),
         _services(spec),
     )
 
@@ -73,6 +75,15 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
         waits_for=f"the nodes are those of the spec, all Ready, with kubelets {version}",
         check=Nodes(nodes=spec.nodes, version=version),
     )
+
+
+def _of_backups(spec: Cluster) -> Iterator[Condition]:
+    if (machine := backup.member(spec)) and spec.backup:
+        yield _condition(
+            name="backup",
+            waits_for=f"etcd has a backup, made within twice {spec.backup.every}",
+            check=Backups(machine=machine, seconds=backup.too_old(spec.backup)),
+        )
 
 
 def _condition(*, name: str, waits_for: str, check: Check) -> Condition:

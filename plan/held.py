@@ -22,7 +22,7 @@ GONE, THERE = "gone", "there"
 """The states of a role that a machine does not have and must not have: whether the list of what its
 step brought is gone."""
 
-ROLES = ("etcd", "control-plane", "runtime", "node")
+ROLES = ("etcd", "control-plane", "runtime", "node", "backup")
 """The steps that can leave a machine, or that one machine has and another has not."""
 
 

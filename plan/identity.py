@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from certs.table import held_by
-from plan import apiserver, etcd, layout, registries
+from plan import apiserver, backup, etcd, layout, registries
 from plan.model import (
     AuthorityCertificate,
     AuthorityKey,
+    BackupLogin,
+    BackupRecipient,
     Certificate,
     EncryptionConfiguration,
     PrivateKey,
@@ -54,6 +56,10 @@ def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
         yield SecretFile(path=layout.SERVICE_ACCOUNT_PRIVATE, source=ServiceAccountKey("private"))
         yield _public(layout.SERVICE_ACCOUNT_PUBLIC, ServiceAccountKey("public"))
         yield SecretFile(path=layout.ENCRYPTION, source=EncryptionConfiguration())
+    if node == backup.member(spec):
+        if backup.destination(spec):
+            yield SecretFile(path=layout.BACKUP_LOGIN, source=BackupLogin())
+        yield SecretFile(path=layout.BACKUP_RECIPIENT, source=BackupRecipient(), mode=0o644)
 
 
 def _of_components(spec: Cluster, node: str) -> Iterator[SecretFile]:

@@ -29,6 +29,15 @@ ETCD_JOINS = "/run/hardway/etcd-joins"
 ETCD_REMOVED = "/run/hardway/etcd-removed"
 """This file exists once the member has ended because the other members removed it: systemd then
 does not start it again."""
+BACKUPS = "/var/lib/hardway-backups"
+"""The directory of the backups of etcd, apart from ``STATE``, whose files services of other users
+reach."""
+BACKUP_KEYS = "/etc/hardway/backup"
+BACKUP_RECIPIENT = f"{BACKUP_KEYS}/recipient"
+"""The public key for which backups are encrypted."""
+BACKUP_LOGIN = f"{BACKUP_KEYS}/login"
+"""The private key with which backups are copied elsewhere."""
+BACKUP_HOSTS = "/etc/hardway/backup-known-hosts"
 
 AUTHORITY = f"{PKI}/ca.crt"
 ETCD_AUTHORITY = f"{PKI}/etcd-ca.crt"

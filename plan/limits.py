@@ -73,6 +73,7 @@ CONDITIONS: Mapping[str, Limit] = {
     "space": Limit(120, "it does not come true by itself: members may be slow to say it"),
     "api": Limit(900, "several API servers start, and wait for etcd"),
     "nodes": Limit(900, "kubelets register, flannel makes its network, and nodes get Ready"),
+    "backup": Limit(600, "a snapshot of etcd is written, encrypted and copied elsewhere"),
     "services": Limit(300, "some are started again until others answer"),
 }
 """Name of a condition of each cluster, in ``plan.conditions``, to its limit."""

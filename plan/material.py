@@ -4,6 +4,7 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping
 
+from certs.backup import BackupKeys
 from certs.bundle import Authorities, Bundle
 from certs.encryption import encryption_configuration
 from certs.kubeconfig import kubeconfig
@@ -11,6 +12,8 @@ from certs.table import Authority
 from plan.model import (
     AuthorityCertificate,
     AuthorityKey,
+    BackupLogin,
+    BackupRecipient,
     Certificate,
     EncryptionConfiguration,
     Filled,
@@ -29,11 +32,13 @@ def material(
     authorities: Authorities,
     bundle: Bundle,
     passwords: Mapping[str, str] | None = None,
+    backups: BackupKeys | None = None,
 ) -> Material:
     """A function that returns the content of secret files, for the machine or person of a bundle.
 
-    ``passwords`` are those of registries, by their names. The function raises KeyError for a
-    certificate that the bundle does not have, and for a password that is not given.
+    ``passwords`` are those of registries, by their names; files of backups need ``backups``. The
+    function raises KeyError for a certificate that the bundle does not have, and for a password
+    that is not given.
     """
     signers, pairs = authorities.signers, bundle.pairs
 
@@ -54,6 +59,12 @@ def material(
                 return encryption_configuration(authorities.encryption_key)
             case RegistryCredentials(users=users):
                 return _credentials(users, passwords or {})
+            case BackupRecipient():
+                assert backups is not None
+                return f"{backups.recipient}\n"
+            case BackupLogin():
+                assert backups is not None
+                return backups.ssh_private
             case Kubeconfig(certificate=name, server=server):
                 return kubeconfig(
                     cluster_name=cluster,
@@ -87,7 +98,11 @@ def _credentials(users: tuple[tuple[str, str], ...], passwords: Mapping[str, str
 
 
 def kept_material(
-    cluster: str, authorities: str, bundle: str, passwords: Mapping[str, str] | None = None
+    cluster: str,
+    authorities: str,
+    bundle: str,
+    passwords: Mapping[str, str] | None = None,
+    backups: str | None = None,
 ) -> Material:
     """The result of ``material`` for the JSON texts that a state keeps (``certs.tracked``).
 
@@ -98,6 +113,7 @@ def kept_material(
         Authorities.from_state(json.loads(authorities)),
         Bundle.from_state(json.loads(bundle)),
         passwords,
+        BackupKeys.from_state(json.loads(backups)) if backups else None,
     )
 
 

@@ -85,6 +85,16 @@ class RegistryCredentials:
     """Pairs of a registry's name and the user; the password goes by the same name."""
 
 
+@dataclass(frozen=True)
+class BackupRecipient:
+    """The public key for which backups of etcd are encrypted, as age(1) reads it."""
+
+
+@dataclass(frozen=True)
+class BackupLogin:
+    """The SSH key with which backups are copied elsewhere, in OpenSSH's format."""
+
+
 Source = (
     Certificate
     | PrivateKey
@@ -95,6 +105,8 @@ Source = (
     | EncryptionConfiguration
     | Filled
     | RegistryCredentials
+    | BackupRecipient
+    | BackupLogin
 )
 
 Material = Callable[[Source], str]
@@ -190,14 +202,16 @@ BIN = "/usr/local/bin"
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """A systemd service that runs a program in the foreground."""
+    """A systemd service that runs a program in the foreground, or a timer that starts a service."""
 
     name: str
     """With its suffix, such as ``etcd.service``."""
     description: str
     program: str
     """The program's absolute path, or only its name where the distributions have it in different
-    directories."""
+    directories. Of a timer: the name of the service that it starts."""
+    schedule: Mapping[str, str] = field(default_factory=dict)
+    """Of a timer: the settings of ``[Timer]``, besides the service's name."""
     flags: Mapping[str, str] = field(default_factory=dict)
     """Flag name without dashes to its value; each is rendered on its own line as
     ``--name=value``."""
@@ -231,6 +245,7 @@ class Unit:
     reads: tuple[str, ...] = ()
     """Files that the service reads again when they change, without a restart (``plan.reload``)."""
     wanted_by: str = "multi-user.target"
+    """The target that starts the service at boot; empty for a service that a timer starts."""
 
     @property
     def path(self) -> str:

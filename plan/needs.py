@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from plan import balancer, layout, runtime, time_service, virtual_ip
+from plan import backup, balancer, layout, runtime, time_service, virtual_ip
 from plan.addons import load_balancer
 from spec.cluster import API_PORT, Cluster
 from spec.load_balancer import MEMBER_PORT
@@ -68,9 +68,18 @@ def _reserved(number: int, *, from_machines: bool = False) -> NeededPort:
     return NeededPort(number=number, component=RESERVED_PORTS[number], from_machines=from_machines)
 
 
+def of_image(spec: Cluster) -> tuple[str, ...]:
+    """The Debian packages that are in the base image of all machines, sorted.
+
+    A machine of a lab without a way out can install none.
+    """
+    own = {*runtime.packages(spec), *backup.packages(spec, backup.member(spec) or "")}
+    return tuple(sorted(own))
+
+
 def packages(spec: Cluster, node: str) -> tuple[str, ...]:
     """The Debian packages that the steps of a machine install where they are missing, sorted."""
-    names = set(time_service.packages(spec))
+    names = {*time_service.packages(spec), *backup.packages(spec, node)}
     if node in spec.nodes:
         names.update(runtime.packages(spec))
         names.update(_balancer_packages(spec, node))

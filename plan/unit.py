@@ -12,6 +12,8 @@ _DEFAULTS = {
 
 def text(unit: Unit) -> str:
     """The unit file, with each flag on its own line, so that a diff shows which flag changed."""
+    if unit.schedule:
+        return _timer(unit)
     service = {"Type": unit.type, **_DEFAULTS, **unit.service}
     if unit.type == "oneshot":
         service = {"Type": unit.type, "RemainAfterExit": "yes", **unit.service}
@@ -36,8 +38,20 @@ def text(unit: Unit) -> str:
     lines += [f"ExecStartPost={line}" for line in unit.after_start]
     lines += [f"ExecStop={line}" for line in unit.before_stop]
     lines += [f"ExecStopPost={line}" for line in unit.after_stop]
-    lines += ["", "[Install]", f"WantedBy={unit.wanted_by}", ""]
-    return "\n".join(lines)
+    if unit.wanted_by:
+        lines += ["", "[Install]", f"WantedBy={unit.wanted_by}"]
+    return "\n".join([*lines, ""])
+
+
+def _timer(unit: Unit) -> str:
+    schedule = [f"{key}={value}" for key, value in unit.schedule.items()]
+    return "\n".join(
+        [
+            *("[Unit]", f"Description={unit.description}", "", "[Timer]"),
+            *(f"Unit={unit.program}", *schedule),
+            *("", "[Install]", f"WantedBy={unit.wanted_by}", ""),
+        ]
+    )
 
 
 def command(unit: Unit) -> str:

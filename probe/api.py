@@ -60,19 +60,37 @@ class Api:
 
         Raises ApiError, also for an answer with a status that is no success.
         """
+        answer = await self._answer("GET", path, at=at, query=query)
+        if not answer.is_success:
+            raise _refused(answer)
+        return answer.text
+
+    async def delete(self, path: str) -> None:
+        """Delete an object, if it is there. Raises ApiError."""
+        answer = await self._answer("DELETE", path)
+        if not answer.is_success and answer.status_code != httpx.codes.NOT_FOUND:
+            raise _refused(answer)
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        at: str | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         base = (at or self.server).rstrip("/")
         try:
             seconds = ANSWER * self.factor
             limits = httpx.Timeout(seconds, connect=CONNECT * self.factor)
             async with asyncio.timeout(seconds):
-                answer = await self._client.get(base + path, params=query or None, timeout=limits)
+                return await self._client.request(
+                    method, base + path, params=query or None, timeout=limits
+                )
         except (httpx.TimeoutException, TimeoutError) as error:
             raise ApiError(f"{base}{path} gives no answer in time") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ApiError(f"{base} cannot be reached ({_cause(error)})") from error
-        if not answer.is_success:
-            raise ApiError(f"{base}{path} answers {answer.status_code} ({_reason(answer.text)})")
-        return answer.text
 
     async def json(self, path: str, *, at: str | None = None, **query: str) -> dict[str, Any]:
         """The same as ``text``, for an answer that is a JSON object."""
@@ -84,6 +102,11 @@ class Api:
         if not isinstance(value, dict):
             raise ApiError(f"{at or self.server}{path} answers, but not as a Kubernetes API does")
         return value
+
+
+def _refused(answer: httpx.Response) -> ApiError:
+    url = answer.url.copy_with(query=None)
+    return ApiError(f"{url} answers {answer.status_code} ({_reason(answer.text)})")
 
 
 def _current(config: Any) -> tuple[Mapping[str, str], Mapping[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from plan.condition import (
     ApiServers,
     ApiServices,
+    Backups,
     Check,
     Clocks,
     Members,
@@ -21,7 +22,7 @@ from plan.condition import (
     Services,
     Space,
 )
-from probe import clocks, pods, services, space
+from probe import backups, clocks, pods, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -110,6 +111,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await pods.resolve(through.machines, through.api, check)
         case ApiServices():
             await _api_services(check, through.api)
+        case Backups():
+            await backups.demand_backups(check, through.machines)
         case Services():
             await services.demand_services(check, through.machines)
         case _:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shlex
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -29,6 +29,9 @@ KEEPALIVE, MISSED = 5, 3
 
 CLOSE = 1
 """Seconds in which all connections must close."""
+
+PART = 1 << 18
+"""The most bytes of a command's output that are read at once."""
 
 GRACE = 10
 """Seconds by which a command's answer may exceed the time limit of the command."""
@@ -156,6 +159,24 @@ class Machines:
             done = await _fed(connection, command, content)
         return self._as_root(node, done)
 
+    async def fetch(
+        self,
+        node: str,
+        script: str,
+        *arguments: str,
+        take: Callable[[bytes], object],
+        timeout: float,
+    ) -> Done:
+        """The same as ``run``, for a script with any amount of output, which ``take`` gets.
+
+        The output is read no faster than ``take`` takes it, and is not in the result.
+        """
+        timeout *= self.factor
+        command = self._by_root(node, _command(script, arguments, timeout))
+        async with self._session(node, timeout) as connection:
+            done = await _taken(connection, command, take)
+        return self._as_root(node, done)
+
     def _by_root(self, node: str, line: str) -> str:
         machine = self._access.machines.get(node)
         return as_root(machine.user, line) if machine else line
@@ -254,6 +275,15 @@ async def _fed(
             process.stdin.write(part)
             await process.stdin.drain()
         process.stdin.write_eof()
+    return _result(await process.wait())
+
+
+async def _taken(
+    connection: asyncssh.SSHClientConnection, command: str, take: Callable[[bytes], object]
+) -> Done:
+    process = await connection.create_process(command, stdin=asyncssh.DEVNULL, encoding=None)
+    while part := await process.stdout.read(PART):
+        take(part)
     return _result(await process.wait())
 
 

@@ -221,7 +221,7 @@ def _content(item: Item, path: str, facts: Facts, secrets: Mapping[str, str]) ->
 def _service(item: Item, unit: Mapping[str, str], facts: Facts) -> str:
     wanted = item.wanted.rpartition(" ")[2]
     state = unit["ActiveState"]
-    program = facts.programs.get(unit["MainPID"], "")
+    program = facts.programs.get(unit.get("MainPID", ""), "")  # a timer has none
     if restarts_again(unit, facts):
         runs = RESTARTS
     elif _about_to_start(item, facts):
@@ -295,7 +295,7 @@ def _started_with_others(
             continue
         if units[item.key]["ActiveState"] not in RUNNING:
             continue
-        since = _started(units[item.key]["ExecMainStartTimestamp"])
+        since = _started(units[item.key].get("ExecMainStartTimestamp", ""))
         read = [path for path in item.needs if path in changed and changed[path] <= since]
         if read:
             yield item.key, f"{states[item.key]}, started with this {' and '.join(read)}"

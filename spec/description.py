@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
 
+from spec.backup import Backup
 from spec.downloads import Architecture
 from spec.hypervisor import Hypervisor, LoginSettings
 from spec.load_balancer import LoadBalancer
@@ -74,8 +75,8 @@ class Etcd(Part):
     """What keeps all that the cluster knows."""
 
     generation: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
-    """One more after each restore from a snapshot: members from before it are not let in. Of a
-    living cluster never less."""
+    """One more after each restore by hand: members from before it are not let in.
+    `./hardway restore` does without. Of a living cluster never less."""
 
 
 class BaseImage(Part):
@@ -156,6 +157,8 @@ class Description(Part):
     """Through whom machines download."""
     etcd: Etcd = Etcd()
     """What keeps all that the cluster knows."""
+    backup: Annotated[Backup | None, LeftOut("no backups are made")] = None
+    """Backups of etcd; ``{}`` for those with the settings below."""
     flannel: Flannel = Flannel()
     """The pod network."""
     proxy_mode: Literal["nftables", "iptables"] = "nftables"

@@ -23,6 +23,17 @@ ON_A_CLUSTER = (
 )
 """Run by ``tests/machine/test_cluster.py`` on the default stack."""
 
+BACKUPS = (
+    "./hardway backup now",
+    "./hardway backup list",
+    "./hardway backup fetch",
+    "./hardway backup key",
+)
+"""Run by ``tests/machine/test_single.py`` on a stack that makes backups."""
+
+RESTORE = ("./hardway restore FILE", "./hardway restore")
+"""Run by the same tests with a backup's name in the place of ``FILE``."""
+
 IMAGES = ("./hardway images load shop.tar", "./hardway images remove shop:1")
 """Run by the same tests where there is such an archive."""
 

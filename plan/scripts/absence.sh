@@ -163,6 +163,11 @@ after_end() {
         without_networks
         without_data /var/lib/containerd /run/containerd /opt/containerd
         ;;
+    hardway-backup.timer)
+        systemctl stop hardway-backup.service 2>/dev/null || true
+        systemctl reset-failed hardway-backup.service 2>/dev/null || true
+        without_data /var/lib/hardway-backups
+        ;;
     docker.service)
         without_processes system.slice/docker.service kubepods.slice
         without_networks

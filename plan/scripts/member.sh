@@ -32,8 +32,9 @@ writes can be lost while every member says that it is healthy; bring the directo
     if ! listed; then
         [ -e "$member_marker" ] || return 0 # the first start
         [ "${#member_others[@]}" -eq 0 ] || problem \
-            "$lost, or run this again when another member answers, which is how it can be replaced"
-        problem "$lost, or restore a snapshot into it (etcdutl snapshot restore), or, where the \
+            "$lost, or run this again when another member answers, which is how it can be replaced;" \
+            "where no quorum is left, ./hardway restore brings etcd back"
+        problem "$lost, or restore a backup (./hardway restore), or, where the \
 cluster may begin with nothing, remove $member_marker and run this again"
     fi
     if [ -n "$member_id" ] && [ -n "$member_name" ]; then

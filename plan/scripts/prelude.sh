@@ -440,7 +440,8 @@ settle() {
         up=("${up[@]:1}")
     done
     if [ "${#start[@]}" -gt 0 ] || [ -n "$off" ]; then
-        output=$(systemctl show --property NeedDaemonReload --value "${units[@]}")
+        # A timer's service has a unit file of its own.
+        output=$(systemctl show --property NeedDaemonReload --value "${units[@]}" "${units[@]/%.timer/.service}")
         [[ $output != *yes* ]] || systemctl daemon-reload
     fi
     if [ "${#start[@]}" -gt 0 ]; then

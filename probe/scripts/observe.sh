@@ -52,7 +52,7 @@ while IFS=$'\t' read -r kind name mark; do
     directory | link | role) paths+=("$name") ;;
     artifact) paths+=("$name") marks[$name]=$mark ;;
     service) units+=("$name") ;;
-    services) for mark in /var/lib/hardway/running/*.service; do
+    services) for mark in /var/lib/hardway/running/*.{service,timer}; do
         [ ! -e "$mark" ] || units+=("${mark##*/}")
     done ;;
     'masked unit') units+=("$name") ;;

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from spec.checks import (
     addresses,
+    backups,
     connections,
     load_balancer,
     names,
@@ -81,6 +82,8 @@ OF_THE_WHOLE = (
     registries.authorities_are_certificates,
     registries.users_are_of_a_registry,
     registries.docker_has_mirrors_of_docker_hub_alone,
+    backups.backups_have_a_usable_period,
+    backups.backups_are_copied_outside,
 )
 
 OF_EACH_MACHINE = (

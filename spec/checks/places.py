@@ -262,7 +262,7 @@ def host_keys_are_public_keys(spec: Description) -> Iterator[Refusal]:
     """Each host key has the form of a public key."""
     bastions = ((f"{field}.bastion.host_key", key) for field, key in _bastion_keys(spec))
     for path, key in (*((path, key) for path, _, key in _host_keys(spec)), *bastions):
-        if not _is_public_key(key):
+        if not is_public_key(key):
             yield Refusal(
                 path,
                 "is no public host key",
@@ -308,7 +308,7 @@ def _existing(spec: Description) -> Iterator[tuple[str, Existing]]:
     yield from ((field, where) for field, where in fields if isinstance(where, Existing))
 
 
-def _is_public_key(text: str) -> bool:
+def is_public_key(text: str) -> bool:
     """Whether this is a line of a public key file: kind, base64, optional comment (RFC 4253)."""
     kind, _, rest = text.strip().partition(" ")
     fields = rest.split()

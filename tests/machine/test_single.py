@@ -3,14 +3,17 @@
 Docker through cri-dockerd, flannel's subnets in the Kubernetes API, kube-proxy with iptables.
 """
 
+import base64
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plan import docker
+from tests import readme
 from tests.engine.stack import eventually
 from tests.machine.lab import Lab, at_length, brought_up
 from tests.plan import cri
@@ -28,6 +31,7 @@ CLUSTER = {
     "flannel": {"store": "kubernetes"},
     "proxy_mode": "iptables",
     "addons": {"storage": True, "network_policy": True},
+    "backup": {"keep": 3},
 }
 
 
@@ -235,6 +239,53 @@ def test_a_claim_gets_a_volume_that_outlives_its_pod_and_a_reboot(lab: Lab) -> N
     lab.kubectl("delete", "pod", "site")
     lab.kubectl("delete", "persistentvolumeclaim", "site")
     eventually("the folder is gone", lambda: lab.on("solo", "ls /var/lib/local-path") == "")
+
+
+def test_a_backup_brings_back_what_was_deleted(lab: Lab, tmp_path: Path) -> None:
+    """And takes away what came since; controllers go on, and revisions never go back."""
+    for name in ("kept", "gone"):
+        lab.kubectl("create", "configmap", name, "--from-literal=of=before")
+    lab.kubectl("create", "secret", "generic", "kept", "--from-literal=word=of-before")
+    lab.kubectl("create", "deployment", "site", f"--image={coredns_image(lab)}", "--replicas=0")
+    for command in readme.BACKUPS:
+        arguments = command.removeprefix("./hardway ").split()
+        more = ("--output", str(tmp_path / "backup.db")) if "fetch" in arguments else ()
+        assert "Traceback" not in lab.hardway(*arguments, *more).stdout
+    assert (tmp_path / "backup.db").stat().st_mode & 0o777 == 0o600
+    backup = str(tmp_path / "backup.db.age")
+    lab.hardway("backup", "fetch", "--encrypted", "--output", backup)
+
+    lab.kubectl("delete", "configmap/gone", "secret/kept", "deployment/site")
+    lab.kubectl("create", "configmap", "since", "--from-literal=of=later")
+    last = int(lab.objects("configmap", "since")["metadata"]["resourceVersion"])
+    asked = lab.hardway("restore", backup)
+    assert "lost: all that was written since" in asked.stdout
+    assert lab.objects("configmap", "since"), "nothing happens before somebody says yes"
+
+    lab.hardway("restore", backup, "--yes")
+    names = {item["metadata"]["name"] for item in lab.objects("configmaps")["items"]}
+    assert {"kept", "gone"} <= names
+    assert "since" not in names
+    secret = lab.objects("secret", "kept")
+    assert base64.b64decode(secret["data"]["word"]) == b"of-before"
+    lab.kubectl("create", "configmap", "after", "--from-literal=of=now")
+    assert int(lab.objects("configmap", "after")["metadata"]["resourceVersion"]) > last
+    # The controllers see new objects, and the kubelet runs new pods.
+    lab.kubectl("scale", "deployment/site", "--replicas=1")
+    eventually(
+        "the controllers make a pod",
+        lambda: len(lab.objects("pods", "--selector", "app=site")["items"]) == 1,
+    )
+    lab.kubectl("create", "namespace", "after")
+    eventually(
+        "the namespace is served",
+        lambda: "default" in lab.kubectl("-n", "after", "get", "serviceaccounts", "-o", "name"),
+    )
+    lab.hardway("validate", "--wait", "1200")
+    assert "restore" not in lab.on("solo", "ls /var/lib/etcd")
+    lab.kubectl("delete", "deployment/site", "namespace/after")
+    lab.kubectl("delete", "configmap/kept", "configmap/gone", "configmap/after", "secret/kept")
+    lab.pulumi("preview", "--expect-no-changes")
 
 
 def test_add_ons_that_are_switched_off_leave_nothing_in_the_cluster(lab: Lab) -> None:

@@ -18,6 +18,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from certs.authority import issued, new_authority, new_encryption_key, new_service_account_pair
+from certs.backup import new_backup_keys
 from certs.bundle import Authorities, Bundle, Pair, Signer
 from certs.table import FOR_PEOPLE, Authority, Row, held_by
 from lab.artifacts import Store
@@ -71,6 +72,7 @@ class Keys:
             encryption_key=new_encryption_key(),
         )
         self._spec = spec
+        self.backups = new_backup_keys()
 
     def of_people(self) -> dict[str, Pair]:
         return self._issued(FOR_PEOPLE)
@@ -85,7 +87,8 @@ class Keys:
         return {row.name: issued(row, self.signers[row.issuer], self._now) for row in rows}
 
     def content(self, source: Source, pairs: dict[str, Pair]) -> str:
-        return material("test", self.authorities, Bundle(pairs))(source)
+        made = material("test", self.authorities, Bundle(pairs), backups=self.backups)
+        return made(source)
 
 
 @dataclass

@@ -154,7 +154,7 @@ def test_a_lone_member_without_its_data_says_how_to_go_on(tmp_path: Path) -> Non
         assert alone.run().returncode == 0
         alone.lose_data()
         sentence = refused(alone)
-        assert "etcdutl snapshot restore" in sentence
+        assert "./hardway restore" in sentence
         assert f"remove {alone.marker}" in sentence
         alone.marker.unlink()
         alone.start()

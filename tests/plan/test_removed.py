@@ -38,14 +38,14 @@ CTL = f"etcdctl --endpoints={layout.etcd_url(APART, OTHERS[0])} " + " ".join(
 )
 
 
-def with_programs() -> tuple[Cluster, dict[str, Path]]:
+def with_programs(spec: Cluster = APART) -> tuple[Cluster, dict[str, Path]]:
     """The cluster with its real programs, and where these are here."""
-    files = {name: stored_program(name, APART.versions) for name in etcd.PROGRAMS}
+    files = {name: stored_program(name, spec.versions) for name in etcd.PROGRAMS}
     own = {
-        f"{name}-{APART.versions.etcd}": hashlib.sha256(path.read_bytes()).hexdigest()
+        f"{name}-{spec.versions.etcd}": hashlib.sha256(path.read_bytes()).hexdigest()
         for name, path in files.items()
     }
-    return APART.model_copy(update={"artifacts": ArtifactSource(digests=own)}), files
+    return spec.model_copy(update={"artifacts": ArtifactSource(digests=own)}), files
 
 
 def begin_other(machine: Container, spec: Cluster, keys: Keys, name: str) -> None:

@@ -118,6 +118,24 @@ def test_much_data_is_fed_as_it_is_and_a_script_may_end_before_it(sshd: Sshd) ->
     assert fed("exec <&-; sleep 0.1; echo closed").stdout == "closed\n"
 
 
+def test_a_script_may_print_any_amount_of_bytes(sshd: Sshd) -> None:
+    taken: list[bytes] = []
+
+    def fetched(script: str) -> Done:
+        taken.clear()
+        return within(
+            access(m1=sshd),
+            lambda there: there.fetch("m1", script, take=taken.append, timeout=PATIENCE),
+        )
+
+    done = fetched("head --bytes=3000000 /dev/zero; printf '\\377'; echo beside >&2")
+    assert (done.status, done.stdout, done.stderr) == (0, "", "beside\n")
+    assert b"".join(taken) == bytes(3_000_000) + b"\xff"
+    assert len(taken) > 1
+    done = fetched("echo part; echo why >&2; exit 4")
+    assert (done.status, done.reason, taken) == (4, "why", [b"part\n"])
+
+
 def test_a_script_is_ended_when_its_time_is_over(sshd: Sshd) -> None:
     slow = "sleep 677 & sleep 678"
     done = within(access(m1=sshd), lambda there: there.run("m1", slow, timeout=1))

@@ -13,7 +13,7 @@ from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import Silence
 from spec.checks.nodes import FROM_THE_MACHINE
-from spec.checks.places import _is_public_key
+from spec.checks.places import is_public_key
 from spec.versions import versions_for
 from tests.spec.sentences import refused
 from tests.spec.test_refusals import changed
@@ -111,8 +111,8 @@ def test_a_public_key_file_is_a_host_key(
         .decode()
     )
     kind, encoded = line.split()
-    assert _is_public_key(line)
-    assert _is_public_key(f"{line} root@m1\n")
+    assert is_public_key(line)
+    assert is_public_key(f"{line} root@m1\n")
     another_kind = "ssh-rsa" if kind != "ssh-rsa" else "ssh-ed25519"
     for wrong in (
         encoded,
@@ -121,6 +121,6 @@ def test_a_public_key_file_is_a_host_key(
         f"{kind} {encoded[:-3]}!",
         f"{line}\n{line}",
     ):
-        assert not _is_public_key(wrong)
+        assert not is_public_key(wrong)
     short = base64.b64encode(base64.b64decode(encoded)[:3]).decode()
-    assert not _is_public_key(f"{kind} {short}")
+    assert not is_public_key(f"{kind} {short}")

@@ -51,6 +51,17 @@ WHOLE: dict[str, Any] = {
     "registries": {"docker.io": {"mirrors": ["https://mirror"]}},
     "proxy": {"http": "http://proxy", "https": "http://proxy:80", "no_proxy": [".example.org"]},
     "etcd": {"generation": 2},
+    "backup": {
+        "every": "6h",
+        "keep": 7,
+        "to": {
+            "host": "backup.example.org",
+            "port": 22,
+            "user": "keeper",
+            "host_key": KEY,
+            "directory": "/srv/backups",
+        },
+    },
     "flannel": {"backend": "vxlan", "store": "kubernetes", "vni": 7, "port": 4789},
     "proxy_mode": "iptables",
     "addons": {

@@ -14,6 +14,13 @@ from tests.spec.sentences import check, refused
 
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O"
 LIBVIRT = {"kind": "libvirt", "uri": "qemu:///system", "image": "base"}
+COPIES = {
+    "host": "backup.example.org",
+    "user": "keeper",
+    "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O",
+    "directory": "/srv/backups",
+}
+
 EXISTING = {"kind": "existing", "host_keys": {f"192.168.1.{n}": ED25519 for n in (10, 11)}}
 SUBNETS = ["192.168.1.0/24", "10.1.0.0/24"]
 APART = {
@@ -231,6 +238,20 @@ ONE = [
         "addons.name_servers",
         "nobody would ask them",
     ),
+    ({"backup": {"every": "4m"}}, "backup.every", "from 5m to 30d"),
+    ({"backup": {"every": "31d"}}, "backup.every", "more than a month"),
+    ({"backup": {"every": "6 hours"}}, "backup.every", "6h"),
+    ({"backup": {"every": 6}}, "backup.every", "in quotes"),
+    ({"backup": {"keep": 0}}, "backup.keep", "from 1 to 1000"),
+    ({"backup": {"to": {**COPIES, "host": "localhost"}}}, "backup.to.host", "or nowhere"),
+    ({"backup": {"to": {**COPIES, "host": "127.0.0.1"}}}, "backup.to.host", "or nowhere"),
+    ({"backup": {"to": {**COPIES, "host": "172.16.0.9"}}}, "backup.to.host", "into the cluster"),
+    ({"backup": {"to": {**COPIES, "host": "192.168.1.10"}}}, "backup.to.host", "be lost with"),
+    ({"backup": {"to": {**COPIES, "host": "master"}}}, "backup.to.host", "be lost with"),
+    ({"backup": {"to": {**COPIES, "host": "sftp://x"}}}, "backup.to.host", "without user and"),
+    ({"backup": {"to": {**COPIES, "host_key": "me"}}}, "backup.to.host_key", "no public host key"),
+    ({"backup": {"to": {**COPIES, "directory": "a b"}}}, "backup.to.directory", "letters, digits"),
+    ({"backup": {"to": {**COPIES, "directory": "-x"}}}, "backup.to.directory", "letters, digits"),
     ({"networks mtu": 500}, "networks.mtu", "from 576 to 9000"),
     ({"networks mtu": 9001}, "networks.mtu", "from 576 to 9000"),
     ({"networks mtu": 1329}, "networks.mtu", "write 1330 or more"),
@@ -839,6 +860,9 @@ TAKEN: list[dict[str, Any]] = [
     {"networks name_servers": ["192.168.1.1", "192.168.1.11", "9.9.9.9"]},
     {"networks time_servers": ["192.168.1.1", "ntp.example.org"]},
     {"proxy": {"http": "http://192.168.1.1:3128", "no_proxy": [".a.example", "10.0.0.0/8"]}},
+    {"backup": {}},
+    {"backup": {"every": "30d", "keep": 1, "to": COPIES}},
+    {"backup": {"every": "5m", "to": {**COPIES, "host": "192.168.1.1", "directory": "x"}}},
     {"networks mtu": 1330},
     {"networks mtu": 576, "flannel backend": "host-gw"},
     {"networks mtu": 9000, "hypervisor": EXISTING},

@@ -1,0 +1,384 @@
+"""The command ``restore``, which brings the cluster's etcd back from a snapshot."""
+
+import asyncio
+import hashlib
+import json
+import re
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from certs.backup import MAGIC, BackupKeys, NotOurs, decrypt
+from lab.problem import Problem
+from ops import snapshot
+from ops.display import option_of, progress, stdout
+from ops.reach import Reached, kept_backup_keys, kept_by_cluster, reach
+from ops.snapshot import BadSnapshot, Snapshot
+from ops.stacks import StackOption
+from plan import etcd, layout
+from plan.conditions import conditions
+from plan.material import kept_material
+from plan.model import EncryptionConfiguration
+from probe.api import ApiError
+from probe.backups import shown
+from probe.conditions import doors
+from probe.failure import Unmet
+from probe.machines import Machines, Unreachable
+from probe.space import mebibytes
+from probe.watch import watch
+from spec.refusal import listed
+from spec.resource_names import AUTHORITIES
+
+SCRIPT = Path(__file__).with_name("scripts") / "restore.sh"
+
+BUMP = 1_000_000_000
+"""How many revisions later the restored cluster goes on: more than any cluster has made since a
+backup, so that no client sees a revision that it has seen already with another content."""
+
+CONTROL_PLANE = (
+    "kube-scheduler.service",
+    "kube-controller-manager.service",
+    "kube-apiserver.service",
+)
+"""The services of a control plane in the order in which they end."""
+
+FLANNEL, KUBELET = "flanneld.service", "kubelet.service"
+
+LONG, SHORT = 1800, 900
+"""Time limits in seconds of an action that copies the database, and of one that does not."""
+
+PART = 1 << 18
+
+STAMP = re.compile(r"-(\d{8}T\d{6}Z)-r\d+\.db(?:\.age)?$")
+"""The time in the name of a backup."""
+
+Act = Callable[[str], Awaitable[None]]
+
+
+def register(app: typer.Typer) -> None:
+    """Register the command of this module."""
+    app.command(rich_help_panel="A cluster")(restore)
+
+
+def restore(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A backup, encrypted or not.")
+    ] = None,
+    member: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MACHINE", help="Take the data of this machine's member in place of a file."
+        ),
+    ] = None,
+    stack: StackOption = "dev",
+    yes: Annotated[bool, typer.Option("--yes", help="Restore without asking.")] = False,
+) -> None:
+    """Bring etcd back from a snapshot, on the machines that are there, once you say yes.
+
+    For a cluster that is to be as it was, that lost its quorum (`--member` takes what the member
+    that is left has), or whose members all lost their data. Everything is checked before anything
+    is stopped. Then the API is away for a minute or so; pods live on. What was written since the
+    snapshot is lost. The present data are kept aside on each machine until the cluster is well.
+    Cut off, run it again.
+
+    Examples: `./hardway restore dev-20261129T095150Z-r48213.db.age`
+    """
+    reached = reach(stack)
+    if (file is None) == (member is None):
+        raise Problem(
+            "a file is restored, or the data of a member",
+            "name a backup, as ./hardway backup fetch brings it, or a machine with --member",
+        )
+    with TemporaryDirectory(prefix="hardway-restore-") as folder:
+        plain = Path(folder) / "snapshot.db"
+        if member is not None:
+            when, source = asyncio.run(taken(reached, member, plain)), f"etcd's data on {member}"
+        else:
+            assert file is not None
+            when, source = opened(reached, file, plain), str(file)
+        held = checked(reached, plain, source)
+        for line in preview(reached, held, source, when):
+            stdout.print(line, markup=False, soft_wrap=True)
+        if not (yes or wanted(sys.argv[1:])):
+            return
+        asyncio.run(Restoration(reached, plain, held).run())
+    stdout.print(f"restored {source}; revisions go on at {held.revision + BUMP}", markup=False)
+
+
+def wanted(arguments: Sequence[str]) -> bool:
+    """Ask the user for consent; without a terminal print the command to use, and return False."""
+    if not sys.stdin.isatty():
+        stdout.print(f"Restore with ./hardway {' '.join(arguments)} --yes", markup=False)
+        return False
+    return typer.confirm("Stop the API and etcd, and restore?")
+
+
+# -- before anything is stopped --------------------------------------------------------------------
+
+
+def opened(reached: Reached, file: Path, plain: Path) -> datetime:
+    """Write the plain snapshot of a file; return its time. Raises a Problem."""
+    if not file.is_file():
+        raise Problem(
+            f"there is no file {file}", "./hardway backup fetch brings the newest backup here"
+        )
+    with file.open("rb") as source, plain.open("wb") as target:
+        if source.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:
+            while part := source.read(1 << 20):
+                target.write(part)
+        else:
+            kept = kept_backup_keys(reached.state)
+            if kept is None:
+                raise Problem(
+                    f"{file} is encrypted, and the state has no keys of backups",
+                    "use the state with which it was made, or ./hardway backup fetch there",
+                )
+            try:
+                decrypt(BackupKeys.from_state(json.loads(kept)), source, target)
+            except NotOurs as error:
+                raise Problem(
+                    f"{file} cannot be decrypted: {error}", "use the state with which it was made"
+                ) from error
+    if stamp := STAMP.search(file.name):
+        return datetime.strptime(stamp[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+
+async def taken(reached: Reached, node: str, plain: Path) -> datetime:
+    """Take the data of a machine's member, which is stopped for that. Raises a Problem."""
+    if node not in reached.spec.etcd_members:
+        raise Problem(
+            f"{node} is no member of etcd",
+            f"name {listed(reached.spec.etcd_members)}",
+        )
+    async with Machines(reached.access) as machines:
+        with plain.open("wb") as target, progress().task(f"take etcd's data from {node}"):
+            try:
+                done = await machines.fetch(
+                    *(node, _text(), "left", layout.ETCD_DATA),
+                    take=target.write,
+                    timeout=LONG,
+                )
+            except Unreachable as error:
+                raise Problem(str(error), "start the machine, or restore a backup") from error
+    if done.status != 0:
+        raise Problem(
+            f"{node} does not give etcd's data ({done.reason})",
+            "name another member, or restore a backup",
+        )
+    return datetime.now(UTC)
+
+
+def checked(reached: Reached, plain: Path, source: str) -> Snapshot:
+    """What a snapshot holds. Raises a Problem where it cannot be restored into this cluster."""
+    authorities = kept_by_cluster(reached.state).get(AUTHORITIES)
+    if authorities is None:
+        raise Problem(
+            "the state has no keys of this cluster, without which nobody could read its Secrets",
+            "restore the state first (pulumi stack import), then run this again",
+        )
+    encryption = kept_material(reached.spec.name, authorities, "{}")(EncryptionConfiguration())
+    try:
+        with progress().task("read the snapshot"):
+            held = snapshot.read(plain, encryption)
+    except BadSnapshot as error:
+        raise Problem(
+            str(error).replace(str(plain), source), "take another backup; this one is of no use"
+        ) from error
+    if held.unreadable:
+        keys = listed([f"{count} with {key}" for key, count in held.unreadable.items()], "and")
+        raise Problem(
+            f"the snapshot has values under keys that the state does not have ({keys}): API "
+            "servers could list no Secret and would not get ready",
+            "use the state of that time, or a backup of this cluster; nothing was changed",
+        )
+    return held
+
+
+def preview(reached: Reached, held: Snapshot, source: str, when: datetime) -> Iterable[str]:
+    """What a restore does, line by line."""
+    spec = reached.spec
+    new = sorted(set(spec.nodes) - held.nodes)
+    old = sorted(held.nodes - set(spec.nodes))
+    encrypted = sum(held.encrypted.values())
+    yield f"{source}: {held.keys} keys at revision {held.revision}, of {shown(when)}"
+    yield f"  its {encrypted} encrypted values can be read with the keys of the state"
+    yield f"lost: all that was written since, {_ago(datetime.now(UTC) - when)}"
+    yield (
+        f"stopped and started: etcd on {listed(spec.etcd_members, 'and')}, then the API servers, "
+        f"controllers and schedulers of {listed(spec.control_planes, 'and')}; pods live on"
+    )
+    if new:
+        yield f"nodes that the snapshot does not know register again: {listed(new, 'and')}"
+    if old:
+        yield f"nodes that are no machines any more are deleted again: {listed(old, 'and')}"
+    yield "the present data are kept aside on each member until the cluster is well"
+
+
+def _ago(time: timedelta) -> str:
+    minutes = max(int(time.total_seconds()) // 60, 0)
+    days, hours = divmod(minutes // 60, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes % 60, "min")]
+    text = " ".join(f"{count} {unit}" for count, unit in parts if count)
+    return text or "less than a minute"
+
+
+# -- the restore -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The restore of a snapshot on the machines of a cluster. It can be repeated after any part."""
+
+    reached: Reached
+    plain: Path
+    held: Snapshot
+
+    async def run(self) -> None:
+        """Raises a Problem with the next step where a part fails."""
+        spec = self.reached.spec
+        nodes, say = spec.nodes, progress().say
+        async with Machines(self.reached.access) as machines:
+            do = Doing(machines, option_of(self.reached.stack.name))
+            await self.members(do)
+            await self._until("members")
+            if spec.flannel.store == "etcd":
+                await do.everywhere(nodes, lambda node: do.act(node, "start", FLANNEL))
+            await self.control_planes(do)
+            await self._until("api")
+            await self._without(sorted(self.held.nodes - set(nodes)))
+            if new := sorted(set(nodes) - self.held.nodes):
+                say(f"starting kubelets anew, so that they register: {listed(new, 'and')}")
+                await do.everywhere(new, lambda node: do.act(node, "start", KUBELET))
+            await self._until(*(condition.name for condition in conditions(spec)))
+            await do.everywhere(
+                spec.etcd_members, lambda node: do.act(node, "finished", layout.ETCD_DATA)
+            )
+
+    async def control_planes(self, do: "Doing") -> None:
+        """Start API servers, controllers and schedulers anew. Raises a Problem."""
+        servers = tuple(reversed(CONTROL_PLANE))
+        planes = self.reached.spec.control_planes
+        await do.everywhere(planes, lambda node: do.act(node, "start", *servers))
+
+    async def members(self, do: "Doing") -> None:
+        """Put the snapshot in the place of all members' data, and start them. Raises a Problem."""
+        spec, say = self.reached.spec, progress().say
+        members, planes = spec.etcd_members, spec.control_planes
+        token = f"{spec.name}-{uuid.uuid4().hex}"
+        size = mebibytes(self.plain.stat().st_size)
+        say(f"bringing the snapshot ({size} MiB) to the members")
+        # No machine must be missing once something is stopped.
+        await do.everywhere((*members, *planes), lambda node: do.act(node, "stop"))
+        await do.everywhere(members, lambda node: self._receive(do, node))
+        say("making each member's data of it")
+        await do.everywhere(members, lambda node: self._prepare(do, node, token))
+        say("stopping schedulers, controllers and API servers, then etcd")
+        await do.everywhere(planes, lambda node: do.act(node, "stop", *CONTROL_PLANE))
+        await do.everywhere(members, lambda node: do.act(node, "stop", etcd.UNIT))
+        say("putting the data in place")
+        await do.everywhere(members, lambda node: do.act(node, "swap", layout.ETCD_DATA))
+        await do.everywhere(members, lambda node: do.act(node, "start", etcd.UNIT))
+
+    async def _without(self, nodes: Sequence[str]) -> None:
+        """Delete the Node objects of machines that have left since. Raises a Problem."""
+        if not nodes:
+            return
+        progress().say(f"deleting nodes that are no machines any more: {listed(nodes, 'and')}")
+        async with doors(self.reached.access) as through:
+            try:
+                for node in nodes:
+                    await through.api.delete(f"/api/v1/nodes/{node}")
+            except (ApiError, Unmet) as error:
+                raise Problem(
+                    str(error), "run the same again, or delete the nodes with ./hardway kubectl"
+                ) from error
+
+    async def _receive(self, do: "Doing", node: str) -> None:
+        size = self.plain.stat().st_size
+        with self.plain.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        await do.act(
+            *(node, "receive", layout.ETCD_DATA, str(size), digest), content=_parts(self.plain)
+        )
+
+    async def _prepare(self, do: "Doing", node: str, token: str) -> None:
+        flags = etcd.unit(self.reached.spec, node).flags
+        options = [f"--bump-revision={BUMP}", "--mark-compacted"]
+        if not self.held.has_digest:
+            options.append("--skip-hash-check")
+        await do.act(
+            *(node, "prepare", layout.ETCD_DATA, node, flags["initial-advertise-peer-urls"]),
+            *(flags["initial-cluster"], token, *options),
+        )
+
+    async def _until(self, *names: str) -> None:
+        """Wait until conditions hold. Raises a Problem."""
+        asked = [entry for entry in conditions(self.reached.spec) if entry.name in names]
+        outcomes = await watch(asked, self.reached.access, say=progress().say)
+        for condition, outcome in zip(asked, outcomes, strict=True):
+            if not outcome.holds:
+                option = option_of(self.reached.stack.name)
+                raise Problem(
+                    f"not so after {outcome.seconds:.0f} s: {condition.waits_for} "
+                    f"({outcome.error}); the data of before are in {layout.ETCD_DATA}/restore",
+                    f"./hardway validate{option} says what else is not so; this command can be "
+                    "run again",
+                )
+
+
+@dataclass(frozen=True)
+class Doing:
+    """Runs actions of ``restore.sh`` on machines."""
+
+    machines: Machines
+    option: str
+
+    async def everywhere(self, nodes: Sequence[str], act: Act) -> None:
+        """Do something on machines, each once and all at the same time. Raises a Problem."""
+        every = tuple(dict.fromkeys(nodes))
+        results = await asyncio.gather(*(act(node) for node in every), return_exceptions=True)
+        failures = [result for result in results if isinstance(result, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, Unreachable | Problem):
+                raise failure
+        if failures:
+            raise Problem(
+                "; ".join(
+                    failure.what if isinstance(failure, Problem) else str(failure)
+                    for failure in failures
+                ),
+                "mend that and run the same again: it begins anew, and keeps what was moved aside; "
+                f"./hardway status{self.option} shows which machines run",
+            )
+
+    async def act(
+        self, node: str, *arguments: str, content: AsyncIterator[bytes] | None = None
+    ) -> None:
+        """Run an action. Raises Unreachable or a Problem."""
+        if content is not None:
+            done = await self.machines.feed(
+                node, _text(), *arguments, content=content, timeout=LONG
+            )
+        else:
+            limit = LONG if arguments[0] == "prepare" else SHORT
+            done = await self.machines.run(node, _text(), *arguments, timeout=limit)
+        if done.status != 0:
+            raise Problem(f"{node}: {done.reason.removeprefix('failed: ')}", "")
+
+
+def _text() -> str:
+    return SCRIPT.read_text()
+
+
+async def _parts(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while part := file.read(PART):
+            yield part

@@ -1,0 +1,352 @@
+"""Backups of a real member of etcd under its machine's systemd: made, checked, kept and copied."""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certs.backup import NotOurs, decrypt, new_backup_keys
+from lab.cache import Cache
+from lab.debian_root import machine_root
+from lab.progress import PlainProgress
+from plan import backup, etcd, identity, layout, library, render
+from plan.contents import contents
+from plan.model import NodePlan, Source, Step
+from probe import backups
+from probe.backups import Stock
+from probe.pods import script
+from spec.backup import Backup, BackupDestination
+from spec.cluster import ArtifactSource, Cluster
+from tests.certs.clusters import SINGLE
+from tests.engine.stack import eventually
+from tests.plan.container import Container, Memory, quiet
+from tests.plan.guarded import GuardedMachine
+from tests.plan.running import Keys, stored_program
+from tests.plan.stored import as_root
+
+pytestmark = [as_root, pytest.mark.timeout(1800)]
+
+NODE = "master"
+ELSEWHERE = "192.168.77.1"
+"""The computer with the copies: the container itself, at another address."""
+COPIES = "/home/keeper/copies"
+ARRANGED = f"""
+ip address add 192.168.1.10/32 dev lo
+ip address add {ELSEWHERE}/32 dev lo
+useradd --create-home --shell /usr/sbin/nologin keeper
+install -d -o keeper -g keeper -m 0700 /home/keeper/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+printf 'Subsystem sftp internal-sftp\\nMatch User keeper\\n ForceCommand internal-sftp\\n' \
+    >>/etc/ssh/sshd_config
+systemctl restart ssh
+"""
+
+
+def spec_of(host_key: str, **more: Any) -> Cluster:
+    """A machine of its own with a backup that only a command makes: the timer's next is far off."""
+    to = BackupDestination(
+        host=ELSEWHERE, user="keeper", host_key=host_key, directory="copies", **more
+    )
+    own = {
+        f"{name}-{SINGLE.versions.etcd}": hashlib.sha256(
+            stored_program(name, SINGLE.versions).read_bytes()
+        ).hexdigest()
+        for name in etcd.PROGRAMS
+    }
+    return SINGLE.model_copy(
+        update={
+            "backup": Backup(every="30d", keep=2, to=to),
+            "artifacts": ArtifactSource(digests=own),
+        }
+    )
+
+
+@dataclass
+class BackingUp:
+    """A member of etcd that makes backups."""
+
+    machine: Container
+    spec: Cluster
+    keys: Keys = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = Keys(self.spec)
+        self._pairs = self.keys.of(NODE)
+
+    def content(self, source: Source) -> str:
+        return self.keys.content(source, self._pairs)
+
+    def steps(self) -> tuple[Step, ...]:
+        """Those of the machine's plan that backups need."""
+        every = identity.step(self.spec, NODE), etcd.step(self.spec, NODE)
+        return (*every, *([backup.step(self.spec, NODE)] if self.spec.backup else []))
+
+    def bring(self) -> None:
+        for step in self.steps():
+            done = self.machine.run(render.text(step, self.content))
+            assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        names = " ".join(step.name for step in self.steps())
+        self.machine.write("/var/lib/hardway/plan", names)
+
+    def stock(self) -> Stock:
+        return backups.read(
+            self.machine.call("bash", "-euc", script("backups"), "probe", layout.BACKUPS)
+        )
+
+    def run(self) -> int:
+        """Make a backup by the service; the status with which its program ended."""
+        self.machine.run(f"systemctl start {backup.SERVICE} || true")
+        shown = self.machine.call(
+            "systemctl", "show", "--property=ExecMainStatus", "--value", backup.SERVICE
+        )
+        return int(shown)
+
+    def etcdctl(self, *arguments: str) -> str:
+        trust = zip(("cacert", "cert", "key"), etcd.OPERATOR, strict=True)
+        flags = [f"--{name}={path}" for name, path in trust]
+        return self.machine.call(
+            "etcdctl", "--endpoints=https://127.0.0.1:2379", *flags, *arguments
+        )
+
+    def copies(self) -> dict[str, str]:
+        """Name to digest of the files at the other end."""
+        lines = self.machine.run(f"cd {COPIES} && sha256sum * .p* 2>/dev/null || true").stdout
+        return {line.split()[1]: line.split()[0] for line in lines.splitlines()}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackingUp]:
+    with Memory(tmp_path_factory.mktemp("backup")) as memory:
+        root = memory.path / "debian"
+        root.mkdir()
+        logs = tmp_path_factory.mktemp("backup-logs")
+        machine_root(Cache(), root, PlainProgress(), logs=logs, packages=(backup.PACKAGE,))
+        shutil.copytree(library.FOLDER, root / library.PLACE[1:] / library.FOLDER.name)
+        with Container(memory, prepare=quiet) as container:
+            container.call("bash", "-euc", ARRANGED)
+            made = BackingUp(
+                container, spec_of(container.read("/etc/ssh/ssh_host_ed25519_key.pub"))
+            )
+            for artifact in etcd.step(made.spec, NODE).artifacts:
+                program = stored_program(artifact.name, made.spec.versions)
+                container.write(artifact.store_path, program.read_bytes(), 0o755)
+            let_in(made, made.keys.backups.ssh_public)
+            made.bring()
+            yield made
+
+
+def let_in(world: BackingUp, key: str) -> None:
+    world.machine.write("/home/keeper/.ssh/authorized_keys", f"restrict {key}\n")
+    world.machine.call("chown", "keeper:keeper", "/home/keeper/.ssh/authorized_keys")
+
+
+def test_the_timers_first_backup_is_whole_encrypted_and_copied(
+    world: BackingUp, tmp_path: Path
+) -> None:
+    eventually("a backup is made and copied", lambda: world.stock().last is not None)
+    stock = world.stock()
+    assert stock.last is not None
+    assert stock.last.result == "made", stock.last.text
+    (stored,) = stock.backups
+    assert stored.copied
+    assert stored.etcd == world.spec.versions.etcd
+    assert backups.fault(stock, 60 * 60) is None
+    assert world.copies() == {stored.name: stored.sha256}
+
+    encrypted = world.machine.path(f"{layout.BACKUPS}/{stored.name}").read_bytes()
+    assert hashlib.sha256(encrypted).hexdigest() == stored.sha256
+    assert len(encrypted) == stored.size
+    plain = io.BytesIO()
+    decrypt(world.keys.backups, io.BytesIO(encrypted), plain)
+    assert len(plain.getvalue()) == stored.snapshot
+    snapshot = tmp_path / "snapshot.db"
+    snapshot.write_bytes(plain.getvalue())
+    etcdutl = stored_program("etcdutl", world.spec.versions)
+    status = subprocess.run(
+        [etcdutl, "snapshot", "status", snapshot, "--write-out=json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(status.stdout)["revision"] == stored.revision
+    with pytest.raises(NotOurs, match="another stack's state"):
+        decrypt(new_backup_keys(), io.BytesIO(encrypted), io.BytesIO())
+
+
+def test_only_root_reads_what_is_kept_and_no_plain_text_is_left(world: BackingUp) -> None:
+    (stored, *_) = world.stock().backups
+    modes = {path: text.split()[0] for path, text in world.machine.snapshot(layout.BACKUPS).items()}
+    assert modes.pop(layout.BACKUPS) == "drwx------"
+    assert set(modes.values()) == {"-rw-------"}
+    assert f"{layout.BACKUPS}/{stored.name}" in modes
+    assert not [path for path in modes if path.endswith(".db")]
+    everything = world.machine.run(
+        f"grep --recursive --files-with-matches --text SQLite {layout.BACKUPS} || true"
+    )
+    assert everything.stdout == ""
+    keys = world.keys.backups
+    secret = keys.identity.removeprefix("AGE-SECRET-KEY-")
+    found_in = world.machine.run(f"grep --recursive --text -l {secret} /etc /var || true").stdout
+    assert found_in == ""
+
+
+def test_the_newest_are_kept_here_and_there(world: BackingUp) -> None:
+    for number in range(3):
+        world.etcdctl("put", f"kept-{number}", "value")
+        assert world.run() == 0
+    stock = world.stock()
+    assert len(stock.backups) == 2
+    first, second = stock.backups
+    assert first.revision + 1 == second.revision
+    assert world.copies() == {stored.name: stored.sha256 for stored in stock.backups}
+
+
+def test_what_could_not_be_copied_is_told_and_made_up_for(world: BackingUp) -> None:
+    let_in(world, new_backup_keys().ssh_public)
+    before = world.copies()
+    assert world.run() == 2
+    stock = world.stock()
+    fault = backups.fault(stock, 60 * 60)
+    assert fault is not None
+    assert "Permission denied (publickey)" in fault
+    assert "./hardway backup key" in fault
+    assert not stock.backups[-1].copied
+    assert world.copies() == before
+    world.machine.write(f"{COPIES}/.part-test-1-r1.db.age", "half of one")
+    world.machine.call("chown", "keeper:keeper", f"{COPIES}/.part-test-1-r1.db.age")
+    world.machine.write(f"{COPIES}/somebody-elses", "")
+    let_in(world, world.keys.backups.ssh_public)
+    world.etcdctl("put", "later", "value")
+    assert world.run() == 0
+    stock = world.stock()
+    assert backups.fault(stock, 60 * 60) is None
+    copies = world.copies()
+    assert copies.pop("somebody-elses")
+    assert copies == {stored.name: stored.sha256 for stored in stock.backups}
+
+
+def test_another_computer_in_its_place_gets_nothing(world: BackingUp) -> None:
+    world.machine.call("cp", "/etc/ssh/ssh_host_ed25519_key", "/root/host_key")
+    world.machine.run("yes | ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
+    world.machine.call("systemctl", "restart", "ssh")
+    before = world.copies()
+    assert world.run() == 2
+    assert "Host key verification failed" in str(backups.fault(world.stock(), 60 * 60))
+    assert world.copies() == before
+    world.machine.call("cp", "/root/host_key", "/etc/ssh/ssh_host_ed25519_key")
+    world.machine.call("systemctl", "restart", "ssh")
+    assert world.run() == 0
+
+
+def test_without_etcd_there_is_no_backup_and_the_last_ones_stay(world: BackingUp) -> None:
+    before = world.stock().backups
+    world.machine.call("systemctl", "stop", etcd.UNIT)
+    assert world.run() == 1
+    stock = world.stock()
+    assert stock.backups == before
+    assert stock.stage is None
+    assert "etcd does not answer" in str(backups.fault(stock, 60 * 60))
+    world.machine.call("systemctl", "start", etcd.UNIT)
+    assert world.run() == 0
+
+
+def test_an_old_one_is_too_old(world: BackingUp) -> None:
+    stock = world.stock()
+    late = replace(stock, now=stock.backups[-1].time.replace(year=2400))
+    assert "which is too old" in str(backups.fault(late, 60 * 60))
+    assert backups.fault(replace(stock, backups=(), last=None), 60) == (
+        "there is no backup of etcd yet"
+    )
+
+
+def test_a_full_disk_is_left_alone(world: BackingUp) -> None:
+    """A database that would not fit twice: a sparse file, on a disk that is as large as it is."""
+    half = "$(($(df --block-size=1 --output=avail /var | tail -n 1) / 2))"
+    folder = "/srv/large/member/snap"
+    world.machine.call("bash", "-euc", f"mkdir -p {folder}; truncate -s {half} {folder}/db")
+    override = f"/run/systemd/system/{backup.SERVICE}.d"
+    world.machine.write(f"{override}/large.conf", '[Service]\nEnvironment="DATA=/srv/large"\n')
+    world.machine.call("systemctl", "daemon-reload")
+    assert world.run() == 1
+    assert "keep fewer backups or make the disk larger" in str(
+        backups.fault(world.stock(), 60 * 60)
+    )
+    world.machine.call("rm", "-r", override, "/srv/large")
+    world.machine.call("systemctl", "daemon-reload")
+    assert world.run() == 0
+
+
+def test_a_run_that_is_killed_leaves_nothing_half(world: BackingUp) -> None:
+    before = world.stock().backups
+    slow = "#!/bin/sh\necho begun >/run/begun\nexec sleep infinity\n"
+    world.machine.write("/usr/local/bin/age", slow, 0o755)
+    world.machine.call("systemctl", "--no-block", "start", backup.SERVICE)
+    eventually("it encrypts", lambda: world.machine.path("/run/begun").exists())
+    assert world.stock().stage == "encrypting the snapshot"
+    world.machine.call("systemctl", "kill", "--signal=KILL", backup.SERVICE)
+    eventually("it has ended", lambda: world.stock().stage is None)
+    assert world.stock().backups == before
+    world.machine.call("rm", "/usr/local/bin/age")
+    assert world.run() == 0
+    left = [path for path in world.machine.snapshot(layout.BACKUPS) if "/.new" in path]
+    assert left == []
+
+
+def test_a_guard_sees_the_timer_and_mends_it(world: BackingUp) -> None:
+    step = backup.step(world.spec, NODE)
+    # The package is in no archive that the container reaches.
+    plan = NodePlan(node=NODE, steps=(replace(step, packages=(backup.PACKAGE,)),))
+    held = contents(plan, world.content)
+    items = tuple(item for item in held.items if item.step == step.name)
+    guarded = GuardedMachine(world.machine, replace(held, items=items), {})
+    assert guarded.observed() == {}
+    guarded.shell(f"systemctl disable --now {backup.TIMER}")
+    assert guarded.observed() == {f"service {backup.TIMER}": "disabled, stopped"}
+    guarded.mend()
+    assert guarded.observed() == {}
+    guarded.shell(f"echo '# by hand' >>{layout.UNITS}/{backup.SERVICE}")
+    assert f"file {layout.UNITS}/{backup.SERVICE}" in guarded.observed()
+    guarded.mend()
+    assert guarded.observed() == {}
+
+
+def test_a_changed_period_takes_effect_and_unchanged_steps_change_nothing(world: BackingUp) -> None:
+    def invocation() -> str:
+        return world.machine.call(
+            "systemctl", "show", "--property=InvocationID,TimersMonotonic", backup.TIMER
+        )
+
+    before = invocation()
+    world.bring()
+    assert invocation() == before
+    own = world.spec.backup
+    assert own is not None
+    world.spec = world.spec.model_copy(
+        update={"backup": own.model_copy(update={"every": "7d", "keep": 1})}
+    )
+    world.bring()
+    assert invocation() != before
+    assert "OnUnitActiveUSec=1w" in invocation()
+    eventually("one is kept", lambda: len(world.stock().backups) == 1)
+    eventually("and copied", lambda: world.stock().backups[0].copied)
+
+
+def test_switched_off_it_leaves_nothing(world: BackingUp) -> None:
+    world.spec = world.spec.model_copy(update={"backup": None})
+    world.bring()
+    done = world.machine.run(render.leaving(backup.NAME))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    left = world.machine.run(
+        "systemctl list-unit-files --no-legend 'hardway-backup*'; ls -d /etc/hardway* "
+        "/var/lib/hardway-backups /usr/local/lib/hardway/back-up /var/lib/hardway/running/*backup* "
+        "/var/lib/hardway/applied/backup /var/lib/hardway/steps/backup 2>/dev/null || true"
+    )
+    assert left.stdout == ""
+    assert world.copies() != {}
