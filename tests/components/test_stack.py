@@ -144,7 +144,7 @@ def test_every_command_dies_with_its_machine_has_a_limit_and_knows_the_host(
         assert connection["host"] == str(spec.machines[machine].address)
         assert "triggers" not in command.inputs
         step = name.removeprefix(f"{machine}-")
-        role = step in ("runtime", "etcd", "control-plane", "node")
+        role = step in ROLES
         assert command.inputs.get("delete") == (render.leaving(step) if role else None)
         shell = re.match(r"timeout -k 10 (\d+) bash -euo pipefail -c '", create)
         assert shell

@@ -58,7 +58,7 @@ def test_a_picture_names_all_that_a_cluster_has(name: str) -> None:
             f"{described.cpus} CPU" in text and f"{described.disk} GiB disk" in text
             for text in shown
         )
-    networks = (spec.networks.machines, spec.networks.pods, spec.networks.services)
+    networks = (*spec.networks.machines, spec.networks.pods, spec.networks.services)
     assert {spec.api_url, *map(str, networks)} <= set(shown)
     assert shown.count("etcd") == len(spec.etcd_members)
     assert shown.count("control plane") == len(spec.control_planes)
