@@ -43,15 +43,14 @@ class VirtualBoxNetworkProvider(Checked):
         return dynamic.UpdateResult(dict(news))
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:
+        wanted = props[ADDRESSES]
         try:
-            address = networks.address_of(id_)
+            if not networks.exists(id_):
+                return dynamic.ReadResult("", props)
+            right = bool(wanted) and networks.has_address(id_, IPv4Network(wanted))
         except VirtualBoxError as error:
             return _unread(id_, props, error)
-        if address is None:
-            return dynamic.ReadResult("", props)
         # Without its address, as after a reboot of the host, the next update sets it again.
-        wanted = props[ADDRESSES]
-        right = wanted and address == str(IPv4Network(wanted)[1])
         seen = {**props, ADDRESSES: wanted if right else ""}
         return dynamic.ReadResult(id_, seen, seen)
 

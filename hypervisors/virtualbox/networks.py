@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 from hypervisors.virtualbox.vboxmanage import Gone, VirtualBoxError, blocks, call, facts, machines
 
@@ -28,12 +29,12 @@ def allowed(config: Path) -> tuple[IPv4Network, ...]:
     with a comma or a carriage return behind them.
     """
     try:
-        text = config.read_text(errors="replace")
+        text = config.read_bytes().decode(errors="replace")  # a carriage return counts
     except FileNotFoundError:
         return DEFAULT
     ranges = []
     for line in text.split("\n"):
-        star, *rest = re.split(r"[ \t]+", line)
+        star, *rest = re.split(r"[ \t]+", line.lstrip(" \t"))
         for item in rest if star == "*" else ():
             with suppress(ValueError):
                 if "/" in item:
@@ -72,17 +73,21 @@ def demand_free(network: IPv4Network) -> None:
 
 def _routes() -> list[tuple[str, IPv4Network]]:
     """Device and range of each route of the host but the default route."""
-    try:
-        answer = subprocess.check_output(["ip", "-json", "-4", "route", "show"], text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise VirtualBoxError(
-            f"the host's routes cannot be read ({error}); install iproute2 and run it again"
-        ) from error
     return [
         (row.get("dev", "?"), IPv4Network(row["dst"], strict=False))
-        for row in json.loads(answer or "[]")
+        for row in _ip("route", "show")
         if row["dst"] != "default"
     ]
+
+
+def _ip(*arguments: str) -> list[dict[str, Any]]:
+    try:
+        answer = subprocess.check_output(["ip", "-json", "-4", *arguments], text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise VirtualBoxError(
+            f"the host's network cannot be read ({error}); install iproute2 and run it again"
+        ) from error
+    return [row for row in json.loads(answer or "[]") if row]
 
 
 def adapters() -> list[dict[str, str]]:
@@ -115,6 +120,8 @@ def made(network: IPv4Network) -> str:
     """
     demand_allowed(network)
     if name := adapter_at(network):
+        if not has_address(name, network):
+            configure(name, network)
         return name
     demand_free(network)
     answer = call("hostonlyif", "create")
@@ -154,9 +161,19 @@ def _switch(name: str) -> str:
     return f"HostInterfaceNetworking-{name}"
 
 
-def address_of(name: str) -> str | None:
-    """The address of an adapter, which may be empty; None where there is no such adapter."""
-    return next((row["IPAddress"] for row in adapters() if row["Name"] == name), None)
+def exists(name: str) -> bool:
+    """Whether there is an adapter with this name."""
+    return any(row["Name"] == name for row in adapters())
+
+
+def has_address(name: str, network: IPv4Network) -> bool:
+    """Whether the host has the network's first address on this adapter, which must be there.
+
+    VirtualBox itself names the address that it has set once, also where it is gone.
+    """
+    rows = _ip("address", "show", "dev", name)
+    addresses = [entry["local"] for row in rows for entry in row.get("addr_info", ())]
+    return str(network[1]) in addresses
 
 
 def removed(name: str, say: Callable[[str], None]) -> None:
@@ -164,7 +181,7 @@ def removed(name: str, say: Callable[[str], None]) -> None:
 
     Several clusters, and a person's own machines, may be in one network. Raises VirtualBoxError.
     """
-    if address_of(name) is None or "yes" not in call("getextradata", "global", _mark(name)):
+    if not exists(name) or "yes" not in call("getextradata", "global", _mark(name)):
         return
     if user := _user(name):
         say(f"the adapter {name} stays, since the machine {user} uses it")

@@ -35,10 +35,13 @@ SERVER_ENDED = (
     "NS_ERROR_SOCKET_FAIL",
     "NS_ERROR_ABORT",
 )
-IS_LOCKED = ("already locked", "lock request pending", "The session is not locked")
+IS_LOCKED = (
+    *("already locked", "lock request pending"),
+    *("The session is not locked", "from the direct session"),
+)
 IS_GONE = ("VBOX_E_OBJECT_NOT_FOUND", "The object functionality is limited")
-"""Texts of answers. The last one of a machine that is locked comes where it ends while it is asked.
-A machine whose file is missing has limited functionality."""
+"""Texts of answers. The last two for a machine that is locked are of one that ends while it is
+asked. A machine whose file is missing has limited functionality."""
 
 INSTALL = "install VirtualBox 7.1 or later (https://www.virtualbox.org/wiki/Linux_Downloads)"
 

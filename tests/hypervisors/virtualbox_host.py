@@ -213,6 +213,27 @@ class VirtualBoxHost:
             text=True,
         ).stdout
 
+    def allows(self, adapter: str, address: str) -> bool:
+        """Whether VirtualBox gives an adapter this address, which networks.conf decides."""
+        done = subprocess.run(
+            [
+                "nsenter",
+                "--target",
+                str(self.init),
+                "--mount",
+                "--pid",
+                "--net",
+                "--root",
+                "--wdns=/",
+            ]
+            + ["/usr/lib/virtualbox/VBoxNetAdpCtl.real", adapter, address]
+            + ["netmask", "255.255.255.0"],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 or "permission denied" in done.stderr, done.stderr
+        return done.returncode == 0
+
     def processes(self, name: str, environment: dict[str, str]) -> list[int]:
         """The processes with this name that a user of the host has."""
         wanted = f"VBOX_USER_HOME={environment['VBOX_USER_HOME']}".encode()
