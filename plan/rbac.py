@@ -8,11 +8,15 @@ from plan.objects import Manifest
 GROUP = "rbac.authorization.k8s.io"
 
 READ = ("get", "list", "watch")
+WRITE = (*READ, "create", "patch", "update", "delete")
+
+Rule = Mapping[str, list[str]]
+Subject = Mapping[str, str]
 
 
 def rule(
     group: str, resources: Sequence[str], verbs: Sequence[str], *, names: Sequence[str] = ()
-) -> Mapping[str, list[str]]:
+) -> Rule:
     """A rule of a role: these verbs for these resources of an API group.
 
     Where there are names, it is about the objects of these names alone.
@@ -31,32 +35,57 @@ def service_account(metadata: Mapping[str, Any]) -> Manifest:
     }
 
 
-def granted(
-    account: str,
-    namespace: str,
-    name: str,
-    rules: Sequence[Mapping[str, list[str]]],
-    *,
-    inside: str = "",
-) -> tuple[Manifest, Manifest]:
-    """A role of this name and its binding to a service account of a namespace.
+def account(name: str, namespace: str) -> Subject:
+    """A service account as the subject of a binding."""
+    return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
 
-    It holds in the namespace ``inside`` alone; where that is empty, in the whole cluster.
-    """
-    prefix = "" if inside else "Cluster"
-    metadata = {"name": name, **({"namespace": inside} if inside else {})}
+
+def user(name: str) -> Subject:
+    """A user as the subject of a binding."""
+    return {"apiGroup": GROUP, "kind": "User", "name": name}
+
+
+def group(name: str) -> Subject:
+    """A group of users as the subject of a binding."""
+    return {"apiGroup": GROUP, "kind": "Group", "name": name}
+
+
+def role(
+    name: str, rules: Sequence[Rule], *, inside: str = "", labels: Mapping[str, str] | None = None
+) -> Manifest:
+    """A role that holds in the namespace ``inside``; where that is empty, in the whole cluster."""
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": _kind("Role", inside),
+        "metadata": {**_metadata(name, inside), **({"labels": dict(labels)} if labels else {})},
+        "rules": [dict(row) for row in rules],
+    }
+
+
+def binding(name: str, role_name: str, subject: Subject, *, inside: str = "") -> Manifest:
+    """The binding of a role of the namespace ``inside``, or of the whole cluster, to a subject."""
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": _kind("RoleBinding", inside),
+        "metadata": _metadata(name, inside),
+        "roleRef": {"apiGroup": GROUP, "kind": _kind("Role", inside), "name": role_name},
+        "subjects": [dict(subject)],
+    }
+
+
+def granted(
+    subject: Subject, name: str, rules: Sequence[Rule], *, inside: str = ""
+) -> tuple[Manifest, Manifest]:
+    """A role and its binding to a subject, both of this name."""
     return (
-        {
-            "apiVersion": f"{GROUP}/v1",
-            "kind": f"{prefix}Role",
-            "metadata": metadata,
-            "rules": [dict(row) for row in rules],
-        },
-        {
-            "apiVersion": f"{GROUP}/v1",
-            "kind": f"{prefix}RoleBinding",
-            "metadata": metadata,
-            "roleRef": {"apiGroup": GROUP, "kind": f"{prefix}Role", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
-        },
+        role(name, rules, inside=inside),
+        binding(name, name, subject, inside=inside),
     )
+
+
+def _kind(kind: str, inside: str) -> str:
+    return kind if inside else f"Cluster{kind}"
+
+
+def _metadata(name: str, inside: str) -> dict[str, Any]:
+    return {"name": name, **({"namespace": inside} if inside else {})}

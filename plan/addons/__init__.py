@@ -22,6 +22,7 @@ from plan.model import (
     Step,
 )
 from plan.objects import Manifest
+from plan.rbac import READ, binding, granted, group, rule, service_account, user
 from spec.cluster import Cluster
 
 FOLDER = f"{layout.KUBERNETES}/addons"
@@ -43,8 +44,6 @@ that is listed and no longer wanted is deleted (``scripts/add-ons.sh``)."""
 
 LABELS = {"app.kubernetes.io/managed-by": "hardway"}
 """Labels of every object."""
-
-RBAC = "rbac.authorization.k8s.io"
 
 
 def directory() -> Directory:
@@ -139,13 +138,12 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
 
 def _access() -> tuple[Manifest, ...]:
     return (
-        binding("hardway:cluster-admins", "cluster-admin", "Group", ADMINS),
+        binding("hardway:cluster-admins", "cluster-admin", group(ADMINS)),
         # The API server's client certificate has no organization since 1.37 (kubernetes#138957).
         binding(
             "hardway:kubelet-api-admin",
             "system:kubelet-api-admin",
-            "User",
-            "kube-apiserver-kubelet-client",
+            user("kube-apiserver-kubelet-client"),
         ),
     )
 
@@ -154,13 +152,7 @@ def _service_accounts() -> tuple[Manifest, ...]:
     """The default accounts, which give no token to pods that name no account (CIS 5.1.5)."""
     namespaces = ("default", "kube-node-lease", "kube-public", "kube-system")
     return tuple(
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "default", "namespace": namespace},
-            "automountServiceAccountToken": False,
-        }
-        for namespace in namespaces
+        service_account({"name": "default", "namespace": namespace}) for namespace in namespaces
     )
 
 
@@ -170,32 +162,8 @@ def _flannel() -> tuple[Manifest, ...]:
     The source is flannel's Documentation/kube-flannel.yml.
     """
     name = "hardway:flannel"
-    rules = [
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
-    ]
-    return (role(name, rules), binding(name, name, "User", "system:flannel"))
-
-
-def role(name: str, rules: list[dict[str, list[str]]]) -> Manifest:
-    """A ClusterRole."""
-    return {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name},
-        "rules": rules,
-    }
-
-
-def binding(name: str, role: str, kind: str, subject: str) -> Manifest:
-    """A ClusterRoleBinding for a user or a group."""
-    return {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": RBAC, "kind": kind, "name": subject}],
-    }
+    rules = [rule("", ["nodes"], READ), rule("", ["nodes/status"], ["patch"])]
+    return granted(user("system:flannel"), name, rules)
 
 
 # -- files -----------------------------------------------------------------------------------------

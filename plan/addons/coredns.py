@@ -11,6 +11,7 @@ from plan.artifact import reference
 from plan.condition import Condition, NameResolves, Pods, PodsReach, ServiceAnswers, condition
 from plan.limits import Limit
 from plan.objects import Manifest
+from plan.rbac import account, granted, rule
 from spec.cluster import Cluster
 
 NAMESPACE = "kube-system"
@@ -93,31 +94,17 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
 
 
 def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
-    rbac = "rbac.authorization.k8s.io"
-    name = "system:coredns"
-    read = ["list", "watch"]
+    read = ("list", "watch")
     return (
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("coredns")},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": name},
-            "rules": [
-                {"apiGroups": [""], "resources": ["namespaces", "pods", "services"], "verbs": read},
-                {
-                    "apiGroups": ["discovery.k8s.io"],
-                    "resources": ["endpointslices"],
-                    "verbs": read,
-                },
+        *granted(
+            account("coredns", NAMESPACE),
+            "system:coredns",
+            [
+                rule("", ["namespaces", "pods", "services"], read),
+                rule("discovery.k8s.io", ["endpointslices"], read),
             ],
-        },
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": "coredns", "namespace": NAMESPACE}],
-        },
+        ),
     )
 
 

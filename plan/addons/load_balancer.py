@@ -23,7 +23,7 @@ from plan.artifact import reference
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
-from plan.rbac import READ, granted, rule, service_account
+from plan.rbac import READ, account, granted, rule, service_account
 from spec.cluster import Cluster
 from spec.load_balancer import MEMBER_PORT, bounds
 
@@ -171,8 +171,7 @@ def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
     return (
         service_account(_named(CONTROLLER)),
         *granted(
-            CONTROLLER,
-            NAMESPACE,
+            account(CONTROLLER, NAMESPACE),
             CONTROLLER,
             [
                 # No rule can name an object that is yet to be made.
@@ -186,8 +185,7 @@ def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
             inside=NAMESPACE,
         ),
         *granted(
-            CONTROLLER,
-            NAMESPACE,
+            account(CONTROLLER, NAMESPACE),
             f"{NAMESPACE}:{CONTROLLER}",
             [
                 rule("", ["services", "namespaces"], READ),
@@ -198,8 +196,7 @@ def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
         ),
         service_account(_named(SPEAKER)),
         *granted(
-            SPEAKER,
-            NAMESPACE,
+            account(SPEAKER, NAMESPACE),
             SPEAKER,
             [
                 rule("", ["pods"], ["get", "list"]),
@@ -216,8 +213,7 @@ def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
             inside=NAMESPACE,
         ),
         *granted(
-            SPEAKER,
-            NAMESPACE,
+            account(SPEAKER, NAMESPACE),
             f"{NAMESPACE}:{SPEAKER}",
             [
                 rule("", ["services", "nodes", "namespaces"], READ),

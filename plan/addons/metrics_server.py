@@ -11,6 +11,7 @@ from plan.condition import ApiServices, Condition, Pods, condition
 from plan.limits import Limit
 from plan.model import AuthorityCertificate, Certificate, PrivateKey
 from plan.objects import Manifest
+from plan.rbac import GROUP, READ, account, binding, granted, role, rule, service_account
 from spec.cluster import Cluster
 
 NAMESPACE = namespaces.RESTRICTED
@@ -24,8 +25,8 @@ SECRET = f"{NAME}-tls"
 PORT = 10250
 AUTHORITY = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
 """The cluster's authority, which signs kubelets' certificates, as each pod has it."""
-RBAC = "rbac.authorization.k8s.io"
-READ = ["get", "list", "watch"]
+VIEWERS = ("admin", "edit", "view")
+"""The roles of Kubernetes' own for people who may view a namespace."""
 
 
 def _certificates(_spec: Cluster) -> tuple[Row, ...]:
@@ -47,60 +48,27 @@ def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
 
     Whoever may view a namespace may see what its pods use.
     """
-    whole = f"hardway:{NAME}"
+    whole, own = f"hardway:{NAME}", account(NAME, NAMESPACE)
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": _named(NAME),
-            "automountServiceAccountToken": False,
-        },
-        _role(
+        service_account(_named(NAME)),
+        *granted(
+            own,
             whole,
-            {"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]},
-            {"apiGroups": [""], "resources": ["nodes", "pods"], "verbs": READ},
+            [rule("", ["nodes/metrics"], ["get"]), rule("", ["nodes", "pods"], READ)],
         ),
-        _bound(whole, whole),
-        _bound(f"{whole}:auth-delegator", "system:auth-delegator"),
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": f"{whole}:auth-reader", "namespace": "kube-system"},
-            "roleRef": {
-                "apiGroup": RBAC,
-                "kind": "Role",
-                "name": "extension-apiserver-authentication-reader",
-            },
-            "subjects": _SUBJECTS,
-        },
-        _role(
+        binding(f"{whole}:auth-delegator", "system:auth-delegator", own),
+        binding(
+            f"{whole}:auth-reader",
+            "extension-apiserver-authentication-reader",
+            own,
+            inside="kube-system",
+        ),
+        role(
             "system:aggregated-metrics-reader",
-            {"apiGroups": ["metrics.k8s.io"], "resources": ["nodes", "pods"], "verbs": READ},
-            **{f"{RBAC}/aggregate-to-{role}": "true" for role in ("admin", "edit", "view")},
+            [rule("metrics.k8s.io", ["nodes", "pods"], READ)],
+            labels={f"{GROUP}/aggregate-to-{reader}": "true" for reader in VIEWERS},
         ),
     )
-
-
-_SUBJECTS = [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}]
-
-
-def _role(name: str, *rules: dict[str, list[str]], **labels: str) -> Manifest:
-    return {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name, **({"labels": labels} if labels else {})},
-        "rules": list(rules),
-    }
-
-
-def _bound(name: str, role: str) -> Manifest:
-    return {
-        "apiVersion": f"{RBAC}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": name},
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
-        "subjects": _SUBJECTS,
-    }
 
 
 def _named(name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from plan.artifact import reference
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
+from plan.rbac import account, granted, rule, service_account
 from spec.cluster import Cluster
 
 NAMESPACE = "kube-system"
@@ -23,40 +24,20 @@ SELECTOR = {"app": NAME}
 METRICS_PORT = 9080
 """On the node's loopback address."""
 
-RBAC = "rbac.authorization.k8s.io"
-
 
 def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
     """Those of its own install.yaml (v0.8.0)."""
-    name = f"hardway:{NAME}"
-    read = ["list", "watch"]
+    read = ("list", "watch")
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "automountServiceAccountToken": False,
-        },
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": name},
-            "rules": [
-                {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": read},
-                {
-                    "apiGroups": ["networking.k8s.io"],
-                    "resources": ["networkpolicies"],
-                    "verbs": read,
-                },
+        service_account({"name": NAME, "namespace": NAMESPACE}),
+        *granted(
+            account(NAME, NAMESPACE),
+            f"hardway:{NAME}",
+            [
+                rule("", ["namespaces", "pods"], read),
+                rule("networking.k8s.io", ["networkpolicies"], read),
             ],
-        },
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}],
-        },
+        ),
     )
 
 

@@ -13,6 +13,7 @@ from plan.artifact import reference
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
+from plan.rbac import READ, WRITE, account, granted, rule, service_account
 from spec.cluster import Cluster
 
 NAMESPACE = "local-path-storage"
@@ -30,10 +31,6 @@ HELPER_SECONDS = 1200
 is starved. The provisioner tries again after that."""
 
 ACCOUNT = "local-path-provisioner"
-RBAC = "rbac.authorization.k8s.io"
-
-READ = ["get", "list", "watch"]
-WRITE = [*READ, "create", "patch", "update", "delete"]
 
 
 def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
@@ -70,52 +67,21 @@ def _named(name: str, **labels: str) -> dict[str, Any]:
 
 def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
     """Those of the provisioner's own deploy/local-path-storage.yaml (v0.0.30)."""
-    whole = "hardway:local-path-provisioner"
-    subjects = [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}]
+    own = account(ACCOUNT, NAMESPACE)
+    read = ["configmaps", "nodes", "persistentvolumeclaims", "pods", "pods/log"]
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": _named(ACCOUNT),
-            "automountServiceAccountToken": False,
-        },
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "Role",
-            "metadata": _named(ACCOUNT),
-            "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": WRITE}],
-        },
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "RoleBinding",
-            "metadata": _named(ACCOUNT),
-            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": ACCOUNT},
-            "subjects": subjects,
-        },
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": whole},
-            "rules": [
-                {
-                    "apiGroups": [""],
-                    "resources": [
-                        *("configmaps", "nodes", "persistentvolumeclaims", "pods", "pods/log"),
-                    ],
-                    "verbs": READ,
-                },
-                {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": WRITE},
-                {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
-                {"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": READ},
+        service_account(_named(ACCOUNT)),
+        *granted(own, ACCOUNT, [rule("", ["pods"], WRITE)], inside=NAMESPACE),
+        *granted(
+            own,
+            "hardway:local-path-provisioner",
+            [
+                rule("", read, READ),
+                rule("", ["persistentvolumes"], WRITE),
+                rule("", ["events"], ["create", "patch"]),
+                rule("storage.k8s.io", ["storageclasses"], READ),
             ],
-        },
-        {
-            "apiVersion": f"{RBAC}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": whole},
-            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": whole},
-            "subjects": subjects,
-        },
+        ),
     )
 
 
