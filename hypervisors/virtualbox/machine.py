@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
-import tempfile
 import time
 import uuid as identifiers
 from collections.abc import Callable, Iterator
@@ -33,6 +33,11 @@ DISK_PATH, DISK_ID = f"{CONTROLLER}-{DISK_PORT}-0", f"{CONTROLLER}-ImageUUID-{DI
 
 SEED, CONSOLE = "seed.iso", "console.log"
 """Files in the machine's folder: the documents of its first boot, and what its serial port says."""
+
+SCRATCH = ".seed"
+LIST = f"{SCRATCH}/seed.viso"
+"""A folder there while the seed is made, and the list of what the seed is made of. VirtualBox may
+know it still where a creation was cut off."""
 
 MADE = "hardway/made"
 """The key of a machine's extra data which says that the machine is complete, and what it is."""
@@ -230,16 +235,17 @@ def _mebibytes(disk: Path) -> int:
 
 def _seed(machine: WantedMachine, folder: Path) -> Path:
     """Write the documents of the first boot to an ISO file; it holds the machine's host key."""
-    target = folder / SEED
+    target, scratch = folder / SEED, folder / SCRATCH
     documents = {
         "user-data": machine.user_data,
         "meta-data": machine.meta_data,
         "network-config": machine.network_config,
     }
-    with tempfile.TemporaryDirectory(prefix=".seed-", dir=folder) as scratch:
+    scratch.mkdir(mode=0o700)
+    try:
         names = []
         for name, text in documents.items():
-            file = Path(scratch, name)
+            file = scratch / name
             file.touch(mode=0o600)
             file.write_text(text)
             names.append(f"/{name}={_quoted(file)}")
@@ -247,10 +253,12 @@ def _seed(machine: WantedMachine, folder: Path) -> Path:
         # ordinary one.
         options = [f"--iprt-iso-maker-file-marker-bourne-sh={identifiers.uuid4()}"]
         options += ["--volume-id=cidata", *names]
-        source = Path(scratch, "seed.viso")
+        source = folder / LIST
         source.write_text(" ".join(options) + "\n")
         call("clonemedium", "dvd", source, target, "--format=RAW")
         call("closemedium", "dvd", source)
+    finally:
+        shutil.rmtree(scratch)
     target.chmod(0o600)
     return target
 
@@ -422,20 +430,13 @@ def _remove_files(folder: Path, name: str) -> None:
     """Remove what VirtualBox leaves of a machine, and the folder where nothing else is in it."""
     if not folder.is_dir():
         return
-    for kind, medium in (("dvd", SEED), ("disk", f"{name}.vdi")):
+    for kind, medium in (("dvd", SEED), ("dvd", LIST), ("disk", f"{name}.vdi")):
         close(kind, folder / medium)
-    for pattern in (
-        f"{name}*.vbox*",
-        f"{name}.vdi",
-        "*.nvram",
-        SEED,
-        CONSOLE,
-        "Logs/*",
-        ".seed-*/*",
-    ):
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for pattern in (f"{name}*.vbox*", f"{name}.vdi", "*.nvram", SEED, CONSOLE, "Logs/*"):
         for file in folder.glob(pattern):
             file.unlink(missing_ok=True)
-    for empty in (*folder.glob(".seed-*"), folder / "Logs", folder / "Snapshots", folder):
+    for empty in (folder / "Logs", folder / "Snapshots", folder):
         with suppress(OSError):
             empty.rmdir()
 

@@ -21,6 +21,9 @@ from hypervisors.virtualbox.machine import WantedMachine
 from hypervisors.virtualbox.resources import MACHINE
 from hypervisors.virtualbox.upkeep import VirtualBoxUpkeep
 from hypervisors.virtualbox.vboxmanage import VirtualBoxError
+from lab import virtualbox
+from lab.cache import Cache
+from lab.image import DiskImage
 from lab.paths import PROJECT
 from lab.toolchain import Toolchain
 from spec.cluster import mac_address
@@ -380,6 +383,23 @@ def test_a_disk_is_not_emptied_at_a_start(user: User) -> None:
     # What VirtualBox does to the disks of an immutable image by default.
     vboxmanage.call("modifymedium", "disk", disk.partition("=")[2], "--autoreset=on")
     assert after_a_start() == empty
+
+
+def test_the_labs_image_is_kept_as_long_as_a_machine_stands_on_it(user: User) -> None:
+    base = user.base()
+    image = DiskImage(hashlib.sha256(base.read_bytes()).hexdigest(), base, "vdi", None, None)
+    placed = virtualbox.provide(image, Cache(), user.home / "log")
+    assert virtualbox.provide(image, Cache(), user.home / "log") == placed
+    assert digest(placed) == digest(base)
+    made = machine(placed)
+    machines.made(made)
+    virtualbox.remove_unused(placed)
+    assert placed.is_file()
+    machines.removed(made.name, placed)
+    virtualbox.remove_unused(placed)
+    assert not placed.exists()
+    virtualbox.remove_unused(base)
+    assert base.is_file(), "it is a person's own"
 
 
 def test_a_base_of_the_same_path_and_other_content_is_taken(user: User) -> None:
