@@ -68,11 +68,12 @@ left) # DATA: print the database of this machine's member, as etcd has it or, wh
     if [ "$(systemctl is-active etcd.service)" = inactive ]; then
         systemctl --no-block start etcd.service 2>/dev/null && sleep 10
     fi
+    # Also where the connection breaks in the middle.
+    trap 'systemctl --no-block start etcd.service >&2' EXIT
     # An end of the service has everything in the file that the member had confirmed.
     systemctl stop etcd.service >&2
     [ -s "$1/member/snap/db" ] || problem "etcd's data is gone from here ($1/member/snap/db)"
     cat "$1/member/snap/db"
-    systemctl --no-block start etcd.service >&2
     ;;
 finished) # DATA: delete what was kept aside
     rm -rf "$1/restore"
