@@ -5,6 +5,7 @@ from pathlib import Path
 import pulumi
 import pulumi_libvirt as libvirt
 
+from hypervisors.libvirt import transport
 from hypervisors.libvirt.growth import GIB, volume
 from hypervisors.port import ClusterKey, Seed, Subnet
 from spec import resource_names
@@ -29,7 +30,7 @@ class LibvirtHypervisor:
         # parallel.
         self._provider = libvirt.Provider(
             resource_names.of_place("libvirt", label),
-            uri=spec.uri,
+            uri=transport.for_provider(spec.uri),
             opts=pulumi.ResourceOptions(parent=parent),
         )
 

@@ -1,4 +1,4 @@
-"""Translates a connection URI of the provider into one of virsh.
+"""Translates the connection URI of a spec into those of the provider and of virsh.
 
 The provider reads a URI with the Go library of its own, virsh with libvirt's C library. Both log in
 by SSH, but neither knows all parameters of the other (``docs/pitfalls.md``): a stack's file has
@@ -17,6 +17,18 @@ OPTIONS = (
     # A connection that the network has lost ends, so that a command does not wait for ever.
     *("ServerAliveInterval=15", "ServerAliveCountMax=4", "ConnectTimeout=30"),
 )
+
+
+def for_provider(uri: str) -> str:
+    """The URI by which the provider connects: with the key that it names, if it names a key.
+
+    Beside an SSH agent the Go library would offer the agent's keys alone.
+    """
+    parts = urlsplit(uri)
+    given = parse_qs(parts.query)
+    if "keyfile" not in given or "sshauth" in given:
+        return uri
+    return urlunsplit(parts._replace(query=f"{parts.query}&sshauth=privkey"))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from tests.spec.sentences import check
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJg0sCyZ7Uo1qb0P5ZQ8yq0m1p8y5l1Zq1p8Q0m1p8y5"
 NEAR = {"uri": "qemu:///system", "image": "base"}
-FAR = {"uri": "qemu+ssh://admin@hv2.example.org/system", "image": "base"}
+FAR = {"uri": "qemu+ssh://admin@hv2.example.org/system?keyfile=/keys/hv2", "image": "base"}
 RACK = {"kind": "existing", "user": "admin", "host_keys": {"10.2.0.10": KEY}}
 
 CLUSTER: dict[str, Any] = {
@@ -66,7 +66,10 @@ def named(every: tuple[Registration, ...], kind: str) -> dict[str, Registration]
 def test_each_machine_is_declared_in_its_place() -> None:
     every = declared()
     uris = {name: it.inputs["uri"] for name, it in named(every, "pulumi:providers:libvirt").items()}
-    assert uris == {"libvirt": NEAR["uri"], "libvirt-hv2.example.org": FAR["uri"]}
+    assert uris == {
+        "libvirt": NEAR["uri"],
+        "libvirt-hv2.example.org": f"{FAR['uri']}&sshauth=privkey",
+    }
     domains = named(every, DOMAIN)
     assert {name: domain.provider for name, domain in domains.items()} == {
         **dict.fromkeys(("master", "near"), "libvirt"),
