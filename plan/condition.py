@@ -126,6 +126,16 @@ class Backups:
     seconds: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """On these machines, no more than this share of the file system of a folder is used."""
+
+    kind: Literal["room"] = "room"
+    machines: tuple[str, ...]
+    folder: str
+    percent: int
+
+
 Check = (
     Clocks
     | Members
@@ -139,6 +149,7 @@ Check = (
     | ApiServices
     | Services
     | Backups
+    | Room
 )
 
 

@@ -18,11 +18,12 @@ from plan.condition import (
     Nodes,
     Pods,
     PodsReach,
+    Room,
     ServiceAnswers,
     Services,
     Space,
 )
-from probe import backups, clocks, pods, services, space
+from probe import backups, clocks, pods, room, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -113,6 +114,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await _api_services(check, through.api)
         case Backups():
             await backups.demand_backups(check, through.machines)
+        case Room():
+            await room.demand_room(check, through.machines)
         case Services():
             await services.demand_services(check, through.machines)
         case _:

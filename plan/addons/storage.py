@@ -10,7 +10,7 @@ import yaml
 from plan.addons import coredns
 from plan.addons.add_on import AddOn
 from plan.artifact import reference
-from plan.condition import Condition, Pods, condition
+from plan.condition import Condition, Pods, Room, condition
 from plan.limits import Limit
 from plan.objects import Manifest
 from plan.rbac import READ, WRITE, account, granted, rule, service_account
@@ -31,6 +31,11 @@ HELPER_SECONDS = 1200
 is starved. The provisioner tries again after that."""
 
 ACCOUNT = "local-path-provisioner"
+
+
+FULL = 85
+"""Per cent of a node's disk above which a person should act: at 90 % the kubelet evicts pods, and
+takes no new ones (its ``nodefs.available``)."""
 
 
 def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
@@ -204,12 +209,18 @@ def _pod(spec: Cluster) -> Manifest:
     }
 
 
-def _conditions(_spec: Cluster) -> Iterator[Condition]:
+def _conditions(spec: Cluster) -> Iterator[Condition]:
     yield condition(
         name="storage",
         waits_for="what makes volumes for claims is Ready",
         check=Pods(namespace=NAMESPACE, selector=SELECTOR, count=1),
         limit=Limit(900, "its pod is scheduled once nodes are Ready"),
+    )
+    yield condition(
+        name="volumes-room",
+        waits_for=f"the disk with volumes of each node is at most {FULL} % full",
+        check=Room(machines=spec.nodes, folder=FOLDER, percent=FULL),
+        limit=Limit(60, "it does not come true by itself"),
     )
 
 
