@@ -1,7 +1,8 @@
-"""What people came for: add-ons on a single machine, each asked for real."""
+"""What people came for: add-ons on a master and a minion, each asked for real."""
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,8 +18,14 @@ pytestmark = [
 
 CLUSTER: dict[str, Any] = {
     "networks": {"machines": "192.168.1.0/24"},
-    "machines": {"solo": {"address": "192.168.1.10", "cpus": 2, "memory": 3072}},
-    "addons": {"metrics_server": True},
+    "machines": {
+        "master": {"address": "192.168.1.10", "roles": "ai", "cpus": 2, "memory": 3072},
+        "minion1": {"address": "192.168.1.11"},
+    },
+    "addons": {
+        "metrics_server": True,
+        "load_balancer": {"addresses": "192.168.1.200-192.168.1.220"},
+    },
 }
 API = "v1beta1.metrics.k8s.io"
 
@@ -38,11 +45,9 @@ def test_a_second_update_has_nothing_to_do(lab: Lab) -> None:
 
 def test_each_add_on_has_its_state_and_memory(lab: Lab) -> None:
     states = {state["name"]: state for state in json.loads(lab.hardway("addons", "--json").stdout)}
-    assert {name for name, state in states.items() if state["is_on"]} == {
-        "coredns",
-        "metrics_server",
-    }
-    for name in ("coredns", "metrics_server"):
+    on = {name for name, state in states.items() if state["is_on"]}
+    assert on == {"coredns", "metrics_server", "load_balancer"}
+    for name in on:
         memory = states[name]["memory"]
         assert states[name]["faults"] == []
         assert 0 < memory["used"] < memory["limit"], memory
@@ -52,19 +57,20 @@ def test_each_add_on_has_its_state_and_memory(lab: Lab) -> None:
 
 
 def test_top_names_what_the_node_and_its_pods_use(lab: Lab) -> None:
-    (node,) = lab.kubectl("top", "nodes", "--no-headers").splitlines()
-    name, cpu, _, memory, _ = node.split()
-    assert name == "solo"
-    assert int(cpu.removesuffix("m")) > 0
-    assert int(memory.removesuffix("Mi")) > 100
+    nodes = lab.kubectl("top", "nodes", "--no-headers").splitlines()
+    assert {line.split()[0] for line in nodes} == {"master", "minion1"}
+    for line in nodes:
+        _, cpu, _, memory, _ = line.split()
+        assert int(cpu.removesuffix("m")) > 0
+        assert int(memory.removesuffix("Mi")) > 100
     pods = lab.kubectl("top", "pods", "--all-namespaces", "--no-headers").splitlines()
-    assert {line.split()[0] for line in pods} == {"kube-system", "hardway-addons"}
-    print(node, *pods, sep="\n")
+    assert {line.split()[0] for line in pods} == {"kube-system", "hardway-addons", "metallb-system"}
+    print(*nodes, *pods, sep="\n")
 
 
 def test_the_api_servers_verify_it_by_the_clusters_authority(lab: Lab) -> None:
     service = lab.objects("apiservice", API)["spec"]
-    authority = lab.on("solo", "base64 --wrap=0 /etc/kubernetes/pki/ca.crt")
+    authority = lab.on("master", "base64 --wrap=0 /etc/kubernetes/pki/ca.crt")
     assert service["caBundle"] == authority
     assert "insecureSkipTLSVerify" not in service
 
@@ -104,15 +110,78 @@ def test_an_autoscaler_scales(lab: Lab) -> None:
     lab.kubectl("delete", "horizontalpodautoscaler/grows", "deployment/grows")
 
 
+def service(name: str) -> dict[str, Any]:
+    """A Service that leads to CoreDNS's answer on its readiness, at an address of its own."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "kube-system"},
+        "spec": {
+            "type": "LoadBalancer",
+            "ports": [{"port": 80, "targetPort": 8181}],
+            "selector": {"k8s-app": "kube-dns"},
+        },
+    }
+
+
+def announcers(lab: Lab, name: str) -> set[str]:
+    """The nodes that say that they answer for the address of a Service; also one that is lost."""
+    rows = lab.objects("servicel2statuses.metallb.io", "--namespace", "metallb-system")["items"]
+    statuses = [row.get("status", {}) for row in rows]
+    return {status["node"] for status in statuses if status.get("serviceName") == name}
+
+
+def balanced_by(lab: Lab, node: str) -> tuple[str, str]:
+    """The address and the name of a Service for which this node answers."""
+    for number in range(20):
+        name = f"ready-{number}"
+        file = lab.folder / "service.json"
+        file.write_text(json.dumps(service(name)))
+        lab.kubectl("apply", "--filename", str(file))
+        eventually("a node announces it", partial(announcers, lab, name))
+        if announcers(lab, name) == {node}:
+            status = lab.objects("service", name, "--namespace", "kube-system")["status"]
+            return status["loadBalancer"]["ingress"][0]["ip"], name
+    raise AssertionError(f"{node} answers for none of twenty addresses")
+
+
+def answers_at(lab: Lab, host: str) -> bool:
+    """Whether a program of this computer gets CoreDNS's answer at an address."""
+    done = lab.inside("curl", "--silent", "--max-time", "5", f"http://{host}/ready")
+    return done.stdout == "OK"
+
+
+def test_an_address_of_a_service_moves_when_its_node_dies(lab: Lab) -> None:
+    host, name = balanced_by(lab, "minion1")
+    eventually("it answers", partial(answers_at, lab, host))
+    lab.virsh("destroy", f"{lab.stack}-minion1")
+    eventually("the master says that it answers", lambda: "master" in announcers(lab, name))
+    eventually("it answers again", partial(answers_at, lab, host))
+    lab.virsh("start", f"{lab.stack}-minion1")
+    lab.hardway("validate", "--wait", "1200")
+    services = lab.objects("services", "--namespace", "kube-system")["items"]
+    names = [item["metadata"]["name"] for item in services]
+    lab.kubectl(
+        *("delete", "--namespace", "kube-system"),
+        *(f"service/{name}" for name in names if name.startswith("ready-")),
+    )
+
+
+def namespaces(lab: Lab) -> set[str]:
+    return {item["metadata"]["name"] for item in lab.objects("namespaces")["items"]}
+
+
 def test_what_is_switched_off_leaves_nothing_in_the_cluster(lab: Lab) -> None:
     lab.describe({key: value for key, value in CLUSTER.items() if key != "addons"})
     lab.hardway("up")
     assert API not in lab.kubectl("get", "apiservices", "--output", "name")
     eventually(
-        "the namespace is gone",
-        lambda: "hardway-addons" not in lab.kubectl("get", "namespaces"),
+        "the namespaces are gone",
+        lambda: not {"hardway-addons", "metallb-system"} & namespaces(lab),
+        reason=lambda: lab.kubectl("get", "namespaces"),
     )
-    left = lab.kubectl("get", "clusterroles,clusterrolebindings", "--output", "name")
+    left = lab.kubectl("get", "clusterroles,clusterrolebindings,crds", "--output", "name")
     assert "metrics" not in left.replace("system:metrics", "")
+    assert "metallb" not in left
     lab.hardway("validate", "--wait", "1200")
     lab.pulumi("preview", "--expect-no-changes")
