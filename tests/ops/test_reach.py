@@ -286,7 +286,7 @@ def test_pulumi_runs_in_the_lab_for_the_stacks_whose_machines_are_there(
     tools = Toolchain(pulumi=tmp_path, programs=tmp_path, home=tmp_path, choices=())
     offer = offer_path(paths, "inside")
     offer.parent.mkdir(parents=True)
-    offer.touch()
+    offer.write_text('{"hypervisor": {"uri": "qemu:///session"}}')
     assert "nsenter" in stack_in_lab("inside", paths, tools).enter
     assert not stack_in_lab("outside", paths, tools).enter
 
