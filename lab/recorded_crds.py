@@ -12,12 +12,13 @@ import yaml
 
 from lab.cache import Cache
 from lab.gobuild import find_go, module_directory
-from lab.paths import lab_paths
+from lab.paths import PROJECT, lab_paths
 from lab.progress import PlainProgress, Progress
 from lab.recipe import ModuleFile, recipe
-from plan.addons.load_balancer import DEFINITIONS
 from spec.artifacts import artifact_row
 from spec.versions import versions_for
+
+DEFINITIONS = PROJECT / "plan" / "addons" / "crds" / "metallb.yaml"
 
 MODULE, FOLDER = "go.universe.tf/metallb", "config/crd/bases"
 

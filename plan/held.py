@@ -72,9 +72,14 @@ FOREIGN_FILES = (
 conditions depend on them."""
 
 
+OWN_FILES = frozenset({layout.REGISTRY_CREDENTIALS})
+"""Files of ours that lie among those."""
+
+
 def is_foreign(path: str) -> bool:
     """Whether another program writes a path, so that its changes are no drift."""
-    return any(fnmatchcase(path, files.paths) for files in FOREIGN_FILES)
+    foreign = any(fnmatchcase(path, files.paths) for files in FOREIGN_FILES)
+    return foreign and path not in OWN_FILES
 
 
 def compared(spec: Cluster, plan: NodePlan) -> NodePlan:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plan import backup, balancer, layout, runtime, time_service, virtual_ip
-from plan.addons import load_balancer
 from spec.cluster import API_PORT, Cluster
-from spec.load_balancer import MEMBER_PORT
+from spec.load_balancer import HEALTH_PORT, MEMBER_PORT
 from spec.network import RESERVED_PORTS
 
 
@@ -61,7 +60,7 @@ def _of_speaker() -> Iterator[NeededPort]:
     speaker, port = "MetalLB's speaker", MEMBER_PORT
     yield NeededPort(number=port, component=speaker, from_machines=True)
     yield NeededPort(number=port, component=speaker, protocol="udp", from_machines=True)
-    yield NeededPort(number=load_balancer.HEALTH_PORT, component=speaker)
+    yield NeededPort(number=HEALTH_PORT, component=speaker)
 
 
 def _reserved(number: int, *, from_machines: bool = False) -> NeededPort:

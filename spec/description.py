@@ -54,7 +54,9 @@ class Addons(Part):
     the claim, and stays where the add-on is switched off."""
     network_policy: Truth = False
     """Whether objects of the kind NetworkPolicy are enforced: without it, nobody reads them."""
-    load_balancer: Annotated[LoadBalancer | None, LeftOut("such Services get no address")] = None
+    load_balancer: Annotated[
+        LoadBalancer | None, Switch, LeftOut("such Services get no address")
+    ] = None
     """Addresses for Services of the type LoadBalancer."""
     metrics_server: Annotated[
         MetricsServer | None,

@@ -10,6 +10,10 @@ from spec.part import Expected, Part, Text
 MEMBER_PORT = 7946
 """The port, TCP and UDP, at which MetalLB's speakers ask each other whether they live."""
 
+HEALTH_PORT = 17472
+"""The port at which MetalLB says that it is ready: on a node's loopback address, and on the
+controller's own one."""
+
 
 def bounds(text: str) -> tuple[IPv4Address, IPv4Address]:
     """The first and the last address of a range, a network or a single address.

@@ -80,6 +80,11 @@ EXISTING = ("./hardway hosts scan", "./hardway hosts check")
 ON_VIRTUALBOX = ("./hardway up --stack virtualbox",)
 """Run by ``tests/hypervisors/test_virtualbox.py`` on a host that lacks VirtualBox's modules."""
 
+PASSWORDS = (
+    "./hardway pulumi config set --secret --path 'hardway:passwords[\"registry.example.org\"]'",
+)
+"""Run by ``tests/engine/test_configuration.py``, by Pulumi's own program."""
+
 WITH_MORE_WORDS = ("./hardway ssh", "./hardway ssh master", "./hardway kubectl")
 """Named in a sentence; commands that begin so are among those above."""
 

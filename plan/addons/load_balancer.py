@@ -25,7 +25,7 @@ from plan.limits import Limit
 from plan.objects import Manifest
 from plan.rbac import READ, account, granted, rule, service_account
 from spec.cluster import Cluster
-from spec.load_balancer import MEMBER_PORT, bounds
+from spec.load_balancer import HEALTH_PORT, MEMBER_PORT, bounds
 
 NAMESPACE = "metallb-system"
 SELECTOR = {"app": "metallb"}
@@ -34,9 +34,6 @@ CONTROLLER, SPEAKER = "controller", "speaker"
 
 GROUP = "metallb.io"
 POOL = "machines"
-
-HEALTH_PORT = 17472
-"""On a node's loopback address, and on the controller's own one."""
 
 KEY = "memberlist"
 """The Secret with the key of the speakers' messages."""

@@ -6,13 +6,15 @@
 [ ! -d "$1" ] || cd "$1" || exit
 printf 'now\t%s\n' "$(date +%s)"
 if [ -d "$1" ]; then
-    # shellcheck disable=SC2094 # the lock is only tried
-    [ ! -s .stage ] || flock --nonblock .lock true || printf 'stage\t%s\n' "$(<.stage)"
+    # A backup that ends meanwhile takes these files away.
+    if stage=$(cat .stage 2>/dev/null) && ! flock --nonblock .lock true; then
+        printf 'stage\t%s\n' "$stage"
+    fi
     [ ! -e .last ] || printf 'last\t%s\n' "$(<.last)"
     for info in *.db.age.info; do
-        [ -e "$info" ] || continue
-        name=${info%.info} fields=()
-        mapfile -t fields <"$info"
+        name=${info%.info}
+        mapfile -t fields < <(cat "$info" 2>/dev/null)
+        [ "${#fields[@]}" -gt 0 ] || continue
         [ ! -e "$name.copied" ] || fields+=(copied=yes)
         printf 'backup\t%s' "$name"
         printf '\t%s' "${fields[@]}"

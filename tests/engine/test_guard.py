@@ -212,4 +212,4 @@ def test_a_change_of_nothing_but_secrets_says_so(guarded: Guarded) -> None:
     # Not by ``reviewed``: there is no cluster in this program.
     (line,) = _resources(changes_of(guarded.stack.preview_as_json(environment=HERE)))
     assert (line.name, line.verb) == ("master-guard", Verb.UPDATE)
-    assert line.why == "secret inputs change (of these: login, plan, secrets)"
+    assert line.why == "secret inputs change (of these: items, login, secrets, steps)"

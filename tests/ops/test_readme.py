@@ -13,6 +13,7 @@ RUN = (
     *(*readme.ALONE, *readme.GIGABYTES),
     *(*readme.THE_TESTS_THEMSELVES, *readme.SECOND_STACK, *readme.EXISTING),
     *(*readme.ON_VIRTUALBOX, *readme.WITH_MORE_WORDS, *readme.BACKUPS, *readme.RESTORE),
+    *readme.PASSWORDS,
 )
 
 

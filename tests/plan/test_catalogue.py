@@ -9,7 +9,7 @@ from plan import addons
 from plan.addons.catalogue import ADD_ONS, enabled
 from plan.cluster import cluster_plan
 from spec.artifacts import DEFAULT_ADDONS, artifact_rows
-from spec.cluster import Addons, SpecError
+from spec.cluster import Addons, Cluster, SpecError
 from tests.declared import declared, described, registrations
 from tests.plan import own_add_on
 from tests.plan.shell import cluster
@@ -18,6 +18,12 @@ from tests.plan.shell import cluster
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> None:
     own_add_on.add(monkeypatch)
+
+
+def with_everything() -> Cluster:
+    """A cluster with all add-ons."""
+    needed = {"load_balancer": {"addresses": "192.168.1.200-192.168.1.220"}}
+    return cluster(addons={**dict.fromkeys(ADD_ONS, True), **needed})
 
 
 def test_each_switch_of_the_spec_is_an_add_on_of_the_table() -> None:
@@ -31,14 +37,14 @@ def test_each_switch_of_the_spec_is_an_add_on_of_the_table() -> None:
 
 def test_a_cluster_has_the_add_ons_that_its_spec_switches_on() -> None:
     assert {add_on.name for add_on in enabled(cluster())} == DEFAULT_ADDONS
-    everything = cluster(addons=dict.fromkeys(ADD_ONS, True))
+    everything = with_everything()
     assert [add_on.name for add_on in enabled(everything)] == list(ADD_ONS)
     assert not enabled(cluster(addons=dict.fromkeys(ADD_ONS, False)))
 
 
 def test_an_add_ons_rights_are_all_the_rights_among_its_objects() -> None:
     of_rights = ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
-    spec = cluster(addons=dict.fromkeys(ADD_ONS, True))
+    spec = with_everything()
     for add_on in ADD_ONS.values():
         assert {manifest["kind"] for manifest in add_on.rights(spec)} <= set(of_rights)
         assert not {manifest["kind"] for manifest in add_on.manifests(spec)} & set(of_rights)

@@ -436,7 +436,7 @@ ADDABLE = [name for name in NAMES if golden_spec(name).hypervisor is None]
 @pytest.mark.parametrize("name", ADDABLE)
 def test_another_minion_changes_no_other_machine(name: str) -> None:
     spec = golden_spec(name)
-    address = str(spec.networks.machines[100])
+    address = str(spec.networks.machines[0][100])
     more = _with(spec, {**_machines(spec), "another": {"address": address, "roles": ["minion"]}})
     for node, plan in golden_plan(name).nodes.items():
         assert _without_add_ons(node_plan(more, node)) == _without_add_ons(plan)

@@ -15,6 +15,7 @@ from probe.clocks import Clock
 from probe.host_facts import HostFacts, ObservedHost, question, read
 from probe.hosts import LOGIN, RULES, RULES_OF_ALL, HostFinding, described, findings
 from probe.machines import Unreachable
+from spec.load_balancer import HEALTH_PORT, MEMBER_PORT
 from spec.network import NODE_PORTS, RESERVED_PORTS
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 
@@ -405,7 +406,7 @@ def test_the_needed_ports_are_those_that_are_reserved() -> None:
         for node in golden_spec(name).machines
         for port in needs.ports(golden_spec(name), node)
     }
-    assert ports == set(RESERVED_PORTS) | {8472}
+    assert ports == set(RESERVED_PORTS) | {8472, MEMBER_PORT, HEALTH_PORT}
     assert not ports & set(NODE_PORTS)
     etcd = [port.number for port in needs.ports(golden_spec("available"), "etcd-1")]
     assert etcd == [2379, 2380, 2381]
