@@ -228,10 +228,9 @@ class Exposed:
 def _exposed(stack: str, namespace_name: str, service: str, port: str | None) -> Exposed:
     reached = opened(stack)
     paths = lab_paths()
-    is_inside = forwarder.is_needed(paths, reached.stack)
-    entered = namespace.namespace_path(paths) if is_inside else None
+    entered = _entered(paths, reached)
     to = service_port(*_asked(reached, entered, namespace_name, service), port)
-    if not is_inside:
+    if entered is None:
         if to.through:
             raise Problem(
                 f"only the cluster's own machines reach the Service {service}",
@@ -248,6 +247,12 @@ def _exposed(stack: str, namespace_name: str, service: str, port: str | None) ->
         first=to.port if to.port >= 1024 else SHIFT + to.port,
     )
     return Exposed(host=forwarder.LOOPBACK, port=way_in.port, is_https=to.is_https)
+
+
+def _entered(paths: LabPaths, reached: Reached) -> Path | None:
+    """The network namespace in which the API answers; None where it answers here."""
+    is_inside = forwarder.is_needed(paths, reached.stack)
+    return namespace.namespace_path(paths) if is_inside else None
 
 
 def _forwarder(stack: str, namespace_name: str, service: str, port: int) -> str:
@@ -278,6 +283,11 @@ def _stop(stack: str, namespace_name: str, service: str, port: str | None) -> No
     paths = lab_paths()
     whole = f"{namespace_name}/{service}"
     ports = exposed_ports(forwarder.of_stack(paths, stack), stack, namespace_name, service)
+    if port is not None and not port.isdecimal():
+        # Forwarders are named by numbers, and a person may have named the port.
+        reached = opened(stack)
+        entered = _entered(paths, reached)
+        port = str(service_port(*_asked(reached, entered, namespace_name, service), port).port)
     if port is not None and port not in ports:
         listed = ", ".join(ports)
         raise Problem(
