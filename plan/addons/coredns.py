@@ -7,7 +7,7 @@ from typing import Any
 
 from plan import kubelet
 from plan.addons.add_on import AddOn
-from plan.artifact import reference
+from plan.addons.workload import as_user, container, pod
 from plan.condition import Condition, NameResolves, Pods, PodsReach, ServiceAnswers, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -173,24 +173,19 @@ def _deployment(spec: Cluster) -> Manifest:
 
 
 def _pod(spec: Cluster) -> Manifest:
-    return {
-        "automountServiceAccountToken": True,
-        "containers": [_container(spec)],
-        "dnsPolicy": "Default",
-        "nodeSelector": {"kubernetes.io/os": "linux"},
-        "priorityClassName": "system-cluster-critical",
-        "securityContext": {
-            "runAsGroup": 65532,
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
+    return pod(
+        "coredns",
+        _container(spec),
+        priority="cluster",
+        dnsPolicy="Default",
+        securityContext=as_user(
+            65532,
             # CoreDNS listens on port 53 without any privilege, under each container runtime.
-            "sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
-        },
-        "serviceAccountName": "coredns",
-        "tolerations": list(TOLERATIONS),
+            sysctls=[{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
+        ),
+        tolerations=list(TOLERATIONS),
         # Each pod runs on a node of its own, also where pods start while only one node is ready.
-        "topologySpreadConstraints": [
+        topologySpreadConstraints=[
             {
                 "labelSelector": {"matchLabels": SELECTOR},
                 "matchLabelKeys": ["pod-template-hash"],
@@ -200,7 +195,7 @@ def _pod(spec: Cluster) -> Manifest:
                 "whenUnsatisfiable": "DoNotSchedule",
             }
         ],
-        "volumes": [
+        volumes=[
             {
                 "configMap": {
                     "items": [{"key": "Corefile", "path": "Corefile"}],
@@ -209,7 +204,7 @@ def _pod(spec: Cluster) -> Manifest:
                 "name": "configuration",
             }
         ],
-    }
+    )
 
 
 def _container(spec: Cluster) -> Manifest:
@@ -220,38 +215,30 @@ def _container(spec: Cluster) -> Manifest:
         ("ready", READY_PORT, "TCP"),
         ("metrics", METRICS_PORT, "TCP"),
     )
-    return {
-        "args": ["-conf", "/etc/coredns/Corefile"],
-        "image": reference(spec, "coredns"),
-        # No registry has this image: the runtime step imports it on every node.
-        "imagePullPolicy": "IfNotPresent",
-        "livenessProbe": {
+    return container(
+        spec,
+        "coredns",
+        name="coredns",
+        cpu="100m",
+        memory=("70Mi", "170Mi"),
+        args=["-conf", "/etc/coredns/Corefile"],
+        livenessProbe={
             "failureThreshold": 5,
             "httpGet": {"path": "/health", "port": "health"},
             "initialDelaySeconds": 60,
             "timeoutSeconds": 5,
         },
-        "name": "coredns",
-        "ports": [
+        ports=[
             {"containerPort": port, "name": name, "protocol": protocol}
             for name, port, protocol in ports
         ],
-        "readinessProbe": {
+        readinessProbe={
             "httpGet": {"path": READY_PATH, "port": "ready"},
             "periodSeconds": 2,
             "timeoutSeconds": 5,
         },
-        "resources": {
-            "limits": {"memory": "170Mi"},
-            "requests": {"cpu": "100m", "memory": "70Mi"},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [{"mountPath": "/etc/coredns", "name": "configuration", "readOnly": True}],
-    }
+        volumeMounts=[{"mountPath": "/etc/coredns", "name": "configuration", "readOnly": True}],
+    )
 
 
 def _named(name: str, **labels: str) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import yaml
 
 from plan.addons import coredns
 from plan.addons.add_on import AddOn
-from plan.artifact import reference
+from plan.addons.namespaces import namespace
+from plan.addons.workload import SECCOMP, as_user, container, from_field, pod
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -83,15 +84,7 @@ their processors as the kubelet did (0.16.2).
 def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
     """MetalLB and the addresses that it may give away."""
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            # Speakers use the node's network.
-            "metadata": {
-                "name": NAMESPACE,
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
-            },
-        },
+        namespace(NAMESPACE, "privileged"),  # speakers use the node's network
         *yaml.safe_load_all(DEFINITIONS.read_text()),
         {
             "apiVersion": "v1",
@@ -241,52 +234,37 @@ def _controller(spec: Cluster) -> Manifest:
             "strategy": {"type": "Recreate"},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {
-                    "automountServiceAccountToken": True,
-                    "containers": [_controller_container(spec)],
-                    "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "priorityClassName": "system-cluster-critical",
-                    "securityContext": {
-                        "runAsGroup": 65534,
-                        "runAsNonRoot": True,
-                        "runAsUser": 65534,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "serviceAccountName": CONTROLLER,
-                    "tolerations": list(coredns.TOLERATIONS),
-                },
+                "spec": pod(
+                    CONTROLLER,
+                    _controller_container(spec),
+                    priority="cluster",
+                    securityContext=as_user(65534),
+                    tolerations=list(coredns.TOLERATIONS),
+                ),
             },
         },
     }
 
 
 def _controller_container(spec: Cluster) -> Manifest:
-    return {
-        "name": CONTROLLER,
-        "image": reference(spec, "metallb-controller"),
-        # No registry has this image: the runtime step imports it on every node.
-        "imagePullPolicy": "IfNotPresent",
-        "args": ["--port=0", "--log-level=info", "--webhook-mode=disabled"],
-        "env": [
-            _from_field("METALLB_POD_NAME", "metadata.name"),
+    return container(
+        spec,
+        "metallb-controller",
+        name=CONTROLLER,
+        cpu="20m",
+        memory=("32Mi", "128Mi"),
+        args=["--port=0", "--log-level=info", "--webhook-mode=disabled"],
+        env=[
+            from_field("METALLB_POD_NAME", "metadata.name"),
             {"name": "METALLB_NAMESPACE", "value": NAMESPACE},
             {"name": "METALLB_DEPLOYMENT", "value": CONTROLLER},
             {"name": "METALLB_ML_SECRET_NAME", "value": KEY},
         ],
-        "readinessProbe": {
+        readinessProbe={
             "httpGet": {"path": "/readyz", "port": HEALTH_PORT},
             "timeoutSeconds": 5,
         },
-        "resources": {
-            "limits": {"memory": "128Mi"},
-            "requests": {"cpu": "20m", "memory": "32Mi"},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-    }
+    )
 
 
 def _speaker(spec: Cluster) -> Manifest:
@@ -300,17 +278,15 @@ def _speaker(spec: Cluster) -> Manifest:
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels, "annotations": {"hardway/configuration": digest}},
-                "spec": {
-                    "automountServiceAccountToken": True,
-                    "containers": [_speaker_container(spec)],
-                    "hostNetwork": True,
-                    "nodeSelector": {"kubernetes.io/os": "linux"},
-                    "priorityClassName": "system-node-critical",
-                    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-                    "serviceAccountName": SPEAKER,
-                    "terminationGracePeriodSeconds": 5,
-                    "tolerations": [{"operator": "Exists"}],
-                    "volumes": [
+                "spec": pod(
+                    SPEAKER,
+                    _speaker_container(spec),
+                    priority="node",
+                    hostNetwork=True,
+                    securityContext=SECCOMP,
+                    terminationGracePeriodSeconds=5,
+                    tolerations=[{"operator": "Exists"}],
+                    volumes=[
                         {"name": "key", "secret": {"secretName": KEY}},
                         {
                             "name": "settings",
@@ -323,7 +299,7 @@ def _speaker(spec: Cluster) -> Manifest:
                             },
                         },
                     ],
-                },
+                ),
             },
         },
     }
@@ -331,42 +307,31 @@ def _speaker(spec: Cluster) -> Manifest:
 
 def _speaker_container(spec: Cluster) -> Manifest:
     labels = ",".join(f"{key}={value}" for key, value in SELECTOR.items())
-    return {
-        "name": SPEAKER,
-        "image": reference(spec, "metallb-speaker"),
-        # No registry has this image: the runtime step imports it on every node.
-        "imagePullPolicy": "IfNotPresent",
-        "args": ["--port=0", "--log-level=info", f"--ml-bindport={MEMBER_PORT}"],
-        "env": [
-            _from_field("METALLB_NODE_NAME", "spec.nodeName"),
-            _from_field("METALLB_POD_NAME", "metadata.name"),
-            _from_field("METALLB_ML_BIND_ADDR", "status.podIP"),
+    return container(
+        spec,
+        "metallb-speaker",
+        name=SPEAKER,
+        cpu="20m",
+        memory=("32Mi", "128Mi"),
+        capabilities=["NET_RAW"],
+        args=["--port=0", "--log-level=info", f"--ml-bindport={MEMBER_PORT}"],
+        env=[
+            from_field("METALLB_NODE_NAME", "spec.nodeName"),
+            from_field("METALLB_POD_NAME", "metadata.name"),
+            from_field("METALLB_ML_BIND_ADDR", "status.podIP"),
             {"name": "METALLB_NAMESPACE", "value": NAMESPACE},
             {"name": "METALLB_ML_LABELS", "value": f"{labels},component={SPEAKER}"},
             {"name": "METALLB_ML_SECRET_KEY_PATH", "value": "/etc/ml_secret_key"},
         ],
-        "readinessProbe": {
+        readinessProbe={
             "httpGet": {"host": "127.0.0.1", "path": "/readyz", "port": HEALTH_PORT},
             "timeoutSeconds": 5,
         },
-        "resources": {
-            "limits": {"memory": "128Mi"},
-            "requests": {"cpu": "20m", "memory": "32Mi"},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [
+        volumeMounts=[
             {"mountPath": "/etc/ml_secret_key", "name": "key", "readOnly": True},
             {"mountPath": "/etc/metallb", "name": "settings", "readOnly": True},
         ],
-    }
-
-
-def _from_field(name: str, path: str) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+    )
 
 
 def _conditions(spec: Cluster) -> Iterator[Condition]:

@@ -6,7 +6,7 @@ from typing import Any
 from certs.table import SERVER, Authority, Row
 from plan.addons import coredns, namespaces
 from plan.addons.add_on import AddOn
-from plan.artifact import reference
+from plan.addons.workload import as_user, container, pod
 from plan.condition import ApiServices, Condition, Pods, condition
 from plan.limits import Limit
 from plan.model import AuthorityCertificate, Certificate, PrivateKey
@@ -133,62 +133,44 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
 def _pod(spec: Cluster) -> Manifest:
     settings = spec.addons.metrics_server
     assert settings is not None
-    return {
-        "automountServiceAccountToken": True,
-        "containers": [
-            {
-                "name": NAME,
-                "image": reference(spec, NAME),
-                # No registry has this image: the runtime step imports it on every node.
-                "imagePullPolicy": "IfNotPresent",
-                "args": [
-                    f"--secure-port={PORT}",
-                    "--tls-cert-file=/tls/tls.crt",
-                    "--tls-private-key-file=/tls/tls.key",
-                    "--kubelet-preferred-address-types=InternalIP",
-                    "--kubelet-use-node-status-port",
-                    f"--kubelet-certificate-authority={AUTHORITY}",
-                    f"--metric-resolution={settings.resolution}s",
-                ],
-                "livenessProbe": {
-                    "failureThreshold": 5,
-                    "httpGet": {"path": "/livez", "port": "https", "scheme": "HTTPS"},
-                    "initialDelaySeconds": 60,
-                    "periodSeconds": 20,
-                    "timeoutSeconds": 10,
-                },
-                "ports": [{"name": "https", "containerPort": PORT}],
-                "readinessProbe": {
-                    "httpGet": {"path": "/readyz", "port": "https", "scheme": "HTTPS"},
-                    "periodSeconds": 5,
-                    "timeoutSeconds": 5,
-                },
-                "resources": {
-                    "limits": {"memory": "120Mi"},
-                    "requests": {"cpu": "50m", "memory": "40Mi"},
-                },
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                    "readOnlyRootFilesystem": True,
-                },
-                "volumeMounts": [{"mountPath": "/tls", "name": "tls", "readOnly": True}],
-            }
-        ],
-        "nodeSelector": {"kubernetes.io/os": "linux"},
-        "priorityClassName": "system-cluster-critical",
-        "securityContext": {
-            # The group of the files with its key.
-            "fsGroup": 65532,
-            "runAsGroup": 65532,
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "serviceAccountName": NAME,
-        "tolerations": list(coredns.TOLERATIONS),
-        "volumes": [{"name": "tls", "secret": {"defaultMode": 0o440, "secretName": SECRET}}],
-    }
+    return pod(
+        NAME,
+        container(
+            spec,
+            NAME,
+            name=NAME,
+            cpu="50m",
+            memory=("40Mi", "120Mi"),
+            args=[
+                f"--secure-port={PORT}",
+                "--tls-cert-file=/tls/tls.crt",
+                "--tls-private-key-file=/tls/tls.key",
+                "--kubelet-preferred-address-types=InternalIP",
+                "--kubelet-use-node-status-port",
+                f"--kubelet-certificate-authority={AUTHORITY}",
+                f"--metric-resolution={settings.resolution}s",
+            ],
+            livenessProbe={
+                "failureThreshold": 5,
+                "httpGet": {"path": "/livez", "port": "https", "scheme": "HTTPS"},
+                "initialDelaySeconds": 60,
+                "periodSeconds": 20,
+                "timeoutSeconds": 10,
+            },
+            ports=[{"name": "https", "containerPort": PORT}],
+            readinessProbe={
+                "httpGet": {"path": "/readyz", "port": "https", "scheme": "HTTPS"},
+                "periodSeconds": 5,
+                "timeoutSeconds": 5,
+            },
+            volumeMounts=[{"mountPath": "/tls", "name": "tls", "readOnly": True}],
+        ),
+        priority="cluster",
+        # The group of the files with its key.
+        securityContext=as_user(65532, fsGroup=65532),
+        tolerations=list(coredns.TOLERATIONS),
+        volumes=[{"name": "tls", "secret": {"defaultMode": 0o440, "secretName": SECRET}}],
+    )
 
 
 def _conditions(_spec: Cluster) -> Iterator[Condition]:

@@ -1,37 +1,30 @@
-"""The namespaces of add-ons that have none by custom, made where an add-on uses them."""
+"""The namespaces of add-ons."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from plan.objects import Manifest
+from plan.rbac import service_account
 
 RESTRICTED = "hardway-addons"
-"""Its pods can do little on their node: the API server demands it (Pod Security Standards)."""
+"""That of add-ons that have none by custom. Its pods can do little on their node: the API server
+demands it (Pod Security Standards)."""
 
 
-def manifests(wanted: Iterable[str]) -> tuple[Manifest, ...]:
-    """These namespaces, each with its standard, and without a token for pods that ask for none."""
-    return tuple(
-        manifest
-        for name, standard in ((RESTRICTED, "restricted"),)
-        if name in wanted
-        for manifest in _namespace(name, standard)
-    )
+def manifests(wanted: Collection[str]) -> tuple[Manifest, ...]:
+    """The namespaces that belong to no add-on alone, as far as an add-on uses them.
+
+    Pods in them that name no account get no token.
+    """
+    if RESTRICTED not in wanted:
+        return ()
+    default = service_account({"name": "default", "namespace": RESTRICTED})
+    return (namespace(RESTRICTED, "restricted"), default)
 
 
-def _namespace(name: str, standard: str) -> tuple[Manifest, ...]:
-    return (
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {
-                "name": name,
-                "labels": {"pod-security.kubernetes.io/enforce": standard},
-            },
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "default", "namespace": name},
-            "automountServiceAccountToken": False,
-        },
-    )
+def namespace(name: str, standard: str) -> Manifest:
+    """A namespace whose pods keep this one of the Pod Security Standards."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": standard}},
+    }

@@ -9,7 +9,7 @@ deny for ever (0.8.0). While its pod is replaced, policies do not hold on the no
 from collections.abc import Iterator
 
 from plan.addons.add_on import AddOn
-from plan.artifact import reference
+from plan.addons.workload import SECCOMP, container, from_field, pod
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -61,47 +61,34 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
 
 
 def _pod(spec: Cluster) -> Manifest:
-    return {
-        "automountServiceAccountToken": True,
-        "containers": [
-            {
-                "name": NAME,
-                "image": reference(spec, NAME),
-                # No registry has this image: the runtime step imports it on every node.
-                "imagePullPolicy": "IfNotPresent",
-                "args": [
-                    "--hostname-override=$(NODE)",
-                    "--disable-nri",
-                    f"--metrics-bind-address=127.0.0.1:{METRICS_PORT}",
-                    "--nfqueue-id=98",
-                ],
-                "env": [
-                    {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
-                ],
-                "readinessProbe": {
-                    "httpGet": {"host": "127.0.0.1", "path": "/metrics", "port": METRICS_PORT},
-                    "timeoutSeconds": 5,
-                },
-                "resources": {
-                    "limits": {"memory": "128Mi"},
-                    "requests": {"cpu": "20m", "memory": "32Mi"},
-                },
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
-                    "readOnlyRootFilesystem": True,
-                },
-            }
-        ],
-        "hostNetwork": True,
-        "nodeSelector": {"kubernetes.io/os": "linux"},
-        "priorityClassName": "system-node-critical",
-        "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
-        "serviceAccountName": NAME,
+    return pod(
+        NAME,
+        container(
+            spec,
+            NAME,
+            name=NAME,
+            cpu="20m",
+            memory=("32Mi", "128Mi"),
+            capabilities=["NET_ADMIN"],
+            args=[
+                "--hostname-override=$(NODE)",
+                "--disable-nri",
+                f"--metrics-bind-address=127.0.0.1:{METRICS_PORT}",
+                "--nfqueue-id=98",
+            ],
+            env=[from_field("NODE", "spec.nodeName")],
+            readinessProbe={
+                "httpGet": {"host": "127.0.0.1", "path": "/metrics", "port": METRICS_PORT},
+                "timeoutSeconds": 5,
+            },
+        ),
+        priority="node",
+        hostNetwork=True,
+        securityContext=SECCOMP,
         # It ends five seconds after it has taken its rules away.
-        "terminationGracePeriodSeconds": 60,
-        "tolerations": [{"operator": "Exists"}],
-    }
+        terminationGracePeriodSeconds=60,
+        tolerations=[{"operator": "Exists"}],
+    )
 
 
 def _conditions(spec: Cluster) -> Iterator[Condition]:

@@ -9,6 +9,8 @@ import yaml
 
 from plan.addons import coredns
 from plan.addons.add_on import AddOn
+from plan.addons.namespaces import namespace
+from plan.addons.workload import as_user, confined, container, from_field, pod
 from plan.artifact import reference
 from plan.condition import Condition, Pods, Room, condition
 from plan.limits import Limit
@@ -41,15 +43,7 @@ takes no new ones (its ``nodefs.available``)."""
 def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
     """The provisioner and the default storage class."""
     return (
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            # The helper's pods mount the folder of all volumes.
-            "metadata": {
-                "name": NAMESPACE,
-                "labels": {"pod-security.kubernetes.io/enforce": "privileged"},
-            },
-        },
+        namespace(NAMESPACE, "privileged"),  # the helper's pods mount the folder of all volumes
         _configuration(spec),
         _deployment(spec),
         {
@@ -117,12 +111,8 @@ def _files(spec: Cluster) -> dict[str, str]:
                     "name": "helper",
                     "image": reference(spec, "volume-folder"),
                     "imagePullPolicy": "IfNotPresent",
-                    "securityContext": {
-                        "allowPrivilegeEscalation": False,
-                        # Folders belong to whom a pod made them for.
-                        "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "FOWNER"]},
-                        "readOnlyRootFilesystem": True,
-                    },
+                    # Folders belong to whom a pod made them for.
+                    "securityContext": confined(["DAC_OVERRIDE", "FOWNER"]),
                 }
             ],
         },
@@ -160,53 +150,31 @@ def _deployment(spec: Cluster) -> Manifest:
 
 
 def _pod(spec: Cluster) -> Manifest:
-    return {
-        "automountServiceAccountToken": True,
-        "containers": [
-            {
-                "name": "provisioner",
-                "image": reference(spec, "local-path-provisioner"),
-                # No registry has this image: the runtime step imports it on every node.
-                "imagePullPolicy": "IfNotPresent",
-                "args": [
-                    *("start", "--config", "/etc/config/config.json"),
-                    *("--provisioner-name", PROVISIONER),
-                    *("--helper-image", reference(spec, "volume-folder")),
-                    *("--service-account-name", ACCOUNT),
-                ],
-                "env": [
-                    {
-                        "name": "POD_NAMESPACE",
-                        "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}},
-                    },
-                    {"name": "CONFIG_MOUNT_PATH", "value": "/etc/config/"},
-                ],
-                "resources": {
-                    "limits": {"memory": "128Mi"},
-                    "requests": {"cpu": "20m", "memory": "32Mi"},
-                },
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "capabilities": {"drop": ["ALL"]},
-                    "readOnlyRootFilesystem": True,
-                },
-                "volumeMounts": [
-                    {"mountPath": "/etc/config/", "name": "configuration", "readOnly": True}
-                ],
-            }
-        ],
-        "nodeSelector": {"kubernetes.io/os": "linux"},
-        "priorityClassName": "system-cluster-critical",
-        "securityContext": {
-            "runAsGroup": 65534,
-            "runAsNonRoot": True,
-            "runAsUser": 65534,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "serviceAccountName": ACCOUNT,
-        "tolerations": list(coredns.TOLERATIONS),
-        "volumes": [{"name": "configuration", "configMap": {"name": "local-path-config"}}],
-    }
+    return pod(
+        ACCOUNT,
+        container(
+            spec,
+            "local-path-provisioner",
+            name="provisioner",
+            cpu="20m",
+            memory=("32Mi", "128Mi"),
+            args=[
+                *("start", "--config", "/etc/config/config.json"),
+                *("--provisioner-name", PROVISIONER),
+                *("--helper-image", reference(spec, "volume-folder")),
+                *("--service-account-name", ACCOUNT),
+            ],
+            env=[
+                from_field("POD_NAMESPACE", "metadata.namespace"),
+                {"name": "CONFIG_MOUNT_PATH", "value": "/etc/config/"},
+            ],
+            volumeMounts=[{"mountPath": "/etc/config/", "name": "configuration", "readOnly": True}],
+        ),
+        priority="cluster",
+        securityContext=as_user(65534),
+        tolerations=list(coredns.TOLERATIONS),
+        volumes=[{"name": "configuration", "configMap": {"name": "local-path-config"}}],
+    )
 
 
 def _conditions(spec: Cluster) -> Iterator[Condition]:

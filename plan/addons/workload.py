@@ -1,0 +1,76 @@
+"""What pods of add-ons have in common: the node has their image, and they may do little."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from plan.artifact import reference
+from plan.objects import Manifest
+from spec.cluster import Cluster
+
+
+def container(
+    spec: Cluster,
+    artifact: str,
+    *,
+    name: str,
+    cpu: str,
+    memory: tuple[str, str],
+    capabilities: Sequence[str] = (),
+    **more: Any,
+) -> Manifest:
+    """A container of an image in ``spec/artifacts.yaml``, with no capabilities but these.
+
+    ``memory`` is what it asks for and its limit.
+    """
+    asks, limit = memory
+    return {
+        "name": name,
+        "image": reference(spec, artifact),
+        # No registry has this image: the runtime step imports it on every node.
+        "imagePullPolicy": "IfNotPresent",
+        "resources": {"limits": {"memory": limit}, "requests": {"cpu": cpu, "memory": asks}},
+        "securityContext": confined(capabilities),
+        **more,
+    }
+
+
+def confined(capabilities: Sequence[str] = ()) -> dict[str, Any]:
+    """The security context of a container that writes nowhere and has no capabilities but these."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {
+            "drop": ["ALL"],
+            **({"add": list(capabilities)} if capabilities else {}),
+        },
+        "readOnlyRootFilesystem": True,
+    }
+
+
+def pod(account: str, container: Manifest, *, priority: str, **more: Any) -> Manifest:
+    """A pod with the token of a service account.
+
+    Its priority class is ``system-<priority>-critical``: ``node`` for what every node needs, else
+    ``cluster``.
+    """
+    return {
+        "automountServiceAccountToken": True,
+        "containers": [container],
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "priorityClassName": f"system-{priority}-critical",
+        "serviceAccountName": account,
+        **more,
+    }
+
+
+SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
+"""The security context of a pod whose user the image says."""
+
+
+def as_user(number: int, **more: Any) -> dict[str, Any]:
+    """The security context of a pod that runs as this user and group, and never as root."""
+    return {"runAsGroup": number, "runAsNonRoot": True, "runAsUser": number, **SECCOMP, **more}
+
+
+def from_field(name: str, path: str) -> dict[str, Any]:
+    """A variable with the value of a field of the pod."""
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
