@@ -116,7 +116,7 @@ def _of_virtualbox(cluster: Callable[[], Cluster]) -> Cluster | None:
         spec = cluster()
     except Problem:
         return None
-    return spec if isinstance(spec.hypervisor, VirtualBox) else None
+    return spec if spec.machines_on(VirtualBox) else None
 
 
 def _seen(seen: virtualbox.HostCheck) -> Check:

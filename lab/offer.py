@@ -30,7 +30,7 @@ from lab.process import beside
 from lab.progress import Progress
 from lab.stack import offer_path
 from plan import needs
-from spec.checks.networks import SPECIAL
+from spec.checks.networks import SPECIAL, ranges
 from spec.cluster import ArtifactSource, Cluster
 from spec.hypervisor import Hypervisor, Libvirt, VirtualBox
 from spec.network import gateway_of
@@ -126,11 +126,10 @@ def _outside(
         way_out.keep_inside(paths, stack, subnets, inside=True)
         progress.say("way out: none, so machines reach this computer and nothing beyond it")
         return ()
-    ranges = [*(("machines", subnet) for subnet in networks.machines)]
-    for name, network in (*ranges, ("pods", networks.pods), ("services", networks.services)):
+    for name, network in ranges(networks):
         if network.overlaps(way_out.RANGE):
             raise Problem(
-                f"networks.{name} overlaps with {way_out.RANGE}, the network of the lab's way out",
+                f"{name} overlaps with {way_out.RANGE}, the network of the lab's way out",
                 "choose another range, or write networks.outside: false",
             )
     packages.install(PACKAGES_FOR_THE_WAY_OUT, paths, progress)
@@ -210,7 +209,7 @@ def prepare_virtualbox(
     stored, base = _image(cluster, paths, cache, progress, phases)
     with phases.phase("VirtualBox"):
         placed = virtualbox.provide(base, cache, paths.logs / "virtualbox.log")
-        served = mirror.start(paths, str(cluster.networks.gateways[0]), mirror.PORT)
+        served = mirror.start(paths, str(gateway_of(virtualbox.subnet(cluster))), mirror.PORT)
     where = VirtualBox(kind="virtualbox", image=str(placed))
     # The second adapter leads to what this computer reaches. Where that is a stub on a loopback
     # address, VirtualBox asks it for the machine.

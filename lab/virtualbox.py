@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from hypervisors.virtualbox import networks, vboxmanage
@@ -152,13 +153,13 @@ def _kvm_users() -> list[str]:
     return sorted(users)
 
 
+def subnet(spec: Cluster) -> IPv4Network:
+    """That of all machines on VirtualBox (``spec.checks.places.machines_reach_each_other``)."""
+    return spec.subnet_of(spec.machines_on(VirtualBox)[0])
+
+
 def _network(spec: Cluster) -> HostCheck:
-    # They are all in one subnet (``spec.checks.places.machines_reach_each_other``).
-    network = next(
-        spec.subnet_of(name)
-        for name in spec.machines
-        if isinstance(spec.hypervisor_of(name), VirtualBox)
-    )
+    network = subnet(spec)
     try:
         networks.demand_allowed(network)
         networks.demand_free(network)

@@ -67,7 +67,7 @@ def up(
         from ops.hosts import demand_fit  # imports the SSH client, which nothing else here needs
 
         demand_fit(stack, cluster)
-    if any(isinstance(cluster.hypervisor_of(name), VirtualBox) for name in cluster.machines):
+    if cluster.machines_on(VirtualBox):
         virtualbox.demand_usable(cluster)
     if not cluster.in_lab:
         _up(stack, cluster, refresh=refresh, shortage=None)
@@ -263,6 +263,7 @@ def down(
     Examples: `./hardway down`, and `./hardway down --keep-lab` before another `up`
     """
     paths = lab_paths()
+    image = _image_for_virtualbox(paths, stack)  # the stack's removal forgets it
     if _has_state(paths):
         ready = ready_stack(stack, paths)
         if ready.exists():
@@ -281,7 +282,7 @@ def down(
                     "read its message above; the next ./hardway down goes on from there",
                 )
             ready.remove()
-    if image := _image_for_virtualbox(paths, stack):
+    if image:
         virtualbox.remove_unused(image)
     forwarder.stop(paths, forwarder.of_stack(paths, stack))
     way_out.let_out(paths, stack)

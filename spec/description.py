@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from spec.backup import Backup
 from spec.downloads import Architecture
-from spec.hypervisor import Hypervisor, LoginSettings
+from spec.hypervisor import Hypervisor, HypervisorPart, LoginSettings
 from spec.load_balancer import LoadBalancer
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
@@ -206,6 +206,10 @@ class Description(Part):
         return tuple(
             sorted(name for name, machine in self.machines.items() if role in machine.roles)
         )
+
+    def machines_on(self, kind: type[HypervisorPart]) -> tuple[str, ...]:
+        """The names of the machines on hypervisors of this kind."""
+        return tuple(name for name in self.machines if isinstance(self.hypervisor_of(name), kind))
 
     def is_made(self, name: str) -> bool:
         """Whether a hypervisor makes this machine; the others exist already."""

@@ -43,7 +43,7 @@ ETHERNET = 1500
 """Bytes of a packet that a hypervisor's network takes."""
 
 
-def _ranges(networks: Networks) -> list[tuple[str, IPv4Network]]:
+def ranges(networks: Networks) -> list[tuple[str, IPv4Network]]:
     """The field and network of each range that parsed."""
     machines: tuple[IPv4Network, ...] = networks.parsed("machines") or ()
     fields = [subnet_field(networks, subnet) for subnet in machines]
@@ -63,7 +63,7 @@ def subnet_field(networks: Networks, subnet: IPv4Network) -> str:
 
 def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
     """No two ranges overlap."""
-    for (name, first), (later_name, second) in combinations(_ranges(spec.networks), 2):
+    for (name, first), (later_name, second) in combinations(ranges(spec.networks), 2):
         if first.overlaps(second):
             yield Refusal(
                 later_name,
@@ -75,7 +75,7 @@ def ranges_do_not_overlap(spec: Description) -> Iterator[Refusal]:
 
 def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
     """No range contains addresses that are reserved for special use."""
-    for field, network in _ranges(spec.networks):
+    for field, network in ranges(spec.networks):
         use = next((use for special, use in SPECIAL.items() if special.overlaps(network)), None)
         if use:
             yield Refusal(
@@ -122,7 +122,7 @@ def _private(spec: Description, field: str, network: IPv4Network) -> Iterator[Re
 
 def _apart(networks: Networks) -> IPv4Network:
     """A private network that overlaps none of the ranges."""
-    taken = [network for _, network in _ranges(networks)]
+    taken = [network for _, network in ranges(networks)]
     candidates = [IPv4Network(f"10.{number}.0.0/16") for number in range(200, 256)]
     free = (
         candidate

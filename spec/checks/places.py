@@ -5,6 +5,7 @@ import binascii
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
+from spec.checks.networks import ranges
 from spec.description import Description
 from spec.hypervisor import Existing, Hypervisor, Libvirt, VirtualBox
 from spec.network import NODE_PORTS, RESERVED_PORTS
@@ -88,16 +89,15 @@ def machines_reach_each_other(spec: Description) -> Iterator[Refusal]:
             "lead each subnet to its host",
         )
     elif made and spec.networks.routed:
-        for name in made:
-            if isinstance(spec.hypervisor_of(name), VirtualBox):
-                yield Refusal(
-                    "networks.routed",
-                    f"is true, and {called(name)} is on VirtualBox",
-                    "it would reach no machine of another place or subnet: a host-only network "
-                    "leads nowhere",
-                    "leave it out, and put all machines on VirtualBox and into one subnet",
-                )
-                return
+        if boxes := spec.machines_on(VirtualBox):
+            yield Refusal(
+                "networks.routed",
+                f"is true, and {called(boxes[0])} is on VirtualBox",
+                "it would reach no machine of another place or subnet: a host-only network leads "
+                "nowhere",
+                "leave it out, and put all machines on VirtualBox and into one subnet",
+            )
+            return
         homes: dict[IPv4Network, str] = {}
         for (_, subnet), name in segments.items():
             if (first := homes.setdefault(subnet, name)) != name:
@@ -173,7 +173,7 @@ def libvirt_image_is_no_machines_disk(spec: Description) -> Iterator[Refusal]:
 
 def virtualbox_has_the_processor(spec: Description) -> Iterator[Refusal]:
     """VirtualBox makes machines with the host's processor, and hosts are x86."""
-    if isinstance(spec.hypervisor, VirtualBox) and spec.architecture != "amd64":
+    if spec.machines_on(VirtualBox) and spec.architecture != "amd64":
         yield Refusal(
             "architecture",
             f"{spec.architecture} stands beside a hypervisor of the kind virtualbox",
@@ -184,18 +184,13 @@ def virtualbox_has_the_processor(spec: Description) -> Iterator[Refusal]:
 
 def virtualbox_ranges_are_apart(spec: Description) -> Iterator[Refusal]:
     """No range overlaps with the network of the machines' second adapter."""
-    if not isinstance(spec.hypervisor, VirtualBox):
+    if not spec.machines_on(VirtualBox):
         return
-    networks = spec.networks
-    ranges = [
-        *(("machines", subnet) for subnet in networks.parsed("machines") or ()),
-        *((name, networks.parsed(name)) for name in ("pods", "services")),
-    ]
-    for name, known in ranges:
-        if known is not None and known.overlaps(VirtualBox.NAT):
+    for field, network in ranges(spec.networks):
+        if network.overlaps(VirtualBox.NAT):
             yield Refusal(
-                f"networks.{name}",
-                f"{known} overlaps with {VirtualBox.NAT}, which is behind each machine's second "
+                field,
+                f"{network} overlaps with {VirtualBox.NAT}, which is behind each machine's second "
                 "adapter in VirtualBox",
                 "packets would leave by the wrong adapter",
                 "write another private range, such as 192.168.1.0/24",
@@ -205,7 +200,7 @@ def virtualbox_ranges_are_apart(spec: Description) -> Iterator[Refusal]:
 def virtualbox_sizes_are_possible(spec: Description, name: str) -> Iterator[Refusal]:
     """VirtualBox starts machines of this size."""
     machine = spec.machines[name]
-    if not isinstance(machine.hypervisor or spec.hypervisor, VirtualBox):
+    if not isinstance(spec.hypervisor_of(name), VirtualBox):
         return
     for field, most, unit in (
         ("cpus", VirtualBox.MOST_CPUS, "processors"),

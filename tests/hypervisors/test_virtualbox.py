@@ -1,6 +1,7 @@
 """What a cluster on VirtualBox declares, what a preview says of it, and what stops an update."""
 
 import os
+import subprocess
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lab.doctor import Verdict, findings
 from lab.paths import LabPaths
 from lab.problem import Problem
 from lab.stack import is_in_lab, offer_path
+from ops import lifecycle
 from policy.rules import judge
 from preview.change import ResourceChange, Verb
 from preview.registration import is_secret
@@ -439,3 +441,33 @@ def test_an_offer_of_an_image_is_no_network_of_the_labs(paths: LabPaths) -> None
         file.write_text(offer.written())
         assert is_in_lab(paths, "dev") == is_there
     assert not is_in_lab(paths, "another")
+
+
+def test_down_removes_the_image_of_a_stack_whose_offer_goes_with_it(
+    paths: LabPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = offer_path(paths, "dev")
+    file.parent.mkdir(parents=True)
+    where = VirtualBox(kind="virtualbox", image="/vms/hardway-1.vdi")
+    file.write_text(Offer(hypervisor=where, artifacts=ArtifactSource()).written())
+
+    class Going:
+        """A stack without resources."""
+
+        def exists(self) -> bool:
+            return True
+
+        def pulumi(self, *_: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.CompletedProcess([], 0)
+
+        def remove(self) -> None:
+            file.unlink()
+
+    removed: list[Path] = []
+    monkeypatch.setattr(lifecycle, "lab_paths", lambda: paths)
+    monkeypatch.setattr(lifecycle, "_has_state", lambda _: True)
+    monkeypatch.setattr(lifecycle, "ready_stack", lambda *_: Going())
+    monkeypatch.setattr(lifecycle, "recover", lambda *_: None)
+    monkeypatch.setattr(virtualbox, "remove_unused", removed.append)
+    lifecycle.down("dev", lab=False)
+    assert removed == [Path("/vms/hardway-1.vdi")]
