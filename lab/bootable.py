@@ -11,12 +11,22 @@ from pathlib import Path
 
 from lab import initrd
 from lab.cache import Cache, Receipt, digest_of, sha256_of
-from lab.debian_root import beside, debian_root
-from lab.image import SIZE, DiskImage, NodeArtifact, fill, in_order, inputs
-from lab.problem import full_disk_told
+from lab.debian_root import beside
+from lab.image import (
+    FAILURE,
+    SIZE,
+    DiskImage,
+    NodeArtifact,
+    compact,
+    file_system,
+    fill,
+    in_order,
+    inputs,
+    kept,
+)
 from lab.process import run
 from lab.progress import Progress, Task
-from lab.stamped import intact, record
+from lab.stamped import record
 
 FORMAT = 1
 """Increase this with every change of this module that changes the image."""
@@ -50,13 +60,14 @@ def bootable_image(
     more = beside([*packages, *PACKAGES])
     own = [(path.name, sha256_of(path)) for path in sorted(OWN.iterdir())]
     key = digest_of(["bootable", FORMAT, own, inputs(wanted, more)])
-    with cache.lock(f"image-{key}", lambda: progress.say("another run builds the image; waiting")):
-        receipt = intact(cache, key, "the base image", progress)
-        if receipt is None:
-            archive = debian_root(cache, progress, logs, more)
-            cache.room(5000, "the base image")
-            with progress.task("building the base image") as task, full_disk_told(cache.root):
-                receipt = _build(cache, key, archive, wanted, task, logs / "image.log")
+    receipt = kept(
+        cache,
+        key,
+        more,
+        progress,
+        logs,
+        lambda archive, task: _build(cache, key, archive, wanted, task, logs / "image.log"),
+    )
     digest = receipt.files["disk"]
     return DiskImage(digest, cache.blob(digest), "qcow2", None, None)
 
@@ -74,13 +85,7 @@ def _build(
         shutil.copyfile(OWN / "grub.cfg", root / "boot/grub/grub.cfg")
         task.note("making the disk")
         _disk(root, raw, scratch, log)
-        run(
-            ["qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", raw, disk],
-            log=log,
-            timeout=1200,
-            failure="the disk could not be made",
-        )
-        raw.unlink()
+        compact(raw, disk, log)
         files = {"disk": cache.add(disk)}
     source = f"Debian with {len(artifacts)} artifacts and GRUB"
     return record(cache, Receipt(key, files, "built", source))
@@ -88,7 +93,6 @@ def _build(
 
 def _disk(root: Path, raw: Path, scratch: Path, log: Path) -> None:
     """Write a disk with one partition and the loader before it."""
-    failure = "the disk could not be made"
     size = int(SIZE.removesuffix("G")) * 2**20
     with raw.open("wb") as stream:
         stream.truncate(size * 1024)
@@ -99,21 +103,15 @@ def _disk(root: Path, raw: Path, scratch: Path, log: Path) -> None:
         check=True,
         capture_output=True,
     )
-    options = f"lazy_itable_init=0,offset={START * SECTOR}"
-    run(
-        ["mkfs.ext4", "-q", "-F", "-L", "hardway", "-E", options, "-d", root, raw]
-        + [f"{size - START * SECTOR // 1024}k"],
-        log=log,
-        timeout=1200,
-        failure=failure,
-    )
+    start = START * SECTOR
+    file_system(root, raw, f"{size - start // 1024}k", log, offset=start)
     core = scratch / "core.img"
     run(
         ["grub-mkimage", "-O", "i386-pc", "-d", GRUB, "-p", "(hd0,msdos1)/boot/grub", "-o", core]
         + list(MODULES),
         log=log,
         timeout=120,
-        failure=failure,
+        failure=FAILURE,
     )
     assert core.stat().st_size < (START - 1) * SECTOR
     with raw.open("r+b") as stream:

@@ -10,7 +10,7 @@ inputs, and ``storage_pool.py`` puts them into the storage pool of a libvirt.
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -123,16 +123,39 @@ def base_image(
     wanted = in_order(artifacts)
     more = beside(packages)
     key = digest_of(inputs(wanted, more))
-    with cache.lock(f"image-{key}", lambda: progress.say("another run builds the image; waiting")):
-        receipt = intact(cache, key, "the base image", progress)
-        if receipt is None:
-            root = debian_root(cache, progress, logs, more)
-            cache.room(5000, "the base image")
-            with progress.task("building the base image") as task, full_disk_told(cache.root):
-                receipt = _build(cache, key, root, wanted, task, logs / "image.log")
+    receipt = kept(
+        cache,
+        key,
+        more,
+        progress,
+        logs,
+        lambda archive, task: _build(cache, key, archive, wanted, task, logs / "image.log"),
+    )
     files = {name: cache.blob(digest) for name, digest in receipt.files.items()}
     disk = receipt.files["disk"]
     return DiskImage(disk, files["disk"], "qcow2", files["kernel"], files["initrd"])
+
+
+def kept(
+    cache: Cache,
+    key: str,
+    more: tuple[str, ...],
+    progress: Progress,
+    logs: Path,
+    build: Callable[[Path, Task], Receipt],
+) -> Receipt:
+    """The image with this key in the cache; where it is absent or damaged, it is built.
+
+    ``build`` gets the archive of a Debian root with ``more`` packages.
+    """
+    with cache.lock(f"image-{key}", lambda: progress.say("another run builds the image; waiting")):
+        receipt = intact(cache, key, "the base image", progress)
+        if receipt is None:
+            archive = debian_root(cache, progress, logs, more)
+            cache.room(5000, "the base image")
+            with progress.task("building the base image") as task, full_disk_told(cache.root):
+                receipt = build(archive, task)
+    return receipt
 
 
 def in_order(artifacts: Iterable[NodeArtifact]) -> list[NodeArtifact]:
@@ -173,19 +196,39 @@ def _build(
         fill(root, archive, artifacts, scratch, task, log)
         kernel, ram_disk = initrd.kernel(root, scratch), initrd.initrd(root, scratch)
         task.note("making the disk")
-        for command in (
-            ["mkfs.ext4", "-q", "-F", "-L", "hardway", "-E", "lazy_itable_init=0", "-d", root]
-            + [raw, SIZE],
-            ["qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", raw, disk],
-        ):
-            run(command, log=log, timeout=1200, failure="the disk could not be made")
-        raw.unlink()
+        file_system(root, raw, SIZE, log)
+        compact(raw, disk, log)
         files = {
             name: cache.add(path)
             for name, path in (("disk", disk), ("kernel", kernel), ("initrd", ram_disk))
         }
     source = f"Debian {SUITE} with {len(artifacts)} artifacts"
     return record(cache, Receipt(key, files, "built", source))
+
+
+FAILURE = "the disk could not be made"
+
+
+def file_system(root: Path, raw: Path, size: str, log: Path, *, offset: int = 0) -> None:
+    """Write the files below ``root`` as a file system of this size, from a byte of the file on."""
+    options = ",".join(["lazy_itable_init=0", *([f"offset={offset}"] if offset else [])])
+    run(
+        ["mkfs.ext4", "-q", "-F", "-L", "hardway", "-E", options, "-d", root, raw, size],
+        log=log,
+        timeout=1200,
+        failure=FAILURE,
+    )
+
+
+def compact(raw: Path, disk: Path, log: Path) -> None:
+    """Make a qcow2 disk of a raw one, which goes."""
+    run(
+        ["qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", raw, disk],
+        log=log,
+        timeout=1200,
+        failure=FAILURE,
+    )
+    raw.unlink()
 
 
 def _fill_store(store: Path, artifacts: list[NodeArtifact]) -> None:

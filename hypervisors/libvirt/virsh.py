@@ -1,10 +1,10 @@
 """Runs virsh, libvirt's own command, to use libvirt without the engine."""
 
-import os
 import subprocess
 from pathlib import Path
 
 from hypervisors.libvirt.transport import for_virsh
+from hypervisors.program import outcome
 
 
 def ask(
@@ -16,17 +16,5 @@ def ask(
 
     Raises FileNotFoundError where virsh is not installed.
     """
-    try:
-        with for_virsh(uri) as address:
-            return subprocess.run(
-                ["virsh", "--quiet", "--connect", address, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                check=False,
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
-            )
-    except subprocess.TimeoutExpired:
-        return None
+    with for_virsh(uri) as address:
+        return outcome(["virsh", "--quiet", "--connect", address, *arguments], timeout=timeout)

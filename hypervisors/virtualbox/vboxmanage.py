@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from hypervisors.program import outcome
+
 PROGRAM = "VBoxManage"
 WRAPPED = Path("/usr/lib/virtualbox") / PROGRAM
 """The program behind the script in ``/usr/bin``, which prints warnings to the standard output where
@@ -92,22 +94,13 @@ def _called(*arguments: object) -> subprocess.CompletedProcess[str]:
     if path is None:
         raise VirtualBoxError(f"there is no program {PROGRAM}; {INSTALL}")
     with _alone():
-        try:
-            return subprocess.run(
-                [path, *map(str, arguments)],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=PATIENCE,
-                check=False,
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
-            )
-        except subprocess.TimeoutExpired as error:
-            raise VirtualBoxError(
-                f"VBoxManage {arguments[0]} gives no answer within {PATIENCE:.0f} s; see that "
-                "VirtualBox works (VBoxManage list vms) and run the update again"
-            ) from error
+        done = outcome([path, *map(str, arguments)], timeout=PATIENCE)
+    if done is None:
+        raise VirtualBoxError(
+            f"VBoxManage {arguments[0]} gives no answer within {PATIENCE:.0f} s; see that "
+            "VirtualBox works (VBoxManage list vms) and run the update again"
+        )
+    return done
 
 
 def home() -> Path:
