@@ -37,27 +37,34 @@ Properties = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class TrackedSshKeys:
-    """The SSH key for logging in and the seed of all machines' host keys, kept by a ``Stash``.
+def _stashed(
+    name: str, made: Mapping[str, str], opts: pulumi.ResourceOptions
+) -> pulumi.Output[Mapping[str, str]]:
+    """Keys that a ``Stash`` keeps; secret.
 
     Every run of the program makes new candidates. The engine uses them when it creates the resource
     and ignores them afterwards (``ignore_changes``), so a second preview shows no change.
     """
+    unchanged = pulumi.ResourceOptions(ignore_changes=["input"])
+    stash = pulumi.Stash(
+        name,
+        input=pulumi.Output.secret(made),
+        opts=pulumi.ResourceOptions.merge(opts, unchanged),
+    )
+    kept: pulumi.Output[Mapping[str, str]] = stash.output
+    return kept
+
+
+class TrackedSshKeys:
+    """The SSH key for logging in and the seed of all machines' host keys, kept by a ``Stash``."""
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
         user: SshKeyPair = new_key_pair()
         made = {"private": user.private, "public": user.public, "seed": new_seed()}
-        stash = pulumi.Stash(
-            name,
-            input=pulumi.Output.secret(made),
-            opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(ignore_changes=["input"])
-            ),
-        )
-        self._kept = stash.output
-        self.private: pulumi.Output[str] = stash.output.apply(lambda kept: str(kept["private"]))
+        self._kept = _stashed(name, made, opts)
+        self.private: pulumi.Output[str] = self._kept.apply(lambda kept: str(kept["private"]))
         self.public: pulumi.Output[str] = pulumi.Output.unsecret(
-            stash.output.apply(lambda kept: str(kept["public"]))
+            self._kept.apply(lambda kept: str(kept["public"]))
         )
 
     def host(self, machine: str) -> "HostKey":
@@ -70,7 +77,7 @@ class TrackedSshKeys:
 
 
 class TrackedBackupKeys:
-    """The keys of backups, kept by a ``Stash`` like the SSH key.
+    """The keys of backups, kept by a ``Stash``.
 
     A stack has them whether it makes backups or not, so that backups stay readable where they are
     switched off, and the key that copies them can be let in before they are switched on.
@@ -80,14 +87,8 @@ class TrackedBackupKeys:
     """Secret: ``BackupKeys.state()`` as JSON."""
 
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
-        stash = pulumi.Stash(
-            name,
-            input=pulumi.Output.secret(new_backup_keys().state()),
-            opts=pulumi.ResourceOptions.merge(
-                opts, pulumi.ResourceOptions(ignore_changes=["input"])
-            ),
-        )
-        self.kept = stash.output.apply(lambda kept: json.dumps(dict(kept), sort_keys=True))
+        made = _stashed(name, new_backup_keys().state(), opts)
+        self.kept = made.apply(lambda kept: json.dumps(dict(kept), sort_keys=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,8 +63,8 @@ def apply(spec: Cluster) -> Step:
     machines are deleted. It needs only the API. Its data contain a digest of the manifests, so
     changed manifests make the step run again.
     """
-    manifests = _files(wanted(spec))
-    filled = tuple(map(_filled, _with_keys(spec)))
+    groups = wanted(spec)
+    manifests, filled = _files(groups), tuple(map(_filled, _with_keys(groups)))
     text = "".join(file.content for file in manifests)
     return Step(
         name="add-ons-apply",
@@ -180,9 +180,9 @@ def _files(groups: Mapping[str, tuple[Manifest, ...]]) -> tuple[File, ...]:
     )
 
 
-def _with_keys(spec: Cluster) -> Iterator[Manifest]:
+def _with_keys(groups: Mapping[str, tuple[Manifest, ...]]) -> Iterator[Manifest]:
     """The objects among whose values are keys or certificates."""
-    for _, manifests in sorted(wanted(spec).items()):
+    for _, manifests in sorted(groups.items()):
         yield from (_labelled(row) for row in manifests if _marked(row)[1])
 
 

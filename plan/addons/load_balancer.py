@@ -9,9 +9,9 @@ MetalLB's webhooks are off. They check objects that people write, and would need
 without them the controller and the speakers check what they read, and log what they do not take.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import yaml
 from plan.addons import coredns
 from plan.addons.add_on import AddOn
 from plan.addons.namespaces import namespace
-from plan.addons.workload import SECCOMP, as_user, container, from_field, pod
+from plan.addons.workload import SECCOMP, as_user, container, following, from_field, pod
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -85,7 +85,7 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
     """MetalLB and the addresses that it may give away."""
     return (
         namespace(NAMESPACE, "privileged"),  # speakers use the node's network
-        *yaml.safe_load_all(DEFINITIONS.read_text()),
+        *_definitions(),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -96,6 +96,11 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
         _speaker(spec),
         *_addresses(spec),
     )
+
+
+@cache
+def _definitions() -> tuple[Manifest, ...]:
+    return tuple(yaml.safe_load_all(DEFINITIONS.read_text()))
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -269,7 +274,6 @@ def _controller_container(spec: Cluster) -> Manifest:
 
 def _speaker(spec: Cluster) -> Manifest:
     labels = {**SELECTOR, "component": SPEAKER}
-    digest = hashlib.sha256(json.dumps(_settings()).encode()).hexdigest()
     return {
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -277,7 +281,7 @@ def _speaker(spec: Cluster) -> Manifest:
         "spec": {
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels, "annotations": {"hardway/configuration": digest}},
+                "metadata": following(labels, _settings()),
                 "spec": pod(
                     SPEAKER,
                     _speaker_container(spec),

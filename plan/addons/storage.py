@@ -1,6 +1,5 @@
 """Volumes for claims: local-path-provisioner makes a folder on the node of a claim's first pod."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,7 @@ import yaml
 from plan.addons import coredns
 from plan.addons.add_on import AddOn
 from plan.addons.namespaces import namespace
-from plan.addons.workload import as_user, confined, container, from_field, pod
+from plan.addons.workload import as_user, confined, container, following, from_field, pod
 from plan.artifact import reference
 from plan.condition import Condition, Pods, Room, condition
 from plan.limits import Limit
@@ -130,8 +129,6 @@ def _files(spec: Cluster) -> dict[str, str]:
 
 
 def _deployment(spec: Cluster) -> Manifest:
-    configuration = json.dumps(_files(spec), sort_keys=True)
-    digest = hashlib.sha256(configuration.encode()).hexdigest()
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -142,7 +139,7 @@ def _deployment(spec: Cluster) -> Manifest:
             # Two of them would make a claim's folder on two nodes.
             "strategy": {"type": "Recreate"},
             "template": {
-                "metadata": {"labels": SELECTOR, "annotations": {"hardway/configuration": digest}},
+                "metadata": following(SELECTOR, _files(spec)),
                 "spec": _pod(spec),
             },
         },

@@ -1,6 +1,8 @@
 """What pods of add-ons have in common: the node has their image, and they may do little."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from plan.artifact import reference
@@ -60,6 +62,15 @@ def pod(account: str, container: Manifest, *, priority: str, **more: Any) -> Man
         "serviceAccountName": account,
         **more,
     }
+
+
+def following(labels: Mapping[str, str], files: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of pods that are rolled out anew, with readiness checks, when files change.
+
+    Kubernetes does so for a changed template, so the template has the files' digest.
+    """
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+    return {"labels": labels, "annotations": {"hardway/configuration": digest}}
 
 
 SECCOMP = {"seccompProfile": {"type": "RuntimeDefault"}}
