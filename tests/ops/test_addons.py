@@ -59,7 +59,7 @@ def listed(
     app = typer.Typer()
     app.callback()(lambda: None)
     module.register(app)
-    return CliRunner().invoke(app, ["addons", *arguments], env={"COLUMNS": "300"})
+    return CliRunner().invoke(app, ["addons", *arguments], env={"COLUMNS": "300", "TERM": "xterm"})
 
 
 def rows(output: str) -> dict[str, str]:

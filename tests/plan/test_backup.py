@@ -208,6 +208,14 @@ def test_the_newest_are_kept_here_and_there(world: BackingUp) -> None:
     assert world.copies() == {stored.name: stored.sha256 for stored in stock.backups}
 
 
+def test_two_of_one_revision_have_names_of_their_own(world: BackingUp) -> None:
+    for _ in range(2):
+        assert world.run() == 0
+    first, second = world.stock().backups
+    assert first.revision == second.revision
+    assert world.copies().keys() == {first.name, second.name}
+
+
 def test_what_could_not_be_copied_is_told_and_made_up_for(world: BackingUp) -> None:
     let_in(world, new_backup_keys().ssh_public)
     before = world.copies()

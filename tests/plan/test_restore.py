@@ -27,7 +27,7 @@ from probe.machines import Done, Unreachable
 from tests.certs.clusters import cluster
 from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, quiet
-from tests.plan.running import Keys
+from tests.plan.running import Keys, stored_program
 from tests.plan.stored import as_root
 from tests.plan.test_removed import with_programs
 
@@ -317,6 +317,13 @@ def test_a_snapshot_says_what_it_holds_and_which_keys_it_needs(
     assert held.encrypted == {"secretbox key1": 2}
     assert held.unreadable == {}
     assert held.has_digest
+
+    restored = tmp_path / "restored"
+    etcdutl = stored_program("etcdutl", members.spec.versions)
+    bumped = ("--bump-revision=1000", "--mark-compacted", f"--data-dir={restored}")
+    subprocess.run([etcdutl, "snapshot", "restore", path, *bumped], check=True, capture_output=True)
+    again = snapshot.read(restored / "member/snap/db", encryption_configuration(KEY))
+    assert (again.keys, again.revision) == (held.keys, held.revision + 1000)
 
     # Another key under the same name, and one that was renamed.
     wrong = snapshot.read(path, encryption_configuration(OTHER_KEY))
