@@ -45,6 +45,7 @@ MODULES = (
     "validate",
     "drift",
     "hosts",
+    "restart",
     "etcd_space",
     "backup",
     "restore",

@@ -4,7 +4,8 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -58,18 +59,23 @@ def kubectl(
         command = [str(program(read_cluster(stack))), *(arguments or [])]
         raise typer.Exit(subprocess.run(command, check=False).returncode)
     reached = reach(stack)
-    kubeconfig = reached.kubeconfig
-    paths = lab_paths()
-    with private_folder(paths, "kubectl") as folder:
-        write_private(folder / "kubeconfig", kubeconfig)
-        command = [str(program(reached.spec)), *(arguments or [])]
-        environment = {
-            **os.environ,
-            **past_the_proxy(os.environ, kubeconfig),
-            "KUBECONFIG": str(folder / "kubeconfig"),
-        }
+    with as_admin(reached.spec, reached.kubeconfig) as (name, environment):
+        command = [name, *(arguments or [])]
         status = subprocess.run(command, env=environment, check=False).returncode
     raise typer.Exit(status)
+
+
+@contextmanager
+def as_admin(spec: Cluster, kubeconfig: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """``kubectl``, and the environment in which it is the admin of a cluster.
+
+    Raises a Problem where there is no ``kubectl``.
+    """
+    with private_folder(lab_paths(), "kubectl") as folder:
+        write_private(folder / "kubeconfig", kubeconfig)
+        own = {"KUBECONFIG": str(folder / "kubeconfig")}
+        environment = {**os.environ, **past_the_proxy(os.environ, kubeconfig), **own}
+        yield str(program(spec)), environment
 
 
 def past_the_proxy(environment: Mapping[str, str], kubeconfig: str) -> dict[str, str]:

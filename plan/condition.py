@@ -136,6 +136,17 @@ class Room:
     percent: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Restarted:
+    """A machine has booted again; its node, where it is a node, is Ready since that boot."""
+
+    kind: Literal["restarted"] = "restarted"
+    machine: str
+    before: str
+    """The identifier of the boot before."""
+    is_node: bool
+
+
 Check = (
     Clocks
     | Members
@@ -150,6 +161,7 @@ Check = (
     | Services
     | Backups
     | Room
+    | Restarted
 )
 
 

@@ -18,12 +18,13 @@ from plan.condition import (
     Nodes,
     Pods,
     PodsReach,
+    Restarted,
     Room,
     ServiceAnswers,
     Services,
     Space,
 )
-from probe import backups, clocks, pods, room, services, space
+from probe import backups, clocks, pods, restarts, room, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -116,6 +117,9 @@ async def _demand(check: Check, through: Doors) -> None:
             await backups.demand_backups(check, through.machines)
         case Room():
             await room.demand_room(check, through.machines)
+        case Restarted():
+            api = through.api if check.is_node else None
+            await restarts.demand_restarted(check, through.machines, api)
         case Services():
             await services.demand_services(check, through.machines)
         case _:

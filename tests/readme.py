@@ -71,6 +71,9 @@ THE_TESTS_THEMSELVES = (
 )
 """What runs all of this, and what takes as long."""
 
+RESTARTS = ("./hardway restart minion1",)
+"""Run by ``tests/machine/test_addons.py`` on a master and a minion."""
+
 SECOND_STACK = ("./hardway up --stack lab2",)
 """Every machine test brings up a stack of its own with ``up`` and that option's variable."""
 

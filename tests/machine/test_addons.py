@@ -1,4 +1,4 @@
-"""What people came for: add-ons on a master and a minion, each asked for real."""
+"""A master and a minion: add-ons, each asked for real, and machines that restart."""
 
 import json
 from collections.abc import Iterator
@@ -165,6 +165,39 @@ def test_an_address_of_a_service_moves_when_its_node_dies(lab: Lab) -> None:
         *("delete", "--namespace", "kube-system"),
         *(f"service/{name}" for name in names if name.startswith("ready-")),
     )
+
+
+def boot(lab: Lab, machine: str) -> str:
+    return lab.on(machine, "cat /proc/sys/kernel/random/boot_id")
+
+
+def test_machines_restart_one_at_a_time_after_their_pods_have_moved(lab: Lab) -> None:
+    image = lab.objects("deployment", "coredns", "--namespace", "kube-system")
+    (container,) = image["spec"]["template"]["spec"]["containers"]
+    program = ("/coredns", "-dns.port=1053")
+    lab.kubectl("create", "deployment", "stays", f"--image={container['image']}", "--", *program)
+    lab.kubectl("rollout", "status", "deployment/stays", "--timeout=600s")
+    lab.kubectl("create", "poddisruptionbudget", "stays", "--selector=app=stays", "--min-available=1")
+    (pod,) = lab.objects("pods", "--selector=app=stays")["items"]
+    node = pod["spec"]["nodeName"]
+    before = {machine: boot(lab, machine) for machine in ("master", "minion1")}
+
+    refused = lab.hardway("restart", node, "--timeout", "60", "--yes", ok=False)
+    assert refused.returncode == 1
+    assert f"default/{pod['metadata']['name']} did not leave {node} within 60 s" in refused.stderr
+    assert {machine: boot(lab, machine) for machine in before} == before
+    lab.kubectl("delete", "poddisruptionbudget", "stays")
+
+    done = lab.hardway("restart", "minion1", "master", "--yes")
+    print(done.stdout, done.stderr)
+    assert "the API is away until it is back" in done.stdout
+    assert done.stdout.endswith("restarted minion1 and master\n")
+    assert not {boot(lab, machine) for machine in before} & {*before.values()}
+    for machine in before:
+        assert "unschedulable" not in lab.objects("node", machine)["spec"]
+    lab.kubectl("delete", "deployment", "stays")
+    lab.hardway("validate")
+    lab.pulumi("preview", "--expect-no-changes")
 
 
 def namespaces(lab: Lab) -> set[str]:

@@ -8,6 +8,9 @@ import yaml
 from lab.paths import PROJECT, LabPaths
 from lab.stack import Stack
 from lab.toolchain import Toolchain
+from tests.engine.sshd import privilege_separation_directory
+
+__all__ = ["privilege_separation_directory"]
 
 MASTER = {"address": "192.168.1.10", "roles": "ai"}
 CLUSTER = {
