@@ -21,6 +21,12 @@ from probe.access import Access
 
 STACK = "mt"
 
+BUSY = "TLS handshake timeout"
+"""What kubectl says of an API server that has no time for a connection; nothing was sent then."""
+
+PATIENCE = 600
+"""Seconds for which a busy API server is asked again."""
+
 at_length = pytest.mark.skipif(
     os.environ.get("HARDWAY_TEST_ALL") != "true", reason="the whole story: make test-all"
 )
@@ -125,7 +131,14 @@ class Lab:
         return self.hardway("pulumi", *arguments, ok=ok)
 
     def kubectl(self, *arguments: str, ok: bool = True) -> str:
-        return self.hardway("kubectl", *arguments, ok=ok).stdout
+        """What ``kubectl`` prints. Where ``ok``, it asks again while the API server is busy."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            done = self.hardway("kubectl", *arguments, ok=False)
+            if done.returncode == 0 or not ok:
+                return done.stdout
+            waits = BUSY in done.stderr and time.monotonic() < end
+            assert waits, f"{arguments}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
 
     def objects(self, *arguments: str) -> Any:
         return json.loads(self.kubectl("get", *arguments, "--output", "json"))

@@ -104,7 +104,7 @@ def test_an_autoscaler_scales(lab: Lab) -> None:
     lab.kubectl("apply", "--filename", str(file))
     eventually(
         "the autoscaler has made a second pod",
-        lambda: lab.objects("deployment", "grows")["spec"]["replicas"] == 2,
+        lambda: lab.objects("deployment", "grows")["status"].get("readyReplicas") == 2,
         reason=lambda: lab.kubectl("describe", "horizontalpodautoscaler", "grows"),
     )
     lab.kubectl("delete", "horizontalpodautoscaler/grows", "deployment/grows")
@@ -177,7 +177,9 @@ def test_machines_restart_one_at_a_time_after_their_pods_have_moved(lab: Lab) ->
     program = ("/coredns", "-dns.port=1053")
     lab.kubectl("create", "deployment", "stays", f"--image={container['image']}", "--", *program)
     lab.kubectl("rollout", "status", "deployment/stays", "--timeout=600s")
-    lab.kubectl("create", "poddisruptionbudget", "stays", "--selector=app=stays", "--min-available=1")
+    lab.kubectl(
+        "create", "poddisruptionbudget", "stays", "--selector=app=stays", "--min-available=1"
+    )
     (pod,) = lab.objects("pods", "--selector=app=stays")["items"]
     node = pod["spec"]["nodeName"]
     before = {machine: boot(lab, machine) for machine in ("master", "minion1")}
