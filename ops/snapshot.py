@@ -103,8 +103,8 @@ def _boxes(encryption: str) -> dict[str, SecretBox]:
 def _read(data: mmap.mmap, boxes: Mapping[str, SecretBox], has_digest: bool) -> Snapshot:
     """What a database holds.
 
-    ``etcdutl snapshot restore --bump-revision`` writes a revision without a key, which no
-    API refers to and the next compaction removes (etcd 3.6 and 3.7).
+    ``etcdutl snapshot restore --bump-revision`` writes a record without a key, which the API
+    never shows and compactions keep (etcd 3.7.1).
     """
     latest: dict[bytes, bytes | None] = {}
     revision = 0

@@ -37,6 +37,11 @@ SERVER_ENDED = (
     "NS_ERROR_SOCKET_FAIL",
     "NS_ERROR_ABORT",
 )
+MACHINE_ENDED = ("terminated unexpectedly during startup because of signal",)
+"""A machine's process died at its start, as it now and then does (7.2.22, its driverless mode)."""
+
+REPEATED = (*SERVER_ENDED, *MACHINE_ENDED)
+
 IS_LOCKED = (
     *("already locked", "lock request pending"),
     *("The session is not locked", "from the direct session"),
@@ -74,15 +79,15 @@ def program() -> Path | None:
 def call(*arguments: object) -> str:
     """What a command of VBoxManage prints.
 
-    It is repeated while a machine is locked, and where VBoxSVC has ended meanwhile: it may then
-    have been carried out already. Raises Gone and VirtualBoxError.
+    It is repeated while a machine is locked, and where VBoxSVC or a machine's process has ended
+    meanwhile: it may then have been carried out already. Raises Gone and VirtualBoxError.
     """
     end, tries = time.monotonic() + LOCKED, 1
     while True:
         done = _called(*arguments)
         if done.returncode == 0:
             return done.stdout
-        if any(text in done.stderr for text in SERVER_ENDED) and tries < TRIES:
+        if any(text in done.stderr for text in REPEATED) and tries < TRIES:
             tries += 1
         elif not any(text in done.stderr for text in IS_LOCKED) or time.monotonic() > end:
             raise _failure(arguments, done)

@@ -233,6 +233,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedProgram:
         "VBoxManage: error: Failed to create the VirtualBox object!",
         "VBoxManage: error: The machine 'x' is already locked for a session (or being unlocked)",
         "VBoxManage: error: The machine 'x' already has a lock request pending",
+        "VBoxManage: error: x has terminated unexpectedly during startup because of signal 6",
     ],
 )
 def test_a_call_is_repeated_where_that_helps(program: ScriptedProgram, message: str) -> None:

@@ -542,19 +542,22 @@ def test_a_server_that_is_killed_meanwhile_is_started_again(user: User) -> None:
 
 PROGRAM = """
 from ipaddress import IPv4Network
-from hypervisors.port import ClusterKey, Seed
+from hypervisors.port import ClusterKey, Seed, Subnet
 from hypervisors.virtualbox.machines import VirtualBoxHypervisor
 from spec.cluster import Machine
 from spec.hypervisor import VirtualBox
 
 values = json.loads(Path("values.json").read_text())
 cluster = pulumi.ComponentResource("test:index:Cluster", "cluster")
+subnet = Subnet(
+    resource="network", name="dev", addresses=IPv4Network("192.168.57.0/24"), is_routed=False
+)
 where = VirtualBoxHypervisor(VirtualBox(kind="virtualbox", image=values["image"]), cluster)
 where.machine(
     "m1",
     Machine(address="192.168.57.10", memory=values["memory"], disk=1),
     domain="dev-m1",
-    network=where.network("dev", IPv4Network("192.168.57.0/24"), cluster),
+    network=where.network(subnet, cluster),
     mac="52:54:00:aa:bb:cc",
     seed=Seed(
         user_data=Output.secret(values["secret"]),
