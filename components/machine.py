@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, TypeVar
 
 import pulumi
@@ -30,7 +30,6 @@ from spec import resource_names
 from spec.cluster import Machine as MachineSpec
 from spec.cluster import mac_address
 from spec.hypervisor import LoginSettings, domain_name
-from spec.network import gateway_of
 
 T = TypeVar("T")
 
@@ -46,6 +45,9 @@ class MachineArgs:
     certificates: Sequence[Row]
     network: pulumi.Input[str]
     addresses: IPv4Network
+    gateway: IPv4Address
+    bridge: str | None
+    """The bridge of the hypervisor's host that the machine is on, in place of the network."""
     hypervisor: Hypervisor
     ssh_keys: TrackedSshKeys
     authorities: TrackedAuthorities
@@ -115,6 +117,7 @@ class MachineComponent(pulumi.ComponentResource):
             args.spec,
             domain=domain,
             network=args.network,
+            bridge=args.bridge,
             mac=mac,
             seed=Seed(
                 user_data=pulumi.Output.secret(
@@ -123,7 +126,7 @@ class MachineComponent(pulumi.ComponentResource):
                     )
                 ),
                 meta_data=yaml.safe_dump({"instance-id": domain, "local-hostname": name}),
-                network_config=network_config(args.spec, args.addresses, mac),
+                network_config=network_config(args.spec, args.addresses, args.gateway, mac),
             ),
             key=ClusterKey(public=args.ssh_keys.public, private=args.ssh_keys.private),
             parent=self,
@@ -247,13 +250,14 @@ def user_data(name: str, host_private: str, host_public: str, user_public: str) 
     return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=True)
 
 
-def network_config(spec: MachineSpec, addresses: IPv4Network, mac: str) -> str:
+def network_config(
+    spec: MachineSpec, addresses: IPv4Network, gateway: IPv4Address, mac: str
+) -> str:
     """A static address, matched by MAC and independent of any DHCP lease (netplan version 2)."""
-    gateway = str(gateway_of(addresses))
     primary = {
         "match": {"macaddress": mac},
         "dhcp4": False,
         "addresses": [f"{spec.address}/{addresses.prefixlen}"],
-        "routes": [{"to": "0.0.0.0/0", "via": gateway}],
+        "routes": [{"to": "0.0.0.0/0", "via": str(gateway)}],
     }
     return yaml.safe_dump({"version": 2, "ethernets": {"primary": primary}})

@@ -18,11 +18,16 @@ class NetworkArgs:
     label: str
     """Tells the subnets of a cluster apart; empty for the first one."""
     is_routed: bool
+    bridge: str | None = None
+    """The bridge of the hypervisor's host that machines are on: nothing is made."""
     hypervisor: Hypervisor
 
 
 class Network(pulumi.ComponentResource):
-    """A network in which the host has the first address and every machine has a fixed address."""
+    """A network in which every machine has a fixed address.
+
+    The host has the first address where the network is made.
+    """
 
     identifier: pulumi.Output[str]
 
@@ -35,5 +40,9 @@ class Network(pulumi.ComponentResource):
             addresses=args.addresses,
             is_routed=args.is_routed,
         )
-        self.identifier = args.hypervisor.network(subnet, self)
+        self.identifier = (
+            pulumi.Output.from_input(args.bridge)
+            if args.bridge
+            else args.hypervisor.network(subnet, self)
+        )
         self.register_outputs({"identifier": self.identifier})

@@ -1,6 +1,7 @@
 """The resource that keeps the cluster's spec, so that an impossible change can be refused."""
 
 from collections.abc import Iterable, Set
+from ipaddress import IPv4Address
 from typing import Any
 
 import pulumi
@@ -15,13 +16,15 @@ from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
 from spec.hypervisor import domain_name
 from spec.kept import LISTS, kept, read
+from spec.network import VirtualIp
 
 
 class SpecificationProvider(Checked):
     """Refuses an impossible change when the engine checks it, which it also does in a preview.
 
     All machines depend on this resource, so its create and update can prepare them. They ensure
-    that the disks of new machines do not exist yet. An update also grows disks, since a larger disk
+    that the disks of new machines do not exist yet, and that nobody on a bridge has their
+    addresses. An update also grows disks, since a larger disk
     changes no resource of its machine, and shuts down machines that will be replaced with another
     size.
     """
@@ -42,12 +45,14 @@ class SpecificationProvider(Checked):
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         if new := read(props):
             _refuse_taken(new, new.machines)
+            _refuse_bridge(new, frozenset())
         return super().create(props)
 
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
         old, new = read(olds), read(news)
         if old and new:
             _refuse_taken(new, new.machines.keys() - old.machines.keys())
+            _refuse_bridge(new, _addresses(old))
         if new:
             sizes = grown_disks(old, new)
             for upkeep, names in kept_up(new, sizes):
@@ -61,6 +66,28 @@ def _refuse_taken(spec: Cluster, machines: Iterable[str]) -> None:
     """Raise an exception where a hypervisor has one of these new machines' names already."""
     for upkeep, names in kept_up(spec, machines):
         upkeep.refuse_taken([domain_name(spec.name, name) for name in names])
+
+
+def _refuse_bridge(spec: Cluster, own: Set[IPv4Address]) -> None:
+    """Raise an exception where a host lacks the bridge or somebody on it has a new address.
+
+    ``own`` are the addresses that the cluster has already. The virtual address is looked for where
+    a control plane would have it.
+    """
+    if (bridge := spec.networks.bridge) is None or not (_addresses(spec) - own):
+        return
+    for upkeep, names in kept_up(spec, spec.machines):
+        here = {spec.machines[name].address for name in names}
+        if isinstance(spec.endpoint, VirtualIp) and not {*names}.isdisjoint(spec.control_planes):
+            here.add(spec.endpoint.address)
+        if new := here - own:
+            upkeep.refuse_bridge(bridge, new)
+
+
+def _addresses(spec: Cluster) -> frozenset[IPv4Address]:
+    """The addresses of the cluster's machines and its virtual address."""
+    virtual = {spec.endpoint.address} if isinstance(spec.endpoint, VirtualIp) else set()
+    return frozenset({machine.address for machine in spec.machines.values()} | virtual)
 
 
 def _shut_down(spec: Cluster, names: Set[str]) -> None:

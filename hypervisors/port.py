@@ -61,12 +61,16 @@ class Hypervisor(Protocol):
         *,
         domain: str,
         network: pulumi.Input[str],
+        bridge: str | None = None,
         mac: str,
         seed: Seed,
         key: ClusterKey,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
         """Make and start a machine; return the resource whose deletion removes the machine.
+
+        With a bridge of the hypervisor's host, the machine's interface is there, and ``network`` is
+        of no use.
 
         The machine lets the key in. Each new machine has a new resource ID. A machine that exists
         already only becomes a member of the cluster, and its resource's deletion hands it back.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Protocol
 
 
@@ -41,6 +42,12 @@ class Upkeep(Protocol):
 
     def refuse_taken(self, domains: Iterable[str]) -> None:
         """Raise an exception where something has the name of one of these new machines already."""
+
+    def refuse_bridge(self, bridge: str, addresses: Iterable[IPv4Address]) -> None:
+        """Raise an exception where new machines cannot have these addresses on the host's bridge.
+
+        They cannot where there is no such bridge or somebody on it has one of them.
+        """
 
     def grow(self, sizes: Mapping[str, int]) -> None:
         """Grow the disks of these domains to sizes in GiB; a large enough disk is left alone."""

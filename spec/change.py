@@ -37,6 +37,14 @@ FIXED: dict[str, tuple[Callable[[Cluster], object], str]] = {
         lambda spec: bool(spec.networks.routed),
         "the machines' network would be made anew under them",
     ),
+    "networks.bridge": (
+        lambda spec: spec.networks.bridge,
+        "the machines would leave the network that they were made in",
+    ),
+    "networks.gateway": (
+        lambda spec: spec.networks.gateway,
+        "machines would keep the router that they were given at their first boot",
+    ),
     "networks.pods": (
         lambda spec: spec.networks.pods,
         "running pods would have addresses that nobody routes",

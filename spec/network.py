@@ -4,7 +4,7 @@ import hashlib
 from ipaddress import IPv4Address, IPv4Network
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from spec.part import Address, Expected, LeftOut, Network, Part, Port, Subnets, Text, Truth, Whole
 
@@ -40,13 +40,32 @@ class Networks(Part):
 
     machines: Subnets
     """The machines' network, with room for all of them, the host and a virtual IP, or a list of
-    several subnets. The host of machines that are made has a subnet's first address. A subnet may
-    be public where all its machines exist already. A living cluster takes more subnets and loses
+    several subnets. The host of machines that are made has a subnet's first address, unless they
+    are on a ``bridge``. A subnet may be public with a ``bridge``, and where all its machines exist
+    already. A living cluster takes more subnets and loses
     those without machines; the first one stays, and each machine stays in its own."""
     routed: Annotated[Truth | None, LeftOut("false, so they are behind NAT")] = None
     """Whether the networks of machines that are made are routed: their hosts pass packets on as
     they are, and your routers lead each subnet to its host. Behind NAT nothing outside of the host
     reaches them, so it is needed where machines are on several hosts or some exist already."""
+    bridge: Annotated[
+        Annotated[
+            str,
+            StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$"),
+            Expected("a bridge's name as ip link shows it, such as br0"),
+        ]
+        | None,
+        LeftOut("machines that are made get a network of their own"),
+    ] = None
+    """The bridge of your own network that machines are on, with that network as the only subnet of
+    ``machines``: one that each host of a libvirt has under this name, made and kept by you. For
+    machines on a libvirt that ``hypervisor.uri`` names, here or by SSH. An address that somebody
+    there has already is refused, as far as its owner answers ARP."""
+    gateway: Annotated[
+        Address | None, LeftOut("the first address of the subnet; required with `bridge`")
+    ] = None
+    """The router of your own network, by which machines on a ``bridge`` leave it: an address of
+    ``machines`` that no machine has."""
     pods: Network = IPv4Network("172.16.0.0/16")
     """The pods' network, with a part of ``pods_per_node`` for each node: for all nodes together, or
     with ``flannel.store: etcd`` for one more and for four at least."""
@@ -83,8 +102,12 @@ class Networks(Part):
 
     @property
     def gateways(self) -> tuple[IPv4Address, ...]:
-        """The first address of each subnet of machines, which the host of made machines has."""
-        return tuple(gateway_of(subnet) for subnet in self.machines)
+        """The gateway of each subnet of machines: the router's, or the host of made machines."""
+        return tuple(self.gateway_of(subnet) for subnet in self.machines)
+
+    def gateway_of(self, subnet: IPv4Network) -> IPv4Address:
+        """The gateway of a subnet of machines."""
+        return self.gateway if self.gateway else gateway_of(subnet)
 
     @property
     def api_service(self) -> IPv4Address:

@@ -111,6 +111,7 @@ class ExistingMachines:
         *,
         domain: str,
         network: pulumi.Input[str],
+        bridge: str | None = None,
         mac: str,
         seed: Seed,
         key: ClusterKey,

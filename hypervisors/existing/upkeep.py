@@ -1,6 +1,7 @@
 """The upkeep of machines that exist already: their owner does it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address
 
 from hypervisors.upkeep import MachineSize
 from spec.hypervisor import Existing
@@ -17,6 +18,9 @@ class ExistingUpkeep:
 
     def refuse_taken(self, domains: Iterable[str]) -> None:
         """Refuse nothing."""
+
+    def refuse_bridge(self, bridge: str, addresses: Iterable[IPv4Address]) -> None:
+        """Refuse nothing: the spec's checks allow no bridge beside such machines."""
 
     def grow(self, sizes: Mapping[str, int]) -> None:
         """Grow nothing."""

@@ -90,6 +90,7 @@ class LibvirtHypervisor:
         *,
         domain: str,
         network: pulumi.Input[str],
+        bridge: str | None = None,
         mac: str,
         seed: Seed,
         key: ClusterKey,
@@ -128,7 +129,11 @@ class LibvirtHypervisor:
                 # does not support. The resource's ID is "volume id;uuid".
                 libvirt.DomainDiskArgs(volume_id=first_boot.id.apply(lambda i: i.split(";")[0])),
             ],
-            network_interfaces=[libvirt.DomainNetworkInterfaceArgs(network_id=network, mac=mac)],
+            network_interfaces=[
+                libvirt.DomainNetworkInterfaceArgs(
+                    network_id=None if bridge else network, bridge=bridge, mac=mac
+                )
+            ],
             consoles=[libvirt.DomainConsoleArgs(type="pty", target_port="0", target_type="serial")],
             xml=libvirt.DomainXmlArgs(
                 xslt=DOMAIN.replace("@CACHE@", where.disk_cache).replace(

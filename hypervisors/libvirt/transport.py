@@ -1,11 +1,14 @@
 """Translates the connection URI of a spec into those of the provider and of virsh.
 
+The host itself is asked by the same login.
+
 The provider reads a URI with the Go library of its own, virsh with libvirt's C library. Both log in
 by SSH, but neither knows all parameters of the other (``docs/pitfalls.md``): a stack's file has
 those of the Go library, and virsh gets a command for ``ssh`` with the same meaning.
 """
 
 import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,6 +51,20 @@ def for_virsh(uri: str) -> Iterator[str]:
             # Otherwise libvirt's helper on the host goes by the driver's usual socket.
             query += f"&socket={quote(sockets[0])}&proxy=netcat"
         yield urlunsplit(parts._replace(query=query))
+
+
+def python_on_host(uri: str, *arguments: str) -> list[str]:
+    """The command that runs Python with these arguments on the host of a libvirt.
+
+    ``uri`` is of this host or leads there by SSH.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme.partition("+")[2] != "ssh":
+        return [sys.executable, *arguments]
+    port = ["-p", str(parts.port)] if parts.port else []
+    login = f"{parts.username}@{parts.hostname}" if parts.username else str(parts.hostname)
+    program = shlex.join(["python3", *arguments])
+    return [*ssh(parse_qs(parts.query)), *port, login, program]
 
 
 def ssh(given: dict[str, list[str]]) -> list[str]:

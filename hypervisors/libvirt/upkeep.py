@@ -1,7 +1,9 @@
 """The upkeep of machines on libvirt, by virsh."""
 
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Address
 
+from hypervisors.libvirt.bridge import refuse_bridge
 from hypervisors.libvirt.growth import grow, refuse_taken
 from hypervisors.libvirt.shutdown import shut_down
 from hypervisors.upkeep import MachineSize
@@ -17,6 +19,10 @@ class LibvirtUpkeep:
     def refuse_taken(self, domains: Iterable[str]) -> None:
         """Raise DiskError where a disk of one of these new domains exists already."""
         refuse_taken(self._where, domains)
+
+    def refuse_bridge(self, bridge: str, addresses: Iterable[IPv4Address]) -> None:
+        """Raise BridgeError where there is no such bridge or somebody has one of the addresses."""
+        refuse_bridge(self._where, bridge, addresses)
 
     def grow(self, sizes: Mapping[str, int]) -> None:
         """Grow the disks of these domains to sizes in GiB. Raises DiskError."""

@@ -158,13 +158,14 @@ class VirtualBoxHypervisor:
         *,
         domain: str,
         network: pulumi.Input[str],
+        bridge: str | None = None,
         mac: str,
         seed: Seed,
         key: ClusterKey,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
         """Make a machine with two adapters; the seed has the key already."""
-        del key
+        del key, bridge
         return VirtualBoxMachine(
             name,
             {

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from ipaddress import IPv4Address
 
 from hypervisors.upkeep import MachineSize
 from hypervisors.virtualbox import machine
@@ -29,6 +30,9 @@ class VirtualBoxUpkeep:
                     f"give the cluster another name, or remove it (VBoxManage unregistervm "
                     f"{domain} --delete-all)"
                 )
+
+    def refuse_bridge(self, bridge: str, addresses: Iterable[IPv4Address]) -> None:
+        """Refuse nothing: the spec's checks allow no bridge beside such machines."""
 
     def grow(self, sizes: Mapping[str, int]) -> None:
         """Grow nothing: a disk grows while its machine is off, as its resource changes."""

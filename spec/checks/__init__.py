@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from spec.checks import (
     addresses,
     backups,
+    bridges,
     connections,
     load_balancer,
     names,
@@ -44,6 +45,10 @@ OF_THE_WHOLE = (
     networks.flannel_port_is_free,
     networks.routes_lead_to_neighbours,
     networks.way_out_is_of_a_lab,
+    bridges.bridge_leads_to_machines,
+    bridges.bridge_is_of_a_single_network,
+    bridges.gateway_is_on_the_bridge,
+    bridges.bridge_can_be_looked_at,
     networks.packets_have_a_usable_size,
     addresses.each_is_used_once,
     addresses.each_has_a_mac_address_of_its_own,

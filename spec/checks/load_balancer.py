@@ -8,7 +8,7 @@ from spec.checks.urls import host_of
 from spec.description import Description
 from spec.load_balancer import MEMBER_PORT, LoadBalancer, bounds
 from spec.names import is_address
-from spec.network import Balancer, VirtualIp, gateway_of
+from spec.network import Balancer, VirtualIp
 from spec.part import Unparsed
 from spec.refusal import Refusal, called
 
@@ -97,7 +97,8 @@ def _taken(spec: Description) -> Iterator[tuple[IPv4Address, str]]:
         address = machine.parsed("address") if spec.is_made(name) else None
         of_host = spec.networks.subnet_of(address) if address else None
         if of_host:
-            yield gateway_of(of_host), "the address of the host"
+            owner = "of the gateway" if spec.networks.gateway else "of the host"
+            yield spec.networks.gateway_of(of_host), f"the address {owner}"
     hosts = {
         "artifacts.mirror": [host_of(spec.artifacts.mirror)],
         "proxy": [host_of(url) for url in (spec.proxy.http, spec.proxy.https)]

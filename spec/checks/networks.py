@@ -89,8 +89,11 @@ def ranges_are_routed(spec: Description) -> Iterator[Refusal]:
 def machines_network_is_private(spec: Description) -> Iterator[Refusal]:
     """Each of the machines' subnets is private, unless its machines exist already.
 
-    A machine that is made with an address of no subnet counts for all of them.
+    A machine that is made with an address of no subnet counts for all of them. On a bridge machines
+    are in a network that is there already.
     """
+    if spec.networks.bridge:
+        return
     subnets = spec.networks.machines
     made = [m.address for name, m in spec.machines.items() if spec.is_made(name)]
     outside = any(spec.networks.subnet_of(address) is None for address in made)

@@ -67,6 +67,8 @@ def machines_reach_each_other(spec: Description) -> Iterator[Refusal]:
     Then each subnet is in one place. libvirt lets nothing into a NAT network from outside, also
     not from another network of the same host.
     """
+    if spec.networks.bridge:
+        return  # it is the same network in all places
     segments: dict[tuple[str, IPv4Network], str] = {}
     for name, machine in spec.machines.items():
         if subnet := spec.networks.subnet_of(machine.address):

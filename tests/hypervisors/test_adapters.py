@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pulumi
@@ -55,11 +56,13 @@ class Boxes:
         *,
         domain: str,
         network: pulumi.Input[str],
+        bridge: str | None = None,
         mac: str,
         seed: Seed,
         key: ClusterKey,
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
+        assert bridge is None
         child = pulumi.ResourceOptions(parent=parent, version="1.0.0")
         disk = pulumi.CustomResource(
             DISK,
@@ -82,13 +85,16 @@ class Boxes:
 class Care:
     """An upkeep that notes what it is asked to do."""
 
-    asked: list[tuple[str, Any]]
+    asked: list[tuple[Any, ...]]
 
     def __init__(self, where: VirtualBox) -> None:
         assert where.image == "/images/base.vdi"
 
     def refuse_taken(self, domains: Iterable[str]) -> None:
         self.asked.append(("refuse_taken", list(domains)))
+
+    def refuse_bridge(self, bridge: str, addresses: Iterable[IPv4Address]) -> None:
+        self.asked.append(("refuse_bridge", bridge, sorted(addresses)))
 
     def grow(self, sizes: Mapping[str, int]) -> None:
         self.asked.append(("grow", dict(sizes)))

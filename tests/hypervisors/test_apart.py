@@ -44,7 +44,8 @@ for name, hypervisor in makers(spec, whole).items():
     if label not in networks:
         subnet = spec.subnet_of(name)
         networks[label] = Network(
-            NetworkArgs(cluster="dev", addresses=subnet, label=label, is_routed=True,
+            NetworkArgs(cluster="dev", addresses=subnet, label=label,
+                        is_routed=bool(spec.networks.routed), bridge=spec.networks.bridge,
                         hypervisor=hypervisor),
             below,
         )
@@ -53,6 +54,7 @@ for name, hypervisor in makers(spec, whole).items():
         machine,
         domain=domain_name("dev", name),
         network=networks[label].identifier,
+        bridge=spec.networks.bridge,
         mac=mac_address("dev", machine.address),
         seed=Seed(user_data=Output.secret("#cloud-config"), meta_data="", network_config=""),
         key=ClusterKey(public="", private=""),
@@ -67,12 +69,15 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RoutedHost]
         pytest.skip("network namespaces need root")
     with apart(*SUBNETS) as every, at_the_router():
         for host in every:
-            base = tmp_path_factory.mktemp("base") / "base"
-            base.write_bytes(BOOT_SECTOR)
-            pool = host.libvirt.pool
-            host.virsh("vol-create-as", pool, "base", "4G", "--format", "raw")
-            host.virsh("vol-upload", "--pool", pool, "base", str(base))
+            give_base_image(host, tmp_path_factory.mktemp("base") / "base")
         yield every
+
+
+def give_base_image(host: RoutedHost, file: Path) -> None:
+    file.write_bytes(BOOT_SECTOR)
+    pool = host.libvirt.pool
+    host.virsh("vol-create-as", pool, "base", "4G", "--format", "raw")
+    host.virsh("vol-upload", "--pool", pool, "base", str(file))
 
 
 class at_the_router:  # noqa: N801  # used as a function

@@ -27,6 +27,14 @@ def spec(roles: dict[str, str], **more: Any) -> cluster.Cluster:
 ONE = {"a": "ai", "b": "i"}
 THREE = {"a": "ai", "b": "a", "c": "a", "d": "i"}
 NETWORKS = {"machines": "192.168.1.0/24"}
+ON_BRIDGE = {
+    "networks": {**NETWORKS, "bridge": "br0", "gateway": "192.168.1.1"},
+    "hypervisor": {"uri": "qemu:///system", "image": "base"},
+}
+ANOTHER_ROUTER = {
+    **ON_BRIDGE,
+    "networks": {**NETWORKS, "bridge": "br0", "gateway": "192.168.1.2"},
+}
 
 # before, after: what the specs have beside the same machines; the field; words of the sentence
 SAME_MACHINES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
@@ -38,6 +46,9 @@ SAME_MACHINES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {"networks": {**NETWORKS, "pods_per_node": 25}}, "networks.pods_per_node", "overlap"),
     ({}, {"networks": {"machines": "192.168.0.0/23"}}, "networks.machines", "first boot"),
     ({}, {"flannel": {"store": "kubernetes"}}, "flannel.store", "lose the parts"),
+    ({}, ON_BRIDGE, "networks.bridge", "leave the network that they were made in"),
+    (ON_BRIDGE, {}, "networks.bridge", "leave the network that they were made in"),
+    (ON_BRIDGE, ANOTHER_ROUTER, "networks.gateway", "keep the router"),
     ({"etcd": {"generation": 3}}, {"etcd": {"generation": 2}}, "etcd.generation", "write 3"),
     ({}, {"runtime": "docker"}, "runtime", "run on beside"),
     ({}, {"kubernetes": "1.36.4"}, "kubernetes", "write 1.37.1 or later"),

@@ -114,6 +114,11 @@ ON_EXISTING = {
     },
 }
 
+ON_BRIDGE = {
+    **WHOLE,
+    "networks": {**NOT_ROUTED, "bridge": "br0", "gateway": "192.168.1.1"},
+}
+
 FORMS: dict[str, Any] = {
     "`endpoint` of the kind `balancer`": {**WHOLE, "endpoint": BALANCER},
     "`hypervisor` of the kind `virtualbox`": {
@@ -147,6 +152,7 @@ FORMS: dict[str, Any] = {
             },
         },
     },
+    **dict.fromkeys(("`networks.bridge`", "`networks.gateway`"), ON_BRIDGE),
     "`networks.outside`": {
         **WITHOUT_HYPERVISOR,
         "networks": {**WHOLE["networks"], "outside": False},

@@ -33,6 +33,9 @@ ELSEWHERE = {"kind": "existing", "host_keys": {"10.1.0.11": ED25519}}
 EXISTING_M1 = {"kind": "existing", "host_keys": {"192.168.1.11": ED25519}}
 FAR = {"kind": "libvirt", "uri": "qemu+ssh://root@hv2.example.org/system", "image": "base"}
 GONE = object()
+ROUTER = {"networks gateway": "192.168.1.254"}
+BRIDGED = {**ROUTER, "networks bridge": "br0", "hypervisor": LIBVIRT}
+"""The machines on a bridge of their host's own network."""
 
 
 def far(host: str, parameters: str = "") -> dict[str, Any]:
@@ -544,6 +547,44 @@ ONE = [
         "machines.m1.hypervisor.host_keys",
         "of m1",
     ),
+    # -- a bridge of the host's own network
+    ({"networks bridge": "br0", **ROUTER}, "networks.bridge", "and master is left to the lab"),
+    ({**BRIDGED, "networks bridge": "br/0"}, "networks.bridge", "such as br0"),
+    ({**BRIDGED, "networks bridge": "x" * 16}, "networks.bridge", "such as br0"),
+    ({**BRIDGED, "networks routed": True}, "networks.routed", "stands beside networks.bridge br0"),
+    ({**BRIDGED, "networks routed": False}, "networks.routed", "with a bridge it makes none"),
+    ({**BRIDGED, "networks outside": True}, "networks.outside", "leave it out"),
+    ({**BRIDGED, "networks machines": SUBNETS}, "networks.machines", "leads to one network"),
+    ({"networks bridge": "br0", "hypervisor": LIBVIRT}, "networks.gateway", "is not given beside"),
+    ({**BRIDGED, "networks gateway": "192.168.2.1"}, "networks.gateway", "is outside"),
+    ({**BRIDGED, "networks gateway": "192.168.1.255"}, "networks.gateway", "is reserved"),
+    ({**BRIDGED, "networks gateway": "192.168.1.11"}, "machines.m1.address", "by the gateway"),
+    (ROUTER, "networks.gateway", "without networks.bridge"),
+    (
+        {**BRIDGED, "machines m1 hypervisor": EXISTING_M1},
+        "networks.bridge",
+        "m1 is of the kind existing",
+    ),
+    (
+        {**BRIDGED, "hypervisor": {"kind": "virtualbox", "image": "a.vdi"}},
+        "networks.bridge",
+        "master is of the kind virtualbox",
+    ),
+    (
+        {**BRIDGED, "hypervisor": {**LIBVIRT, "uri": "qemu+tls://h2/system"}},
+        "hypervisor.uri",
+        "write qemu+ssh://root@h2/system",
+    ),
+    (
+        {**BRIDGED, "machines m1 hypervisor": {**LIBVIRT, "uri": "qemu://h2/system"}},
+        "machines.m1.hypervisor.uri",
+        "could not be asked for the bridge",
+    ),
+    (
+        {**BRIDGED, ADDRESSES: ["192.168.1.254"]},
+        POOL,
+        "the address of the gateway",
+    ),
     # -- machines in several places
     (
         {"machines m1 hypervisor": EXISTING_M1},
@@ -863,6 +904,15 @@ TAKEN: list[dict[str, Any]] = [
     {"backup": {}},
     {"backup": {"every": "30d", "keep": 1, "to": COPIES}},
     {"backup": {"every": "5m", "to": {**COPIES, "host": "192.168.1.1", "directory": "x"}}},
+    BRIDGED,
+    {**BRIDGED, "machines m1 hypervisor": FAR, "machines m1 address": "192.168.1.1"},
+    {
+        **BRIDGED,
+        "networks machines": "8.8.8.0/24",
+        "networks gateway": "8.8.8.1",
+        "machines master address": "8.8.8.10",
+        "machines m1 address": "8.8.8.11",
+    },
     {"networks mtu": 1330},
     {"networks mtu": 576, "flannel backend": "host-gw"},
     {"networks mtu": 9000, "hypervisor": EXISTING},
