@@ -54,7 +54,8 @@ def bench(
     Planning clusters of 5, 50 and 500 machines, how much the state keeps of each machine of the
     default stack, and asking 4 and 20 machines that answer late what they hold; with `--machines`
     also an update, compared with what the same machines need just to boot, an empty preview, one
-    minion more, and what the three idle machines take of this computer in ten minutes.
+    minion more, an image onto all nodes and onto a single one, and what the three idle machines
+    take of this computer in ten minutes.
 
     `--peer kubeadm` brings up the default stack and, on new machines of the same size from the same
     base image, a cluster by `kubeadm init` and `kubeadm join`, one after the other. Both clocks

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ops.bench_idle import bench_idle
+from ops.bench_images import bench_images
 from ops.bench_lab import BenchLab, bench_lab
 
 PREVIEWS = 3
@@ -21,6 +22,7 @@ def bench_machines(console: Console) -> None:
         first = lab.update()
         previews = [_preview(lab) for _ in range(PREVIEWS)]
         cluster = lab.cluster
+        bench_images(console, lab.run, cluster.nodes, cluster.architecture)
         bench_idle(
             console,
             lambda machine, script: lab.run("ssh", machine, "--", script),
