@@ -79,4 +79,5 @@ class Machine(Part):
     hypervisor: Annotated[Hypervisor | None, LeftOut("the cluster's hypervisor")] = None
     """Where this machine alone runs: a mapping as the cluster's ``hypervisor``. Machines of one
     libvirt have the same settings of it. Machines that are made in several places, or beside others
-    that exist already, need ``networks.routed`` and a subnet for each place."""
+    that exist already, need ``networks.routed`` and a subnet for each place; on several libvirts
+    ``networks.bridge`` will do, if it is the same network everywhere."""
