@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import webbrowser
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -148,11 +148,16 @@ class ServicePort:
 
 
 def service_port(
-    service: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], wanted: str | None
+    service: Mapping[str, Any],
+    nodes: Sequence[Mapping[str, Any]],
+    wanted: str | None,
+    *,
+    near: Collection[str] = (),
 ) -> ServicePort:
     """The port of a Service with this number or name, or its only one.
 
-    ``service`` and ``nodes`` are objects of the API. Raises a Problem with one sentence for a
+    ``service`` and ``nodes`` are objects of the API, and ``near`` are the nodes that run the
+    Service's pods. Raises a Problem with one sentence for a
     Service that cannot be reached so.
     """
     name = service["metadata"]["name"]
@@ -180,7 +185,8 @@ def service_port(
     for ingress in balanced:
         if "ip" in ingress:
             return ServicePort(port=number, is_https=is_https, host=ingress["ip"], target=number)
-    node = _node_address(nodes)
+    # There the address of who asks is still its own, as network policies of the pods expect.
+    node = _node_address(sorted(nodes, key=lambda node: node["metadata"]["name"] not in near))
     if "nodePort" in port:
         return ServicePort(port=number, is_https=is_https, host=node, target=int(port["nodePort"]))
     address = spec.get("clusterIP") or "None"
@@ -229,7 +235,7 @@ def _exposed(stack: str, namespace_name: str, service: str, port: str | None) ->
     reached = opened(stack)
     paths = lab_paths()
     entered = _entered(paths, reached)
-    to = service_port(*_asked(reached, entered, namespace_name, service), port)
+    to = _asked(reached, entered, namespace_name, service, port)
     if entered is None:
         if to.through:
             raise Problem(
@@ -287,7 +293,7 @@ def _stop(stack: str, namespace_name: str, service: str, port: str | None) -> No
         # Forwarders are named by numbers, and a person may have named the port.
         reached = opened(stack)
         entered = _entered(paths, reached)
-        port = str(service_port(*_asked(reached, entered, namespace_name, service), port).port)
+        port = str(_asked(reached, entered, namespace_name, service, port).port)
     if port is not None and port not in ports:
         listed = ", ".join(ports)
         raise Problem(
@@ -308,9 +314,9 @@ def exposed_ports(
 
 
 def _asked(
-    reached: Reached, entered: Path | None, namespace_name: str, service: str
-) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
-    """A Service and all nodes, as the API has them; asked from a network namespace, if any.
+    reached: Reached, entered: Path | None, namespace_name: str, service: str, port: str | None
+) -> ServicePort:
+    """A Service's port, as the API has it; asked from a network namespace, if any.
 
     Raises a Problem where the API gives no answer, or there is no such Service.
     """
@@ -320,8 +326,11 @@ def _asked(
 
     async def whole() -> None:
         async with Api(kubeconfig) as api:
-            for path in (f"/api/v1/namespaces/{namespace_name}/services", "/api/v1/nodes"):
-                answers.append(await api.json(path))
+            answers.append(await api.json(f"/api/v1/namespaces/{namespace_name}/services"))
+            answers.append(await api.json("/api/v1/nodes"))
+            slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace_name}/endpointslices"
+            of_service = f"kubernetes.io/service-name={service}"
+            answers.append(await api.json(slices, labelSelector=of_service))
 
     def ask() -> None:
         try:
@@ -336,7 +345,7 @@ def _asked(
     thread.join()
     if refused:
         raise Problem(str(refused[0]), "see ./hardway validate")
-    services, nodes = answers
+    services, nodes, slices = answers
     named = [row for row in services["items"] if row["metadata"]["name"] == service]
     if not named:
         listed = ", ".join(row["metadata"]["name"] for row in services["items"]) or "none"
@@ -345,4 +354,9 @@ def _asked(
             f"name another one, or its namespace: ./hardway kubectl{option_of(reached.stack.name)} "
             "get services --all-namespaces",
         )
-    return named[0], nodes["items"]
+    near = {
+        endpoint.get("nodeName", "")
+        for row in slices["items"]
+        for endpoint in row.get("endpoints") or ()
+    }
+    return service_port(named[0], nodes["items"], port, near=near)

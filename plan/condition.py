@@ -147,6 +147,23 @@ class Restarted:
     is_node: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A program that keeps measurements or logs has some of each of these values of a label.
+
+    It is asked from the network of its own pod, so no network policy stands in the way.
+    """
+
+    kind: Literal["known"] = "known"
+    inside: Pods
+    port: int
+    path: str
+    """The path at which the program answers queries as Prometheus does."""
+    query: str
+    label: str
+    values: tuple[str, ...]
+
+
 Check = (
     Clocks
     | Members
@@ -158,6 +175,7 @@ Check = (
     | PodsReach
     | ServiceAnswers
     | ApiServices
+    | Known
     | Services
     | Backups
     | Room

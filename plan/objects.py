@@ -16,6 +16,8 @@ RESOURCES = {
     "IPAddressPool": "ipaddresspools",
     "L2Advertisement": "l2advertisements",
     "Namespace": "namespaces",
+    "NetworkPolicy": "networkpolicies",
+    "PersistentVolumeClaim": "persistentvolumeclaims",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "Role": "roles",
     "RoleBinding": "rolebindings",

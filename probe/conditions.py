@@ -13,6 +13,7 @@ from plan.condition import (
     Backups,
     Check,
     Clocks,
+    Known,
     Members,
     NameResolves,
     Nodes,
@@ -113,6 +114,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await pods.resolve(through.machines, through.api, check)
         case ApiServices():
             await _api_services(check, through.api)
+        case Known():
+            await pods.know(through.machines, through.api, check)
         case Backups():
             await backups.demand_backups(check, through.machines)
         case Room():

@@ -1,6 +1,7 @@
 """The pods that conditions are about, and the requests that are made from their networks."""
 
 import asyncio
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from plan import layout
-from plan.condition import NameResolves, Pods, PodsReach, ServiceAnswers
+from plan.condition import Known, NameResolves, Pods, PodsReach, ServiceAnswers
 from probe import dns, pulls
 from probe.api import Api
 from probe.failure import Unmet, demand
@@ -140,6 +142,23 @@ async def reach_service(machines: Machines, api: Api, check: ServiceAnswers) -> 
 
     pods = await _ready(api, check.inside)
     demand(chain.from_iterable(await asyncio.gather(*map(failures, pods))))
+
+
+async def know(machines: Machines, api: Api, check: Known) -> None:
+    """Raises Unmet with each value of which the program in the first Ready pod knows nothing."""
+    pod = (await _ready(api, check.inside))[0]
+    query = urlencode({"query": check.query})
+    url = f"http://127.0.0.1:{check.port}{check.path}?{query}"
+    output = await _inside(machines, pod, "answer", url)
+    try:
+        known = {row["metric"].get(check.label) for row in json.loads(output)["data"]["result"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unmet(f"{pod} does not answer a query as it should ({output[:200]})") from error
+    missing = [value for value in check.values if value not in known]
+    demand(
+        [f"{pod} has nothing new of {value}" for value in missing],
+        wholly=len(missing) == len(check.values),
+    )
 
 
 async def _ready(api: Api, wanted: Pods) -> tuple[Pod, ...]:

@@ -38,6 +38,16 @@ class MetricsServer(Part):
     """Seconds between two readings of a kubelet."""
 
 
+class Monitoring(Part):
+    """What keeps a history of nodes and pods, and draws it."""
+
+    retention: Annotated[Whole, Field(ge=1, le=366)] = 7
+    """Days that the history goes back."""
+    interval: Annotated[Whole, Field(ge=15, le=120)] = 30
+    """Seconds between two readings of a kubelet, of a machine's disks and of CoreDNS; pods' network
+    traffic is read half as often, and an API server every two minutes."""
+
+
 class Addons(Part):
     """What runs in the cluster itself."""
 
@@ -66,6 +76,15 @@ class Addons(Part):
     ] = None
     """Whether ``kubectl top`` and autoscalers know what nodes and pods use: ``true``, or a mapping
     of its settings."""
+    monitoring: Annotated[
+        Monitoring | None,
+        Switch,
+        Expected("true, false, or a mapping with retention and interval"),
+        LeftOut("`false`"),
+    ] = None
+    """Whether a history of nodes, pods, namespaces, DNS and API servers is kept, with pages that
+    draw it: ``true``, or a mapping of its settings. With ``storage`` it is a claim, else it is on
+    the node of its pod and ends with that pod."""
 
     @property
     def enabled(self) -> frozenset[str]:

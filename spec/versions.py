@@ -36,6 +36,8 @@ class Versions(BaseModel):
     kube_network_policies: Version
     metallb: Version
     metrics_server: Version
+    victoria_metrics: Version
+    node_exporter: Version
 
 
 @cache

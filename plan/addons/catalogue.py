@@ -3,13 +3,20 @@
 from collections.abc import Iterator, Mapping
 
 from certs.table import Row
-from plan.addons import coredns, load_balancer, metrics_server, network_policy, storage
+from plan.addons import (
+    coredns,
+    load_balancer,
+    metrics_server,
+    monitoring,
+    network_policy,
+    storage,
+)
 from plan.addons.add_on import AddOn, Page
 from spec.cluster import Cluster
 
 ADD_ONS: Mapping[str, AddOn] = {
     module.ADD_ON.name: module.ADD_ON
-    for module in (coredns, storage, network_policy, load_balancer, metrics_server)
+    for module in (coredns, storage, network_policy, load_balancer, metrics_server, monitoring)
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""
 

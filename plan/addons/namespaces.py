@@ -9,16 +9,26 @@ RESTRICTED = "hardway-addons"
 """That of add-ons that have none by custom. Its pods can do little on their node: the API server
 demands it (Pod Security Standards)."""
 
+PRIVILEGED = "hardway-nodes"
+"""That of pods that read what is their node's own, which the standards for others forbid."""
+
+_STANDARDS = {RESTRICTED: "restricted", PRIVILEGED: "privileged"}
+
 
 def manifests(wanted: Collection[str]) -> tuple[Manifest, ...]:
     """The namespaces that belong to no add-on alone, as far as an add-on uses them.
 
     Pods in them that name no account get no token.
     """
-    if RESTRICTED not in wanted:
-        return ()
-    default = service_account({"name": "default", "namespace": RESTRICTED})
-    return (namespace(RESTRICTED, "restricted"), default)
+    return tuple(
+        manifest
+        for name, standard in _STANDARDS.items()
+        if name in wanted
+        for manifest in (
+            namespace(name, standard),
+            service_account({"name": "default", "namespace": name}),
+        )
+    )
 
 
 def namespace(name: str, standard: str) -> Manifest:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 
+from plan.addons.monitoring import dashboards
 from tests.engine.stack import eventually
 from tests.machine.lab import Lab, at_length, brought_up
 
@@ -23,11 +25,15 @@ CLUSTER: dict[str, Any] = {
         "minion1": {"address": "192.168.1.11"},
     },
     "addons": {
+        "storage": True,
+        "network_policy": True,
         "metrics_server": True,
+        "monitoring": True,
         "load_balancer": {"addresses": "192.168.1.200-192.168.1.220"},
     },
 }
 API = "v1beta1.metrics.k8s.io"
+NAMESPACES = {"hardway-addons", "hardway-nodes", "local-path-storage", "metallb-system"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def test_a_second_update_has_nothing_to_do(lab: Lab) -> None:
 def test_each_add_on_has_its_state_and_memory(lab: Lab) -> None:
     states = {state["name"]: state for state in json.loads(lab.hardway("addons", "--json").stdout)}
     on = {name for name, state in states.items() if state["is_on"]}
-    assert on == {"coredns", "metrics_server", "load_balancer"}
+    assert on == {"coredns", *CLUSTER["addons"]}
     for name in on:
         memory = states[name]["memory"]
         assert states[name]["faults"] == []
@@ -64,7 +70,8 @@ def test_top_names_what_the_node_and_its_pods_use(lab: Lab) -> None:
         assert int(cpu.removesuffix("m")) > 0
         assert int(memory.removesuffix("Mi")) > 100
     pods = lab.kubectl("top", "pods", "--all-namespaces", "--no-headers").splitlines()
-    assert {line.split()[0] for line in pods} == {"kube-system", "hardway-addons", "metallb-system"}
+    named = {line.split()[0] for line in pods}
+    assert named == {*NAMESPACES, "kube-system"}
     print(*nodes, *pods, sep="\n")
 
 
@@ -108,6 +115,62 @@ def test_an_autoscaler_scales(lab: Lab) -> None:
         reason=lambda: lab.kubectl("describe", "horizontalpodautoscaler", "grows"),
     )
     lab.kubectl("delete", "horizontalpodautoscaler/grows", "deployment/grows")
+
+
+def asked_page(lab: Lab, name: str, path: str, **query: str) -> Any:
+    """What the program behind an add-on's page answers to a person's computer."""
+    (url,) = lab.hardway("open", "--print", name).stdout.splitlines()
+    answer = httpx.get(f"{url.split('/')[0]}//{url.split('/')[2]}{path}", params=query, timeout=60)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+def test_graphs_have_points_of_each_node_and_pod(lab: Lab) -> None:
+    """Through the page that a person opens, which a network policy closes to pods."""
+    ask = partial(asked_page, lab, "monitoring", "/api/v1/query")
+    for query in (
+        'sum(node_filesystem_size_bytes{mountpoint="/"}) by (node)',
+        "sum(rate(node_cpu_usage_seconds_total[5m])) by (node)",
+        'sum(container_network_receive_bytes_total{id="/"}) by (node)',
+    ):
+        nodes = {row["metric"]["node"] for row in ask(query=query)["data"]["result"]}
+        assert nodes == {"master", "minion1"}, query
+    rows = ask(query="pod_memory_working_set_bytes")["data"]["result"]
+    assert {row["metric"]["namespace"] for row in rows} == {*NAMESPACES, "kube-system"}
+    servers = 'up{job="api-server"} == 1'
+    eventually("the API server is read", lambda: ask(query=servers)["data"]["result"])
+    for text in dashboards().values():
+        for row in json.loads(text)["rows"]:
+            for expression in (text for panel in row["panels"] for text in panel["expr"]):
+                ask(query=expression)
+
+
+def test_a_pod_does_not_reach_what_has_no_login(lab: Lab) -> None:
+    """From the network of CoreDNS' pod, by the address of the pod and of the Service."""
+    pods = lab.objects("pods", "--namespace", "kube-system", "--selector", "k8s-app=kube-dns")
+    ask = "curl --silent --max-time 10 --output /dev/null --write-out '%{http_code}' "
+    service = lab.objects("service", "victoria-metrics", "--namespace", "hardway-addons")
+    url = f"http://{service['spec']['clusterIP']}:8428/health"
+    for pod in pods["items"]:
+        node, address = pod["spec"]["nodeName"], pod["status"]["podIP"]
+        script = (
+            "for pid in $(lsns --type net --noheadings --output PID); do "
+            'enter="nsenter --target $pid --net"; '
+            f"$enter ip -4 address show to {address} | grep -q inet || continue; "
+            f"$enter {ask} {url}; break; done; true"
+        )
+        assert lab.on(node, script) == "000", "no connection"
+
+
+def test_the_history_outlives_its_pod(lab: Lab) -> None:
+    ask = partial(asked_page, lab, "monitoring", "/api/v1/query")
+    before = ask(query="min(tfirst_over_time(up[1d]))")["data"]["result"][0]["value"][1]
+    lab.kubectl(
+        "delete", "pod", "--namespace", "hardway-addons", "--selector", "app=victoria-metrics"
+    )
+    lab.hardway("validate", "--wait", "1200")
+    after = ask(query="min(tfirst_over_time(up[1d]))")["data"]["result"][0]["value"][1]
+    assert float(after) <= float(before)
 
 
 def service(name: str) -> dict[str, Any]:
@@ -212,11 +275,12 @@ def test_what_is_switched_off_leaves_nothing_in_the_cluster(lab: Lab) -> None:
     assert API not in lab.kubectl("get", "apiservices", "--output", "name")
     eventually(
         "the namespaces are gone",
-        lambda: not {"hardway-addons", "metallb-system"} & namespaces(lab),
+        lambda: not NAMESPACES & namespaces(lab),
         reason=lambda: lab.kubectl("get", "namespaces"),
     )
     left = lab.kubectl("get", "clusterroles,clusterrolebindings,crds", "--output", "name")
     assert "metrics" not in left.replace("system:metrics", "")
     assert "metallb" not in left
+    assert "victoria" not in left
     lab.hardway("validate", "--wait", "1200")
     lab.pulumi("preview", "--expect-no-changes")

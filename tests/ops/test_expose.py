@@ -10,13 +10,14 @@ from ops.expose import Exposed, ServicePort, exposed_ports, service_port
 
 def node(address: str, ready: str) -> dict[str, Any]:
     return {
+        "metadata": {"name": f"n{address[-2:]}"},
         "status": {
             "conditions": [{"type": "Ready", "status": ready}],
             "addresses": [
                 {"type": "Hostname", "address": "minion"},
                 {"type": "InternalIP", "address": address},
             ],
-        }
+        },
     }
 
 
@@ -39,6 +40,12 @@ def test_a_cluster_address_is_behind_a_node_that_is_ready() -> None:
     assert service_port(service({"port": 80}), NODES, None) == ServicePort(
         port=80, is_https=False, host="192.168.3.7", target=80, through="192.168.1.11"
     )
+
+
+def test_a_cluster_address_is_behind_the_node_of_its_pod() -> None:
+    """There a network policy sees the address of who asks, and not another node's."""
+    for near, through in (({"n12"}, "192.168.1.12"), ({"n10"}, "192.168.1.11")):
+        assert service_port(service({"port": 80}), NODES, None, near=near).through == through
 
 
 def test_a_node_port_is_at_a_node_that_is_ready() -> None:

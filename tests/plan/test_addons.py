@@ -41,6 +41,7 @@ SPECS = {
     "flannel-api": cluster(flannel={"store": "kubernetes"}),
     "without-dns": cluster(addons={"coredns": False}),
     "metrics": cluster(addons={"metrics_server": True}),
+    "monitoring": cluster(addons={"monitoring": True}),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -88,6 +89,7 @@ def test_each_role_that_is_bound_is_there_and_each_subject_exists(spec: Cluster)
     groups = {row.organization for row in certificates(spec)}
     accounts = {account["metadata"]["name"] for account in of_kind(spec, "ServiceAccount")}
     built_in = {"cluster-admin", "system:kubelet-api-admin", "system:auth-delegator"}
+    built_in |= {"system:monitoring"}
     exist: dict[str, set[Any]] = {"User": people, "Group": groups, "ServiceAccount": accounts}
     for binding in of_kind(spec, "ClusterRoleBinding"):
         assert binding["roleRef"]["name"] in own | built_in
@@ -537,13 +539,15 @@ def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
 def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     order = [
         *("clocks", "members", "space", "api", "nodes"),
-        *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics", "services"),
+        *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics"),
+        *("exporters", "monitoring", "history", "services"),
     ]
     for every in _all_conditions():
         positions = [order.index(condition.name) for condition in every]
         assert positions == sorted(positions)
     of_default = [condition.name for condition in conditions(cluster())]
-    assert of_default == [name for name in order if not name.startswith("metrics")]
+    of_add_ons = {"metrics-run", "metrics", "exporters", "monitoring", "history"}
+    assert of_default == [name for name in order if name not in of_add_ons]
 
 
 def test_the_conditions_name_exactly_the_machines_of_the_spec() -> None:

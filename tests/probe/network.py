@@ -84,6 +84,10 @@ class PodNetwork:
         )
         return b64decode(done.stdout)
 
+    def start(self, command: list[str], port: int) -> None:
+        """A server in the first pod's network, until the end of all tests."""
+        self._start(self.asking, command, port)
+
     def cut(self, cut: bool) -> None:
         """Take the second pod off the bridge, or put it back."""
         state = "down" if cut else "up"

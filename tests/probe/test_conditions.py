@@ -1,5 +1,6 @@
 """Each condition asked of real programs: whether it holds, and what it says where it does not."""
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from plan.addons.coredns import NAMESPACE, SELECTOR
 from plan.condition import (
     ApiServers,
     ApiServices,
+    Known,
     NameResolves,
     Nodes,
     Pods,
@@ -23,9 +25,10 @@ from plan.condition import (
     ServiceAnswers,
 )
 from probe.api import ApiError
+from spec.versions import versions_for
 from tests.engine.stack import eventually
-from tests.plan.running import Keys
-from tests.plan.stored import as_root
+from tests.plan.running import Keys, stored_program
+from tests.plan.stored import as_root, inside
 from tests.probe.asking import Asking
 from tests.probe.cluster import VERSION, RunningCluster, running
 from tests.probe.network import ADDRESS, FOREIGN_PORT, NAME, ONE, TLS_PORT, TWO, PodNetwork
@@ -290,6 +293,34 @@ def test_a_name_resolves_inside_a_pod(
         assert unmet is None
     else:
         assert why in str(unmet)
+
+
+def test_what_a_program_knows_is_asked_from_its_own_pod(
+    asked: Asking, pods: RunningCluster, network: PodNetwork, tmp_path: Path
+) -> None:
+    """VictoriaMetrics itself, which measures itself under the names of two nodes of three."""
+    archive = stored_program("victoria-metrics", versions_for())
+    program = inside(archive, "victoria-metrics", tmp_path)
+    nodes = [{"targets": ["127.0.0.1:8428"], "labels": {"node": name}} for name in ("m1", "m2")]
+    job = {"job_name": "itself", "scrape_interval": "1s", "static_configs": nodes}
+    settings = tmp_path / "scrape.yaml"
+    settings.write_text(json.dumps({"scrape_configs": [job]}))
+    data = f"-storageDataPath={tmp_path / 'data'}"
+    network.start([str(program), data, f"-promscrape.config={settings}"], 8428)
+    check = Known(
+        inside=PODS,
+        port=8428,
+        path="/api/v1/query",
+        query='max_over_time(up{job="itself"}[5m]) == 1',
+        label="node",
+        values=("m1", "m2"),
+    )
+    eventually("it knows both", lambda: asked(check) is None)
+    unmet = asked(replace(check, values=("m1", "m3")))
+    assert (str(unmet), unmet and unmet.wholly) == ("one on m1 has nothing new of m3", False)
+    assert "one on m1 (" in asked.sentence(replace(check, query="up{"))
+    assert "one on m1 (" in asked.sentence(replace(check, port=1))
+    assert "does not answer a query" in asked.sentence(replace(check, path="/health"))
 
 
 def test_without_a_ready_pod_nothing_is_asked_from_inside(
