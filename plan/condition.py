@@ -164,6 +164,15 @@ class Known:
     values: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class NodeProblems:
+    """Each of these nodes has all conditions of these types, and none of them is true."""
+
+    kind: Literal["node-problems"] = "node-problems"
+    nodes: tuple[str, ...]
+    types: tuple[str, ...]
+
+
 Check = (
     Clocks
     | Members
@@ -176,6 +185,7 @@ Check = (
     | ServiceAnswers
     | ApiServices
     | Known
+    | NodeProblems
     | Services
     | Backups
     | Room

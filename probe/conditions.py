@@ -16,6 +16,7 @@ from plan.condition import (
     Known,
     Members,
     NameResolves,
+    NodeProblems,
     Nodes,
     Pods,
     PodsReach,
@@ -104,6 +105,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await _api_servers(check, through.api)
         case Nodes():
             await _nodes(check, through.api)
+        case NodeProblems():
+            await _node_problems(check, through.api)
         case Pods():
             await pods.run(through.api, check)
         case PodsReach():
@@ -224,6 +227,21 @@ def _unready(status: Mapping[str, Any] | None) -> str | None:
         return None
     why = ready.get("message") or ready.get("reason") or "its kubelet has not said why"
     return f"is not Ready ({why})"
+
+
+async def _node_problems(check: NodeProblems, api: Api) -> None:
+    listed = await api.json("/api/v1/nodes")
+    statuses = {item["metadata"]["name"]: item.get("status", {}) for item in listed["items"]}
+    failures = []
+    for name in check.nodes:
+        for kind in check.types:
+            state = pods.condition(statuses.get(name, {}), kind)
+            if state.get("status") == "True":
+                why = ": ".join(filter(None, (state.get("reason"), state.get("message"))))
+                failures.append(f"{name} has the problem {kind} ({why})")
+            elif state.get("status") != "False":
+                failures.append(f"nobody says yet whether {name} has the problem {kind}")
+    demand(failures)
 
 
 async def _api_services(check: ApiServices, api: Api) -> None:

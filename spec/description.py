@@ -85,6 +85,9 @@ class Addons(Part):
     """Whether a history of nodes, pods, namespaces, DNS and API servers is kept, with pages that
     draw it: ``true``, or a mapping of its settings. With ``storage`` it is a claim, else it is on
     the node of its pod and ends with that pod."""
+    problem_detector: Truth = False
+    """Whether problems of nodes that their kernels report, such as a file system that became
+    read-only, are conditions of the nodes and of `./hardway validate`, and events."""
 
     @property
     def enabled(self) -> frozenset[str]:

@@ -38,6 +38,7 @@ class Versions(BaseModel):
     metrics_server: Version
     victoria_metrics: Version
     node_exporter: Version
+    node_problem_detector: Version
 
 
 @cache

@@ -9,6 +9,7 @@ from plan.addons import (
     metrics_server,
     monitoring,
     network_policy,
+    problem_detector,
     storage,
 )
 from plan.addons.add_on import AddOn, Page
@@ -16,7 +17,10 @@ from spec.cluster import Cluster
 
 ADD_ONS: Mapping[str, AddOn] = {
     module.ADD_ON.name: module.ADD_ON
-    for module in (coredns, storage, network_policy, load_balancer, metrics_server, monitoring)
+    for module in (
+        *(coredns, storage, network_policy, load_balancer, metrics_server, monitoring),
+        problem_detector,
+    )
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""
 

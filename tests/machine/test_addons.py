@@ -29,6 +29,7 @@ CLUSTER: dict[str, Any] = {
         "network_policy": True,
         "metrics_server": True,
         "monitoring": True,
+        "problem_detector": True,
         "load_balancer": {"addresses": "192.168.1.200-192.168.1.220"},
     },
 }
@@ -171,6 +172,26 @@ def test_the_history_outlives_its_pod(lab: Lab) -> None:
     lab.hardway("validate", "--wait", "1200")
     after = ask(query="min(tfirst_over_time(up[1d]))")["data"]["result"][0]["value"][1]
     assert float(after) <= float(before)
+
+
+def test_what_a_kernel_reports_fails_the_validation_and_names_the_node(lab: Lab) -> None:
+    """A line among the kernel's messages, as the kernel would write it."""
+    line = "<3>EXT4-fs (vdz1): Remounting filesystem read-only"
+    lab.on("minion1", f"echo '{line}' >/dev/kmsg")
+    problem = "minion1 has the problem ReadonlyFilesystem"
+
+    def validated() -> str:
+        done = lab.hardway("validate", ok=False)
+        return done.stdout + done.stderr
+
+    eventually("it is a problem of the node", lambda: problem in validated())
+    # Pods that start more than five minutes later no longer read that line.
+    age = 'test $(($(date +%s) - $(date --date="$(cat /run/reported)" +%s))) -gt 330'
+    lab.on("minion1", "date >/run/reported")
+    eventually("the message is old", lambda: lab.on("minion1", f"{age} && echo old", ok=False))
+    of_it = ("--namespace", "hardway-nodes", "--selector", "app=node-problem-detector")
+    lab.kubectl("delete", "pod", *of_it)
+    lab.hardway("validate", "--wait", "1200")
 
 
 def service(name: str) -> dict[str, Any]:

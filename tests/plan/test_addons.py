@@ -42,6 +42,7 @@ SPECS = {
     "without-dns": cluster(addons={"coredns": False}),
     "metrics": cluster(addons={"metrics_server": True}),
     "monitoring": cluster(addons={"monitoring": True}),
+    "problems": cluster(addons={"problem_detector": True}),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -89,7 +90,7 @@ def test_each_role_that_is_bound_is_there_and_each_subject_exists(spec: Cluster)
     groups = {row.organization for row in certificates(spec)}
     accounts = {account["metadata"]["name"] for account in of_kind(spec, "ServiceAccount")}
     built_in = {"cluster-admin", "system:kubelet-api-admin", "system:auth-delegator"}
-    built_in |= {"system:monitoring"}
+    built_in |= {"system:monitoring", "system:node-problem-detector"}
     exist: dict[str, set[Any]] = {"User": people, "Group": groups, "ServiceAccount": accounts}
     for binding in of_kind(spec, "ClusterRoleBinding"):
         assert binding["roleRef"]["name"] in own | built_in
@@ -540,13 +541,16 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     order = [
         *("clocks", "members", "space", "api", "nodes"),
         *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics"),
-        *("exporters", "monitoring", "history", "services"),
+        *("exporters", "monitoring", "history", "problem-detector", "node-problems", "services"),
     ]
     for every in _all_conditions():
         positions = [order.index(condition.name) for condition in every]
         assert positions == sorted(positions)
     of_default = [condition.name for condition in conditions(cluster())]
-    of_add_ons = {"metrics-run", "metrics", "exporters", "monitoring", "history"}
+    of_add_ons = {
+        *("metrics-run", "metrics", "exporters", "monitoring", "history"),
+        *("problem-detector", "node-problems"),
+    }
     assert of_default == [name for name in order if name not in of_add_ons]
 
 

@@ -19,6 +19,7 @@ from plan.condition import (
     ApiServices,
     Known,
     NameResolves,
+    NodeProblems,
     Nodes,
     Pods,
     PodsReach,
@@ -166,6 +167,30 @@ def test_the_nodes_are_these_and_ready_and_of_their_version(
     assert asked(check) is None
     empty.node("old", "True")
     assert "there is a Node old" in asked.sentence(check)
+
+
+def test_a_problem_of_a_node_is_named_with_its_reason(asked: Asking, empty: RunningCluster) -> None:
+    check = NodeProblems(nodes=("m1", "m2"), types=("ReadonlyFilesystem",))
+    for name in check.nodes:
+        empty.node(name, "True")
+    silent = "nobody says yet whether m1 has the problem ReadonlyFilesystem"
+    assert silent in asked.sentence(check)
+
+    def say(name: str, status: str, **more: str) -> None:
+        condition = {"type": "ReadonlyFilesystem", "status": status, **more}
+        empty.status(f"/api/v1/nodes/{name}", {"conditions": [condition]})
+
+    say("m1", "False")
+    assert "m1" not in asked.sentence(check)
+    say("m2", "False")
+    assert asked(check) is None
+    say("m2", "True", reason="FilesystemIsReadOnly", message="vda1 is read-only")
+    unmet = asked(check)
+    assert str(unmet) == (
+        "m2 has the problem ReadonlyFilesystem (FilesystemIsReadOnly: vda1 is read-only)"
+    )
+    assert unmet is not None
+    assert not unmet.wholly
 
 
 # -- pods ----------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ WHOLE: dict[str, Any] = {
         "load_balancer": {"addresses": ["192.168.1.200-192.168.1.220"]},
         "metrics_server": {"resolution": 60},
         "monitoring": {"retention": 14, "interval": 60},
+        "problem_detector": True,
     },
     "hypervisor": {
         "kind": "libvirt",
