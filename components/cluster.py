@@ -58,7 +58,7 @@ class ClusterComponent(pulumi.ComponentResource):
         self.ssh_key = self._ssh_keys.private
         self._backup_keys = TrackedBackupKeys(resource_names.BACKUP_KEYS, self._child)
         machines = self._machines(makers(spec, self))
-        roles = self._roles(machines)
+        roles = self._roles(machines, specification.founding)
         self.nodes: dict[str, Any] = {
             name: {
                 "address": str(spec.machines[name].address),
@@ -117,11 +117,15 @@ class ClusterComponent(pulumi.ComponentResource):
                 )
         return {name: made[spec.network_label_of(name)] for name in hypervisors}
 
-    def _roles(self, machines: Mapping[str, MachineComponent]) -> list[pulumi.Resource]:
+    def _roles(
+        self,
+        machines: Mapping[str, MachineComponent],
+        founders: pulumi.Output[tuple[str, ...]],
+    ) -> list[pulumi.Resource]:
         """Give the machines their roles; return the steps after which all machines have them."""
         spec = self.spec
         members = [
-            EtcdMember(name, RoleArgs(machine=machines[name]), self._child).done
+            EtcdMember(name, RoleArgs(machine=machines[name], founders=founders), self._child).done
             for name in spec.etcd_members
         ]
         first = spec.control_planes[0]

@@ -21,7 +21,7 @@ from certs.tracked import (
 from components.guard import Guard, login, secrets
 from components.remote import Login, copied_scripts, remote_command
 from hypervisors.port import ClusterKey, Hypervisor, Seed
-from plan import render
+from plan import etcd, render
 from plan.contents import contents
 from plan.material import kept_material
 from plan.model import Material, NodePlan, Step
@@ -140,10 +140,13 @@ class MachineComponent(pulumi.ComponentResource):
         after: Sequence[pulumi.Resource] = (),
         bundle: TrackedBundle | None = None,
         leaves: bool = False,
+        founders: pulumi.Output[tuple[str, ...]] | None = None,
     ) -> pulumi.Resource:
         """Run a step of the machine's plan. Raises KeyError where the plan has no such step."""
         step = self.args.plan.step(name)
-        return self.run(step, parent=parent, after=after, bundle=bundle, leaves=leaves)
+        return self.run(
+            step, parent=parent, after=after, bundle=bundle, leaves=leaves, founders=founders
+        )
 
     def run(
         self,
@@ -153,11 +156,13 @@ class MachineComponent(pulumi.ComponentResource):
         after: Sequence[pulumi.Resource] = (),
         bundle: TrackedBundle | None = None,
         leaves: bool = False,
+        founders: pulumi.Output[tuple[str, ...]] | None = None,
     ) -> pulumi.Resource:
         """Run a step on this machine.
 
         The data of a step with secrets include certificates and keys of the bundle. ``leaves`` says
         whether the deletion of the step takes away what it brought to a machine that stays.
+        ``founders`` are the members of etcd that may begin the cluster, for the step of a member.
         """
         line = render.command(step)
         data: pulumi.Input[str]
@@ -166,6 +171,8 @@ class MachineComponent(pulumi.ComponentResource):
         else:
             data = render.text(step)
             self._commands[step.name] = (line, data)
+            if founders:
+                data = founders.apply(lambda names: render.text(etcd.founded(step, names)))
         done = self._done[step.name] = remote_command(
             resource_names.part(self.args.plan.node, step.name),
             line,

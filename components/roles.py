@@ -15,6 +15,8 @@ class RoleArgs:
     machine: MachineComponent
     after: Sequence[pulumi.Resource] = ()
     """Resources that must exist before the role's last step, besides the machine's own steps."""
+    founders: pulumi.Output[tuple[str, ...]] | None = None
+    """The members of etcd that may begin the cluster; only a member needs them."""
 
 
 class _Role(pulumi.ComponentResource):
@@ -33,13 +35,21 @@ class _Role(pulumi.ComponentResource):
         for step in self.steps:
             others = args.after if step == self.steps[-1] else ()
             self.done = args.machine.step(
-                step, parent=self, after=[self.done, *others], leaves=True
+                step,
+                parent=self,
+                after=[self.done, *others],
+                leaves=True,
+                founders=args.founders,
             )
         self.register_outputs({})
 
 
 class EtcdMember(_Role):
-    """A member of etcd. All first members start at once, since no single one becomes healthy."""
+    """A member of etcd. All first members start at once, since no single one becomes healthy.
+
+    Later ones join: their steps end once they have a vote. The steps of members that were there
+    wait for them, have etcd remove those that leave, and restart last.
+    """
 
     steps = ("etcd",)
 

@@ -15,22 +15,28 @@ from spec import resource_names
 from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
 from spec.hypervisor import domain_name
-from spec.kept import LISTS, kept, read
+from spec.kept import FOUNDERS, LISTS, founders, kept, read
 from spec.network import VirtualIp
 
 
 class SpecificationProvider(Checked):
     """Refuses an impossible change when the engine checks it, which it also does in a preview.
 
+    The check also decides which members of etcd may begin the cluster. In its first spec these are
+    all members. Members that come later join those that run, also where these do not answer at
+    that moment: two new ones of three could else begin an empty cluster of their own.
+
     All machines depend on this resource, so its create and update can prepare them. They ensure
     that the disks of new machines do not exist yet, and that nobody on a bridge has their
-    addresses. An update also grows disks, since a larger disk
-    changes no resource of its machine, and shuts down machines that will be replaced with another
-    size.
+    addresses. An update also grows disks, since a larger disk changes no resource of its machine,
+    and shuts down machines that will be replaced with another size.
     """
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
-        sentences = _refused(read(olds), read(news), lists=LISTS in olds)
+        old, new = read(olds), read(news)
+        sentences = _refused(old, new, lists=LISTS in olds)
+        if old and new:
+            news = {**news, FOUNDERS: " ".join(founders(old, new, olds.get(FOUNDERS)))}
         # A failure names no property, since the engine would print the property's whole value
         # before the sentence.
         return dynamic.CheckResult(
@@ -114,19 +120,7 @@ def _refused(old: Cluster | None, new: Cluster | None, *, lists: bool) -> tuple[
         return ()
     # The check for leftovers comes only where the change itself is allowed: a change of the runtime
     # is refused for itself, and would also leave the old runtime behind.
-    return (*refused_changes(old, new), *_members(old, new)) or left_behind(old, new, lists=lists)
-
-
-def _members(old: Cluster, new: Cluster) -> tuple[str, ...]:
-    """A refusal where etcd's members change, since the program cannot add or remove them yet."""
-    if old.etcd_members == new.etcd_members:
-        return ()
-    sentence = (
-        f"machines: etcd's members are {', '.join(old.etcd_members)} and cannot become "
-        f"{', '.join(new.etcd_members)} in a living cluster yet, since etcd itself would not know "
-        "of it; write them as they were"
-    )
-    return (sentence,)
+    return refused_changes(old, new) or left_behind(old, new, lists=lists)
 
 
 class Specification(dynamic.Resource, module="hardway", name="Specification"):
@@ -136,5 +130,14 @@ class Specification(dynamic.Resource, module="hardway", name="Specification"):
     checks.
     """
 
+    founders: pulumi.Output[str | None]
+    """As ``spec.kept.FOUNDERS``; None where an older program wrote the state and the spec has not
+    changed since."""
+    founding: pulumi.Output[tuple[str, ...]]
+    """The members of etcd that may begin the cluster."""
+
     def __init__(self, spec: Cluster, opts: pulumi.ResourceOptions) -> None:
         super().__init__(SpecificationProvider(), resource_names.SPECIFICATION, kept(spec), opts)
+        self.founding = self.founders.apply(
+            lambda names: spec.etcd_members if names is None else tuple(names.split())
+        )

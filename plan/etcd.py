@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 from certs.table import PEER
 from plan import flannel, layout, reload, tls, turn
@@ -79,7 +80,7 @@ def step(spec: Cluster, node: str) -> Step:
         turns=turns(spec, node),
         script="etcd",
         settings={
-            "endpoint": f"https://127.0.0.1:{layout.ETCD_CLIENT_PORT}",
+            "endpoint": _own_url(),
             "authority": OPERATOR[0],
             "certificate": OPERATOR[1],
             "private_key": OPERATOR[2],
@@ -91,7 +92,11 @@ def step(spec: Cluster, node: str) -> Step:
 
 
 def membership(spec: Cluster, node: str) -> Membership:
-    """The data that distinguish a member that never ran from a member that has lost its data."""
+    """The data with which a member's step joins the others, or refuses to start.
+
+    They distinguish a member that never ran from a member that has lost its data. Until
+    ``founded`` says otherwise, the cluster is a new one, which all its members begin.
+    """
     (etcdctl,) = artifacts(spec, ("etcdctl",))
     return Membership(
         unit=UNIT,
@@ -104,6 +109,9 @@ def membership(spec: Cluster, node: str) -> Membership:
         removed=layout.ETCD_REMOVED,
         program=etcdctl.store_path,
         trust=OPERATOR,
+        own=_own_url(),
+        members={member: _peer(spec, member) for member in spec.etcd_members},
+        founders=spec.etcd_members,
         others=tuple(
             layout.etcd_url(spec, member) for member in spec.etcd_members if member != node
         ),
@@ -182,8 +190,7 @@ def _hand_over(spec: Cluster) -> tuple[str, ...]:
     """
     if len(spec.etcd_members) == 1:
         return ()
-    url = f"https://127.0.0.1:{layout.ETCD_CLIENT_PORT}"
-    return (f"-{HAND_OVER.path} {url} {' '.join(OPERATOR)}",)
+    return (f"-{HAND_OVER.path} {_own_url()} {' '.join(OPERATOR)}",)
 
 
 def _note_removal(spec: Cluster) -> tuple[str, ...]:
@@ -195,6 +202,17 @@ def _note_removal(spec: Cluster) -> tuple[str, ...]:
     if len(spec.etcd_members) == 1:
         return ()
     return (f"-+{NOTE_REMOVAL.path} {layout.ETCD_REMOVED}",)
+
+
+def founded(step: Step, founders: tuple[str, ...]) -> Step:
+    """A member's step in a cluster that only these members may begin."""
+    if step.membership is None:
+        return step
+    return replace(step, membership=replace(step.membership, founders=founders))
+
+
+def _own_url() -> str:
+    return f"https://127.0.0.1:{layout.ETCD_CLIENT_PORT}"
 
 
 def _metrics_url() -> str:

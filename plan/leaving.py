@@ -12,9 +12,6 @@ from spec.refusal import Refusal, dotted, listed
 SHOWN = 2
 """The largest number of machines, of services and of paths that a message names."""
 
-ETCD = "etcd"
-"""The step that no deletion may take away, since etcd itself would not know of it."""
-
 Left = tuple[tuple[str, ...], tuple[str, ...]]
 """The names of services, and the paths of keys and certificates."""
 
@@ -42,11 +39,6 @@ def left_behind(before: Cluster, after: Cluster, *, lists: bool) -> tuple[str, .
 def _instead(old: NodePlan, new: NodePlan, *, lists: bool, anew: bool) -> str:
     """What to do where something would be left on a machine; empty where it is taken away."""
     gone = {step.name for step in old.steps} - {step.name for step in new.steps}
-    if ETCD in gone:
-        return (
-            "write roles as they were, or give the new role to a machine of another name and leave "
-            "this one out"
-        )
     if not lists:
         return (
             "run ./hardway up once with roles and endpoint as they were, so that machines list "

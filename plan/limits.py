@@ -40,7 +40,11 @@ LIMITS: Mapping[str, Limit] = {
     "clock": Limit(30, "it is right, or somebody must set it"),
     "runtime": Limit(300, "containerd or Docker comes up and reads what it has"),
     # -- etcd: member.sh, etcd.sh
-    "member-added": Limit(120, "the others elect a leader, at most a few election timeouts"),
+    "member-heard": Limit(600, "a member that is restarted, or whose machine is"),
+    "others-ready": Limit(30, "they elect a leader where the one whose data is gone led"),
+    "member-added": Limit(900, "others join before, one at a time, each once its machine is there"),
+    "members-in": Limit(900, "the machines of new members are made, and they join one at a time"),
+    "member-gone": Limit(300, "members that restarted come up; a member that leads hands over"),
     "members": Limit(900, "every machine comes to its etcd, after its packages and artifacts"),
     "flannel-network": Limit(120, "one write, to members that agree already"),
     "users": Limit(300, "a program is started for each of about ten changes"),

@@ -272,9 +272,9 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Membership:
-    """A member of etcd that must not start without its data once it has answered.
+    """A member of etcd that joins the others, and must not start without its data afterwards.
 
-    ``scripts/member.sh`` enforces this.
+    ``scripts/member.sh`` sees to this.
     """
 
     unit: str
@@ -295,6 +295,13 @@ class Membership:
     """The path of etcdctl."""
     trust: tuple[str, str, str]
     """Files for requests to the other members: the authority, a client certificate and its key."""
+    own: str
+    """The client URL of the member for its own machine."""
+    members: Mapping[str, str]
+    """The names of all members to their peer URLs; etcd has no other members in the end."""
+    founders: tuple[str, ...]
+    """The members that may begin the cluster, with nothing in it. All others join members that
+    run."""
     others: tuple[str, ...]
     """The client URLs of the other members."""
 

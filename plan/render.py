@@ -151,9 +151,10 @@ def member(membership: Membership) -> str:
     """The record that lets a member of etcd start, makes it join anew, or refuses it."""
     own = (membership.unit, membership.name, membership.peer, membership.ready)
     places = (membership.data, membership.marker, membership.once, membership.removed)
-    return record(
-        "member", *own, *places, membership.program, *membership.trust, *membership.others
-    )
+    asks = (membership.program, *membership.trust, membership.own)
+    pairs = " ".join(f"{name}={peer}" for name, peer in membership.members.items())
+    founders = " ".join(membership.founders)
+    return record("member", *own, *places, *asks, pairs, founders, *membership.others)
 
 
 def _setting(name: str, value: str) -> str:

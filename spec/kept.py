@@ -22,6 +22,9 @@ OWN: TypeAdapter[dict[str, Hypervisor]] = TypeAdapter(dict[str, Hypervisor])
 LISTS = "lists"
 """The input which says that each machine has lists of what its steps brought to it."""
 
+FOUNDERS = "founders"
+"""The input with the members of etcd that may begin the cluster, with a space between two."""
+
 SIZES = ("cpus", "memory", "disk")
 
 ELSEWHERE = {"hypervisor", "artifacts"}
@@ -53,7 +56,20 @@ def kept(spec: Cluster) -> dict[str, str]:
         "hypervisor": where.model_dump_json(exclude_none=True) if where else "",
         **({"hypervisors": named} if any(own.values()) else {}),
         LISTS: "yes",
+        FOUNDERS: " ".join(spec.etcd_members),
     }
+
+
+def founders(before: Cluster, after: Cluster, noted: str | None) -> tuple[str, ...]:
+    """The members of etcd that may begin the cluster, with nothing in it; all others join them.
+
+    ``noted`` are those of the spec before, where the state has them. A member that leaves is none
+    any more. A new generation is begun by all its members.
+    """
+    if after.etcd.generation > before.etcd.generation:
+        return after.etcd_members
+    names = before.etcd_members if noted is None else noted.split()
+    return tuple(name for name in after.etcd_members if name in names)
 
 
 def read(inputs: Mapping[str, Any]) -> Cluster | None:

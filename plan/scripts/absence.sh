@@ -163,6 +163,11 @@ after_end() {
         without_networks
         without_data /var/lib/containerd /run/containerd /opt/containerd
         ;;
+    etcd.service)
+        # The folder itself may be a disk of its own.
+        without_data /var/lib/etcd/member /var/lib/etcd/restore
+        rm -f "$state/etcd-answered" /run/hardway/etcd-*
+        ;;
     hardway-backup.timer)
         systemctl stop hardway-backup.service 2>/dev/null || true
         systemctl reset-failed hardway-backup.service 2>/dev/null || true

@@ -19,5 +19,16 @@ fi
 steps=$(<"$state/plan")
 [[ " $steps " != *" $1 "* ]] || exit 0
 alone
+
+# voteless: whether etcd's member on this machine has no quorum behind it, as one that was removed
+voteless() {
+    ! curl --silent --fail --max-time 20 --output /dev/null http://127.0.0.1:2381/readyz || {
+        echo "etcd's member on this machine still has its vote; run the same again, which removes it first"
+        return 1
+    }
+}
+
+# The other members' steps have removed it, and then it ends. Its data must not go before.
+[ "$1" != etcd ] || await member-gone "etcd's other members have removed this one" etcd.service voteless
 only "$1"
 rm -f "$state/steps/$1"

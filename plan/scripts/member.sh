@@ -1,20 +1,42 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # pace.sh stands before this text
-# Decides whether a member of etcd may start. Its data contain all writes that it has confirmed. A member
-# that lost them and starts empty under its old identity votes as if it had confirmed nothing.
+# Decides whether a member of etcd may start, and brings etcd's list of members to that of the plan. A
+# member's data contain all writes that it has confirmed. A member that lost them and starts empty under
+# its old identity votes as if it had confirmed nothing.
 
-# member UNIT NAME PEER READY DATA MARKER ONCE REMOVED ETCDCTL AUTHORITY CERTIFICATE KEY OTHER...: allow
-# a member that has its data or that has never answered. Have a member that the others removed join them
-# anew with an empty data directory. Refuse any other member, before anything is made or started.
+# The peer URL of each member of the plan to its name, and of each member that etcd lists to its ID, name,
+# client URL, and whether it is a learner.
+declare -A member_peers=() their_id=() their_name=() their_client=() their_learner=()
+
+# What a person does where all members that a new one could join are lost.
+member_begin="write a higher etcd.generation, with which the members of the plan begin anew and empty, and \
+then bring a backup back with ./hardway restore"
+
+# member UNIT NAME PEER READY DATA MARKER ONCE REMOVED ETCDCTL AUTHORITY CERTIFICATE KEY OWN MEMBERS
+# FOUNDERS OTHER...: allow a member that has its data or that begins the cluster. Have any other member join
+# the others with an empty data directory, once they have removed what it was, which they do only while all
+# of them answer. Refuse it otherwise, before anything is made or started. On a member that runs, first wait
+# for those that join, and remove those that are not in the plan.
 member() {
-    local unit=$1 name=$2 ready=$4 data=$5 output lost
-    member_self=$2 member_peer=$3 member_marker=$6 member_once=$7 member_removed=$8
+    local unit=$1 name=$2 ready=$4 data=$5 output lost pair was
+    member_unit=$1 member_self=$2 member_peer=$3 member_marker=$6 member_once=$7 member_removed=$8
     member_consistency=s # accept the list of any member, also of one without a quorum
     member_trust=("${@:9:4}")
-    member_others=("${@:13}")
+    member_own=${13}
+    for pair in ${14}; do
+        member_peers[${pair#*=}]=${pair%%=*}
+    done
+    member_others=("${@:16}")
+    member_asked=("${member_others[@]}")
+    member_did='' member_planned=''
     if has_log "$data"; then
         [ ! -e "$member_once" ] || rm -f "$member_once"
-        if [ "${#member_others[@]}" -eq 0 ] || is_ready "$ready" || ! removed "$data"; then
+        if is_ready "$ready"; then
+            [ ! -e "$member_removed" ] || rm -f "$member_removed"
+            as_planned alone
+            return
+        fi
+        if [ "${#member_others[@]}" -eq 0 ] || ! removed "$data"; then
             [ ! -e "$member_removed" ] || rm -f "$member_removed"
             return 0
         fi
@@ -26,16 +48,24 @@ member() {
         rm -rf "$data/member"
         member_consistency=l # a member that lags behind may still list the removed one
     fi
+    member_planned=yes # those that are in see to it
     lost="etcd's data is gone from $name ($data/member/wal has no log), and this member has \
 answered before: with nothing in it, it would take part as if it had never confirmed a write, and such \
 writes can be lost while every member says that it is healthy; bring the directory back"
     if ! listed; then
-        [ -e "$member_marker" ] || return 0 # the first start
-        [ "${#member_others[@]}" -eq 0 ] || problem \
-            "$lost, or run this again when another member answers, which is how it can be replaced;" \
-            "where no quorum is left, ./hardway restore brings etcd back"
-        problem "$lost, or restore a backup (./hardway restore), or, where the \
+        if [ -e "$member_marker" ]; then
+            [ "${#member_others[@]}" -eq 0 ] || problem \
+                "$lost, or run this again when the other members answer, who then make it anew;" \
+                "where no quorum is left, ./hardway restore brings etcd back"
+            problem "$lost, or restore a backup (./hardway restore), or, where the \
 cluster may begin with nothing, remove $member_marker and run this again"
+        fi
+        [[ " ${15} " != *" $name "* ]] || return 0 # the first start
+        [ "${#member_others[@]}" -gt 0 ] || problem "$name is etcd's only member and has no data, and the \
+cluster was begun by others: $member_begin"
+        await member-heard "one of etcd's members answers ($name joins them; where all of them are lost, \
+$member_begin)" "$unit" listed
+        listed || problem "etcd's members do not say any more who they are; run this again"
     fi
     if [ -n "$member_id" ] && [ -n "$member_name" ]; then
         # A member that is listed and was never reached is one of the first, which start together.
@@ -43,18 +73,173 @@ cluster may begin with nothing, remove $member_marker and run this again"
         ! has_log "$data" || return 0 # it came up for the first time while the others were asked
         # The others know it, but no file here does, as on a new disk: systemd must not start it either.
         answered_once
-        problem "$lost, or replace the member: $(removal "$member_id")"
+        wait_for others-ready "etcd's other members are ready (they make $name anew)"
+        until output=$(well_but "$member_peer"); do
+            still "$output" || problem "$lost, or bring back the others first, who then make it anew:" \
+                "$output; where no quorum is left, ./hardway restore brings etcd back"
+            sleep 2
+            listed || true
+        done
+        systemctl stop "$unit" 2>/dev/null || true # it may run without its data
+        was=$member_id
+        await member-gone "etcd's members let go of what $name was ($was)" "$unit" let_go
+        echo "etcd's data was gone from $name: the other members, who all answer, have removed the member" \
+            "$was that it was"
+        member_did="made anew in place of the member $was, whose data was gone"
+        member_consistency=l
     fi
     echo "$name joins etcd's other members anew"
     systemctl stop "$unit" 2>/dev/null || true # the unit may not exist yet
     answered_once
+    exec {member_says}>&1
     await member-added "etcd's members take $name in" "$unit" added
+    exec {member_says}>&-
     listed || problem "etcd's members do not say any more who they are; run this again"
     rm -rf "$data/member" # what is left of a member that was removed
     rm -f "$member_removed"
     install -d -m 0700 "${member_once%/*}"
     file 0600 root:root "$member_once" \
         "ONCE=\"--initial-cluster-state=existing --initial-cluster=$member_all\""$'\n'
+    member_did=${member_did:-joined the others}
+}
+
+# -- the list of members ---------------------------------------------------------------------------
+
+# as_planned [alone]: on a member that is ready, wait until all members of the plan are in, and then have the
+# others leave: before this member restarts, and before any machine goes. With the word, this run has the
+# machine's lock, which other steps get meanwhile.
+as_planned() {
+    local peer leaving=()
+    [ -z "$member_planned" ] || return 0
+    member_planned=yes
+    member_asked=("$member_own") member_consistency=l
+    if listed; then
+        strangers leaving
+        [ "${#leaving[@]}" -gt 0 ] || ! all_in >/dev/null || return 0
+    fi
+    [ "$#" -eq 0 ] || unlocked
+    exec {member_says}>&1
+    await members-in "those that join etcd are in" "$member_unit" all_in
+    await member-gone "those that leave etcd are out" "$member_unit" all_out
+    exec {member_says}>&-
+    [ "$#" -eq 0 ] || alone
+}
+
+# strangers NAME: set an array to the peer URLs of the members that are not in the plan
+strangers() {
+    local -n list=$1
+    local peer
+    list=()
+    for peer in "${!their_id[@]}"; do
+        [ -n "${member_peers[$peer]-}" ] || list+=("$peer")
+    done
+}
+
+# all_in: whether all members of the plan are in and have a vote
+all_in() {
+    local peer missing=()
+    listed || return
+    for peer in "${!member_peers[@]}"; do
+        [[ -n ${their_name[$peer]-} && ${their_learner[$peer]} = false ]] ||
+            missing+=("${member_peers[$peer]}")
+    done
+    [ "${#missing[@]}" -eq 0 ] && return
+    without_silent || return
+    echo "not in yet: ${missing[*]}"
+    return 1
+}
+
+# all_out: remove the members that are not in the plan, one at a time and each only while all voters answer
+all_out() {
+    local peer leaving=()
+    listed && without_silent || return
+    strangers leaving
+    for peer in "${leaving[@]}"; do
+        well_but && leads_elsewhere "$peer" && dropped "$peer" "it has left the plan" || return
+    done
+}
+
+# without_silent: remove members that are not in the plan and do not answer. etcd takes nobody in while they
+# are in its list. With another member ill, nobody is removed.
+without_silent() {
+    local peer leaving=() gone=()
+    strangers leaving
+    for peer in "${leaving[@]}"; do
+        ! silent "$peer" || gone+=("$peer")
+    done
+    [ "${#gone[@]}" -gt 0 ] || return 0
+    well_but "${gone[@]}" || return
+    for peer in "${gone[@]}"; do
+        dropped "$peer" "it has left the plan and does not answer" || return
+    done
+}
+
+# well_but PEER...: whether all members with a vote are ready, except these; it says who is not
+well_but() {
+    local peer ill='' status
+    for peer in "${!their_id[@]}"; do
+        [[ ${their_learner[$peer]} = false && " $* " != *" $peer "* ]] || continue
+        status=0
+        reached "$peer" || status=$?
+        [ "$status" -ne 0 ] || continue
+        ill+="${ill:+, }${their_name[$peer]:-${their_id[$peer]}} at $peer"
+        # curl has 22 where the answer is a failure.
+        [ "$status" -eq 22 ] && ill+=' is not ready' || ill+=' does not answer'
+    done
+    [ -n "$ill" ] || return 0
+    echo "etcd removes no member while another one is ill ($ill)"
+    return 1
+}
+
+# reached PEER: whether this member answers, with a vote and a quorum behind it
+reached() {
+    [ -n "${their_client[$1]}" ] && curl --silent --fail --max-time "$((10 * pace / 100))" \
+        --output /dev/null --cacert "${member_trust[1]}" --cert "${member_trust[2]}" \
+        --key "${member_trust[3]}" "${their_client[$1]}/readyz"
+}
+
+# silent PEER: whether this member does not answer, asked three times
+silent() {
+    local count
+    for count in 1 2 3; do
+        ! reached "$1" || return
+        [ "$count" = 3 ] || sleep 2
+    done
+}
+
+# leads_elsewhere PEER: make this machine's member the leader where the member leads that is to leave, or
+# nothing could be written until the others have elected one
+leads_elsewhere() {
+    local field number own='' leader=''
+    while IFS=' :' read -r field number; do
+        case $field in
+        '"MemberID"') printf -v own %x "$number" ;;
+        '"Leader"') printf -v leader %x "$number" ;;
+        esac
+    done < <(others_ctl "$member_own" endpoint status --write-out=fields)
+    [ "$leader" = "${their_id[$1]}" ] || return 0
+    others_ctl "${their_client[$1]}" move-leader "$own"
+}
+
+# dropped PEER WHY: have the members remove this one; another machine's step may have done so
+dropped() {
+    local output
+    output=$(others_ctl "$(joined , "${member_asked[@]}")" member remove "${their_id[$1]}" 2>&1) ||
+        [[ $output == *'member not found'* ]] || {
+        echo "$output"
+        return 1
+    }
+    echo "etcd's member ${their_name[$1]:-${their_id[$1]}} is removed: $2" >&"${member_says:-2}"
+    unset "their_id[$1]"
+}
+
+# let_go: have the others remove what this machine's member was, while all of them answer
+let_go() {
+    listed || return
+    [ -n "$member_id" ] || return 0
+    [ -n "$member_name" ] || return 0 # another run has added it anew
+    well_but "$member_peer" || return
+    others_ctl "$(joined , "${member_others[@]}")" member remove "$member_id"
 }
 
 # removal ID: print the instruction with which a person has the member with this ID made anew
@@ -171,17 +356,20 @@ answered_once() {
 
 # listed: set the variables about all members and about this one, from the list of a member that answers
 listed() {
-    local list id name peer clients endpoint up=()
+    local list id name peer clients learner endpoint up=()
     member_id='' member_name='' member_reached='' member_all=''
-    for endpoint in "${member_others[@]}"; do
+    their_id=() their_name=() their_client=() their_learner=()
+    for endpoint in "${member_asked[@]}"; do
         ! listens "$endpoint" || up+=("$endpoint")
     done
     [ "${#up[@]}" -gt 0 ] || return
     list=$(others_ctl "$(joined , "${up[@]}")" member list \
         "--consistency=$member_consistency" 2>/dev/null) || return
-    while IFS=, read -r id _ name peer clients _; do
+    while IFS=, read -r id _ name peer clients learner; do
         # A member that was added and never started has no name.
         name=${name# } peer=${peer# } clients=${clients# }
+        their_id[$peer]=$id their_name[$peer]=$name their_client[$peer]=$clients
+        their_learner[$peer]=${learner# }
         if [ "$peer" = "$member_peer" ]; then
             member_id=$id member_name=$name member_reached=$clients
             name=$member_self
@@ -190,10 +378,12 @@ listed() {
     done <<<"$list"
 }
 
-# added: add this member to the cluster as a learner, if the others do not list it
+# added: add this member to the cluster as a learner, if the others do not list it. etcd has one learner at a
+# time, so members join one after the other.
 added() {
     listed || return
     [ -z "$member_id" ] || return 0
+    without_silent || return
     others_ctl "$(joined , "${member_others[@]}")" \
         member add "$member_self" --learner "--peer-urls=$member_peer"
 }
