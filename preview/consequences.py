@@ -10,6 +10,7 @@ from preview.change import GONE, Verb
 from preview.review import Consequence, Disturbance, MachineReview, ResourceLine, Severity
 from preview.words import SEVERITY
 from spec.cluster import Cluster
+from spec.refusal import listed
 
 PHASES = ("ready", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
 """The names of steps in the order in which machines run them."""
@@ -57,12 +58,13 @@ def consequences(
     if before is None:
         return
     unordered = [
-        *_members(before, machines),
+        *_members(before, after or before, machines),
+        *(_membership(before, after) if after else ()),
         *_planes(before, machines),
         *_machines(before, machines),
         *_leaving(machines),
         *_disks(before, machines),
-        *_etcd(before, disturbed),
+        *_etcd(after or before, disturbed),
         *_api(before, disturbed),
         *_runtimes(disturbed),
         *_pod_network(machines),
@@ -72,9 +74,41 @@ def consequences(
         yield from (consequence for consequence in unordered if consequence.severity is severity)
 
 
-def _members(before: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
+def _membership(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A sentence about the members of etcd that come and go, in the order in which they do."""
+    old, new = before.etcd_members, after.etcd_members
+    joining = [name for name in new if name not in old]
+    leaving = [name for name in old if name not in new]
+    if not (joining or leaving):
+        return
+    parts = []
+    if joining:
+        come = "joins" if len(joining) == 1 else "join one at a time"
+        parts.append(f"{listed(joining, 'and')} {come}, with all data before a vote")
+    if leaving:
+        go = "leaves" if len(leaving) == 1 else "leave one at a time"
+        parts.append(
+            f"{listed(leaving, 'and')} {go}, while all others are well, before a machine or data go"
+        )
+    yield Consequence(
+        severity=Severity.NOTICE,
+        sentence=f"etcd's members {listed(old, 'and')} become {listed(new, 'and')}: "
+        f"{'; then '.join(parts)}",
+    )
+
+
+def _members(
+    before: Cluster, after: Cluster, machines: Sequence[MachineReview]
+) -> Iterator[Consequence]:
+    """What etcd loses or lacks where machines of members that stay members are made anew."""
     members = before.etcd_members
-    going = [machine for machine in machines if machine.name in members and machine.verb in GONE]
+    whole = set(members) <= {machine.name for machine in machines if machine.verb in GONE}
+    going = [
+        machine
+        for machine in machines
+        if machine.name in members and machine.verb in GONE
+        if whole or machine.name in after.etcd_members
+    ]
     lost = [machine.name for machine in going if _emptied(machine)]
     away = [machine.name for machine in going if not _emptied(machine)]
     if lost:
@@ -98,8 +132,8 @@ def _bereft(members: Sequence[str], lost: Sequence[str]) -> str:
             f"(lost: {names})"
         )
     return (
-        f"etcd keeps its quorum with {left} of {len(members)} members, and does not know that "
-        f"{names} begins with an empty disk"
+        f"etcd keeps its quorum with {left} of {len(members)} members; what {names} had is lost, "
+        "and the others make it anew"
     )
 
 
@@ -186,10 +220,10 @@ def _is_of(resource: ResourceLine, types: Iterable[str]) -> bool:
     return resource.kind in {kind.rpartition(":")[2] for kind in types}
 
 
-def _etcd(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:
+def _etcd(spec: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:
     if not (names := _restarting(disturbed, ETCD)):
         return
-    if len(before.etcd_members) == 1:
+    if len(spec.etcd_members) == 1:
         yield Consequence(
             severity=Severity.NOTICE,
             sentence="etcd has one member, which restarts: nothing is written for some seconds",

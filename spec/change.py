@@ -81,7 +81,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_addresses(before, after),
         *_kubernetes(before, after),
         *_etcd_version(before.versions.etcd, after.versions.etcd),
-        *_generation(before.etcd.generation, after.etcd.generation),
+        *_generation(before, after),
         *_members(before, after),
         *_control_planes(before, after),
         *_disks(before, after),
@@ -255,13 +255,22 @@ def _etcd_version(old: str, new: str) -> Iterator[Refusal]:
         )
 
 
-def _generation(old: int, new: int) -> Iterator[Refusal]:
+def _generation(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """A generation never goes back, and it begins with the members that the cluster has."""
+    old, new = before.etcd.generation, after.etcd.generation
     if new < old:
         yield Refusal(
             "etcd.generation",
             f"is {old} and cannot become {new}",
             "a member that was left out of a restore would be let in again, with what it held",
             f"write {old} or more",
+        )
+    elif new > old and set(before.etcd_members) != set(after.etcd_members):
+        yield Refusal(
+            "etcd.generation",
+            f"is {old} and cannot become {new} while etcd's members change",
+            "new members could begin a cluster of their own and not join those that run",
+            "write it first, and the members once it is applied",
         )
 
 

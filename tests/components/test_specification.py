@@ -10,7 +10,7 @@ import yaml
 from components.specification import SpecificationProvider
 from spec.cluster import parse
 from spec.hypervisor import Existing, Libvirt
-from spec.kept import LISTS, kept, read, written
+from spec.kept import FOUNDERS, LISTS, kept, read, written
 from tests.plan.golden import GOLDEN, NAMES
 
 LIBVIRT = {"uri": "qemu:///system", "image": "base"}
@@ -68,7 +68,7 @@ def test_minions_come_and_go() -> None:
                     "minion1": {"address": "192.168.1.11", "roles": "ei"},
                 }
             },
-            "etcd's members are master and cannot become minion1",
+            "machines.minion1.roles would leave none of etcd's members master",
         ),
         (
             {"machines": {**ONE["machines"], "minion1": {"address": "192.168.1.11", "disk": 8}}},
@@ -97,6 +97,49 @@ def test_a_role_leaves_only_machines_that_have_lists() -> None:
     assert failures(before, moved) == []
     (refusal,) = failures(ONE, {**ONE, "runtime": "docker"})
     assert refusal.startswith("runtime is")
+
+
+BALANCED: dict[str, Any] = {**ONE, "endpoint": {"kind": "balancer", "host": "api.example.org"}}
+
+
+def members(names: str, generation: int = 1) -> dict[str, str]:
+    """What is kept of a cluster with these members of etcd, each a letter."""
+    machines = {
+        name: {"address": f"192.168.1.{ord(name)}", "roles": "e" if name in names else "i"}
+        for name in "abcdefg"
+    }
+    value = {**BALANCED, "machines": {**ONE["machines"], **machines}}
+    return kept(parse({**value, "etcd": {"generation": generation}}, name="dev"))
+
+
+def test_whoever_comes_to_a_living_etcd_begins_no_cluster() -> None:
+    """However often the spec changes or is checked, until all of them begin a new generation."""
+    state: dict[str, Any] = {}
+    for names, generation, expected in (
+        ("a", 1, "a"),
+        ("abc", 1, "a"),
+        ("abc", 1, "a"),
+        ("abcde", 1, "a"),
+        ("bde", 1, ""),
+        ("abd", 1, ""),
+        ("abd", 2, "a b d"),
+        ("abd", 2, "a b d"),
+        ("abe", 2, "a b"),
+        ("abd", 2, "a b"),
+    ):
+        result = SpecificationProvider().check(state, members(names, generation))
+        assert not result.failures
+        state = result.inputs
+        assert state[FOUNDERS] == expected
+    # A state of before there was a note: its members began the cluster.
+    older = {key: value for key, value in members("abc").items() if key != FOUNDERS}
+    result = SpecificationProvider().check(older, members("abd"))
+    assert result.inputs[FOUNDERS] == "a b"
+
+
+def test_the_members_change_or_their_generation() -> None:
+    (failure,) = SpecificationProvider().check(members("abc"), members("abd", 2)).failures
+    assert "etcd.generation" in failure.reason
 
 
 def test_what_an_older_program_kept_is_read_and_another_place_is_no_change() -> None:

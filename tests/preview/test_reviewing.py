@@ -283,6 +283,35 @@ def test_a_new_version_names_programs_and_restarts_what_runs_them() -> None:
     assert any("API is away" in consequence.sentence for consequence in result.consequences)
 
 
+def test_members_of_etcd_that_come_and_go_are_told_in_their_order() -> None:
+    machines = {
+        f"e{number}": {"address": f"192.168.1.{20 + number}", "roles": "e"}
+        for number in range(1, 6)
+    }
+
+    def spec(*names: str) -> dict[str, Any]:
+        own = {name: machines[name] for name in names}
+        return {**DEFAULT, "machines": {**DEFAULT["machines"], **own}}
+
+    one, three = spec("e1"), spec("e1", "e2", "e3")
+    said = sentences(review(one, three))
+    assert (
+        "etcd's members e1 become e1, e2 and e3: e2 and e3 join one at a time, with all data "
+        "before a vote" in said
+    )
+    leaves = "while all others are well, before a machine or data go"
+    said = sentences(review(three, one))
+    assert (
+        f"etcd's members e1, e2 and e3 become e1: e2 and e3 leave one at a time, {leaves}" in said
+    )
+    assert not any("loses" in sentence or "keeps its quorum" in sentence for sentence in said)
+    said = sentences(review(three, spec("e1", "e2", "e4")))
+    assert (
+        "etcd's members e1, e2 and e3 become e1, e2 and e4: e4 joins, with all data before a vote; "
+        f"then e3 leaves, {leaves}" in said
+    )
+
+
 def test_members_and_planes_that_are_several_restart_one_at_a_time() -> None:
     spec = described("available")
     old = {**spec, "kubernetes": "1.36.4"}
