@@ -388,12 +388,14 @@ added() {
         member add "$member_self" --learner "--peer-urls=$member_peer"
 }
 
-# promoted: promote the member from learner to voter, once it has caught up. Only the leader can be asked:
-# a request that another member forwards to it lacks the user (etcd 3.7.1).
+# promoted: promote the member from learner to voter, once it has caught up. Only the leader can be asked,
+# which may be a member that is to leave: a request that another member forwards to it lacks the user (etcd
+# 3.7.1).
 promoted() {
     local endpoint
     listed || return
-    for endpoint in "${member_others[@]}"; do
+    for endpoint in "${their_client[@]}"; do
+        [[ -n $endpoint && $endpoint != "$member_reached" ]] || continue
         ! others_ctl "$endpoint" member promote "$member_id" || return 0
     done
     return 1
