@@ -41,7 +41,7 @@ LIMITS: Mapping[str, Limit] = {
     "runtime": Limit(300, "containerd or Docker comes up and reads what it has"),
     # -- etcd: member.sh, etcd.sh
     "member-heard": Limit(600, "a member that is restarted, or whose machine is"),
-    "others-ready": Limit(30, "they elect a leader where the one whose data is gone led"),
+    "others-ready": Limit(60, "they elect a leader where the one whose data is gone led"),
     "member-added": Limit(900, "others join before, one at a time, each once its machine is there"),
     "members-in": Limit(900, "the machines of new members are made, and they join one at a time"),
     "member-gone": Limit(300, "members that restarted come up; a member that leads hands over"),

@@ -231,12 +231,12 @@ def test_one_becomes_three_then_five_and_one_again(
             if len(before) > len(members):
                 living.lead(before[-1])
             start = time.monotonic()
-            said = living.bring(members)
+            outputs = living.bring(members)
             record_property(f"{len(before)} to {len(members)}", time.monotonic() - start)
             living.agree(members)
             left = [name for name in before if name not in members]
             for name in left:
-                assert f"{name} is removed: it has left the plan\n" in "".join(said.values())
+                assert f"{name} is removed: it has left the plan\n" in "".join(outputs.values())
                 assert living.leave(name) == ""
                 machine = living.machines[name]
                 assert not machine.path(f"{layout.ETCD_DATA}/member").exists()
@@ -269,7 +269,7 @@ def test_a_dead_member_is_replaced(
         living.make(new)
         living.founders = "e1 e2 e3" if new == "e3" else "e1 e2"
         start = time.monotonic()
-        said = living.bring(to, *((new,) if new == "e3" else ()))
+        outputs = living.bring(to, *((new,) if new == "e3" else ()))
         record_property("seconds", time.monotonic() - start)
         living.agree(to)
     record_property("writes", len(writer.confirmed))
@@ -281,7 +281,7 @@ def test_a_dead_member_is_replaced(
         if new == "e3"
         else "etcd's member e3 is removed: it has left the plan and does not answer"
     )
-    assert sentence in "".join(said.values())
+    assert sentence in "".join(outputs.values())
 
 
 def test_a_member_is_replaced_by_another_machine_while_it_runs(

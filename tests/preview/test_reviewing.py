@@ -293,22 +293,25 @@ def test_members_of_etcd_that_come_and_go_are_told_in_their_order() -> None:
         own = {name: machines[name] for name in names}
         return {**DEFAULT, "machines": {**DEFAULT["machines"], **own}}
 
-    one, three = spec("e1"), spec("e1", "e2", "e3")
-    said = sentences(review(one, three))
+    alone, three = spec("e1"), spec("e1", "e2", "e3")
+    shown_lines = sentences(review(alone, three))
     assert (
         "etcd's members e1 become e1, e2 and e3: e2 and e3 join one at a time, with all data "
-        "before a vote" in said
+        "before a vote" in shown_lines
     )
     leaves = "while all others are well, before a machine or data go"
-    said = sentences(review(three, one))
+    shown_lines = sentences(review(three, alone))
     assert (
-        f"etcd's members e1, e2 and e3 become e1: e2 and e3 leave one at a time, {leaves}" in said
+        f"etcd's members e1, e2 and e3 become e1: e2 and e3 leave one at a time, {leaves}"
+        in shown_lines
     )
-    assert not any("loses" in sentence or "keeps its quorum" in sentence for sentence in said)
-    said = sentences(review(three, spec("e1", "e2", "e4")))
+    assert not any(
+        "loses" in sentence or "keeps its quorum" in sentence for sentence in shown_lines
+    )
+    shown_lines = sentences(review(three, spec("e1", "e2", "e4")))
     assert (
         "etcd's members e1, e2 and e3 become e1, e2 and e4: e4 joins, with all data before a vote; "
-        f"then e3 leaves, {leaves}" in said
+        f"then e3 leaves, {leaves}" in shown_lines
     )
 
 
