@@ -71,7 +71,7 @@ THE_TESTS_THEMSELVES = (
 )
 """What runs all of this, and what takes as long."""
 
-RESTARTS = ("./hardway restart minion1",)
+ADD_ONS = ("./hardway restart minion1", "./hardway open monitoring")
 """Run by ``tests/machine/test_addons.py`` on a master and a minion."""
 
 SECOND_STACK = ("./hardway up --stack lab2",)

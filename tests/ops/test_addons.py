@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from lab.problem import Problem
@@ -56,10 +57,11 @@ def listed(
     monkeypatch.setattr(module, "reach", lambda _: ReachedForAddons(spec))
     monkeypatch.setattr(module, "run_watch", outcomes)
     monkeypatch.setattr(module, "_memories", memories)
+    monkeypatch.setattr(module, "stdout", Console(highlight=False, width=300, height=100))
     app = typer.Typer()
     app.callback()(lambda: None)
     module.register(app)
-    return CliRunner().invoke(app, ["addons", *arguments], env={"COLUMNS": "300", "TERM": "xterm"})
+    return CliRunner().invoke(app, ["addons", *arguments])
 
 
 def rows(output: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from ops import bench_images, image_archive
 NODES = ("master", "minion1", "minion2")
 
 
-class Clock:
+class AdvancedClock:
     """A clock that goes on only where a command takes time."""
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ def measured(
 
     ``cost`` is of a round and whether it is onto all nodes.
     """
-    clock, commands, archives = Clock(), [], []
+    clock, commands, archives = AdvancedClock(), [], []
     monkeypatch.setattr(bench_images, "time", clock)
 
     def command(*arguments: str) -> str:

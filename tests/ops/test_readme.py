@@ -11,7 +11,7 @@ from tests.checkout import Checkout
 RUN = (
     *(*readme.ON_A_CLUSTER, *readme.IMAGES, *readme.SERVICES, *readme.IN_THE_STORY),
     *(*readme.ALONE, *readme.GIGABYTES),
-    *(*readme.THE_TESTS_THEMSELVES, *readme.SECOND_STACK, *readme.EXISTING, *readme.RESTARTS),
+    *(*readme.THE_TESTS_THEMSELVES, *readme.SECOND_STACK, *readme.EXISTING, *readme.ADD_ONS),
     *(*readme.ON_VIRTUALBOX, *readme.WITH_MORE_WORDS, *readme.BACKUPS, *readme.RESTORE),
     *readme.PASSWORDS,
 )

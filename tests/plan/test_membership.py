@@ -49,7 +49,7 @@ def planned(members: Sequence[str]) -> Cluster:
     return with_programs(cluster(machines | {"c1": ("192.168.1.31", "ai")}))[0]
 
 
-class Living:
+class LivingMembers:
     """A cluster whose members come and go."""
 
     def __init__(self, memory: Memory) -> None:
@@ -178,7 +178,7 @@ def _cable(name: str, machine: Container, peer: str, there: Container) -> None:
 class Writer:
     """Writes all the time, on the first machine, to whichever member answers."""
 
-    def __init__(self, living: Living) -> None:
+    def __init__(self, living: LivingMembers) -> None:
         self.living = living
 
     def __enter__(self) -> "Writer":
@@ -212,8 +212,8 @@ class Writer:
 
 
 @pytest.fixture
-def living(memory: Memory) -> Iterator[Living]:
-    made = Living(memory)
+def living(memory: Memory) -> Iterator[LivingMembers]:
+    made = LivingMembers(memory)
     try:
         yield made
     finally:
@@ -221,7 +221,7 @@ def living(memory: Memory) -> Iterator[Living]:
 
 
 def test_one_becomes_three_then_five_and_one_again(
-    living: Living, record_property: Callable[[str, object], None]
+    living: LivingMembers, record_property: Callable[[str, object], None]
 ) -> None:
     living.begun(ONE)
     with Writer(living) as writer:
@@ -257,7 +257,7 @@ def test_one_becomes_three_then_five_and_one_again(
 
 @pytest.mark.parametrize("to", [("e1", "e2", "e4"), THREE], ids=["another", "anew"])
 def test_a_dead_member_is_replaced(
-    living: Living, record_property: Callable[[str, object], None], to: tuple[str, ...]
+    living: LivingMembers, record_property: Callable[[str, object], None], to: tuple[str, ...]
 ) -> None:
     """By another machine, or by its own with an empty disk."""
     living.begun(THREE)
@@ -285,7 +285,7 @@ def test_a_dead_member_is_replaced(
 
 
 def test_a_member_is_replaced_by_another_machine_while_it_runs(
-    living: Living, record_property: Callable[[str, object], None]
+    living: LivingMembers, record_property: Callable[[str, object], None]
 ) -> None:
     living.begun(THREE)
     living.lead("e3")
@@ -302,7 +302,7 @@ def test_a_member_is_replaced_by_another_machine_while_it_runs(
     assert not living.machines["e3"].path(f"{layout.ETCD_DATA}/member").exists()
 
 
-def test_a_join_that_is_cut_off_anywhere_goes_on(living: Living) -> None:
+def test_a_join_that_is_cut_off_anywhere_goes_on(living: LivingMembers) -> None:
     living.begun(ONE)
     members = THREE
     living.make("e2", "e3")
@@ -325,7 +325,7 @@ def test_a_join_that_is_cut_off_anywhere_goes_on(living: Living) -> None:
     living.agree(members)
 
 
-def test_members_that_join_begin_no_cluster_while_no_other_answers(living: Living) -> None:
+def test_members_that_join_begin_no_cluster_while_no_other_answers(living: LivingMembers) -> None:
     """Two new ones of three would have a majority."""
     living.begun(ONE)
     living.ctl("e1", "put", "kept", "data")
@@ -348,7 +348,7 @@ def test_members_that_join_begin_no_cluster_while_no_other_answers(living: Livin
     assert living.ctl("e3", "get", "kept", "--print-value-only") == "data\n"
 
 
-def test_nobody_leaves_while_another_member_is_ill(living: Living) -> None:
+def test_nobody_leaves_while_another_member_is_ill(living: LivingMembers) -> None:
     living.begun(FIVE)
     living.lose("e2")
     data = living.data("e1", THREE)
@@ -367,7 +367,7 @@ def test_nobody_leaves_while_another_member_is_ill(living: Living) -> None:
     assert sorted(living.listed()) == sorted(FIVE)
 
 
-def test_a_member_that_has_its_vote_keeps_its_data(living: Living) -> None:
+def test_a_member_that_has_its_vote_keeps_its_data(living: LivingMembers) -> None:
     living.begun(THREE)
     machine = living.machines["e3"]
     machine.write(f"{layout.STATE}/plan", "ready identity\n")
