@@ -63,7 +63,7 @@ cluster may begin with nothing, remove $member_marker and run this again"
         [[ " ${15} " != *" $name "* ]] || return 0 # the first start
         [ "${#member_others[@]}" -gt 0 ] || problem "$name is etcd's only member and has no data, and the \
 cluster was begun by others: $member_begin"
-        await member-heard "one of etcd's members answers ($name joins them; where all of them are lost, \
+        await member-heard "a member of etcd answers ($name joins them; where all of them are lost, \
 $member_begin)" "$unit" listed
         listed || problem "etcd's members do not say any more who they are; run this again"
     fi
@@ -73,7 +73,7 @@ $member_begin)" "$unit" listed
         ! has_log "$data" || return 0 # it came up for the first time while the others were asked
         # The others know it, but no file here does, as on a new disk: systemd must not start it either.
         answered_once
-        wait_for others-ready "etcd's other members are ready (they make $name anew)"
+        wait_for others-ready "the other members are ready (they make $name anew)"
         until output=$(well_but "$member_peer"); do
             still "$output" || problem "$lost, or bring back the others first, who then make it anew:" \
                 "$output; where no quorum is left, ./hardway restore brings etcd back"
@@ -82,7 +82,7 @@ $member_begin)" "$unit" listed
         done
         systemctl stop "$unit" 2>/dev/null || true # it may run without its data
         was=$member_id
-        await member-gone "etcd's members let go of what $name was ($was)" "$unit" let_go
+        await member-gone "its old member is removed ($name: $was)" "$unit" let_go
         echo "etcd's data was gone from $name: the other members, who all answer, have removed the member" \
             "$was that it was"
         member_did="made anew in place of the member $was, whose data was gone"
@@ -120,7 +120,7 @@ as_planned() {
     [ "$#" -eq 0 ] || unlocked
     exec {member_says}>&1
     await members-in "those that join etcd are in" "$member_unit" all_in
-    await member-gone "those that leave etcd are out" "$member_unit" all_out
+    await member-gone "those leaving etcd are out" "$member_unit" all_out
     exec {member_says}>&-
     [ "$#" -eq 0 ] || alone
 }

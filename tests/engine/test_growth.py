@@ -26,7 +26,8 @@ from spec.hypervisor import domain_name
 value = json.loads(Path("cluster.json").read_text())
 if value.pop("older", None):
     kept = components.specification.kept
-    components.specification.kept = lambda spec: {"spec": kept(spec)["spec"]}
+    names = ("spec", "founders")
+    components.specification.kept = lambda spec: {name: kept(spec)[name] for name in names}
 spec = parse(value, name="dev")
 whole = pulumi.ComponentResource("test:index:Group", "whole")
 specification = Specification(spec, ResourceOptions(parent=whole))

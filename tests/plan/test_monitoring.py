@@ -37,6 +37,8 @@ def described(**more: Any) -> Cluster:
     return cluster(machines=machines, addons={"coredns": False, **more})
 
 
+pytestmark = pytest.mark.engine
+
 ON = described(monitoring={"interval": 15})
 
 
@@ -257,7 +259,6 @@ def _died(reading: HistoryOfTest) -> bool:
     return "started VictoriaMetrics" in reading.shown()
 
 
-@pytest.mark.engine
 class TestReading:
     def test_each_node_is_read_and_its_series_are_named_after_it(
         self, reading: HistoryOfTest

@@ -20,6 +20,8 @@ from tests.plan.shell import cluster
 from tests.plan.stored import inside
 from tests.plan.test_node_objects import NodesWorld, world_in
 
+pytestmark = pytest.mark.engine
+
 DISK = "EXT4-fs (vda1): Remounting filesystem read-only"
 RUNTIME = "INFO: task containerd-shim:4711 blocked for more than 122 seconds."
 OTHER = "INFO: task kworker/u4:1:77 blocked for more than 122 seconds."
@@ -117,7 +119,6 @@ def write(log: Path, message: str) -> None:
         file.write(f"{datetime.now():%Y-%m-%dT%H:%M:%S} {message}\n")
 
 
-@pytest.mark.engine
 def test_what_a_kernel_says_is_a_condition_or_an_event_of_its_node(
     world: NodesWorld, tmp_path: Path
 ) -> None:
