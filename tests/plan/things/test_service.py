@@ -421,7 +421,7 @@ def cut_off_and_done(
         now = chance.choice((now, 1 - now, 1 - now))
         done = machine.run(versions[now])
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), f"point {point} {cut}"
-        assert state_of(machine) == expected[now], f"point {point} {cut}"
+        assert state_of(machine) | cut == expected[now] | cut
     assert killed >= points / 2
 
 
