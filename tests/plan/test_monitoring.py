@@ -259,6 +259,13 @@ def _died(reading: HistoryOfTest) -> bool:
     return "started VictoriaMetrics" in reading.shown()
 
 
+def test_a_claim_is_taken_by_the_api(world: NodesWorld) -> None:
+    done = world.applied(described(monitoring=True, storage=True))
+    assert done.returncode == 0, done.stdout + done.stderr
+    claim = f"-n {history.NAMESPACE} get persistentvolumeclaim {monitoring.NAME} --output json"
+    assert json.loads(world.kubectl(claim))["spec"]["accessModes"] == ["ReadWriteOnce"]
+
+
 class TestReading:
     def test_each_node_is_read_and_its_series_are_named_after_it(
         self, reading: HistoryOfTest
@@ -357,10 +364,3 @@ class TestReading:
         left = world.kubectl(f"get {everything} --all-namespaces")
         assert "victoria" not in left
         assert "exporter" not in left
-
-
-def test_a_claim_is_taken_by_the_api(world: NodesWorld) -> None:
-    done = world.applied(described(monitoring=True, storage=True))
-    assert done.returncode == 0, done.stdout + done.stderr
-    claim = f"-n {history.NAMESPACE} get persistentvolumeclaim {monitoring.NAME} --output json"
-    assert json.loads(world.kubectl(claim))["spec"]["accessModes"] == ["ReadWriteOnce"]
