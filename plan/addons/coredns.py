@@ -7,7 +7,13 @@ from typing import Any
 
 from plan import kubelet
 from plan.addons.add_on import AddOn
-from plan.addons.workload import as_user, container, pod
+from plan.addons.workload import (
+    SURGE,
+    as_user,
+    container,
+    deployment,
+    pod,
+)
 from plan.condition import Condition, NameResolves, Pods, PodsReach, ServiceAnswers, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -151,25 +157,15 @@ def _budget() -> Manifest:
 
 def _deployment(spec: Cluster) -> Manifest:
     digest = hashlib.sha256(corefile(spec).encode()).hexdigest()
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _named("coredns"),
-        "spec": {
-            "replicas": replicas(spec),
-            "selector": {"matchLabels": SELECTOR},
-            "strategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
-            },
-            "template": {
-                # The digest makes a changed configuration a changed template, which Kubernetes
-                # rolls out with readiness checks.
-                "metadata": {"labels": SELECTOR, "annotations": {"hardway/corefile": digest}},
-                "spec": _pod(spec),
-            },
-        },
-    }
+    return deployment(
+        _named("coredns"),
+        # The digest makes a changed configuration a changed template, which Kubernetes rolls out
+        # with readiness checks.
+        {"labels": SELECTOR, "annotations": {"hardway/corefile": digest}},
+        _pod(spec),
+        strategy=SURGE,
+        replicas=replicas(spec),
+    )
 
 
 def _pod(spec: Cluster) -> Manifest:

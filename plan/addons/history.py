@@ -60,49 +60,6 @@ def service(metadata: Mapping[str, Any], selector: Mapping[str, str], port: int)
     }
 
 
-def deployment(
-    metadata: Mapping[str, Any],
-    selector: Mapping[str, str],
-    template: Mapping[str, Any],
-    pod: Manifest,
-) -> Manifest:
-    """A single pod at a time, since only one may write to the folder."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": dict(metadata),
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": dict(selector)},
-            "strategy": {"type": "Recreate"},
-            "template": {"metadata": dict(template), "spec": pod},
-        },
-    }
-
-
-def daemon_set(
-    metadata: Mapping[str, Any],
-    selector: Mapping[str, str],
-    template: Mapping[str, Any],
-    pod: Manifest,
-) -> Manifest:
-    """A pod on each node."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": dict(metadata),
-        "spec": {
-            "selector": {"matchLabels": dict(selector)},
-            # A node whose pod cannot start does not hold up the other nodes.
-            "updateStrategy": {
-                "type": "RollingUpdate",
-                "rollingUpdate": {"maxUnavailable": "100%"},
-            },
-            "template": {"metadata": dict(template), "spec": pod},
-        },
-    }
-
-
 def machines(spec: Cluster) -> list[dict[str, Any]]:
     """The machines' networks, as those who may ask: people come from there, and pods do not.
 

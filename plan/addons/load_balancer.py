@@ -20,7 +20,17 @@ import yaml
 from plan.addons import coredns
 from plan.addons.add_on import AddOn
 from plan.addons.namespaces import namespace
-from plan.addons.workload import SECCOMP, as_user, container, following, from_field, pod
+from plan.addons.workload import (
+    RECREATE,
+    SECCOMP,
+    as_user,
+    container,
+    daemon_set,
+    deployment,
+    following,
+    from_field,
+    pod,
+)
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -227,28 +237,19 @@ def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
 
 
 def _controller(spec: Cluster) -> Manifest:
-    labels = {**SELECTOR, "component": CONTROLLER}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _named(CONTROLLER),
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            # Two of them would give one address to two Services.
-            "strategy": {"type": "Recreate"},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": pod(
-                    CONTROLLER,
-                    _controller_container(spec),
-                    priority="cluster",
-                    securityContext=as_user(65534),
-                    tolerations=list(coredns.TOLERATIONS),
-                ),
-            },
-        },
-    }
+    return deployment(
+        _named(CONTROLLER),
+        {"labels": {**SELECTOR, "component": CONTROLLER}},
+        pod(
+            CONTROLLER,
+            _controller_container(spec),
+            priority="cluster",
+            securityContext=as_user(65534),
+            tolerations=list(coredns.TOLERATIONS),
+        ),
+        # Two of them would give one address to two Services.
+        strategy=RECREATE,
+    )
 
 
 def _controller_container(spec: Cluster) -> Manifest:
@@ -273,40 +274,32 @@ def _controller_container(spec: Cluster) -> Manifest:
 
 
 def _speaker(spec: Cluster) -> Manifest:
-    labels = {**SELECTOR, "component": SPEAKER}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": _named(SPEAKER),
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": following(labels, _settings()),
-                "spec": pod(
-                    SPEAKER,
-                    _speaker_container(spec),
-                    priority="node",
-                    hostNetwork=True,
-                    securityContext=SECCOMP,
-                    terminationGracePeriodSeconds=5,
-                    tolerations=[{"operator": "Exists"}],
-                    volumes=[
-                        {"name": "key", "secret": {"secretName": KEY}},
-                        {
-                            "name": "settings",
-                            "configMap": {
-                                "name": SETTINGS,
-                                "items": [
-                                    {"key": "excludel2.yaml", "path": "excludel2.yaml"},
-                                    {"key": "memberlist.json", "path": "memberlist/config.json"},
-                                ],
-                            },
-                        },
-                    ],
-                ),
-            },
-        },
-    }
+    return daemon_set(
+        _named(SPEAKER),
+        following({**SELECTOR, "component": SPEAKER}, _settings()),
+        pod(
+            SPEAKER,
+            _speaker_container(spec),
+            priority="node",
+            hostNetwork=True,
+            securityContext=SECCOMP,
+            terminationGracePeriodSeconds=5,
+            tolerations=[{"operator": "Exists"}],
+            volumes=[
+                {"name": "key", "secret": {"secretName": KEY}},
+                {
+                    "name": "settings",
+                    "configMap": {
+                        "name": SETTINGS,
+                        "items": [
+                            {"key": "excludel2.yaml", "path": "excludel2.yaml"},
+                            {"key": "memberlist.json", "path": "memberlist/config.json"},
+                        ],
+                    },
+                },
+            ],
+        ),
+    )
 
 
 def _speaker_container(spec: Cluster) -> Manifest:

@@ -6,7 +6,13 @@ from typing import Any
 from certs.table import SERVER, Authority, Row
 from plan.addons import coredns, namespaces
 from plan.addons.add_on import AddOn
-from plan.addons.workload import as_user, container, pod
+from plan.addons.workload import (
+    SURGE,
+    as_user,
+    container,
+    deployment,
+    pod,
+)
 from plan.condition import ApiServices, Condition, Pods, condition
 from plan.limits import Limit
 from plan.model import AuthorityCertificate, Certificate, PrivateKey
@@ -100,20 +106,7 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
                 "selector": SELECTOR,
             },
         },
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": _named(NAME),
-            "spec": {
-                "replicas": 1,
-                "selector": {"matchLabels": SELECTOR},
-                "strategy": {
-                    "type": "RollingUpdate",
-                    "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
-                },
-                "template": {"metadata": {"labels": SELECTOR}, "spec": _pod(spec)},
-            },
-        },
+        deployment(_named(NAME), {"labels": SELECTOR}, _pod(spec), strategy=SURGE),
         {
             "apiVersion": "apiregistration.k8s.io/v1",
             "kind": "APIService",

@@ -16,7 +16,16 @@ import yaml
 from plan import kubelet
 from plan.addons import coredns, history, namespaces
 from plan.addons.add_on import AddOn, Page
-from plan.addons.workload import as_user, container, following, pod
+from plan.addons.workload import (
+    RECREATE,
+    TOGETHER,
+    as_user,
+    container,
+    daemon_set,
+    deployment,
+    following,
+    pod,
+)
 from plan.condition import Condition, Known, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -205,17 +214,21 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
         *history.claims(spec, _named(NAME)),
         history.service(_named(NAME), SELECTOR, PORT),
         history.policy(_named(NAME), SELECTOR, PORT, history.machines(spec)),
-        history.deployment(
-            _named(NAME), SELECTOR, following(SELECTOR, {"scrape": scraping(spec)}), _pod(spec)
+        deployment(
+            _named(NAME),
+            following(SELECTOR, {"scrape": scraping(spec)}),
+            _pod(spec),
+            # Only one may write to the folder.
+            strategy=RECREATE,
         ),
         history.policy(
             _of_exporter(), EXPORTER_SELECTOR, EXPORTER_PORT, [history.pods(NAMESPACE, SELECTOR)]
         ),
-        history.daemon_set(
+        daemon_set(
             _of_exporter(),
-            EXPORTER_SELECTOR,
             {"labels": EXPORTER_SELECTOR},
             _exporter(spec),
+            updateStrategy=TOGETHER,
         ),
     )
 

@@ -9,7 +9,13 @@ deny for ever (0.8.0). While its pod is replaced, policies do not hold on the no
 from collections.abc import Iterator
 
 from plan.addons.add_on import AddOn
-from plan.addons.workload import SECCOMP, container, from_field, pod
+from plan.addons.workload import (
+    SECCOMP,
+    container,
+    daemon_set,
+    from_field,
+    pod,
+)
 from plan.condition import Condition, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -48,15 +54,11 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
     that start (NRI), since Docker has no such interface.
     """
     return (
-        {
-            "apiVersion": "apps/v1",
-            "kind": "DaemonSet",
-            "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": SELECTOR},
-            "spec": {
-                "selector": {"matchLabels": SELECTOR},
-                "template": {"metadata": {"labels": SELECTOR}, "spec": _pod(spec)},
-            },
-        },
+        daemon_set(
+            {"name": NAME, "namespace": NAMESPACE, "labels": SELECTOR},
+            {"labels": SELECTOR},
+            _pod(spec),
+        ),
     )
 
 

@@ -9,9 +9,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from plan.addons import history, namespaces
+from plan.addons import namespaces
 from plan.addons.add_on import AddOn
-from plan.addons.workload import SECCOMP, container, following, from_field, pod
+from plan.addons.workload import (
+    SECCOMP,
+    TOGETHER,
+    container,
+    daemon_set,
+    following,
+    from_field,
+    pod,
+)
 from plan.condition import Condition, NodeProblems, Pods, condition
 from plan.limits import Limit
 from plan.objects import Manifest
@@ -107,7 +115,7 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
             "metadata": _named(NAME),
             "data": files(),
         },
-        history.daemon_set(_named(NAME), SELECTOR, following(SELECTOR, files()), _pod(spec)),
+        daemon_set(_named(NAME), following(SELECTOR, files()), _pod(spec), updateStrategy=TOGETHER),
     )
 
 

@@ -9,7 +9,16 @@ import yaml
 from plan.addons import coredns
 from plan.addons.add_on import AddOn
 from plan.addons.namespaces import namespace
-from plan.addons.workload import as_user, confined, container, following, from_field, pod
+from plan.addons.workload import (
+    RECREATE,
+    as_user,
+    confined,
+    container,
+    deployment,
+    following,
+    from_field,
+    pod,
+)
 from plan.artifact import reference
 from plan.condition import Condition, Pods, Room, condition
 from plan.limits import Limit
@@ -129,21 +138,13 @@ def _files(spec: Cluster) -> dict[str, str]:
 
 
 def _deployment(spec: Cluster) -> Manifest:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": _named("local-path-provisioner"),
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": SELECTOR},
-            # Two of them would make a claim's folder on two nodes.
-            "strategy": {"type": "Recreate"},
-            "template": {
-                "metadata": following(SELECTOR, _files(spec)),
-                "spec": _pod(spec),
-            },
-        },
-    }
+    return deployment(
+        _named("local-path-provisioner"),
+        following(SELECTOR, _files(spec)),
+        _pod(spec),
+        # Two of them would make a claim's folder on two nodes.
+        strategy=RECREATE,
+    )
 
 
 def _pod(spec: Cluster) -> Manifest:

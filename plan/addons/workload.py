@@ -64,6 +64,54 @@ def pod(account: str, container: Manifest, *, priority: str, **more: Any) -> Man
     }
 
 
+RECREATE = {"type": "Recreate"}
+"""The strategy of pods of which there must never be two."""
+SURGE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+"""The strategy of pods that others ask at all times: a new one is ready before an old one ends."""
+
+TOGETHER = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}
+"""The strategy of pods on each node where a pod that cannot start holds up no other node."""
+
+
+def deployment(
+    metadata: Mapping[str, Any],
+    template: Mapping[str, Any],
+    pod: Manifest,
+    *,
+    strategy: Mapping[str, Any],
+    replicas: int = 1,
+) -> Manifest:
+    """Pods on any nodes. ``template`` is their metadata, by whose labels they are found again."""
+    more = {"replicas": replicas, "strategy": dict(strategy)}
+    return _workload("Deployment", metadata, template, pod, more)
+
+
+def daemon_set(
+    metadata: Mapping[str, Any], template: Mapping[str, Any], pod: Manifest, **more: Any
+) -> Manifest:
+    """A pod on each node, like ``deployment`` in everything else."""
+    return _workload("DaemonSet", metadata, template, pod, more)
+
+
+def _workload(
+    kind: str,
+    metadata: Mapping[str, Any],
+    template: Mapping[str, Any],
+    pod: Manifest,
+    more: Mapping[str, Any],
+) -> Manifest:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": dict(metadata),
+        "spec": {
+            **more,
+            "selector": {"matchLabels": dict(template["labels"])},
+            "template": {"metadata": dict(template), "spec": pod},
+        },
+    }
+
+
 def following(labels: Mapping[str, str], files: Mapping[str, str]) -> dict[str, Any]:
     """The metadata of pods that are rolled out anew, with readiness checks, when files change.
 
