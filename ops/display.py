@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress as Bars
@@ -30,6 +31,19 @@ def condition_line(name: str, waits_for: str, *, holds: bool) -> str:
 def option_of(stack: str) -> str:
     """The ``--stack`` option to show in an advised command; empty for the default stack."""
     return "" if stack == "dev" else f" --stack {stack}"
+
+
+def agreed(question: str, otherwise: str) -> bool:
+    """Ask the user for consent; without a terminal print ``otherwise``, and return False."""
+    if not at_terminal():
+        stdout.print(otherwise, markup=False)
+        return False
+    return typer.confirm(question)
+
+
+def at_terminal() -> bool:
+    """Whether somebody can answer."""
+    return sys.stdin.isatty()
 
 
 def unapplied_line(sentence: str | None) -> list[str]:

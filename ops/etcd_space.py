@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -11,7 +10,7 @@ import typer
 from rich.table import Table
 
 from lab.problem import Problem
-from ops.display import option_of, progress, stdout
+from ops.display import agreed, option_of, progress, stdout
 from ops.reach import reach
 from ops.stacks import StackOption
 from plan import layout
@@ -82,10 +81,10 @@ def etcd_space(
 
 def wanted(option: str) -> bool:
     """Ask the user for consent; without a terminal print the command to use, and return False."""
-    if not sys.stdin.isatty():
-        stdout.print(f"Make room with ./hardway etcd-space --yes{option}")
-        return False
-    return typer.confirm("Compact, defragment one member at a time, and disarm?")
+    return agreed(
+        "Compact, defragment one member at a time, and disarm?",
+        f"Make room with ./hardway etcd-space --yes{option}",
+    )
 
 
 def show(members: Sequence[Member]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -16,7 +15,7 @@ from rich.table import Table
 from certs.bundle import Authorities
 from lab.paths import PROJECT
 from lab.problem import Problem
-from ops.display import option_of, progress, stdout
+from ops.display import agreed, option_of, progress, stdout
 from ops.exit_codes import ExitCode
 from ops.reach import NotUp, kept_by_cluster, opened
 from ops.stack_file import add_entries
@@ -242,7 +241,9 @@ def scan(
             stdout.print(line, soft_wrap=True)
     _demand_unchanged(keys, known, file.name)
     new = [key for key in keys if not key.is_known]
-    if new and not as_json and (yes or _wanted(option_of(stack))):
+    question = "Are these the machines' own fingerprints? Write the keys?"
+    unasked = f"Compare the fingerprints, then: ./hardway hosts scan --yes{option_of(stack)}"
+    if new and not as_json and (yes or agreed(question, unasked)):
         for path, entries in _entries(spec, new).items():
             add_entries(file, path, entries)
         stdout.print(f"{file.name} has {len(new)} more of them now.")
@@ -379,15 +380,3 @@ def _entries(spec: Cluster, keys: Sequence[ScannedKey]) -> dict[tuple[str, ...],
         own = ("machines", key.machine) if spec.machines[key.machine].hypervisor else ()
         entries.setdefault((*own, "hypervisor", HOST_KEYS), {})[key.address] = key.key
     return entries
-
-
-def _wanted(option: str) -> bool:
-    """Ask the person for consent; without a terminal say the command to use, and return False."""
-    if not _is_asked_at_a_terminal():
-        stdout.print(f"Compare the fingerprints, then: ./hardway hosts scan --yes{option}")
-        return False
-    return typer.confirm("Are these the machines' own fingerprints? Write the keys?")
-
-
-def _is_asked_at_a_terminal() -> bool:
-    return sys.stdin.isatty()

@@ -13,10 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from lab.problem import Problem
-from ops.display import option_of, progress, stdout
+from ops.display import agreed, option_of, progress, stdout
 from ops.kubectl import as_admin
 from ops.reach import Reached, reach
 from ops.stacks import StackOption
+from ops.validate import demand_held
 from plan import layout
 from plan.condition import ApiServers, Check, Condition, Restarted, Space, condition
 from plan.conditions import conditions
@@ -43,6 +44,7 @@ BLOCKED = re.compile(r'pods/"(?P<name>[^"]+)" -n "(?P<namespace>[^"]+)".*disrupt
 """What kubectl says each time that a PodDisruptionBudget refuses an eviction."""
 
 GONE = re.compile(r"^pod/(?P<name>\S+) evicted$", re.MULTILINE)
+"""What kubectl says of a pod that has gone in the end."""
 
 ALONE = re.compile(r"declare no controller[^:]*: (?P<pods>[^\n]+?)(?:, cannot delete|$)")
 """What kubectl says of pods that nobody would make again."""
@@ -79,7 +81,8 @@ def restart(
     demand_machines(reached.spec, machines)
     for line in asyncio.run(preview(reached, machines)):
         stdout.print(line, markup=False, soft_wrap=True)
-    if not (yes or wanted(sys.argv[1:])):
+    unasked = f"Restart with ./hardway {' '.join(sys.argv[1:])} --yes"
+    if not (yes or agreed("Restart?", unasked)):
         return
     for machine in machines:
         Restart(reached, machine, timeout=timeout, force=force).run()
@@ -96,14 +99,6 @@ def demand_machines(spec: Cluster, machines: Sequence[str]) -> None:
             )
         if machine in machines[:number]:
             raise Problem(f"{machine} stands twice", "name each machine once")
-
-
-def wanted(arguments: Sequence[str]) -> bool:
-    """Ask the user for consent; without a terminal print the command to use, and return False."""
-    if not sys.stdin.isatty():
-        stdout.print(f"Restart with ./hardway {' '.join(arguments)} --yes", markup=False)
-        return False
-    return typer.confirm("Restart?")
 
 
 # -- before anything is restarted ------------------------------------------------------------------
@@ -348,14 +343,7 @@ class Restart:
     def _until(self, asked: Sequence[Condition]) -> None:
         """Wait until conditions hold. Raises a Problem."""
         outcomes = run_watch(asked, self.reached.access, say=progress().say)
-        for wanted_condition, outcome in zip(asked, outcomes, strict=True):
-            if not outcome.holds:
-                raise Problem(
-                    f"{self.machine} was restarted; not so after {outcome.seconds:.0f} s: "
-                    f"{wanted_condition.waits_for} ({outcome.error})",
-                    f"./hardway validate{self._option} says what else is not so; this command can "
-                    "be run again",
-                )
+        demand_held(asked, outcomes, f"{self.machine} was restarted; ", self._option)
 
     @property
     def _option(self) -> str:

@@ -18,10 +18,11 @@ import typer
 from certs.backup import MAGIC, BackupKeys, NotOurs, decrypt
 from lab.problem import Problem
 from ops import snapshot
-from ops.display import option_of, progress, stdout
+from ops.display import agreed, option_of, progress, stdout
 from ops.reach import Reached, kept_backup_keys, kept_by_cluster, reach
 from ops.snapshot import BadSnapshot, Snapshot
 from ops.stacks import StackOption
+from ops.validate import demand_held
 from plan import etcd, layout
 from plan.conditions import conditions
 from plan.material import kept_material
@@ -106,18 +107,11 @@ def restore(
         held = checked(reached, plain, source)
         for line in preview(reached, held, source, when):
             stdout.print(line, markup=False, soft_wrap=True)
-        if not (yes or wanted(sys.argv[1:])):
+        unasked = f"Restore with ./hardway {' '.join(sys.argv[1:])} --yes"
+        if not (yes or agreed("Stop the API and etcd, and restore?", unasked)):
             return
         asyncio.run(Restoration(reached, plain, held).run())
     stdout.print(f"restored {source}; revisions go on at {held.revision + BUMP}", markup=False)
-
-
-def wanted(arguments: Sequence[str]) -> bool:
-    """Ask the user for consent; without a terminal print the command to use, and return False."""
-    if not sys.stdin.isatty():
-        stdout.print(f"Restore with ./hardway {' '.join(arguments)} --yes", markup=False)
-        return False
-    return typer.confirm("Stop the API and etcd, and restore?")
 
 
 # -- before anything is stopped --------------------------------------------------------------------
@@ -323,15 +317,8 @@ class Restoration:
         """Wait until conditions hold. Raises a Problem."""
         asked = [entry for entry in conditions(self.reached.spec) if entry.name in names]
         outcomes = await watch(asked, self.reached.access, say=progress().say)
-        for condition, outcome in zip(asked, outcomes, strict=True):
-            if not outcome.holds:
-                option = option_of(self.reached.stack.name)
-                raise Problem(
-                    f"not so after {outcome.seconds:.0f} s: {condition.waits_for} "
-                    f"({outcome.error}); the data of before are in {layout.ETCD_DATA}/restore",
-                    f"./hardway validate{option} says what else is not so; this command can be "
-                    "run again",
-                )
+        kept = f"; the data of before are in {layout.ETCD_DATA}/restore"
+        demand_held(asked, outcomes, "", option_of(self.reached.stack.name), kept)
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,27 @@ def verdict(kinds: Mapping[str, str], outcomes: Sequence[Outcome]) -> Health:
     return Health.USABLE_WITH_ERRORS if failed else Health.HEALTHY
 
 
+def demand_held(
+    asked: Sequence[Condition],
+    outcomes: Sequence[Outcome],
+    before: str,
+    option: str,
+    after: str = "",
+) -> None:
+    """Raise a Problem about the first of these conditions that a command awaited in vain.
+
+    ``before`` and ``after`` stand around the reason; ``option`` names the stack.
+    """
+    for condition, outcome in zip(asked, outcomes, strict=True):
+        if not outcome.holds:
+            raise Problem(
+                f"{before}not so after {outcome.seconds:.0f} s: {condition.waits_for} "
+                f"({outcome.error}){after}",
+                f"./hardway validate{option} says what else is not so; this command can be run "
+                "again",
+            )
+
+
 def _lines(asked: Sequence[Condition], outcomes: Sequence[Outcome]) -> Iterator[str]:
     """A line for each condition, followed by a line with its last error, if any."""
     for condition, outcome in zip(asked, outcomes, strict=True):

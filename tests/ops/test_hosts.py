@@ -166,7 +166,7 @@ def test_keys_are_written_once_and_known_from_then_on(racks: Racks) -> None:
 def test_a_person_is_asked(
     racks: Racks, monkeypatch: pytest.MonkeyPatch, answer: str, count: int
 ) -> None:
-    monkeypatch.setattr("ops.hosts._is_asked_at_a_terminal", lambda: True)
+    monkeypatch.setattr("ops.display.at_terminal", lambda: True)
     assert "the machines' own fingerprints?" in racks.call("scan", answer=answer).output
     assert len(racks.keys) == count
 

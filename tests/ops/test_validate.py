@@ -9,9 +9,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from lab.problem import Problem
 from ops import validate as module
 from ops.expiry import Ending
-from ops.validate import Health, verdict
+from ops.validate import Health, demand_held, verdict
 from plan.conditions import conditions
 from probe.access import Access, MachineAccess
 from probe.watch import Outcome
@@ -128,3 +129,15 @@ def test_the_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, expected:
     assert done.exit_code == (1 if expected is Health.BROKEN else 2)
     assert f"admin of people ended on {end:%Y-%m-%d}" in done.stdout
     assert json.loads(validated(monkeypatch, "--json").stdout)["certificates"]
+
+
+def test_a_command_that_waits_names_the_first_condition_that_does_not_hold() -> None:
+    asked = conditions(APART)
+    demand_held(asked, outcomes(), "it was done; ", "")
+    with pytest.raises(Problem) as refused:
+        demand_held(asked, outcomes("nodes", "api"), "it was done; ", " --stack lab2", "; aside")
+    sentence = (
+        "it was done; not so after 1 s: every API server is ready and is v1.37.1 (None); aside"
+    )
+    assert refused.value.what == sentence
+    assert "./hardway validate --stack lab2" in str(refused.value)
