@@ -190,8 +190,11 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self.living.machines["e1"].path("/run/enough").touch()
-        if self.child.wait(120):
+        try:
+            self.child.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
             os.killpg(self.child.pid, signal.SIGKILL)
+            self.child.communicate()
 
     @property
     def confirmed(self) -> dict[str, float]:

@@ -1,0 +1,38 @@
+"""What holds of every add-on on machines: it has a state and memory, and leaves nothing."""
+
+import json
+from collections.abc import Set
+
+from tests.engine.stack import eventually
+from tests.machine.lab import Lab
+
+
+def have_state_and_memory(lab: Lab) -> None:
+    """Each add-on of the stack's file is on, without a fault and below its limit of memory."""
+    states = {state["name"]: state for state in json.loads(lab.hardway("addons", "--json").stdout)}
+    on = {name for name, state in states.items() if state["is_on"]}
+    assert on == {"coredns", *lab.cluster["addons"]}
+    for name in on:
+        memory = states[name]["memory"]
+        assert states[name]["faults"] == []
+        assert 0 < memory["used"] < memory["limit"], memory
+    shown = lab.hardway("addons").stdout
+    assert "MiB" in shown
+    print(shown)
+
+
+def _namespaces(lab: Lab) -> set[str]:
+    return {item["metadata"]["name"] for item in lab.objects("namespaces")["items"]}
+
+
+def leave_nothing(lab: Lab, namespaces: Set[str]) -> None:
+    """Switch every add-on off, and wait until these namespaces have gone."""
+    lab.describe({key: value for key, value in lab.cluster.items() if key != "addons"})
+    lab.hardway("up")
+    eventually(
+        "the namespaces are gone",
+        lambda: not namespaces & _namespaces(lab),
+        reason=lambda: lab.kubectl("get", "namespaces"),
+    )
+    lab.hardway("validate", "--wait", "1200")
+    lab.pulumi("preview", "--expect-no-changes")
