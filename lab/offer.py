@@ -165,7 +165,7 @@ def prepare_lab(
     """
     with phases.phase("packages"):
         packages.install(packages_for_machines(), paths, progress)
-    stored, base = _image(cluster, paths, cache, progress, phases)
+    stored, base = machine_image(cluster, paths, cache, progress, phases)
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
         if cluster.networks.routed:
@@ -206,7 +206,7 @@ def prepare_virtualbox(
     """
     with phases.phase("packages"):
         packages.install(PACKAGES_FOR_VIRTUALBOX, paths, progress)
-    stored, base = _image(cluster, paths, cache, progress, phases)
+    stored, base = machine_image(cluster, paths, cache, progress, phases)
     with phases.phase("VirtualBox"):
         placed = virtualbox.provide(base, cache, paths.logs / "virtualbox.log")
         served = mirror.start(paths, str(gateway_of(virtualbox.subnet(cluster))), mirror.PORT)
@@ -217,10 +217,13 @@ def prepare_virtualbox(
     _write_offer(paths, stack, where, served, stored, servers)
 
 
-def _image(
+def machine_image(
     cluster: Cluster, paths: LabPaths, cache: Cache, progress: Progress, phases: Phases
 ) -> tuple[Sequence[artifacts.StoredArtifact], image.DiskImage]:
-    """The artifacts of a cluster, and the base image of its machines."""
+    """The artifacts of a cluster and the base image of its machines, made where they are missing.
+
+    Raises a Problem.
+    """
     store = artifacts.Store(cache, progress, paths.logs)
     wanted = (cluster.versions, cluster.runtime, cluster.addons.enabled)
     more = [*needs.of_image(cluster)]

@@ -15,9 +15,7 @@ from lab import namespace, resolvers, way_out
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from tests.engine.stack import eventually
-
-BEYOND = "203.0.113.1"
-"""What the host reaches (an address for documentation, RFC 5737)."""
+from tests.lab.host_network import ASK, BEYOND, HostNetwork, Running, ip, made, within
 
 METADATA = "169.254.169.254"
 """Where clouds give a virtual machine its credentials."""
@@ -38,49 +36,25 @@ class Server(http.server.ThreadingHTTPServer):
 Server((sys.argv[1], 8000), Handler).serve_forever()
 """
 
-ASK = """
-import socket, sys
-from probe import dns
-with socket.socket(type=socket.SOCK_DGRAM) as asker:
-    asker.settimeout(5)
-    asker.sendto(dns.query(sys.argv[2], 7), (sys.argv[1], 53))
-    print(*dns.read(asker.recv(512), 7).addresses)
-"""
-
-
-def ip(name: str, *arguments: str) -> None:
-    subprocess.run(["ip", "-n", name, *arguments], check=True)
-
-
-def within(name: str, *arguments: str) -> list[str]:
-    return ["nsenter", f"--net=/run/netns/{name}", *arguments]
-
 
 class World:
     """A host that leads to a server, a lab on it, and machines in two networks of the lab."""
 
     def __init__(self, folder: Path) -> None:
         self.paths = LabPaths(name=f"w{os.getpid()}", state=folder / "state", run=folder / "run")
-        self.host, self.lab = f"{self.paths.namespace}-h", self.paths.namespace
+        self._network = HostNetwork(f"{self.paths.namespace}-h", folder)
+        self.host, self.lab = self._network.name, self.paths.namespace
         self.machine, self.quiet = f"{self.lab}-m", f"{self.lab}-q"
-        self._resolv_conf = folder / "resolv.conf"
-        self._resolv_conf.write_text("nameserver 127.0.0.53\n")
 
     def make(self, during: ExitStack) -> None:
-        for name in (self.host, self.machine, self.quiet):
-            subprocess.run(["ip", "netns", "add", name], check=True)
-            during.callback(subprocess.run, ["ip", "netns", "delete", name], check=True)
-            ip(name, "link", "set", "lo", "up")
+        self._network.make(during, {"beyond.test": "203.0.113.9"})
+        ip(self.host, "address", "add", f"{METADATA}/32", "dev", "up0")
+        for name in (self.machine, self.quiet):
+            made(name, during)
         self.paths.run.mkdir()
         namespace.make(self.paths)
         during.callback(namespace.remove, self.paths)
         during.callback(way_out.stop, self.paths)
-        ip(self.host, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
-        for device in ("up0", "up1"):
-            ip(self.host, "link", "set", device, "up")
-        for address in (f"{BEYOND}/24", f"{METADATA}/32"):
-            ip(self.host, "address", "add", address, "dev", "up0")
-        ip(self.host, "route", "add", "default", "via", "203.0.113.254")
         for name, address in ((self.machine, MACHINE), (self.quiet, QUIET)):
             self._connect(name, address)
         forward = "echo 1 >/proc/sys/net/ipv4/ip_forward"
@@ -92,7 +66,6 @@ class World:
         for address in (BEYOND, METADATA, "127.0.0.1"):
             self._serve(during, self.host, address)
         self._serve(during, self.lab, GATEWAY)
-        self._name_server(during)
 
     def _connect(self, name: str, address: str) -> None:
         gateway = address.rpartition(".")[0] + ".1"
@@ -108,17 +81,6 @@ class World:
         during.enter_context(Running(within(name, sys.executable, "-c", SERVER, address)))
         eventually(f"{address} is served", lambda: fetched(name, address))
 
-    def _name_server(self, during: ExitStack) -> None:
-        command = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"]
-        command += ["--listen-address=127.0.0.53", "--bind-interfaces", "--no-hosts", "--pid-file="]
-        command += ["--user=root", "--address=/beyond.test/203.0.113.9"]
-        during.enter_context(Running(within(self.host, *command)))
-        asked = within(self.host, sys.executable, "-c", ASK, "127.0.0.53", "beyond.test")
-        eventually(
-            "the host's stub answers",
-            lambda: subprocess.run(asked, cwd=PROJECT, capture_output=True).returncode == 0,
-        )
-
     def on_host(self, code: str) -> str:
         """Run a line of Python of this project as the host, with a name server of its own."""
         text = (
@@ -128,7 +90,7 @@ class World:
             f"run=Path({str(self.paths.run)!r}))\n{code}\n"
         )
         # Mounts are shared here, as a host shares those of /run/netns.
-        mounted = f"mount -n --bind {self._resolv_conf} /etc/resolv.conf"
+        mounted = f"mount -n --bind {self._network.resolv_conf} /etc/resolv.conf"
         mounted += "; mount -n --make-rshared /run/netns"
         done = subprocess.run(
             within(self.host, "unshare", "--mount", "sh", "-euc")
@@ -139,20 +101,6 @@ class World:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
-
-
-class Running:
-    """A program that runs while the context does."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._words = command
-
-    def __enter__(self) -> None:
-        self._child = subprocess.Popen(self._words, stderr=subprocess.DEVNULL)
-
-    def __exit__(self, *_: object) -> None:
-        self._child.kill()
-        self._child.wait()
 
 
 def fetched(name: str, address: str) -> bool:

@@ -40,6 +40,8 @@ class Lab:
         self.stack = stack
         self.program = PROJECT
         """The checkout whose ``./hardway`` is used."""
+        self.enter: list[str] = []
+        """The command that runs a program on the lab's host, where that is a host of its own."""
         self.environment = {
             **os.environ,
             "XDG_STATE_HOME": str(folder / "state"),
@@ -87,7 +89,7 @@ class Lab:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start ``./hardway`` and come back at once."""
         return subprocess.Popen(
-            [self.program / "hardway", *arguments],
+            [*self.enter, str(self.program / "hardway"), *arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -114,7 +116,7 @@ class Lab:
         self, command: list[str], *, ok: bool = True, secret: bool = False
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command,
+            [*self.enter, *command],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -177,7 +179,7 @@ class Lab:
     def inside(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program where the machines' network is."""
         return subprocess.run(
-            [*libvirt.enter(self.libvirt()), *arguments],
+            [*self.enter, *libvirt.enter(self.libvirt()), *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
