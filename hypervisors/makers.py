@@ -38,7 +38,7 @@ def makers(spec: Cluster, parent: pulumi.Resource) -> dict[str, Hypervisor]:
         if where.wants_image:
             raise SpecError(
                 "hypervisor.image is not given and no lab offers one: run this through ./hardway, "
-                "or write the path of a VDI file"
+                "or write the image of your own"
             )
         known = next((hypervisor for model, hypervisor in made if model == where), None)
         if known is None:

@@ -15,12 +15,27 @@ PACKAGES_FOR_IMAGES: Mapping[str, str] = {
     "openssh-client": "logs in to machines",
 }
 
-PACKAGES_FOR_VIRTUALBOX: Mapping[str, str] = {
+PACKAGES_FOR_BOOTABLE_IMAGES: Mapping[str, str] = {
     **PACKAGES_FOR_IMAGES,
     "grub-common": "makes the base image's boot loader",
     "grub-pc-bin": "is that boot loader",
     "fdisk": "makes the base image's partition",
+}
+
+PACKAGES_FOR_VIRTUALBOX: Mapping[str, str] = {
+    **PACKAGES_FOR_BOOTABLE_IMAGES,
     "iproute2": "shows the host's routes",
+}
+
+PACKAGES_FOR_LIBVIRT: Mapping[str, str] = {
+    "libvirt-clients": "talks to libvirt (virsh)",
+    "genisoimage": "writes the seed disks (the libvirt plugin calls mkisofs)",
+    "xsltproc": "adjusts domain definitions (the libvirt plugin calls it)",
+}
+
+PACKAGES_FOR_LIBVIRT_ELSEWHERE: Mapping[str, str] = {
+    **PACKAGES_FOR_BOOTABLE_IMAGES,
+    **PACKAGES_FOR_LIBVIRT,
 }
 
 
@@ -28,12 +43,10 @@ def packages_for_machines() -> Mapping[str, str]:
     """Package name to its purpose, for all packages that a lab needs to make machines."""
     return {
         **PACKAGES_FOR_IMAGES,
+        **PACKAGES_FOR_LIBVIRT,
         EMULATOR[architecture()]: "runs the machines",
         "libvirt-daemon-system": "manages the machines",
-        "libvirt-clients": "talks to libvirt (virsh)",
         "dnsmasq-base": "is started by libvirt for each network",
-        "genisoimage": "writes the seed disks (the libvirt plugin calls mkisofs)",
-        "xsltproc": "adjusts domain definitions (the libvirt plugin calls it)",
         "iproute2": "makes the lab's network namespace",
         "iptables": "is what libvirt writes its NAT rules with",
     }

@@ -22,7 +22,12 @@ from lab import (
 )
 from lab.cache import Cache, write_atomically
 from lab.debian_root import debian_root
-from lab.host import PACKAGES_FOR_THE_WAY_OUT, PACKAGES_FOR_VIRTUALBOX, packages_for_machines
+from lab.host import (
+    PACKAGES_FOR_LIBVIRT_ELSEWHERE,
+    PACKAGES_FOR_THE_WAY_OUT,
+    PACKAGES_FOR_VIRTUALBOX,
+    packages_for_machines,
+)
 from lab.official_image import official_image
 from lab.paths import LabPaths
 from lab.problem import Problem
@@ -86,13 +91,18 @@ def _base(
     cache: Cache,
     paths: LabPaths,
     progress: Progress,
+    *,
+    boots_itself: bool,
 ) -> image.DiskImage:
-    """The image of the cluster's machines: the one that its spec names, or one with artifacts."""
+    """The image of the cluster's machines: the one that its spec names, or one with artifacts.
+
+    Without a boot loader of its own, an image has a kernel and its initial file system beside it.
+    """
     if given := cluster.base_image:
         return official_image(
             cache, given.source, progress, sha256=given.sha256, sha512=given.sha512
         )
-    build = image.base_image if cluster.hypervisor is None else bootable.bootable_image
+    build = bootable.bootable_image if boots_itself else image.base_image
     return build(
         cache,
         image.node_store(stored),
@@ -165,7 +175,10 @@ def prepare_lab(
     """
     with phases.phase("packages"):
         packages.install(packages_for_machines(), paths, progress)
-    stored, base = machine_image(cluster, paths, cache, progress, phases)
+    stored, base = machine_image(cluster, paths, cache, progress, phases, boots_itself=False)
+    volume = None
+    if cluster.libvirts_without_image:
+        _, volume = _elsewhere(cluster, paths, cache, progress, phases)
     with phases.phase("libvirt"):
         host = libvirt.start(paths, progress)
         if cluster.networks.routed:
@@ -188,8 +201,36 @@ def prepare_lab(
         console_logs=str(consoles),
         **({} if host.domain_type == "kvm" else emulated()),
     )
-    _write_offer(paths, stack, where, served, stored, name_servers)
+    _write_offer(paths, stack, stored, where, volume, served, name_servers)
     return host
+
+
+def prepare_elsewhere(
+    stack: str,
+    cluster: Cluster,
+    paths: LabPaths,
+    cache: Cache,
+    progress: Progress,
+    phases: Phases,
+) -> None:
+    """Bring the base image to the libvirts for which the spec names none; write the lab's offer.
+
+    A second call only checks. Raises a Problem.
+    """
+    with phases.phase("packages"):
+        packages.install(PACKAGES_FOR_LIBVIRT_ELSEWHERE, paths, progress)
+    stored, volume = _elsewhere(cluster, paths, cache, progress, phases)
+    _write_offer(paths, stack, stored, volume=volume)
+
+
+def _elsewhere(
+    cluster: Cluster, paths: LabPaths, cache: Cache, progress: Progress, phases: Phases
+) -> tuple[Sequence[artifacts.StoredArtifact], str]:
+    """The artifacts of a cluster, and the volume with the base image at libvirts without one."""
+    stored, base = machine_image(cluster, paths, cache, progress, phases, boots_itself=True)
+    with phases.phase("libvirt"):
+        volume = storage_pool.bring(base, cluster.libvirts_without_image, progress)
+    return stored, volume
 
 
 def prepare_virtualbox(
@@ -206,7 +247,7 @@ def prepare_virtualbox(
     """
     with phases.phase("packages"):
         packages.install(PACKAGES_FOR_VIRTUALBOX, paths, progress)
-    stored, base = machine_image(cluster, paths, cache, progress, phases)
+    stored, base = machine_image(cluster, paths, cache, progress, phases, boots_itself=True)
     with phases.phase("VirtualBox"):
         placed = virtualbox.provide(base, cache, paths.logs / "virtualbox.log")
         served = mirror.start(paths, str(gateway_of(virtualbox.subnet(cluster))), mirror.PORT)
@@ -214,11 +255,17 @@ def prepare_virtualbox(
     # The second adapter leads to what this computer reaches. Where that is a stub on a loopback
     # address, VirtualBox asks it for the machine.
     servers = _apart(cluster, resolvers.reachable()) or (VirtualBox.NAT[3],)
-    _write_offer(paths, stack, where, served, stored, servers)
+    _write_offer(paths, stack, stored, where, served=served, name_servers=servers)
 
 
 def machine_image(
-    cluster: Cluster, paths: LabPaths, cache: Cache, progress: Progress, phases: Phases
+    cluster: Cluster,
+    paths: LabPaths,
+    cache: Cache,
+    progress: Progress,
+    phases: Phases,
+    *,
+    boots_itself: bool,
 ) -> tuple[Sequence[artifacts.StoredArtifact], image.DiskImage]:
     """The artifacts of a cluster and the base image of its machines, made where they are missing.
 
@@ -226,9 +273,7 @@ def machine_image(
     """
     store = artifacts.Store(cache, progress, paths.logs)
     wanted = (cluster.versions, cluster.runtime, cluster.addons.enabled)
-    more = [*needs.of_image(cluster)]
-    if cluster.hypervisor is not None:
-        more += bootable.PACKAGES
+    more = [*needs.of_image(cluster), *(bootable.PACKAGES if boots_itself else ())]
     with ExitStack() as during:
         if not cluster.base_image and not store.has(*wanted):
             # A new image follows; its Debian root needs no artifacts and can be made meanwhile.
@@ -236,23 +281,24 @@ def machine_image(
         with phases.phase("artifacts"):
             stored = store.fetch(*wanted)
         with phases.phase("image"):
-            base = _base(cluster, stored, cache, paths, progress)
+            base = _base(cluster, stored, cache, paths, progress, boots_itself=boots_itself)
     return stored, base
 
 
 def _write_offer(
     paths: LabPaths,
     stack: str,
-    where: Hypervisor,
-    served: mirror.Mirror,
     stored: Iterable[artifacts.StoredArtifact],
-    name_servers: tuple[IPv4Address, ...],
+    where: Hypervisor | None = None,
+    volume: str | None = None,
+    served: mirror.Mirror | None = None,
+    name_servers: tuple[IPv4Address, ...] = (),
 ) -> None:
     known = ArtifactSource(
-        mirror=served.url,
+        mirror=served.url if served else None,
         digests={f"{artifact.name}-{artifact.version}": artifact.digest for artifact in stored},
     )
-    offer = Offer(hypervisor=where, artifacts=known, name_servers=name_servers)
+    offer = Offer(hypervisor=where, image=volume, artifacts=known, name_servers=name_servers)
     file = offer_path(paths, stack)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, offer.written().encode())

@@ -379,7 +379,7 @@ def offer_path(paths: LabPaths, stack: str) -> Path:
 def is_in_lab(paths: LabPaths, stack: str) -> bool:
     """Whether the lab's last offer to a stack is a libvirt of the lab.
 
-    A stack with its own hypervisor has no offer, or that of an image alone.
+    A stack with its own hypervisor has no offer, or that of images alone.
     """
     try:
         where = json.loads(offer_path(paths, stack).read_text())["hypervisor"]

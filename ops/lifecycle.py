@@ -5,18 +5,29 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from lab import endpoint, forwarder, libvirt, mirror, qemu, toolchain, virtualbox, way_out
+from lab import (
+    endpoint,
+    forwarder,
+    libvirt,
+    mirror,
+    qemu,
+    storage_pool,
+    toolchain,
+    virtualbox,
+    way_out,
+)
 from lab.cache import Cache
 from lab.consoles import Consoles
-from lab.offer import Phases, prepare_lab, prepare_virtualbox
+from lab.offer import Phases, prepare_elsewhere, prepare_lab, prepare_virtualbox
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
 from lab.process import beside, output
@@ -87,6 +98,8 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
     with beside(lambda: _tools(cache, paths, phases)) as prepared:
         if cluster.in_lab:
             host = prepare_lab(stack, cluster, paths, cache, progress(), phases)
+        elif cluster.libvirts_without_image:
+            prepare_elsewhere(stack, cluster, paths, cache, progress(), phases)
         elif cluster.hypervisor is not None and cluster.hypervisor.wants_image:
             prepare_virtualbox(stack, cluster, paths, cache, progress(), phases)
         tools = prepared()
@@ -263,7 +276,7 @@ def down(
     Examples: `./hardway down`, and `./hardway down --keep-lab` before another `up`
     """
     paths = lab_paths()
-    image = _image_for_virtualbox(paths, stack)  # the stack's removal forgets it
+    remove_image = _image_removal(paths, stack)  # the stack's removal forgets the image
     if _has_state(paths):
         ready = ready_stack(stack, paths)
         if ready.exists():
@@ -282,8 +295,7 @@ def down(
                     "read its message above; the next ./hardway down goes on from there",
                 )
             ready.remove()
-    if image:
-        virtualbox.remove_unused(image)
+    remove_image()
     forwarder.stop(paths, forwarder.of_stack(paths, stack))
     way_out.let_out(paths, stack)
     if not lab:
@@ -294,14 +306,20 @@ def down(
     stop_lab(paths)
 
 
-def _image_for_virtualbox(paths: LabPaths, stack: str) -> Path | None:
-    """The base image that the lab has given to VirtualBox for a stack, if it has."""
+def _image_removal(paths: LabPaths, stack: str) -> Callable[[], None]:
+    """What removes the base images that the lab has brought to other hypervisors for a stack.
+
+    Images that other machines use stay.
+    """
     try:
         offer = read_offer(offer_path(paths, stack))
-    except (OSError, SpecError):
-        return None
+        libvirts = read_cluster(stack).libvirts_without_image if offer.image else ()
+    except (OSError, SpecError, Problem):
+        return lambda: None
     where = offer.hypervisor
-    return Path(where.image) if isinstance(where, VirtualBox) and where.image else None
+    if isinstance(where, VirtualBox) and where.image:
+        return partial(virtualbox.remove_unused, Path(where.image))
+    return partial(storage_pool.remove_unused, offer.image or "", libvirts)
 
 
 def _has_state(paths: LabPaths) -> bool:

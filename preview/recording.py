@@ -21,9 +21,10 @@ from spec.passwords import FULL_KEY
 
 RECORDER = Path(__file__).with_name("recorder.py")
 
-LIBVIRT = Libvirt(uri="qemu:///system", image="hardway-base")
+IMAGE = "hardway-base"
+LIBVIRT = Libvirt(uri="qemu:///system", image=IMAGE)
 VIRTUALBOX = VirtualBox(kind="virtualbox", image="hardway-base.vdi")
-"""Stand-ins for the hypervisors that a lab would offer."""
+"""Stand-ins for the image and the hypervisors that a lab would offer."""
 
 
 class NotDeclared(Exception):
@@ -89,12 +90,13 @@ def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:
     try:
         spec = parse(cluster, name=stack)
         unknown = unknown_digests(spec)
-        if spec.hypervisor is not None and spec.hypervisor.wants_image:
+        if isinstance(spec.hypervisor, VirtualBox):
             where = VIRTUALBOX
     except SpecError:  # the program itself reports this
         unknown = ()
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in unknown}
-    return Offer(hypervisor=where, artifacts=ArtifactSource(digests=digests)), unknown
+    offer = Offer(hypervisor=where, image=IMAGE, artifacts=ArtifactSource(digests=digests))
+    return offer, unknown
 
 
 def _asked(folder: Path, request: dict[str, Any], offer: Offer) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from spec.backup import Backup
 from spec.downloads import Architecture
-from spec.hypervisor import Hypervisor, HypervisorPart, LoginSettings
+from spec.hypervisor import Hypervisor, HypervisorPart, Libvirt, LoginSettings
 from spec.load_balancer import LoadBalancer
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
@@ -247,6 +247,18 @@ class Description(Part):
     def in_lab(self) -> tuple[str, ...]:
         """The names of the machines that the spec leaves to the lab's offer."""
         return tuple(name for name in self.machines if self.hypervisor_of(name) is None)
+
+    @property
+    def libvirts_without_image(self) -> tuple[Libvirt, ...]:
+        """The libvirts into whose pool the lab brings the base image, each of them once."""
+        named = (self.hypervisor_of(name) for name in self.machines)
+        return tuple(
+            {
+                (where.site, where.pool): where
+                for where in named
+                if isinstance(where, Libvirt) and where.wants_image
+            }.values()
+        )
 
     @property
     def networks_in_lab(self) -> dict[str, IPv4Network]:

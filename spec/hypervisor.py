@@ -102,7 +102,7 @@ class HypervisorPart(Part):
 
 
 class Libvirt(HypervisorPart):
-    """A libvirt, and the base image that lies in one of its storage pools."""
+    """A libvirt, on this host or on another one."""
 
     kind: Literal["libvirt"] = "libvirt"
     """Tells the kinds of hypervisor apart."""
@@ -122,11 +122,18 @@ class Libvirt(HypervisorPart):
     pool: InPool = "default"
     """The storage pool with the base image and the machines' disks. A living cluster keeps it."""
     image: Annotated[
-        InPool,
-        Expected(
-            "the name alone of the base image's volume in the pool, as virsh vol-list shows it"
+        Annotated[
+            InPool,
+            Expected(
+                "the name alone of the base image's volume in the pool, as virsh vol-list shows it"
+            ),
+        ]
+        | None,
+        LeftOut(
+            "that of ``base_image``, or a Debian that the lab builds, with all artifacts inside; "
+            "``up`` brings it into the pool"
         ),
-    ]
+    ] = None
     """The base image's volume in ``pool``, and no machine's disk; machines are copy-on-write
     overlays of it."""
     image_format: Literal["raw", "qcow2"] = "qcow2"
@@ -168,6 +175,11 @@ class Libvirt(HypervisorPart):
         if parts.hostname and self.site == f"qemu://{parts.hostname}/system":
             return parts.hostname
         return hashlib.sha256(self.site.encode()).hexdigest()[:8]
+
+    @property
+    def wants_image(self) -> bool:
+        """Whether the spec leaves the base image to the lab's offer."""
+        return self.image is None
 
     @property
     def is_emulated(self) -> bool:

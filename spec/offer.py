@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from spec.cluster import ArtifactSource, Cluster, SpecError
-from spec.hypervisor import Hypervisor, HypervisorPart
+from spec.hypervisor import Hypervisor, InPool, Libvirt
 from spec.part import Address, Part
 from spec.refusal import dotted, listed
 from spec.shape import follow
@@ -20,9 +20,12 @@ The program shows that line."""
 
 
 class Offer(Part):
-    """The hypervisor for machines, and the mirror and digests of the site's artifact store."""
+    """Where machines run and what they start from, and the site's artifact store."""
 
-    hypervisor: Hypervisor
+    hypervisor: Hypervisor | None = None
+    """The hypervisor of machines for which the spec names none, or with the image for it."""
+    image: InPool | None = None
+    """The volume with the base image in the pools of libvirts for which the spec names none."""
     artifacts: ArtifactSource
     name_servers: tuple[Address, ...] = ()
     """The name servers that machines of this hypervisor can ask."""
@@ -68,26 +71,40 @@ def with_offer(spec: Cluster, offer: Offer | None) -> Cluster:
     """
     if offer is None:
         return spec
-    is_left_open = leaves_open(spec.hypervisor)
-    mirror = offer.artifacts.mirror if is_left_open else None
+    mirror = offer.artifacts.mirror if _is_offered(spec.hypervisor) else None
     artifacts = ArtifactSource(
         mirror=spec.artifacts.mirror or mirror,
         digests={**offer.artifacts.digests, **spec.artifacts.digests},
     )
     networks = spec.networks
     # Machines elsewhere may not reach the name servers that are offered.
-    is_whole = all(leaves_open(spec.hypervisor_of(name)) for name in spec.machines)
+    is_whole = all(_is_offered(spec.hypervisor_of(name)) for name in spec.machines)
     if is_whole and "name_servers" not in networks.model_fields_set:
         networks = networks.model_copy(update={"name_servers": offer.name_servers})
     return spec.model_copy(
         update={
             "artifacts": artifacts,
-            "hypervisor": offer.hypervisor if is_left_open else spec.hypervisor,
+            "hypervisor": _filled(spec.hypervisor, offer),
+            "machines": {
+                name: machine.model_copy(update={"hypervisor": _filled(machine.hypervisor, offer)})
+                if machine.hypervisor
+                else machine
+                for name, machine in spec.machines.items()
+            },
             "networks": networks,
         }
     )
 
 
-def leaves_open(where: HypervisorPart | None) -> bool:
-    """Whether a spec with this hypervisor needs a lab's offer for its machines."""
-    return where is None or where.wants_image
+def _is_offered(where: Hypervisor | None) -> bool:
+    """Whether machines of this hypervisor of a spec run on the one that the lab offers."""
+    return where is None or (where.is_here and where.wants_image)
+
+
+def _filled(where: Hypervisor | None, offer: Offer) -> Hypervisor | None:
+    """The hypervisor of a spec with what the lab offers for it."""
+    if _is_offered(where):
+        return offer.hypervisor
+    if isinstance(where, Libvirt) and where.wants_image:
+        return where.model_copy(update={"image": offer.image})
+    return where

@@ -22,8 +22,7 @@ def bridge_leads_to_machines(spec: Description) -> Iterator[Refusal]:
             field,
             f"is {bridge}, and {called(spec.in_lab[0])} is left to the lab",
             "the lab makes a network of its own, which has no way to that bridge",
-            "write hypervisor.uri and hypervisor.image of a libvirt and its base image, or leave "
-            "it out",
+            "write hypervisor.uri of a libvirt, or leave it out",
         )
         return
     for name in spec.machines:

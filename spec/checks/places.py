@@ -36,7 +36,7 @@ def base_image_is_used(spec: Description) -> Iterator[Refusal]:
         return
     if spec.in_lab or not spec.machines:
         return
-    if spec.hypervisor is not None and spec.hypervisor.wants_image:
+    if any(where and where.wants_image for where in map(spec.hypervisor_of, spec.machines)):
         return
     if spec.hypervisor is not None:
         yield Refusal(
@@ -141,6 +141,14 @@ def machine_libvirt_boots_as_it_says(spec: Description, name: str) -> Iterator[R
 def _boots(field: str, where: Hypervisor | None) -> Iterator[Refusal]:
     """Kernel and initrd are given together or not at all, and arguments only with a kernel."""
     if not isinstance(where, Libvirt):
+        return
+    if where.wants_image and (where.kernel or where.initrd or where.image_format != "qcow2"):
+        yield Refusal(
+            field,
+            "has a kernel or a format and no image",
+            "the image that up brings there is a qcow2 with a boot loader",
+            f"write {field}.image as well, or leave kernel, initrd and image_format out",
+        )
         return
     if where.kernel_arguments and not where.kernel:
         yield Refusal(

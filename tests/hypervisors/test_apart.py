@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -12,8 +13,13 @@ import pytest
 from hypervisors.libvirt import removal, virsh
 from hypervisors.libvirt.growth import GIB
 from hypervisors.libvirt.resources import VOLUME
-from lab import namespace
+from lab import namespace, storage_pool
+from lab.cache import sha256_of
+from lab.image import DiskImage
 from lab.paths import PROJECT
+from lab.problem import Problem
+from lab.progress import PlainProgress
+from spec.hypervisor import Libvirt
 from tests.engine.session_libvirt import BOOT_SECTOR
 from tests.engine.stack import EngineStack, empty_stack, stack
 from tests.hypervisors.apart import ROUTER, RoutedHost, apart
@@ -174,3 +180,58 @@ def test_a_host_with_another_key_is_not_talked_to(hosts: list[RoutedHost]) -> No
     right = virsh.ask(far.uri, "uri", timeout=60)
     assert right is not None
     assert right.returncode == 0, right.stderr
+
+
+def overlaid(host: RoutedHost, disk: str) -> str:
+    """What libvirt says of the image below a machine's disk."""
+    described = host.virsh("vol-dumpxml", "--pool", host.libvirt.pool, disk)
+    return described[described.index("<backingStore>") :]
+
+
+def test_the_base_image_is_brought_to_each_host_once_and_leaves_with_its_last_machine(
+    hosts: list[RoutedHost], tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "3G"], check=True)
+    subprocess.run(["qemu-io", "-c", "write -P 7 0 4M", disk], check=True, capture_output=True)
+    digest = sha256_of(disk)
+    image = DiskImage(digest, disk, "qcow2", None, None)
+    libvirts = [Libvirt(uri=host.uri, pool=host.libvirt.pool) for host in hosts]
+    near, far = hosts
+    # An earlier update was cut off in the middle of its way to the second host.
+    name = f"base-{digest[:16]}.qcow2"
+    half = tmp_path / "half"
+    half.write_bytes(disk.read_bytes()[: 2 * 2**20])
+    far.virsh("vol-create-as", far.libvirt.pool, name, "1M", "--format", "qcow2")
+    far.virsh("vol-upload", "--pool", far.libvirt.pool, name, str(half))
+
+    assert storage_pool.bring(image, libvirts, PlainProgress()) == name
+    for host in hosts:
+        path = host.virsh("vol-path", "--pool", host.libvirt.pool, name).strip()
+        assert sha256_of(Path(path)) == digest
+        size = host.virsh("vol-info", "--bytes", "--pool", host.libvirt.pool, name)
+        assert str(3 * GIB) in size, "libvirt knows the disk in it"
+        options = ("--backing-vol", name, "--backing-vol-format", "qcow2", "--format", "qcow2")
+        host.virsh("vol-create-as", host.libvirt.pool, "over.qcow2", "3G", *options)
+        assert "<format type='qcow2'/>" in overlaid(host, "over.qcow2")
+    before = Path(path).stat().st_mtime_ns
+    storage_pool.bring(image, libvirts, PlainProgress())
+    assert Path(path).stat().st_mtime_ns == before
+
+    near.virsh("vol-delete", "--pool", near.libvirt.pool, "over.qcow2")
+    storage_pool.remove_unused(name, libvirts)
+    volumes = [host.virsh("vol-list", host.libvirt.pool) for host in hosts]
+    assert [digest[:16] in listed for listed in volumes] == [False, True], "one is in use"
+    far.virsh("vol-delete", "--pool", far.libvirt.pool, "over.qcow2")
+    for _ in range(2):
+        storage_pool.remove_unused(name, libvirts)
+    assert digest[:16] not in far.virsh("vol-list", far.libvirt.pool)
+
+
+def test_a_libvirt_that_cannot_be_asked_is_named(hosts: list[RoutedHost], tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"disk")
+    image = DiskImage("0" * 64, tmp_path / "disk", "qcow2", None, None)
+    near, far = hosts
+    wrong = near.uri.replace(str(near.known_hosts), str(far.known_hosts))
+    with pytest.raises(Problem, match=r"cannot take the base image .*Host key verification failed"):
+        storage_pool.bring(image, [Libvirt(uri=wrong)], PlainProgress())

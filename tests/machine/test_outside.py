@@ -86,6 +86,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
             Cache(),
             PlainProgress(),
             Phases(),
+            boots_itself=False,
         )
         lab.enter = during.enter_context(network.entered())
         up(lab, described, PASSWORD)

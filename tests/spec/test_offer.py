@@ -51,6 +51,35 @@ def test_what_the_spec_says_wins() -> None:
     assert spec.artifacts.digests == {"kubelet-1.37.1": OURS, "etcd-3.7.1": THEIRS}
 
 
+def test_libvirts_of_the_stacks_own_take_the_image_alone() -> None:
+    uris = ["qemu+ssh://root@near/system", "qemu+ssh://root@far/system"]
+    machines = {
+        "master": {"address": "192.168.1.10", "roles": "ai"},
+        "minion": {"address": "192.168.2.11", "hypervisor": {"uri": uris[1], "image": "mine"}},
+        "other": {"address": "192.168.2.12", "hypervisor": {"uri": uris[1], "image": "mine"}},
+    }
+    networks = {"machines": ["192.168.1.0/24", "192.168.2.0/24"], "routed": True}
+    value = {"hypervisor": {"uri": uris[0]}, "networks": networks, "machines": machines}
+    spec = parse(value, name="dev")
+    assert [where.uri for where in spec.libvirts_without_image] == uris[:1]
+    offer = Offer(
+        image="base", artifacts=OFFER.artifacts.model_copy(), name_servers=OFFER.name_servers
+    )
+    whole = with_offer(spec, Offer.model_validate_json(offer.written()))
+    for name, (uri, image) in {
+        "master": (uris[0], "base"),
+        "minion": (uris[1], "mine"),
+        "other": (uris[1], "mine"),
+    }.items():
+        where = whole.hypervisor_of(name)
+        assert isinstance(where, Libvirt)
+        assert (where.uri, where.image) == (uri, image)
+    # Neither the lab's mirror nor its name servers are known to be reached from there.
+    assert whole.artifacts.mirror is None
+    assert whole.networks.name_servers == ()
+    assert with_offer(whole, OFFER).hypervisor == whole.hypervisor
+
+
 def test_it_is_found_where_the_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +98,6 @@ def test_an_offer_of_another_revision_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         read_offer(tmp_path / "offer")
     (line,) = str(caught.value).splitlines()
-    for field in ("hypervisor.image", "hypervisor.lock", "artifacts"):
+    for field in ("hypervisor.lock", "artifacts"):
         assert field in line
     assert "./hardway up" in line

@@ -491,6 +491,16 @@ ONE = [
     ({"hypervisor": {**LIBVIRT, "console_logs": "/a'b"}}, "hypervisor.console_logs", "quotes"),
     ({"hypervisor": {**LIBVIRT, "console_logs": "/a&b"}}, "hypervisor.console_logs", "and &"),
     ({"hypervisor": {**LIBVIRT, "kernel": "/k"}}, "hypervisor.kernel", "without initrd"),
+    (
+        {"hypervisor": {"uri": LIBVIRT["uri"], "kernel": "/k", "initrd": "/i"}},
+        "hypervisor",
+        "has a kernel or a format and no image",
+    ),
+    (
+        {"hypervisor": {"uri": LIBVIRT["uri"], "image_format": "raw"}},
+        "hypervisor",
+        "leave kernel, initrd and image_format out",
+    ),
     ({"hypervisor": {**LIBVIRT, "initrd": "/i"}}, "hypervisor.initrd", "without kernel"),
     (
         {"hypervisor": {**LIBVIRT, "kernel_arguments": ["quiet"]}},
