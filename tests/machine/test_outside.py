@@ -184,9 +184,15 @@ def seen(lab: Lab, *command: str) -> str:
 
 
 def diagnosed(lab: Lab, name: str, sentence: str) -> Callable[[], bool]:
-    """Whether ``diagnose`` says this of a pod of the Deployment."""
+    """Whether ``diagnose`` says this of a pod of the Deployment.
+
+    For five minutes after a change a kubelet knows the password from before: a pod that has begun
+    with that is made again.
+    """
 
     def says() -> bool:
+        running = ("--selector", f"app={name}", "--field-selector", "status.phase=Running")
+        lab.kubectl("delete", "pods", *running)
         done = lab.hardway("diagnose", "--output", str(lab.folder / "diagnosis.tar.gz"), ok=False)
         lines = " ".join((done.stdout + done.stderr).split())
         return f"default/{name}-" in lines and sentence in lines
