@@ -48,6 +48,15 @@ class Monitoring(Part):
     traffic is read half as often, and an API server every two minutes."""
 
 
+class Logs(Part):
+    """What keeps the logs of pods and the journals of machines."""
+
+    retention: Annotated[Whole, Field(ge=1, le=366)] = 7
+    """Days that the logs go back."""
+    limit: Annotated[Whole, Field(ge=1, le=1000)] = 2
+    """GiB that they take on the disk: beyond that the oldest day goes, however young it is."""
+
+
 class Addons(Part):
     """What runs in the cluster itself."""
 
@@ -88,6 +97,16 @@ class Addons(Part):
     problem_detector: Truth = False
     """Whether problems of nodes that their kernels report, such as a file system that became
     read-only, are conditions of the nodes and of `./hardway validate`, and events."""
+    logs: Annotated[
+        Logs | None,
+        Switch,
+        Expected("true, false, or a mapping with retention and limit"),
+        LeftOut("`false`"),
+    ] = None
+    """Whether the logs of all pods and the journals of all nodes are kept in one place, with a page
+    that searches them: ``true``, or a mapping of its settings. With ``storage`` it is a claim, else
+    it is on the node of its pod and ends with that pod. Only with ``coredns``, by which what reads
+    logs finds what keeps them."""
 
     @property
     def enabled(self) -> frozenset[str]:

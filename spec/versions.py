@@ -39,6 +39,8 @@ class Versions(BaseModel):
     victoria_metrics: Version
     node_exporter: Version
     node_problem_detector: Version
+    victoria_logs: Version
+    journal_sender: Version
 
 
 @cache

@@ -6,6 +6,7 @@ from certs.table import Row
 from plan.addons import (
     coredns,
     load_balancer,
+    logs,
     metrics_server,
     monitoring,
     network_policy,
@@ -19,7 +20,7 @@ ADD_ONS: Mapping[str, AddOn] = {
     module.ADD_ON.name: module.ADD_ON
     for module in (
         *(coredns, storage, network_policy, load_balancer, metrics_server, monitoring),
-        problem_detector,
+        *(problem_detector, logs),
     )
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""

@@ -48,15 +48,15 @@ def confined(capabilities: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def pod(account: str, container: Manifest, *, priority: str, **more: Any) -> Manifest:
-    """A pod with the token of a service account.
+def pod(account: str, *containers: Manifest, priority: str, **more: Any) -> Manifest:
+    """A pod of these containers, with the token of a service account.
 
     Its priority class is ``system-<priority>-critical``: ``node`` for what every node needs, else
     ``cluster``.
     """
     return {
         "automountServiceAccountToken": True,
-        "containers": [container],
+        "containers": list(containers),
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "priorityClassName": f"system-{priority}-critical",
         "serviceAccountName": account,

@@ -80,6 +80,7 @@ OF_THE_WHOLE = (
     places.libvirt_has_the_same_settings,
     connections.libvirt_is_reached_by_its_uri,
     parts.digests_are_of_artifacts,
+    parts.logs_find_their_way,
     proxies.proxy_can_be_asked,
     proxies.exceptions_are_hosts,
     registries.registries_are_named_as_in_references,

@@ -1,4 +1,4 @@
-"""Checks the Kubernetes version and the digests of artifacts."""
+"""Checks the Kubernetes version, the digests of artifacts, and what add-ons need of each other."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -36,4 +36,15 @@ def digests_are_of_artifacts(spec: Description) -> Iterator[Refusal]:
             "is no artifact with its version",
             "it would have no effect",
             f"write {near[0] if near else 'its name'}-<version>, such as kubelet-1.37.1",
+        )
+
+
+def logs_find_their_way(spec: Description) -> Iterator[Refusal]:
+    """Where logs are kept, CoreDNS answers."""
+    if spec.addons.logs and not spec.addons.coredns:
+        yield Refusal(
+            "addons.logs",
+            "is on without addons.coredns",
+            "what reads logs finds what keeps them by its name",
+            "write coredns: true, or leave logs out",
         )

@@ -43,6 +43,7 @@ SPECS = {
     "metrics": cluster(addons={"metrics_server": True}),
     "monitoring": cluster(addons={"monitoring": True}),
     "problems": cluster(addons={"problem_detector": True}),
+    "logs": cluster(addons={"logs": True}),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -541,7 +542,8 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     order = [
         *("clocks", "members", "space", "api", "nodes"),
         *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics"),
-        *("exporters", "monitoring", "history", "problem-detector", "node-problems", "services"),
+        *("exporters", "monitoring", "history", "problem-detector", "node-problems"),
+        *("logs", "log-readers", "logs-arrive", "services"),
     ]
     for every in _all_conditions():
         positions = [order.index(condition.name) for condition in every]
@@ -549,7 +551,7 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     of_default = [condition.name for condition in conditions(cluster())]
     of_add_ons = {
         *("metrics-run", "metrics", "exporters", "monitoring", "history"),
-        *("problem-detector", "node-problems"),
+        *("problem-detector", "node-problems", "logs", "log-readers", "logs-arrive"),
     }
     assert of_default == [name for name in order if name not in of_add_ons]
 

@@ -73,6 +73,7 @@ WHOLE: dict[str, Any] = {
         "metrics_server": {"resolution": 60},
         "monitoring": {"retention": 14, "interval": 60},
         "problem_detector": True,
+        "logs": {"retention": 14, "limit": 5},
     },
     "hypervisor": {
         "kind": "libvirt",

@@ -181,6 +181,7 @@ ONE = [
     ({"addons name_servers": ["::1"]}, "addons.name_servers.0", "an IPv4 address"),
     ({"addons name_servers": ["192.168.3.10"]}, "addons.name_servers.0", "into the cluster"),
     ({"addons name_servers": ["192.0.2.1"] * 16}, "addons.name_servers", "more than 15"),
+    ({"addons": {"logs": True, "coredns": False}}, "addons.logs", "write coredns: true"),
     ({"registries _default": {"user": "ann"}}, "registries._default.user", "by its name"),
     (
         {"registries r.example": {"user": "a:b"}},

@@ -1,0 +1,3 @@
+module hardway.invalid/recipes/journal-sender
+
+go 1.26
