@@ -30,6 +30,7 @@ CLUSTER: dict[str, Any] = {
         "network_policy": True,
         "monitoring": True,
         "problem_detector": True,
+        "logs": True,
     },
 }
 NAMESPACES = {"hardway-addons", "hardway-nodes", "local-path-storage"}
@@ -77,6 +78,28 @@ def test_graphs_have_points_of_each_node_and_pod(lab: Lab) -> None:
         for row in json.loads(text)["rows"]:
             for expression in (text for panel in row["panels"] for text in panel["expr"]):
                 ask(query=expression)
+
+
+def searched(lab: Lab, query: str) -> list[dict[str, str]]:
+    """The lines that a person gets for a query, through the page of the add-on ``logs``."""
+    (url,) = lab.hardway("open", "--print", "logs").stdout.splitlines()
+    at = f"{url.split('/')[0]}//{url.split('/')[2]}/select/logsql/query"
+    answer = httpx.get(at, params={"query": query, "limit": "10"}, timeout=60)
+    assert answer.is_success, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_lines_of_a_pod_and_of_a_control_planes_services_are_found(lab: Lab) -> None:
+    """CoreDNS says its version when it starts, and the master's services write to its journal."""
+    of_pod = 'kubernetes.pod_namespace:=kube-system kubernetes.pod_name:~"^coredns" "CoreDNS-"'
+    eventually("the pod's line is there", lambda: searched(lab, of_pod))
+    for unit in ("kube-apiserver", "etcd"):
+        of_unit = f'machine:=master unit:="{unit}.service"'
+
+        def seen(query: str = of_unit) -> bool:
+            return bool(searched(lab, query))
+
+        eventually(f"so is the journal's of {unit}", seen)
 
 
 def test_a_pod_does_not_reach_what_has_no_login(lab: Lab) -> None:

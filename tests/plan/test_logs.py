@@ -18,6 +18,7 @@ from plan.condition import Known
 from plan.conditions import conditions
 from plan.needs import ports
 from plan.objects import Manifest
+from plan.rbac import service_account
 from spec.cluster import Cluster
 from tests.engine.stack import eventually
 from tests.plan.container import Container
@@ -175,8 +176,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
 
 def placed(world: NodesWorld, namespace: str, name: str, folder: Path) -> Path:
     """The log of a pod's container on the minion, where the kubelet would have it."""
-    if namespace not in world.kubectl("get namespaces --output name"):
-        world.kubectl(f"create namespace {namespace}")
+    for manifest in (
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+        service_account({"name": "default", "namespace": namespace}),
+    ):
+        world.kubectl("apply --server-side --filename -", manifest)
         world.kubectl(f"create serviceaccount default --namespace {namespace}")
     pod = {
         "apiVersion": "v1",
@@ -316,6 +320,8 @@ def test_lines_of_pods_are_found_by_namespace_pod_and_machine(
         print("VictoriaLogs:", memory(Path(f"/proc/{process.pid}/status").read_text()))
 
 
+@as_root
+@pytest.mark.engine
 def test_switched_off_it_leaves_nothing_in_the_cluster(world: NodesWorld) -> None:
     assert world.applied(ON).returncode == 0
     kinds = "daemonsets,deployments,services,networkpolicies,serviceaccounts,clusterrolebindings"
