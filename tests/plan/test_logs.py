@@ -181,7 +181,6 @@ def placed(world: NodesWorld, namespace: str, name: str, folder: Path) -> Path:
         service_account({"name": "default", "namespace": namespace}),
     ):
         world.kubectl("apply --server-side --filename -", manifest)
-        world.kubectl(f"create serviceaccount default --namespace {namespace}")
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
