@@ -1,4 +1,4 @@
-"""A master and a minion that are watched: graphs, problems of nodes, and closed pages."""
+"""A master and a minion that are watched: graphs, logs, problems of nodes, and closed pages."""
 
 import json
 from collections.abc import Iterator
@@ -90,9 +90,15 @@ def searched(lab: Lab, query: str) -> list[dict[str, str]]:
 
 
 def test_lines_of_a_pod_and_of_a_control_planes_services_are_found(lab: Lab) -> None:
-    """CoreDNS says its version when it starts, and the master's services write to its journal."""
-    of_pod = 'kubernetes.pod_namespace:=kube-system kubernetes.pod_name:~"^coredns" "CoreDNS-"'
+    image = lab.objects("deployment", "coredns", "--namespace", "kube-system")
+    (container,) = image["spec"]["template"]["spec"]["containers"]
+    # It writes its version when it starts.
+    program = ("/coredns", "-dns.port=1053")
+    lab.kubectl("create", "deployment", "writes", f"--image={container['image']}", "--", *program)
+    of_pod = 'kubernetes.pod_namespace:=default kubernetes.pod_name:~"^writes-" "CoreDNS-"'
     eventually("the pod's line is there", lambda: searched(lab, of_pod))
+    assert searched(lab, of_pod)[0]["machine"] in CLUSTER["machines"]
+    lab.kubectl("delete", "deployment", "writes")
     for unit in ("kube-apiserver", "etcd"):
         of_unit = f'machine:=master unit:="{unit}.service"'
 
@@ -154,3 +160,4 @@ def test_what_is_switched_off_leaves_nothing_in_the_cluster(lab: Lab) -> None:
     leave_nothing(lab, NAMESPACES)
     left = lab.kubectl("get", "clusterroles,clusterrolebindings,crds", "--output", "name")
     assert "victoria" not in left
+    assert "vlagent" not in left

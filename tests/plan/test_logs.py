@@ -438,8 +438,7 @@ def test_a_services_lines_are_found_by_unit_and_machine_and_none_is_lost(
     assert len(of.search('"before anybody read" program:=echo')) == 1, "the history stays"
 
 
-@as_root
-@pytest.mark.container
+@pytest.mark.engine
 def test_the_condition_names_the_machines_whose_reports_arrive(tmp_path: Path) -> None:
     (known,) = (
         row.check
