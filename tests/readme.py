@@ -71,8 +71,8 @@ THE_TESTS_THEMSELVES = (
 )
 """What runs all of this, and what takes as long."""
 
-ADD_ONS = ("./hardway restart minion1", "./hardway open monitoring")
-"""Run by ``tests/machine/test_addons.py`` on a master and a minion."""
+ADD_ONS = ("./hardway restart minion1", "./hardway open monitoring", "./hardway open logs")
+"""Run by ``tests/machine/test_addons.py`` and ``test_watched.py`` on a master and a minion."""
 
 SECOND_STACK = ("./hardway up --stack lab2",)
 """Every machine test brings up a stack of its own with ``up`` and that option's variable."""

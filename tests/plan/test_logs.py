@@ -220,7 +220,7 @@ def write(path: Path, message: str) -> None:
         file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ} stdout F {message}\n")
 
 
-class Reading:
+class FollowedPods:
     """vlagent with the rights and the token of its account, and a pod of its own."""
 
     def __init__(self, world: NodesWorld, keeping: Keeping, folder: Path) -> None:
@@ -285,7 +285,7 @@ def test_lines_of_pods_are_found_by_namespace_pod_and_machine(
     done = world.applied(ON)
     assert done.returncode == 0, done.stdout + done.stderr
     keeping = Keeping(tmp_path)
-    reading = Reading(world, keeping, tmp_path)
+    reading = FollowedPods(world, keeping, tmp_path)
     files = {
         namespace: placed(world, namespace, name, reading.files)
         for namespace, (name, _) in ENTRIES.items()
