@@ -52,15 +52,17 @@ LIMITS: Mapping[str, Limit] = {
     "api": Limit(600, "an API server starts in 23 s, then waits for etcd and its own hooks"),
     "controllers": Limit(300, "controller manager or scheduler starts beside the API server"),
     "virtual-ip": Limit(300, "an election of keepalived, once an API server is ready"),
-    # -- a node: skew.sh, node.sh
+    # -- a node: skew.sh, roll.sh, node.sh
     "api-versions": Limit(3000, "all control planes, one after the other, come to a new version"),
     "api-for-node": Limit(1200, "etcd's members and the API servers come up before"),
+    "rolled": Limit(1800, "nodes before it: pods move, then runtime and kubelet start, and report"),
+    "back-again": Limit(300, "a kubelet reports within seconds once the runtime and flannel run"),
     "node": Limit(300, "kubelet or kube-proxy starts, or the node is registered"),
     "flannel": Limit(600, "flanneld is started again until etcd has its network"),
     "cni-list": Limit(60, "it is written once flannel has a subnet"),
     # -- the cluster: add-ons.sh, nodes.sh
     "add-ons": Limit(600, "dozens of objects, to API servers that have just come up"),
-    "drained": Limit(180, "pods move: they have half a minute to end, and budgets of disruption"),
+    "drained": Limit(600, "pods end and others start elsewhere, as budgets of disruption allow"),
     "node-gone": Limit(60, "one object is deleted"),
     "labels": Limit(300, "one object for each node, and a record"),
     # -- turns: turn.sh

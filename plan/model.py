@@ -308,7 +308,11 @@ class Membership:
 
 @dataclass(frozen=True, kw_only=True)
 class NotNewer:
-    """A program that must never be newer than the API servers."""
+    """A program that is replaced only once all API servers have a version.
+
+    A kubelet must never be newer than they are; a container runtime follows them, so that no node
+    is empty for longer than it must be.
+    """
 
     program: Link
     version: str
@@ -317,6 +321,18 @@ class NotNewer:
     """The URLs of all API servers."""
     kubeconfig: str
     """The path of the kubeconfig for requests to the API servers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rolling:
+    """Programs of a node before whose replacement its pods move to other nodes, in its turn."""
+
+    node: str
+    kubeconfig: str
+    """The path of the kubelet's kubeconfig."""
+    lookout: str
+    """The path of a kubeconfig with which all nodes can be read."""
+    programs: tuple[Link, ...]
 
 
 # -- steps and plans -----------------------------------------------------------------------------
@@ -340,6 +356,8 @@ class Step:
     """Services that the step enables and starts, in this order."""
     not_newer: NotNewer | None = None
     """The version that all API servers must report before the step changes anything."""
+    rolling: Rolling | None = None
+    """What moves the node's pods before the step changes anything, in the node's turn."""
     membership: Membership | None = None
     """The member of etcd whose data the step checks before it writes files or starts a service."""
     turns: tuple[Turn, ...] = ()

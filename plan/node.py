@@ -10,10 +10,12 @@ from plan import (
     layout,
     proxy,
     readyz,
+    roll,
+    runtime,
     scheduler,
 )
 from plan.artifact import artifact, artifacts
-from plan.model import NotNewer, Step
+from plan.model import Step
 from spec.cluster import Cluster
 
 PROGRAMS = ("flanneld", "kubelet", "kube-proxy", "kubectl")
@@ -48,12 +50,8 @@ def step(spec: Cluster, node: str) -> Step:
             kubelet.unit(spec, node),
             proxy.unit(spec, node),
         ),
-        not_newer=NotNewer(
-            program=artifact(spec, "kubelet").command,
-            version=f"v{spec.versions.kubernetes}",
-            servers=tuple(layout.api_server_url(spec, name) for name in spec.control_planes),
-            kubeconfig=layout.kubeconfig("kubelet"),
-        ),
+        not_newer=runtime.follows(spec, artifact(spec, "kubelet").command),
+        rolling=roll.rolling(node, (artifact(spec, "kubelet").command, *runtime.commands(spec))),
         script="node",
         settings={
             "node": node,

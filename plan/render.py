@@ -56,6 +56,7 @@ def used(step: Step) -> tuple[str, ...]:
         "before": step.alone,
         "absence": step.alone,
         "skew": step.not_newer is not None,
+        "roll": step.rolling is not None,
         "admin": step.admin,
         "member": step.membership is not None,
         "turn": bool(step.turns),
@@ -128,6 +129,9 @@ def _records(step: Step, material: Material | None) -> Iterator[str]:
     if rule := step.not_newer:
         program = (rule.program.path, rule.program.target)
         yield record("not_newer", *program, rule.version, rule.kubeconfig, *rule.servers)
+    if rolls := step.rolling:
+        pairs = (f"{link.path}={link.target}" for link in rolls.programs)
+        yield record("rolls", rolls.node, rolls.kubeconfig, rolls.lookout, *pairs)
     if step.alone:
         yield record("alone")
     settings = [_setting(name, value) for name, value in step.settings.items()]

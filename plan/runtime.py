@@ -1,8 +1,8 @@
 """The runtime step: host settings for containers, the container runtime and its images."""
 
-from plan import containerd, docker, host, time_service
+from plan import containerd, docker, host, layout, roll, time_service
 from plan.artifact import artifacts, reference
-from plan.model import Artifact, Step
+from plan.model import Artifact, Link, NotNewer, Step
 from spec.artifacts import artifact_row, needed
 from spec.cluster import Cluster
 
@@ -35,9 +35,26 @@ def packages(spec: Cluster) -> tuple[str, ...]:
     )
 
 
+def commands(spec: Cluster) -> tuple[Link, ...]:
+    """The links of the runtime's programs."""
+    runtime = docker if spec.runtime == "docker" else containerd
+    return tuple(program.command for program in runtime.programs(spec))
+
+
+def follows(spec: Cluster, program: Link) -> NotNewer:
+    """The wait of a node's program for all API servers."""
+    return NotNewer(
+        program=program,
+        version=f"v{spec.versions.kubernetes}",
+        servers=tuple(layout.api_server_url(spec, name) for name in spec.control_planes),
+        kubeconfig=layout.kubeconfig("kubelet"),
+    )
+
+
 def step(spec: Cluster, node: str) -> Step:
-    """The host settings and the container runtime of a node; the same for a cluster's nodes."""
-    del node  # the modules of all steps have the same interface
+    """The host settings and the container runtime of a node."""
+    links = commands(spec)
+    rolling = roll.rolling(node, links)
     archives = images(spec)
     settings = {
         **host.settings(spec),
@@ -49,21 +66,21 @@ def step(spec: Cluster, node: str) -> Step:
         ),
     }
     if spec.runtime == "docker":
-        programs = docker.programs(spec)
         return Step(
             name="runtime",
             packages=packages(spec),
-            artifacts=(*programs, *archives),
+            artifacts=(*docker.programs(spec), *archives),
             files=(*host.files(spec), *docker.files(spec)),
-            links=tuple(program.command for program in programs),
+            links=links,
             units=docker.units(spec),
             keeps=(f"link {host.RESOLVER}",),
             masked=(host.SWAP, *docker.MASKED),
+            not_newer=follows(spec, links[0]),
+            rolling=rolling,
             script="runtime",
             settings={**settings, "docker_socket": docker.ENGINE_SOCKET},
             outcome=f"cri-dockerd {spec.versions.cri_dockerd}, runs",
         )
-    programs = containerd.programs(spec)
     pinned = {
         "sandbox" if image.name == "pause" else image.name: str(image.reference)
         for image in archives
@@ -71,12 +88,14 @@ def step(spec: Cluster, node: str) -> Step:
     return Step(
         name="runtime",
         packages=packages(spec),
-        artifacts=(*programs, *archives),
+        artifacts=(*containerd.programs(spec), *archives),
         files=(*host.files(spec), *containerd.files(spec, pinned)),
-        links=tuple(program.command for program in programs),
+        links=links,
         units=(containerd.unit(spec),),
         keeps=(f"link {host.RESOLVER}",),
         masked=(host.SWAP,),
+        not_newer=follows(spec, links[0]),
+        rolling=rolling,
         script="runtime",
         settings=settings,
         outcome=f"containerd {spec.versions.containerd}, {len(archives)} images",

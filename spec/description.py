@@ -17,6 +17,7 @@ from spec.part import Address, Expected, LeftOut, Part, Switch, Text, Truth, Who
 from spec.proxy import Proxy
 from spec.registry import Name, Registry
 from spec.resource_names import of_place
+from spec.rollout import Rollout
 from spec.versions import Versions, catalogue, versions_for
 
 Sha256 = Annotated[
@@ -192,6 +193,8 @@ class Description(Part):
     """Where the API answers."""
     runtime: Literal["containerd", "docker"] = "containerd"
     """What runs containers: containerd, or Docker through cri-dockerd."""
+    rollout: Rollout = Rollout()
+    """How nodes become those of another version."""
     registries: dict[Name, Registry] = Field(default_factory=dict)
     """How nodes reach registries, by the names with which references of images begin, such as
     ``docker.io`` or ``registry.example.org:5000``; with containerd, ``_default`` stands for every

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from certs.table import ADMINS
-from plan import layout, node_objects, objects
+from plan import layout, node_objects, objects, roll
 from plan.addons import namespaces
 from plan.addons.catalogue import enabled
 from plan.model import (
@@ -128,6 +128,7 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
     return {
         # Before all others, whose namespaces are among it.
         "access": (*_access(), *_service_accounts(), *namespaces.manifests(used)),
+        "rollout": roll.tickets(spec),
         **of_add_ons,
         **({"flannel": _flannel()} if spec.flannel.store == "kubernetes" else {}),
     }

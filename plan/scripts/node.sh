@@ -55,3 +55,5 @@ fi
 for controller in $controllers; do
     await controllers "it is well ($controller)" "$controller" systemctl is-active "$controller"
 done
+
+[ -z "${rolling-}" ] || rolled

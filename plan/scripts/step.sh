@@ -94,7 +94,7 @@ for line in "${lines[@]:1}"; do
         only "$step" "${things[@]}"
         ;;
     packages | user | artifact | archived | unpacked | member | directory | in_place | link | \
-        masked | settle | not_newer | lock_at | shared | run) "${fields[@]}" ;;
+        masked | settle | not_newer | rolls | lock_at | shared | run) "${fields[@]}" ;;
     keeps | end) ;;
     *) problem "this program does not know ${fields[0]}, a record of the step's data" ;;
     esac
