@@ -16,7 +16,9 @@ from spec.cluster import Cluster
 
 REGISTERED = "registered"
 """The state of a Node object, also where the API does not answer: only the API's answer that the
-object does not exist counts as a difference."""
+object does not exist, or that it still rolls, counts as a difference."""
+ROLLS = "kept from pods by a change to another version that has not ended"
+"""The state of a Node object with the annotation of ``plan.roll``."""
 
 GONE, THERE = "gone", "there"
 """The states of a role that a machine does not have and must not have: whether the list of what its

@@ -24,6 +24,8 @@ class StepContents:
     settings: dict[str, str] = field(default_factory=dict)
     not_newer: tuple[str, ...] = ()
     """The API servers that the step waits for, each with the version that it must have."""
+    rolls: tuple[str, ...] = ()
+    """The paths of programs before whose replacement the node's pods move."""
     shared: tuple[str, ...] = ()
     """Units that only one machine at a time restarts."""
     turns: tuple[str, ...] = ()
@@ -69,6 +71,11 @@ def _contents(records: list[Record]) -> StepContents:
             f"{server} {version}"
             for (_, _, version, _, *servers), _ in of("not_newer")
             for server in servers
+        ),
+        rolls=tuple(
+            program.partition("=")[0]
+            for (_, _, _, *programs), _ in of("rolls")
+            for program in programs
         ),
         shared=tuple(unit for (unit, *_), _ in of("shared")),
         turns=tuple(" ".join(fields) for kind in ("lock_at", "shared") for fields, _ in of(kind)),

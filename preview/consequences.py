@@ -16,15 +16,18 @@ PHASES = ("ready", "identity", "runtime", "etcd", "control-plane", "node", "add-
 """The names of steps in the order in which machines run them."""
 
 ONE_AT_A_TIME, BESIDE = "one machine at a time", "beside the others"
+ROLLING = "after their pods have moved"
 
 UNITS = f"{layout.UNITS}/"
 
 ETCD, API = "etcd.service", "kube-apiserver.service"
 
 POD_RUNTIMES = {
-    "docker.service": "its containers stop until it is back",
-    "containerd.service": "running containers stay as they are",
+    "docker.service": (Severity.NOTICE, "its containers stop until it is back"),
+    "containerd.service": (Severity.NOTICE, "running containers stay as they are, without a drain"),
+    "kubelet.service": (Severity.FINE, "pods run on, without a drain"),
 }
+"""What becomes of pods where such a service restarts as the same version."""
 
 
 def disturbances(
@@ -43,7 +46,8 @@ def disturbances(
                     service for service in step.restarts if service in shared.get(machine.name, ())
                 ]
                 rest = [service for service in step.restarts if service not in turns]
-                for services, how in ((turns, ONE_AT_A_TIME), (rest, BESIDE)):
+                alone = ROLLING if step.rolls else BESIDE
+                for services, how in ((turns, ONE_AT_A_TIME), (rest, alone)):
                     if services:
                         yield Disturbance(machine=machine.name, services=tuple(services), how=how)
 
@@ -66,6 +70,7 @@ def consequences(
         *_disks(before, machines),
         *_etcd(after or before, disturbed),
         *_api(before, disturbed),
+        *_rolling(after or before, machines),
         *_runtimes(disturbed),
         *_pod_network(machines),
         *(_add_ons(before, after) if after else ()),
@@ -252,11 +257,29 @@ def _api(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Conseque
     )
 
 
+def _rolling(spec: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:
+    """A notice about the nodes whose pods move before their programs become other ones."""
+    names = [machine.name for machine in machines if any(step.rolls for step in machine.steps)]
+    if not names:
+        return
+    if len(spec.nodes) == 1:
+        sentence = f"{names[0]} is the only node: its pods stay while its programs are replaced"
+    else:
+        sentence = (
+            f"{listed(names, 'and')} give their pods to other nodes, "
+            f"{spec.rollout.at_once(len(spec.nodes))} at a time, and take pods again once they "
+            "are Ready: pods move as PodDisruptionBudgets allow, and volumes of their own begin "
+            "empty"
+        )
+    yield Consequence(severity=Severity.NOTICE, sentence=sentence)
+
+
 def _runtimes(disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:
-    for unit, effect in POD_RUNTIMES.items():
-        if names := _restarting(disturbed, unit):
+    staying = [disturbance for disturbance in disturbed if disturbance.how != ROLLING]
+    for unit, (severity, effect) in POD_RUNTIMES.items():
+        if names := _restarting(staying, unit):
             yield Consequence(
-                severity=Severity.NOTICE,
+                severity=severity,
                 sentence=f"{unit.removesuffix('.service')} restarts on {', '.join(names)}: "
                 f"{effect}",
             )

@@ -55,6 +55,8 @@ class StepChange:
     instead."""
     restarts: tuple[str, ...] = ()
     """Services that the step restarts or, on a new machine, starts."""
+    rolls: bool = False
+    """Whether the machine's pods move first, in its turn."""
     why: str = ""
     """A phrase with the reason, where files and lines do not show it, such as "these change: NAMES"
     about certificates."""
@@ -130,7 +132,7 @@ class Disturbance:
     machine: str
     services: tuple[str, ...]
     how: str
-    """``one machine at a time`` or ``beside the others``."""
+    """``one machine at a time``, ``after their pods have moved`` or ``beside the others``."""
 
 
 @dataclass(frozen=True, kw_only=True)

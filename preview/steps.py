@@ -79,7 +79,16 @@ def stepped(
         lines=tuple(_lines(step.before, step.after)),
         hidden=step.hidden,
         restarts=restarts,
+        rolls=_rolls(step),
         why=_why(step, files),
+    )
+
+
+def _rolls(step: Carried) -> bool:
+    """Whether the step replaces a program before whose replacement the pods move."""
+    old, new = step.before.links, step.after.links
+    return step.verb is Verb.UPDATE and any(
+        path in old and path in new and old[path] != new[path] for path in step.after.rolls
     )
 
 

@@ -26,6 +26,7 @@ from plan.condition import (
     Services,
     Space,
 )
+from plan.roll import ROLLING
 from probe import backups, clocks, pods, restarts, room, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
@@ -211,6 +212,12 @@ async def _nodes(check: Nodes, api: Api) -> None:
     failures = [f"{name} {why}" for name, why in unready.items()]
     for name in sorted(statuses.keys() - set(check.nodes)):
         failures.append(f"there is a Node {name}, which is no machine of this cluster")
+    for item in listed["items"]:
+        if stage := item["metadata"].get("annotations", {}).get(ROLLING):
+            failures.append(
+                f"the change of {item['metadata']['name']} to another version has not ended "
+                f"(it {stage}): ./hardway up --refresh goes on with it"
+            )
     for name in check.nodes:
         version = statuses.get(name, {}).get("nodeInfo", {}).get("kubeletVersion")
         if name not in unready and version != check.version:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from plan.held import GONE, REGISTERED, THERE, Difference, differences
+from plan.held import GONE, REGISTERED, ROLLS, THERE, Difference, differences
 from plan.item import AS_KEPT, AS_VERIFIED, LEADS, RESTARTS, RUNS, UNREAD, Item, Kind, described
 from probe import vxlan
 from probe.access import Access
@@ -71,6 +71,8 @@ class Facts:
     """VXLAN devices by name."""
     gone: set[str] = field(default_factory=set)
     """Nodes for which the API answers that no Node object exists."""
+    rolling: set[str] = field(default_factory=set)
+    """Nodes whose change to another version has not ended."""
 
 
 async def observed(
@@ -156,6 +158,8 @@ def read(answer: str) -> Facts:
                 facts.devices.setdefault(fields[0], Device()).add(kind, fields[1])
             case "gone":
                 facts.gone.add(rest)
+            case "rolling":
+                facts.rolling.add(rest)
             case "setting":
                 facts.settings[fields[0]] = " ".join(fields[1:])
     return facts
@@ -181,7 +185,9 @@ def _state(
             device = facts.devices.get(item.name)
             return MISSING if device is None else device.state
         case Kind.NODE:
-            return MISSING if item.name in facts.gone else REGISTERED
+            if item.name in facts.gone:
+                return MISSING
+            return ROLLS if item.name in facts.rolling else REGISTERED
         case Kind.SETTING:
             return facts.settings.get(item.name, MISSING)
 

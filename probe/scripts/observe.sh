@@ -20,9 +20,9 @@ built_in() {
         grep --quiet --fixed-strings "/$1.ko" "/lib/modules/$(uname -r)/modules.builtin" 2>/dev/null
 }
 
-# node_status KUBECONFIG NODE: print the HTTP status of the API's answer to a request for a Node object;
-# 000 if there is no answer. The kubeconfig names files and has each setting on its own line.
-node_status() {
+# node_answer KUBECONFIG NODE: print the API's answer to a request for a Node object, and its HTTP status;
+# 000 if there is none. The kubeconfig names files and has each setting on its own line.
+node_answer() {
     local word value
     local -A named=()
     while read -r word value; do
@@ -30,7 +30,7 @@ node_status() {
         server: | certificate-authority: | client-certificate: | client-key:) named[$word]=$value ;;
         esac
     done <"$1"
-    curl --silent --max-time 20 --output /dev/null --write-out '%{http_code}' \
+    curl --silent --max-time 20 --user-agent hardway --write-out '\n%{http_code}' \
         --cacert "${named[certificate-authority:]}" --cert "${named[client-certificate:]}" \
         --key "${named[client-key:]}" "${named[server:]}/api/v1/nodes/$2" </dev/null
 }
@@ -69,7 +69,9 @@ while IFS=$'\t' read -r kind name mark; do
         fi
         ;;
     'Node object')
-        [ "$(node_status "$mark" "$name")" != 404 ] || printf 'gone\t%s\n' "$name"
+        value=$(node_answer "$mark" "$name") || true
+        [[ $value != *$'\n'404 ]] || printf 'gone\t%s\n' "$name"
+        [[ $value != *'"hardway/rolling":"'* ]] || printf 'rolling\t%s\n' "$name"
         ;;
     'kernel setting')
         if { read -r value <"/proc/sys/${name//.//}"; } 2>/dev/null; then

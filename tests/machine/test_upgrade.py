@@ -1,6 +1,8 @@
-"""A cluster of the minor version before is brought to the default one; what runs on it goes on."""
+"""A cluster of the minor version before is brought to the default one, node by node."""
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -43,14 +45,39 @@ def etcd(lab: Lab) -> str:
     return lab.on(MASTER, "etcdctl version").splitlines()[0].split()[-1]
 
 
-def pods(lab: Lab) -> dict[str, int]:
-    """A pod's own number to how often its containers were started again."""
-    return {
-        pod["metadata"]["uid"]: sum(
-            container["restartCount"] for container in pod["status"]["containerStatuses"]
-        )
-        for pod in lab.objects("pods", "--all-namespaces")["items"]
+def pods(lab: Lab) -> set[str]:
+    """The numbers of the shop's pods, which no other pod will have."""
+    items = lab.objects("pods", "--selector", "app=shop")["items"]
+    return {pod["metadata"]["uid"] for pod in items if "deletionTimestamp" not in pod["metadata"]}
+
+
+def shop(image: str) -> list[dict[str, Any]]:
+    """Two pods, of which a budget keeps one."""
+    labels = {"app": "shop"}
+    container = {
+        "name": "shop",
+        "image": image,
+        "imagePullPolicy": "Never",
+        "command": ["/coredns", "-dns.port=1053"],
     }
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "shop"},
+            "spec": {
+                "replicas": 2,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "shop"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": labels}},
+        },
+    ]
 
 
 def began(lab: Lab, node: str, unit: str) -> float:
@@ -59,18 +86,30 @@ def began(lab: Lab, node: str, unit: str) -> float:
     return float(lab.on(node, f'date --date "$({shown})" +%s.%N'))
 
 
-def test_all_of_it_is_upgraded_in_order_and_what_runs_goes_on(lab: Lab) -> None:
+def test_all_of_it_is_upgraded_in_order_and_pods_move_node_by_node(lab: Lab) -> None:
     assert (kubelets(lab), etcd(lab)) == ({f"v{OLD.kubernetes}"}, OLD.etcd)
     lab.kubectl("create", "secret", "generic", "kept", "--from-literal", "word=here")
+    (dns,) = lab.objects("deployments", "--selector", "k8s-app=kube-dns", "-A")["items"]
+    image = dns["spec"]["template"]["spec"]["containers"][0]["image"]
+    file = lab.folder / "shop.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": shop(image)}))
+    lab.kubectl("apply", "--filename", str(file))
+    lab.kubectl("rollout", "status", "deployment/shop", "--timeout=900s")
     before = pods(lab)
-    assert len(before) >= 2
     lab.describe({**CLUSTER, "kubernetes": NEW.kubernetes})
     preview = lab.hardway("preview", "--live").stdout
     assert NEW.kubernetes in preview
+    assert f"{MASTER} and {MINION} give their pods to other nodes, 1 at a time" in preview
     lab.hardway("up")
     lab.hardway("validate", "--wait", "1200")
     assert (kubelets(lab), etcd(lab)) == ({f"v{NEW.kubernetes}"}, NEW.etcd)
-    assert pods(lab) == before
+    lab.kubectl("rollout", "status", "deployment/shop", "--timeout=900s")
+    assert not pods(lab) & before, "each node was empty once"
+    for node in lab.objects("nodes")["items"]:
+        assert "unschedulable" not in node["spec"]
+        assert "hardway/rolling" not in node["metadata"].get("annotations", {})
+    tickets = lab.objects("configmap", "hardway-rollout", "--namespace", "kube-system")
+    assert not tickets.get("data")
     assert lab.objects("secret", "kept")["data"]["word"] == "aGVyZQ=="
     serves = began(lab, MASTER, "kube-apiserver")
     assert began(lab, MASTER, "etcd") < serves

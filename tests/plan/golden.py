@@ -86,6 +86,7 @@ def _step(step: Step) -> Any:
                 for service in step.units
             },
             "not newer": _not_newer(step.not_newer),
+            "rolls": step.rolling and {link.path: link.target for link in step.rolling.programs},
             "script": step.script,
             "settings": dict(step.settings),
             "outcome": step.outcome,

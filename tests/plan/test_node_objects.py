@@ -17,7 +17,7 @@ from cryptography import x509
 from plan import addons, cni, control_plane, etcd, kubelet, layout, node, objects
 from plan.addons import coredns
 from plan.cluster import cluster_plan
-from plan.held import Difference, held, mending
+from plan.held import ROLLS, Difference, held, mending
 from plan.item import Item, Kind
 from plan.model import Kubeconfig, Step
 from probe.machines import Done
@@ -460,6 +460,8 @@ class TestGone:
         others = replace(item, mark=f"{world.master.root}{item.mark}")
         world.registered(described())
         assert _told(world, own) == item.wanted
+        world.kubectl("annotate node minion hardway/rolling=waits")
+        assert _told(world, own) == ROLLS
         world.kubectl("delete node minion")
         assert _told(world, own) == "missing"
         assert _told(world, others) == item.wanted, "who may not ask does not know"

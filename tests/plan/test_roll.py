@@ -142,12 +142,12 @@ class RollingWorld:
             self.link(name).symlink_to("/older")
 
     def text(self, name: str, *after: str, path: Path | None = None, seconds: int = 300) -> str:
-        """The words of a step that replaces the kubelet, with what comes after its drain."""
+        """A step that replaces the kubelet, with what comes after its drain."""
         here = self.machine(name).here
         kubeconfigs = [here(layout.kubeconfig(of)) for of in ("kubelet", "kube-proxy")]
-        words = " ".join(["rolls", name, *kubeconfigs, f"{self.link(name)}=/newer"])
+        record = " ".join(["rolls", name, *kubeconfigs, f"{self.link(name)}=/newer"])
         functions = here(inline.functions("prelude", "roll"))
-        lines = (f"PATH={path or self.world.path}:{self.world.path}:$PATH", "trap - EXIT", words)
+        lines = (f"PATH={path or self.world.path}:{self.world.path}:$PATH", "trap - EXIT", record)
         return limited("\n".join((functions, *lines, *after, "")), seconds)
 
     def begin(self, text: str) -> subprocess.Popen[str]:
@@ -305,9 +305,7 @@ class TestRolling:
         since = world.client.get(NODES).json()["metadata"]["resourceVersion"]
         for name in ("master", "minion"):
             world.pod(f"on-{name}", "ReplicaSet", node=name)
-        texts = [
-            world.text(name, world.replaced(name), "rolled") for name in ("master", "minion")
-        ]
+        texts = [world.text(name, world.replaced(name), "rolled") for name in ("master", "minion")]
         children = [world.begin(text) for text in texts]
         errors = [child.communicate()[1] for child in children]
         assert ([child.returncode for child in children], errors) == ([0, 0], ["", ""])

@@ -325,9 +325,43 @@ def test_members_and_planes_that_are_several_restart_one_at_a_time() -> None:
         for unit in disturbance.services
     }
     assert how["kube-apiserver.service"] == "one machine at a time"
-    assert how["kubelet.service"] == "beside the others"
+    assert how["kubelet.service"] == "after their pods have moved"
     assert any("API stays up" in consequence.sentence for consequence in result.consequences)
     assert not worst(result)
+
+
+@pytest.mark.parametrize(("rollout", "number"), [({}, 1), ({"nodes": "50%"}, 2)])
+def test_nodes_of_another_version_give_their_pods_away_before(
+    rollout: dict[str, Any], number: int
+) -> None:
+    spec = {**described("available"), "rollout": rollout}
+    nodes = sorted(spec["machines"])
+    result = review({**spec, "kubernetes": "1.36.4"}, spec)
+    rolling = [sentence for sentence in sentences(result) if "give their pods" in sentence]
+    assert len(rolling) == 1
+    assert f", {number} at a time, and take pods again once they are Ready" in rolling[0]
+    assert {name for name in nodes if name in rolling[0]} == {
+        machine.name for machine in result.machines if any(s.rolls for s in machine.steps)
+    }
+    assert not any("without a drain" in sentence for sentence in sentences(result))
+
+
+def test_a_restart_of_the_same_version_says_that_it_needs_no_drain() -> None:
+    labels = {"address": "192.168.1.11", "labels": {"gpu": "a100"}}
+    result = after(machines=machines(**{"minion-1": labels}))
+    restart = "kubelet restarts on minion-1: pods run on, without a drain"
+    assert restart in sentences(result)
+    assert not any("give their pods" in sentence for sentence in sentences(result))
+
+
+def test_how_many_nodes_roll_at_once_is_no_change_of_any_node() -> None:
+    result = after(rollout={"nodes": 2})
+    assert {name: machine.verb for name, machine in named(result).items()} == {
+        "master": Verb.UPDATE,  # it has the manifests
+        "minion-1": Verb.SAME,
+        "minion-2": Verb.SAME,
+    }
+    assert not result.disturbances
 
 
 def test_a_certificate_with_another_name_says_why_and_who_reads_it_without_a_restart() -> None:

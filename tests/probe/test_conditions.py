@@ -25,6 +25,7 @@ from plan.condition import (
     PodsReach,
     ServiceAnswers,
 )
+from plan.roll import ROLLING
 from probe.api import ApiError
 from spec.versions import versions_for
 from tests.engine.stack import eventually
@@ -165,6 +166,16 @@ def test_the_nodes_are_these_and_ready_and_of_their_version(
     assert "m2 is not Ready (Kubelet stopped posting" in asked.sentence(check)
     empty.node("m2", "True")
     assert asked(check) is None
+    rolling = {"metadata": {"annotations": {ROLLING: "drains default/web, cordoned for that"}}}
+    empty.client.patch(
+        "/api/v1/nodes/m2",
+        json=rolling,
+        headers={"content-type": "application/merge-patch+json"},
+    )
+    assert asked.sentence(check) == (
+        "the change of m2 to another version has not ended (it drains default/web, cordoned for "
+        "that): ./hardway up --refresh goes on with it"
+    )
     empty.node("old", "True")
     assert "there is a Node old" in asked.sentence(check)
 

@@ -48,6 +48,7 @@ WHOLE: dict[str, Any] = {
     },
     "endpoint": {"kind": "virtual-ip", "address": "192.168.1.9"},
     "runtime": "docker",
+    "rollout": {"nodes": "25%"},
     "registries": {"docker.io": {"mirrors": ["https://mirror"]}},
     "proxy": {"http": "http://proxy", "https": "http://proxy:80", "no_proxy": [".example.org"]},
     "etcd": {"generation": 2},
