@@ -145,7 +145,12 @@ def _machines(old: Cluster | None, new: Cluster | None, parts: _Parts) -> Iterat
 def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
     certificates = tuple(_certificates(parts.of(name)))
     carried_out = parts.steps(name)
-    needs = {unit: paths for step in carried_out for unit, paths in step.after.needs.items()}
+    # A changed unit file restarts its service, as long as the service ran before.
+    needs = {
+        unit: (f"{layout.UNITS}/{unit}", *paths) if unit in step.before.needs else paths
+        for step in carried_out
+        for unit, paths in step.after.needs.items()
+    }
     everywhere = _certificates(parts.of(None))
     rewritten = frozenset(
         path
