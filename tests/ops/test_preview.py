@@ -77,7 +77,7 @@ def test_a_change_may_add_a_field_that_its_base_does_not_know(checkout: Checkout
     done = preview(checkout)
     assert done.returncode == 0, done.stderr
     given = checkout.folder / "preview/recording.py"
-    image = 'image="hardway-base"'
+    image = '"qemu:///system", image=IMAGE'
     assert image in given.read_text()
     given.write_text(given.read_text().replace(image, f'{image}, lock="own"'))
     done = preview(checkout)
@@ -102,7 +102,7 @@ def test_a_program_that_ends_with_an_error_is_told_in_one_sentence(checkout: Che
     assert done.returncode == 1
     message = " ".join(done.stderr.split())
     assert "its program ends with ValidationError" in message
-    assert "hypervisor Field required" in message
+    assert "artifacts Field required" in message
     assert "errors.pydantic.dev" not in message
     assert "Traceback" not in message
 

@@ -1,6 +1,7 @@
 """The kernel and the system under the container runtime."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -64,11 +65,18 @@ def test_swap_does_not_come_back_with_any_runtime() -> None:
         assert "swap.target" in runtime.step(cluster(runtime=name), "minion").masked
 
 
-def test_a_nodes_runtime_step_depends_on_no_machine() -> None:
+def test_a_nodes_runtime_step_depends_on_no_other_node() -> None:
     spec = cluster()
-    more = cluster(machines={"other": {"address": "192.168.1.99", "roles": "ai", "memory": 3072}})
-    assert runtime.step(spec, "master") == runtime.step(spec, "minion")
-    assert runtime.step(spec, "master") == runtime.step(more, "other")
+    master = {"address": "192.168.1.10", "roles": "ai", "memory": 3072}
+    minions = {"minion": {"address": "192.168.1.11"}, "other": {"address": "192.168.1.99"}}
+    more = cluster(machines={"master": master, **minions})
+    steps = [runtime.step(spec, "master"), runtime.step(more, "other")]
+    for step, name in zip(steps, ("master", "other"), strict=True):
+        assert step.rolling is not None
+        assert step.rolling.node == name
+    first, second = (replace(step, rolling=None) for step in steps)
+    assert first == second
+    assert runtime.step(more, "minion") == runtime.step(spec, "minion")
 
 
 # -- the script ------------------------------------------------------------------------------------
