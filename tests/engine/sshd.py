@@ -26,10 +26,13 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 AcceptEnv {accepted}
+SetEnv SHLVL=1
 MaxStartups 100
 LogLevel {log_level}
 Subsystem sftp internal-sftp
 """
+"""A bash that is not the first one leaves ~/.bashrc alone: what a person has there is not of the
+tests, and may have no two sessions at the same time."""
 
 ACCEPTED = ("COLOUR", "TOKEN", "PULUMI_COMMAND_STDOUT", "PULUMI_COMMAND_STDERR")
 """The environment variables that the server takes from a client; no other."""
