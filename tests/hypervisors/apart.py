@@ -32,8 +32,10 @@ AuthorizedKeysFile {directory}/client_key.pub
 PidFile {directory}/sshd.pid
 StrictModes no
 UsePAM no
+SetEnv SHLVL=1
 PasswordAuthentication no
 """
+"""SHLVL keeps it from ~/.bashrc, as in tests/engine/sshd.py."""
 
 
 @dataclass

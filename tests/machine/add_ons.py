@@ -2,9 +2,22 @@
 
 import json
 from collections.abc import Set
+from typing import Any
 
 from tests.engine.stack import eventually
 from tests.machine.lab import Lab
+
+
+def with_add_ons(**settings: Any) -> dict[str, Any]:
+    """A master and a minion, with these add-ons."""
+    return {
+        "networks": {"machines": "192.168.1.0/24"},
+        "machines": {
+            "master": {"address": "192.168.1.10", "roles": "ai", "cpus": 2, "memory": 3072},
+            "minion1": {"address": "192.168.1.11"},
+        },
+        "addons": settings,
+    }
 
 
 def have_state_and_memory(lab: Lab) -> None:

@@ -15,9 +15,13 @@ import pytest
 import yaml
 
 from lab import libvirt
+from lab.cache import Cache
+from lab.offer import Phases, machine_image
 from lab.paths import PROJECT, LabPaths, lab_paths
+from lab.progress import PlainProgress
 from ops.critical_path import read_events
 from probe.access import Access
+from spec.cluster import parse
 
 STACK = "mt"
 
@@ -107,6 +111,12 @@ class Lab:
     def hardway(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         secret = "--show-secrets" in arguments or arguments == ("kubeconfig",)
         return self._run([str(self.program / "hardway"), *arguments], ok=ok, secret=secret)
+
+    def prepare_image(self, *, boots_itself: bool) -> None:
+        """Make the base image here, for an ``up`` on a host that reaches no mirror of Debian's."""
+        spec = parse(self.cluster, name=self.stack)
+        progress = PlainProgress()
+        machine_image(spec, self.paths, Cache(), progress, Phases(), boots_itself=boots_itself)
 
     def make(self, target: str) -> None:
         """``make up`` and ``make down``, as the README has them."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.engine.stack import eventually
-from tests.machine.add_ons import have_state_and_memory, leave_nothing
+from tests.machine.add_ons import have_state_and_memory, leave_nothing, with_add_ons
 from tests.machine.lab import Lab, at_length, brought_up
 
 pytestmark = [
@@ -17,18 +17,11 @@ pytestmark = [
     at_length,
 ]
 
-CLUSTER: dict[str, Any] = {
-    "networks": {"machines": "192.168.1.0/24"},
-    "machines": {
-        "master": {"address": "192.168.1.10", "roles": "ai", "cpus": 2, "memory": 3072},
-        "minion1": {"address": "192.168.1.11"},
-    },
-    "addons": {
-        "storage": True,
-        "metrics_server": True,
-        "load_balancer": {"addresses": "192.168.1.200-192.168.1.220"},
-    },
-}
+CLUSTER = with_add_ons(
+    storage=True,
+    metrics_server=True,
+    load_balancer={"addresses": "192.168.1.200-192.168.1.220"},
+)
 API = "v1beta1.metrics.k8s.io"
 NAMESPACES = {"hardway-addons", "local-path-storage", "metallb-system"}
 

@@ -12,10 +12,7 @@ from typing import Any
 
 import pytest
 
-from lab.cache import Cache
 from lab.oci import write_archive
-from lab.offer import Phases, machine_image
-from lab.progress import PlainProgress
 from plan import layout
 from spec.cluster import parse
 from tests.engine.stack import eventually
@@ -79,15 +76,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     described = cluster(request.param, pem.read_text())
 
     def begin(lab: Lab) -> None:
-        # What comes from Debian's mirror is not to be had on that host.
-        machine_image(
-            parse(described, name=lab.stack),
-            lab.paths,
-            Cache(),
-            PlainProgress(),
-            Phases(),
-            boots_itself=False,
-        )
+        lab.prepare_image(boots_itself=False)
         lab.enter = during.enter_context(network.entered())
         up(lab, described, PASSWORD)
 

@@ -8,10 +8,7 @@ from typing import Any
 
 import pytest
 
-from lab.cache import Cache
-from lab.offer import Phases, machine_image
-from lab.progress import PlainProgress
-from spec.cluster import parse
+from lab.storage_pool import COMPLETE
 from tests.engine.stack import eventually
 from tests.hypervisors.apart import RoutedHost, apart, at_router
 from tests.machine.lab import Lab, at_length, brought_up
@@ -23,7 +20,6 @@ pytestmark = [
 ]
 
 SUBNETS = (IPv4Network("192.168.1.0/24"), IPv4Network("192.168.2.0/24"))
-BASE = ".complete"
 
 
 def cluster(hosts: list[RoutedHost]) -> dict[str, Any]:
@@ -55,15 +51,7 @@ def lab(
     described = cluster(hosts)
 
     def up(lab: Lab) -> None:
-        # What comes from Debian's mirror is not to be had at the router.
-        machine_image(
-            parse(described, name=lab.stack),
-            lab.paths,
-            Cache(),
-            PlainProgress(),
-            Phases(),
-            boots_itself=True,
-        )
+        lab.prepare_image(boots_itself=True)
         lab.enter = at_router()
         lab.hardway("up")
 
@@ -86,7 +74,7 @@ def test_machines_on_two_hosts_are_one_cluster(lab: Lab, hosts: list[RoutedHost]
     assert addresses == {"master": "192.168.1.10", "minion": "192.168.2.11"}
     for host in hosts:
         assert f"base image to qemu://{host.address}" in lab.transcript
-        assert any(name.endswith(BASE) for name in volumes(host))
+        assert any(name.endswith(COMPLETE) for name in volumes(host))
 
 
 def test_a_second_update_brings_nothing_and_changes_nothing(lab: Lab) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from plan import roll
 from spec.versions import catalogue
 from tests.machine.lab import Lab, at_length, brought_up
 
@@ -107,8 +108,8 @@ def test_all_of_it_is_upgraded_in_order_and_pods_move_node_by_node(lab: Lab) -> 
     assert not pods(lab) & before, "each node was empty once"
     for node in lab.objects("nodes")["items"]:
         assert "unschedulable" not in node["spec"]
-        assert "hardway/rolling" not in node["metadata"].get("annotations", {})
-    tickets = lab.objects("configmap", "hardway-rollout", "--namespace", "kube-system")
+        assert roll.ROLLING not in node["metadata"].get("annotations", {})
+    tickets = lab.objects("configmap", roll.NAME, "--namespace", roll.NAMESPACE)
     assert not tickets.get("data")
     assert lab.objects("secret", "kept")["data"]["word"] == "aGVyZQ=="
     serves = began(lab, MASTER, "kube-apiserver")

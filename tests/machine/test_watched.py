@@ -10,7 +10,7 @@ import pytest
 
 from plan.addons.monitoring import dashboards
 from tests.engine.stack import eventually
-from tests.machine.add_ons import have_state_and_memory, leave_nothing
+from tests.machine.add_ons import have_state_and_memory, leave_nothing, with_add_ons
 from tests.machine.lab import Lab, at_length, brought_up
 
 pytestmark = [
@@ -19,20 +19,9 @@ pytestmark = [
     at_length,
 ]
 
-CLUSTER: dict[str, Any] = {
-    "networks": {"machines": "192.168.1.0/24"},
-    "machines": {
-        "master": {"address": "192.168.1.10", "roles": "ai", "cpus": 2, "memory": 3072},
-        "minion1": {"address": "192.168.1.11"},
-    },
-    "addons": {
-        "storage": True,
-        "network_policy": True,
-        "monitoring": True,
-        "problem_detector": True,
-        "logs": True,
-    },
-}
+CLUSTER = with_add_ons(
+    storage=True, network_policy=True, monitoring=True, problem_detector=True, logs=True
+)
 NAMESPACES = {"hardway-addons", "hardway-nodes", "local-path-storage"}
 
 
