@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 
 from lab.paths import PROJECT
+from ops.bench_existing import bench_existing
 from ops.bench_kubeadm import bench_kubeadm
 from ops.bench_machines import bench_machines
 from ops.bench_refresh import bench_refresh
@@ -44,6 +45,10 @@ def bench(
     machines: Annotated[
         bool, typer.Option("--machines", help="Also bring up the default stack, in its own lab.")
     ] = False,
+    existing: Annotated[
+        bool,
+        typer.Option("--existing", help="Compare it with machines that exist already instead."),
+    ] = False,
     peer: Annotated[
         Peer | None,
         typer.Option("--peer", help="Compare the default stack with this installer instead."),
@@ -57,14 +62,20 @@ def bench(
     minion more, an image onto all nodes and onto a single one, and what the three idle machines
     take of this computer in ten minutes.
 
+    `--existing` brings the default stack up on new machines, and then on machines of the same size
+    that exist already, which have booted and have no images of pods.
+
     `--peer kubeadm` brings up the default stack and, on new machines of the same size from the same
     base image, a cluster by `kubeadm init` and `kubeadm join`, one after the other. Both clocks
     begin once the machines have booted and wait for a login; for kubeadm the images are imported
     and the runtime runs before that. Beside each is how busy this computer was.
 
     Examples: `./hardway bench` takes a minute, `./hardway bench --machines` most of an hour,
-    `./hardway bench --peer kubeadm` half of one
+    `./hardway bench --existing` and `./hardway bench --peer kubeadm` half of one
     """
+    if existing:
+        bench_existing(stdout)
+        return
     if peer is Peer.KUBEADM:
         bench_kubeadm(stdout)
         return

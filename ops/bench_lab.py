@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import threading
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -73,9 +73,16 @@ class Update:
 
 
 class BenchLab:
-    """Runs ``./hardway`` with a separate state directory and lab."""
+    """Runs ``./hardway`` on a stack, with a separate state directory and lab.
 
-    def __init__(self, folder: Path) -> None:
+    ``folder`` holds the state directory. ``enter`` is the command that runs a program on the
+    computer from which the stack is used, if that is not this computer.
+    """
+
+    def __init__(self, folder: Path, stack: str = STACK, enter: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.stack = stack
+        self._enter = enter
         self.paths = LabPaths(
             name=STACK, state=folder / "hardway" / STACK, run=Path("/run/hardway", STACK)
         )
@@ -83,21 +90,25 @@ class BenchLab:
             **{k: v for k, v in os.environ.items() if not k.startswith("PULUMI_")},
             "XDG_STATE_HOME": str(folder),
             "HARDWAY_LAB": STACK,
-            "PULUMI_STACK": STACK,
+            "PULUMI_STACK": stack,
         }
-        self.file = PROJECT / f"Pulumi.{STACK}.yaml"
+        self.file = PROJECT / f"Pulumi.{stack}.yaml"
 
     def describe(self, more: Mapping[str, Any]) -> None:
         """Write the stack's file: a copy of the default stack's, plus the machines ``more``."""
-        config = configuration(PROJECT / "Pulumi.dev.yaml")
+        config = default_stack()
         config[CLUSTER]["machines"].update(more)
+        self.write(config)
+
+    def write(self, config: Mapping[str, Any]) -> None:
+        """Write the stack's file with this configuration."""
         # Block style: Pulumi appends the salt as a line of its own, where lab.stack finds it.
         self.file.write_text(yaml.safe_dump({"config": config}))
 
     def run(self, *arguments: str) -> str:
         """Run ``./hardway`` and return its output. Raises a Problem where it fails."""
         done = subprocess.run(
-            [str(PROJECT / "hardway"), *arguments],
+            [*self._enter, str(PROJECT / "hardway"), *arguments],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -114,7 +125,7 @@ class BenchLab:
     def update(self) -> Update:
         """Bring the stack up and return the times of the update."""
         self.run("up")
-        log = self.paths.logs / f"events-{STACK}.json"
+        log = self.paths.logs / f"events-{self.stack}.json"
         spans = critical_path.spans(critical_path.read_events(log))
         path = critical_path.critical_path(spans, critical_path.dependencies(self._state()))
         return Update({span.name: span for span in spans.values()}, path)
@@ -124,11 +135,11 @@ class BenchLab:
     @property
     def cluster(self) -> Cluster:
         """The cluster in the stack's file."""
-        return read_cluster(STACK)
+        return read_cluster(self.stack)
 
     def prepare(self) -> LibvirtConnection:
         """Prepare the lab for machines, as ``up`` does."""
-        return prepare_lab(STACK, self.cluster, self.paths, Cache(), progress(), Phases())
+        return prepare_lab(self.stack, self.cluster, self.paths, Cache(), progress(), Phases())
 
     def boot(self, host: LibvirtConnection) -> Cluster:
         """Make the stack's machines, without a cluster on them, and wait for their first boot.
@@ -143,7 +154,7 @@ class BenchLab:
                 *("pulumi", "up", "--yes", "--skip-preview"),
                 *("--exclude", AFTER_BOOT, "--exclude-dependents"),
             )
-        return with_offer(spec, read_offer(offer_path(self.paths, STACK)))
+        return with_offer(spec, read_offer(offer_path(self.paths, self.stack)))
 
     def access(self) -> Access:
         """The access to the machines, also before a cluster runs on them."""
@@ -184,6 +195,11 @@ class BenchLab:
     def _state(self, *arguments: str) -> dict[str, Any]:
         state: dict[str, Any] = json.loads(self.run("pulumi", "stack", "export", *arguments))
         return state
+
+
+def default_stack() -> dict[str, Any]:
+    """The configuration of the default stack."""
+    return configuration(PROJECT / "Pulumi.dev.yaml")
 
 
 @contextmanager
