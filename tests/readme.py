@@ -66,7 +66,8 @@ GIGABYTES = (
 
 THE_TESTS_THEMSELVES = (
     *("make test", "make test-all", "make test-topologies"),
-    *("./hardway bench --machines", "./hardway bench --peer kubeadm"),
+    *("./hardway bench --machines", "./hardway bench --existing"),
+    "./hardway bench --peer kubeadm",
     "./hardway test --load 2 --times 10",
 )
 """What runs all of this, and what takes as long."""
