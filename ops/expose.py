@@ -104,7 +104,7 @@ def open_(
 
 def page_url(stack: str, page: Page) -> str:
     """The URL at which this computer's browser reaches a page, from now on until ``down``."""
-    return page.url(_exposed(stack, page.namespace, page.service, str(page.port)).address)
+    return page.url(_exposed(stack, page.namespace, page.service, str(page.port), page).address)
 
 
 def page_forwarder(stack: str, page: Page) -> str:
@@ -231,11 +231,16 @@ class Exposed:
         return f"{'https' if self.is_https else 'http'}://{self.address}/"
 
 
-def _exposed(stack: str, namespace_name: str, service: str, port: str | None) -> Exposed:
+def _exposed(
+    stack: str, namespace_name: str, service: str, port: str | None, page: Page | None = None
+) -> Exposed:
     reached = opened(stack)
     paths = lab_paths()
     entered = _entered(paths, reached)
-    to = _asked(reached, entered, namespace_name, service, port)
+    if page and page.at:
+        to = ServicePort(port=page.port, is_https=page.is_https, host=page.at, target=page.port)
+    else:
+        to = _asked(reached, entered, namespace_name, service, port)
     if entered is None:
         if to.through:
             raise Problem(

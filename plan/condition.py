@@ -173,6 +173,26 @@ class NodeProblems:
     types: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class WayIn:
+    """A web server in the cluster answers from outside, by http and by https.
+
+    What it answers does not matter, but its certificate is of the cluster's authority.
+    """
+
+    kind: Literal["way-in"] = "way-in"
+    nodes: Mapping[str, str]
+    """Node to its address. Each asks the next one at that address, or the load balancer's."""
+    balanced_by: str
+    """Namespace and name of the Service whose load balancer's address is asked instead of nodes;
+    else empty."""
+    name: str
+    """The name for which the certificate is."""
+    http: int
+    https: int
+    """The ports."""
+
+
 Check = (
     Clocks
     | Members
@@ -185,6 +205,7 @@ Check = (
     | ServiceAnswers
     | ApiServices
     | Known
+    | WayIn
     | NodeProblems
     | Services
     | Backups

@@ -6,6 +6,7 @@ from typing import Literal
 
 from plan import backup, balancer, layout, runtime, time_service, virtual_ip
 from spec.cluster import API_PORT, Cluster
+from spec.ingress import HTTP_PORT, HTTPS_PORT
 from spec.load_balancer import HEALTH_PORT, MEMBER_PORT
 from spec.network import RESERVED_PORTS
 
@@ -19,6 +20,8 @@ class NeededPort:
     protocol: Literal["tcp", "udp"] = "tcp"
     from_machines: bool = False
     """Whether components of other machines connect to it."""
+    is_redirected: bool = False
+    """Whether packets to it go to a pod: nothing listens there, and what did would hear nothing."""
 
     @property
     def is_reached_by_tcp(self) -> bool:
@@ -52,6 +55,11 @@ def _ports(spec: Cluster, node: str) -> Iterator[NeededPort]:
             )
         if spec.addons.load_balancer:
             yield from _of_speaker()
+        elif spec.addons.ingress:
+            for number in (HTTP_PORT, HTTPS_PORT):
+                yield NeededPort(
+                    number=number, component="ingress", from_machines=True, is_redirected=True
+                )
         if _balancer_packages(spec, node):
             yield _reserved(layout.LOCAL_BALANCER_PORT)
 

@@ -14,6 +14,7 @@ RESOURCES = {
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
     "IPAddressPool": "ipaddresspools",
+    "IngressClass": "ingressclasses",
     "L2Advertisement": "l2advertisements",
     "Namespace": "namespaces",
     "NetworkPolicy": "networkpolicies",

@@ -25,6 +25,7 @@ from plan.condition import (
     ServiceAnswers,
     Services,
     Space,
+    WayIn,
 )
 from plan.roll import ROLLING
 from probe import backups, clocks, pods, restarts, room, services, space
@@ -120,6 +121,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await _api_services(check, through.api)
         case Known():
             await pods.know(through.machines, through.api, check)
+        case WayIn():
+            await pods.come_in(through.machines, through.api, check)
         case Backups():
             await backups.demand_backups(check, through.machines)
         case Room():

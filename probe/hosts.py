@@ -422,10 +422,16 @@ def _opened(route: str, managers: Sequence[str], network: IPv4Network, packets: 
 
 
 def ports(host: ObservedHost) -> Seen:
-    """Refuses a machine where something listens on a port of a component; warns of NodePorts."""
-    if host.is_ours:
-        return
-    needed = {(port.protocol, port.number): port for port in needs.ports(host.spec, host.name)}
+    """Refuses a machine where something listens on a port of a component; warns of NodePorts.
+
+    On a machine of this cluster these are its components themselves, but for ports where none of
+    them listens.
+    """
+    needed = {
+        (port.protocol, port.number): port
+        for port in needs.ports(host.spec, host.name)
+        if port.is_redirected or not host.is_ours
+    }
     listening = {(port.protocol, port.number): port for port in host.facts.open_ports}
     for key, listener in listening.items():
         program = listener.program or "the kernel or another user's program"
@@ -435,6 +441,8 @@ def ports(host: ObservedHost) -> Seen:
                 f"{program} listens on {where}, which {needed[key].component} needs",
                 f"end {listener.program or 'it'} there, or let it listen on another port",
             )
+        elif host.is_ours:
+            continue
         elif listener.number in NODE_PORTS and host.name in host.spec.nodes:
             yield _warned(
                 f"{program} listens on {where}, which may become the port of a Service",

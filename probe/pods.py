@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from plan import layout
-from plan.condition import Known, NameResolves, Pods, PodsReach, ServiceAnswers
+from plan.condition import Known, NameResolves, Pods, PodsReach, ServiceAnswers, WayIn
 from probe import dns, pulls
 from probe.api import Api
 from probe.failure import Unmet, demand
@@ -159,6 +159,37 @@ async def know(machines: Machines, api: Api, check: Known) -> None:
         [f"{pod} has nothing new of {value}" for value in missing],
         wholly=len(missing) == len(check.values),
     )
+
+
+async def come_in(machines: Machines, api: Api, check: WayIn) -> None:
+    """Raises Unmet with each address that does not answer a node by http and https."""
+    balanced = await _balanced(api, check.balanced_by) if check.balanced_by else None
+    addresses = list(check.nodes.values())
+    # A node asks another one, if there is one: what it sends to itself takes another way.
+    targets = [balanced or address for address in (*addresses[1:], addresses[0])]
+    ports = str(check.http), str(check.https)
+
+    async def failures(node: str, address: str) -> list[str]:
+        try:
+            output = await _on(
+                machines, node, "way-in", address, *ports, check.name, layout.AUTHORITY
+            )
+        except (Unmet, Unreachable) as error:
+            return [str(error)]
+        return [f"{line}, as {node} asked" for line in output.splitlines()]
+
+    asked = map(failures, check.nodes, targets)
+    demand(chain.from_iterable(await asyncio.gather(*asked)))
+
+
+async def _balanced(api: Api, service: str) -> str:
+    """The load balancer's address of a Service. Raises Unmet where it has none, and ApiError."""
+    namespace, _, name = service.partition("/")
+    whole = await api.json(f"/api/v1/namespaces/{namespace}/services/{name}")
+    for row in whole.get("status", {}).get("loadBalancer", {}).get("ingress") or ():
+        if "ip" in row:
+            return str(row["ip"])
+    raise Unmet(f"the Service {service} has no load balancer's address yet", wholly=True)
 
 
 async def _ready(api: Api, wanted: Pods) -> tuple[Pod, ...]:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from spec.backup import Backup
 from spec.downloads import Architecture
 from spec.hypervisor import Hypervisor, HypervisorPart, Libvirt, LoginSettings
+from spec.ingress import Ingress
 from spec.load_balancer import LoadBalancer
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
@@ -108,6 +109,18 @@ class Addons(Part):
     that searches them: ``true``, or a mapping of its settings. With ``storage`` it is a claim, else
     it is on the node of its pod and ends with that pod. Only with ``coredns``, by which what reads
     logs finds what keeps them."""
+    ingress: Annotated[
+        Ingress | None,
+        Switch,
+        Expected(
+            "true, false, or a mapping with certificate_names, address, namespaces and "
+            "default_backend"
+        ),
+        LeftOut("`false`"),
+    ] = None
+    """Whether Services are reached from outside by http and https, as objects of the kind Ingress
+    say: ``true``, or a mapping of its settings. With ``load_balancer`` at an address of its own,
+    else at ports 80 and 443 of every node."""
 
     @property
     def enabled(self) -> frozenset[str]:

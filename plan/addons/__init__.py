@@ -80,8 +80,14 @@ def apply(spec: Cluster) -> Step:
             "recorded": objects.path(RECORD),
             "digest": hashlib.sha256(text.encode()).hexdigest(),
             "nodes": " ".join(spec.nodes),
+            "namespaces": " ".join(_namespaces(spec)),
         },
     )
+
+
+def _namespaces(spec: Cluster) -> list[str]:
+    """The namespaces of people that add-ons' objects need."""
+    return sorted({name for add_on in enabled(spec) for name in add_on.namespaces(spec)})
 
 
 def nodes(spec: Cluster) -> Step:

@@ -20,6 +20,9 @@ class Page:
     path: str = "/"
     """The path at which a browser begins."""
     is_https: bool = False
+    at: str = ""
+    """An address of the machines' network that has the port as well; empty where only the Service
+    has it."""
 
     def url(self, address: str) -> str:
         """For a browser, where the page's port is at this address."""
@@ -64,6 +67,10 @@ class AddOn:
     """What becomes of its data where it is switched off; empty where it has none."""
     pages: Callable[[Cluster], tuple[Page, ...]] = _nothing
     """The ways in which people reach it."""
+
+    namespaces: Callable[[Cluster], tuple[str, ...]] = _nothing
+    """Those of people that its objects need. Where one is missing it is made, and none is ever
+    deleted."""
 
     @property
     def group(self) -> str:

@@ -9,7 +9,9 @@ from plan import kubelet
 from plan.addons.add_on import AddOn
 from plan.addons.workload import (
     SURGE,
+    apart,
     as_user,
+    budget,
     container,
     deployment,
     pod,
@@ -96,7 +98,12 @@ def corefile(spec: Cluster) -> str:
 
 
 def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
-    return (_configuration(spec), _deployment(spec), _service(spec), _budget())
+    return (
+        _configuration(spec),
+        _deployment(spec),
+        _service(spec),
+        budget(_named("coredns"), SELECTOR),
+    )
 
 
 def _rights(_spec: Cluster) -> tuple[Manifest, ...]:
@@ -141,20 +148,6 @@ def _service(spec: Cluster) -> Manifest:
     }
 
 
-def _budget() -> Manifest:
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": _named("coredns"),
-        "spec": {
-            "maxUnavailable": 1,
-            "selector": {"matchLabels": SELECTOR},
-            # A pod that is not ready serves nobody, so it must not hold up a drain.
-            "unhealthyPodEvictionPolicy": "AlwaysAllow",
-        },
-    }
-
-
 def _deployment(spec: Cluster) -> Manifest:
     digest = hashlib.sha256(corefile(spec).encode()).hexdigest()
     return deployment(
@@ -180,17 +173,7 @@ def _pod(spec: Cluster) -> Manifest:
             sysctls=[{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}],
         ),
         tolerations=list(TOLERATIONS),
-        # Each pod runs on a node of its own, also where pods start while only one node is ready.
-        topologySpreadConstraints=[
-            {
-                "labelSelector": {"matchLabels": SELECTOR},
-                "matchLabelKeys": ["pod-template-hash"],
-                "maxSkew": 1,
-                "minDomains": replicas(spec),
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "DoNotSchedule",
-            }
-        ],
+        topologySpreadConstraints=[apart(SELECTOR, replicas(spec))],
         volumes=[
             {
                 "configMap": {

@@ -112,6 +112,36 @@ def _workload(
     }
 
 
+def apart(selector: Mapping[str, str], count: int) -> dict[str, Any]:
+    """Has each of so many pods run on a node of its own.
+
+    It does so also where pods start while only one node is ready.
+    """
+    return {
+        "labelSelector": {"matchLabels": dict(selector)},
+        "matchLabelKeys": ["pod-template-hash"],
+        "maxSkew": 1,
+        "minDomains": count,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "DoNotSchedule",
+    }
+
+
+def budget(metadata: Mapping[str, Any], selector: Mapping[str, str]) -> Manifest:
+    """At most one of these pods is moved at a time."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": dict(metadata),
+        "spec": {
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": dict(selector)},
+            # A pod that is not ready serves nobody, so it must not hold up a drain.
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        },
+    }
+
+
 def following(labels: Mapping[str, str], files: Mapping[str, str]) -> dict[str, Any]:
     """The metadata of pods that are rolled out anew, with readiness checks, when files change.
 

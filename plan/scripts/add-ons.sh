@@ -62,7 +62,26 @@ brought() {
     }
 }
 
+# furnished NAME...: make these namespaces of people, as far as they are missing. They are in no record,
+# and stay as they are.
+furnished() {
+    local name code
+    for name; do
+        of_request POST /api/v1/namespaces --header 'Content-Type: application/json' \
+            --data '{"metadata":{"name":"'"$name"'"}}' --output /dev/null --write-out "%{http_code} $name\n"
+    done
+    asked || return
+    while read -r code name; do
+        [[ $code == @(201|409) ]] || {
+            echo "the API answers with $code when the namespace $name is to be made"
+            return 1
+        }
+    done <<<"$answer"
+}
+
 await_api api "$api" "$authority" kube-apiserver.service
+# shellcheck disable=SC2086 # several names
+[ -z "$namespaces" ] || await add-ons "namespaces are there" kube-apiserver.service furnished $namespaces
 # shellcheck disable=SC2086 # several files
 await add-ons "the API server has the add-ons' objects" kube-apiserver.service brought $manifests
 
