@@ -104,7 +104,12 @@ def open_(
 
 def page_url(stack: str, page: Page) -> str:
     """The URL at which this computer's browser reaches a page, from now on until ``down``."""
-    return page.url(_exposed(stack, page.namespace, page.service, str(page.port), page).address)
+    if page.at:
+        to = ServicePort(port=page.port, is_https=page.is_https, host=page.at, target=page.port)
+        exposed = _led(opened(stack), page.namespace, page.service, to)
+    else:
+        exposed = _exposed(stack, page.namespace, page.service, str(page.port))
+    return page.url(exposed.address)
 
 
 def page_forwarder(stack: str, page: Page) -> str:
@@ -231,16 +236,17 @@ class Exposed:
         return f"{'https' if self.is_https else 'http'}://{self.address}/"
 
 
-def _exposed(
-    stack: str, namespace_name: str, service: str, port: str | None, page: Page | None = None
-) -> Exposed:
+def _exposed(stack: str, namespace_name: str, service: str, port: str | None) -> Exposed:
     reached = opened(stack)
+    entered = _entered(lab_paths(), reached)
+    to = _asked(reached, entered, namespace_name, service, port)
+    return _led(reached, namespace_name, service, to)
+
+
+def _led(reached: Reached, namespace_name: str, service: str, to: ServicePort) -> Exposed:
+    """Lead a port of this computer to a Service's port, where this computer does not reach it."""
     paths = lab_paths()
     entered = _entered(paths, reached)
-    if page and page.at:
-        to = ServicePort(port=page.port, is_https=page.is_https, host=page.at, target=page.port)
-    else:
-        to = _asked(reached, entered, namespace_name, service, port)
     if entered is None:
         if to.through:
             raise Problem(
@@ -252,7 +258,7 @@ def _exposed(
         _routed(paths, to.host, to.through, reached)
     way_in = forwarder.start(
         paths,
-        _forwarder(stack, namespace_name, service, to.port),
+        _forwarder(reached.stack.name, namespace_name, service, to.port),
         to.host,
         to.target,
         first=to.port if to.port >= 1024 else SHIFT + to.port,

@@ -35,7 +35,7 @@ class Download(BaseModel):
 
     @model_validator(mode="after")
     def _is_pinned(self) -> Self:
-        if not (self.sha256 or self.sha512):
+        if not (self.sha256 or self.sha512) or (self.requirement and not self.sha256):
             raise ValueError(
                 f"{self.url} has no digest, so anything could be installed; write its sha256"
             )

@@ -87,6 +87,8 @@ def test_no_download_stands_twice_and_each_is_for_the_architecture_it_says() -> 
         {"sha256": "G" * 64},
         {"url": "ftp://example.org/file"},
         {"url": "example.org/file"},
+        {"url": "pkg:pypi/etcd"},
+        {"url": "pkg:pypi/etcd-bin@3.7.1", "sha256": None, "sha512": "0" * 128},
         {"arch": "riscv64"},
         {"sha265": "0" * 64},
     ],

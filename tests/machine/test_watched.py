@@ -20,7 +20,12 @@ pytestmark = [
 ]
 
 CLUSTER = with_add_ons(
-    storage=True, network_policy=True, monitoring=True, problem_detector=True, logs=True
+    storage=True,
+    network_policy=True,
+    monitoring=True,
+    problem_detector=True,
+    logs=True,
+    ingress=True,
 )
 NAMESPACES = {"hardway-addons", "hardway-nodes", "local-path-storage"}
 
@@ -112,6 +117,20 @@ def test_a_pod_does_not_reach_what_has_no_login(lab: Lab) -> None:
             f"$enter {ask} {url}; break; done; true"
         )
         assert lab.on(node, script) == "000", "no connection"
+
+
+def test_a_node_answers_what_no_ingress_wants_and_what_one_does(lab: Lab) -> None:
+    assert "the cluster answers by http and https from outside" in lab.transcript
+    (url,) = lab.hardway("open", "--print", "ingress").stdout.splitlines()
+    assert httpx.get(url, timeout=60).status_code == 404
+    lab.kubectl("create", "service", "clusterip", "empty", "--tcp=80")
+    lab.kubectl("create", "ingress", "empty", "--rule=/*=empty:80")
+    eventually(
+        "no pod of its Service is ready",
+        lambda: httpx.get(url, timeout=60).status_code == 503,
+        reason=lambda: lab.kubectl("describe", "ingress", "empty"),
+    )
+    lab.kubectl("delete", "service,ingress", "empty")
 
 
 def test_the_history_outlives_its_pod(lab: Lab) -> None:

@@ -143,6 +143,15 @@ def test_an_add_on_is_opened_by_its_name(open_: Open, with_page: Cluster, name: 
     assert done.asked == [("dev", "kube-system", "echo", "80")]  # type: ignore[attr-defined]
 
 
+def test_a_page_at_a_nodes_own_port_is_opened_there(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expose, "_entered", lambda *_: None)
+    done = open_(cluster(addons={"ingress": True}), "ingress")
+    assert done.stdout == "http://192.168.1.10:80/\n"
+    assert done.asked == []  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("more", [("80",), ("--namespace", "default")])
 def test_a_service_of_an_add_ons_name_is_opened_by_its_port_or_namespace(
     open_: Open, with_page: Cluster, more: tuple[str, ...]

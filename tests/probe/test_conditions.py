@@ -1,8 +1,10 @@
 """Each condition asked of real programs: whether it holds, and what it says where it does not."""
 
 import json
+import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from certs.authority import issued
-from certs.table import CLIENT, Authority, Row
+from certs.bundle import Pair
+from certs.table import CLIENT, SERVER, Authority, Row
 from plan.addons.coredns import NAMESPACE, SELECTOR
 from plan.condition import (
     ApiServers,
@@ -24,6 +27,7 @@ from plan.condition import (
     Pods,
     PodsReach,
     ServiceAnswers,
+    WayIn,
 )
 from plan.roll import ROLLING
 from probe.api import ApiError
@@ -306,6 +310,66 @@ def test_a_service_answers_with_a_certificate_of_the_cluster(
     assert "certificate" in sentence
     sentence = asked.sentence(replace(check, port=1))
     assert f"https://{TWO}:1/ does not answer two on m2" in sentence
+
+
+@contextmanager
+def web_server(folder: Path, pair: Pair | None = None) -> Iterator[int]:
+    """The port of a web server on this computer, by https where it has a certificate."""
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if pair:
+            file = folder / "server.pem"
+            file.write_text(pair.certificate + pair.key)
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(file)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_way_in_is_each_nodes_address_or_a_load_balancers(
+    asked: Asking, empty: RunningCluster, tmp_path: Path
+) -> None:
+    row = Row(
+        name="web",
+        node=None,
+        issuer=Authority.KUBERNETES,
+        common_name="web",
+        uses=SERVER,
+        dns_names=(NAME,),
+    )
+    pair = issued(row, empty.keys.signers[Authority.KUBERNETES], datetime.now(UTC))
+    service = f"/api/v1/namespaces/{NAMESPACE}/services"
+    ports = [{"port": 80}]
+    empty.post(
+        service, {"metadata": {"name": "web"}, "spec": {"type": "LoadBalancer", "ports": ports}}
+    )
+    with web_server(tmp_path) as http, web_server(tmp_path, pair) as https:
+        check = WayIn(
+            nodes={"m1": "127.0.0.1", "m2": "127.0.0.1"},
+            balanced_by="",
+            name=NAME,
+            http=http,
+            https=https,
+        )
+        assert asked(check) is None
+        # Each asks the next one, the last one the first.
+        sentence = asked.sentence(replace(check, nodes={"m1": "127.0.0.1", "m2": "127.0.0.9"}))
+        assert f"http://127.0.0.9:{http}/ does not answer" in sentence
+        assert sentence.count("as m1 asked") == 2
+        assert "as m2 asked" not in sentence
+        sentence = asked.sentence(replace(check, name="other.test"))
+        assert f"https://127.0.0.1:{https}/ does not answer" in sentence
+        assert "http://127" not in sentence
+        unreached = {"m1": "127.0.0.9", "m2": "127.0.0.9"}
+        balanced = replace(check, nodes=unreached, balanced_by=f"{NAMESPACE}/web")
+        assert asked.sentence(balanced) == (
+            f"the Service {NAMESPACE}/web has no load balancer's address yet"
+        )
+        empty.status(f"{service}/web", {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}})
+        assert asked(balanced) is None
+    empty.remove(f"{service}/web")
 
 
 RESOLVES = NameResolves(inside=PODS, server=TWO, name=NAME, address=ADDRESS)

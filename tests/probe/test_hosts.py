@@ -15,6 +15,7 @@ from probe.clocks import Clock
 from probe.host_facts import HostFacts, ObservedHost, question, read
 from probe.hosts import LOGIN, RULES, RULES_OF_ALL, HostFinding, described, findings
 from probe.machines import Unreachable
+from spec.cluster import Addons
 from spec.load_balancer import HEALTH_PORT, MEMBER_PORT
 from spec.network import NODE_PORTS, RESERVED_PORTS
 from tests.plan.golden import NAMES, golden_plan, golden_spec
@@ -253,6 +254,16 @@ def test_a_machine_of_this_very_cluster_is_taken() -> None:
         "disk",
     }
     assert judged(host(running, is_ours=True)) == ()
+
+
+def test_ports_that_lead_to_pods_must_be_free_on_a_machine_of_this_cluster_too() -> None:
+    spec = SPEC.model_copy(update={"addons": Addons.model_validate({"ingress": True})})
+    for number, is_refused in ((80, True), (443, True), (6443, False), (30000, False)):
+        taken = replace(host(listens(f"0.0.0.0:{number}"), is_ours=True), spec=spec)
+        refused = [finding.sentence for finding in judged(taken)]
+        assert bool(refused) is is_refused, refused
+        assert all(f"nginx listens on TCP {number}, which ingress needs" in row for row in refused)
+    assert judged(host(listens("0.0.0.0:80"))) == (), "without the add-on nobody needs it"
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,12 @@ WHOLE: dict[str, Any] = {
         "monitoring": {"retention": 14, "interval": 60},
         "problem_detector": True,
         "logs": {"retention": 14, "limit": 5},
+        "ingress": {
+            "certificate_names": ["shop.example.com"],
+            "address": "192.168.1.205",
+            "namespaces": ["shop"],
+            "default_backend": {"namespace": "shop", "service": "web", "port": 80},
+        },
     },
     "hypervisor": {
         "kind": "libvirt",

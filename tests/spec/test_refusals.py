@@ -61,6 +61,8 @@ DIGEST = "0123456789abcdef" * 4
 ADDRESSES = "addons load_balancer addresses"
 POOL = "addons.load_balancer.addresses"
 FREE, AT_203 = "192.168.1.200-192.168.1.205", "192.168.1.203"
+INGRESS, ENTRY = "addons ingress", "addons.ingress"
+BACKEND = {"namespace": "shop", "service": "web", "port": 80}
 VIRTUAL_203 = {"kind": "virtual-ip", "address": AT_203}
 BALANCER_203 = {"kind": "balancer", "host": AT_203}
 
@@ -231,6 +233,51 @@ ONE = [
     ),
     ({ADDRESSES: [FREE, "192.168.1.205"]}, f"{POOL}.1", f"overlaps {FREE}"),
     ({ADDRESSES: FREE, "flannel": {"port": 7946}}, "flannel.port", "addons.load_balancer"),
+    # -- the way in
+    ({INGRESS: {"address": AT_203}}, f"{ENTRY}.address", "without addons.load_balancer"),
+    (
+        {ADDRESSES: FREE, INGRESS: {"address": "192.168.1.206"}},
+        f"{ENTRY}.address",
+        f"write one of {FREE}",
+    ),
+    *(
+        ({INGRESS: {"certificate_names": [name]}}, f"{ENTRY}.certificate_names.0", words)
+        for name, words in {
+            "192.168.1.11": "is an address",
+            "Shop.example.org": "is no DNS name",
+            "*.org.": "is no DNS name",
+            "*.com": "is no DNS name",
+            "a.*.org": "is no DNS name",
+            "kubernetes": "a name of the cluster itself",
+            "kubernetes.default.svc": "a name of the cluster itself",
+            "web.shop.svc.cluster.local": "a name of the cluster itself",
+            "*.svc.cluster.local": "a name of the cluster itself",
+            "m1": "a name of the cluster itself",
+            "localhost": "a name of the cluster itself",
+        }.items()
+    ),
+    (
+        {INGRESS: {"certificate_names": ["api.example.org"]}, "endpoint": BALANCER},
+        f"{ENTRY}.certificate_names.0",
+        "a name of the cluster itself",
+    ),
+    ({INGRESS: {"namespaces": ["Shop"]}}, f"{ENTRY}.namespaces.0", "a letter or digit at"),
+    ({INGRESS: {"namespaces": ["a", ""]}}, f"{ENTRY}.namespaces.1", "no name of such an object"),
+    (
+        {INGRESS: {"default_backend": {**BACKEND, "service": "a.b"}}},
+        f"{ENTRY}.default_backend.service",
+        "there can be none",
+    ),
+    (
+        {INGRESS: {"default_backend": {**BACKEND, "port": 0}}},
+        f"{ENTRY}.default_backend.port",
+        "a port from 1 to 65535",
+    ),
+    (
+        {INGRESS: {"default_backend": BACKEND}, "addons coredns": False},
+        f"{ENTRY}.default_backend",
+        "write coredns: true",
+    ),
     ({"networks name_servers": ["127.0.0.53"]}, "networks.name_servers.0", "or nowhere"),
     ({"networks name_servers": ["192.168.3.10"]}, "networks.name_servers.0", "into the cluster"),
     ({"networks name_servers": ["192.0.2.1"] * 4}, "networks.name_servers", "the first 3"),
@@ -531,6 +578,11 @@ ONE = [
     ),
     ({"hypervisor": {**EXISTING, "user": "Root"}}, "hypervisor.user", "lower case"),
     ({"hypervisor": {**EXISTING, "port": 2379}}, "hypervisor.port", "belongs to etcd"),
+    (
+        {"hypervisor": {**EXISTING, "port": 443}, INGRESS: True},
+        "hypervisor.port",
+        "belongs to addons.ingress",
+    ),
     (
         {**APART, "machines m1 hypervisor": {**ELSEWHERE, "port": 2380}},
         "machines.m1.hypervisor.port",
