@@ -65,6 +65,7 @@ OF_THE_WHOLE = (
     ingress.ingress_names_can_be_in_a_certificate,
     ingress.ingress_objects_have_names,
     ingress.ingress_finds_its_default_backend,
+    ingress.ssh_leaves_ingress_its_ports,
     roles.there_is_a_control_plane,
     roles.there_is_a_place_for_pods,
     roles.etcd_has_a_majority,
@@ -110,7 +111,6 @@ OF_EACH_MACHINE = (
     places.machine_libvirt_boots_as_it_says,
     connections.machine_libvirt_is_reached_by_its_uri,
     places.machine_ssh_port_is_free,
-    ingress.ssh_leaves_ingress_its_ports,
     places.virtualbox_sizes_are_possible,
     places.existing_machine_has_a_host_key,
 )

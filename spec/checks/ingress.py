@@ -8,7 +8,7 @@ from spec.hypervisor import Existing
 from spec.ingress import HTTP_PORT, HTTPS_PORT
 from spec.load_balancer import bounds
 from spec.names import is_address, is_dns_label, is_dns_name
-from spec.refusal import Refusal, called, dotted, listed, shown
+from spec.refusal import Refusal, dotted, listed, shown
 
 FIELD = "addons.ingress"
 
@@ -99,16 +99,20 @@ def ingress_finds_its_default_backend(spec: Description) -> Iterator[Refusal]:
         )
 
 
-def ssh_leaves_ingress_its_ports(spec: Description, name: str) -> Iterator[Refusal]:
+def ssh_leaves_ingress_its_ports(spec: Description) -> Iterator[Refusal]:
     """Where nodes' ports are the way in, no existing node has sshd at one of them."""
-    own = spec.machines[name].hypervisor
-    where = own or spec.hypervisor
-    on_nodes = spec.addons.ingress and not spec.addons.load_balancer and name in spec.nodes
-    if on_nodes and isinstance(where, Existing) and where.port in (HTTP_PORT, HTTPS_PORT):
-        field = dotted(("machines", name, "hypervisor")) if own else "hypervisor"
+    if not spec.addons.ingress or spec.addons.load_balancer:
+        return
+    taken = {}
+    for name in spec.nodes:
+        own = spec.machines[name].hypervisor
+        where = own or spec.hypervisor
+        if isinstance(where, Existing) and where.port in (HTTP_PORT, HTTPS_PORT):
+            taken[dotted(("machines", name, "hypervisor")) if own else "hypervisor"] = where.port
+    for field, port in taken.items():
         yield Refusal(
             f"{field}.port",
-            f"{where.port} belongs to addons.ingress",
-            f"nobody could log in to {called(name)} any more",
+            f"{port} belongs to addons.ingress",
+            "nobody could log in there any more",
             "write another port for sshd, such as 22, and set it on the machines",
         )

@@ -41,6 +41,8 @@ def test_the_default_stack_and_one_of_every_minor_version_can_be_built_from_reci
     assert minors[0] == minors[1]
     for versions in built:
         for artifact in artifacts(versions, "amd64"):
+            if any(source.location.startswith("pkg:pypi/") for source in artifact.sources):
+                continue  # to be had wherever Go modules and Python's packages are
             recipe = recipe_of(artifact.family, artifact.version)
             assert recipe is not None, artifact
             assert artifact.name in recipe.programs
