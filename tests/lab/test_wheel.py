@@ -88,8 +88,8 @@ def test_the_program_of_a_wheel_for_this_architecture_is_stored(
 def test_another_wheel_than_the_reviewed_one_is_refused(small_lab: StoreLab, index: Path) -> None:
     digest = wheel_in(index, ARCH, b"the program")
     reviewed(small_lab, digest)
-    other = wheel_in(index, ARCH, b"another program of the same version")
-    with pytest.raises(Damaged, match=f"{other}, not {digest}"):
+    changed = wheel_in(index, ARCH, b"another program of the same version")
+    with pytest.raises(Damaged, match=f"{changed}, not {digest}"):
         obtained(small_lab)
     assert list((small_lab.cache.root / "downloads").iterdir()) == []
 

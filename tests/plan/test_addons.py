@@ -546,7 +546,7 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
         *("clocks", "members", "space", "api", "nodes"),
         *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics"),
         *("exporters", "monitoring", "history", "problem-detector", "node-problems"),
-        *("logs", "log-readers", "logs-arrive", "services"),
+        *("logs", "log-readers", "logs-arrive", "ingress-runs", "ingress", "services"),
     ]
     for every in _all_conditions():
         positions = [order.index(condition.name) for condition in every]
@@ -555,6 +555,7 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     of_add_ons = {
         *("metrics-run", "metrics", "exporters", "monitoring", "history"),
         *("problem-detector", "node-problems", "logs", "log-readers", "logs-arrive"),
+        *("ingress-runs", "ingress"),
     }
     assert of_default == [name for name in order if name not in of_add_ons]
 

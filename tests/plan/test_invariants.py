@@ -158,6 +158,7 @@ READ_BY_THE_STEP = {
         "filled",
         "digest",
         "nodes",
+        "namespaces",
         "given",
         "record",
         "recorded",

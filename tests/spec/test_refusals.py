@@ -241,8 +241,8 @@ ONE = [
         f"write one of {FREE}",
     ),
     *(
-        ({INGRESS: {"certificate_names": [name]}}, f"{ENTRY}.certificate_names.0", words)
-        for name, words in {
+        ({INGRESS: {"certificate_names": [name]}}, f"{ENTRY}.certificate_names.0", phrase)
+        for name, phrase in {
             "192.168.1.11": "is an address",
             "Shop.example.org": "is no DNS name",
             "*.org.": "is no DNS name",
