@@ -58,6 +58,15 @@ class Logs(Part):
     """GiB that they take on the disk: beyond that the oldest day goes, however young it is."""
 
 
+class Dashboard(Part):
+    """What shows the cluster in a browser."""
+
+    access: Annotated[Literal["view", "admin"], Expected("view or admin")] = "view"
+    """What a person may do there who logs in with the token that `./hardway open dashboard` gives:
+    ``view`` reads all but Secrets, ``admin`` may do everything. With a token of another account, a
+    person may do what that account may."""
+
+
 class Addons(Part):
     """What runs in the cluster itself."""
 
@@ -108,6 +117,14 @@ class Addons(Part):
     that searches them: ``true``, or a mapping of its settings. With ``storage`` it is a claim, else
     it is on the node of its pod and ends with that pod. Only with ``coredns``, by which what reads
     logs finds what keeps them."""
+    dashboard: Annotated[
+        Dashboard | None,
+        Switch,
+        Expected("true, false, or a mapping with access"),
+        LeftOut("`false`"),
+    ] = None
+    """Whether the cluster has a page, Headlamp's, that shows what is in it: ``true``, or a mapping
+    of its settings. `./hardway open dashboard` opens it, with a token to log in."""
 
     @property
     def enabled(self) -> frozenset[str]:

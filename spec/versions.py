@@ -41,6 +41,7 @@ class Versions(BaseModel):
     node_problem_detector: Version
     victoria_logs: Version
     journal_sender: Version
+    headlamp: Version
 
 
 @cache

@@ -20,6 +20,9 @@ class Page:
     path: str = "/"
     """The path at which a browser begins."""
     is_https: bool = False
+    account: str = ""
+    """The service account of the same namespace with whose token people log in; empty where the
+    page has no login."""
 
     def url(self, address: str) -> str:
         """For a browser, where the page's port is at this address."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from certs.table import Row
 from plan.addons import (
     coredns,
+    dashboard,
     load_balancer,
     logs,
     metrics_server,
@@ -20,7 +21,7 @@ ADD_ONS: Mapping[str, AddOn] = {
     module.ADD_ON.name: module.ADD_ON
     for module in (
         *(coredns, storage, network_policy, load_balancer, metrics_server, monitoring),
-        *(problem_detector, logs),
+        *(problem_detector, logs, dashboard),
     )
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""

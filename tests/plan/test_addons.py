@@ -44,6 +44,7 @@ SPECS = {
     "monitoring": cluster(addons={"monitoring": True}),
     "problems": cluster(addons={"problem_detector": True}),
     "logs": cluster(addons={"logs": True}),
+    "dashboard": cluster(addons={"dashboard": True}),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -543,7 +544,7 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
         *("clocks", "members", "space", "api", "nodes"),
         *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics"),
         *("exporters", "monitoring", "history", "problem-detector", "node-problems"),
-        *("logs", "log-readers", "logs-arrive", "services"),
+        *("logs", "log-readers", "logs-arrive", "dashboard", "services"),
     ]
     for every in _all_conditions():
         positions = [order.index(condition.name) for condition in every]
@@ -551,7 +552,7 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     of_default = [condition.name for condition in conditions(cluster())]
     of_add_ons = {
         *("metrics-run", "metrics", "exporters", "monitoring", "history"),
-        *("problem-detector", "node-problems", "logs", "log-readers", "logs-arrive"),
+        *("problem-detector", "node-problems", "logs", "log-readers", "logs-arrive", "dashboard"),
     }
     assert of_default == [name for name in order if name not in of_add_ons]
 

@@ -75,6 +75,7 @@ WHOLE: dict[str, Any] = {
         "monitoring": {"retention": 14, "interval": 60},
         "problem_detector": True,
         "logs": {"retention": 14, "limit": 5},
+        "dashboard": {"access": "admin"},
     },
     "hypervisor": {
         "kind": "libvirt",
