@@ -93,7 +93,7 @@ def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Recei
 def _source(
     recipe: Recipe, go: Path, cache: Cache, scratch: Path, progress: Progress, log: Path, task: Task
 ) -> Path:
-    """The directory to build in: the recipe's own, or a copy where something in it is made first."""
+    """The directory to build in: the recipe's own, or a copy with what is made first."""
     if recipe.edit:
         return _edited(recipe, recipe.edit, go, cache, scratch)
     if not recipe.pages:

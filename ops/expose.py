@@ -144,7 +144,9 @@ def page_token(stack: str, page: Page) -> str:
         "kind": "TokenRequest",
         "spec": {"expirationSeconds": TOKEN_HOURS * 3600},
     }
-    answer = _answered(reached, _entered(lab_paths(), reached), lambda api: api.created(path, asked))
+    answer = _answered(
+        reached, _entered(lab_paths(), reached), lambda api: api.created(path, asked)
+    )
     return str(answer["status"]["token"])
 
 

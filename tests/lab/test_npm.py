@@ -60,7 +60,8 @@ def test_a_machine_without_node_gets_it_from_the_package(
     heard = Heard()
     node = npm.find_node(empty_cache, heard, tmp_path / "log")
     assert heard.lines == [f"no Node: fetching the package {npm.NODE_PACKAGE}"]
-    for command in ([node.node, "--version"], [node.node, node.npm, "--version"]):
+    for program in ([node.node], [node.node, node.npm]):
+        command = [*map(str, program), "--version"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert re.fullmatch(r"v?\d+\.\d+\.\d+\n", done.stdout)
     assert npm.find_node(empty_cache, heard, tmp_path / "log") == node
