@@ -114,7 +114,7 @@ def _print_token(stack: str, add_on: str, page: Page, *, is_asked: bool) -> None
 
     The browser is not given it: what a URL or a command line has, others see and histories keep.
     """
-    if is_asked or sys.stdout.isatty():
+    if is_asked or _is_terminal():
         print(page_token(stack, page))
         progress().say(f"log in with this token, which is good for {TOKEN_HOURS} hours")
     else:
@@ -122,6 +122,10 @@ def _print_token(stack: str, add_on: str, page: Page, *, is_asked: bool) -> None
             "the page asks for a token, which "
             f"./hardway open{option_of(stack)} {add_on} --print prints"
         )
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 # -- pages of add-ons ------------------------------------------------------------------------------
