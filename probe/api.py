@@ -71,6 +71,13 @@ class Api:
         if not answer.is_success and answer.status_code != httpx.codes.NOT_FOUND:
             raise _refused(answer)
 
+    async def created(self, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The object that the API makes of ``given`` at a path. Raises ApiError."""
+        answer = await self._answer("POST", path, given=given)
+        if not answer.is_success:
+            raise _refused(answer)
+        return _object(answer.text, answer.url)
+
     async def _answer(
         self,
         method: str,
@@ -78,6 +85,7 @@ class Api:
         *,
         at: str | None = None,
         query: Mapping[str, str] | None = None,
+        given: Mapping[str, Any] | None = None,
     ) -> httpx.Response:
         base = (at or self.server).rstrip("/")
         try:
@@ -85,7 +93,7 @@ class Api:
             limits = httpx.Timeout(seconds, connect=CONNECT * self.factor)
             async with asyncio.timeout(seconds):
                 return await self._client.request(
-                    method, base + path, params=query or None, timeout=limits
+                    method, base + path, params=query or None, json=given, timeout=limits
                 )
         except (httpx.TimeoutException, TimeoutError) as error:
             raise ApiError(f"{base}{path} gives no answer in time") from error
@@ -94,14 +102,17 @@ class Api:
 
     async def json(self, path: str, *, at: str | None = None, **query: str) -> dict[str, Any]:
         """The same as ``text``, for an answer that is a JSON object."""
-        text = await self.text(path, at=at, **query)
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise ApiError(f"{at or self.server}{path} answers, but not as a Kubernetes API does")
-        return value
+        return _object(await self.text(path, at=at, **query), f"{at or self.server}{path}")
+
+
+def _object(text: str, url: object) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ApiError(f"{url} answers, but not as a Kubernetes API does")
+    return value
 
 
 def _refused(answer: httpx.Response) -> ApiError:

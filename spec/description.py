@@ -59,6 +59,15 @@ class Logs(Part):
     """GiB that they take on the disk: beyond that the oldest day goes, however young it is."""
 
 
+class Dashboard(Part):
+    """What shows the cluster in a browser."""
+
+    access: Annotated[Literal["view", "admin"], Expected("view or admin")] = "view"
+    """What a person may do there who logs in with the token that `./hardway open dashboard` gives:
+    ``view`` reads all but Secrets, ``admin`` may do everything. With a token of another account, a
+    person may do what that account may."""
+
+
 class Addons(Part):
     """What runs in the cluster itself."""
 
@@ -121,6 +130,14 @@ class Addons(Part):
     """Whether Services are reached from outside by http and https, as objects of the kind Ingress
     say: ``true``, or a mapping of its settings. With ``load_balancer`` at an address of its own,
     else at ports 80 and 443 of every node."""
+    dashboard: Annotated[
+        Dashboard | None,
+        Switch,
+        Expected("true, false, or a mapping with access"),
+        LeftOut("`false`"),
+    ] = None
+    """Whether the cluster has a page, Headlamp's, that shows what is in it: ``true``, or a mapping
+    of its settings. `./hardway open dashboard` opens it, with a token to log in."""
 
     @property
     def enabled(self) -> frozenset[str]:

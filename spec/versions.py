@@ -42,6 +42,7 @@ class Versions(BaseModel):
     victoria_logs: Version
     journal_sender: Version
     traefik: Version
+    headlamp: Version
 
 
 @cache

@@ -72,7 +72,10 @@ THE_TESTS_THEMSELVES = (
 )
 """What runs all of this, and what takes as long."""
 
-ADD_ONS = ("./hardway restart minion1", "./hardway open monitoring", "./hardway open logs")
+ADD_ONS = (
+    *("./hardway restart minion1", "./hardway open monitoring", "./hardway open logs"),
+    "./hardway open dashboard",
+)
 """Run by ``tests/machine/test_addons.py`` and ``test_watched.py`` on a master and a minion."""
 
 SECOND_STACK = ("./hardway up --stack lab2",)

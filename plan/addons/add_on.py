@@ -23,6 +23,9 @@ class Page:
     at: str = ""
     """An address of the machines' network that has the port as well; empty where only the Service
     has it."""
+    account: str = ""
+    """The service account of the same namespace with whose token people log in; empty where the
+    page has no login."""
 
     def url(self, address: str) -> str:
         """For a browser, where the page's port is at this address."""

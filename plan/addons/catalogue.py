@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from certs.table import Row
 from plan.addons import (
     coredns,
+    dashboard,
     ingress,
     load_balancer,
     logs,
@@ -21,7 +22,7 @@ ADD_ONS: Mapping[str, AddOn] = {
     module.ADD_ON.name: module.ADD_ON
     for module in (
         *(coredns, storage, network_policy, load_balancer, metrics_server, monitoring),
-        *(problem_detector, logs, ingress),
+        *(problem_detector, logs, ingress, dashboard),
     )
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""

@@ -83,7 +83,7 @@ def policy(
     port: int,
     callers: Sequence[Mapping[str, Any]],
 ) -> Manifest:
-    """Only these callers reach a program, which has no login, and at this port alone.
+    """Only these callers reach a program, and at this port alone.
 
     It holds where something enforces it, as the add-on ``network_policy`` does.
     """

@@ -26,6 +26,7 @@ CLUSTER = with_add_ons(
     problem_detector=True,
     logs=True,
     ingress=True,
+    dashboard=True,
 )
 NAMESPACES = {"hardway-addons", "hardway-nodes", "local-path-storage"}
 
@@ -100,6 +101,20 @@ def test_lines_of_a_pod_and_of_a_control_planes_services_are_found(lab: Lab) -> 
             return bool(searched(lab, query))
 
         eventually(f"so is the journal's of {unit}", seen)
+
+
+def test_a_person_sees_the_cluster_with_the_token_that_open_gives(lab: Lab) -> None:
+    url, token = lab.hardway("open", "--print", "dashboard").stdout.splitlines()
+    with httpx.Client(base_url=f"{url}clusters/main", timeout=60) as person:
+        assert person.get("/api/v1/nodes").status_code == 401
+        person.post("/set-token", json={"token": token}).raise_for_status()
+        nodes = person.get("/api/v1/nodes").raise_for_status().json()["items"]
+        assert {node["metadata"]["name"] for node in nodes} == {"master", "minion1"}
+        pods = "/api/v1/namespaces/kube-system/pods"
+        of_dns = {"labelSelector": "k8s-app=kube-dns"}
+        (pod, *_) = person.get(pods, params=of_dns).raise_for_status().json()["items"]
+        log = person.get(f"{pods}/{pod['metadata']['name']}/log").raise_for_status().text
+        assert "CoreDNS-" in log, "of its start"
 
 
 def test_a_pod_does_not_reach_what_has_no_login(lab: Lab) -> None:

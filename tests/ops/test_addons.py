@@ -14,6 +14,7 @@ from lab.problem import Problem
 from ops import addons as module
 from ops import expose, lifecycle
 from ops.exit_codes import failure
+from plan.addons.add_on import Page
 from plan.addons.catalogue import ADD_ONS
 from probe.access import Access
 from probe.usage import PodMemory
@@ -118,7 +119,7 @@ Open = Callable[..., Result]
 def open_(monkeypatch: pytest.MonkeyPatch) -> Open:
     """``open`` on a cluster, where each Service is exposed at port 8080."""
 
-    def run(spec: Cluster, *arguments: str) -> Result:
+    def run(spec: Cluster, *arguments: str, printed: bool = True) -> Result:
         def exposed(stack: str, namespace: str, service: str, port: str | None) -> expose.Exposed:
             asked.append((stack, namespace, service, port))
             return expose.Exposed(host="127.0.0.1", port=8080, is_https=False)
@@ -129,7 +130,7 @@ def open_(monkeypatch: pytest.MonkeyPatch) -> Open:
         app = typer.Typer()
         app.callback()(lambda: None)
         expose.register(app)
-        done = CliRunner().invoke(app, ["open", "--print", *arguments])
+        done = CliRunner().invoke(app, ["open", *(["--print"] if printed else []), *arguments])
         done.asked = asked  # type: ignore[attr-defined]
         return done
 
@@ -150,6 +151,27 @@ def test_a_page_at_a_nodes_own_port_is_opened_there(
     done = open_(cluster(addons={"ingress": True}), "ingress")
     assert done.stdout == "http://192.168.1.10:80/\n"
     assert done.asked == []  # type: ignore[attr-defined]
+def test_a_token_for_a_login_is_a_line_of_its_own_and_goes_unasked_to_terminals_alone(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = cluster(addons={"dashboard": True})
+    accounts = []
+
+    def page_token(_stack: str, page: Page) -> str:
+        accounts.append(page.account)
+        return "a.new.token"
+
+    monkeypatch.setattr(expose, "page_token", page_token)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    url = "http://127.0.0.1:8080/"
+    assert open_(spec, "dashboard").stdout.splitlines() == [url, "a.new.token"]
+    assert accounts == ["dashboard-login"]
+    assert open_(spec, "dashboard", printed=False).stdout.splitlines() == [url]
+    assert len(accounts) == 1, "none is made that nobody sees"
+    monkeypatch.setattr(expose, "_is_terminal", lambda: True)
+    shown = open_(spec, "dashboard", printed=False).stdout.splitlines()
+    assert shown == [url, "a.new.token"]
 
 
 @pytest.mark.parametrize("more", [("80",), ("--namespace", "default")])

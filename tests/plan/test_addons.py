@@ -45,6 +45,7 @@ SPECS = {
     "problems": cluster(addons={"problem_detector": True}),
     "logs": cluster(addons={"logs": True}),
     "ingress": cluster(addons={"ingress": True}),
+    "dashboard": cluster(addons={"dashboard": True}),
 }
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 
@@ -546,7 +547,8 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
         *("clocks", "members", "space", "api", "nodes"),
         *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics"),
         *("exporters", "monitoring", "history", "problem-detector", "node-problems"),
-        *("logs", "log-readers", "logs-arrive", "ingress-runs", "ingress", "services"),
+        *("logs", "log-readers", "logs-arrive"),
+        *("ingress-runs", "ingress", "dashboard", "services"),
     ]
     for every in _all_conditions():
         positions = [order.index(condition.name) for condition in every]
@@ -555,7 +557,7 @@ def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     of_add_ons = {
         *("metrics-run", "metrics", "exporters", "monitoring", "history"),
         *("problem-detector", "node-problems", "logs", "log-readers", "logs-arrive"),
-        *("ingress-runs", "ingress"),
+        *("ingress-runs", "ingress", "dashboard"),
     }
     assert of_default == [name for name in order if name not in of_add_ons]
 

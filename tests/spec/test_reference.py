@@ -81,6 +81,7 @@ WHOLE: dict[str, Any] = {
             "namespaces": ["shop"],
             "default_backend": {"namespace": "shop", "service": "web", "port": 80},
         },
+        "dashboard": {"access": "admin"},
     },
     "hypervisor": {
         "kind": "libvirt",

@@ -1,0 +1,3 @@
+module hardway.invalid/recipes/headlamp
+
+go 1.26
