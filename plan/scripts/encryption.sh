@@ -152,16 +152,18 @@ replace() {
         "${call[@]}" --fail --request PUT --header 'Content-Type: application/json' --data-binary @- --output /dev/null
 }
 
-# rewritten: whether all Secrets are encrypted with the wanted key; those that are not are written anew
+# rewritten: whether all Secrets are encrypted with the wanted key; those that are not are replaced. All
+# control planes do so at the same time, some Secrets at a time in any order, so they share the work.
 rewritten() {
-    local names name output=''
-    names=$(of_another_key) || return
-    [ -n "$names" ] || return 0
-    for name in $names; do
-        output=$(replace "$name" 2>&1) || true
+    local names name before='' output=''
+    while names=$(of_another_key) || return; do
+        [ -n "$names" ] || return 0
+        [ "$names" != "$before" ] || break
+        before=$names
+        for name in $(shuf --head-count=100 <<<"$names"); do
+            output=$(replace "$name" 2>&1) || true
+        done
     done
-    names=$(of_another_key) || return
-    [ -n "$names" ] || return 0
     echo "$(grep --count . <<<"$names") Secrets are to be rewritten ($output)"
     return 1
 }

@@ -4,16 +4,21 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from certs.encryption import current_configuration, whole_configuration
+from ops import snapshot
+from ops.restore import Doing, Restoration
 from plan import layout
 from plan.condition import Encrypted
 from plan.model import AllEncryptionKeys, EncryptionConfiguration
 from plan.records import parsed
 from probe.encryption import demand_encrypted, standing
 from probe.failure import Unmet
+from tests.engine.stack import eventually
 from tests.plan.container import Memory
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
@@ -138,6 +143,41 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
     assert "the encryption key does not become key2: c2 has not begun" in done.stderr
     assert planes.in_file("c1") == ["key1"]
     assert planes.starts("c1") == before
+
+
+@as_root
+@pytest.mark.timeout(3600)
+def test_a_backup_from_before_is_restored_and_encrypted_with_todays_key(
+    planes_of: Made, tmp_path: Path
+) -> None:
+    planes = planes_of(LONE)
+    with planes.client(tmp_path / "client"):
+        pass
+    before = planes.secrets()
+    assert before
+    planes.ctl("snapshot", "save", "/root/snapshot.db")
+    path = tmp_path / "snapshot.db"
+    path.write_bytes(planes.machines["c1"].path("/root/snapshot.db").read_bytes())
+    planes.declare(2)
+    planes.update()
+    planes.is_all("key2")
+
+    keys = planes.keys.authorities.encryption
+    held = snapshot.read(path, whole_configuration(keys))
+    assert (set(held.encrypted), held.unreadable) == ({"secretbox key1"}, {})
+    only = snapshot.read(path, current_configuration(keys))
+    assert only.unreadable == held.encrypted
+    reached = cast(Any, SimpleNamespace(spec=planes.spec))
+    restoration = Restoration(reached, path, held, keys)
+    doing = Doing(cast(Any, ContainedMachines(planes.machines)), "")
+    asyncio.run(restoration.members(doing))
+    asyncio.run(restoration.control_planes(doing))
+    eventually("the API is back", lambda: planes.ready("c1"))
+    assert planes.in_file("c1") == ["key2", "key1"]
+    assert planes.encrypted_with() == {"k8s:enc:secretbox:v1:key1"}
+    asyncio.run(restoration.encrypted_anew(doing))
+    planes.is_all("key2")
+    assert planes.secrets() == before
 
 
 # -- without machines ------------------------------------------------------------------------------

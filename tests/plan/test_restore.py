@@ -51,15 +51,22 @@ class ContainedMachines:
     def _begin(
         self, node: str, script: str, arguments: tuple[str, ...], timeout: float
     ) -> subprocess.Popen[str]:
-        if self.cut_at == (node, arguments[0]):
+        if self.cut_at == (node, *arguments[:1]):
             raise Unreachable(f"the SSH connection to {node} broke off")
         shell = ("bash", "--norc", "-euo", "pipefail", "-c", script, "probe")
         program = ("timeout", f"{timeout:g}", *shell, *arguments)
         return self.containers[node].start(*program)
 
-    async def run(self, node: str, script: str, *arguments: str, timeout: float) -> Done:
+    async def run(
+        self,
+        node: str,
+        script: str,
+        *arguments: str,
+        timeout: float,
+        input: str = "",  # noqa: A002  # as Machines has it
+    ) -> Done:
         child = self._begin(node, script, arguments, timeout)
-        output, errors = await asyncio.to_thread(child.communicate, "")
+        output, errors = await asyncio.to_thread(child.communicate, input)
         return Done(status=child.returncode, stdout=output, stderr=errors)
 
     async def feed(

@@ -228,6 +228,16 @@ class TurningPlanes:
         values = [line for line in output.splitlines() if line.startswith('"Value" : "')]
         return {":".join(value[len('"Value" : "') :].split(":")[:5]) for value in values}
 
+    def secrets(self) -> dict[str, Any]:
+        """Name to the data of all Secrets, as the first API server reads them."""
+        machine = self.machines[self.names[0]]
+        certificate, key = self._admin
+        machine.write("/root/admin.pem", certificate + key, 0o600)
+        url = f"{layout.api_server_url(self.spec, self.names[0])}/api/v1/secrets"
+        trust = ("--cacert", layout.AUTHORITY, "--cert", "/root/admin.pem")
+        answer = json.loads(machine.call("curl", "--silent", "--fail", *trust, url))
+        return {item["metadata"]["name"]: item["data"] for item in answer["items"]}
+
     def in_file(self, name: str) -> list[str]:
         """The names of the keys in a machine's file."""
         read = yaml.safe_load(self.machines[name].read(layout.ENCRYPTION))

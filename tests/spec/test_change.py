@@ -91,10 +91,11 @@ def test_other_changes_are_taken(before: dict[str, Any], after: dict[str, Any]) 
 
 
 def test_the_encryption_key_does_not_turn_over_while_control_planes_leave() -> None:
-    after = {"a": "ai", "b": "ei", "c": "ei", "d": "i"}
-    before = {"a": "aei", "b": "aei", "c": "ei", "d": "i"}
-    assert refused_changes(spec(before), spec({**after, "a": "aei"})) == ()
-    (sentence,) = refused_changes(spec(before), spec({**after, "a": "aei"}, keys={"encryption": 2}))
+    before = spec(THREE, endpoint=BALANCED)
+    fewer = {name: roles for name, roles in THREE.items() if name != "b"}
+    after = {**fewer, "e": "a"}
+    assert refused_changes(before, spec(after, endpoint=BALANCED)) == ()
+    (sentence,) = refused_changes(before, spec(after, endpoint=BALANCED, keys={"encryption": 2}))
     assert sentence.startswith("keys.encryption is 1 and cannot become 2 while b leaves")
     check(sentence)
 
