@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -203,8 +203,10 @@ class TurningPlanes:
         while not reached() and any(child.poll() is None for child in children.values()):
             time.sleep(0.02)
         for name, child in children.items():
-            done = Container.finish(child, cut=0)
-            if done.returncode == 0:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()
+            if child.returncode == 0:
                 self._ran[name] = texts[name]
         return any(child.returncode for child in children.values())
 
