@@ -1,5 +1,6 @@
 """The configuration of the API server's encryption of resources in etcd."""
 
+import re
 from collections.abc import Mapping
 
 import yaml
@@ -8,8 +9,8 @@ from certs.bundle import EncryptionKeys
 
 ENCRYPTED = ("secrets",)
 
-NEVER_TURNED = "# turn 0\n"
-"""Begins the whole configuration of a cluster whose key has never turned over."""
+TURNED = re.compile(r"# turn [1-9]")
+"""Begins the whole configuration of a cluster whose key has turned over."""
 
 
 def encryption_configuration(keys: Mapping[str, str]) -> str:

@@ -285,7 +285,7 @@ def _keys(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             f"is {old} and cannot become {new} while {listed(leaving, 'and')} "
             f"{'leaves' if len(leaving) == 1 else 'leave'} the control planes",
             "an API server that runs until the end of the update could read no Secret any more",
-            "change the control planes first, and the key once that is applied",
+            f"write {old}, and another number once the control planes have changed",
         )
 
 

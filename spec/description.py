@@ -212,9 +212,9 @@ class Description(Part):
     proxy: Annotated[Proxy | None, LeftOut("machines download directly")] = None
     """Through whom machines download."""
     etcd: Etcd = Etcd()
-
-    keys: Annotated[KeyNumbers | None, LeftOut("`encryption: 1`")] = None
     """What keeps all that the cluster knows."""
+    keys: Annotated[KeyNumbers | None, LeftOut("each key is the first")] = None
+    """Which keys the cluster has, where they turn over."""
     backup: Annotated[Backup | None, LeftOut("no backups are made")] = None
     """Backups of etcd; ``{}`` for those with the settings below."""
     flannel: Flannel = Flannel()

@@ -6,7 +6,7 @@ at any moment.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from certs.encryption import NEVER_TURNED
+from certs.encryption import TURNED
 from plan.item import AS_KEPT, Item, Kind, described
 from plan.model import AllEncryptionKeys, Encryption, Material, SecretFile, Step
 from plan.records import Record, content, record
@@ -21,7 +21,7 @@ def _records(step: Step, material: Material | None) -> Iterator[str]:
             raise ValueError(f"the step {step.name} needs keys to be rendered")
         if step.encryption and secret.path == step.encryption.path:
             whole = material(AllEncryptionKeys())
-            if not whole.startswith(NEVER_TURNED):
+            if TURNED.match(whole):
                 turning.append(_encrypts(step.encryption, secret, whole))
                 continue
         yield file_record("secret", secret, material(secret.source))
