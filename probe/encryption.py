@@ -9,6 +9,9 @@ from probe.machines import Machines
 from probe.space import first_answer
 from spec.refusal import listed
 
+STARTING = "starting"
+"""Stands behind the keys of an API server that had not started yet (``scripts/encryption.sh``)."""
+
 LIMIT = 60
 """The time limit of two requests to etcd, in seconds."""
 
@@ -20,7 +23,11 @@ async def demand_encrypted(check: Encrypted, machines: Machines) -> None:
         raise Unmet(f"etcd cannot be asked on {node} ({done.reason})")
     notes, _, secrets = done.stdout.partition("\n\n")
     rows = (line.split() for line in notes.splitlines())
-    keys = {name: names for name, _, *names in rows if name in check.planes}
+    keys = {
+        name: [key for key in names if key != STARTING]
+        for name, _, *names in rows
+        if name in check.planes
+    }
     if sentence := standing(check.key, keys, Counter(secrets.split())):
         raise Unmet(sentence)
 

@@ -53,6 +53,8 @@ file_with() {
 
 # The keys under which control planes publish.
 published=/hardway/encryption
+# Stands behind the keys of an API server that has not started yet.
+starting=starting
 
 # asked_etcd ARGUMENT...: etcdctl with a time limit
 asked_etcd() {
@@ -106,6 +108,21 @@ until_all() {
     done
 }
 
+# without_starting: leave those of the other API servers out of this one's turn that have not started yet,
+# since they wait for this step (turned_over)
+without_starting() {
+    local output name note url urls=() left='' number=0
+    output=$(asked_etcd get --prefix "$published/") || return
+    read -ra urls <<<"${others[$server]}"
+    for name in "${planes[@]}"; do
+        [ "$name" != "$plane" ] || continue
+        url=${urls[number]} number=$((number + 1))
+        note=${output#*"$published/$name"$'\n'}
+        [[ ${note%%$'\n'*} == *" $starting" ]] && ! answers "$server" "$url" >/dev/null || left+="$url "
+    done
+    others[$server]=$left
+}
+
 # run_with STAGE NAME...: have the API server run with these keys, once all others are so far
 run_with() {
     local stage=$1
@@ -113,7 +130,10 @@ run_with() {
     [ "${present[*]}" != "$*" ] || return 0
     while true; do
         until_all "$stage"
-        [ "${#own[@]}" -eq 0 ] || in_turn "$server"
+        if [ -n "${own[$server]-}" ]; then
+            without_starting
+            in_turn "$server"
+        fi
         # What is published goes first and the others are asked again after that: so of two that
         # change at the same time, in opposite directions, none misses the other.
         withdraw
@@ -176,7 +196,7 @@ turned_over() {
         # does not run yet either.
         file_with "$wanted"
         wait_for encryption-new "etcd takes a note ($published)"
-        until asked_etcd put "$published/$plane" "$turn_number $wanted" >/dev/null 2>&1 || ! still; do
+        until asked_etcd put "$published/$plane" "$turn_number $wanted $starting" >/dev/null 2>&1 || ! still; do
             announce
             sleep 2
         done

@@ -262,7 +262,8 @@ class TurningPlanes:
         for plane in self.names:
             assert self.machines[plane].read(layout.ENCRYPTION) == wanted
             assert self.machines[plane].path(layout.ENCRYPTION).stat().st_mode & 0o777 == 0o600
-        assert self.notes() == dict.fromkeys(self.names, f"{turn} {name}")
+        notes = {plane: note.removesuffix(" starting") for plane, note in self.notes().items()}
+        assert notes == dict.fromkeys(self.names, f"{turn} {name}")
 
     # -- a client ------------------------------------------------------------------------------
 
