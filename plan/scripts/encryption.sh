@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # prelude.sh and turn.sh are read before this text
+# shellcheck disable=SC2004,SC2154 # prelude.sh and turn.sh are read before this text
 # The key that encrypts Secrets in etcd turns over on all control planes together (plan/encryption.py).
 #
 # An API server that lacks the key of one Secret can list no Secret. So each control plane publishes in etcd
