@@ -113,7 +113,8 @@ until_all() {
 without_starting() {
     local output name note url urls=() left='' number=0
     output=$(asked_etcd get --prefix "$published/") || return
-    read -ra urls <<<"${others[$server]}"
+    every_url=${every_url-${others[$server]}}
+    read -ra urls <<<"$every_url"
     for name in "${planes[@]}"; do
         [ "$name" != "$plane" ] || continue
         url=${urls[number]} number=$((number + 1))
