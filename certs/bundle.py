@@ -40,6 +40,50 @@ class ServiceAccountPair:
     private: str = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncryptionKeys:
+    """The keys that encrypt Secrets in etcd (secretbox), all that the cluster ever had.
+
+    An old backup of etcd can only be read with the key of its time, so no key is ever removed.
+    """
+
+    keys: Mapping[str, str] = field(repr=False)
+    """Name, such as ``key2``, to 32 bytes in base64."""
+    current: str
+    """The name of the key that API servers write with."""
+    turn: int = 0
+    """How often another key has become the current one; a key that comes back counts again."""
+
+    @property
+    def ordered(self) -> dict[str, str]:
+        """The same as ``keys``: the current one first, then the others by their names."""
+        names = [self.current, *sorted(self.keys.keys() - {self.current})]
+        return {name: self.keys[name] for name in names}
+
+    def state(self) -> dict[str, str]:
+        """In the form for JSON."""
+        keys = {FIRST_KEY if name == "key1" else name: key for name, key in self.keys.items()}
+        if self.turn == 0 and self.current == "key1":
+            return keys
+        return keys | {"current": self.current, "turn": str(self.turn)}
+
+    @staticmethod
+    def from_state(state: Mapping[str, Mapping[str, str]]) -> "EncryptionKeys":
+        """The reverse of ``state``, which is a part of a whole state. Raises BundleError."""
+        kept = dict(state.get("encryption", {}))
+        turn = kept.pop("turn", "0")
+        current = kept.pop("current", "key1")
+        keys = {"key1" if name == FIRST_KEY else name: key for name, key in kept.items()}
+        if current not in keys or not turn.isdecimal():
+            _text(state, "encryption", FIRST_KEY if current == "key1" else current)
+            raise _damaged("turn", "encryption")
+        return EncryptionKeys(keys=keys, current=current, turn=int(turn))
+
+
+FIRST_KEY = "secretbox"
+"""The name of key1 in a state, where it stood alone before there could be others."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """The certificates and keys of one machine, or of all people together, by the row's name."""
@@ -71,14 +115,13 @@ class Authorities:
 
     signers: Mapping[Authority, Signer]
     service_account: ServiceAccountPair
-    encryption_key: str = field(repr=False)
-    """The key that encrypts Secrets in etcd (secretbox): 32 bytes in base64."""
+    encryption: EncryptionKeys
 
     def state(self) -> State:
         pair = self.service_account
         return signers_state(self.signers) | {
             "service-account": {"public": pair.public, "private": pair.private},
-            "encryption": {"secretbox": self.encryption_key},
+            "encryption": self.encryption.state(),
         }
 
     @staticmethod
@@ -90,7 +133,7 @@ class Authorities:
                 public=_text(state, "service-account", "public"),
                 private=_text(state, "service-account", "private"),
             ),
-            encryption_key=_text(state, "encryption", "secretbox"),
+            encryption=EncryptionKeys.from_state(state),
         )
 
 
@@ -117,8 +160,12 @@ def signers_from_state(
 def _text(state: Mapping[str, Mapping[str, str]], name: str, part: str) -> str:
     kept = state.get(name, {}).get(part)
     if not isinstance(kept, str):
-        raise BundleError(
-            f"the state has no {part} of {name}, so it is damaged or another version's; "
-            "restore it from a backup (pulumi stack import)"
-        )
+        raise _damaged(part, name)
     return kept
+
+
+def _damaged(part: str, name: str) -> BundleError:
+    return BundleError(
+        f"the state has no {part} of {name}, so it is damaged or another version's; "
+        "restore it from a backup (pulumi stack import)"
+    )

@@ -30,7 +30,7 @@ from certs.authority import (
     new_service_account_pair,
     prolonged,
 )
-from certs.bundle import Authorities, Bundle, BundleError, Pair, Signer
+from certs.bundle import Authorities, Bundle, BundleError, EncryptionKeys, Pair, Signer
 from certs.names import difference
 from certs.table import Authority, Row
 
@@ -154,10 +154,13 @@ def _of_row(
 # -- authorities and the cluster's other keys ----------------------------------------------------
 
 
-def decided_authorities(held: Authorities | None, now: datetime) -> tuple[Decision, ...]:
+def decided_authorities(
+    held: Authorities | None, now: datetime, encryption: int = 1
+) -> tuple[Decision, ...]:
     """A decision for each authority, for the service accounts' key pair and the encryption key.
 
-    Raises BundleError where a kept authority is damaged.
+    ``encryption`` is the number of the encryption key that the spec declares. Raises BundleError
+    where a kept authority is damaged.
     """
 
     def decision(authority: Authority) -> Decision:
@@ -165,24 +168,37 @@ def decided_authorities(held: Authorities | None, now: datetime) -> tuple[Decisi
         return Decision(name=authority, action=action, why=why)
 
     of_key = (Action.KEEP, "it never expires") if held else (Action.ISSUE, "it is new")
+    of_encryption = of_key
+    if held and (turned := _turned(held.encryption, encryption)) != held.encryption:
+        of_encryption = (Action.REPLACE, turning(held.encryption.current, turned.current))
     return (
         *map(decision, Authority),
-        *(
-            Decision(name=name, action=of_key[0], why=of_key[1])
-            for name in (SERVICE_ACCOUNT, ENCRYPTION)
-        ),
+        Decision(name=SERVICE_ACCOUNT, action=of_key[0], why=of_key[1]),
+        Decision(name=ENCRYPTION, action=of_encryption[0], why=of_encryption[1]),
+    )
+
+
+def turning(before: str, after: str) -> str:
+    """How the encryption key turns over, from one name to another, in the order of the stages."""
+    return (
+        f"it turns over: {after} is known by all API servers, then used, then all Secrets are "
+        f"rewritten, then {before} leaves the machines"
     )
 
 
 def renewed_authorities(
-    held: Authorities | None, decisions: Iterable[Decision], now: datetime
+    held: Authorities | None, decisions: Iterable[Decision], now: datetime, encryption: int = 1
 ) -> Authorities:
-    """The authorities after these decisions; kept ones stay the same byte for byte."""
+    """The authorities after these decisions; kept ones stay the same byte for byte.
+
+    ``encryption`` is the number of the encryption key that the spec declares.
+    """
     if held is None:
+        name = key_name(encryption)
         return Authorities(
             signers={authority: new_authority(authority, now) for authority in Authority},
             service_account=new_service_account_pair(),
-            encryption_key=new_encryption_key(),
+            encryption=EncryptionKeys(keys={name: new_encryption_key()}, current=name),
         )
     renewing = {decision.name for decision in decisions if decision.action is Action.RENEW}
     return replace(
@@ -191,7 +207,22 @@ def renewed_authorities(
             authority: prolonged(signer, now) if authority in renewing else signer
             for authority, signer in held.signers.items()
         },
+        encryption=_turned(held.encryption, encryption),
     )
+
+
+def key_name(number: int) -> str:
+    """The name of the encryption key with this number."""
+    return f"key{number}"
+
+
+def _turned(held: EncryptionKeys, number: int) -> EncryptionKeys:
+    """The keys with the one of this number as the current one; it is made where it never was."""
+    name = key_name(number)
+    if held.current == name:
+        return held
+    keys = held.keys if name in held.keys else {**held.keys, name: new_encryption_key()}
+    return EncryptionKeys(keys=keys, current=name, turn=held.turn + 1)
 
 
 def _of_authority(authority: Authority, kept: Signer | None, now: datetime) -> tuple[Action, str]:

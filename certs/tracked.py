@@ -29,7 +29,13 @@ from certs.bundle import (
     signers_state,
 )
 from certs.register import register, row_from_state, row_state
-from certs.renewal import decided, decided_authorities, renewed, renewed_authorities
+from certs.renewal import (
+    ENCRYPTION,
+    decided,
+    decided_authorities,
+    renewed,
+    renewed_authorities,
+)
 from certs.ssh import SshKeyPair, derived_key_pair, new_key_pair, new_seed
 from certs.table import Authority, Row
 
@@ -154,14 +160,15 @@ class _Kept(Checked):
 
 
 class AuthoritiesProvider(_Kept):
-    """Keeps the cluster's authorities, service account key pair and encryption key."""
+    """Keeps the cluster's authorities, service account key pair and encryption keys."""
 
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
         held = _read(olds, Authorities.from_state)
         now = self.now()
-        decisions = decided_authorities(held, now)
+        number = int(news.get(ENCRYPTION, 1))
+        decisions = decided_authorities(held, now, number)
         return {
-            "kept": _write(renewed_authorities(held, decisions, now).state()),
+            "kept": _write(renewed_authorities(held, decisions, now, number).state()),
             "register": register(olds.get("register") or {}, decisions),
         }
 
@@ -198,15 +205,19 @@ def _read(olds: Properties, parse: Callable[[Any], T]) -> T | None:
 
 
 class TrackedAuthorities(dynamic.Resource, module="hardway", name="Authorities"):
-    """The cluster's authorities, service account key pair and encryption key."""
+    """The cluster's authorities, service account key pair and encryption keys."""
 
     kept: pulumi.Output[str]
     """Secret: ``Authorities.state()`` as JSON."""
 
-    def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
+    def __init__(self, name: str, opts: pulumi.ResourceOptions, *, encryption: int = 1) -> None:
+        """``encryption`` is the number of the encryption key that Secrets are written with."""
+        # The first key is no input, as in states from before there could be another one.
+        declared = {ENCRYPTION: encryption} if encryption != 1 else {}
         # The engine treats a checked input as secret if the program's input of that name is secret.
+        kept = pulumi.Output.secret("")
         super().__init__(
-            AuthoritiesProvider(), name, {"kept": pulumi.Output.secret(""), "register": {}}, opts
+            AuthoritiesProvider(), name, {"kept": kept, "register": {}, **declared}, opts
         )
 
     def signers(self, authorities: Iterable[Authority]) -> pulumi.Output[str]:

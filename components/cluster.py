@@ -47,7 +47,9 @@ class ClusterComponent(pulumi.ComponentResource):
         self.plan = cluster_plan(spec)
         specification = Specification(spec, pulumi.ResourceOptions(parent=self))
         self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
-        self._authorities = TrackedAuthorities(resource_names.AUTHORITIES, self._child)
+        self._authorities = TrackedAuthorities(
+            resource_names.AUTHORITIES, self._child, encryption=spec.encryption_key
+        )
         self._people = TrackedBundle(
             resource_names.PEOPLE_KEYS,
             (*FOR_PEOPLE, *certificates(spec)),
@@ -129,11 +131,14 @@ class ClusterComponent(pulumi.ComponentResource):
             for name in spec.etcd_members
         ]
         first = spec.control_planes[0]
+        # An API server that starts may write with a new encryption key only once all that run know
+        # it, which the steps with keys of all control planes see to.
+        identified = [machines[name].identified for name in spec.control_planes]
         planes: dict[str, pulumi.Resource] = {}
         for name in spec.control_planes:
             # The first API server creates the cluster's first objects. Several API servers that do
             # so at once conflict with each other.
-            after = [planes[first]] if planes else members
+            after = [*identified, *([planes[first]] if planes else members)]
             planes[name] = ControlPlane(
                 name, RoleArgs(machine=machines[name], after=after), self._child
             ).done

@@ -16,6 +16,8 @@ from typing import Annotated
 import typer
 
 from certs.backup import MAGIC, BackupKeys, NotOurs, decrypt
+from certs.bundle import Authorities, EncryptionKeys
+from certs.encryption import encryption_configuration, whole_configuration
 from lab.problem import Problem
 from ops import snapshot
 from ops.display import agreed, option_of, progress, stdout
@@ -23,10 +25,10 @@ from ops.reach import Reached, kept_backup_keys, kept_by_cluster, reach
 from ops.snapshot import BadSnapshot, Snapshot
 from ops.stacks import StackOption
 from ops.validate import demand_held
-from plan import etcd, layout
+from plan import etcd, identity, layout, render
 from plan.conditions import conditions
-from plan.material import kept_material
-from plan.model import EncryptionConfiguration
+from plan.encryption import PUBLISHED
+from plan.model import AllEncryptionKeys, Material, Source, Step
 from probe.api import ApiError
 from probe.backups import shown
 from probe.conditions import doors
@@ -104,13 +106,14 @@ def restore(
         else:
             assert file is not None
             when, source = opened(reached, file, plain), str(file)
-        held = checked(reached, plain, source)
+        encryption = kept_encryption(reached)
+        held = checked(plain, source, encryption)
         for line in preview(reached, held, source, when):
             stdout.print(line, markup=False, soft_wrap=True)
         unasked = f"Restore with ./hardway {' '.join(sys.argv[1:])} --yes"
         if not (yes or agreed("Stop the API and etcd, and restore?", unasked)):
             return
-        asyncio.run(Restoration(reached, plain, held).run())
+        asyncio.run(Restoration(reached, plain, held, encryption).run())
     stdout.print(f"restored {source}; revisions go on at {held.revision + BUMP}", markup=False)
 
 
@@ -170,18 +173,22 @@ async def taken(reached: Reached, node: str, plain: Path) -> datetime:
     return datetime.now(UTC)
 
 
-def checked(reached: Reached, plain: Path, source: str) -> Snapshot:
-    """What a snapshot holds. Raises a Problem where it cannot be restored into this cluster."""
+def kept_encryption(reached: Reached) -> EncryptionKeys:
+    """The keys of Secrets in etcd that the state keeps. Raises a Problem."""
     authorities = kept_by_cluster(reached.state).get(AUTHORITIES)
     if authorities is None:
         raise Problem(
             "the state has no keys of this cluster, without which nobody could read its Secrets",
             "restore the state first (pulumi stack import), then run this again",
         )
-    encryption = kept_material(reached.spec.name, authorities, "{}")(EncryptionConfiguration())
+    return Authorities.from_state(json.loads(authorities)).encryption
+
+
+def checked(plain: Path, source: str, encryption: EncryptionKeys) -> Snapshot:
+    """What a snapshot holds. Raises a Problem where it cannot be restored into this cluster."""
     try:
         with progress().task("read the snapshot"):
-            held = snapshot.read(plain, encryption)
+            held = snapshot.read(plain, whole_configuration(encryption))
     except BadSnapshot as error:
         raise Problem(
             str(error).replace(str(plain), source), "take another backup; this one is of no use"
@@ -234,6 +241,7 @@ class Restoration:
     reached: Reached
     plain: Path
     held: Snapshot
+    encryption: EncryptionKeys
 
     async def run(self) -> None:
         """Raises a Problem with the next step where a part fails."""
@@ -247,6 +255,7 @@ class Restoration:
                 await do.everywhere(nodes, lambda node: do.act(node, "start", FLANNEL))
             await self.control_planes(do)
             await self._until("api")
+            await self.encrypted_anew(do)
             await self._without(sorted(self.held.nodes - set(nodes)))
             if new := sorted(set(nodes) - self.held.nodes):
                 say(f"starting kubelets anew, so that they register: {listed(new, 'and')}")
@@ -260,7 +269,48 @@ class Restoration:
         """Start API servers, controllers and schedulers anew. Raises a Problem."""
         servers = tuple(reversed(CONTROL_PLANE))
         planes = self.reached.spec.control_planes
+        if self.encryption.turn:
+            await self._with_old_keys(do)
         await do.everywhere(planes, lambda node: do.act(node, "start", *servers))
+
+    async def encrypted_anew(self, do: "Doing") -> None:
+        """Have all Secrets encrypted with the current key, and the others leave. Raises a Problem.
+
+        The control planes see to it by the last stages of a key that turns over.
+        """
+        spec = self.reached.spec
+        if not self.encryption.turn:
+            return
+        progress().say(f"encrypting Secrets with {self.encryption.current}")
+
+        def content(source: Source) -> str:
+            assert isinstance(source, AllEncryptionKeys)
+            return whole_configuration(self.encryption)
+
+        await do.everywhere(
+            spec.control_planes, lambda node: do.step(node, identity.turning(spec, node), content)
+        )
+
+    async def _with_old_keys(self, do: "Doing") -> None:
+        """Give API servers the keys that the snapshot's Secrets need. Raises a Problem."""
+        spec = self.reached.spec
+        needed = {label.split()[1] for label in self.held.encrypted}
+        every = self.encryption.ordered
+        keys = {name: every[name] for name in every if name in needed | {self.encryption.current}}
+        text = encryption_configuration(keys).encode()
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield text
+
+        await do.everywhere(
+            spec.control_planes,
+            lambda node: do.act(node, "encryption", layout.ENCRYPTION, content=whole()),
+        )
+        # What the snapshot has was published before it, by API servers that had other keys.
+        urls = ",".join(layout.etcd_urls(spec))
+        await do.act(
+            *(spec.etcd_members[0], "forget", PUBLISHED, *etcd.OPERATOR, urls),
+        )
 
     async def members(self, do: "Doing") -> None:
         """Put the snapshot in the place of all members' data, and start them. Raises a Problem."""
@@ -359,6 +409,16 @@ class Doing:
             done = await self.machines.run(node, _text(), *arguments, timeout=limit)
         if done.status != 0:
             raise Problem(f"{node}: {done.reason.removeprefix('failed: ')}", "")
+
+    async def step(self, node: str, step: Step, content: Material) -> None:
+        """Run a step. Raises Unreachable or a Problem."""
+        done = await self.machines.run(
+            *(node, render.command(step)),
+            timeout=render.limit(step),
+            input=render.text(step, content),
+        )
+        if done.status != 0:
+            raise Problem(f"{node}: {render.failure(done.stderr) or done.reason}", "")
 
 
 def _text() -> str:

@@ -35,6 +35,19 @@ class Space:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encrypted:
+    """All Secrets in etcd are encrypted with this key, and API servers have no other one."""
+
+    kind: Literal["encrypted"] = "encrypted"
+    members: Mapping[str, str]
+    """Name of a member of etcd to its client URL."""
+    planes: tuple[str, ...]
+    """The control planes."""
+    key: str
+    """The name of the key, such as ``key2``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiServers:
     """Each API server is ready (``/readyz``) and of this version (``/version``)."""
 
@@ -197,6 +210,7 @@ Check = (
     Clocks
     | Members
     | Space
+    | Encrypted
     | ApiServers
     | Nodes
     | Pods

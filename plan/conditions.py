@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from certs.renewal import key_name
 from plan import backup, layout
 from plan.addons.catalogue import enabled
 from plan.condition import (
@@ -10,6 +11,7 @@ from plan.condition import (
     Check,
     Clocks,
     Condition,
+    Encrypted,
     Members,
     Nodes,
     Services,
@@ -70,6 +72,13 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
             version=version,
         ),
     )
+    if spec.keys:
+        key = key_name(spec.encryption_key)
+        yield _condition(
+            name="encryption",
+            waits_for=f"Secrets in etcd are encrypted with {key}",
+            check=Encrypted(members=members, planes=spec.control_planes, key=key),
+        )
     yield _condition(
         name="nodes",
         waits_for=f"the nodes are those of the spec, all Ready, with kubelets {version}",

@@ -26,7 +26,9 @@ def step(spec: Cluster, node: str) -> Step:
     """
     first = node == spec.control_planes[0]
     turns = apiserver.turns(spec, node)
-    programs = artifacts(spec, (*PROGRAMS, *((turn.LOCK_PROGRAM,) if turns else ())))
+    # A lone API server's member may be elsewhere, and its key turns over as well.
+    asks = turns or node not in spec.etcd_members
+    programs = artifacts(spec, (*PROGRAMS, *((turn.LOCK_PROGRAM,) if asks else ())))
     moves = virtual_ip.wanted(spec)
     return Step(
         name="control-plane",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from certs.table import held_by
 from plan import apiserver, backup, etcd, layout, registries
+from plan.encryption import encryption
 from plan.model import (
     AuthorityCertificate,
     AuthorityKey,
@@ -29,8 +30,22 @@ def step(spec: Cluster, node: str) -> Step:
         name=NAME,
         users=("etcd",) if member else (),
         secret_files=tuple(_files(spec, node)),
+        encryption=encryption(spec, node, apiserver.UNIT),
         turns=(*etcd.turns(spec, node), *apiserver.turns(spec, node)),
         script="identity",
+    )
+
+
+def turning(spec: Cluster, node: str) -> Step:
+    """A part of the step: the encryption key of a control plane turns over, wherever it stands."""
+    whole = step(spec, node)
+    return Step(
+        name=NAME,
+        secret_files=tuple(file for file in whole.secret_files if file.path == layout.ENCRYPTION),
+        encryption=whole.encryption,
+        turns=tuple(turn for turn in whole.turns if turn.unit == apiserver.UNIT),
+        script=whole.script,
+        alone=False,
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from certs.backup import BackupKeys
 from certs.bundle import Authorities, Bundle
-from certs.encryption import encryption_configuration
+from certs.encryption import current_configuration, whole_configuration
 from certs.kubeconfig import kubeconfig
 from certs.table import Authority
 from plan.model import (
+    AllEncryptionKeys,
     AuthorityCertificate,
     AuthorityKey,
     BackupLogin,
@@ -56,7 +57,9 @@ def material(
                 pair = authorities.service_account
                 return pair.public if half == "public" else pair.private
             case EncryptionConfiguration():
-                return encryption_configuration(authorities.encryption_key)
+                return current_configuration(authorities.encryption)
+            case AllEncryptionKeys():
+                return whole_configuration(authorities.encryption)
             case RegistryCredentials(users=users):
                 return _credentials(users, passwords or {})
             case BackupRecipient():

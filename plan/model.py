@@ -64,7 +64,12 @@ class Kubeconfig:
 
 @dataclass(frozen=True)
 class EncryptionConfiguration:
-    """The API server's EncryptionConfiguration (apiserver.config.k8s.io/v1) with its key."""
+    """The API server's EncryptionConfiguration (apiserver.config.k8s.io/v1): the current key."""
+
+
+@dataclass(frozen=True)
+class AllEncryptionKeys:
+    """The same configuration with all keys that there ever were, below a line with the turn."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ Source = (
     | ServiceAccountKey
     | Kubeconfig
     | EncryptionConfiguration
+    | AllEncryptionKeys
     | Filled
     | RegistryCredentials
     | BackupRecipient
@@ -307,6 +313,34 @@ class Membership:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Encryption:
+    """The file with the key that encrypts Secrets in etcd, on one of the control planes.
+
+    The key turns over on all of them together (``scripts/encryption.sh``).
+    """
+
+    path: str
+    """The path of the file, which is one of the step's secret files."""
+    unit: str
+    """The API server's unit."""
+    name: str
+    """The control plane."""
+    api: str
+    """The URL of its own API server."""
+    api_trust: tuple[str, str, str]
+    """Files for requests to it: the authority, a client certificate that may get and update
+    Secrets, its key."""
+    program: str
+    """The path of etcdctl."""
+    etcd: tuple[str, ...]
+    """The URLs of etcd's members."""
+    etcd_trust: tuple[str, str, str]
+    """Files for requests to etcd: the authority, a client certificate and its key."""
+    planes: tuple[str, ...]
+    """All control planes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class NotNewer:
     """A program that is replaced only once all API servers have a version.
 
@@ -360,6 +394,8 @@ class Step:
     """What moves the node's pods before the step changes anything, in the node's turn."""
     membership: Membership | None = None
     """The member of etcd whose data the step checks before it writes files or starts a service."""
+    encryption: Encryption | None = None
+    """Which of the step's secret files has the key that turns over on all control planes."""
     turns: tuple[Turn, ...] = ()
     """Services that wait for their turn before the step restarts them."""
     keeps: tuple[str, ...] = ()

@@ -40,12 +40,12 @@ def turns(
             others=others,
             trust=trust,
             lock=layout.etcd_urls(spec),
-            lock_trust=_client(spec, node),
+            lock_trust=client(spec, node),
         ),
     )
 
 
-def _client(spec: Cluster, node: str) -> tuple[str, str, str]:
+def client(spec: Cluster, node: str) -> tuple[str, str, str]:
     """The files for the machine's requests to etcd: authority, certificate, key."""
     if node in spec.etcd_members:
         authority, name = layout.MEMBER_AUTHORITY, "etcd-healthcheck-client"

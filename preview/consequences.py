@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from certs.renewal import key_name
 from hypervisors.adapters import data_types, restarting_types
 from plan import flannel, layout
 from plan.addons.catalogue import enabled
@@ -69,6 +70,7 @@ def consequences(
         *_leaving(machines),
         *_disks(before, machines),
         *_etcd(after or before, disturbed),
+        *(_encryption(before, after) if after else ()),
         *_api(before, disturbed),
         *_rolling(after or before, machines),
         *_runtimes(disturbed),
@@ -255,6 +257,26 @@ def _api(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Conseque
         severity=Severity.FINE,
         sentence=f"the API stays up: the API servers of {', '.join(names)} restart one at a time",
     )
+
+
+def _encryption(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A notice about the stages in which the encryption key turns over."""
+    old, new = key_name(before.encryption_key), key_name(after.encryption_key)
+    if old == new:
+        return
+    planes = [name for name in after.control_planes if name in before.control_planes]
+    how = ", one machine at a time" if len(planes) > 1 else ""
+    yield Consequence(
+        severity=Severity.NOTICE,
+        sentence=f"the encryption key turns over: {new} is known by all API servers, then used, "
+        f"then all Secrets are rewritten, then {old} leaves the machines; for that "
+        f"{_servers(planes)} three times{how}",
+    )
+
+
+def _servers(planes: Sequence[str]) -> str:
+    verb = "the API server of {} restarts" if len(planes) == 1 else "the API servers of {} restart"
+    return verb.format(listed(planes, "and"))
 
 
 def _rolling(spec: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:

@@ -13,6 +13,7 @@ from plan.condition import (
     Backups,
     Check,
     Clocks,
+    Encrypted,
     Known,
     Members,
     NameResolves,
@@ -28,7 +29,7 @@ from plan.condition import (
     WayIn,
 )
 from plan.roll import ROLLING
-from probe import backups, clocks, pods, restarts, room, services, space
+from probe import backups, clocks, encryption, pods, restarts, room, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -103,6 +104,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await _members(check, through.machines)
         case Space():
             await space.demand_space(check, through.machines)
+        case Encrypted():
+            await encryption.demand_encrypted(check, through.machines)
         case ApiServers():
             await _api_servers(check, through.api)
         case Nodes():

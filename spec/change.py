@@ -83,6 +83,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_etcd_version(before.versions.etcd, after.versions.etcd),
         *_generation(before, after),
         *_members(before, after),
+        *_keys(before, after),
         *_control_planes(before, after),
         *_disks(before, after),
         *_places(before, after),
@@ -271,6 +272,20 @@ def _generation(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             f"is {old} and cannot become {new} while etcd's members change",
             "new members could begin a cluster of their own and not join those that run",
             "write it first, and the members once it is applied",
+        )
+
+
+def _keys(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """The encryption key turns over among control planes that stay."""
+    old, new = before.encryption_key, after.encryption_key
+    leaving = sorted(set(before.control_planes) - set(after.control_planes))
+    if old != new and leaving:
+        yield Refusal(
+            "keys.encryption",
+            f"is {old} and cannot become {new} while {listed(leaving, 'and')} "
+            f"{'leaves' if len(leaving) == 1 else 'leave'} the control planes",
+            "an API server that runs until the end of the update could read no Secret any more",
+            f"write {old}, and another number once the control planes have changed",
         )
 
 

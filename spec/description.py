@@ -153,6 +153,16 @@ class Etcd(Part):
     `./hardway restore` does without. Of a living cluster never less."""
 
 
+class KeyNumbers(Part):
+    """The numbers of keys that turn over when a person writes another number."""
+
+    encryption: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
+    """The number of the key that encrypts Secrets in etcd. Another number turns it over in one
+    update: all API servers get to know the new key, then write with it, then all Secrets are
+    rewritten, then the old key leaves the machines; API servers restart one at a time. The former
+    number brings the former key back. Not while control planes leave."""
+
+
 class BaseImage(Part):
     """A distribution's cloud image that machines start from, in place of the one the lab builds."""
 
@@ -233,6 +243,8 @@ class Description(Part):
     """Through whom machines download."""
     etcd: Etcd = Etcd()
     """What keeps all that the cluster knows."""
+    keys: Annotated[KeyNumbers | None, LeftOut("each key is the first")] = None
+    """Which keys the cluster has, where they turn over."""
     backup: Annotated[Backup | None, LeftOut("no backups are made")] = None
     """Backups of etcd; ``{}`` for those with the settings below."""
     flannel: Flannel = Flannel()
@@ -255,6 +267,11 @@ class Description(Part):
     def versions(self) -> Versions:
         """One version of every component."""
         return versions_for(self.kubernetes)
+
+    @property
+    def encryption_key(self) -> int:
+        """The number of the key that encrypts Secrets in etcd."""
+        return self.keys.encryption if self.keys else 1
 
     @cached_property
     def control_planes(self) -> tuple[str, ...]:

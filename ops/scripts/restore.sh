@@ -64,6 +64,15 @@ start) # UNIT...: start services that there are, without waiting for them
         output=$(systemctl --no-block restart "$unit" 2>&1) || problem "$unit cannot be started: $output"
     done
     ;;
+encryption) # FILE: put the keys of Secrets from the standard input in the file's place
+    cat >"$1.new"
+    sync "$1.new"
+    mv --force "$1.new" "$1"
+    ;;
+forget) # PREFIX AUTHORITY CERTIFICATE KEY ENDPOINTS: delete what stands below a prefix in etcd
+    output=$(etcdctl --cacert="$2" --cert="$3" --key="$4" --endpoints="$5" --command-timeout=60s \
+        del --prefix "$1" 2>&1) || problem "etcd does not forget $1 (${output##*$'\n'})"
+    ;;
 left) # DATA: print the database of this machine's member, as etcd has it or, where it has no leader, its file
     if [ "$(systemctl is-active etcd.service)" = inactive ]; then
         systemctl --no-block start etcd.service 2>/dev/null && sleep 10

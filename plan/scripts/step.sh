@@ -26,6 +26,7 @@ thing() {
     local thing brought
     case ${fields[0]} in
     file | secret | directory) brought=("${fields[0]} ${fields[3]}") ;;
+    encrypts) brought=("secret ${fields[3]}") ;;
     link | unit) brought=("${fields[0]} ${fields[1]}") ;;
     masked) brought=("${fields[@]:1}") && brought=("${brought[@]/#/masked }") ;;
     keeps) brought=("${fields[@]:1}") ;;
@@ -87,7 +88,7 @@ for line in "${lines[@]:1}"; do
         done
         ;;
     setting) printf -v "${fields[1]}" %s "${fields[2]-${content%$'\n'}}" ;;
-    file | secret) "${fields[@]}" "$content" ;;
+    file | secret | encrypts) "${fields[@]}" "$content" ;;
     unit) unit "${fields[1]}" "$content" "${fields[@]:2}" ;;
     alone)
         alone

@@ -18,7 +18,10 @@ def _secrets() -> set[str]:
     """Every line of every key."""
     texts = [pair.key for bundle in WORLD.bundles.values() for pair in bundle.pairs.values()]
     texts += [signer.key for signer in WORLD.authorities.signers.values()]
-    texts += [WORLD.authorities.service_account.private, WORLD.authorities.encryption_key]
+    texts += [
+        WORLD.authorities.service_account.private,
+        *WORLD.authorities.encryption.keys.values(),
+    ]
     return {line for text in texts for line in text.splitlines() if "-----" not in line and line}
 
 
@@ -72,5 +75,5 @@ def test_the_service_accounts_public_key_is_that_of_the_private_one(tmp_path: Pa
 
 
 def test_the_encryption_key_is_32_bytes_and_every_clusters_own() -> None:
-    keys = {authorities().encryption_key for _ in range(3)}
+    keys = {authorities().encryption.keys["key1"] for _ in range(3)}
     assert [len(b64decode(key, validate=True)) for key in keys] == [32, 32, 32]

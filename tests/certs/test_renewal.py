@@ -163,6 +163,20 @@ def test_authorities_are_made_once() -> None:
     assert again.state() == held.state()
 
 
+def test_another_number_turns_the_encryption_key_over_once() -> None:
+    held = authorities()
+    decisions = decided_authorities(held, NOW, 2)
+    assert str(decisions[-1]) == (
+        "replace encryption because it turns over: key2 is known by all API servers, then used, "
+        "then all Secrets are rewritten, then key1 leaves the machines"
+    )
+    assert {decision.action for decision in decisions[:-1]} == {Action.KEEP}
+    turned = renewed_authorities(held, decisions, NOW, 2)
+    assert turned.signers == held.signers
+    again = decided_authorities(turned, NOW, 2)
+    assert {decision.action for decision in again} == {Action.KEEP}
+
+
 def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
     held, later = authorities(), NOW + 2434 * DAY
     decisions = decided_authorities(held, later)
@@ -177,7 +191,7 @@ def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
     }
     assert {decision.action for decision in decided_authorities(longer, later)} == {Action.KEEP}
     assert longer.service_account == held.service_account
-    assert longer.encryption_key == held.encryption_key
+    assert longer.encryption == held.encryption
 
 
 def test_twenty_five_years_pass_without_an_outage() -> None:

@@ -18,7 +18,7 @@ from certs.tracked import TrackedAuthorities, TrackedBundle
 from spec.cluster import parse
 
 spec = parse({spec!r}, name="test")
-authorities = TrackedAuthorities("authorities", ResourceOptions())
+authorities = TrackedAuthorities("authorities", ResourceOptions(), encryption={encryption})
 for machine in sorted(spec.machines):
     TrackedBundle(f"{{machine}}-keys", held_by(spec, machine), authorities, ResourceOptions())
 """
@@ -29,7 +29,7 @@ PRIVATE = re.compile(r"PRIVATE KEY")
 HERE = {"PYTHONPATH": str(PROJECT)}
 
 
-def program(domain: str = "cluster.local", minions: int = 1) -> str:
+def program(domain: str = "cluster.local", minions: int = 1, encryption: int = 1) -> str:
     spec = {
         "dns_domain": domain,
         "networks": {"machines": "192.168.1.0/24"},
@@ -38,7 +38,7 @@ def program(domain: str = "cluster.local", minions: int = 1) -> str:
             **{f"m{n}": {"address": f"192.168.1.{20 + n}"} for n in range(minions)},
         },
     }
-    return PROGRAM.format(spec=spec)
+    return PROGRAM.format(spec=spec, encryption=encryption)
 
 
 def revealed(stack: EngineStack, name: str) -> dict[str, dict[str, str]]:
@@ -79,6 +79,31 @@ def test_they_are_made_once_and_each_change_says_why(stack: EngineStack) -> None
     for text in [stack.state(), *(run.text + json.dumps(run.events) for run in runs)]:
         assert not PRIVATE.search(text)
         assert authorities["encryption"]["secretbox"] not in text
+
+
+def test_another_encryption_key_is_a_change_and_no_key_is_ever_lost(stack: EngineStack) -> None:
+    texts, kept = [], []
+    for number, turn, names in (
+        (1, None, {"secretbox"}),
+        (2, "1", {"secretbox", "key2"}),
+        (1, "2", {"secretbox", "key2"}),
+    ):
+        stack.write(program(minions=0, encryption=number))
+        preview = stack.preview("--diff", environment=HERE)
+        up = stack.up("--diff", environment=HERE)
+        assert preview.steps() == up.steps()
+        if turn:
+            assert up.steps() == {"authorities": ["update"]}
+            assert f"replace: it turns over: key{number} is known by all API servers" in up.text
+        encryption = revealed(stack, "authorities")["encryption"]
+        assert encryption.get("turn") == turn
+        assert encryption.keys() - {"current", "turn"} == names
+        kept.append({name: encryption[name] for name in names})
+        stack.preview("--expect-no-changes", environment=HERE)
+        texts += [stack.state(), *(run.text + json.dumps(run.events) for run in (preview, up))]
+    assert kept[0].items() <= kept[1].items()
+    assert kept[1] == kept[2]
+    assert not [key for key in kept[2].values() if any(key in text for text in texts)]
 
 
 def test_a_due_certificate_is_a_change_that_says_when_it_ends(stack: EngineStack) -> None:

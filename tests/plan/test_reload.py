@@ -637,7 +637,7 @@ def test_what_takes_a_beat_is_in_force_after_it_and_the_rest_is_not(
         world.instead = {
             ServiceAccountKey("public"): public + pair.public,
             ServiceAccountKey("private"): pair.private,
-            EncryptionConfiguration(): encryption_configuration(new_encryption_key()),
+            EncryptionConfiguration(): encryption_configuration({"key1": new_encryption_key()}),
         }
         account = "/api/v1/namespaces/default/serviceaccounts/default/token"
         signed = admin.post(account, json={"spec": {}}).json()["status"]["token"]

@@ -51,15 +51,22 @@ class ContainedMachines:
     def _begin(
         self, node: str, script: str, arguments: tuple[str, ...], timeout: float
     ) -> subprocess.Popen[str]:
-        if self.cut_at == (node, arguments[0]):
+        if self.cut_at == (node, *arguments[:1]):
             raise Unreachable(f"the SSH connection to {node} broke off")
         shell = ("bash", "--norc", "-euo", "pipefail", "-c", script, "probe")
         program = ("timeout", f"{timeout:g}", *shell, *arguments)
         return self.containers[node].start(*program)
 
-    async def run(self, node: str, script: str, *arguments: str, timeout: float) -> Done:
+    async def run(
+        self,
+        node: str,
+        script: str,
+        *arguments: str,
+        timeout: float,
+        input: str = "",  # noqa: A002  # as Machines has it
+    ) -> Done:
         child = self._begin(node, script, arguments, timeout)
-        output, errors = await asyncio.to_thread(child.communicate, "")
+        output, errors = await asyncio.to_thread(child.communicate, input)
         return Done(status=child.returncode, stdout=output, stderr=errors)
 
     async def feed(
@@ -139,9 +146,10 @@ class RestoredMembers:
     def restored(self, path: Path) -> None:
         """What the command does to the members."""
         reached: Any = SimpleNamespace(spec=self.spec)
-        held = snapshot.read(path, encryption_configuration(KEY))
+        held = snapshot.read(path, encryption_configuration({"key1": KEY}))
         doing = Doing(cast(Any, self.machines), "")
-        asyncio.run(Restoration(reached, path, held).members(doing))
+        keys = self.keys.authorities.encryption
+        asyncio.run(Restoration(reached, path, held, keys).members(doing))
 
     def finished(self) -> None:
         doing = Doing(cast(Any, self.machines), "")
@@ -309,7 +317,7 @@ def test_a_snapshot_says_what_it_holds_and_which_keys_it_needs(
     # What a turn has left ends by itself.
     eventually("no lease is left", lambda: members.ctl("e1", "lease", "list").startswith(NO_LEASE))
     path = members.saved(tmp_path / "snapshot.db")
-    held = snapshot.read(path, encryption_configuration(KEY))
+    held = snapshot.read(path, encryption_configuration({"key1": KEY}))
     assert held.revision == members.revision()
     counted = members.ctl("e1", "get", "", "--prefix", "--keys-only", "-w=fields")
     assert f'"Count" : {held.keys}\n' in counted
@@ -322,17 +330,18 @@ def test_a_snapshot_says_what_it_holds_and_which_keys_it_needs(
     etcdutl = stored_program("etcdutl", members.spec.versions)
     bumped = ("--bump-revision=1000", "--mark-compacted", f"--data-dir={restored}")
     subprocess.run([etcdutl, "snapshot", "restore", path, *bumped], check=True, capture_output=True)
-    again = snapshot.read(restored / "member/snap/db", encryption_configuration(KEY))
+    again = snapshot.read(restored / "member/snap/db", encryption_configuration({"key1": KEY}))
     assert (again.keys, again.revision) == (held.keys, held.revision + 1000)
 
     # Another key under the same name, and one that was renamed.
-    wrong = snapshot.read(path, encryption_configuration(OTHER_KEY))
+    wrong = snapshot.read(path, encryption_configuration({"key1": OTHER_KEY}))
     assert wrong.unreadable == {"secretbox key1": 2}
     put(members, f"{secret}two", encrypted("key2", peer))
     put(members, f"{secret}gone", encrypted("key3", peer))
     members.ctl("e1", "del", f"{secret}gone")
     path = members.saved(tmp_path / "snapshot.db")
-    assert snapshot.read(path, encryption_configuration(KEY)).unreadable == {"secretbox key2": 1}
+    held = snapshot.read(path, encryption_configuration({"key1": KEY}))
+    assert held.unreadable == {"secretbox key2": 1}
 
 
 def test_what_is_no_whole_snapshot_is_refused(members: RestoredMembers, tmp_path: Path) -> None:
@@ -350,6 +359,6 @@ def test_what_is_no_whole_snapshot_is_refused(members: RestoredMembers, tmp_path
     ):
         path.write_bytes(content)
         with pytest.raises(BadSnapshot, match=sentence):
-            snapshot.read(path, encryption_configuration(KEY))
+            snapshot.read(path, encryption_configuration({"key1": KEY}))
     path.write_bytes(database)
-    assert not snapshot.read(path, encryption_configuration(KEY)).has_digest
+    assert not snapshot.read(path, encryption_configuration({"key1": KEY})).has_digest

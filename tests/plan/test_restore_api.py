@@ -14,7 +14,7 @@ from certs.encryption import encryption_configuration
 from ops import snapshot
 from ops.restore import Doing, Restoration
 from plan import control_plane, etcd, identity, render
-from plan.model import EncryptionConfiguration, Source, Step
+from plan.model import AllEncryptionKeys, Source, Step
 from spec.cluster import ArtifactSource
 from tests.certs.clusters import SINGLE
 from tests.engine.stack import eventually
@@ -117,17 +117,19 @@ def test_objects_come_back_controllers_go_on_and_revisions_never_go_back(
     path.write_bytes(plane.machine.path("/root/snapshot.db").read_bytes())
 
     # What the API server has encrypted is read with the state's key, and with no other.
-    held = snapshot.read(path, plane.content(EncryptionConfiguration()))
+    held = snapshot.read(path, plane.content(AllEncryptionKeys()))
     assert held.encrypted == {"secretbox key1": 1}
     assert held.unreadable == {}
-    another = snapshot.read(path, encryption_configuration("A" * 43 + "="))
+    another = snapshot.read(path, encryption_configuration({"key1": "A" * 43 + "="}))
     assert another.unreadable == {"secretbox key1": 1}
 
     plane.api(f"{MAPS}/kept", "--request", "DELETE")
     since = plane.create(MAPS, "ConfigMap", "since")
     last = int(since["metadata"]["resourceVersion"])
 
-    restoration = Restoration(cast(Any, SimpleNamespace(spec=plane.spec)), path, held)
+    restoration = Restoration(
+        cast(Any, SimpleNamespace(spec=plane.spec)), path, held, plane.keys.authorities.encryption
+    )
     doing = Doing(cast(Any, ContainedMachines({NODE: plane.machine})), "")
     asyncio.run(restoration.members(doing))
     asyncio.run(restoration.control_planes(doing))

@@ -283,6 +283,23 @@ def test_a_new_version_names_programs_and_restarts_what_runs_them() -> None:
     assert any("API is away" in consequence.sentence for consequence in result.consequences)
 
 
+def test_an_encryption_key_that_turns_over_shows_its_stages_and_restarts_of_api_servers() -> None:
+    result = after(keys={"encryption": 2})
+    (sentence,) = (text for text in sentences(result) if "encryption key" in text)
+    assert sentence == (
+        "the encryption key turns over: key2 is known by all API servers, then used, then all "
+        "Secrets are rewritten, then key1 leaves the machines; for that the API server of master "
+        "restarts three times"
+    )
+    restarts = [
+        (disturbance.machine, unit)
+        for disturbance in result.disturbances
+        for unit in disturbance.services
+    ]
+    assert restarts == [("master", API)]
+    assert any("API is away" in text for text in sentences(result))
+
+
 def test_members_of_etcd_that_come_and_go_are_told_in_their_order() -> None:
     machines = {
         f"e{number}": {"address": f"192.168.1.{20 + number}", "roles": "e"}

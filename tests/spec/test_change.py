@@ -78,6 +78,9 @@ def test_a_change_that_cannot_be_taken_is_refused(
         ({}, {"proxy_mode": "iptables"}),
         ({}, {"flannel": {"backend": "host-gw"}}),
         ({}, {"etcd": {"generation": 2}}),
+        ({}, {"keys": {"encryption": 2}}),
+        ({"keys": {"encryption": 2}}, {}),
+        ({"keys": {"encryption": 2}}, {"keys": {"encryption": 7}}),
         ({}, {"addons": {"coredns": False}}),
         ({}, {"endpoint": BALANCED}),
         ({}, {"artifacts": {"mirror": "http://192.0.2.1"}}),
@@ -85,6 +88,16 @@ def test_a_change_that_cannot_be_taken_is_refused(
 )
 def test_other_changes_are_taken(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert refused_changes(spec(ONE, **before), spec(ONE, **after)) == ()
+
+
+def test_the_encryption_key_does_not_turn_over_while_control_planes_leave() -> None:
+    before = spec(THREE, endpoint=BALANCED)
+    fewer = {name: roles for name, roles in THREE.items() if name != "b"}
+    after = {**fewer, "e": "a"}
+    assert refused_changes(before, spec(after, endpoint=BALANCED)) == ()
+    (sentence,) = refused_changes(before, spec(after, endpoint=BALANCED, keys={"encryption": 2}))
+    assert sentence.startswith("keys.encryption is 1 and cannot become 2 while b leaves")
+    check(sentence)
 
 
 # before, after, words of the only sentence; none where the change is taken

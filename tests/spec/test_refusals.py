@@ -121,6 +121,7 @@ ONE = [
     ({"rollout nodes": "0%"}, "rollout.nodes", "a whole number, 1 or more"),
     ({"rollout nodes": "150%"}, "rollout.nodes", "a whole number, 1 or more"),
     ({"rollout nodes": "all"}, "rollout.nodes", "a whole number, 1 or more"),
+    ({"keys encryption": 0}, "keys.encryption", "1 or more"),
     ({"etcd generation": 0}, "etcd.generation", "1 or more"),
     ({"etcd generation": "two"}, "etcd.generation", "1 or more"),
     ({"flannel backend": "wireguard"}, "flannel.backend", "write vxlan or host-gw"),

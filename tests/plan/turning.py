@@ -1,0 +1,326 @@
+"""Control planes, each under its own systemd, whose encryption key turns over, and their client."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from certs.bundle import Authorities
+from certs.renewal import decided_authorities, renewed_authorities
+from plan import apiserver, control_plane, etcd, identity, layout, render
+from plan.model import EncryptionConfiguration, Source, Step
+from spec.cluster import ArtifactSource, Cluster
+from tests.certs.clusters import cluster
+from tests.engine.stack import eventually
+from tests.plan.container import Container, Memory, quiet
+from tests.plan.running import Keys, stored_program
+
+CLIENT = Path(__file__).with_name("secrets_client.py")
+PROGRAMS = (*etcd.PROGRAMS, "kube-apiserver")
+ADDRESSES = {"c1": "192.168.1.31", "c2": "192.168.1.32", "c3": "192.168.1.33"}
+OUTSIDE = {"kind": "balancer", "host": "192.168.1.99", "port": 443}
+
+LONE, TWO, THREE = ("c1",), ("c1", "c2"), ("c1", "c2", "c3")
+
+
+def planned(names: Sequence[str]) -> Cluster:
+    """A cluster of control planes, an odd number of which are etcd's members as well."""
+    spec = _cluster_of(names)
+    digests = {f"{name}-{spec.kubernetes}": "0" * 64 for name in control_plane.PROGRAMS[1:]} | {
+        f"{name}-{_version(spec, name)}": (
+            hashlib.sha256(stored_program(name, spec.versions).read_bytes()).hexdigest()
+        )
+        for name in PROGRAMS
+    }
+    return spec.model_copy(update={"artifacts": ArtifactSource(digests=digests)})
+
+
+def _cluster_of(names: Sequence[str]) -> Cluster:
+    more = {"endpoint": OUTSIDE} if len(names) > 1 else {}
+    members = names[: len(names) - 1 + len(names) % 2]
+    machines = {name: (ADDRESSES[name], "eai" if name in members else "ai") for name in names}
+    return cluster(machines, **more)
+
+
+def _version(spec: Cluster, program: str) -> str:
+    return spec.versions.etcd if program in etcd.PROGRAMS else spec.kubernetes
+
+
+def turned(authorities: Authorities, number: int) -> Authorities:
+    """What the state does where the spec has this number."""
+    now = datetime.now(UTC)
+    decisions = decided_authorities(authorities, now, number)
+    return renewed_authorities(authorities, decisions, now, number)
+
+
+def programs(folder: Path) -> Path:
+    """A directory with the programs where machines have them."""
+    spec = planned(LONE)
+    for step in (etcd.step(spec, "c1"), _api_server(spec, "c1")):
+        for artifact in step.artifacts:
+            path = folder / artifact.store_path[1:]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(stored_program(artifact.name, spec.versions), path)
+            path.chmod(0o755)
+    return folder
+
+
+def _api_server(spec: Cluster, name: str) -> Step:
+    """The step of a control plane with the API server alone, which does not linger before it ends:
+    the client here goes to another one by itself."""
+    step = control_plane.step(spec, name)
+    unit = apiserver.unit(spec, name)
+    flags = {**unit.flags, "shutdown-delay-duration": "0s"}
+    artifacts = tuple(entry for entry in step.artifacts if entry.name in PROGRAMS)
+    return replace(
+        step,
+        artifacts=artifacts,
+        links=tuple(entry.command for entry in artifacts),
+        units=(replace(unit, flags=flags),),
+    )
+
+
+class TurningPlanes:
+    """Control planes whose steps run as the engine runs them."""
+
+    def __init__(self, memory: Memory, store: Path, names: Sequence[str]) -> None:
+        self._memory, self._store = memory, store
+        self.names = tuple(names)
+        self.spec = planned(names)
+        self.keys = Keys(self.spec)
+        self._pairs = {name: self.keys.of(name) for name in names}
+        self._stacks: dict[str, ExitStack] = {}
+        self.machines: dict[str, Container] = {}
+        self._ran: dict[str, str] = {}
+
+    # -- machines ------------------------------------------------------------------------------
+
+    def make(self, name: str) -> None:
+        """Make a machine, with an empty disk."""
+        stack = self._stacks[name] = ExitStack()
+        machine = stack.enter_context(Container(self._memory, self._store, prepare=quiet))
+        machine.call("ip", "address", "add", ADDRESSES[name], "dev", "lo")
+        for peer, there in self.machines.items():
+            _cable(name, machine, peer, there)
+        self.machines[name] = machine
+
+    def lose(self, name: str) -> None:
+        """End a machine, with what is on its disk."""
+        del self.machines[name]
+        self._ran.pop(name, None)
+        self._stacks.pop(name).close()
+
+    def end(self) -> None:
+        for name in list(self.machines):
+            self.lose(name)
+
+    def begin(self) -> None:
+        """Make all machines and bring them up."""
+        for name in self.names:
+            self.make(name)
+        self.everywhere(self.names, lambda name: self.run(name, self.identity(name)))
+        names = self.spec.etcd_members
+        members = {name: etcd.founded(etcd.step(self.spec, name), names) for name in names}
+        self.everywhere(names, lambda name: self.run(name, render.text(members[name])))
+        for name in self.names:
+            self.serve(name)
+
+    def serve(self, name: str) -> None:
+        """Run the step of a control plane."""
+        self.run(name, render.text(_api_server(self.spec, name)))
+        eventually(f"{name} is ready", lambda: self.ready(name))
+
+    def ready(self, name: str) -> bool:
+        url = f"{layout.api_server_url(self.spec, name)}/readyz"
+        call = ("curl", "--silent", "--fail", "--cacert", layout.AUTHORITY, url)
+        return self.machines[name].start(*call).wait() == 0
+
+    # -- steps ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def without_machines(names: Sequence[str]) -> Cluster:
+        """The cluster, with digests that no program has."""
+        spec = _cluster_of(names)
+        every = (*etcd.PROGRAMS, *control_plane.PROGRAMS)
+        digests = {f"{name}-{_version(spec, name)}": "0" * 64 for name in every}
+        return spec.model_copy(update={"artifacts": ArtifactSource(digests=digests)})
+
+    @staticmethod
+    def data_of(spec: Cluster, keys: Keys, name: str) -> str:
+        """The data of the step with keys."""
+        pairs = keys.of(name)
+        return render.text(identity.step(spec, name), lambda source: keys.content(source, pairs))
+
+    def content(self, name: str) -> Callable[[Source], str]:
+        return lambda source: self.keys.content(source, self._pairs[name])
+
+    def identity(self, name: str) -> str:
+        """The data of the step with keys."""
+        return render.text(identity.step(self.spec, name), self.content(name))
+
+    def run(self, name: str, data: str) -> None:
+        done = self.machines[name].run(data)
+        assert (done.returncode, done.stderr) == (0, ""), f"{name}: {done.stdout}{done.stderr}"
+
+    @staticmethod
+    def everywhere(names: Sequence[str], act: Callable[[str], None]) -> None:
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(act, names))
+
+    def declare(self, number: int) -> None:
+        """Write another number into the spec."""
+        self.keys.authorities = turned(self.keys.authorities, number)
+
+    def update(self) -> None:
+        """Run the step with keys wherever its data are not those with which it last succeeded."""
+
+        def updated(name: str) -> None:
+            data = self.identity(name)
+            if self._ran.get(name) != data:
+                self.run(name, data)
+                self._ran[name] = data
+
+        self.everywhere(self.names, updated)
+
+    def update_until(self, reached: Callable[[], bool]) -> bool:
+        """Run these steps until something is so, then cut all of them off; whether any was."""
+        texts = {name: self.identity(name) for name in self.names}
+        children = {name: self.machines[name].begin(text) for name, text in texts.items()}
+        while not reached() and any(child.poll() is None for child in children.values()):
+            time.sleep(0.02)
+        for name, child in children.items():
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()
+            if child.returncode == 0:
+                self._ran[name] = texts[name]
+        return any(child.returncode for child in children.values())
+
+    # -- what is so ----------------------------------------------------------------------------
+
+    def ctl(self, *arguments: str) -> str:
+        trust = zip(("cacert", "cert", "key"), etcd.OPERATOR, strict=True)
+        options = [f"--{option}={path}" for option, path in trust]
+        url = f"--endpoints={','.join(layout.etcd_urls(self.spec))}"
+        return next(iter(self.machines.values())).call("etcdctl", url, *options, *arguments)
+
+    def notes(self) -> dict[str, str]:
+        """Control plane to what it published: the turn and the names of its keys."""
+        lines = self.ctl("get", "--prefix", "/hardway/encryption/").splitlines()
+        names = (line.rpartition("/")[2] for line in lines[::2])
+        return dict(zip(names, lines[1::2], strict=True))
+
+    def encrypted_with(self) -> set[str]:
+        """The first bytes of all Secrets in etcd."""
+        output = self.ctl("get", "--prefix", "/registry/secrets/", "--write-out=fields")
+        values = [line for line in output.splitlines() if line.startswith('"Value" : "')]
+        return {":".join(value[len('"Value" : "') :].split(":")[:5]) for value in values}
+
+    def secrets(self) -> dict[str, Any]:
+        """Name to the data of all Secrets, as the first API server reads them."""
+        machine = self.machines[self.names[0]]
+        certificate, key = self._admin
+        machine.write("/root/admin.pem", certificate + key, 0o600)
+        url = f"{layout.api_server_url(self.spec, self.names[0])}/api/v1/secrets"
+        trust = ("--cacert", layout.AUTHORITY, "--cert", "/root/admin.pem")
+        answer = json.loads(machine.call("curl", "--silent", "--fail", *trust, url))
+        return {item["metadata"]["name"]: item["data"] for item in answer["items"]}
+
+    def in_file(self, name: str) -> list[str]:
+        """The names of the keys in a machine's file."""
+        read = yaml.safe_load(self.machines[name].read(layout.ENCRYPTION))
+        (resource,) = read["resources"]
+        return [key["name"] for key in resource["providers"][0]["secretbox"]["keys"]]
+
+    def starts(self, name: str) -> int:
+        """How often the API server was started."""
+        lines = self.machines[name].call(
+            "journalctl", "--unit", apiserver.UNIT, "--output", "json", "--no-pager"
+        )
+        entries = map(json.loads, lines.splitlines())
+        return len({entry["INVOCATION_ID"] for entry in entries if "INVOCATION_ID" in entry})
+
+    def is_all(self, name: str) -> None:
+        """This key is the only one: of Secrets in etcd, in files and in running API servers."""
+        turn = self.keys.authorities.encryption.turn
+        assert self.encrypted_with() == {f"k8s:enc:secretbox:v1:{name}"}
+        wanted = self.content(self.names[0])(EncryptionConfiguration())
+        for plane in self.names:
+            assert self.machines[plane].read(layout.ENCRYPTION) == wanted
+            assert self.machines[plane].path(layout.ENCRYPTION).stat().st_mode & 0o777 == 0o600
+        notes = {plane: note.removesuffix(" starting") for plane, note in self.notes().items()}
+        assert notes == dict.fromkeys(self.names, f"{turn} {name}")
+
+    # -- a client ------------------------------------------------------------------------------
+
+    @cached_property
+    def _admin(self) -> tuple[str, str]:
+        pair = self.keys.of_people()["super-admin"]
+        return pair.certificate, pair.key
+
+    @contextmanager
+    def client(self, folder: Path) -> Iterator["Client"]:
+        """A client in the network of the first machine; ended and asked at the end."""
+        folder.mkdir()
+        certificate, key = self._admin
+        (folder / "admin.pem").write_text(certificate + key)
+        (folder / "ca.pem").write_text(self.machines[self.names[0]].read(layout.AUTHORITY))
+        urls = [layout.api_server_url(self.spec, name) for name in self.names]
+        leader = str(self.machines[self.names[0]].leader)
+        process = subprocess.Popen(
+            ["nsenter", "--target", leader, "--net", sys.executable, CLIENT, folder, *urls],
+            start_new_session=True,
+        )
+        made = Client(folder)
+        try:
+            eventually("the client works", lambda: made.counts()["written"] > 5)
+            yield made
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(180)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+
+
+class Client:
+    """What the client counted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def counts(self) -> dict[str, Any]:
+        path = self._folder / "counts.json"
+        counted: dict[str, Any] = {"written": 0}
+        if path.exists():
+            counted = json.loads(path.read_text())
+        return counted
+
+
+def _cable(name: str, machine: Container, peer: str, there: Container) -> None:
+    ends = [(name, machine, peer), (peer, there, name)]
+    pids = [str(container.leader) for _, container, _ in ends]
+    subprocess.run(
+        ["ip", "link", "add", f"to-{peer}", "netns", pids[0], "type", "veth"]
+        + ["peer", "name", f"to-{name}", "netns", pids[1]],
+        check=True,
+    )
+    for own, container, peer_name in ends:
+        device, addresses = f"to-{peer_name}", (ADDRESSES[own], ADDRESSES[peer_name])
+        command = "ip address add {} peer {} dev {device}; ip link set {device} up"
+        container.call("bash", "-euc", command.format(*addresses, device=device))
