@@ -151,6 +151,8 @@ def test_a_page_at_a_nodes_own_port_is_opened_there(
     done = open_(cluster(addons={"ingress": True}), "ingress")
     assert done.stdout == "http://192.168.1.10:80/\n"
     assert done.asked == []  # type: ignore[attr-defined]
+
+
 def test_a_token_for_a_login_is_a_line_of_its_own_and_goes_unasked_to_terminals_alone(
     open_: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import ssl
 import sys
 import threading
 import time
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,6 @@ class SecretsClient:
 
 
 def _holds(answer: httpx.Response, value: str) -> bool:
-    from base64 import b64decode
-
     data = answer.json().get("data") or {} if answer.status_code == 200 else {}
     return b64decode(data.get("v", "")).decode() == value
 

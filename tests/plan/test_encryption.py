@@ -19,6 +19,7 @@ from plan.records import parsed
 from probe.encryption import demand_encrypted, standing
 from probe.failure import Unmet
 from tests.engine.stack import eventually
+from tests.machine.lab import at_length
 from tests.plan.container import Memory
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
@@ -61,7 +62,7 @@ def demand(planes: TurningPlanes, key: str) -> None:
 
 @as_root
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("names", [LONE, THREE])
+@pytest.mark.parametrize("names", [LONE, pytest.param(THREE, marks=at_length)])
 def test_the_key_turns_over_while_secrets_are_written_and_read(
     planes_of: Made,
     names: Sequence[str],
@@ -83,6 +84,7 @@ def test_the_key_turns_over_while_secrets_are_written_and_read(
 
 
 @as_root
+@at_length
 @pytest.mark.timeout(3600)
 def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
     planes_of: Made, tmp_path: Path, record_property: Callable[[str, object], None]
@@ -139,6 +141,7 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
 
 
 @as_root
+@at_length
 @pytest.mark.timeout(3600)
 def test_a_machine_that_is_lost_half_way_and_made_anew_begins_with_the_new_key(
     planes_of: Made, tmp_path: Path
