@@ -134,14 +134,12 @@ class ClusterComponent(pulumi.ComponentResource):
         # An API server that starts may write with a new encryption key only once all that run know
         # it, which the steps with keys of all control planes see to.
         identified = [machines[name].identified for name in spec.control_planes]
-        planes: dict[str, pulumi.Resource] = {}
-        for name in spec.control_planes:
-            # The first API server creates the cluster's first objects. Several API servers that do
-            # so at once conflict with each other.
-            after = [*identified, *([planes[first]] if planes else members)]
-            planes[name] = ControlPlane(
-                name, RoleArgs(machine=machines[name], after=after), self._child
+        planes = {
+            name: ControlPlane(
+                name, RoleArgs(machine=machines[name], after=[*members, *identified]), self._child
             ).done
+            for name in spec.control_planes
+        }
         apply, labels = self.plan.add_ons
         applied = machines[first].run(
             apply, parent=self, after=[planes[first]], bundle=self._people

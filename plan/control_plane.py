@@ -23,6 +23,10 @@ def step(spec: Cluster, node: str) -> Step:
 
     Where there are several API servers, each is ready when its step is done. A lone API server may
     become ready later, while the node's step and the add-ons, which wait for it, already run.
+
+    The first API server of a cluster creates its first objects, so any other one that is new starts
+    once another is ready. Its step waits for that, and not the engine for another step: in a living
+    cluster, an API server that restarts waits in its turn for those that are new.
     """
     first = node == spec.control_planes[0]
     turns = apiserver.turns(spec, node)
@@ -52,6 +56,7 @@ def step(spec: Cluster, node: str) -> Step:
             *((virtual_ip.unit(spec, node),) if moves else ()),
         ),
         turns=turns,
+        begin="first-start" if turns and not first else None,
         script="control-plane",
         settings={
             "authority": layout.AUTHORITY,

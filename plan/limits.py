@@ -72,6 +72,7 @@ LIMITS: Mapping[str, Limit] = {
     # -- turns: turn.sh
     "turn": Limit(2000, "other machines that are restarted before, minutes each"),
     "silent": Limit(300, "whoever is asked again and again and says nothing that long is broken"),
+    "another-api": Limit(900, "the first API server of a cluster starts, and makes its objects"),
     "others-well": Limit(300, "another machine's member or API server comes up"),
     "well-again": Limit(600, "an API server starts and waits for its hooks"),
 }

@@ -1,7 +1,7 @@
 """Machines in containers for the tests of scripts."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from lab.debian_root import machine_root
 from lab.progress import PlainProgress
 from plan import library
 from tests.plan.container import Container, Memory, quiet
+from tests.plan.turning import PlanesOf, TurningPlanes, programs
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +43,27 @@ def new_machine(memory: Memory) -> Iterator[Callable[..., Container]]:
             return stack.enter_context(Container(memory, *above, prepare=prepare))
 
         yield boot
+
+
+@pytest.fixture(scope="module")
+def programs_of_planes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return programs(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def planes_of(memory: Memory, programs_of_planes: Path) -> Iterator[PlanesOf]:
+    """Brings up control planes, whose steps have run."""
+    every: list[TurningPlanes] = []
+
+    def made(names: Sequence[str]) -> TurningPlanes:
+        planes = TurningPlanes(memory, programs_of_planes, names)
+        every.append(planes)
+        planes.begin()
+        planes.update()
+        return planes
+
+    try:
+        yield made
+    finally:
+        for planes in every:
+            planes.end()

@@ -74,6 +74,10 @@ class Keys:
         self._spec = spec
         self.backups = new_backup_keys()
 
+    def become(self, spec: Cluster) -> None:
+        """Go on with the same authorities for another spec."""
+        self._spec = spec
+
     def of_people(self) -> dict[str, Pair]:
         return self._issued(FOR_PEOPLE)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,37 +20,10 @@ from probe.encryption import demand_encrypted, standing
 from probe.failure import Unmet
 from tests.engine.stack import eventually
 from tests.machine.lab import at_length
-from tests.plan.container import Memory
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
 from tests.plan.test_restore import ContainedMachines
-from tests.plan.turning import LONE, THREE, TWO, TurningPlanes, programs, turned
-
-Made = Callable[[Sequence[str]], TurningPlanes]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return programs(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture
-def planes_of(memory: Memory, store: Path) -> Iterator[Made]:
-    """Brings up control planes, whose steps have run."""
-    every: list[TurningPlanes] = []
-
-    def made(names: Sequence[str]) -> TurningPlanes:
-        planes = TurningPlanes(memory, store, names)
-        every.append(planes)
-        planes.begin()
-        planes.update()
-        return planes
-
-    try:
-        yield made
-    finally:
-        for planes in every:
-            planes.end()
+from tests.plan.turning import LONE, THREE, TWO, PlanesOf, TurningPlanes, turned
 
 
 def demand(planes: TurningPlanes, key: str) -> None:
@@ -64,7 +37,7 @@ def demand(planes: TurningPlanes, key: str) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("names", [LONE, pytest.param(THREE, marks=at_length)])
 def test_the_key_turns_over_while_secrets_are_written_and_read(
-    planes_of: Made,
+    planes_of: PlanesOf,
     names: Sequence[str],
     tmp_path: Path,
     record_property: Callable[[str, object], None],
@@ -87,7 +60,7 @@ def test_the_key_turns_over_while_secrets_are_written_and_read(
 @at_length
 @pytest.mark.timeout(3600)
 def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
-    planes_of: Made, tmp_path: Path, record_property: Callable[[str, object], None]
+    planes_of: PlanesOf, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     planes = planes_of(TWO)
 
@@ -144,7 +117,7 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
 @at_length
 @pytest.mark.timeout(3600)
 def test_a_machine_that_is_lost_half_way_and_made_anew_begins_with_the_new_key(
-    planes_of: Made, tmp_path: Path
+    planes_of: PlanesOf, tmp_path: Path
 ) -> None:
     planes = planes_of(TWO)
     with planes.client(tmp_path / "client") as client:
@@ -163,7 +136,7 @@ def test_a_machine_that_is_lost_half_way_and_made_anew_begins_with_the_new_key(
 @as_root
 @pytest.mark.timeout(3600)
 def test_a_backup_from_before_is_restored_and_encrypted_with_todays_key(
-    planes_of: Made, tmp_path: Path
+    planes_of: PlanesOf, tmp_path: Path
 ) -> None:
     planes = planes_of(LONE)
     with planes.client(tmp_path / "client"):

@@ -94,6 +94,10 @@ def _api_server(spec: Cluster, name: str) -> Step:
     )
 
 
+PlanesOf = Callable[[Sequence[str]], "TurningPlanes"]
+"""Brings up control planes of these names, whose steps have run."""
+
+
 class TurningPlanes:
     """Control planes whose steps run as the engine runs them."""
 
@@ -136,8 +140,17 @@ class TurningPlanes:
         names = self.spec.etcd_members
         members = {name: etcd.founded(etcd.step(self.spec, name), names) for name in names}
         self.everywhere(names, lambda name: self.run(name, render.text(members[name])))
-        for name in self.names:
-            self.serve(name)
+        self.everywhere(self.names, self.serve)
+
+    def become(self, names: Sequence[str]) -> None:
+        """Write other control planes into the spec, and make the machines of those that are new."""
+        self.names = tuple(names)
+        self.spec = planned(names)
+        self.keys.become(self.spec)
+        self._pairs = {name: self.keys.of(name) for name in names}
+        for name in names:
+            if name not in self.machines:
+                self.make(name)
 
     def serve(self, name: str) -> None:
         """Run the step of a control plane."""
@@ -253,6 +266,11 @@ class TurningPlanes:
         )
         entries = map(json.loads, lines.splitlines())
         return len({entry["INVOCATION_ID"] for entry in entries if "INVOCATION_ID" in entry})
+
+    def moment(self, name: str, of: str) -> int:
+        """When something became of the API server that runs, by a clock that all machines share."""
+        shown = ("systemctl", "show", apiserver.UNIT, f"--property={of}TimestampMonotonic")
+        return int(self.machines[name].call(*shown, "--value"))
 
     def is_all(self, name: str) -> None:
         """This key is the only one: of Secrets in etcd, in files and in running API servers."""
