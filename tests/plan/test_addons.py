@@ -94,7 +94,7 @@ def test_each_role_that_is_bound_is_there_and_each_subject_exists(spec: Cluster)
     groups = {row.organization for row in certificates(spec)}
     accounts = {account["metadata"]["name"] for account in of_kind(spec, "ServiceAccount")}
     built_in = {"cluster-admin", "system:kubelet-api-admin", "system:auth-delegator"}
-    built_in |= {"system:monitoring", "system:node-problem-detector"}
+    built_in |= {"system:monitoring", "system:node-problem-detector", "view"}
     exist: dict[str, set[Any]] = {"User": people, "Group": groups, "ServiceAccount": accounts}
     for binding in of_kind(spec, "ClusterRoleBinding"):
         assert binding["roleRef"]["name"] in own | built_in
