@@ -117,7 +117,7 @@ def listing(container: Container) -> dict[str, str]:
 
 
 def bring(container: Container) -> None:
-    container.call("sh", "-c", library.laid_down())
+    assert container.run(library.laid_down()).returncode == 0
     for step in (READY, ROLE):
         done = container.run(render.text(step, lambda _: "secret\n"))
         assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -204,7 +204,7 @@ def test_packages_that_the_cluster_brought_go_unless_others_need_them(
     assert done.returncode == 0, done.stderr
     before = packages(container)
     attached(mine)
-    container.call("sh", "-c", library.laid_down())
+    assert container.run(library.laid_down()).returncode == 0
     step = Step(name="role", packages=("mine", "wanted"))
     assert container.run(render.text(step)).returncode == 0
     assert packages(container) - before == {"wanted", "library"}
