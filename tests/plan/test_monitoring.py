@@ -248,7 +248,7 @@ def reading(world: NodesWorld, tmp_path_factory: pytest.TempPathFactory) -> Iter
         reading = HistoryOfTest(world, tmp_path_factory.mktemp("programs"), stack)
         eventually(
             "it answers",
-            lambda: "listening" in reading.shown() or _died(reading),
+            lambda: "listening" in reading.log.read_text() or _died(reading),
             reason=reading.shown,
         )
         yield reading
