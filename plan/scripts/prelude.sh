@@ -429,6 +429,7 @@ settle() {
     fi
     mapfile -t up < <(systemctl is-active "${units[@]}")
     for name in "${units[@]}"; do
+        [ ! -e "$state/running/..$name" ] || rm "$state/running/..$name" # of a run that was cut off
         fingerprint <<<"${needs[$name]%$'\n'}" >"$state/running/.$name"
         # A service that is starting counts as running: etcd starts only together with other members.
         case ${up[0]-} in
