@@ -170,7 +170,10 @@ def decided_authorities(
     of_key = (Action.KEEP, "it never expires") if held else (Action.ISSUE, "it is new")
     of_encryption = of_key
     if held and (turned := _turned(held.encryption, encryption)) != held.encryption:
-        of_encryption = (Action.REPLACE, turning(held.encryption.current, turned.current))
+        of_encryption = (
+            Action.REPLACE,
+            f"it turns over: {stages(held.encryption.current, turned.current)}",
+        )
     return (
         *map(decision, Authority),
         Decision(name=SERVICE_ACCOUNT, action=of_key[0], why=of_key[1]),
@@ -178,11 +181,11 @@ def decided_authorities(
     )
 
 
-def turning(before: str, after: str) -> str:
-    """How the encryption key turns over, from one name to another, in the order of the stages."""
+def stages(before: str, after: str) -> str:
+    """The stages in which the encryption key turns over, from one name to another, in order."""
     return (
-        f"it turns over: {after} is known by all API servers, then used, then all Secrets are "
-        f"rewritten, then {before} leaves the machines"
+        f"{after} is known by all API servers, then used, then all Secrets are rewritten, then "
+        f"{before} leaves the machines"
     )
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from certs.renewal import key_name
+from certs.renewal import key_name, stages
 from hypervisors.adapters import data_types, restarting_types
 from plan import flannel, layout
 from plan.addons.catalogue import enabled
@@ -268,9 +268,8 @@ def _encryption(before: Cluster, after: Cluster) -> Iterator[Consequence]:
     how = ", one machine at a time" if len(planes) > 1 else ""
     yield Consequence(
         severity=Severity.NOTICE,
-        sentence=f"the encryption key turns over: {new} is known by all API servers, then used, "
-        f"then all Secrets are rewritten, then {old} leaves the machines; for that "
-        f"{_servers(planes)} three times{how}",
+        sentence=f"the encryption key turns over: {stages(old, new)}; for that {_servers(planes)} "
+        f"three times{how}",
     )
 
 
