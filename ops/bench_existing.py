@@ -7,7 +7,7 @@ then another stack takes them as machines that somebody else made.
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.connection import LibvirtConnection, enter
-from lab.problem import Problem
 from lab.stack import offer_path
-from ops.bench_lab import BenchLab, Update, bench_lab, default_stack
+from ops.bench_lab import BenchLab, Update, bench_lab, default_stack, described
 from probe.access import Access
 from spec.configuration import CLUSTER
 
@@ -80,20 +79,12 @@ def configuration_of(access: Access) -> dict[str, Any]:
 @contextmanager
 def existing(lab: BenchLab, where: LibvirtConnection, access: Access) -> Iterator[BenchLab]:
     """A stack on the lab's machines; ``./hardway down`` runs at the end in any case."""
+    # The machines reach the lab's mirror, as those that exist would reach one of their network.
+    offer = offer_path(lab.paths, lab.stack).read_text()
+    offer_path(lab.paths, STACK).write_text(offer)
     stack = BenchLab(lab.folder, STACK, enter(where))
-    if stack.file.exists():
-        raise Problem(f"{stack.file.name} is there already", "move it away, and measure again")
-    try:
-        stack.write(configuration_of(access))
-        # The machines reach the lab's mirror, as those that exist would reach one of their network.
-        offer = offer_path(lab.paths, lab.stack).read_text()
-        offer_path(lab.paths, STACK).write_text(offer)
+    with described(stack, configuration_of(access), "down", "--keep-lab"):
         yield stack
-    finally:
-        try:
-            stack.run("down", "--keep-lab")
-        finally:
-            stack.file.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -107,10 +98,8 @@ def agent(private_key: str) -> Iterator[None]:
         before = os.environ.get("SSH_AUTH_SOCK")
         try:
             running.stdout.readline()  # it prints its variables once it listens
-            environment: Mapping[str, str] = {**os.environ, "SSH_AUTH_SOCK": os.fspath(socket)}
-            add = ["ssh-add", "-q", "-"]
-            subprocess.run(add, env=environment, input=private_key, text=True, check=True)
             os.environ["SSH_AUTH_SOCK"] = os.fspath(socket)
+            subprocess.run(["ssh-add", "-q", "-"], input=private_key, text=True, check=True)
             yield
         finally:
             os.environ.pop("SSH_AUTH_SOCK", None)

@@ -206,14 +206,23 @@ def default_stack() -> dict[str, Any]:
 def bench_lab() -> Iterator[BenchLab]:
     """A lab with a copy of the default stack; ``./hardway down`` runs at the end in any case."""
     with tempfile.TemporaryDirectory(prefix="hardway-bench-") as folder:
-        lab = BenchLab(Path(folder))
-        if lab.file.exists():
-            raise Problem(f"{lab.file.name} is there already", "move it away, and measure again")
-        try:
-            lab.describe({})
+        with described(BenchLab(Path(folder)), default_stack(), "down") as lab:
             yield lab
+
+
+@contextmanager
+def described(lab: BenchLab, config: Mapping[str, Any], *down: str) -> Iterator[BenchLab]:
+    """A stack with this configuration; ``./hardway`` with ``down`` runs at the end in any case.
+
+    Raises a Problem where the stack's file is there already.
+    """
+    if lab.file.exists():
+        raise Problem(f"{lab.file.name} is there already", "move it away, and measure again")
+    try:
+        lab.write(config)
+        yield lab
+    finally:
+        try:
+            lab.run(*down)
         finally:
-            try:
-                lab.run("down")
-            finally:
-                lab.file.unlink(missing_ok=True)
+            lab.file.unlink(missing_ok=True)
