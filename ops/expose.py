@@ -24,6 +24,7 @@ from ops.stacks import StackOption
 from plan.addons.add_on import AddOn, Page
 from plan.addons.catalogue import ADD_ONS, enabled
 from probe.api import Api, ApiError
+from spec.cluster import Cluster
 
 SHIFT = 8000
 """Is added to a Service's port below 1024 for the first port to try on this computer."""
@@ -96,31 +97,33 @@ def open_(
     Examples: `./hardway open web`, `./hardway open grafana https --namespace monitoring --print`
     """
     add_on = None if port or namespace else ADD_ONS.get(service.replace("-", "_"))
-    page = _page(stack, add_on) if add_on else None
-    if page:
+    if add_on:
+        reached = opened(stack)
+        page = _page(stack, reached.spec, add_on)
         url = page_url(stack, page)
+        print(url)
+        if page.account:
+            _print_token(reached, service, page, is_asked=print_only)
     else:
         url = _exposed(stack, namespace or "default", service, port).url
-    print(url)
-    if page and page.account:
-        _print_token(stack, service, page, is_asked=print_only)
+        print(url)
     has_screen = sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
     if has_screen and not print_only and not webbrowser.open(url):
         progress().say("no browser starts here, so open the URL yourself")
 
 
-def _print_token(stack: str, add_on: str, page: Page, *, is_asked: bool) -> None:
+def _print_token(reached: Reached, add_on: str, page: Page, *, is_asked: bool) -> None:
     """Print a token for the login of an add-on's page, but unasked into no pipe and no file.
 
     The browser is not given it: what a URL or a command line has, others see and histories keep.
     """
     if is_asked or _is_terminal():
-        print(page_token(stack, page))
+        print(page_token(reached, page))
         progress().say(f"log in with this token, which is good for {TOKEN_HOURS} hours")
     else:
         progress().say(
             "the page asks for a token, which "
-            f"./hardway open{option_of(stack)} {add_on} --print prints"
+            f"./hardway open{option_of(reached.stack.name)} {add_on} --print prints"
         )
 
 
@@ -135,18 +138,19 @@ def page_url(stack: str, page: Page) -> str:
     """The URL at which this computer's browser reaches a page, from now on until ``down``."""
     if page.at:
         to = ServicePort(port=page.port, is_https=page.is_https, host=page.at, target=page.port)
-        exposed = _led(opened(stack), page.namespace, page.service, to)
+        reached = opened(stack)
+        entered = _entered(lab_paths(), reached)
+        exposed = _led(reached, entered, page.namespace, page.service, to)
     else:
         exposed = _exposed(stack, page.namespace, page.service, str(page.port))
     return page.url(exposed.address)
 
 
-def page_token(stack: str, page: Page) -> str:
+def page_token(reached: Reached, page: Page) -> str:
     """A new token of a page's account, which the API takes for ``TOKEN_HOURS``.
 
     Raises a Problem where the API makes none.
     """
-    reached = opened(stack)
     path = f"/api/v1/namespaces/{page.namespace}/serviceaccounts/{page.account}/token"
     asked = {
         "apiVersion": "authentication.k8s.io/v1",
@@ -164,9 +168,8 @@ def page_forwarder(stack: str, page: Page) -> str:
     return _forwarder(stack, page.namespace, page.service, page.port)
 
 
-def _page(stack: str, add_on: AddOn) -> Page:
+def _page(stack: str, spec: Cluster, add_on: AddOn) -> Page:
     """The add-on's first page. Raises a Problem where it is off or has none."""
-    spec = opened(stack).spec
     if add_on not in enabled(spec):
         raise Problem(
             f"the add-on {add_on.name} is off",
@@ -287,13 +290,14 @@ def _exposed(stack: str, namespace_name: str, service: str, port: str | None) ->
     reached = opened(stack)
     entered = _entered(lab_paths(), reached)
     to = _asked(reached, entered, namespace_name, service, port)
-    return _led(reached, namespace_name, service, to)
+    return _led(reached, entered, namespace_name, service, to)
 
 
-def _led(reached: Reached, namespace_name: str, service: str, to: ServicePort) -> Exposed:
+def _led(
+    reached: Reached, entered: Path | None, namespace_name: str, service: str, to: ServicePort
+) -> Exposed:
     """Lead a port of this computer to a Service's port, where this computer does not reach it."""
     paths = lab_paths()
-    entered = _entered(paths, reached)
     if entered is None:
         if to.through:
             raise Problem(

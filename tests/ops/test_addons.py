@@ -159,7 +159,7 @@ def test_a_token_for_a_login_is_a_line_of_its_own_and_goes_unasked_to_terminals_
     spec = cluster(addons={"dashboard": True})
     accounts = []
 
-    def page_token(_stack: str, page: Page) -> str:
+    def page_token(_reached: object, page: Page) -> str:
         accounts.append(page.account)
         return "a.new.token"
 

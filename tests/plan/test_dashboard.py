@@ -5,9 +5,10 @@ import subprocess
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -18,7 +19,6 @@ from plan import controller_manager
 from plan.addons import dashboard, wanted
 from plan.needs import ports
 from plan.objects import Manifest
-from plan.rbac import service_account
 from spec.cluster import Cluster
 from tests.engine.stack import eventually
 from tests.plan.running import stored_program
@@ -95,10 +95,7 @@ def test_the_server_has_no_rights_and_people_have_those_of_the_spec() -> None:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
     with world_in(tmp_path_factory.mktemp("dashboard")) as world:
         world.registered(world.spec)
-        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SHOP}}
-        world.kubectl("apply --server-side --filename -", namespace)
-        account = service_account({"name": "default", "namespace": SHOP})
-        world.kubectl("apply --server-side --filename -", account)
+        world.furnish(SHOP)
         (manager,) = (row for row in world.plane.units if row.name == controller_manager.UNIT)
         # Kubernetes' own roles for people are put together by it, and by nothing else.
         flags = {**manager.flags, "controllers": "clusterrole-aggregation-controller"}
@@ -108,31 +105,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
             yield world
 
 
-@dataclass
-class StackOfDashboard:
-    name: str = "dev"
-
-
-@dataclass
-class ReachedForDashboard:
-    kubeconfig: str
-    stack: StackOfDashboard
-
-
 TokenFor = Callable[[Cluster], str]
 
 
 @pytest.fixture
 def token_for(world: NodesWorld, monkeypatch: pytest.MonkeyPatch) -> TokenFor:
     """The token that ``open`` gives a person in this cluster, once it has these add-ons."""
-    reached = ReachedForDashboard(world.admin, StackOfDashboard())
-    monkeypatch.setattr(expose, "opened", lambda _: reached)
+    reached = cast(Any, SimpleNamespace(kubeconfig=world.admin))
     monkeypatch.setattr(expose, "_entered", lambda *_: None)
 
     def token(spec: Cluster) -> str:
         done = world.applied(spec)
         assert done.returncode == 0, done.stdout + done.stderr
-        return expose.page_token("dev", PAGE)
+        return expose.page_token(reached, PAGE)
 
     return token
 
@@ -260,7 +245,7 @@ def test_a_way_into_a_container_is_the_apis_to_refuse(
     serving: Serving, token_for: TokenFor, world: NodesWorld
 ) -> None:
     """No kubelet runs here, so who may go that way is refused by the way's other end."""
-    begin(world, "entered")
+    world.begin(SHOP, "entered")
     path = f"/api/v1/namespaces/{SHOP}/pods/entered/exec?command=sh&stdin=true"
     upgrade = {
         "Connection": "Upgrade",
@@ -286,21 +271,6 @@ def test_a_way_into_a_container_is_the_apis_to_refuse(
     assert "pods/exec" in why
     assert status == 500
     assert "dial" in reason or "connect" in reason or "address" in reason, reason
-
-
-def begin(world: NodesWorld, name: str) -> None:
-    """A pod of a person on the minion."""
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": SHOP},
-        "spec": {
-            "nodeName": "minion",
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": "none"}],
-        },
-    }
-    world.kubectl("apply --server-side --filename -", pod)
 
 
 # -- the pages -----------------------------------------------------------------------------------
@@ -334,7 +304,7 @@ def shown(window: Browser) -> str:
 def test_a_person_logs_in_looks_around_and_logs_out(
     serving: Serving, token_for: TokenFor, world: NodesWorld, window: Browser, tmp_path: Path
 ) -> None:
-    begin(world, "web")
+    world.begin(SHOP, "web")
     token = token_for(ON)
     window.driver.get(PAGE.url(f"127.0.0.1:{serving.port}"))
     typed(window, "not-a-token")
@@ -351,7 +321,7 @@ def test_a_person_logs_in_looks_around_and_logs_out(
 
     window.driver.get(f"{serving.url}/c/main/pods")
     window.until(lambda: "web" in shown(window), "a pod that was there")
-    begin(world, "later")
+    world.begin(SHOP, "later")
     window.until(lambda: "later" in shown(window), "a pod that came, by a WebSocket")
     window.driver.save_screenshot(str(tmp_path / "pods.png"))
     asked = [url for url in window.requests() if url.startswith(("http", "ws"))]

@@ -18,7 +18,6 @@ from plan.condition import Known
 from plan.conditions import conditions
 from plan.needs import ports
 from plan.objects import Manifest
-from plan.rbac import service_account
 from spec.cluster import Cluster
 from tests.engine.stack import eventually
 from tests.plan.container import Container
@@ -176,22 +175,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
 
 def placed(world: NodesWorld, namespace: str, name: str, folder: Path) -> Path:
     """The log of a pod's container on the minion, where the kubelet would have it."""
-    for manifest in (
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
-        service_account({"name": "default", "namespace": namespace}),
-    ):
-        world.kubectl("apply --server-side --filename -", manifest)
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": {
-            "nodeName": "minion",
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "main", "image": "none"}],
-        },
-    }
-    world.kubectl("apply --server-side --filename -", pod)
+    world.furnish(namespace)
+    world.begin(namespace, name)
     identity = f"{name}0123456789"
     status = {
         "phase": "Running",

@@ -20,6 +20,8 @@ from plan.cluster import cluster_plan
 from plan.held import ROLLS, Difference, held, mending
 from plan.item import Item, Kind
 from plan.model import Kubeconfig, Step
+from plan.objects import Manifest
+from plan.rbac import service_account
 from probe.machines import Done
 from probe.observation import observed
 from spec.cluster import API_PORT, Cluster
@@ -80,6 +82,29 @@ class NodesWorld:
             env={**os.environ, "HOME": str(self.folder)},
         )
         return done.stdout
+
+    def furnish(self, namespace: str) -> None:
+        """A namespace with the account that pods have there."""
+        self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        self.apply(service_account({"name": "default", "namespace": namespace}))
+
+    def begin(self, namespace: str, name: str) -> None:
+        """A pod on the minion, which no kubelet starts."""
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {
+                    "nodeName": "minion",
+                    "automountServiceAccountToken": False,
+                    "containers": [{"name": "main", "image": "none"}],
+                },
+            }
+        )
+
+    def apply(self, manifest: Manifest) -> None:
+        self.kubectl("apply --server-side --filename -", manifest)
 
     def registered(self, spec: Cluster) -> None:
         """Both nodes anew, the minion by its kubelet's identity with what a kubelet gives it."""
