@@ -469,6 +469,20 @@ def _signal(pid: int, number: int) -> None:
 # -- control groups ------------------------------------------------------------------------------
 
 
+def cable(ends: Mapping[str, Container], addresses: Mapping[str, str]) -> None:
+    """Connect two containers, by their names, so that each reaches the address of the other."""
+    (name, machine), (peer, there) = ends.items()
+    subprocess.run(
+        ["ip", "link", "add", f"to-{peer}", "netns", str(machine.leader), "type", "veth"]
+        + ["peer", "name", f"to-{name}", "netns", str(there.leader)],
+        check=True,
+    )
+    for own, container, far in ((name, machine, peer), (peer, there, name)):
+        command = "ip address add {} peer {} dev {device}; ip link set {device} up"
+        text = command.format(addresses[own], addresses[far], device=f"to-{far}")
+        container.call("bash", "-euc", text)
+
+
 def _control_groups() -> list[Path]:
     """This process's own groups in systemd's hierarchies: a container's are made below them.
 

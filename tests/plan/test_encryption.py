@@ -23,7 +23,14 @@ from tests.machine.lab import at_length
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
 from tests.plan.test_restore import ContainedMachines
-from tests.plan.turning import LONE, THREE, TWO, PlanesOf, TurningPlanes, turned
+from tests.plan.turning import LONE, THREE, TWO, Client, PlanesOf, TurningPlanes, turned
+
+
+def unharmed(client: Client) -> dict[str, Any]:
+    """What the client counted, of which nothing failed and nothing is lost."""
+    counts = client.counts()
+    assert counts["failed"] == counts["unreadable"] == counts["lost"] == []
+    return counts
 
 
 def demand(planes: TurningPlanes, key: str) -> None:
@@ -49,9 +56,7 @@ def test_the_key_turns_over_while_secrets_are_written_and_read(
         planes.declare(2)
         planes.update()
         planes.is_all("key2")
-    counts = client.counts()
-    record_property("counts", counts)
-    assert counts["failed"] == counts["unreadable"] == counts["lost"] == []
+    record_property("counts", unharmed(client))
     assert {name: planes.starts(name) - before[name] for name in names} == dict.fromkeys(names, 3)
     demand(planes, "key2")
 
@@ -97,9 +102,7 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
         planes.declare(2)
         planes.update()
         planes.is_all("key2")
-    counts = client.counts()
-    record_property("counts", counts)
-    assert counts["failed"] == counts["unreadable"] == counts["lost"] == []
+    record_property("counts", unharmed(client))
 
     # Nothing changes where a control plane takes no part, and it is named.
     planes.declare(4)
@@ -129,8 +132,7 @@ def test_a_machine_that_is_lost_half_way_and_made_anew_begins_with_the_new_key(
         # The engine runs this step once the steps with keys of all control planes are done.
         planes.serve("c2")
         planes.is_all("key2")
-    counts = client.counts()
-    assert counts["failed"] == counts["unreadable"] == counts["lost"] == []
+    unharmed(client)
 
 
 @as_root

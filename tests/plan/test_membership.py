@@ -19,7 +19,7 @@ from plan.model import Source
 from spec.cluster import Cluster
 from tests.certs.clusters import cluster
 from tests.engine.stack import eventually
-from tests.plan.container import Container, Memory, quiet
+from tests.plan.container import Container, Memory, cable, quiet
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
 from tests.plan.test_removed import with_programs
@@ -69,7 +69,7 @@ class LivingMembers:
             for artifact in etcd.step(planned(FIVE), name).artifacts:
                 machine.write(artifact.store_path, files[artifact.name].read_bytes(), 0o755)
             for peer, there in self.machines.items():
-                _cable(name, machine, peer, there)
+                cable({name: machine, peer: there}, ADDRESSES)
             self.machines[name] = machine
 
     def lose(self, name: str) -> None:
@@ -159,20 +159,6 @@ class LivingMembers:
         done = self.machines[name].run(render.leaving("etcd"))
         assert done.returncode == 0, done.stderr
         return done.stdout
-
-
-def _cable(name: str, machine: Container, peer: str, there: Container) -> None:
-    ends = [(name, machine, peer), (peer, there, name)]
-    pids = [str(container.leader) for _, container, _ in ends]
-    subprocess.run(
-        ["ip", "link", "add", f"to-{peer}", "netns", pids[0], "type", "veth"]
-        + ["peer", "name", f"to-{name}", "netns", pids[1]],
-        check=True,
-    )
-    for own, container, other_end in ends:
-        device, addresses = f"to-{other_end}", (ADDRESSES[own], ADDRESSES[other_end])
-        command = "ip address add {} peer {} dev {device}; ip link set {device} up"
-        container.call("bash", "-euc", command.format(*addresses, device=device))
 
 
 class Writer:

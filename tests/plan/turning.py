@@ -26,7 +26,7 @@ from plan.model import EncryptionConfiguration, Source, Step
 from spec.cluster import ArtifactSource, Cluster
 from tests.certs.clusters import cluster
 from tests.engine.stack import eventually
-from tests.plan.container import Container, Memory, quiet
+from tests.plan.container import Container, Memory, cable, quiet
 from tests.plan.running import Keys, stored_program
 
 CLIENT = Path(__file__).with_name("secrets_client.py")
@@ -119,7 +119,7 @@ class TurningPlanes:
         machine = stack.enter_context(Container(self._memory, self._store, prepare=quiet))
         machine.call("ip", "address", "add", ADDRESSES[name], "dev", "lo")
         for peer, there in self.machines.items():
-            _cable(name, machine, peer, there)
+            cable({name: machine, peer: there}, ADDRESSES)
         self.machines[name] = machine
 
     def lose(self, name: str) -> None:
@@ -328,17 +328,3 @@ class Client:
         if path.exists():
             counted = json.loads(path.read_text())
         return counted
-
-
-def _cable(name: str, machine: Container, peer: str, there: Container) -> None:
-    ends = [(name, machine, peer), (peer, there, name)]
-    pids = [str(container.leader) for _, container, _ in ends]
-    subprocess.run(
-        ["ip", "link", "add", f"to-{peer}", "netns", pids[0], "type", "veth"]
-        + ["peer", "name", f"to-{name}", "netns", pids[1]],
-        check=True,
-    )
-    for own, container, peer_name in ends:
-        device, addresses = f"to-{peer_name}", (ADDRESSES[own], ADDRESSES[peer_name])
-        command = "ip address add {} peer {} dev {device}; ip link set {device} up"
-        container.call("bash", "-euc", command.format(*addresses, device=device))
