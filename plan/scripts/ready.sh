@@ -113,7 +113,11 @@ has_name_servers() {
         # shellcheck disable=SC2086 # several addresses
         file 0644 root:root "$path" "$(printf 'nameserver %s\n' $name_servers)"$'\n'
     elif [ -d "$before" ]; then
-        [ -e "$path" ] || [ -L "$path" ] || cp --archive "$before/." /etc/
+        if [ ! -e "$path" ] && [ ! -L "$path" ] && [ -n "$(ls -A "$before")" ]; then
+            staging_for "$path"
+            cp --archive --no-target-directory "$before/${path##*/}" "$staged"
+            mv --force --no-target-directory "$staged" "$path"
+        fi
         rm -rf "$before"
     fi
 }

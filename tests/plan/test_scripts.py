@@ -188,6 +188,7 @@ def test_name_servers_come_and_go_with_the_spec(
     machine = new_machine()
     path = machine.path(host.NAME_SERVERS)
     path.unlink(missing_ok=True)
+    mode = path.parent.stat().st_mode
     if before == "link":
         path.symlink_to("../run/systemd/resolve/stub-resolv.conf")
     elif before == "file":
@@ -203,6 +204,7 @@ def test_name_servers_come_and_go_with_the_spec(
         assert path.is_symlink() == (before == "link")
         assert path.is_symlink() or path.exists() is (before == "file")
         assert before != "file" or path.read_text() == "nameserver 198.51.100.1\n"
+        assert path.parent.stat().st_mode == mode
 
 
 def test_name_servers_are_there_when_a_name_is_first_looked_up(
