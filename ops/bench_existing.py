@@ -35,9 +35,9 @@ EMPTY = "rm -rf /opt/containerd /var/lib/containerd"
 def bench_existing(console: Console) -> None:
     """Bring the default stack up in both ways and print the times as ratios."""
     with bench_lab() as lab:
-        where = lab.prepare()
         made = lab.update()
-        lab.run("down", "--keep-lab")
+        lab.run("down", "--keep-lab")  # also removes what the lab offered to the stack
+        where = lab.prepare()
         lab.boot(where)
         access = lab.access()
         for name in access.machines:
