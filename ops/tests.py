@@ -31,9 +31,12 @@ BIN = Path(sys.executable).parent
 
 SIDE_BY_SIDE = (
     *("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"),
-    "--ignore=tests/machine",
+    *("--ignore=tests/machine", "--durations=30", "--durations-min=10"),
 )
-"""Options of pytest for all tests but those with whole clusters, in two processes."""
+"""Options of pytest for all tests but those with whole clusters, in two processes.
+
+The slowest tests are listed at the end, since the time of a whole run is scarce.
+"""
 MACHINES = ("-p", "no:xdist", "-v", "tests/machine")
 """Options of pytest for the tests with real machines.
 
