@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from components.guard import Drifted, GuardProvider, _demand, login, mended
+from components.guard import GuardProvider, login, mended
+from components.guarding import Drifted, demand
 from plan.contents import ITEMS, STEPS, Contents, StepCommand, Unreadable, packed, unpacked
 from plan.item import LEADS, Item, Kind
 from probe.machines import Done
@@ -107,10 +108,10 @@ def test_a_step_that_fails_says_its_sentence_and_not_the_last_line_of_a_log() ->
     )
     done = Done(status=1, stdout="waiting until the kubelet is healthy\n", stderr=errors)
     with pytest.raises(Drifted) as raised:
-        _demand(done, "minion1: the step node fails")
+        demand(done, "minion1: the step node fails")
     assert str(raised.value).startswith(f"minion1: the step node fails ({sentence}); ")
     with pytest.raises(Drifted) as raised:
-        _demand(done, "minion1: the step identity fails", hidden=True)
+        demand(done, "minion1: the step identity fails", hidden=True)
     assert sentence not in str(raised.value)
 
 
