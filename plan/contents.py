@@ -1,6 +1,6 @@
-"""The items to compare on a machine and the steps that bring them about, as its guard keeps them.
+"""What is compared and the steps that bring it about, as guards keep them.
 
-The state of the guard keeps the plan that was applied, regardless of later changes of the stack's
+The state of a guard keeps the plan that was applied, regardless of later changes of the stack's
 file and of this program.
 """
 
@@ -12,9 +12,10 @@ from typing import TypeVar
 from pydantic import TypeAdapter
 
 from plan import render
+from plan.declared import DeclaredObject
 from plan.held import absent, held, scripts
 from plan.item import Item
-from plan.model import Material, NodePlan
+from plan.model import Material, NodePlan, Step
 
 
 class Unreadable(Exception):
@@ -46,6 +47,8 @@ class Contents:
 
 ITEMS, STEPS = TypeAdapter(tuple[Item, ...]), TypeAdapter(tuple[StepCommand, ...])
 """How the two parts of the contents are written as JSON and read back."""
+OBJECTS = TypeAdapter(tuple[DeclaredObject, ...])
+"""The same for the objects of the API, which no machine has."""
 
 T = TypeVar("T")
 
@@ -56,17 +59,18 @@ def contents(plan: NodePlan, material: Material) -> Contents:
     mends = {item.step for item in items}
     return Contents(
         items=items,
-        steps=tuple(
-            StepCommand(
-                name=step.name,
-                line=render.command(step),
-                data=render.text(step, material),
-                seconds=render.limit(step),
-                secret=step.secret,
-            )
-            for step in plan.steps
-            if step.name in mends
-        ),
+        steps=tuple(step_command(step, material) for step in plan.steps if step.name in mends),
+    )
+
+
+def step_command(step: Step, material: Material) -> StepCommand:
+    """A step as its machine runs it."""
+    return StepCommand(
+        name=step.name,
+        line=render.command(step),
+        data=render.text(step, material),
+        seconds=render.limit(step),
+        secret=step.secret,
     )
 
 

@@ -1,4 +1,4 @@
-"""Single items that a machine must hold, with the states that an observation can find."""
+"""Single items that a machine or the API must hold, with the states that were observed."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Kind(StrEnum):
     VXLAN = "VXLAN device"
     NODE = "Node object"
     ROLE = "role"
+    OBJECT = "object"
 
 
 AS_KEPT = "as kept in the state"
@@ -27,6 +28,9 @@ AS_KEPT = "as kept in the state"
 
 AS_VERIFIED = "as verified"
 """Replaces the digest of a program where only the digest of its archive is known."""
+
+MISSING, OTHER_CONTENT = "missing", "other content"
+"""The states of what is not there, and of content that is not shown."""
 
 RUNS = "runs"
 LEADS = "with a way to other nodes"
@@ -38,18 +42,20 @@ UNREAD = "with a unit file that systemd has not read"
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One item that a machine must hold."""
+    """One item that a machine or the API must hold."""
 
     kind: Kind
     name: str
-    """A path; the name of a unit, package, module, device or node; the key of a setting; or the
-    name of an artifact with its version."""
+    """A path; the name of a unit, package, module, device or node; the key of a setting; the name
+    of an artifact with its version; or an object of the API with its kind, namespace and name, and
+    the path of one of its fields."""
     wanted: str
     """The state that the item must have, worded as an observation words it."""
     step: str
     """The step of the machine's plan that brings about this state."""
     path: str = ""
-    """Of an artifact: its path. Of a role: the list of what its step brought."""
+    """Of an artifact: its path. Of a role: the list of what its step brought. Of an object: its
+    path in the API."""
     mark: str = ""
     """Of an artifact: the name of the note which records that its bytes were verified.
     Of a VXLAN device: the service that creates the device and its routes when the service starts.

@@ -65,6 +65,15 @@ class Api:
             raise _refused(answer)
         return answer.text
 
+    async def object_at(self, path: str) -> dict[str, Any] | None:
+        """The object at a path; None where the API has none there. Raises ApiError."""
+        answer = await self._answer("GET", path)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        if not answer.is_success:
+            raise _refused(answer)
+        return _object(answer.text, answer.url)
+
     async def delete(self, path: str) -> None:
         """Delete an object, if it is there. Raises ApiError."""
         answer = await self._answer("DELETE", path)

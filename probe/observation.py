@@ -6,7 +6,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from plan.held import GONE, REGISTERED, ROLLS, THERE, Difference, differences
-from plan.item import AS_KEPT, AS_VERIFIED, LEADS, RESTARTS, RUNS, UNREAD, Item, Kind, described
+from plan.item import (
+    AS_KEPT,
+    AS_VERIFIED,
+    LEADS,
+    MISSING,
+    OTHER_CONTENT,
+    RESTARTS,
+    RUNS,
+    UNREAD,
+    Item,
+    Kind,
+    described,
+)
 from probe import vxlan
 from probe.access import Access
 from probe.machines import Done, Machines, Unreachable
@@ -20,7 +32,7 @@ machine must read an artifact again."""
 ALL = "these were all"
 """The last line of a complete answer: an answer without it was cut off and is not used."""
 
-MISSING, OTHER_CONTENT, TOUCHED = "missing", "other content", "touched since it was verified"
+TOUCHED = "touched since it was verified"
 RUNNING = ("active", "activating", "reloading")
 """States that count as running. They include a service that is starting, since services wait for
 each other; the cluster's conditions check their health."""
@@ -190,6 +202,8 @@ def _state(
             return ROLLS if item.name in facts.rolling else REGISTERED
         case Kind.SETTING:
             return facts.settings.get(item.name, MISSING)
+        case Kind.OBJECT:
+            raise ValueError(f"{item.key} is in the API and on no machine")
 
 
 # -- files ---------------------------------------------------------------------------------------

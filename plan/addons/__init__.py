@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -11,6 +11,8 @@ from certs.table import ADMINS
 from plan import layout, node_objects, objects, roll
 from plan.addons import namespaces
 from plan.addons.catalogue import enabled
+from plan.declared import STEP, DeclaredObject
+from plan.item import AS_KEPT
 from plan.model import (
     Certificate,
     Directory,
@@ -67,7 +69,7 @@ def apply(spec: Cluster) -> Step:
     manifests, filled = _files(groups), tuple(map(_filled, _with_keys(groups)))
     text = "".join(file.content for file in manifests)
     return Step(
-        name="add-ons-apply",
+        name=STEP,
         admin=True,
         alone=False,
         secret_files=(*_ADMIN, *(file for _, file in filled)),
@@ -88,6 +90,21 @@ def apply(spec: Cluster) -> Step:
 def _namespaces(spec: Cluster) -> list[str]:
     """The namespaces of people that add-ons' objects need."""
     return sorted({name for add_on in enabled(spec) for name in add_on.namespaces(spec)})
+
+
+def declared(spec: Cluster) -> tuple[DeclaredObject, ...]:
+    """The objects as ``apply`` leaves them in the API, the record of them last."""
+    groups = wanted(spec)
+    every = [
+        *(row for _, manifests in sorted(groups.items()) for row in _readable(manifests)),
+        *_with_keys(groups),
+    ]
+    paths = "".join(f"{objects.path(manifest)}\n" for manifest in every)
+    record = _labelled({**RECORD, "data": {"objects": paths}})
+    return tuple(
+        DeclaredObject(path=objects.path(row), manifest=_replaced(row, lambda _: AS_KEPT))
+        for row in (*every, record)
+    )
 
 
 def nodes(spec: Cluster) -> Step:
@@ -181,10 +198,15 @@ def _files(groups: Mapping[str, tuple[Manifest, ...]]) -> tuple[File, ...]:
     return tuple(
         File(
             path=f"{FOLDER}/{name}.yaml",
-            content=_documents(_labelled(row) for row in manifests if not _marked(row)[1]),
+            content=_documents(_readable(manifests)),
         )
         for name, manifests in sorted(groups.items())
     )
+
+
+def _readable(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Those without keys: namespaces first, sorted by kind, namespace and name."""
+    return sorted((_labelled(row) for row in manifests if not _marked(row)[1]), key=_identity)
 
 
 def _with_keys(groups: Mapping[str, tuple[Manifest, ...]]) -> Iterator[Manifest]:
@@ -206,18 +228,21 @@ def _marked(manifest: Manifest) -> tuple[Any, dict[str, Source]]:
     """The object with a mark for each value that is a key or a certificate, and these values."""
     values: dict[str, Source] = {}
 
-    def marked(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: marked(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [marked(item) for item in value]
-        if isinstance(value, Source):
-            mark = f"<{len(values)}>"
-            values[mark] = value
-            return mark
-        return value
+    def mark(source: Source) -> str:
+        name = f"<{len(values)}>"
+        values[name] = source
+        return name
 
-    return marked(manifest), values
+    return _replaced(manifest, mark), values
+
+
+def _replaced(value: Any, by: Callable[[Source], str]) -> Any:
+    """A value with another one in the place of each key and certificate in it."""
+    if isinstance(value, Mapping):
+        return {key: _replaced(item, by) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replaced(item, by) for item in value]
+    return by(value) if isinstance(value, Source) else value
 
 
 def _nodes(spec: Cluster) -> File:
@@ -226,14 +251,14 @@ def _nodes(spec: Cluster) -> File:
 
 
 def _documents(manifests: Iterable[Manifest]) -> str:
-    """The manifests as YAML documents, namespaces first, sorted by kind, namespace and name.
+    """The manifests as YAML documents.
 
     A comment above each document has the object's path in the API, which ``admin.sh`` uses to apply
     the object.
     """
     return "".join(
         f"---\n# {objects.path(manifest)}\n{yaml.dump(manifest, Dumper=_Plain, sort_keys=True)}"
-        for manifest in sorted(manifests, key=_identity)
+        for manifest in manifests
     )
 
 
