@@ -14,12 +14,14 @@ from certs.tracked import (
 )
 from components.machine import MachineArgs, MachineComponent, together
 from components.network import Network, NetworkArgs
+from components.objects import Objects
 from components.ready import Ready
 from components.roles import BackupMaker, ControlPlane, EtcdMember, Minion, RoleArgs
 from components.specification import Specification
 from hypervisors.makers import makers
 from hypervisors.port import Hypervisor
 from plan import backup
+from plan.addons import ADMIN, declared
 from plan.addons.catalogue import certificates
 from plan.cluster import cluster_plan
 from plan.held import compared
@@ -164,6 +166,15 @@ class ClusterComponent(pulumi.ComponentResource):
             name: machine.guard(compared(spec, self.plan.nodes[name]))
             for name, machine in machines.items()
         }
+        self._objects = Objects(
+            resource_names.OBJECTS,
+            declared=declared(spec),
+            kubeconfig=self._kubeconfig(ADMIN),
+            login=machines[first].login,
+            step=machines[first].command(apply, self._people),
+            # The machine is mended first, since the step uses the scripts there.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[applied, self._guards[first]]),
+        )
         # One step labels all nodes after they have registered, so that no node waits for the step
         # of another.
         labelled = machines[first].run(
@@ -174,7 +185,7 @@ class ClusterComponent(pulumi.ComponentResource):
     def _ready(
         self, machines: Mapping[str, MachineComponent], roles: list[pulumi.Resource]
     ) -> Ready:
-        kubeconfig = self._admin()
+        kubeconfig = self._kubeconfig("admin")
         access = pulumi.Output.json_dumps(
             {"nodes": self.nodes, "ssh_private_key": self.ssh_key, "kubeconfig": kubeconfig}
         )
@@ -194,6 +205,7 @@ class ClusterComponent(pulumi.ComponentResource):
                 "steps": {name: machine.digest for name, machine in machines.items()},
                 "certificates": registers,
                 "repairs": repairs,
+                "objects": self._objects.repairs,
             },
             access=access,
             kubeconfig=kubeconfig,
@@ -202,8 +214,8 @@ class ClusterComponent(pulumi.ComponentResource):
             ),
         )
 
-    def _admin(self) -> pulumi.Output[str]:
+    def _kubeconfig(self, certificate: str) -> pulumi.Output[str]:
         def text(authorities: str, people: str) -> str:
-            return admin_kubeconfig(self.spec, authorities, people)
+            return admin_kubeconfig(self.spec, authorities, people, certificate)
 
         return together(text, self._authorities.kept, self._people.kept)

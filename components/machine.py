@@ -22,7 +22,7 @@ from components.guard import Guard, login, secrets
 from components.remote import Login, copied_scripts, remote_command
 from hypervisors.port import ClusterKey, Hypervisor, Seed
 from plan import etcd, render
-from plan.contents import contents
+from plan.contents import StepCommand, contents, step_command
 from plan.material import kept_material
 from plan.model import Material, NodePlan, Step
 from probe.access import login_values
@@ -197,16 +197,9 @@ class MachineComponent(pulumi.ComponentResource):
 
     def guard(self, plan: NodePlan) -> Guard:
         """Compare the machine with a plan, after all steps of the plan have run on the machine."""
-        args = self.args
         return Guard(
             resource_names.part(plan.node, resource_names.GUARD),
-            login=together(
-                lambda ssh_key, host_key: login(
-                    plan.node, {**self.access, "host_key": host_key}, ssh_key
-                ),
-                args.ssh_keys.private,
-                self.host_key,
-            ),
+            login=self.login,
             contents=self._made_of(self.certificates, lambda made: contents(plan, made)),
             secrets=self._made_of(self.certificates, lambda made: secrets(plan, made)),
             opts=pulumi.ResourceOptions(
@@ -216,6 +209,21 @@ class MachineComponent(pulumi.ComponentResource):
                 depends_on=[self._scripts, *(self._done[step.name] for step in plan.steps)],
             ),
         )
+
+    @property
+    def login(self) -> pulumi.Output[str]:
+        """The login with which a guard runs a step again here."""
+        return together(
+            lambda ssh_key, host_key: login(
+                self.args.plan.node, {**self.access, "host_key": host_key}, ssh_key
+            ),
+            self.args.ssh_keys.private,
+            self.host_key,
+        )
+
+    def command(self, step: Step, bundle: TrackedBundle) -> pulumi.Output[StepCommand]:
+        """A step with secrets of the bundle, as a guard runs it again here."""
+        return self._made_of(bundle, lambda made: step_command(step, made))
 
     def _with_secrets(self, step: Step, bundle: TrackedBundle) -> pulumi.Output[str]:
         return self._made_of(bundle, lambda made: render.text(step, made))

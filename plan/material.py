@@ -120,6 +120,11 @@ def kept_material(
     )
 
 
-def admin_kubeconfig(spec: Cluster, authorities: str, people: str) -> str:
-    """The kubeconfig for people, with the cluster's endpoint and the keys that a state keeps."""
-    return kept_material(spec.name, authorities, people)(Kubeconfig("admin", spec.api_url))
+def admin_kubeconfig(
+    spec: Cluster, authorities: str, people: str, certificate: str = "admin"
+) -> str:
+    """The kubeconfig for people, with the cluster's endpoint and the keys that a state keeps.
+
+    ``certificate`` is the name of a row of ``certs.table.FOR_PEOPLE``.
+    """
+    return kept_material(spec.name, authorities, people)(Kubeconfig(certificate, spec.api_url))

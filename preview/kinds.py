@@ -14,9 +14,9 @@ MACHINE = "hardway:index:Machine"
 COMMAND = "command:remote:Command"
 COPY = "command:remote:CopyToRemote"
 """The scripts of all steps, as they are copied to a machine; see also ``has_scripts``."""
-SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, READY = (
+SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, OBJECTS, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
-    for name in ("Specification", "Authorities", "Certificates", "Guard", "Ready")
+    for name in ("Specification", "Authorities", "Certificates", "Guard", "Objects", "Ready")
 )
 BESIDE = {SPECIFICATION: frozenset({"hypervisor", LISTS})}
 """The inputs by type whose difference alone is no change of the resource. They are only kept for

@@ -20,6 +20,7 @@ from preview.kinds import (
     CERTIFICATES,
     CLUSTER,
     GUARD,
+    OBJECTS,
     READY,
     clusters,
     has_scripts,
@@ -253,7 +254,7 @@ def _why(change: ResourceChange) -> Iterator[str]:
     if change.kind == GUARD and "plan" in change.keys:
         yield "the machine is compared with its new plan"
         return
-    if change.kind == GUARD and "differs" in change.keys:
+    if change.kind in (GUARD, OBJECTS) and "differs" in change.keys:
         for item, states in change.before.inputs["differs"].items():
             yield f"{item} is {states['is']} and should be {states['shouldBe']}"
         return

@@ -16,6 +16,8 @@ SSH_KEY = "ssh-key"
 BACKUP_KEYS = "backup-keys"
 """The keys with which backups are encrypted and copied elsewhere."""
 NETWORK = "network"
+OBJECTS = "objects"
+"""The comparison of the objects in the API with those that are declared."""
 READY = "ready"
 """The resource that waits for the whole cluster after all steps."""
 

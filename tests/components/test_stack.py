@@ -18,14 +18,15 @@ from pulumi.dynamic.dynamic import serialize_provider
 
 from certs.tracked import AuthoritiesProvider, BundleProvider
 from components.guard import GuardProvider
+from components.objects import ObjectsProvider
 from components.ready import ReadyProvider
 from components.specification import SpecificationProvider
 from components.stack import declare
 from hypervisors.existing.machines import ExistingMachineProvider
 from hypervisors.libvirt.machines import DOMAIN as STYLESHEET
 from lab.paths import PROJECT
-from plan import library, render
-from plan.contents import ITEMS, STEPS, unpacked
+from plan import addons, library, render
+from plan.contents import ITEMS, OBJECTS, STEPS, unpacked
 from plan.held import ROLES
 from plan.item import Kind
 from preview.kinds import COPY
@@ -276,6 +277,29 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
         assert [step.name for step in steps_of_repairs if step.secret] == ["identity"]
 
 
+def test_the_objects_are_compared_after_they_were_applied_and_mended_by_the_same_step(
+    golden: tuple[Cluster, Declared],
+) -> None:
+    spec, recorder = golden
+    (objects,) = of_kind(recorder, f"{DYNAMIC}Objects")
+    first = spec.control_planes[0]
+    assert {f"{first}-add-ons-apply", f"{first}-guard"} <= set(objects.dependencies)
+    for hidden in ("kubeconfig", "login", "objects", "steps"):
+        assert is_secret(objects.inputs[hidden])
+    assert objects.inputs["differs"] == {}
+    assert unpacked(OBJECTS, objects.inputs["objects"]["value"]) == addons.declared(spec)
+    assert json.loads(objects.inputs["login"]["value"])["node"] == first
+    user = yaml.safe_load(objects.inputs["kubeconfig"]["value"])["users"][0]["name"]
+    assert user == addons.ADMIN, "nobody can take its rights away"
+    (step,) = unpacked(STEPS, objects.inputs["steps"]["value"])
+    command = commands(recorder)[f"{first}-add-ons-apply"]
+    assert step.secret
+    assert (step.line, step.data) == (command.inputs["create"], command.inputs["stdin"]["value"])
+    ready = next(resource for resource in recorder if resource.name == "ready")
+    assert "objects" in ready.inputs["changes"], "the conditions are checked after a repair"
+    assert "objects" in ready.dependencies
+
+
 def test_a_machine_that_was_mended_has_its_cluster_asked_again(
     golden: tuple[Cluster, Declared],
 ) -> None:
@@ -324,6 +348,10 @@ PROVIDERS = {
     "Guard": (
         GuardProvider,
         "gASVKQAAAAAAAACMEGNvbXBvbmVudHMuZ3VhcmSUjA1HdWFyZFByb3ZpZGVylJOUKYGULg==",
+    ),
+    "Objects": (
+        ObjectsProvider,
+        "gASVLQAAAAAAAACMEmNvbXBvbmVudHMub2JqZWN0c5SMD09iamVjdHNQcm92aWRlcpSTlCmBlC4=",
     ),
     "Ready": (
         ReadyProvider,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from hypervisors.libvirt.resources import DOMAIN, VOLUME
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
 from preview.consequences import API
+from preview.kinds import OBJECTS
 from preview.markdown import markdown
 from preview.registration import is_secret
 from preview.review import (
@@ -23,7 +24,7 @@ from preview.review import (
     Severity,
     StepChange,
 )
-from preview.reviewing import _explained, _paths, reviewed
+from preview.reviewing import _explained, _paths, _resources, reviewed
 from preview.terminal import shown
 from tests.declared import described, golden
 from tests.plan.golden import NAMES, golden_plan, golden_spec
@@ -40,6 +41,19 @@ def review(before: dict[str, Any], new: dict[str, Any]) -> Review:
     all_changes, refused = changed(before, new)
     assert not refused
     return reviewed(all_changes)
+
+
+def test_an_object_that_drifted_is_told_with_both_states() -> None:
+    (objects,) = (resource for resource in golden("default") if resource.kind == OBJECTS)
+    key = "object Deployment kube-system/coredns spec.replicas"
+    states = {"is": "5 (set by kubectl)", "shouldBe": "2"}
+    drifted = replace(objects, inputs={**objects.inputs, "differs": {key: states}})
+    change = ResourceChange(
+        verb=Verb.UPDATE, before=drifted, after=objects, keys=("differs", "steps")
+    )
+    (line,) = _resources((change,))
+    assert (line.name, line.verb) == ("objects", Verb.UPDATE)
+    assert line.why == f"{key} is 5 (set by kubectl) and should be 2"
 
 
 def machines(**more: Any) -> dict[str, Any]:
