@@ -1,10 +1,11 @@
-"""The command ``drift``, which compares the machines with the applied plan."""
+"""The command ``drift``, which compares the machines and the API with the applied plan."""
 
 import asyncio
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any
 
@@ -24,22 +25,30 @@ from ops.reach import (
     revealed,
 )
 from ops.stacks import StackOption
-from plan import layout
+from plan import addons, layout
 from plan.cluster import cluster_plan
-from plan.contents import ITEMS, Unreadable, unpacked
+from plan.contents import ITEMS, OBJECTS, Unreadable, unpacked
+from plan.declared import DeclaredObject
 from plan.held import Difference, absent, compared, held, scripts, secret_digests
-from plan.material import kept_material
+from plan.material import admin_kubeconfig, kept_material
 from preview import kinds
+from probe.access import Access
+from probe.api import ApiError
 from probe.machines import Unreachable
+from probe.objects import differing
 from probe.observation import Wanted, everywhere
 from spec.cluster import Cluster, SpecError
-from spec.resource_names import AUTHORITIES
+from spec.resource_names import AUTHORITIES, PEOPLE_KEYS
 
-Found = Mapping[str, tuple[Difference, ...] | Unreachable]
+API = "the API"
+"""Stands beside the names of machines, none of which has a space."""
+
+Answer = tuple[Difference, ...] | Unreachable | ApiError
+Found = Mapping[str, Answer]
 
 
 class Comparison(Enum):
-    """The result of the comparison of all machines."""
+    """The result of the comparison of all machines and the API."""
 
     CLEAN = ExitCode.WELL
     DRIFTED = ExitCode.WRONG
@@ -55,15 +64,15 @@ def drift(
     stack: StackOption = "dev",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Compare every machine with what was applied, changing nothing.
+    """Compare every machine and the API with what was applied, changing nothing.
 
-    Files, services, programs, kernel settings, Node objects. What the stack's file says since, and
-    what others own, such as what a kubelet writes, is no drift. Certificates that end within 30
-    days are named.
+    Files, services, programs, kernel settings, Node objects; in the API the objects of access
+    rights and add-ons, field by field. What the stack's file says since, and what others own, such
+    as what a kubelet writes, is no drift. Certificates that end within 30 days are named.
 
-    Exit code 0: all is as it was applied. 1: a machine has drifted. 2: none has, and a certificate
-    ends within 30 days. 3: a machine does not answer, or nothing can be asked at all, since the lab
-    does not run or the stack is not up.
+    Exit code 0: all is as it was applied. 1: a machine or an object has drifted. 2: none has, and a
+    certificate ends within 30 days. 3: a machine or the API does not answer, or nothing can be
+    asked at all, since the lab does not run or the stack is not up.
 
     Examples: `./hardway drift`, for programs `./hardway drift --json`
     """
@@ -73,8 +82,10 @@ def drift(
     except SpecError as error:
         raise Problem(str(error), "change it and run the same command again") from error
     up = {name: machine for name, machine in wanted.items() if name in reached.access.machines}
-    asked = asyncio.run(everywhere(reached.access, up))
-    differences = {name: asked.get(name, Unreachable("it is not up yet")) for name in wanted}
+    objects = objects_of(reached.spec, reached.state)
+    asked = asyncio.run(_asked(reached.access, up, objects))
+    not_up = Unreachable("it is not up yet")
+    differences = {name: asked.get(name, not_up) for name in (*wanted, API)}
     ending = expiry.ending_soon(reached.state)
     if as_json:
         more = {"certificates": expiry.as_data(ending), "unapplied": reached.unapplied}
@@ -82,13 +93,31 @@ def drift(
     else:
         result, option = verdict(differences), option_of(stack)
         counts = {name: len(machine.items) for name, machine in wanted.items()}
+        counts[API] = len(objects.declared) if objects else 0
         every = [*lines(differences, counts), *_next(result, option), *expiry.lines(ending, option)]
         stdout.print("\n".join([*every, *unapplied_line(reached.unapplied)]))
     raise typer.Exit(int(exit_code(verdict(differences), ending)))
 
 
+async def _asked(
+    access: Access, machines: Mapping[str, Wanted], objects: "WantedObjects | None"
+) -> dict[str, Answer]:
+    """What differs on each of these machines and in the API, which are asked at the same time."""
+
+    async def in_api(wanted: WantedObjects) -> Answer:
+        try:
+            return await differing(wanted.kubeconfig, wanted.declared)
+        except ApiError as error:
+            return error
+
+    if objects is None:
+        return {**await everywhere(access, machines)}
+    answers, answer = await asyncio.gather(everywhere(access, machines), in_api(objects))
+    return {**answers, API: answer}
+
+
 def exit_code(result: Comparison, ending: Sequence[expiry.Ending]) -> ExitCode:
-    """The exit code; a certificate that ends soon changes it only where no machine has drifted."""
+    """The exit code; a certificate that ends soon changes it only where nothing has drifted."""
     if result is Comparison.CLEAN and ending:
         return ExitCode.WARNED
     return result.value
@@ -117,6 +146,34 @@ def _guarded(state: Mapping[str, Any]) -> Iterator[tuple[str, Wanted]]:
         with suppress(Unreadable):
             items, secrets = unpacked(ITEMS, kept.get("items", "")), json.loads(kept["secrets"])
             yield json.loads(kept["login"])["node"], Wanted(items=items, secrets=secrets)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedObjects:
+    """What the API must have."""
+
+    declared: tuple[DeclaredObject, ...]
+    kubeconfig: str = field(repr=False)
+    """With the admin's certificate that needs no object for its rights."""
+
+
+def objects_of(spec: Cluster, state: Mapping[str, Any]) -> WantedObjects | None:
+    """The objects that the API must have, from where ``wanted_of`` has what machines must have.
+
+    None where the state has no keys yet with which the API can be asked.
+    """
+    kept = kept_by_cluster(state)
+    if AUTHORITIES not in kept or PEOPLE_KEYS not in kept:
+        return None
+    kubeconfig = admin_kubeconfig(spec, kept[AUTHORITIES], kept[PEOPLE_KEYS], addons.ADMIN)
+    declared = None
+    for _, resource in resources(state):
+        if resource["type"] == kinds.OBJECTS:
+            with suppress(Unreadable):
+                declared = unpacked(OBJECTS, revealed(resource["outputs"]).get("objects", ""))
+    return WantedObjects(
+        declared=addons.declared(spec) if declared is None else declared, kubeconfig=kubeconfig
+    )
 
 
 def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> dict[str, Wanted]:
@@ -150,44 +207,46 @@ def verdict(differences: Found) -> Comparison:
 
     UNKNOWN has precedence over DRIFTED: a machine that could not be asked may differ as well.
     """
-    if any(isinstance(answer, Unreachable) for answer in differences.values()):
+    if any(isinstance(answer, Exception) for answer in differences.values()):
         return Comparison.UNKNOWN
     return Comparison.DRIFTED if any(differences.values()) else Comparison.CLEAN
 
 
 def as_data(differences: Found) -> dict[str, Any]:
     """The result as JSON data."""
-    machines = {
-        name: {"asked": False, "error": str(answer)}
-        if isinstance(answer, Unreachable)
-        else {
-            "asked": True,
-            "differences": [
-                {
-                    "kind": difference.item.kind,
-                    "name": difference.item.name,
-                    "is": difference.observed,
-                    "should_be": difference.item.wanted,
-                    "step": difference.item.step,
-                }
-                for difference in answer
-            ],
-        }
-        for name, answer in differences.items()
+    answers = {name: _answer_as_data(answer) for name, answer in differences.items()}
+    api = answers.pop(API)
+    return {"verdict": verdict(differences).name.lower(), "machines": answers, "api": api}
+
+
+def _answer_as_data(answer: Answer) -> dict[str, Any]:
+    if isinstance(answer, Exception):
+        return {"asked": False, "error": str(answer)}
+    return {
+        "asked": True,
+        "differences": [
+            {
+                "kind": difference.item.kind,
+                "name": difference.item.name,
+                "is": difference.observed,
+                "should_be": difference.item.wanted,
+                "step": difference.item.step,
+            }
+            for difference in answer
+        ],
     }
-    return {"verdict": verdict(differences).name.lower(), "machines": machines}
 
 
 def lines(differences: Found, compared: Mapping[str, int]) -> Iterator[str]:
-    """Lines of text: one for each difference, and one for each machine without differences."""
+    """Lines of text: one for each difference, and one for whatever has no differences."""
     for name, answer in differences.items():
-        machine = f"[bold]{escape(name)}[/]"
-        if isinstance(answer, Unreachable):
-            yield f"[bold yellow]unknown[/]  {machine}: {escape(str(answer))}"
+        asked = f"[bold]{escape(name)}[/]"
+        if isinstance(answer, Exception):
+            yield f"[bold yellow]unknown[/]  {asked}: {escape(str(answer))}"
         elif not answer:
-            yield f"[green]holds[/]    {machine}: all of {compared[name]} things"
-        for difference in () if isinstance(answer, Unreachable) else answer:
-            yield f"[bold red]differs[/]  {machine}: {escape(_short(difference.sentence))}"
+            yield f"[green]holds[/]    {asked}: all of {compared[name]} things"
+        for difference in () if isinstance(answer, Exception) else answer:
+            yield f"[bold red]differs[/]  {asked}: {escape(_short(difference.sentence))}"
 
 
 def _short(sentence: str) -> str:
@@ -198,9 +257,9 @@ def _short(sentence: str) -> str:
 def _next(result: Comparison, option: str) -> Iterator[str]:
     match result:
         case Comparison.CLEAN:
-            yield "[bold green]No machine has drifted.[/]"
+            yield "[bold green]Nothing has drifted.[/]"
         case Comparison.DRIFTED:
             yield f"Mend exactly that with ./hardway up --refresh{option}"
         case Comparison.UNKNOWN:
-            yield "[bold yellow]Not every machine could be asked.[/]"
+            yield "[bold yellow]Not all could be asked.[/]"
             yield f"./hardway status shows what runs. ./hardway up --refresh{option} mends the rest"

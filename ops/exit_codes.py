@@ -12,12 +12,12 @@ class ExitCode(IntEnum):
 
     WELL = 0
     WRONG = 1
-    """The cluster is broken, or a machine has drifted."""
+    """The cluster is broken, or a machine or an object has drifted."""
     WARNED = 2
     """The cluster can be used, but a condition fails or a certificate ends soon."""
     UNASKED = 3
     """There is no complete answer: the lab does not run, the stack's file has mistakes, the stack
-    is not up, or a machine does not answer."""
+    is not up, or a machine or the API does not answer."""
 
 
 ASKING = ("validate", "drift", "hosts", "addons")

@@ -3,6 +3,8 @@
 import asyncio
 import hashlib
 import json
+import re
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,15 +19,19 @@ from typer.testing import CliRunner, Result
 from certs.bundle import Bundle
 from certs.ssh import new_key_pair
 from ops import drift as module
-from ops.drift import Comparison, verdict, wanted_of
+from ops.drift import API, Comparison, WantedObjects, objects_of, verdict, wanted_of
 from ops.expiry import Ending
+from plan import addons
 from plan.cluster import cluster_plan
-from plan.contents import ITEMS, packed
+from plan.contents import ITEMS, OBJECTS, packed
+from plan.declared import DeclaredObject
 from plan.held import Difference, absent, compared, held, scripts
 from plan.item import AS_KEPT, Item, Kind
 from preview.kinds import AUTHORITIES, CERTIFICATES, CLUSTER, GUARD, MACHINE
+from preview.kinds import OBJECTS as OBJECTS_KIND
 from probe import observation
 from probe.access import Access, MachineAccess
+from probe.api import Api, ApiError
 from probe.machines import Unreachable
 from probe.observation import Facts, Wanted, everywhere
 from spec.cluster import ArtifactSource, Cluster
@@ -45,6 +51,16 @@ ITEM = Item(
     step="node",
 )
 DIFFERENCE = Difference(item=ITEM, observed=f"sha256:{DIGESTS[1]} 0600 root:root")
+OF_OBJECT = Difference(
+    item=Item(
+        kind=Kind.OBJECT,
+        name="Deployment kube-system/coredns spec.replicas",
+        wanted="2",
+        step="add-ons-apply",
+    ),
+    observed="5 (set by kubectl at 2030-01-02T03:04:05Z)",
+)
+SILENT = ApiError("https://192.168.1.10:6443 cannot be reached (Connection refused)")
 AWAY = Unreachable("minion-2 (192.168.1.12 port 22) does not answer over SSH in time")
 
 
@@ -55,6 +71,8 @@ AWAY = Unreachable("minion-2 (192.168.1.12 port 22) does not answer over SSH in 
         ({"m": (), "n": (DIFFERENCE,)}, Comparison.DRIFTED),
         ({"m": (), "n": AWAY}, Comparison.UNKNOWN),
         ({"m": (DIFFERENCE,), "n": AWAY}, Comparison.UNKNOWN),
+        ({"m": (), API: (OF_OBJECT,)}, Comparison.DRIFTED),
+        ({"m": (DIFFERENCE,), API: SILENT}, Comparison.UNKNOWN),
     ],
 )
 def test_the_verdict_is_the_worst_that_was_heard(answers: Any, expected: Comparison) -> None:
@@ -79,6 +97,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         *arguments: str,
         unapplied: str | None = None,
         ending: tuple[Ending, ...] = (),
+        is_up: bool = True,
     ) -> Result:
         machines = {n: MachineAccess(address="127.0.0.1", host_key="none") for n in answers}
         reached = ReachedForDrift(spec, Access(machines=machines, ssh_key="none"), unapplied)
@@ -87,9 +106,18 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
             del access
             return {name: answers[name] for name in wanted}
 
+        async def api(kubeconfig: str, declared: tuple[DeclaredObject, ...]) -> Any:
+            assert (kubeconfig, declared) == ("none", addons.declared(spec))
+            if isinstance(of_api := answers.get(API, ()), Exception):
+                raise of_api
+            return of_api
+
+        objects = WantedObjects(declared=addons.declared(spec), kubeconfig="none")
         monkeypatch.setattr(module, "reach", lambda _: reached)
         monkeypatch.setattr("ops.expiry.ending_soon", lambda _: ending)
         monkeypatch.setattr(module, "everywhere", asked)
+        monkeypatch.setattr(module, "differing", api)
+        monkeypatch.setattr(module, "objects_of", lambda *_: objects if is_up else None)
         app = typer.Typer()
         module.register(app)
         return CliRunner().invoke(app, list(arguments))
@@ -139,7 +167,36 @@ def test_a_program_reads_whole_digests_and_which_step_mends(run: Any) -> None:
 def test_a_cluster_as_planned_says_so(run: Any) -> None:
     done = run(dict.fromkeys(NAMES, ()))
     assert done.exit_code == 0
-    assert "No machine has drifted." in done.stdout
+    assert "Nothing has drifted." in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if " the API: " in line)
+    (count,) = re.findall(r"holds +the API: all of (\d+) things", line)
+    assert int(count) == len(addons.declared(golden_spec("default")))
+
+
+def test_an_object_is_told_as_what_is_on_a_machine(run: Any) -> None:
+    answers = dict.fromkeys(NAMES, ()) | {API: (OF_OBJECT,)}
+    done = run(answers)
+    assert done.exit_code == 1
+    assert f"differs  the API: {OF_OBJECT.sentence}" in " ".join(done.stdout.split("\n"))
+    report = json.loads(run(answers, "--json").stdout)
+    assert set(report["machines"]) == set(NAMES)
+    (difference,) = report["api"]["differences"]
+    assert difference == {
+        "kind": "object",
+        "name": OF_OBJECT.item.name,
+        "is": OF_OBJECT.observed,
+        "should_be": "2",
+        "step": "add-ons-apply",
+    }
+
+
+def test_an_api_that_does_not_answer_has_not_drifted(run: Any) -> None:
+    done = run(dict.fromkeys(NAMES, ()) | {API: SILENT}, "--json")
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["api"] == {"asked": False, "error": str(SILENT)}
+    done = run(dict.fromkeys(NAMES, ()), "--json", is_up=False)
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["api"]["error"] == "it is not up yet"
 
 
 SOON = Ending(holder="master", name="kubelet-server", end=datetime.now(UTC) + timedelta(days=29))
@@ -245,6 +302,30 @@ def test_with_every_guard_nothing_is_planned() -> None:
         )
     )
     assert set(wanted_of(spec, state)) == set(spec.machines)
+
+
+def test_the_objects_are_those_that_were_applied_and_the_keys_those_of_the_state() -> None:
+    spec = golden_spec("default")
+    assert objects_of(spec, exported()) is None
+    keys = Keys(spec)
+    people = keys.of_people()
+    state = (
+        (AUTHORITIES, "authorities", {"kept": json.dumps(keys.authorities.state())}),
+        (CERTIFICATES, "people-keys", {"kept": json.dumps(Bundle(people).state())}),
+    )
+    planned = objects_of(spec, exported(*state))
+    assert planned is not None
+    assert planned.declared == addons.declared(spec)
+    assert Api(planned.kubeconfig).server == spec.api_url
+    key = b64encode(people["super-admin"].key.encode()).decode()
+    assert key in planned.kubeconfig, "no object is needed for its rights"
+    assert key not in repr(planned)
+    applied = addons.declared(spec)[:1]
+    for packed_objects, declared in ((packed(OBJECTS, applied), applied), ("?", planned.declared)):
+        own = (OBJECTS_KIND, "objects", {"objects": packed_objects})
+        kept = objects_of(spec, exported(*state, own))
+        assert kept is not None
+        assert kept.declared == declared
 
 
 # -- all at once ---------------------------------------------------------------------------------
