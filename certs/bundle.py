@@ -5,11 +5,15 @@ The ``repr`` of such a value shows certificates but never a private key.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, TypeVar
 
 from certs.table import Authority
 
 State = dict[str, dict[str, str]]
 """The form for JSON: a name, mapped to its texts (mostly PEM) by the names of their fields."""
+
+K = TypeVar("K")
 
 
 class BundleError(ValueError):
@@ -41,24 +45,29 @@ class ServiceAccountPair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncryptionKeys:
-    """The keys that encrypt Secrets in etcd (secretbox), all that the cluster ever had.
+class KeyRing(Generic[K]):
+    """The keys for one purpose, all that the cluster ever had; one of them is in use."""
 
-    An old backup of etcd can only be read with the key of its time, so no key is ever removed.
-    """
-
-    keys: Mapping[str, str] = field(repr=False)
-    """Name, such as ``key2``, to 32 bytes in base64."""
+    keys: Mapping[str, K] = field(repr=False)
+    """By their names, such as ``key2``."""
     current: str
-    """The name of the key that API servers write with."""
+    """The name of the key in use."""
     turn: int = 0
-    """How often another key has become the current one; a key that comes back counts again."""
+    """How often the machines were to change something; a key that comes back counts again."""
 
     @property
-    def ordered(self) -> dict[str, str]:
+    def ordered(self) -> dict[str, K]:
         """The same as ``keys``: the current one first, then the others by their names."""
         names = [self.current, *sorted(self.keys.keys() - {self.current})]
         return {name: self.keys[name] for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncryptionKeys(KeyRing[str]):
+    """The keys that encrypt Secrets in etcd (secretbox), each of 32 bytes in base64.
+
+    An old backup of etcd can only be read with the key of its time, so no key is ever removed.
+    """
 
     def state(self) -> dict[str, str]:
         """In the form for JSON."""
@@ -82,6 +91,72 @@ class EncryptionKeys:
 
 FIRST_KEY = "secretbox"
 """The name of key1 in a state, where it stood alone before there could be others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceAccountPairs(KeyRing[ServiceAccountPair]):
+    """The key pairs of service accounts' tokens: the current one signs new tokens."""
+
+    since: datetime | None = None
+    """When the current pair took another one's place; None where only its tokens are trusted."""
+    former: tuple[str, ...] = ()
+    """The names of the other pairs whose tokens are still trusted, sorted; some where there is a
+    ``since``."""
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The names of all pairs whose tokens are trusted: first the current one."""
+        return (self.current, *self.former)
+
+    def state(self) -> dict[str, str]:
+        """In the form for JSON."""
+        halves = {
+            f"{_prefix(name)}{half}": text
+            for name, pair in self.keys.items()
+            for half, text in (("public", pair.public), ("private", pair.private))
+        }
+        if self.turn == 0 and self.current == FIRST_PAIR:
+            return halves
+        since = {"since": self.since.isoformat()} if self.since else {}
+        former = {"former": " ".join(self.former)} if self.former else {}
+        return halves | {"current": self.current, "turn": str(self.turn)} | since | former
+
+    @staticmethod
+    def from_state(state: Mapping[str, Mapping[str, str]]) -> "ServiceAccountPairs":
+        """The reverse of ``state``, which is a part of a whole state. Raises BundleError."""
+        kept = state.get("service-account", {})
+        current, turn = kept.get("current", FIRST_PAIR), kept.get("turn", "0")
+        former = tuple(kept.get("former", "").split())
+        names = {
+            name.removesuffix("public").removesuffix(".") or FIRST_PAIR
+            for name in kept
+            if name == "public" or name.endswith(".public")
+        }
+        pairs = {
+            name: ServiceAccountPair(
+                public=_text(state, "service-account", f"{_prefix(name)}public"),
+                private=_text(state, "service-account", f"{_prefix(name)}private"),
+            )
+            for name in sorted(names | {current, *former})
+        }
+        try:
+            since = datetime.fromisoformat(kept["since"]) if "since" in kept else None
+        except ValueError as error:
+            raise _damaged("since", "service-account") from error
+        if not turn.isdecimal():
+            raise _damaged("turn", "service-account")
+        return ServiceAccountPairs(
+            keys=pairs, current=current, turn=int(turn), since=since, former=former
+        )
+
+
+FIRST_PAIR = "pair1"
+"""The pair whose halves stand in a state without a name, from before there could be others."""
+
+
+def _prefix(name: str) -> str:
+    """What stands in a state before the names of the two halves of a pair."""
+    return "" if name == FIRST_PAIR else f"{name}."
 
 
 @dataclass(frozen=True)
@@ -114,13 +189,12 @@ class Authorities:
     """The authorities and keys that belong to the cluster and to no single machine."""
 
     signers: Mapping[Authority, Signer]
-    service_account: ServiceAccountPair
+    service_accounts: ServiceAccountPairs
     encryption: EncryptionKeys
 
     def state(self) -> State:
-        pair = self.service_account
         return signers_state(self.signers) | {
-            "service-account": {"public": pair.public, "private": pair.private},
+            "service-account": self.service_accounts.state(),
             "encryption": self.encryption.state(),
         }
 
@@ -129,10 +203,7 @@ class Authorities:
         """The reverse of ``state``. Raises BundleError."""
         return Authorities(
             signers=signers_from_state(state, Authority),
-            service_account=ServiceAccountPair(
-                public=_text(state, "service-account", "public"),
-                private=_text(state, "service-account", "private"),
-            ),
+            service_accounts=ServiceAccountPairs.from_state(state),
             encryption=EncryptionKeys.from_state(state),
         )
 

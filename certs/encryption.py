@@ -10,7 +10,7 @@ from certs.bundle import EncryptionKeys
 ENCRYPTED = ("secrets",)
 
 TURNED = re.compile(r"# turn [1-9]")
-"""Begins the whole configuration of a cluster whose key has turned over."""
+"""Begins the text with all keys for a purpose in a cluster where they have turned over."""
 
 
 def encryption_configuration(keys: Mapping[str, str]) -> str:

@@ -15,10 +15,11 @@ certificate decides; a case that breaks more comes earlier:
 Authorities are decided and renewed first, since they sign the other certificates.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -30,9 +31,20 @@ from certs.authority import (
     new_service_account_pair,
     prolonged,
 )
-from certs.bundle import Authorities, Bundle, BundleError, EncryptionKeys, Pair, Signer
+from certs.bundle import (
+    Authorities,
+    Bundle,
+    BundleError,
+    EncryptionKeys,
+    KeyRing,
+    Pair,
+    ServiceAccountPairs,
+    Signer,
+)
 from certs.names import difference
+from certs.signing import TRUSTED
 from certs.table import Authority, Row
+from spec.refusal import listed
 
 DUE = 1 / 3
 """A certificate is due for renewal when less than this part of its lifetime is left.
@@ -44,7 +56,9 @@ for a year always expires before its authority.
 """
 
 SERVICE_ACCOUNT, ENCRYPTION = "service-account", "encryption"
-"""The names of the two keys without a certificate in the decisions on authorities."""
+"""The names of the two kinds of keys without a certificate in the decisions on authorities."""
+
+R = TypeVar("R", bound=KeyRing[Any])
 
 
 class Action(StrEnum):
@@ -155,12 +169,12 @@ def _of_row(
 
 
 def decided_authorities(
-    held: Authorities | None, now: datetime, encryption: int = 1
+    held: Authorities | None, now: datetime, encryption: int = 1, service_accounts: int = 1
 ) -> tuple[Decision, ...]:
     """A decision for each authority, for the service accounts' key pair and the encryption key.
 
-    ``encryption`` is the number of the encryption key that the spec declares. Raises BundleError
-    where a kept authority is damaged.
+    ``encryption`` and ``service_accounts`` are the numbers of these keys that the spec declares.
+    Raises BundleError where a kept authority is damaged.
     """
 
     def decision(authority: Authority) -> Decision:
@@ -168,7 +182,9 @@ def decided_authorities(
         return Decision(name=authority, action=action, why=why)
 
     of_key = (Action.KEEP, "it never expires") if held else (Action.ISSUE, "it is new")
-    of_encryption = of_key
+    of_pair = of_encryption = of_key
+    if held and (why := _of_pair(held.service_accounts, service_accounts, now)):
+        of_pair = Action.REPLACE, why
     if held and (turned := _turned(held.encryption, encryption)) != held.encryption:
         of_encryption = (
             Action.REPLACE,
@@ -176,7 +192,7 @@ def decided_authorities(
         )
     return (
         *map(decision, Authority),
-        Decision(name=SERVICE_ACCOUNT, action=of_key[0], why=of_key[1]),
+        Decision(name=SERVICE_ACCOUNT, action=of_pair[0], why=of_pair[1]),
         Decision(name=ENCRYPTION, action=of_encryption[0], why=of_encryption[1]),
     )
 
@@ -189,19 +205,30 @@ def stages(before: str, after: str) -> str:
     )
 
 
+def signing_stages(before: str, after: str) -> str:
+    """The stages in which the service accounts' key pair turns over, in order."""
+    return f"{after} is trusted by all API servers beside {before}, then signs"
+
+
 def renewed_authorities(
-    held: Authorities | None, decisions: Iterable[Decision], now: datetime, encryption: int = 1
+    held: Authorities | None,
+    decisions: Iterable[Decision],
+    now: datetime,
+    encryption: int = 1,
+    service_accounts: int = 1,
 ) -> Authorities:
     """The authorities after these decisions; kept ones stay the same byte for byte.
 
-    ``encryption`` is the number of the encryption key that the spec declares.
+    ``encryption`` and ``service_accounts`` are the numbers of these keys that the spec declares.
     """
     if held is None:
-        name = key_name(encryption)
+        key, pair = key_name(encryption), pair_name(service_accounts)
         return Authorities(
             signers={authority: new_authority(authority, now) for authority in Authority},
-            service_account=new_service_account_pair(),
-            encryption=EncryptionKeys(keys={name: new_encryption_key()}, current=name),
+            service_accounts=ServiceAccountPairs(
+                keys={pair: new_service_account_pair()}, current=pair
+            ),
+            encryption=EncryptionKeys(keys={key: new_encryption_key()}, current=key),
         )
     renewing = {decision.name for decision in decisions if decision.action is Action.RENEW}
     return replace(
@@ -210,6 +237,7 @@ def renewed_authorities(
             authority: prolonged(signer, now) if authority in renewing else signer
             for authority, signer in held.signers.items()
         },
+        service_accounts=_signing(held.service_accounts, service_accounts, now),
         encryption=_turned(held.encryption, encryption),
     )
 
@@ -219,13 +247,57 @@ def key_name(number: int) -> str:
     return f"key{number}"
 
 
+def pair_name(number: int) -> str:
+    """The name of the service accounts' key pair with this number."""
+    return f"pair{number}"
+
+
 def _turned(held: EncryptionKeys, number: int) -> EncryptionKeys:
-    """The keys with the one of this number as the current one; it is made where it never was."""
-    name = key_name(number)
+    """The keys with the one of this number as the current one."""
+    return _with_current(held, key_name(number), new_encryption_key)
+
+
+def _signing(held: ServiceAccountPairs, number: int, now: datetime) -> ServiceAccountPairs:
+    """The pairs with the one of this number as the current one.
+
+    Those of before stay trusted as long as there may be tokens that they signed.
+    """
+    turned = _with_current(held, pair_name(number), new_service_account_pair)
+    if turned is not held:
+        former = tuple(sorted({*held.trusted} - {turned.current}))
+        return replace(turned, since=now.replace(microsecond=0), former=former)
+    if held.since and now >= held.since + TRUSTED:
+        return replace(held, turn=held.turn + 1, since=None, former=())
+    return held
+
+
+def _with_current(held: R, name: str, make: Callable[[], Any]) -> R:
+    """The keys with the one of this name as the current one; it is made where it never was."""
     if held.current == name:
         return held
-    keys = held.keys if name in held.keys else {**held.keys, name: new_encryption_key()}
-    return EncryptionKeys(keys=keys, current=name, turn=held.turn + 1)
+    keys = held.keys if name in held.keys else {**held.keys, name: make()}
+    return replace(held, keys=keys, current=name, turn=held.turn + 1)
+
+
+def _of_pair(held: ServiceAccountPairs, number: int, now: datetime) -> str:
+    """Why the service accounts' pairs change; empty where they do not."""
+    after = _signing(held, number, now)
+    if after.current != held.current:
+        return (
+            f"it turns over: {signing_stages(held.current, after.current)}; the first update after "
+            f"{moment(now + TRUSTED)} ends the trust in tokens of before"
+        )
+    if after.former != held.former:
+        return (
+            f"{after.current} has signed all tokens in use, so no other one is trusted any more: "
+            f"{listed(held.former, 'and')}"
+        )
+    return ""
+
+
+def moment(when: datetime) -> str:
+    """A time for people, to the minute."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _of_authority(authority: Authority, kept: Signer | None, now: datetime) -> tuple[Action, str]:

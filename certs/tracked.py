@@ -31,6 +31,7 @@ from certs.bundle import (
 from certs.register import register, row_from_state, row_state
 from certs.renewal import (
     ENCRYPTION,
+    SERVICE_ACCOUNT,
     decided,
     decided_authorities,
     renewed,
@@ -160,15 +161,15 @@ class _Kept(Checked):
 
 
 class AuthoritiesProvider(_Kept):
-    """Keeps the cluster's authorities, service account key pair and encryption keys."""
+    """Keeps the cluster's authorities, service account key pairs and encryption keys."""
 
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
         held = _read(olds, Authorities.from_state)
         now = self.now()
-        number = int(news.get(ENCRYPTION, 1))
-        decisions = decided_authorities(held, now, number)
+        numbers = [int(news.get(name, 1)) for name in (ENCRYPTION, SERVICE_ACCOUNT)]
+        decisions = decided_authorities(held, now, *numbers)
         return {
-            "kept": _write(renewed_authorities(held, decisions, now, number).state()),
+            "kept": _write(renewed_authorities(held, decisions, now, *numbers).state()),
             "register": register(olds.get("register") or {}, decisions),
         }
 
@@ -205,15 +206,23 @@ def _read(olds: Properties, parse: Callable[[Any], T]) -> T | None:
 
 
 class TrackedAuthorities(dynamic.Resource, module="hardway", name="Authorities"):
-    """The cluster's authorities, service account key pair and encryption keys."""
+    """The cluster's authorities, service account key pairs and encryption keys."""
 
     kept: pulumi.Output[str]
     """Secret: ``Authorities.state()`` as JSON."""
 
-    def __init__(self, name: str, opts: pulumi.ResourceOptions, *, encryption: int = 1) -> None:
-        """``encryption`` is the number of the encryption key that Secrets are written with."""
+    def __init__(
+        self,
+        name: str,
+        opts: pulumi.ResourceOptions,
+        *,
+        encryption: int = 1,
+        service_accounts: int = 1,
+    ) -> None:
+        """``encryption`` and ``service_accounts`` are the numbers of these keys in the spec."""
         # The first key is no input, as in states from before there could be another one.
-        declared = {ENCRYPTION: encryption} if encryption != 1 else {}
+        numbers = {ENCRYPTION: encryption, SERVICE_ACCOUNT: service_accounts}
+        declared = {key: number for key, number in numbers.items() if number != 1}
         # The engine treats a checked input as secret if the program's input of that name is secret.
         kept = pulumi.Output.secret("")
         super().__init__(

@@ -50,7 +50,10 @@ class ClusterComponent(pulumi.ComponentResource):
         specification = Specification(spec, pulumi.ResourceOptions(parent=self))
         self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
         self._authorities = TrackedAuthorities(
-            resource_names.AUTHORITIES, self._child, encryption=spec.encryption_key
+            resource_names.AUTHORITIES,
+            self._child,
+            encryption=spec.key_numbers.encryption,
+            service_accounts=spec.key_numbers.service_accounts,
         )
         self._people = TrackedBundle(
             resource_names.PEOPLE_KEYS,
@@ -133,8 +136,8 @@ class ClusterComponent(pulumi.ComponentResource):
             for name in spec.etcd_members
         ]
         first = spec.control_planes[0]
-        # An API server that starts may write with a new encryption key only once all that run know
-        # it, which the steps with keys of all control planes see to.
+        # An API server that starts may use a new key only once all that run know it, which the
+        # steps with keys of all control planes see to.
         identified = [machines[name].identified for name in spec.control_planes]
         planes = {
             name: ControlPlane(

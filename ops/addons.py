@@ -12,7 +12,7 @@ from rich.table import Table
 from lab import forwarder
 from lab.paths import LabPaths, lab_paths
 from lab.problem import Problem
-from ops.display import option_of, progress, stdout, unapplied_line
+from ops.display import note_line, option_of, progress, stdout
 from ops.exit_codes import ExitCode
 from ops.expose import page_forwarder
 from ops.reach import Reached, reach
@@ -67,7 +67,7 @@ def addons(
         print(json.dumps([asdict(state) for state in states], indent=1))
     else:
         stdout.print(table(states))
-        for line in unapplied_line(reached.unapplied):
+        for line in note_line(reached.unapplied):
             stdout.print(line)
     works = not any(state.faults for state in states)
     raise typer.Exit(int(ExitCode.WELL if works else ExitCode.WARNED))

@@ -46,8 +46,8 @@ def at_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def unapplied_line(sentence: str | None) -> list[str]:
-    """A list of one line about a stack's file that differs from the applied spec, or of none."""
+def note_line(sentence: str | None) -> list[str]:
+    """A list of one line with something to know, such as what is not applied yet, or of none."""
     return [f"[yellow]note[/]     {escape(sentence)}"] if sentence else []
 
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from lab.problem import Problem
 from ops import expiry
-from ops.display import option_of, stdout, unapplied_line
+from ops.display import note_line, option_of, stdout
 from ops.exit_codes import ExitCode
 from ops.reach import (
     kept_backup_keys,
@@ -95,7 +95,7 @@ def drift(
         counts = {name: len(machine.items) for name, machine in wanted.items()}
         counts[API] = len(objects.declared) if objects else 0
         every = [*lines(differences, counts), *_next(result, option), *expiry.lines(ending, option)]
-        stdout.print("\n".join([*every, *unapplied_line(reached.unapplied)]))
+        stdout.print("\n".join([*every, *note_line(reached.unapplied)]))
     raise typer.Exit(int(exit_code(verdict(differences), ending)))
 
 

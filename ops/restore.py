@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from certs.backup import MAGIC, BackupKeys, NotOurs, decrypt
-from certs.bundle import Authorities, EncryptionKeys
+from certs.bundle import Authorities, Bundle, EncryptionKeys
 from certs.encryption import encryption_configuration, whole_configuration
 from lab.problem import Problem
 from ops import snapshot
@@ -25,10 +25,10 @@ from ops.reach import Reached, kept_backup_keys, kept_by_cluster, reach
 from ops.snapshot import BadSnapshot, Snapshot
 from ops.stacks import StackOption
 from ops.validate import demand_held
-from plan import etcd, identity, layout, render
+from plan import etcd, identity, layout, render, walk
 from plan.conditions import conditions
-from plan.encryption import PUBLISHED
-from plan.model import AllEncryptionKeys, Material, Source, Step
+from plan.material import material
+from plan.model import Material, Step
 from probe.api import ApiError
 from probe.backups import shown
 from probe.conditions import doors
@@ -106,14 +106,14 @@ def restore(
         else:
             assert file is not None
             when, source = opened(reached, file, plain), str(file)
-        encryption = kept_encryption(reached)
-        held = checked(plain, source, encryption)
+        authorities = kept_authorities(reached)
+        held = checked(plain, source, authorities.encryption)
         for line in preview(reached, held, source, when):
             stdout.print(line, markup=False, soft_wrap=True)
         unasked = f"Restore with ./hardway {' '.join(sys.argv[1:])} --yes"
         if not (yes or agreed("Stop the API and etcd, and restore?", unasked)):
             return
-        asyncio.run(Restoration(reached, plain, held, encryption).run())
+        asyncio.run(Restoration(reached, plain, held, authorities).run())
     stdout.print(f"restored {source}; revisions go on at {held.revision + BUMP}", markup=False)
 
 
@@ -173,15 +173,15 @@ async def taken(reached: Reached, node: str, plain: Path) -> datetime:
     return datetime.now(UTC)
 
 
-def kept_encryption(reached: Reached) -> EncryptionKeys:
-    """The keys of Secrets in etcd that the state keeps. Raises a Problem."""
+def kept_authorities(reached: Reached) -> Authorities:
+    """The cluster's keys that the state keeps. Raises a Problem."""
     authorities = kept_by_cluster(reached.state).get(AUTHORITIES)
     if authorities is None:
         raise Problem(
             "the state has no keys of this cluster, without which nobody could read its Secrets",
             "restore the state first (pulumi stack import), then run this again",
         )
-    return Authorities.from_state(json.loads(authorities)).encryption
+    return Authorities.from_state(json.loads(authorities))
 
 
 def checked(plain: Path, source: str, encryption: EncryptionKeys) -> Snapshot:
@@ -241,7 +241,17 @@ class Restoration:
     reached: Reached
     plain: Path
     held: Snapshot
-    encryption: EncryptionKeys
+    authorities: Authorities
+
+    @property
+    def encryption(self) -> EncryptionKeys:
+        """The keys of Secrets in etcd."""
+        return self.authorities.encryption
+
+    @property
+    def _turned(self) -> bool:
+        """Whether a key of the cluster has ever turned over."""
+        return bool(self.encryption.turn or self.authorities.service_accounts.turn)
 
     async def run(self) -> None:
         """Raises a Problem with the next step where a part fails."""
@@ -255,7 +265,7 @@ class Restoration:
                 await do.everywhere(nodes, lambda node: do.act(node, "start", FLANNEL))
             await self.control_planes(do)
             await self._until("api")
-            await self.encrypted_anew(do)
+            await self.with_current_keys(do)
             await self._without(sorted(self.held.nodes - set(nodes)))
             if new := sorted(set(nodes) - self.held.nodes):
                 say(f"starting kubelets anew, so that they register: {listed(new, 'and')}")
@@ -271,22 +281,23 @@ class Restoration:
         planes = self.reached.spec.control_planes
         if self.encryption.turn:
             await self._with_old_keys(do)
+        if self._turned:
+            # What the snapshot has was published before it, by API servers that had other keys.
+            member, urls = self.reached.spec.etcd_members[0], layout.etcd_urls(self.reached.spec)
+            for prefix in (walk.ENCRYPTION, walk.SERVICE_ACCOUNTS):
+                await do.act(member, "forget", prefix, *etcd.OPERATOR, ",".join(urls))
         await do.everywhere(planes, lambda node: do.act(node, "start", *servers))
 
-    async def encrypted_anew(self, do: "Doing") -> None:
+    async def with_current_keys(self, do: "Doing") -> None:
         """Have all Secrets encrypted with the current key, and the others leave. Raises a Problem.
 
-        The control planes see to it by the last stages of a key that turns over.
+        The control planes see to it by the last stages of keys that turn over.
         """
         spec = self.reached.spec
-        if not self.encryption.turn:
+        if not self._turned:
             return
         progress().say(f"encrypting Secrets with {self.encryption.current}")
-
-        def content(source: Source) -> str:
-            assert isinstance(source, AllEncryptionKeys)
-            return whole_configuration(self.encryption)
-
+        content = material(spec.name, self.authorities, Bundle())
         await do.everywhere(
             spec.control_planes, lambda node: do.step(node, identity.turning(spec, node), content)
         )
@@ -305,11 +316,6 @@ class Restoration:
         await do.everywhere(
             spec.control_planes,
             lambda node: do.act(node, "encryption", layout.ENCRYPTION, content=whole()),
-        )
-        # What the snapshot has was published before it, by API servers that had other keys.
-        urls = ",".join(layout.etcd_urls(spec))
-        await do.act(
-            *(spec.etcd_members[0], "forget", PUBLISHED, *etcd.OPERATOR, urls),
         )
 
     async def members(self, do: "Doing") -> None:

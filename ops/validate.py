@@ -4,21 +4,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from certs.bundle import Authorities
+from certs.renewal import moment
+from certs.signing import TRUSTED
 from lab.problem import Problem
 from ops import expiry
-from ops.display import HEALTHY, condition_line, option_of, progress, stdout, unapplied_line
+from ops.display import HEALTHY, condition_line, note_line, option_of, progress, stdout
 from ops.exit_codes import ExitCode
-from ops.reach import reach
+from ops.reach import kept_by_cluster, reach
 from ops.stacks import StackOption
 from plan.condition import Condition
 from plan.conditions import conditions
 from probe.api import ApiError
 from probe.watch import Outcome, run_watch
+from spec.refusal import listed
+from spec.resource_names import AUTHORITIES
 
 
 class Health(Enum):
@@ -73,19 +78,40 @@ def validate(
         raise Problem(str(error), f"make it again with ./hardway up --stack {stack}") from error
     health = verdict({condition.name: condition.check.kind for condition in asked}, outcomes)
     ending = expiry.ending_soon(reached.state)
+    trusted = still_trusted(reached.state, option_of(stack))
     if as_json:
         report = {
             "verdict": health.name.lower(),
             "conditions": [asdict(outcome) for outcome in outcomes],
             "certificates": expiry.as_data(ending),
+            "trusted": trusted,
             "unapplied": reached.unapplied,
         }
         print(json.dumps(report, indent=1))
     else:
         stdout.print("\n".join([*_lines(asked, outcomes), SENTENCES[health]]))
-        for line in (*expiry.lines(ending, option_of(stack)), *unapplied_line(reached.unapplied)):
+        notes = (*note_line(trusted), *note_line(reached.unapplied))
+        for line in (*expiry.lines(ending, option_of(stack)), *notes):
             stdout.print(line)
     raise typer.Exit(int(exit_code(health, ending)))
+
+
+def still_trusted(state: Mapping[str, Any], option: str) -> str | None:
+    """A sentence about key pairs whose tokens are accepted although another one signs.
+
+    None where there are none, or the state has no keys. ``option`` names the stack.
+    """
+    kept = kept_by_cluster(state).get(AUTHORITIES)
+    if kept is None:
+        return None
+    pairs = Authorities.from_state(json.loads(kept)).service_accounts
+    if pairs.since is None:
+        return None
+    return (
+        f"{pairs.current} signs the tokens of service accounts, and those of "
+        f"{listed(pairs.former, 'and')} are accepted until the first ./hardway up{option} after "
+        f"{moment(pairs.since + TRUSTED)}"
+    )
 
 
 def exit_code(health: Health, ending: Sequence[expiry.Ending]) -> ExitCode:

@@ -35,16 +35,18 @@ class Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encrypted:
-    """All Secrets in etcd are encrypted with this key, and API servers have no other one."""
+class Keys:
+    """Where keys turned over, Secrets and API servers have those of the spec."""
 
-    kind: Literal["encrypted"] = "encrypted"
+    kind: Literal["keys"] = "keys"
     members: Mapping[str, str]
     """Name of a member of etcd to its client URL."""
     planes: tuple[str, ...]
     """The control planes."""
-    key: str
-    """The name of the key, such as ``key2``."""
+    encryption: str
+    """The name of the key that encrypts Secrets in etcd, such as ``key2``."""
+    service_accounts: str
+    """The name of the key pair that signs service accounts' tokens, such as ``pair2``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +212,7 @@ Check = (
     Clocks
     | Members
     | Space
-    | Encrypted
+    | Keys
     | ApiServers
     | Nodes
     | Pods

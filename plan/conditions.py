@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from certs.renewal import key_name
+from certs.renewal import key_name, pair_name
 from plan import backup, layout
 from plan.addons.catalogue import enabled
 from plan.condition import (
@@ -11,7 +11,7 @@ from plan.condition import (
     Check,
     Clocks,
     Condition,
-    Encrypted,
+    Keys,
     Members,
     Nodes,
     Services,
@@ -72,13 +72,15 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
             version=version,
         ),
     )
-    if spec.keys:
-        key = key_name(spec.encryption_key)
-        yield _condition(
-            name="encryption",
-            waits_for=f"Secrets in etcd are encrypted with {key}",
-            check=Encrypted(members=members, planes=spec.control_planes, key=key),
-        )
+    key = key_name(spec.key_numbers.encryption)
+    pair = pair_name(spec.key_numbers.service_accounts)
+    yield _condition(
+        name="keys",
+        waits_for=f"{key} encrypts all Secrets, and {pair} signs service accounts' tokens",
+        check=Keys(
+            members=members, planes=spec.control_planes, encryption=key, service_accounts=pair
+        ),
+    )
     yield _condition(
         name="nodes",
         waits_for=f"the nodes are those of the spec, all Ready, with kubelets {version}",

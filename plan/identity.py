@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from certs.table import held_by
-from plan import apiserver, backup, etcd, layout, registries
-from plan.encryption import encryption
+from plan import apiserver, backup, etcd, layout, registries, turn
+from plan.artifact import artifacts
 from plan.model import (
     AuthorityCertificate,
     AuthorityKey,
@@ -17,6 +17,7 @@ from plan.model import (
     ServiceAccountKey,
     Step,
 )
+from plan.walk import walk
 from spec.cluster import Cluster
 
 NAME = "identity"
@@ -26,24 +27,29 @@ MEMBER = "etcd:etcd"
 def step(spec: Cluster, node: str) -> Step:
     """Every key, certificate and password of a machine."""
     member = node in spec.etcd_members
+    # A control plane may be new, or made anew, while keys turn over, and takes part before another
+    # step brings this program.
+    asks = spec.keys is not None and node in spec.control_planes
     return Step(
         name=NAME,
         users=("etcd",) if member else (),
+        artifacts=artifacts(spec, (turn.LOCK_PROGRAM,)) if asks else (),
         secret_files=tuple(_files(spec, node)),
-        encryption=encryption(spec, node, apiserver.UNIT),
+        walk=walk(spec, node, apiserver.UNIT),
         turns=(*etcd.turns(spec, node), *apiserver.turns(spec, node)),
         script="identity",
     )
 
 
 def turning(spec: Cluster, node: str) -> Step:
-    """A part of the step: the encryption key of a control plane turns over, wherever it stands."""
+    """A part of the step: the keys of a control plane turn over, wherever they stand."""
     whole = step(spec, node)
+    paths = (layout.ENCRYPTION, layout.SERVICE_ACCOUNT_PRIVATE, layout.SERVICE_ACCOUNT_PUBLIC)
     return Step(
         name=NAME,
-        secret_files=tuple(file for file in whole.secret_files if file.path == layout.ENCRYPTION),
-        encryption=whole.encryption,
-        turns=tuple(turn for turn in whole.turns if turn.unit == apiserver.UNIT),
+        secret_files=tuple(file for file in whole.secret_files if file.path in paths),
+        walk=whole.walk,
+        turns=apiserver.turns(spec, node),
         script=whole.script,
         alone=False,
     )

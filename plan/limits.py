@@ -65,10 +65,11 @@ LIMITS: Mapping[str, Limit] = {
     "drained": Limit(600, "pods end and others start elsewhere, as budgets of disruption allow"),
     "node-gone": Limit(60, "one object is deleted"),
     "labels": Limit(300, "one object for each node, and a record"),
-    # -- the encryption key: encryption.sh
-    "encryption": Limit(1200, "API servers of all control planes restart, one after the other"),
-    "encryption-note": Limit(120, "one write, to members that have a quorum within seconds"),
-    "encryption-new": Limit(30, "members that run answer at once, or there are none yet"),
+    # -- keys that turn over: walk.sh, encryption.sh
+    "walk": Limit(1200, "API servers of all control planes restart, one after the other"),
+    "walk-note": Limit(120, "one write, to members that have a quorum within seconds"),
+    "walk-new": Limit(30, "members that run answer at once, or there are none yet"),
+    "encryption": Limit(1200, "every Secret is read and replaced, by as many as control planes"),
     # -- turns: turn.sh
     "turn": Limit(2000, "other machines that are restarted before, minutes each"),
     "silent": Limit(300, "whoever is asked again and again and says nothing that long is broken"),
@@ -83,7 +84,7 @@ CONDITIONS: Mapping[str, Limit] = {
     "members": Limit(600, "members come up together, and elect a leader"),
     "space": Limit(120, "it does not come true by itself: members may be slow to say it"),
     "api": Limit(900, "several API servers start, and wait for etcd"),
-    "encryption": Limit(120, "it does not come true by itself: members may be slow to say it"),
+    "keys": Limit(120, "it does not come true by itself: members may be slow to say it"),
     "nodes": Limit(900, "kubelets register, flannel makes its network, and nodes get Ready"),
     "backup": Limit(600, "a snapshot of etcd is written, encrypted and copied elsewhere"),
     "services": Limit(300, "some are started again until others answer"),

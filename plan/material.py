@@ -8,9 +8,11 @@ from certs.backup import BackupKeys
 from certs.bundle import Authorities, Bundle
 from certs.encryption import current_configuration, whole_configuration
 from certs.kubeconfig import kubeconfig
+from certs.signing import private_key, public_keys, whole_pairs
 from certs.table import Authority
 from plan.model import (
     AllEncryptionKeys,
+    AllServiceAccountPairs,
     AuthorityCertificate,
     AuthorityKey,
     BackupLogin,
@@ -54,8 +56,10 @@ def material(
             case AuthorityKey(authority=name):
                 return signers[Authority(name)].key
             case ServiceAccountKey(half=half):
-                pair = authorities.service_account
-                return pair.public if half == "public" else pair.private
+                pairs_held = authorities.service_accounts
+                return public_keys(pairs_held) if half == "public" else private_key(pairs_held)
+            case AllServiceAccountPairs():
+                return whole_pairs(authorities.service_accounts)
             case EncryptionConfiguration():
                 return current_configuration(authorities.encryption)
             case AllEncryptionKeys():

@@ -47,9 +47,14 @@ class AuthorityKey:
 
 @dataclass(frozen=True)
 class ServiceAccountKey:
-    """The key pair that signs (private) or checks (public) service account tokens, in PEM."""
+    """The key that signs service accounts' tokens (private), or all that check them, in PEM."""
 
     half: Literal["private", "public"]
+
+
+@dataclass(frozen=True)
+class AllServiceAccountPairs:
+    """All key pairs for these tokens that there ever were, below a line with the turn."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ Source = (
     | AuthorityCertificate
     | AuthorityKey
     | ServiceAccountKey
+    | AllServiceAccountPairs
     | Kubeconfig
     | EncryptionConfiguration
     | AllEncryptionKeys
@@ -313,14 +319,20 @@ class Membership:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encryption:
-    """The file with the key that encrypts Secrets in etcd, on one of the control planes.
+class Walk:
+    """The files with keys that turn over on all control planes together (``scripts/walk.sh``).
 
-    The key turns over on all of them together (``scripts/encryption.sh``).
+    They are secret files of the step, as long as no key has turned over.
     """
 
-    path: str
-    """The path of the file, which is one of the step's secret files."""
+    encryption: str
+    """The path of the file with the key that encrypts Secrets in etcd."""
+    signing: str
+    """The path of the private key that signs service accounts' tokens."""
+    checking: str
+    """The path of the public keys with which these tokens are checked."""
+    replaced: int
+    """Seconds after which no token is in use any more that another key signed before."""
     unit: str
     """The API server's unit."""
     name: str
@@ -394,8 +406,8 @@ class Step:
     """What moves the node's pods before the step changes anything, in the node's turn."""
     membership: Membership | None = None
     """The member of etcd whose data the step checks before it writes files or starts a service."""
-    encryption: Encryption | None = None
-    """Which of the step's secret files has the key that turns over on all control planes."""
+    walk: Walk | None = None
+    """Which of the step's secret files have keys that turn over on all control planes."""
     turns: tuple[Turn, ...] = ()
     """Services that wait for their turn before the step restarts them."""
     keeps: tuple[str, ...] = ()

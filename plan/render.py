@@ -60,7 +60,7 @@ def used(step: Step) -> tuple[str, ...]:
         "admin": step.admin,
         "member": step.membership is not None,
         "turn": bool(step.turns),
-        "encryption": step.encryption is not None,
+        **dict.fromkeys(("walk", "encryption", "signing"), step.walk is not None),
     }
     own = tuple(script_name for script_name in (step.begin, step.script) if script_name)
     return (*(name for name, needed in names.items() if needed), *own)

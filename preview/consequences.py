@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 
-from certs.renewal import key_name, stages
+from certs.renewal import key_name, pair_name, signing_stages, stages
+from certs.signing import TRUSTED
 from hypervisors.adapters import data_types, restarting_types
 from plan import flannel, layout
 from plan.addons.catalogue import enabled
@@ -71,6 +73,7 @@ def consequences(
         *_disks(before, machines),
         *_etcd(after or before, disturbed),
         *(_encryption(before, after) if after else ()),
+        *(_signing(before, after) if after else ()),
         *_api(before, disturbed),
         *_rolling(after or before, machines),
         *_runtimes(disturbed),
@@ -261,21 +264,34 @@ def _api(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Conseque
 
 def _encryption(before: Cluster, after: Cluster) -> Iterator[Consequence]:
     """A notice about the stages in which the encryption key turns over."""
-    old, new = key_name(before.encryption_key), key_name(after.encryption_key)
-    if old == new:
-        return
+    old, new = (key_name(spec.key_numbers.encryption) for spec in (before, after))
+    if old != new:
+        yield Consequence(
+            severity=Severity.NOTICE,
+            sentence=f"the encryption key turns over: {stages(old, new)}; for that "
+            f"{_servers(before, after, 'three times')}",
+        )
+
+
+def _signing(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A notice about the stages in which the service accounts' key pair turns over."""
+    old, new = (pair_name(spec.key_numbers.service_accounts) for spec in (before, after))
+    if old != new:
+        yield Consequence(
+            severity=Severity.NOTICE,
+            sentence=f"the service accounts' key pair turns over: {signing_stages(old, new)}; for "
+            f"that {_servers(before, after, 'twice')}; tokens of {old} are accepted until the "
+            f"first update more than {TRUSTED // timedelta(hours=1)} hours later, for which API "
+            "servers restart once more",
+        )
+
+
+def _servers(before: Cluster, after: Cluster, often: str) -> str:
+    """Which API servers restart, and how often each of them does."""
     planes = [name for name in after.control_planes if name in before.control_planes]
-    how = ", one machine at a time" if len(planes) > 1 else ""
-    yield Consequence(
-        severity=Severity.NOTICE,
-        sentence=f"the encryption key turns over: {stages(old, new)}; for that {_servers(planes)} "
-        f"three times{how}",
-    )
-
-
-def _servers(planes: Sequence[str]) -> str:
-    verb = "the API server of {} restarts" if len(planes) == 1 else "the API servers of {} restart"
-    return verb.format(listed(planes, "and"))
+    if len(planes) == 1:
+        return f"the API server of {planes[0]} restarts {often}"
+    return f"the API servers of {listed(planes, 'and')} restart {often}, one machine at a time"
 
 
 def _rolling(spec: Cluster, machines: Sequence[MachineReview]) -> Iterator[Consequence]:

@@ -13,7 +13,7 @@ from plan.condition import (
     Backups,
     Check,
     Clocks,
-    Encrypted,
+    Keys,
     Known,
     Members,
     NameResolves,
@@ -29,7 +29,7 @@ from plan.condition import (
     WayIn,
 )
 from plan.roll import ROLLING
-from probe import backups, clocks, encryption, pods, restarts, room, services, space
+from probe import backups, clocks, keys, pods, restarts, room, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -104,8 +104,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await _members(check, through.machines)
         case Space():
             await space.demand_space(check, through.machines)
-        case Encrypted():
-            await encryption.demand_encrypted(check, through.machines)
+        case Keys():
+            await keys.demand_keys(check, through.machines)
         case ApiServers():
             await _api_servers(check, through.api)
         case Nodes():

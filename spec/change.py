@@ -275,18 +275,26 @@ def _generation(before: Cluster, after: Cluster) -> Iterator[Refusal]:
         )
 
 
+TURNING = {
+    "encryption": "could read no Secret any more",
+    "service_accounts": "would refuse the tokens that all others sign",
+}
+"""A key that turns over, by its field, and the harm to an API server that takes no part."""
+
+
 def _keys(before: Cluster, after: Cluster) -> Iterator[Refusal]:
-    """The encryption key turns over among control planes that stay."""
-    old, new = before.encryption_key, after.encryption_key
+    """Keys turn over among control planes that stay."""
     leaving = sorted(set(before.control_planes) - set(after.control_planes))
-    if old != new and leaving:
-        yield Refusal(
-            "keys.encryption",
-            f"is {old} and cannot become {new} while {listed(leaving, 'and')} "
-            f"{'leaves' if len(leaving) == 1 else 'leave'} the control planes",
-            "an API server that runs until the end of the update could read no Secret any more",
-            f"write {old}, and another number once the control planes have changed",
-        )
+    for field, harm in TURNING.items():
+        old, new = (getattr(spec.key_numbers, field) for spec in (before, after))
+        if old != new and leaving:
+            yield Refusal(
+                f"keys.{field}",
+                f"is {old} and cannot become {new} while {listed(leaving, 'and')} "
+                f"{'leaves' if len(leaving) == 1 else 'leave'} the control planes",
+                f"an API server that runs until the end of the update {harm}",
+                f"write {old}, and another number once the control planes have changed",
+            )
 
 
 def _members(before: Cluster, after: Cluster) -> Iterator[Refusal]:

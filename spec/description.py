@@ -161,6 +161,12 @@ class KeyNumbers(Part):
     update: all API servers get to know the new key, then write with it, then all Secrets are
     rewritten, then the old key leaves the machines; API servers restart one at a time. The former
     number brings the former key back. Not while control planes leave."""
+    service_accounts: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
+    """The number of the key pair that signs the tokens of service accounts. Another number turns it
+    over in one update: all API servers get to trust the new pair beside the former one, then they
+    and the controller managers sign with it; API servers restart one at a time, twice. Tokens of
+    the former pair are accepted until the first update more than 26 hours later: by then no pod has
+    one. The former number brings the former pair back. Not while control planes leave."""
 
 
 class BaseImage(Part):
@@ -269,9 +275,9 @@ class Description(Part):
         return versions_for(self.kubernetes)
 
     @property
-    def encryption_key(self) -> int:
-        """The number of the key that encrypts Secrets in etcd."""
-        return self.keys.encryption if self.keys else 1
+    def key_numbers(self) -> KeyNumbers:
+        """Which keys the cluster has."""
+        return self.keys or KeyNumbers()
 
     @cached_property
     def control_planes(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ thing() {
     case ${fields[0]} in
     file | secret | directory) brought=("${fields[0]} ${fields[3]}") ;;
     encrypts) brought=("secret ${fields[3]}") ;;
+    signs) brought=("secret ${fields[3]}" "secret ${fields[6]}") ;;
     link | unit) brought=("${fields[0]} ${fields[1]}") ;;
     masked) brought=("${fields[@]:1}") && brought=("${brought[@]/#/masked }") ;;
     keeps) brought=("${fields[@]:1}") ;;
@@ -69,7 +70,7 @@ for line in "${fields[@]:2}"; do
     [[ $'\n'$data == *$'\nrun\t'"$line"$'\n'* ]] || . "$scripts/$line.sh"
 done
 step=${fields[1]}
-[[ $data == *$'\nsecret\t'* ]] || keep_data "$step"
+[[ $data == *$'\n'@(secret|encrypts|signs)$'\t'* ]] || keep_data "$step"
 outcome='' things=()
 for line in "${lines[@]:1}"; do
     split "${line%%$'\001'*}"
@@ -88,14 +89,14 @@ for line in "${lines[@]:1}"; do
         done
         ;;
     setting) printf -v "${fields[1]}" %s "${fields[2]-${content%$'\n'}}" ;;
-    file | secret | encrypts) "${fields[@]}" "$content" ;;
+    file | secret | encrypts | signs) "${fields[@]}" "$content" ;;
     unit) unit "${fields[1]}" "$content" "${fields[@]:2}" ;;
     alone)
         alone
         only "$step" "${things[@]}"
         ;;
     packages | user | artifact | archived | unpacked | member | directory | in_place | link | \
-        masked | settle | not_newer | rolls | lock_at | shared | run) "${fields[@]}" ;;
+        masked | settle | not_newer | rolls | lock_at | shared | walks | run) "${fields[@]}" ;;
     keeps | end) ;;
     *) problem "this program does not know ${fields[0]}, a record of the step's data" ;;
     esac

@@ -19,7 +19,7 @@ def _secrets() -> set[str]:
     texts = [pair.key for bundle in WORLD.bundles.values() for pair in bundle.pairs.values()]
     texts += [signer.key for signer in WORLD.authorities.signers.values()]
     texts += [
-        WORLD.authorities.service_account.private,
+        *(pair.private for pair in WORLD.authorities.service_accounts.keys.values()),
         *WORLD.authorities.encryption.keys.values(),
     ]
     return {line for text in texts for line in text.splitlines() if "-----" not in line and line}
@@ -27,7 +27,7 @@ def _secrets() -> set[str]:
 
 def test_no_key_is_shown() -> None:
     shown = [WORLD.authorities, *WORLD.authorities.signers.values()]
-    shown += [WORLD.authorities.service_account, WORLD]
+    shown += [WORLD.authorities.service_accounts, WORLD]
     for name, bundle in WORLD.bundles.items():
         shown += [bundle, *bundle.pairs.values()]
         shown += decided(rows_of(WORLD.spec)[name], bundle, WORLD.authorities.signers, NOW)
@@ -67,7 +67,7 @@ def test_a_damaged_state_is_told_without_its_keys(name: str, part: str) -> None:
 
 
 def test_the_service_accounts_public_key_is_that_of_the_private_one(tmp_path: Path) -> None:
-    pair = authorities().service_account
+    pair = authorities().service_accounts.keys["pair1"]
     key = tmp_path / "sa.key"
     key.write_text(pair.private)
     command = ["openssl", "pkey", "-in", str(key), "-pubout"]

@@ -20,6 +20,7 @@ from certs.renewal import (
     renewed,
     renewed_authorities,
 )
+from certs.signing import TRUSTED
 from certs.table import BOTH, Authority, Row, held_by
 from spec.cluster import Cluster
 from tests.certs.clusters import APART, NOW, SINGLE, authorities, cluster, issue, made, rows_of
@@ -177,6 +178,39 @@ def test_another_number_turns_the_encryption_key_over_once() -> None:
     assert {decision.action for decision in again} == {Action.KEEP}
 
 
+def test_the_pair_of_service_accounts_turns_over_and_the_former_one_is_trusted_for_a_day() -> None:
+    held = authorities()
+    decisions = decided_authorities(held, NOW, 1, 2)
+    (decision,) = (entry for entry in decisions if entry.action is not Action.KEEP)
+    assert str(decision) == (
+        "replace service-account because it turns over: pair2 is trusted by all API servers beside "
+        "pair1, then signs; the first update after 2030-01-03 05:04 UTC ends the trust in tokens "
+        "of before"
+    )
+    turned = renewed_authorities(held, decisions, NOW, 1, 2)
+    pairs, began = turned.service_accounts, NOW.replace(microsecond=0)
+    assert (pairs.trusted, pairs.turn, pairs.since) == (("pair2", "pair1"), 1, began)
+    assert pairs.keys["pair1"] == held.service_accounts.keys["pair1"]
+    assert (turned.signers, turned.encryption) == (held.signers, held.encryption)
+
+    for later in (timedelta(0), TRUSTED - timedelta(seconds=1)):
+        again = decided_authorities(turned, NOW + later, 1, 2)
+        assert {decision.action for decision in again} == {Action.KEEP}
+        assert renewed_authorities(turned, again, NOW + later, 1, 2) == turned
+
+    over = decided_authorities(turned, NOW + TRUSTED, 1, 2)
+    (decision,) = (entry for entry in over if entry.action is not Action.KEEP)
+    assert str(decision) == (
+        "replace service-account because pair2 has signed all tokens in use, so no other one is "
+        "trusted any more: pair1"
+    )
+    last = renewed_authorities(turned, over, NOW + TRUSTED, 1, 2)
+    assert (last.service_accounts.trusted, last.service_accounts.turn) == (("pair2",), 2)
+    assert {decision.action for decision in decided_authorities(last, NOW + 9 * DAY, 1, 2)} == {
+        Action.KEEP
+    }
+
+
 def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
     held, later = authorities(), NOW + 2434 * DAY
     decisions = decided_authorities(held, later)
@@ -190,7 +224,7 @@ def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
         Action.KEEP
     }
     assert {decision.action for decision in decided_authorities(longer, later)} == {Action.KEEP}
-    assert longer.service_account == held.service_account
+    assert longer.service_accounts == held.service_accounts
     assert longer.encryption == held.encryption
 
 

@@ -18,7 +18,7 @@ from certs.tracked import TrackedAuthorities, TrackedBundle
 from spec.cluster import parse
 
 spec = parse({spec!r}, name="test")
-authorities = TrackedAuthorities("authorities", ResourceOptions(), encryption={encryption})
+authorities = TrackedAuthorities("authorities", ResourceOptions(), {numbers})
 for machine in sorted(spec.machines):
     TrackedBundle(f"{{machine}}-keys", held_by(spec, machine), authorities, ResourceOptions())
 """
@@ -29,7 +29,7 @@ PRIVATE = re.compile(r"PRIVATE KEY")
 HERE = {"PYTHONPATH": str(PROJECT)}
 
 
-def program(domain: str = "cluster.local", minions: int = 1, encryption: int = 1) -> str:
+def program(domain: str = "cluster.local", minions: int = 1, **numbers: int) -> str:
     spec = {
         "dns_domain": domain,
         "networks": {"machines": "192.168.1.0/24"},
@@ -38,7 +38,8 @@ def program(domain: str = "cluster.local", minions: int = 1, encryption: int = 1
             **{f"m{n}": {"address": f"192.168.1.{20 + n}"} for n in range(minions)},
         },
     }
-    return PROGRAM.format(spec=spec, encryption=encryption)
+    keywords = ", ".join(f"{name}={number}" for name, number in numbers.items())
+    return PROGRAM.format(spec=spec, numbers=keywords)
 
 
 def revealed(stack: EngineStack, name: str) -> dict[str, dict[str, str]]:
@@ -106,20 +107,53 @@ def test_another_encryption_key_is_a_change_and_no_key_is_ever_lost(stack: Engin
     assert not [key for key in kept[2].values() if any(key in text for text in texts)]
 
 
+def test_the_trust_in_a_former_pair_of_service_accounts_ends_after_its_time(
+    stack: EngineStack,
+) -> None:
+    stack.write(program(minions=0))
+    stack.up(environment=HERE)
+    stack.write(program(minions=0, service_accounts=2))
+    turned = stack.up("--diff", environment=HERE)
+    assert turned.steps() == {"authorities": ["update"]}
+    assert re.search(r"replace: it turns over: pair2 is trusted .* after \d{4}-\d\d-", turned.text)
+    stack.preview("--expect-no-changes", environment=HERE)
+    first = revealed(stack, "authorities")["service-account"]
+    assert first["former"] == "pair1"
+    stack.preview("--expect-no-changes", environment=later(stack, "hours=25"))
+    then = later(stack, "hours=27")
+    assert stack.preview("--diff", environment=then).steps() == {"authorities": ["update"]}
+    over = stack.up("--diff", environment=then)
+    assert "no other one is trusted any more: pair1" in over.text
+    pairs = revealed(stack, "authorities")["service-account"]
+    assert "former" not in pairs
+    assert first.items() - pairs.items() == {
+        ("turn", "1"),
+        ("former", "pair1"),
+        ("since", first["since"]),
+    }
+    stack.preview("--expect-no-changes", environment=then)
+    assert not PRIVATE.search(turned.text + over.text + stack.state())
+
+
+def later(stack: EngineStack, by: str) -> dict[str, str]:
+    """The environment in which providers run so much later, in words of ``timedelta``."""
+    text = f"""
+import certs.tracked
+from datetime import timedelta
+real = certs.tracked._Kept.now
+certs.tracked._Kept.now = lambda self: real(self) + timedelta({by})
+"""
+    # The provider runs in a process of its own, which imports this before the provider's module.
+    (stack.directory / "sitecustomize.py").write_text(text)
+    return {"PYTHONPATH": f"{stack.directory}:{PROJECT}"}
+
+
 def test_a_due_certificate_is_a_change_that_says_when_it_ends(stack: EngineStack) -> None:
     stack.write(program(minions=0))
     stack.up(environment=HERE)
     first = revealed(stack, "authorities"), revealed(stack, "master-keys")
-    later = """
-from datetime import timedelta
-real = certs.tracked._Kept.now
-certs.tracked._Kept.now = lambda self: real(self) + timedelta(days={days})
-"""
-    # The provider runs in a process of its own, which imports this before the provider's module.
-    then = {"PYTHONPATH": f"{stack.directory}:{PROJECT}"}
-    site = stack.directory / "sitecustomize.py"
     for days, due in ((200, set()), (300, {"master-keys"})):
-        site.write_text("import certs.tracked\n" + later.format(days=days))
+        then = later(stack, f"days={days}")
         preview = stack.preview("--diff", environment=then)
         assert set(preview.steps()) == due, days
     assert re.search(r"kubelet-client *: .*renew: it expires on \d{4}-\d\d-\d\d", preview.text)

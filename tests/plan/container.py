@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -392,6 +393,24 @@ class Container:
             if time.monotonic() > end:
                 raise AssertionError(self.call("journalctl", "--no-pager", "--lines", "50"))
             time.sleep(0.02)
+
+    @contextmanager
+    def serving(self, folder: str, port: int) -> Iterator[None]:
+        """Serve a folder of the machine by HTTP, to the machine itself."""
+        process = subprocess.Popen(
+            [
+                *("nsenter", "--target", str(self.leader), "--net", sys.executable, "-m"),
+                *("http.server", "--bind", "127.0.0.1", "--directory", str(self.path(folder))),
+                str(port),
+            ],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
 
     def listener(self, port: int = 0) -> socket.socket:
         """A listening socket on the container's loopback, for a server in this process."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from certs.authority import issued, new_authority, new_encryption_key, new_service_account_pair
 from certs.backup import new_backup_keys
-from certs.bundle import Authorities, Bundle, EncryptionKeys, Pair, Signer
+from certs.bundle import Authorities, Bundle, EncryptionKeys, Pair, ServiceAccountPairs, Signer
 from certs.table import FOR_PEOPLE, Authority, Row, held_by
 from lab.artifacts import Store
 from lab.cache import Cache
@@ -68,7 +68,9 @@ class Keys:
         }
         self.authorities = Authorities(
             signers=self.signers,
-            service_account=new_service_account_pair(),
+            service_accounts=ServiceAccountPairs(
+                keys={"pair1": new_service_account_pair()}, current="pair1"
+            ),
             encryption=EncryptionKeys(keys={"key1": new_encryption_key()}, current="key1"),
         )
         self._spec = spec

@@ -13,11 +13,10 @@ from certs.encryption import current_configuration, whole_configuration
 from ops import snapshot
 from ops.restore import Doing, Restoration
 from plan import layout
-from plan.condition import Encrypted
 from plan.model import AllEncryptionKeys, EncryptionConfiguration
 from plan.records import parsed
-from probe.encryption import demand_encrypted, standing
 from probe.failure import Unmet
+from probe.keys import Noted, of_encryption
 from tests.engine.stack import eventually
 from tests.machine.lab import at_length
 from tests.plan.running import Keys
@@ -31,13 +30,6 @@ def unharmed(client: Client) -> dict[str, Any]:
     counts = client.counts()
     assert counts["failed"] == counts["unreadable"] == counts["lost"] == []
     return counts
-
-
-def demand(planes: TurningPlanes, key: str) -> None:
-    """What the condition of a ready cluster demands. Raises Unmet."""
-    members = {name: layout.etcd_url(planes.spec, name) for name in planes.spec.etcd_members}
-    check = Encrypted(members=members, planes=planes.spec.control_planes, key=key)
-    asyncio.run(demand_encrypted(check, cast(Any, ContainedMachines(planes.machines))))
 
 
 @as_root
@@ -58,7 +50,7 @@ def test_the_key_turns_over_while_secrets_are_written_and_read(
         planes.is_all("key2")
     record_property("counts", unharmed(client))
     assert {name: planes.starts(name) - before[name] for name in names} == dict.fromkeys(names, 3)
-    demand(planes, "key2")
+    planes.demand()
 
 
 @as_root
@@ -80,7 +72,7 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
 
         assert planes.update_until(there), f"{number}: nothing was left to be cut off"
         with pytest.raises(Unmet, match=f"not wholly become key{number}"):
-            demand(planes, f"key{number}")
+            planes.demand()
 
     with planes.client(tmp_path / "client") as client:
         # The first API server knows the new key; back.
@@ -107,7 +99,7 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
     # Nothing changes where a control plane takes no part, and it is named.
     planes.declare(4)
     before = planes.starts("c1")
-    data, count = re.subn(r"(?<=\tencryption=)\d+", "2", planes.identity("c1"))
+    data, count = re.subn(r"(?<=\twalk=)\d+", "2", planes.identity("c1"))
     assert count == 1
     done = planes.machines["c1"].run(data)
     assert done.returncode == 1
@@ -158,14 +150,14 @@ def test_a_backup_from_before_is_restored_and_encrypted_with_todays_key(
     only = snapshot.read(path, current_configuration(keys))
     assert only.unreadable == held.encrypted
     reached = cast(Any, SimpleNamespace(spec=planes.spec))
-    restoration = Restoration(reached, path, held, keys)
+    restoration = Restoration(reached, path, held, planes.keys.authorities)
     doing = Doing(cast(Any, ContainedMachines(planes.machines)), "")
     asyncio.run(restoration.members(doing))
     asyncio.run(restoration.control_planes(doing))
     eventually("the API is back", lambda: planes.ready("c1"))
     assert planes.in_file("c1") == ["key2", "key1"]
     assert planes.encrypted_with() == {"k8s:enc:secretbox:v1:key1"}
-    asyncio.run(restoration.encrypted_anew(doing))
+    asyncio.run(restoration.with_current_keys(doing))
     planes.is_all("key2")
     assert planes.secrets() == before
 
@@ -193,9 +185,12 @@ def test_a_key_that_never_turned_over_is_a_file_like_others_and_later_no_file_ho
 
 
 def test_where_a_change_of_the_key_stands_is_a_sentence() -> None:
-    assert standing("key2", {"c1": ["key2"], "c2": ["key2"]}, {"key2": 9}) == ""
-    assert standing("key2", {}, {"key2": 9}) == ""
-    sentence = standing("key2", {"c1": ["key2", "key1"], "c2": ["key1", "key2"]}, {"key1": 7})
+    def noted(**planes: str) -> dict[str, Noted]:
+        return {plane: Noted(names=tuple(names.split())) for plane, names in planes.items()}
+
+    assert of_encryption("key2", noted(c1="key2", c2="key2"), {"key2": 9}) == ""
+    assert of_encryption("key2", {}, {}) == ""
+    sentence = of_encryption("key2", noted(c1="key2 key1", c2="key1 key2"), {"key1": 7})
     assert sentence.startswith(
         "the encryption key has not wholly become key2: 7 Secrets have key1; c1 has key2 and key1; "
         "c2 has key1 and key2"

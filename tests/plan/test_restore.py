@@ -148,7 +148,7 @@ class RestoredMembers:
         reached: Any = SimpleNamespace(spec=self.spec)
         held = snapshot.read(path, encryption_configuration({"key1": KEY}))
         doing = Doing(cast(Any, self.machines), "")
-        keys = self.keys.authorities.encryption
+        keys = self.keys.authorities
         asyncio.run(Restoration(reached, path, held, keys).members(doing))
 
     def finished(self) -> None:

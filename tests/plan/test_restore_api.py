@@ -128,7 +128,7 @@ def test_objects_come_back_controllers_go_on_and_revisions_never_go_back(
     last = int(since["metadata"]["resourceVersion"])
 
     restoration = Restoration(
-        cast(Any, SimpleNamespace(spec=plane.spec)), path, held, plane.keys.authorities.encryption
+        cast(Any, SimpleNamespace(spec=plane.spec)), path, held, plane.keys.authorities
     )
     doing = Doing(cast(Any, ContainedMachines({NODE: plane.machine})), "")
     asyncio.run(restoration.members(doing))

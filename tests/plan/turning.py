@@ -1,8 +1,10 @@
-"""Control planes, each under its own systemd, whose encryption key turns over, and their client."""
+"""Control planes, each under its own systemd, whose keys turn over, and their clients."""
 
+import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,26 +14,34 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from certs.bundle import Authorities
 from certs.renewal import decided_authorities, renewed_authorities
-from plan import apiserver, control_plane, etcd, identity, layout, render
+from plan import apiserver, control_plane, controller_manager, etcd, identity, layout, render, walk
+from plan.condition import Keys as KeysCheck
+from plan.conditions import conditions
 from plan.model import EncryptionConfiguration, Source, Step
+from probe.keys import demand_keys
 from spec.cluster import ArtifactSource, Cluster
+from spec.description import KeyNumbers
 from tests.certs.clusters import cluster
 from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, cable, quiet
 from tests.plan.running import Keys, stored_program
+from tests.plan.test_restore import ContainedMachines
 
-CLIENT = Path(__file__).with_name("secrets_client.py")
-PROGRAMS = (*etcd.PROGRAMS, "kube-apiserver")
+ROOT = Path(__file__).parents[2]
+CONTROLLERS = "kube-controller-manager"
+PROGRAMS = (*etcd.PROGRAMS, "kube-apiserver", CONTROLLERS)
 ADDRESSES = {"c1": "192.168.1.31", "c2": "192.168.1.32", "c3": "192.168.1.33"}
+MIRROR = "http://127.0.0.1:8000"
+"""Answers on a machine where a test has it serve."""
 OUTSIDE = {"kind": "balancer", "host": "192.168.1.99", "port": 443}
 
 LONE, TWO, THREE = ("c1",), ("c1", "c2"), ("c1", "c2", "c3")
@@ -40,13 +50,15 @@ LONE, TWO, THREE = ("c1",), ("c1", "c2"), ("c1", "c2", "c3")
 def planned(names: Sequence[str]) -> Cluster:
     """A cluster of control planes, an odd number of which are etcd's members as well."""
     spec = _cluster_of(names)
-    digests = {f"{name}-{spec.kubernetes}": "0" * 64 for name in control_plane.PROGRAMS[1:]} | {
+    digests = {f"{name}-{spec.kubernetes}": "0" * 64 for name in control_plane.PROGRAMS} | {
         f"{name}-{_version(spec, name)}": (
             hashlib.sha256(stored_program(name, spec.versions).read_bytes()).hexdigest()
         )
         for name in PROGRAMS
     }
-    return spec.model_copy(update={"artifacts": ArtifactSource(digests=digests)})
+    return spec.model_copy(
+        update={"artifacts": ArtifactSource(digests=digests, mirror=MIRROR), "keys": KeyNumbers()}
+    )
 
 
 def _cluster_of(names: Sequence[str]) -> Cluster:
@@ -60,11 +72,17 @@ def _version(spec: Cluster, program: str) -> str:
     return spec.versions.etcd if program in etcd.PROGRAMS else spec.kubernetes
 
 
-def turned(authorities: Authorities, number: int) -> Authorities:
-    """What the state does where the spec has this number."""
-    now = datetime.now(UTC)
-    decisions = decided_authorities(authorities, now, number)
-    return renewed_authorities(authorities, decisions, now, number)
+def turned(
+    authorities: Authorities,
+    encryption: int = 1,
+    service_accounts: int = 1,
+    *,
+    later: timedelta = timedelta(0),
+) -> Authorities:
+    """What the state does where the spec has these numbers."""
+    now = datetime.now(UTC) + later
+    decisions = decided_authorities(authorities, now, encryption, service_accounts)
+    return renewed_authorities(authorities, decisions, now, encryption, service_accounts)
 
 
 def programs(folder: Path) -> Path:
@@ -80,17 +98,21 @@ def programs(folder: Path) -> Path:
 
 
 def _api_server(spec: Cluster, name: str) -> Step:
-    """The step of a control plane with the API server alone, which does not linger before it ends:
-    the client here goes to another one by itself."""
+    """The step of a control plane with the API server, which does not linger before it ends: the
+    client here goes to another one by itself. A lone one has the controller manager as well."""
     step = control_plane.step(spec, name)
     unit = apiserver.unit(spec, name)
     flags = {**unit.flags, "shutdown-delay-duration": "0s"}
     artifacts = tuple(entry for entry in step.artifacts if entry.name in PROGRAMS)
+    alone = len(spec.control_planes) == 1
     return replace(
         step,
         artifacts=artifacts,
         links=tuple(entry.command for entry in artifacts),
-        units=(replace(unit, flags=flags),),
+        units=(
+            replace(unit, flags=flags),
+            *((controller_manager.unit(spec, name),) if alone else ()),
+        ),
     )
 
 
@@ -145,7 +167,8 @@ class TurningPlanes:
     def become(self, names: Sequence[str]) -> None:
         """Write other control planes into the spec, and make the machines of those that are new."""
         self.names = tuple(names)
-        self.spec = planned(names)
+        numbers = self.spec.keys
+        self.spec = planned(names).model_copy(update={"keys": numbers})
         self.keys.become(self.spec)
         self._pairs = {name: self.keys.of(name) for name in names}
         for name in names:
@@ -194,9 +217,19 @@ class TurningPlanes:
         with ThreadPoolExecutor(len(names)) as pool:
             list(pool.map(act, names))
 
-    def declare(self, number: int) -> None:
-        """Write another number into the spec."""
-        self.keys.authorities = turned(self.keys.authorities, number)
+    def declare(
+        self,
+        encryption: int = 1,
+        service_accounts: int = 1,
+        *,
+        later: timedelta = timedelta(0),
+    ) -> None:
+        """Write these numbers into the spec, or bring it up so much later."""
+        numbers = KeyNumbers(encryption=encryption, service_accounts=service_accounts)
+        self.spec = self.spec.model_copy(update={"keys": numbers})
+        self.keys.authorities = turned(
+            self.keys.authorities, encryption, service_accounts, later=later
+        )
 
     def update(self) -> None:
         """Run the step with keys wherever its data are not those with which it last succeeded."""
@@ -231,11 +264,19 @@ class TurningPlanes:
         url = f"--endpoints={','.join(layout.etcd_urls(self.spec))}"
         return next(iter(self.machines.values())).call("etcdctl", url, *options, *arguments)
 
-    def notes(self) -> dict[str, str]:
+    def notes(self, place: str = walk.ENCRYPTION) -> dict[str, str]:
         """Control plane to what it published: the turn and the names of its keys."""
-        lines = self.ctl("get", "--prefix", "/hardway/encryption/").splitlines()
+        lines = self.ctl("get", "--prefix", place).splitlines()
         names = (line.rpartition("/")[2] for line in lines[::2])
-        return dict(zip(names, lines[1::2], strict=True))
+        notes = (re.sub(r" since=\d+", "", line) for line in lines[1::2])
+        return dict(zip(names, notes, strict=True))
+
+    def demand(self) -> None:
+        """What the condition of a ready cluster demands. Raises Unmet."""
+        (check,) = (
+            entry.check for entry in conditions(self.spec) if isinstance(entry.check, KeysCheck)
+        )
+        asyncio.run(demand_keys(check, cast(Any, ContainedMachines(self.machines))))
 
     def encrypted_with(self) -> set[str]:
         """The first bytes of all Secrets in etcd."""
@@ -245,13 +286,24 @@ class TurningPlanes:
 
     def secrets(self) -> dict[str, Any]:
         """Name to the data of all Secrets, as the first API server reads them."""
-        machine = self.machines[self.names[0]]
+        answer = self.api(self.names[0], "/api/v1/secrets")
+        return {item["metadata"]["name"]: item.get("data", {}) for item in answer["items"]}
+
+    def api(self, name: str, path: str, *more: str) -> Any:
+        """What an API server answers to the cluster's admin."""
+        machine = self.machines[name]
         certificate, key = self._admin
         machine.write("/root/admin.pem", certificate + key, 0o600)
-        url = f"{layout.api_server_url(self.spec, self.names[0])}/api/v1/secrets"
         trust = ("--cacert", layout.AUTHORITY, "--cert", "/root/admin.pem")
-        answer = json.loads(machine.call("curl", "--silent", "--fail", *trust, url))
-        return {item["metadata"]["name"]: item["data"] for item in answer["items"]}
+        url = f"{layout.api_server_url(self.spec, name)}{path}"
+        return json.loads(machine.call("curl", "--silent", "--fail", *trust, *more, url))
+
+    def status(self, name: str, token: str) -> str:
+        """The status with which an API server answers to a token."""
+        call = ("curl", "--silent", "--output", "/dev/null", "--write-out", "%{http_code}")
+        trust = ("--cacert", layout.AUTHORITY, "--header", f"Authorization: Bearer {token}")
+        url = f"{layout.api_server_url(self.spec, name)}/version"
+        return self.machines[name].call(*call, *trust, url)
 
     def in_file(self, name: str) -> list[str]:
         """The names of the keys in a machine's file."""
@@ -259,10 +311,10 @@ class TurningPlanes:
         (resource,) = read["resources"]
         return [key["name"] for key in resource["providers"][0]["secretbox"]["keys"]]
 
-    def starts(self, name: str) -> int:
-        """How often the API server was started."""
+    def starts(self, name: str, unit: str = apiserver.UNIT) -> int:
+        """How often the API server, or another service, was started."""
         lines = self.machines[name].call(
-            "journalctl", "--unit", apiserver.UNIT, "--output", "json", "--no-pager"
+            "journalctl", "--unit", unit, "--output", "json", "--no-pager"
         )
         entries = map(json.loads, lines.splitlines())
         return len({entry["INVOCATION_ID"] for entry in entries if "INVOCATION_ID" in entry})
@@ -291,8 +343,11 @@ class TurningPlanes:
         return pair.certificate, pair.key
 
     @contextmanager
-    def client(self, folder: Path) -> Iterator["Client"]:
-        """A client in the network of the first machine; ended and asked at the end."""
+    def client(self, folder: Path, kind: str = "secrets_client") -> Iterator["Client"]:
+        """A client in the network of the first machine; ended and asked at the end.
+
+        ``kind`` is the name of its module.
+        """
         folder.mkdir()
         certificate, key = self._admin
         (folder / "admin.pem").write_text(certificate + key)
@@ -300,7 +355,11 @@ class TurningPlanes:
         urls = [layout.api_server_url(self.spec, name) for name in self.names]
         leader = str(self.machines[self.names[0]].leader)
         process = subprocess.Popen(
-            ["nsenter", "--target", leader, "--net", sys.executable, CLIENT, folder, *urls],
+            [
+                *("nsenter", "--target", leader, "--net", sys.executable),
+                *("-m", f"tests.plan.{kind}", str(folder), *urls),
+            ],
+            cwd=ROOT,
             start_new_session=True,
         )
         made = Client(folder)

@@ -314,6 +314,23 @@ def test_an_encryption_key_that_turns_over_shows_its_stages_and_restarts_of_api_
     assert any("API is away" in text for text in sentences(result))
 
 
+def test_a_pair_of_service_accounts_that_turns_over_shows_its_stages_and_restarts() -> None:
+    result = after(keys={"service_accounts": 2})
+    (sentence,) = (text for text in sentences(result) if "service accounts" in text)
+    assert sentence == (
+        "the service accounts' key pair turns over: pair2 is trusted by all API servers beside "
+        "pair1, then signs; for that the API server of master restarts twice; tokens of pair1 are "
+        "accepted until the first update more than 26 hours later, for which API servers restart "
+        "once more"
+    )
+    restarts = {
+        (disturbance.machine, unit)
+        for disturbance in result.disturbances
+        for unit in disturbance.services
+    }
+    assert restarts == {("master", API), ("master", "kube-controller-manager.service")}
+
+
 def test_members_of_etcd_that_come_and_go_are_told_in_their_order() -> None:
     machines = {
         f"e{number}": {"address": f"192.168.1.{20 + number}", "roles": "e"}

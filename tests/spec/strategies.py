@@ -81,7 +81,9 @@ def good_specs(draw: st.DrawFn) -> Value:
                 {"registry.example:5000": {"authority": PEM}, "10.0.0.1": {"insecure": True}},
             ]
         ),
-        "keys": st.fixed_dictionaries({"encryption": st.integers(1, 9)}),
+        "keys": st.fixed_dictionaries(
+            {}, optional={"encryption": st.integers(1, 9), "service_accounts": st.integers(1, 9)}
+        ),
         "etcd": st.fixed_dictionaries({"generation": st.integers(1, 9)}),
         "flannel": st.fixed_dictionaries(
             {},

@@ -79,6 +79,8 @@ def test_a_change_that_cannot_be_taken_is_refused(
         ({}, {"flannel": {"backend": "host-gw"}}),
         ({}, {"etcd": {"generation": 2}}),
         ({}, {"keys": {"encryption": 2}}),
+        ({}, {"keys": {"service_accounts": 2}}),
+        ({"keys": {"service_accounts": 2}}, {"keys": {"encryption": 2}}),
         ({"keys": {"encryption": 2}}, {}),
         ({"keys": {"encryption": 2}}, {"keys": {"encryption": 7}}),
         ({}, {"addons": {"coredns": False}}),
@@ -90,13 +92,14 @@ def test_other_changes_are_taken(before: dict[str, Any], after: dict[str, Any]) 
     assert refused_changes(spec(ONE, **before), spec(ONE, **after)) == ()
 
 
-def test_the_encryption_key_does_not_turn_over_while_control_planes_leave() -> None:
+@pytest.mark.parametrize("key", ["encryption", "service_accounts"])
+def test_no_key_turns_over_while_control_planes_leave(key: str) -> None:
     before = spec(THREE, endpoint=BALANCED)
     fewer = {name: roles for name, roles in THREE.items() if name != "b"}
     after = {**fewer, "e": "a"}
     assert refused_changes(before, spec(after, endpoint=BALANCED)) == ()
-    (sentence,) = refused_changes(before, spec(after, endpoint=BALANCED, keys={"encryption": 2}))
-    assert sentence.startswith("keys.encryption is 1 and cannot become 2 while b leaves")
+    (sentence,) = refused_changes(before, spec(after, endpoint=BALANCED, keys={key: 2}))
+    assert sentence.startswith(f"keys.{key} is 1 and cannot become 2 while b leaves")
     check(sentence)
 
 

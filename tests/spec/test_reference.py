@@ -52,7 +52,7 @@ WHOLE: dict[str, Any] = {
     "registries": {"docker.io": {"mirrors": ["https://mirror"]}},
     "proxy": {"http": "http://proxy", "https": "http://proxy:80", "no_proxy": [".example.org"]},
     "etcd": {"generation": 2},
-    "keys": {"encryption": 2},
+    "keys": {"encryption": 2, "service_accounts": 2},
     "backup": {
         "every": "6h",
         "keep": 7,

@@ -122,6 +122,7 @@ ONE = [
     ({"rollout nodes": "150%"}, "rollout.nodes", "a whole number, 1 or more"),
     ({"rollout nodes": "all"}, "rollout.nodes", "a whole number, 1 or more"),
     ({"keys encryption": 0}, "keys.encryption", "1 or more"),
+    ({"keys service_accounts": 0}, "keys.service_accounts", "1 or more"),
     ({"etcd generation": 0}, "etcd.generation", "1 or more"),
     ({"etcd generation": "two"}, "etcd.generation", "1 or more"),
     ({"flannel backend": "wireguard"}, "flannel.backend", "write vxlan or host-gw"),
