@@ -50,7 +50,8 @@ def have(planes: TurningPlanes, *names: str) -> None:
         assert machine.read(layout.SERVICE_ACCOUNT_PUBLIC) == public
         assert len(planes.api(plane, "/openid/v1/jwks")["keys"]) == len(names)
     noted = dict.fromkeys(planes.names, f"{pairs.turn} {' '.join(names)}")
-    assert planes.notes(walk.SERVICE_ACCOUNTS) == noted
+    notes = planes.notes(walk.SERVICE_ACCOUNTS)
+    assert {plane: note.removesuffix(" starting") for plane, note in notes.items()} == noted
 
 
 def grow_old(planes: TurningPlanes) -> None:
