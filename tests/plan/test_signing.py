@@ -209,6 +209,7 @@ def test_a_control_plane_that_is_new_in_the_same_update_gets_what_publishes_its_
 ) -> None:
     planes = planes_of(LONE)
     with planes.client(tmp_path / "client", TOKENS) as client:
+        make_secret(planes, "of-before")
         planes.become(TWO)
         machine = planes.machines["c2"]
         program = walk_program(planes)
