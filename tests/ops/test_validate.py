@@ -9,15 +9,18 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from certs.renewal import decided_authorities, renewed_authorities
 from lab.problem import Problem
 from ops import validate as module
 from ops.expiry import Ending
-from ops.validate import Health, demand_held, verdict
+from ops.validate import Health, demand_held, still_trusted, verdict
 from plan.conditions import conditions
+from preview.kinds import AUTHORITIES
 from probe.access import Access, MachineAccess
 from probe.watch import Outcome
 from spec.cluster import Cluster
-from tests.certs.clusters import APART, SINGLE
+from tests.certs.clusters import APART, NOW, SINGLE, authorities
+from tests.ops.exported import exported
 
 KINDS = {condition.name: condition.check.kind for condition in conditions(APART)}
 
@@ -141,3 +144,19 @@ def test_a_command_that_waits_names_the_first_condition_that_does_not_hold() -> 
     )
     assert refused.value.what == sentence
     assert "./hardway validate --stack lab2" in str(refused.value)
+
+
+def test_tokens_of_a_former_pair_are_noted_until_an_update_ends_the_trust() -> None:
+    def noted(number: int) -> str | None:
+        held = authorities()
+        decisions = decided_authorities(held, NOW, 1, number)
+        kept = renewed_authorities(held, decisions, NOW, 1, number).state()
+        state = exported((AUTHORITIES, "authorities", {"kept": json.dumps(kept)}))
+        return still_trusted(state, " --stack x")
+
+    assert noted(1) is None
+    assert still_trusted({}, "") is None
+    assert noted(2) == (
+        "pair2 signs the tokens of service accounts, and those of pair1 are accepted until the "
+        "first ./hardway up --stack x after 2030-01-03 05:04 UTC"
+    )
