@@ -35,7 +35,7 @@ class Space:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keys:
+class CurrentKeys:
     """Where keys turned over, Secrets and API servers have those of the spec."""
 
     kind: Literal["keys"] = "keys"
@@ -212,7 +212,7 @@ Check = (
     Clocks
     | Members
     | Space
-    | Keys
+    | CurrentKeys
     | ApiServers
     | Nodes
     | Pods

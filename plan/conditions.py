@@ -11,7 +11,7 @@ from plan.condition import (
     Check,
     Clocks,
     Condition,
-    Keys,
+    CurrentKeys,
     Members,
     Nodes,
     Services,
@@ -77,7 +77,7 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
     yield _condition(
         name="keys",
         waits_for=f"{key} encrypts all Secrets, and {pair} signs service accounts' tokens",
-        check=Keys(
+        check=CurrentKeys(
             members=members, planes=spec.control_planes, encryption=key, service_accounts=pair
         ),
     )

@@ -13,7 +13,7 @@ from plan.condition import (
     Backups,
     Check,
     Clocks,
-    Keys,
+    CurrentKeys,
     Known,
     Members,
     NameResolves,
@@ -104,7 +104,7 @@ async def _demand(check: Check, through: Doors) -> None:
             await _members(check, through.machines)
         case Space():
             await space.demand_space(check, through.machines)
-        case Keys():
+        case CurrentKeys():
             await keys.demand_keys(check, through.machines)
         case ApiServers():
             await _api_servers(check, through.api)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import time
 
 from certs.signing import TRUSTED
-from plan.condition import Keys
+from plan.condition import CurrentKeys
 from plan.walk import ENCRYPTION, SERVICE_ACCOUNTS
 from probe.failure import Unmet, demand
 from probe.machines import Machines
@@ -37,7 +37,7 @@ class Noted:
     """When it began to use that one, in seconds since 1970."""
 
 
-async def demand_keys(check: Keys, machines: Machines) -> None:
+async def demand_keys(check: CurrentKeys, machines: Machines) -> None:
     """Raises Unmet where a Secret or an API server has another key than it should."""
     node, done = await first_answer(check.members, machines, "keys", timeout=LIMIT)
     if done.status != 0:

@@ -71,11 +71,11 @@ def _items(step: Step) -> Iterator[Item]:
 
 
 def _read_files(records: Sequence[Record]) -> Mapping[str, Text]:
-    places = {"encrypts": (slice(1, 4),), "signs": (slice(1, 4), slice(4, 7))}
+    files = {"encrypts": (slice(1, 4),), "signs": (slice(1, 4), slice(4, 7))}
     turning = [
-        (["turning", *fields[place]], text)
+        (["turning", *fields[file]], text)
         for fields, text in records
-        for place in places.get(fields[0], ())
+        for file in files.get(fields[0], ())
     ]
     return {**texts("secret", records), **texts("turning", turning)}
 

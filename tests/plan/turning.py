@@ -24,7 +24,7 @@ import yaml
 from certs.bundle import Authorities
 from certs.renewal import decided_authorities, renewed_authorities
 from plan import apiserver, control_plane, controller_manager, etcd, identity, layout, render, walk
-from plan.condition import Keys as KeysCheck
+from plan.condition import CurrentKeys
 from plan.conditions import conditions
 from plan.model import EncryptionConfiguration, Source, Step
 from probe.keys import demand_keys
@@ -264,9 +264,9 @@ class TurningPlanes:
         url = f"--endpoints={','.join(layout.etcd_urls(self.spec))}"
         return next(iter(self.machines.values())).call("etcdctl", url, *options, *arguments)
 
-    def notes(self, place: str = walk.ENCRYPTION) -> dict[str, str]:
+    def notes(self, prefix: str = walk.ENCRYPTION) -> dict[str, str]:
         """Control plane to what it published: the turn and the names of its keys."""
-        lines = self.ctl("get", "--prefix", place).splitlines()
+        lines = self.ctl("get", "--prefix", prefix).splitlines()
         names = (line.rpartition("/")[2] for line in lines[::2])
         notes = (re.sub(r" since=\d+", "", line) for line in lines[1::2])
         return dict(zip(names, notes, strict=True))
@@ -274,7 +274,7 @@ class TurningPlanes:
     def demand(self) -> None:
         """What the condition of a ready cluster demands. Raises Unmet."""
         (check,) = (
-            entry.check for entry in conditions(self.spec) if isinstance(entry.check, KeysCheck)
+            entry.check for entry in conditions(self.spec) if isinstance(entry.check, CurrentKeys)
         )
         asyncio.run(demand_keys(check, cast(Any, ContainedMachines(self.machines))))
 
