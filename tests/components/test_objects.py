@@ -52,12 +52,29 @@ def test_what_another_checkout_declared_ends_no_refresh(
     assert capsys.readouterr().out.startswith("warning: the API was not asked, since its plan was")
 
 
-def test_an_update_asks_several_times_and_says_why_it_cannot_go_on(
-    state: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr(guarding, "pause", pauses.append)
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses between attempts, in seconds, of which nobody waits for any."""
+    made: list[float] = []
+    monkeypatch.setattr(guarding, "pause", made.append)
     monkeypatch.setattr(guarding, "ATTEMPTS", 3)
+    return made
+
+
+def test_a_repair_asks_several_times_and_says_why_it_cannot_go_on(
+    state: dict[str, Any], pauses: list[float]
+) -> None:
     with pytest.raises(Drifted, match=r"Connection refused\), so its objects cannot be compared"):
         ObjectsProvider().update("id", state, state)
     assert pauses == [guarding.PAUSE] * 2
+
+
+def test_an_update_in_which_nothing_is_known_to_differ_goes_on(
+    state: dict[str, Any], pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = ObjectsProvider().create(state)
+    assert result.outs is not None
+    assert (result.outs["repairs"], pauses) == (0, [guarding.PAUSE] * 2)
+    printed = capsys.readouterr().out
+    assert printed.startswith("warning: https://127.0.0.1:")
+    assert printed.endswith("cannot be compared; ./hardway drift compares them later\n")
