@@ -2,6 +2,7 @@
 
 import io
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from lab.connection import LibvirtConnection
 from lab.paths import PROJECT
 from lab.stack import offer_path
 from ops import bench_lab
-from ops.bench_existing import agent, configuration_of, existing, table
+from ops.bench_existing import agent, bench_existing, configuration_of, existing, table
 from ops.bench_lab import BenchLab, Update
 from ops.critical_path import Span
 from probe.access import Access, MachineAccess
@@ -83,14 +84,61 @@ def test_its_stack_goes_whatever_ends_the_measure(
     assert not file.exists()
 
 
-@pytest.mark.parametrize(("seconds", "verdict"), [(60, "0.60"), (76, "0.76 (more than 0.75)")])
-def test_both_times_are_compared(seconds: float, verdict: str) -> None:
+def test_the_lab_offers_its_things_to_machines_that_boot_after_the_first_stack_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = configuration(PROJECT / "Pulumi.dev.yaml")
+    monkeypatch.setattr(bench_lab, "PROJECT", tmp_path)
+    for module in ("bench_lab", "bench_existing"):
+        monkeypatch.setattr(f"ops.{module}.default_stack", lambda: default)
+    key = new_key_pair().private
+    booted: list[str] = []
+
+    def offer(lab: BenchLab) -> Path:
+        return offer_path(lab.paths, lab.stack)
+
+    def prepare(lab: BenchLab) -> LibvirtConnection:
+        offer(lab).parent.mkdir(parents=True, exist_ok=True)
+        offer(lab).write_text("{}")
+        return INSIDE
+
+    def update(lab: BenchLab) -> Update:
+        prepare(lab)
+        return update_of(60)
+
+    def run(lab: BenchLab, *arguments: str) -> str:
+        if arguments[0] == "down":
+            offer(lab).unlink()  # as lab.stack.Stack.remove does
+        return ""
+
+    for name, function in {
+        "prepare": prepare,
+        "update": update,
+        "run": run,
+        "boot": lambda lab, _where: booted.append(offer(lab).read_text()),
+        "access": lambda _lab: replace(ACCESS, ssh_key=key),
+    }.items():
+        monkeypatch.setattr(BenchLab, name, function)
+    printed = io.StringIO()
+    bench_existing(Console(file=printed, width=100))
+    assert booted == ["{}"]
+    assert "up, on machines that exist" in printed.getvalue()
+    assert not list(tmp_path.glob("Pulumi.bench*"))
+
+
+def update_of(seconds: float) -> Update:
+    """An update of so many seconds whose machines boot in 40."""
     spans = {
         "master": Span("urn::master", 0, 40),
         "master-ready": Span("urn::master-ready", 39, 40),
-        "end": Span("urn::end", 40, 100),
+        "end": Span("urn::end", 40, seconds),
     }
-    made, taken = Update(spans, ()), Update({"end": Span("urn::end", 0, seconds)}, ())
+    return Update(spans, ())
+
+
+@pytest.mark.parametrize(("seconds", "verdict"), [(60, "0.60"), (76, "0.76 (more than 0.75)")])
+def test_both_times_are_compared(seconds: float, verdict: str) -> None:
+    made, taken = update_of(100), Update({"end": Span("urn::end", 0, seconds)}, ())
     printed = io.StringIO()
     Console(file=printed, width=100).print(table(made, taken))
     assert verdict in printed.getvalue()
