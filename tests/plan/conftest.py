@@ -12,6 +12,7 @@ from lab.debian_root import machine_root
 from lab.progress import PlainProgress
 from plan import library
 from tests.plan.container import Container, Memory, quiet
+from tests.plan.members import LivingMembers
 from tests.plan.turning import PlanesOf, TurningPlanes, programs
 
 
@@ -67,3 +68,13 @@ def planes_of(memory: Memory, programs_of_planes: Path) -> Iterator[PlanesOf]:
     finally:
         for planes in every:
             planes.end()
+
+
+@pytest.fixture
+def living(memory: Memory) -> Iterator[LivingMembers]:
+    """A cluster whose members of etcd come and go."""
+    made = LivingMembers(memory)
+    try:
+        yield made
+    finally:
+        made.end()
