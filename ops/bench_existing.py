@@ -42,7 +42,7 @@ def bench_existing(console: Console) -> None:
         access = lab.access()
         for name in access.machines:
             lab.run("ssh", name, "--", EMPTY)
-        with agent(access.ssh_key), existing(lab, where, access) as stack:
+        with agent(access.ssh_key), existing(lab, where, access) as stack, lab.priority():
             taken = stack.update()
     console.print(table(made, taken))
 

@@ -177,7 +177,8 @@ def measure_ours(lab: BenchLab, where: LibvirtConnection) -> Run:
 def measure_kubeadm(lab: BenchLab, where: LibvirtConnection, peer: Kubeadm) -> Run:
     """Measure `kubeadm init` and `kubeadm join` on machines that have booted and are prepared."""
     spec = lab.boot(where)
-    return lab.inside(where, _both(spec, peer, lab.access(), progress()))
+    with lab.priority():
+        return lab.inside(where, _both(spec, peer, lab.access(), progress()))
 
 
 async def _both(spec: Cluster, peer: Kubeadm, access: Access, shown: Progress) -> Run:

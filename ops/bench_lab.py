@@ -8,14 +8,14 @@ import tempfile
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from lab import namespace
+from lab import namespace, qemu
 from lab.cache import Cache
 from lab.libvirt import LibvirtConnection
 from lab.offer import Phases, prepare_lab
@@ -25,7 +25,7 @@ from lab.stack import offer_path
 from lab.watch import FirstBootWatch
 from ops import critical_path
 from ops.display import progress
-from ops.lifecycle import domains
+from ops.lifecycle import domains, leading_domains
 from ops.reach import kept_access
 from ops.stacks import read_cluster
 from probe.access import Access
@@ -155,6 +155,10 @@ class BenchLab:
                 *("--exclude", AFTER_BOOT, "--exclude-dependents"),
             )
         return with_offer(spec, read_offer(offer_path(self.paths, self.stack)))
+
+    def priority(self) -> AbstractContextManager[None]:
+        """Give machines the priority that an update gives them, for what is compared with one."""
+        return qemu.first(self.paths.libvirt, leading_domains(self.cluster))
 
     def access(self) -> Access:
         """The access to the machines, also before a cluster runs on them."""

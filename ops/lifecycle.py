@@ -126,7 +126,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
                 watch = FirstBootWatch.running(paths, host, domains(cluster), progress())
                 during.enter_context(watch)
             if host is not None and host.private:
-                during.enter_context(qemu.first(paths.libvirt, _control_planes(cluster)))
+                during.enter_context(qemu.first(paths.libvirt, leading_domains(cluster)))
             shown = during.enter_context(underway.shown(ready, cluster, events))
             kept = kept_events(events, progress().say, shown.see)
             arguments += [*shown.options, "--event-log", str(during.enter_context(kept))]
@@ -141,8 +141,8 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
     _summary(ready, cluster, phases, events)
 
 
-def _control_planes(cluster: Cluster) -> list[str]:
-    """The domains of the control planes."""
+def leading_domains(cluster: Cluster) -> list[str]:
+    """The domains of the control planes, which have the highest priority during an update."""
     return [domain_name(cluster.name, name) for name in cluster.control_planes]
 
 

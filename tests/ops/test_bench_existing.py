@@ -2,6 +2,8 @@
 
 import io
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +95,7 @@ def test_the_lab_offers_its_things_to_machines_that_boot_after_the_first_stack_h
         monkeypatch.setattr(f"ops.{module}.default_stack", lambda: default)
     key = new_key_pair().private
     booted: list[str] = []
+    happened: list[str] = []
 
     def offer(lab: BenchLab) -> Path:
         return offer_path(lab.paths, lab.stack)
@@ -104,7 +107,14 @@ def test_the_lab_offers_its_things_to_machines_that_boot_after_the_first_stack_h
 
     def update(lab: BenchLab) -> Update:
         prepare(lab)
+        happened.append(f"update of {lab.stack}")
         return update_of(60)
+
+    @contextmanager
+    def priority(_lab: BenchLab) -> Iterator[None]:
+        happened.append("machines go first")
+        yield
+        happened.append("machines yield")
 
     def run(lab: BenchLab, *arguments: str) -> str:
         if arguments[0] == "down":
@@ -114,6 +124,7 @@ def test_the_lab_offers_its_things_to_machines_that_boot_after_the_first_stack_h
     for name, function in {
         "prepare": prepare,
         "update": update,
+        "priority": priority,
         "run": run,
         "boot": lambda lab, _where: booted.append(offer(lab).read_text()),
         "access": lambda _lab: replace(ACCESS, ssh_key=key),
@@ -122,6 +133,9 @@ def test_the_lab_offers_its_things_to_machines_that_boot_after_the_first_stack_h
     printed = io.StringIO()
     bench_existing(Console(file=printed, width=100))
     assert booted == ["{}"]
+    # The first update sees to that itself.
+    second = ["machines go first", "update of bench-existing", "machines yield"]
+    assert happened == ["update of bench", *second]
     assert "up, on machines that exist" in printed.getvalue()
     assert not list(tmp_path.glob("Pulumi.bench*"))
 
