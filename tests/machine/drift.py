@@ -18,9 +18,11 @@ UNITS = "/etc/systemd/system"
 
 @dataclass(frozen=True, kw_only=True)
 class MachineDrift:
-    """What is done on a node by hand, and what is told of it."""
+    """What is done on a node by hand, or in the API, and what is told of it."""
 
-    done: str
+    done: str = "true"
+    in_api: Sequence[str] = ()
+    """Arguments of kubectl."""
     differences: Mapping[str, str]
     """Key of the thing to words of how it is."""
 
@@ -89,6 +91,10 @@ DRIFTS = {
         "exit 1",
         differences={"VXLAN device flannel.1": "without a way to any other node"},
     ),
+    "an object of the API": MachineDrift(
+        in_api=("--namespace=kube-system", "scale", "deployment/coredns", "--replicas=1"),
+        differences={"object Deployment kube-system/coredns spec.replicas": "1 (set by kubectl)"},
+    ),
 }
 
 MENDED_BY = {"ready", "identity", "runtime", "node"}
@@ -97,21 +103,27 @@ RESTARTED = {"kubelet.service", "kube-proxy.service", "flanneld.service"}
 
 
 def differing(lab: Lab, node: str) -> dict[str, Any]:
-    """Key to difference of a machine; of any other there is none."""
+    """Key to difference of a machine and of the API; of any other machine there is none."""
     report = json.loads(lab.hardway("drift", "--json", ok=False).stdout)
     drifted = {name for name, machine in report["machines"].items() if machine.get("differences")}
-    assert all(machine["asked"] for machine in report["machines"].values()), report
-    assert report["verdict"] == ("drifted" if drifted else "clean")
+    answers = (*report["machines"].values(), report["api"])
+    assert all(answer["asked"] for answer in answers), report
     assert drifted <= {node}
-    return {
+    differences = {
         f"{difference['kind']} {difference['name']}": difference
-        for difference in report["machines"][node]["differences"]
+        for answer in (report["machines"][node], report["api"])
+        for difference in answer["differences"]
     }
+    assert report["verdict"] == ("drifted" if differences else "clean")
+    return differences
 
 
 def all_done(lab: Lab, node: str) -> dict[str, Any]:
     """Every drift is done by hand; what is told then, and that it is nothing else."""
     lab.on(node, " && ".join(f"({drift.done})" for drift in DRIFTS.values()))
+    for drift in DRIFTS.values():
+        if drift.in_api:
+            lab.kubectl(*drift.in_api)
     differences = differing(lab, node)
     assert len(differences) == sum(len(drift.differences) for drift in DRIFTS.values()), differences
     return differences
@@ -133,6 +145,7 @@ def is_told_in_a_preview(lab: Lab, node: str) -> None:
     assert len(before) >= len(DRIFTS)
     preview = lab.pulumi("preview", "--refresh", "--diff").stdout
     assert f"::{node}-guard]" in preview
+    assert "::objects]" in preview
     for key, difference in before.items():
         # The engine lets the values of a mapping stand below each other, and shortens long ones.
         values = (("is", difference["is"]), ("shouldBe", difference["should_be"]))
@@ -141,7 +154,7 @@ def is_told_in_a_preview(lab: Lab, node: str) -> None:
     assert "PRIVATE KEY" not in preview
     assert differing(lab, node) == before
     planned = lab.changes("--refresh")
-    assert planned == {f"{node}-guard": "update", "ready": "update"}
+    assert planned == {f"{node}-guard": "update", "objects": "update", "ready": "update"}
 
 
 def is_mended(lab: Lab, node: str, services: Sequence[str]) -> None:
@@ -150,6 +163,7 @@ def is_mended(lab: Lab, node: str, services: Sequence[str]) -> None:
     output = lab.hardway("up", "--refresh").stdout
     steps = set(re.findall(rf"{node}: the step ([\w-]+) runs again", output))
     assert steps == MENDED_BY
+    assert len(re.findall(r": the step add-ons-apply runs again", output)) == 1
     assert differing(lab, node) == {}
     after = starts(lab, node, services)
     assert {name for name in before if before[name] != after[name]} == RESTARTED
