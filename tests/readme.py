@@ -54,9 +54,11 @@ ALONE = (
     "make picture",
     "make golden",
     "make docs",
-    "make bench",
 )
 """Run by ``tests/ops/test_readme.py`` without a cluster."""
+
+MINUTES = ("make bench",)
+"""Commands that need no cluster as well, and take minutes."""
 
 GIGABYTES = (
     "./hardway artifacts fetch && ./hardway artifacts export parts.tar",

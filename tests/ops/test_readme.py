@@ -7,10 +7,11 @@ import pytest
 from lab.paths import PROJECT
 from tests import readme
 from tests.checkout import Checkout
+from tests.machine.lab import at_length
 
 RUN = (
     *(*readme.ON_A_CLUSTER, *readme.IMAGES, *readme.SERVICES, *readme.IN_THE_STORY),
-    *(*readme.ALONE, *readme.GIGABYTES),
+    *(*readme.ALONE, *readme.MINUTES, *readme.GIGABYTES),
     *(*readme.THE_TESTS_THEMSELVES, *readme.SECOND_STACK, *readme.EXISTING, *readme.ADD_ONS),
     *(*readme.ON_VIRTUALBOX, *readme.WITH_MORE_WORDS, *readme.BACKUPS, *readme.RESTORE),
     *readme.PASSWORDS,
@@ -32,7 +33,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return made
 
 
-@pytest.mark.parametrize("command", readme.ALONE)
+@pytest.mark.parametrize(
+    "command",
+    [*readme.ALONE, *(pytest.param(command, marks=at_length) for command in readme.MINUTES)],
+)
 def test_the_command_works_as_it_stands_in_the_readme(command: str, checkout: Checkout) -> None:
     # With a line behind it bash stays, and --install-completion asks who started it.
     done = checkout.run("bash", "-euc", f"{command}\nexit")

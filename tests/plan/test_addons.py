@@ -544,7 +544,7 @@ def test_each_condition_has_its_name_its_sentence_and_its_deadline() -> None:
 
 def test_conditions_are_in_the_order_in_which_they_can_come_true() -> None:
     order = [
-        *("clocks", "members", "space", "api", "nodes"),
+        *("clocks", "members", "space", "api", "keys", "nodes"),
         *("dns-runs", "pods-reach", "service", "dns", "metrics-run", "metrics"),
         *("exporters", "monitoring", "history", "problem-detector", "node-problems"),
         *("logs", "log-readers", "logs-arrive"),
@@ -581,4 +581,4 @@ def test_one_machine_alone_reaches_no_other() -> None:
 
 def test_without_pods_of_ours_only_the_machines_are_asked() -> None:
     names = [condition.name for condition in conditions(SPECS["without-dns"])]
-    assert names == ["clocks", "members", "space", "api", "nodes", "services"]
+    assert names == ["clocks", "members", "space", "api", "keys", "nodes", "services"]

@@ -3,11 +3,13 @@
 import shlex
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
 from plan import etcd, layout, render
 from tests.engine.stack import eventually
+from tests.machine.lab import at_length
 from tests.plan.container import Container
 from tests.plan.members import ADDRESSES, FIVE, ONE, THREE, LivingMembers, Writer, is_ready, planned
 from tests.plan.stored import as_root
@@ -15,12 +17,21 @@ from tests.plan.stored import as_root
 pytestmark = [as_root, pytest.mark.timeout(1800)]
 
 
-def test_one_becomes_three_then_five_and_one_again(
-    living: LivingMembers, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize(
+    "ways",
+    [
+        pytest.param((ONE, THREE, ONE), id="three"),
+        pytest.param((ONE, THREE, FIVE, THREE, ONE), id="five", marks=at_length),
+    ],
+)
+def test_one_becomes_several_and_one_again(
+    living: LivingMembers,
+    record_property: Callable[[str, object], None],
+    ways: tuple[tuple[str, ...], ...],
 ) -> None:
     living.begun(ONE)
     with Writer(living) as writer:
-        for before, members in ((ONE, THREE), (THREE, FIVE), (FIVE, THREE), (THREE, ONE)):
+        for before, members in pairwise(ways):
             living.make(*(name for name in members if name not in living.machines))
             # Whoever leaves leads before.
             if len(before) > len(members):
