@@ -185,11 +185,8 @@ def decided_authorities(
     of_pair = of_encryption = of_key
     if held and (why := _of_pair(held.service_accounts, service_accounts, now)):
         of_pair = Action.REPLACE, why
-    if held and (turned := _turned(held.encryption, encryption)) != held.encryption:
-        of_encryption = (
-            Action.REPLACE,
-            f"it turns over: {stages(held.encryption.current, turned.current)}",
-        )
+    if held and (key := key_name(encryption)) != held.encryption.current:
+        of_encryption = Action.REPLACE, f"it turns over: {stages(held.encryption.current, key)}"
     return (
         *map(decision, Authority),
         Decision(name=SERVICE_ACCOUNT, action=of_pair[0], why=of_pair[1]),
@@ -266,9 +263,14 @@ def _signing(held: ServiceAccountPairs, number: int, now: datetime) -> ServiceAc
     if turned is not held:
         former = tuple(sorted({*held.trusted} - {turned.current}))
         return replace(turned, since=now.replace(microsecond=0), former=former)
-    if held.since and now >= held.since + TRUSTED:
+    if _is_outlived(held, now):
         return replace(held, turn=held.turn + 1, since=None, former=())
     return held
+
+
+def _is_outlived(held: ServiceAccountPairs, now: datetime) -> bool:
+    """Whether no token in use was signed by a former pair."""
+    return held.since is not None and now >= held.since + TRUSTED
 
 
 def _with_current(held: R, name: str, make: Callable[[], Any]) -> R:
@@ -281,15 +283,15 @@ def _with_current(held: R, name: str, make: Callable[[], Any]) -> R:
 
 def _of_pair(held: ServiceAccountPairs, number: int, now: datetime) -> str:
     """Why the service accounts' pairs change; empty where they do not."""
-    after = _signing(held, number, now)
-    if after.current != held.current:
+    name = pair_name(number)
+    if name != held.current:
         return (
-            f"it turns over: {signing_stages(held.current, after.current)}; the first update after "
+            f"it turns over: {signing_stages(held.current, name)}; the first update after "
             f"{moment(now + TRUSTED)} ends the trust in tokens of before"
         )
-    if after.former != held.former:
+    if _is_outlived(held, now):
         return (
-            f"{after.current} has signed all tokens in use, so no other one is trusted any more: "
+            f"{name} has signed all tokens in use, so no other one is trusted any more: "
             f"{listed(held.former, 'and')}"
         )
     return ""
@@ -342,7 +344,7 @@ def _begins(begin: datetime) -> str:
     it was made.
     """
     return (
-        f"it is valid from {begin:%Y-%m-%d %H:%M} UTC on only, so this machine's clock was ahead "
+        f"it is valid from {moment(begin)} on only, so this machine's clock was ahead "
         "when it was made, or is behind now"
     )
 

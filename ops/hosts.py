@@ -12,12 +12,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from certs.bundle import Authorities
 from lab.paths import PROJECT
 from lab.problem import Problem
 from ops.display import agreed, option_of, progress, stdout
 from ops.exit_codes import ExitCode
-from ops.reach import NotUp, kept_by_cluster, opened
+from ops.reach import NotUp, kept_authorities, opened
 from ops.stack_file import add_entries
 from ops.stacks import AGAIN, StackOption, read_cluster
 from probe.access import Access, MachineAccess, login_values
@@ -27,7 +26,6 @@ from probe.machines import CONNECT, Unreachable
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration
 from spec.refusal import listed
-from spec.resource_names import AUTHORITIES
 
 hosts = typer.Typer(no_args_is_help=True)
 
@@ -141,10 +139,10 @@ def _kept(stack: str) -> tuple[str, list[str]]:
         reached = opened(stack)
     except NotUp:
         return "", []
-    authorities = kept_by_cluster(reached.state).get(AUTHORITIES)
+    authorities = kept_authorities(reached.state)
     if authorities is None:
         return reached.access.ssh_key, []
-    signers = Authorities.from_state(json.loads(authorities)).signers.values()
+    signers = authorities.signers.values()
     digests = [hashlib.sha256(signer.certificate.encode()).hexdigest() for signer in signers]
     return reached.access.ssh_key, digests
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from certs.bundle import Authorities
 from certs.ssh import derived_key_pair
 from lab import libvirt, toolchain
 from lab.cache import Cache
@@ -329,6 +330,15 @@ def kept_by_cluster(state: Mapping[str, Any]) -> dict[str, str]:
     ``state`` is an exported state with secrets in plain text.
     """
     return {name: kept for of_machine, name, kept in _kept(state) if not of_machine}
+
+
+def kept_authorities(state: Mapping[str, Any]) -> Authorities | None:
+    """The cluster's authorities and common keys.
+
+    ``state`` is an exported state with secrets in plain text. None where it has none yet.
+    """
+    kept = kept_by_cluster(state).get(resource_names.AUTHORITIES)
+    return Authorities.from_state(json.loads(kept)) if kept else None
 
 
 def kept_by_machines(state: Mapping[str, Any]) -> dict[str, str]:

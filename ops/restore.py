@@ -21,7 +21,7 @@ from certs.encryption import encryption_configuration, whole_configuration
 from lab.problem import Problem
 from ops import snapshot
 from ops.display import agreed, option_of, progress, stdout
-from ops.reach import Reached, kept_backup_keys, kept_by_cluster, reach
+from ops.reach import Reached, kept_authorities, kept_backup_keys, reach
 from ops.snapshot import BadSnapshot, Snapshot
 from ops.stacks import StackOption
 from ops.validate import demand_held
@@ -37,7 +37,6 @@ from probe.machines import Machines, Unreachable
 from probe.space import mebibytes
 from probe.watch import watch
 from spec.refusal import listed
-from spec.resource_names import AUTHORITIES
 
 SCRIPT = Path(__file__).with_name("scripts") / "restore.sh"
 
@@ -106,7 +105,7 @@ def restore(
         else:
             assert file is not None
             when, source = opened(reached, file, plain), str(file)
-        authorities = kept_authorities(reached)
+        authorities = demand_authorities(reached)
         held = checked(plain, source, authorities.encryption)
         for line in preview(reached, held, source, when):
             stdout.print(line, markup=False, soft_wrap=True)
@@ -173,15 +172,15 @@ async def taken(reached: Reached, node: str, plain: Path) -> datetime:
     return datetime.now(UTC)
 
 
-def kept_authorities(reached: Reached) -> Authorities:
+def demand_authorities(reached: Reached) -> Authorities:
     """The cluster's keys that the state keeps. Raises a Problem."""
-    authorities = kept_by_cluster(reached.state).get(AUTHORITIES)
+    authorities = kept_authorities(reached.state)
     if authorities is None:
         raise Problem(
             "the state has no keys of this cluster, without which nobody could read its Secrets",
             "restore the state first (pulumi stack import), then run this again",
         )
-    return Authorities.from_state(json.loads(authorities))
+    return authorities
 
 
 def checked(plain: Path, source: str, encryption: EncryptionKeys) -> Snapshot:

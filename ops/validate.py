@@ -9,21 +9,19 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from certs.bundle import Authorities
 from certs.renewal import moment
 from certs.signing import TRUSTED
 from lab.problem import Problem
 from ops import expiry
 from ops.display import HEALTHY, condition_line, note_line, option_of, progress, stdout
 from ops.exit_codes import ExitCode
-from ops.reach import kept_by_cluster, reach
+from ops.reach import kept_authorities, reach
 from ops.stacks import StackOption
 from plan.condition import Condition
 from plan.conditions import conditions
 from probe.api import ApiError
 from probe.watch import Outcome, run_watch
 from spec.refusal import listed
-from spec.resource_names import AUTHORITIES
 
 
 class Health(Enum):
@@ -101,10 +99,10 @@ def still_trusted(state: Mapping[str, Any], option: str) -> str | None:
 
     None where there are none, or the state has no keys. ``option`` names the stack.
     """
-    kept = kept_by_cluster(state).get(AUTHORITIES)
-    if kept is None:
+    authorities = kept_authorities(state)
+    if authorities is None:
         return None
-    pairs = Authorities.from_state(json.loads(kept)).service_accounts
+    pairs = authorities.service_accounts
     if pairs.since is None:
         return None
     return (
