@@ -110,8 +110,9 @@ def states(world: NodesWorld) -> dict[str, tuple[str, str]]:
 
 
 def reasons(world: NodesWorld) -> set[str]:
+    """The reasons of a node's events. An API server's own events may be about no object at all."""
     events = json.loads(world.kubectl("get events --all-namespaces --output json"))["items"]
-    return {event["reason"] for event in events if event["involvedObject"]["name"] == "minion"}
+    return {event["reason"] for event in events if event["involvedObject"].get("name") == "minion"}
 
 
 def write(log: Path, message: str) -> None:
