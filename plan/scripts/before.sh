@@ -46,11 +46,9 @@ remember_unit() {
 # put_back PATH: what was at the path before; fails where nothing was. The copy stays, since a run that is
 # cut off does this again.
 put_back() {
-    local copy=$before/files$1 staged=${1%/*}/.${1##*/}.hardway
+    local copy=$before/files$1
     [ -f "$copy" ] || [ -L "$copy" ] || return 1
-    rm -rf "$staged"
-    cp --archive --no-target-directory "$copy" "$staged"
-    mv --force --no-target-directory "$staged" "$1"
+    copied "$copy" "$1"
 }
 
 # as_before NAME: let a service start and run as it did

@@ -222,6 +222,14 @@ in_place() {
     done
 }
 
+# copied COPY PATH: put a copy in the place of PATH, with the mode, owner and times of what it was made of
+copied() {
+    local staged
+    staging_for "$2"
+    cp --archive --no-target-directory "$1" "$staged"
+    mv --force --no-target-directory "$staged" "$2"
+}
+
 # link PATH TARGET
 link() {
     local path=$1 target=$2 staged

@@ -114,9 +114,7 @@ has_name_servers() {
         file 0644 root:root "$path" "$(printf 'nameserver %s\n' $name_servers)"$'\n'
     elif [ -d "$before" ]; then
         if [ ! -e "$path" ] && [ ! -L "$path" ] && [ -n "$(ls -A "$before")" ]; then
-            staging_for "$path"
-            cp --archive --no-target-directory "$before/${path##*/}" "$staged"
-            mv --force --no-target-directory "$staged" "$path"
+            copied "$before/${path##*/}" "$path"
         fi
         rm -rf "$before"
     fi
