@@ -1,27 +1,22 @@
 """The encryption key turns over on real control planes, under a client that reads and writes."""
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from certs.encryption import current_configuration, whole_configuration
 from ops import snapshot
-from ops.restore import Doing, Restoration
-from plan import layout
+from plan import layout, walk
 from plan.model import AllEncryptionKeys, EncryptionConfiguration
 from plan.records import parsed
 from probe.failure import Unmet
 from probe.keys import Noted, of_encryption
-from tests.engine.stack import eventually
 from tests.machine.lab import at_length
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
-from tests.plan.test_restore import ContainedMachines
 from tests.plan.turning import LONE, THREE, TWO, Client, PlanesOf, TurningPlanes, turned
 
 
@@ -64,13 +59,7 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
     def cut(number: int, reached: Callable[[list[list[str]]], bool]) -> None:
         """Declare another key, and cut the update off where the published keys are like that."""
         planes.declare(number)
-        turn = str(planes.keys.authorities.encryption.turn)
-
-        def there() -> bool:
-            notes = [note.split() for note in planes.notes().values()]
-            return reached([names for at, *names in notes if at == turn])
-
-        assert planes.update_until(there), f"{number}: nothing was left to be cut off"
+        planes.cut_off(walk.ENCRYPTION, planes.keys.authorities.encryption.turn, reached)
         with pytest.raises(Unmet, match=f"not wholly become key{number}"):
             planes.demand()
 
@@ -137,9 +126,8 @@ def test_a_backup_from_before_is_restored_and_encrypted_with_todays_key(
         pass
     before = planes.secrets()
     assert before
-    planes.ctl("snapshot", "save", "/root/snapshot.db")
     path = tmp_path / "snapshot.db"
-    path.write_bytes(planes.machines["c1"].path("/root/snapshot.db").read_bytes())
+    planes.save(path)
     planes.declare(2)
     planes.update()
     planes.is_all("key2")
@@ -149,15 +137,9 @@ def test_a_backup_from_before_is_restored_and_encrypted_with_todays_key(
     assert (set(held.encrypted), held.unreadable) == ({"secretbox key1"}, {})
     only = snapshot.read(path, current_configuration(keys))
     assert only.unreadable == held.encrypted
-    reached = cast(Any, SimpleNamespace(spec=planes.spec))
-    restoration = Restoration(reached, path, held, planes.keys.authorities)
-    doing = Doing(cast(Any, ContainedMachines(planes.machines)), "")
-    asyncio.run(restoration.members(doing))
-    asyncio.run(restoration.control_planes(doing))
-    eventually("the API is back", lambda: planes.ready("c1"))
-    assert planes.in_file("c1") == ["key2", "key1"]
-    assert planes.encrypted_with() == {"k8s:enc:secretbox:v1:key1"}
-    asyncio.run(restoration.with_current_keys(doing))
+    with planes.restoring(path, held):
+        assert planes.in_file("c1") == ["key2", "key1"]
+        assert planes.encrypted_with() == {"k8s:enc:secretbox:v1:key1"}
     planes.is_all("key2")
     assert planes.secrets() == before
 

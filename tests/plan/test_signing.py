@@ -1,20 +1,17 @@
 """The key pair of service accounts' tokens turns over on real control planes, under a client."""
 
-import asyncio
 import json
 import time
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from certs.signing import REPLACED, TRUSTED, private_key, public_keys
 from ops import snapshot
-from ops.restore import Doing, Restoration
 from plan import controller_manager, layout, walk
 from plan.model import AllEncryptionKeys, AllServiceAccountPairs
 from plan.records import parsed
@@ -24,7 +21,6 @@ from tests.engine.stack import eventually
 from tests.machine.lab import at_length
 from tests.plan.running import Keys
 from tests.plan.stored import as_root
-from tests.plan.test_restore import ContainedMachines
 from tests.plan.tokens_client import ACCOUNTS, key_of
 from tests.plan.turning import LONE, THREE, TWO, Client, PlanesOf, TurningPlanes, turned
 
@@ -162,13 +158,8 @@ def test_it_goes_on_or_back_from_wherever_it_was_cut_off(
 
     def cut(reached: Callable[[list[list[str]]], bool]) -> None:
         """Cut the update off where the published pairs are like that."""
-        turn = str(planes.keys.authorities.service_accounts.turn)
-
-        def there() -> bool:
-            notes = [note.split() for note in planes.notes(walk.SERVICE_ACCOUNTS).values()]
-            return reached([names for at, *names in notes if at == turn])
-
-        assert planes.update_until(there), "nothing was left to be cut off"
+        turn = planes.keys.authorities.service_accounts.turn
+        planes.cut_off(walk.SERVICE_ACCOUNTS, turn, reached)
 
     with planes.client(tmp_path / "client", TOKENS) as client:
         # The first API server trusts the new pair; back.
@@ -242,22 +233,16 @@ def test_after_a_restore_the_pairs_are_those_of_today(planes_of: PlanesOf, tmp_p
         old = (tmp_path / "client/old.token").read_text()
         make_secret(planes, "of-before")
         in_secret(planes, "of-before")
-    planes.ctl("snapshot", "save", "/root/snapshot.db")
     path = tmp_path / "snapshot.db"
-    path.write_bytes(planes.machines["c1"].path("/root/snapshot.db").read_bytes())
+    planes.save(path)
     planes.declare(service_accounts=2)
     planes.update()
     grow_old(planes)
     planes.declare(service_accounts=2, later=LATER)
     planes.update()
     held = snapshot.read(path, planes.content("c1")(AllEncryptionKeys()))
-    reached = cast(Any, SimpleNamespace(spec=planes.spec))
-    restoration = Restoration(reached, path, held, planes.keys.authorities)
-    doing = Doing(cast(Any, ContainedMachines(planes.machines)), "")
-    asyncio.run(restoration.members(doing))
-    asyncio.run(restoration.control_planes(doing))
-    eventually("the API is back", lambda: planes.ready("c1"))
-    asyncio.run(restoration.with_current_keys(doing))
+    with planes.restoring(path, held):
+        pass
     have(planes, "pair2")
     planes.demand()
     # A Secret of the snapshot has a token that nobody accepts, and gets a new one once it has none.

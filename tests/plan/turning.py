@@ -17,12 +17,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import yaml
 
 from certs.bundle import Authorities
 from certs.renewal import decided_authorities, renewed_authorities
+from ops.restore import Doing, Restoration
+from ops.snapshot import Snapshot
 from plan import apiserver, control_plane, controller_manager, etcd, identity, layout, render, walk
 from plan.condition import CurrentKeys
 from plan.conditions import conditions
@@ -255,6 +258,35 @@ class TurningPlanes:
             if child.returncode == 0:
                 self._ran[name] = texts[name]
         return any(child.returncode for child in children.values())
+
+    def cut_off(self, prefix: str, turn: int, reached: Callable[[list[list[str]]], bool]) -> None:
+        """Cut an update off where the keys that are published at this turn are like that."""
+
+        def there() -> bool:
+            notes = [note.split() for note in self.notes(prefix).values()]
+            return reached([names for at, *names in notes if at == str(turn)])
+
+        assert self.update_until(there), "nothing was left to be cut off"
+
+    # -- a backup ------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write a snapshot of etcd into a file of this host."""
+        self.ctl("snapshot", "save", "/root/snapshot.db")
+        saved = next(iter(self.machines.values())).path("/root/snapshot.db")
+        path.write_bytes(saved.read_bytes())
+
+    @contextmanager
+    def restoring(self, path: Path, held: Snapshot) -> Iterator[None]:
+        """Restore a snapshot: the API is back inside, and all has today's keys at the end."""
+        reached = cast(Any, SimpleNamespace(spec=self.spec))
+        restoration = Restoration(reached, path, held, self.keys.authorities)
+        doing = Doing(cast(Any, ContainedMachines(self.machines)), "")
+        asyncio.run(restoration.members(doing))
+        asyncio.run(restoration.control_planes(doing))
+        eventually("the API is back", lambda: all(map(self.ready, self.names)))
+        yield
+        asyncio.run(restoration.with_current_keys(doing))
 
     # -- what is so ----------------------------------------------------------------------------
 
