@@ -18,6 +18,7 @@ from rich.table import Table
 from lab.connection import LibvirtConnection, enter
 from lab.stack import offer_path
 from ops.bench_lab import BenchLab, Update, bench_lab, default_stack, described
+from ops.display import path_table
 from probe.access import Access
 from spec.configuration import CLUSTER
 
@@ -45,6 +46,8 @@ def bench_existing(console: Console) -> None:
         with agent(access.ssh_key), existing(lab, where, access) as stack, lab.priority():
             taken = stack.update()
     console.print(table(made, taken))
+    for update, machines in ((made, "new machines"), (taken, "machines that exist")):
+        console.print(path_table(update.path, f"what the update of {machines} waited for"))
 
 
 def table(made: Update, taken: Update) -> Table:

@@ -3,7 +3,7 @@
 import functools
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column
+from rich.table import Column, Table
 
 from lab.progress import PlainProgress, Progress, Task
+from ops.critical_path import Span, rows
 
 stdout = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 stderr = Console(stderr=True, highlight=False)
@@ -26,6 +27,14 @@ def condition_line(name: str, waits_for: str, *, holds: bool) -> str:
     """A line about one condition of a cluster that is readable at any width of the terminal."""
     mark = "[green]holds[/]" if holds else "[bold red]fails[/]"
     return f"{mark}  [bold]{name}[/]: {escape(waits_for)}"
+
+
+def path_table(path: Sequence[Span], title: str) -> Table:
+    """What an update waited for, one after the other: its critical path."""
+    table = Table("waited for", "seconds", "share", "from", "to", title=title)
+    for row in rows(path):
+        table.add_row(*row)
+    return table
 
 
 def option_of(stack: str) -> str:

@@ -34,7 +34,7 @@ from lab.process import beside, output
 from lab.stack import Stack, offer_path, stack_in_lab, stacks_with_state
 from lab.watch import FirstBootWatch
 from ops import critical_path, underway
-from ops.display import HEALTHY, condition_line, progress, stdout
+from ops.display import HEALTHY, condition_line, path_table, progress, stdout
 from ops.events import kept_events
 from ops.exit_codes import ExitCode
 from ops.failures import failures
@@ -245,11 +245,8 @@ def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]
     if exported is None or exported.returncode != 0:
         return
     after = critical_path.dependencies(json.loads(exported.stdout))
-    columns = ("waited for", "seconds", "share", "from", "to")
-    table = Table(*columns, title="what the update waited for")
-    for row in critical_path.rows(critical_path.critical_path(changed, after)):
-        table.add_row(*row)
-    stdout.print(table)
+    path = critical_path.critical_path(changed, after)
+    stdout.print(path_table(path, "what the update waited for"))
 
 
 def _outputs(stack: Stack) -> dict[str, Any]:
