@@ -1,6 +1,6 @@
 # The short ways in. Everything they need is set up by ./hardway itself.
 
-.PHONY: up down preview test test-all test-topologies golden docs picture bench
+.PHONY: up down preview test test-all test-topologies test-kills golden docs picture bench
 
 up:
 	./hardway up
@@ -22,6 +22,11 @@ test-all:
 # Of what takes long, the clusters that are not the default one.
 test-topologies:
 	HARDWAY_TEST_ALL=true ./hardway test -v tests/machine/test_single.py tests/machine/test_available.py
+
+# Kill updates of one machine at N random moments, each time going on afterwards.
+N ?= 6
+test-kills:
+	HARDWAY_TEST_ALL=true HARDWAY_KILLS=$(N) ./hardway test -v tests/machine/test_kills.py
 
 # Rewrite the golden clusters, to be reviewed as a diff.
 golden:

@@ -6,6 +6,7 @@ system.
 
 import secrets
 from base64 import b64encode
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certs.bundle import BundleError, Pair, ServiceAccountPair, Signer
-from certs.table import AUTHORITIES, AUTHORITY_LIFETIME, Authority, Row, Use
+from certs.table import AUTHORITY_LIFETIME, Authority, Row, Use, common_name
 
 BACKDATED = timedelta(minutes=5)
 """The validity of a certificate begins this long before its creation, since a machine's clock may
@@ -30,10 +31,10 @@ be behind at its first boot (kubernetes#76714)."""
 USES = {Use.SERVER: ExtendedKeyUsageOID.SERVER_AUTH, Use.CLIENT: ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
-def new_authority(authority: Authority, now: datetime) -> Signer:
+def new_authority(authority: Authority, now: datetime, number: int = 1) -> Signer:
     """An authority with a new key. ``now`` is aware of its time zone."""
     key = _new_key()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, AUTHORITIES[authority])])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name(authority, number))])
     public = key.public_key()
     itself = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
     certificate = (
@@ -45,7 +46,7 @@ def new_authority(authority: Authority, now: datetime) -> Signer:
         .add_extension(itself, critical=False)
         .sign(key, SHA256())
     )
-    return Signer(certificate=_pem(certificate), key=_private(key))
+    return Signer(certificate=_pem(certificate), key=_private(key), number=number)
 
 
 def prolonged(signer: Signer, now: datetime) -> Signer:
@@ -59,7 +60,7 @@ def prolonged(signer: Signer, now: datetime) -> Signer:
     longer = _begun(old.subject, old.subject, key, now).not_valid_after(_end(now))
     for extension in old.extensions:
         longer = longer.add_extension(extension.value, critical=extension.critical)
-    return Signer(certificate=_pem(longer.sign(key, SHA256())), key=signer.key)
+    return replace(signer, certificate=_pem(longer.sign(key, SHA256())))
 
 
 def issued(row: Row, signer: Signer, now: datetime) -> Pair:

@@ -34,6 +34,8 @@ class Signer:
 
     certificate: str
     key: str = field(repr=False)
+    number: int = 1
+    """Which one it is of those that the cluster has had for the same purpose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,43 +191,91 @@ class Authorities:
     """The authorities and keys that belong to the cluster and to no single machine."""
 
     signers: Mapping[Authority, Signer]
+    """Those that sign new certificates."""
+    beside: Mapping[Authority, tuple[Signer, ...]] = field(default_factory=dict)
+    """Those whose certificates are trusted as well, for an authority that turns over."""
     service_accounts: ServiceAccountPairs
     encryption: EncryptionKeys
 
+    def numbers(self, authority: Authority) -> tuple[int, ...]:
+        """The numbers of all that are trusted: first the one that signs."""
+        beside = sorted(signer.number for signer in self.beside.get(authority, ()))
+        return (self.signers[authority].number, *beside)
+
+    def trusted(self, authority: Authority) -> str:
+        """The certificates of all that are trusted, in PEM, in the order of their numbers.
+
+        The order does not depend on which of them signs, so that no file changes where only that
+        does.
+        """
+        every = (self.signers[authority], *self.beside.get(authority, ()))
+        return "".join(
+            signer.certificate for signer in sorted(every, key=lambda signer: signer.number)
+        )
+
     def state(self) -> State:
-        return signers_state(self.signers) | {
+        state = signers_state(self.signers) | {
             "service-account": self.service_accounts.state(),
             "encryption": self.encryption.state(),
         }
+        for authority, signers in self.beside.items():
+            for signer in signers:
+                state[f"{authority}{BESIDE}{signer.number}"] = _signer_state(signer)
+        return state
 
     @staticmethod
     def from_state(state: Mapping[str, Mapping[str, str]]) -> "Authorities":
         """The reverse of ``state``. Raises BundleError."""
         return Authorities(
             signers=signers_from_state(state, Authority),
+            beside=_beside(state),
             service_accounts=ServiceAccountPairs.from_state(state),
             encryption=EncryptionKeys.from_state(state),
         )
 
 
+BESIDE = " number "
+"""Stands in a state between an authority and the number of another one that is only trusted."""
+
+
+def _beside(state: Mapping[str, Mapping[str, str]]) -> dict[Authority, tuple[Signer, ...]]:
+    """The authorities in a state that are trusted and do not sign. Raises BundleError."""
+    beside: dict[Authority, tuple[Signer, ...]] = {}
+    for name in sorted(state):
+        authority, mark, _ = name.partition(BESIDE)
+        if mark:
+            kept = beside.get(Authority(authority), ())
+            beside[Authority(authority)] = (*kept, _signer(state, name))
+    return beside
+
+
 def signers_state(signers: Mapping[Authority, Signer]) -> State:
     """Authorities in the form for JSON."""
-    return {
-        authority.value: {"certificate": signer.certificate, "key": signer.key}
-        for authority, signer in signers.items()
-    }
+    return {authority.value: _signer_state(signer) for authority, signer in signers.items()}
+
+
+def _signer_state(signer: Signer) -> dict[str, str]:
+    # The first has no number, as in states from before there could be another one.
+    number = {} if signer.number == 1 else {"number": str(signer.number)}
+    return {"certificate": signer.certificate, "key": signer.key} | number
 
 
 def signers_from_state(
     state: Mapping[str, Mapping[str, str]], authorities: Iterable[Authority]
 ) -> dict[Authority, Signer]:
     """Some of the authorities in a state. Raises BundleError where one of them is absent."""
-    return {
-        authority: Signer(
-            certificate=_text(state, authority, "certificate"), key=_text(state, authority, "key")
-        )
-        for authority in authorities
-    }
+    return {authority: _signer(state, authority) for authority in authorities}
+
+
+def _signer(state: Mapping[str, Mapping[str, str]], name: str) -> Signer:
+    number = state.get(name, {}).get("number", "1")
+    if not number.isdecimal():
+        raise _damaged("number", name)
+    return Signer(
+        certificate=_text(state, name, "certificate"),
+        key=_text(state, name, "key"),
+        number=int(number),
+    )
 
 
 def _text(state: Mapping[str, Mapping[str, str]], name: str, part: str) -> str:

@@ -15,7 +15,7 @@ certificate decides; a case that breaks more comes earlier:
 Authorities are decided and renewed first, since they sign the other certificates.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -168,16 +168,29 @@ def _of_row(
 # -- authorities and the cluster's other keys ----------------------------------------------------
 
 
+Numbers = Mapping[Authority, tuple[int, ...]]
+"""The numbers of each authority that the spec declares: first of the one that signs, then of those
+that are trusted as well. An authority that is absent is the first, alone."""
+
+
 def decided_authorities(
-    held: Authorities | None, now: datetime, encryption: int = 1, service_accounts: int = 1
+    held: Authorities | None,
+    now: datetime,
+    encryption: int = 1,
+    service_accounts: int = 1,
+    authorities: Numbers | None = None,
 ) -> tuple[Decision, ...]:
     """A decision for each authority, for the service accounts' key pair and the encryption key.
 
     ``encryption`` and ``service_accounts`` are the numbers of these keys that the spec declares.
     Raises BundleError where a kept authority is damaged.
     """
+    numbers = authorities or {}
 
     def decision(authority: Authority) -> Decision:
+        wanted = numbers.get(authority, FIRST)
+        if held and (why := turned_over(held.numbers(authority), wanted)):
+            return Decision(name=authority, action=Action.REPLACE, why=why)
         action, why = _of_authority(authority, held.signers[authority] if held else None, now)
         return Decision(name=authority, action=action, why=why)
 
@@ -207,12 +220,33 @@ def signing_stages(before: str, after: str) -> str:
     return f"{after} is trusted by all API servers beside {before}, then signs"
 
 
+FIRST = (1,)
+"""The numbers of an authority that has never turned over."""
+
+
+def turned_over(before: Sequence[int], after: Sequence[int]) -> str:
+    """What becomes of an authority whose numbers change; empty where it stays as it is."""
+    joined, left = sorted({*after} - {*before}), sorted({*before} - {*after})
+    parts = [
+        f"number {after[0]} signs in place of {before[0]}" if after[0] != before[0] else "",
+        f"{_numbered(joined)} trusted as well" if joined else "",
+        f"{_numbered(left)} not trusted any more" if left else "",
+    ]
+    return ", and ".join(filter(None, parts))
+
+
+def _numbered(numbers: Sequence[int]) -> str:
+    names = listed([str(number) for number in numbers], "and")
+    return f"number {names} is" if len(numbers) == 1 else f"numbers {names} are"
+
+
 def renewed_authorities(
     held: Authorities | None,
     decisions: Iterable[Decision],
     now: datetime,
     encryption: int = 1,
     service_accounts: int = 1,
+    authorities: Numbers | None = None,
 ) -> Authorities:
     """The authorities after these decisions; kept ones stay the same byte for byte.
 
@@ -220,22 +254,53 @@ def renewed_authorities(
     """
     if held is None:
         key, pair = key_name(encryption), pair_name(service_accounts)
+        signers, beside = _signers({}, authorities or {}, now)
         return Authorities(
-            signers={authority: new_authority(authority, now) for authority in Authority},
+            signers=signers,
+            beside=beside,
             service_accounts=ServiceAccountPairs(
                 keys={pair: new_service_account_pair()}, current=pair
             ),
             encryption=EncryptionKeys(keys={key: new_encryption_key()}, current=key),
         )
     renewing = {decision.name for decision in decisions if decision.action is Action.RENEW}
+    kept = {
+        (authority, signer.number): prolonged(signer, now) if authority in renewing else signer
+        for authority, signer in held.signers.items()
+    }
+    kept |= {
+        (authority, signer.number): signer
+        for authority, signers in held.beside.items()
+        for signer in signers
+    }
+    signers, beside = _signers(kept, authorities or {}, now)
     return replace(
         held,
-        signers={
-            authority: prolonged(signer, now) if authority in renewing else signer
-            for authority, signer in held.signers.items()
-        },
+        signers=signers,
+        beside=beside,
         service_accounts=_signing(held.service_accounts, service_accounts, now),
         encryption=_turned(held.encryption, encryption),
+    )
+
+
+def _signers(
+    kept: Mapping[tuple[Authority, int], Signer], numbers: Numbers, now: datetime
+) -> tuple[dict[Authority, Signer], dict[Authority, tuple[Signer, ...]]]:
+    """The authorities that sign, and those that are trusted beside them.
+
+    Those that are not kept are made. An authority that the spec no longer names is gone for good:
+    its number would come back with another key.
+    """
+    every = {
+        authority: [
+            kept.get((authority, number)) or new_authority(authority, now, number)
+            for number in numbers.get(authority, FIRST)
+        ]
+        for authority in Authority
+    }
+    return (
+        {authority: signers[0] for authority, signers in every.items()},
+        {authority: tuple(signers[1:]) for authority, signers in every.items() if signers[1:]},
     )
 
 

@@ -32,6 +32,21 @@ AUTHORITIES = {
 """The common name of each authority, from the Kubernetes documentation."""
 
 
+def common_name(authority: Authority, number: int) -> str:
+    """The common name of an authority with this number, which tells it from the first."""
+    return AUTHORITIES[authority] if number == 1 else f"{AUTHORITIES[authority]}-{number}"
+
+
+def authority_numbers(spec: Cluster) -> dict[Authority, tuple[int, ...]]:
+    """The numbers of each authority: first of the one that signs, then of one that is trusted."""
+    numbers = spec.authority_numbers
+    return {
+        Authority.KUBERNETES: numbers.kubernetes,
+        Authority.ETCD: numbers.etcd,
+        Authority.FRONT_PROXY: numbers.front_proxy,
+    }
+
+
 class Use(StrEnum):
     """An extended key usage."""
 

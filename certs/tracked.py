@@ -31,7 +31,9 @@ from certs.bundle import (
 from certs.register import register, row_from_state, row_state
 from certs.renewal import (
     ENCRYPTION,
+    FIRST,
     SERVICE_ACCOUNT,
+    Numbers,
     decided,
     decided_authorities,
     renewed,
@@ -166,7 +168,14 @@ class AuthoritiesProvider(_Kept):
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
         held = _read(olds, Authorities.from_state)
         now = self.now()
-        numbers = [int(news.get(name, 1)) for name in (ENCRYPTION, SERVICE_ACCOUNT)]
+        encryption, service_accounts = (
+            int(news.get(name, 1)) for name in (ENCRYPTION, SERVICE_ACCOUNT)
+        )
+        authorities = {
+            Authority(name): tuple(int(number) for number in declared)
+            for name, declared in news.get("authorities", {}).items()
+        }
+        numbers = (encryption, service_accounts, authorities)
         decisions = decided_authorities(held, now, *numbers)
         return {
             "kept": _write(renewed_authorities(held, decisions, now, *numbers).state()),
@@ -218,11 +227,14 @@ class TrackedAuthorities(dynamic.Resource, module="hardway", name="Authorities")
         *,
         encryption: int = 1,
         service_accounts: int = 1,
+        authorities: Numbers | None = None,
     ) -> None:
         """``encryption`` and ``service_accounts`` are the numbers of these keys in the spec."""
         # The first key is no input, as in states from before there could be another one.
         numbers = {ENCRYPTION: encryption, SERVICE_ACCOUNT: service_accounts}
-        declared = {key: number for key, number in numbers.items() if number != 1}
+        declared: dict[str, Any] = {key: n for key, n in numbers.items() if n != 1}
+        if turned := {a.value: [*n] for a, n in (authorities or {}).items() if n != FIRST}:
+            declared["authorities"] = turned
         # The engine treats a checked input as secret if the program's input of that name is secret.
         kept = pulumi.Output.secret("")
         super().__init__(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from certs.table import FOR_PEOPLE, held_by
+from certs.table import FOR_PEOPLE, authority_numbers, held_by
 from certs.tracked import (
     TrackedAuthorities,
     TrackedBackupKeys,
@@ -54,6 +54,7 @@ class ClusterComponent(pulumi.ComponentResource):
             self._child,
             encryption=spec.key_numbers.encryption,
             service_accounts=spec.key_numbers.service_accounts,
+            authorities=authority_numbers(spec),
         )
         self._people = TrackedBundle(
             resource_names.PEOPLE_KEYS,

@@ -142,7 +142,10 @@ def _kept(stack: str) -> tuple[str, list[str]]:
     authorities = kept_authorities(reached.state)
     if authorities is None:
         return reached.access.ssh_key, []
-    signers = authorities.signers.values()
+    signers = [
+        *authorities.signers.values(),
+        *(signer for signers in authorities.beside.values() for signer in signers),
+    ]
     digests = [hashlib.sha256(signer.certificate.encode()).hexdigest() for signer in signers]
     return reached.access.ssh_key, digests
 

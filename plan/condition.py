@@ -50,6 +50,17 @@ class CurrentKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrustedAuthorities:
+    """Pods, and programs behind the API, trust these authorities and no others."""
+
+    kind: Literal["authorities"] = "authorities"
+    kubernetes: tuple[str, ...]
+    """The common names of the certificates."""
+    front_proxy: tuple[str, ...]
+    """The same, of the authority by which API servers are known to programs behind them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiServers:
     """Each API server is ready (``/readyz``) and of this version (``/version``)."""
 
@@ -213,6 +224,7 @@ Check = (
     | Members
     | Space
     | CurrentKeys
+    | TrustedAuthorities
     | ApiServers
     | Nodes
     | Pods

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from certs.renewal import key_name, pair_name
+from certs.table import Authority, common_name
 from plan import backup, layout
 from plan.addons.catalogue import enabled
 from plan.condition import (
@@ -16,10 +17,12 @@ from plan.condition import (
     Nodes,
     Services,
     Space,
+    TrustedAuthorities,
     condition,
 )
 from plan.limits import CONDITIONS
 from spec.cluster import Cluster
+from spec.refusal import listed
 
 FULL = 80
 """Per cent of etcd's quota above which a person should act: at 100 % etcd refuses all writes."""
@@ -83,6 +86,20 @@ def _of_machines(spec: Cluster) -> Iterator[Condition]:
             members=members, planes=spec.control_planes, encryption=key, service_accounts=pair
         ),
     )
+    if spec.authorities:
+        kubernetes, front_proxy = (
+            tuple(common_name(authority, number) for number in sorted(numbers))
+            for authority, numbers in (
+                (Authority.KUBERNETES, spec.authorities.kubernetes),
+                (Authority.FRONT_PROXY, spec.authorities.front_proxy),
+            )
+        )
+        yield _condition(
+            name="authorities",
+            waits_for="pods and programs behind the API trust "
+            f"{listed((*kubernetes, *front_proxy), 'and')}, and no others",
+            check=TrustedAuthorities(kubernetes=kubernetes, front_proxy=front_proxy),
+        )
     yield _condition(
         name="nodes",
         waits_for=f"the nodes are those of the spec, all Ready, with kubelets {version}",

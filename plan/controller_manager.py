@@ -62,7 +62,9 @@ _CONNECTION = {
 } | {"use-service-account-credentials": "true"}
 
 _KEYS = {
-    "cluster-signing-cert-file": layout.AUTHORITY,
+    # The program ends where this file has a second certificate, as the file with those that are
+    # trusted may have (1.37.1, pkg/controller/certificates/signer/ca_provider.go).
+    "cluster-signing-cert-file": layout.SIGNING_AUTHORITY,
     "cluster-signing-key-file": layout.AUTHORITY_KEY,
     "root-ca-file": layout.AUTHORITY,
     "service-account-private-key-file": layout.SERVICE_ACCOUNT_PRIVATE,

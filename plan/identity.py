@@ -1,9 +1,10 @@
 """The identity step, which installs the keys, certificates and passwords of a machine."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from certs.table import held_by
-from plan import apiserver, backup, etcd, layout, registries, turn
+from plan import apiserver, backup, controller_manager, etcd, layout, registries, turn
 from plan.artifact import artifacts
 from plan.model import (
     AuthorityCertificate,
@@ -15,6 +16,7 @@ from plan.model import (
     PrivateKey,
     SecretFile,
     ServiceAccountKey,
+    SigningCertificate,
     Step,
 )
 from plan.walk import walk
@@ -37,8 +39,20 @@ def step(spec: Cluster, node: str) -> Step:
         secret_files=tuple(_files(spec, node)),
         walk=walk(spec, node, apiserver.UNIT),
         turns=(*etcd.turns(spec, node), *apiserver.turns(spec, node)),
+        **_two_authorities(spec, node),
         script="identity",
     )
+
+
+def _two_authorities(spec: Cluster, node: str) -> dict[str, Any]:
+    """What refuses a second authority where an earlier program brought the controller manager."""
+    if node not in spec.control_planes or len(spec.authority_numbers.kubernetes) == 1:
+        return {}
+    settings = {
+        "controllers": f"{layout.UNITS}/{controller_manager.UNIT}",
+        "signing": layout.SIGNING_AUTHORITY,
+    }
+    return {"begin": "second-authority", "settings": settings}
 
 
 def turning(spec: Cluster, node: str) -> Step:
@@ -67,6 +81,7 @@ def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
         )
     if node in spec.control_planes:
         yield SecretFile(path=layout.AUTHORITY_KEY, source=AuthorityKey("kubernetes"))
+        yield _public(layout.SIGNING_AUTHORITY, SigningCertificate("kubernetes"))
     if node in spec.nodes:
         yield _public(layout.AUTHORITY, AuthorityCertificate("kubernetes"))
         yield from registries.credentials(spec)
@@ -97,5 +112,7 @@ def _of_components(spec: Cluster, node: str) -> Iterator[SecretFile]:
         )
 
 
-def _public(path: str, source: AuthorityCertificate | ServiceAccountKey) -> SecretFile:
+def _public(
+    path: str, source: AuthorityCertificate | SigningCertificate | ServiceAccountKey
+) -> SecretFile:
     return SecretFile(path=path, source=source, mode=0o644)

@@ -62,6 +62,7 @@ LIMITS: Mapping[str, Limit] = {
     "cni-list": Limit(60, "it is written once flannel has a subnet"),
     # -- the cluster: add-ons.sh, nodes.sh
     "add-ons": Limit(600, "dozens of objects, to API servers that have just come up"),
+    "trust": Limit(300, "a controller manager that has restarted leads, and writes to namespaces"),
     "drained": Limit(600, "pods end and others start elsewhere, as budgets of disruption allow"),
     "node-gone": Limit(60, "one object is deleted"),
     "labels": Limit(300, "one object for each node, and a record"),
@@ -85,6 +86,7 @@ CONDITIONS: Mapping[str, Limit] = {
     "space": Limit(120, "it does not come true by itself: members may be slow to say it"),
     "api": Limit(900, "several API servers start, and wait for etcd"),
     "keys": Limit(120, "it does not come true by itself: members may be slow to say it"),
+    "authorities": Limit(300, "a controller manager that has restarted writes to each namespace"),
     "nodes": Limit(900, "kubelets register, flannel makes its network, and nodes get Ready"),
     "backup": Limit(600, "a snapshot of etcd is written, encrypted and copied elsewhere"),
     "services": Limit(300, "some are started again until others answer"),

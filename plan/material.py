@@ -25,6 +25,7 @@ from plan.model import (
     PrivateKey,
     RegistryCredentials,
     ServiceAccountKey,
+    SigningCertificate,
     Source,
 )
 from spec.cluster import Cluster
@@ -52,6 +53,8 @@ def material(
             case PrivateKey(name=name):
                 return pairs[name].key
             case AuthorityCertificate(authority=name):
+                return authorities.trusted(Authority(name))
+            case SigningCertificate(authority=name):
                 return signers[Authority(name)].certificate
             case AuthorityKey(authority=name):
                 return signers[Authority(name)].key
@@ -76,7 +79,7 @@ def material(
                 return kubeconfig(
                     cluster_name=cluster,
                     server=server,
-                    authority_pem=signers[Authority.KUBERNETES].certificate,
+                    authority_pem=authorities.trusted(Authority.KUBERNETES),
                     certificate_pem=pairs[name].certificate,
                     key_pem=pairs[name].key,
                     user=name,

@@ -32,10 +32,17 @@ class PrivateKey:
 
 @dataclass(frozen=True)
 class AuthorityCertificate:
-    """An authority's certificate, in PEM; during a rotation more than one certificate."""
+    """The certificates of an authority that are trusted, in PEM: two where it turns over."""
 
     authority: str
     """A value of ``certs.table.Authority``."""
+
+
+@dataclass(frozen=True)
+class SigningCertificate:
+    """The certificate of the authority that signs, in PEM."""
+
+    authority: str
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ Source = (
     | PrivateKey
     | AuthorityCertificate
     | AuthorityKey
+    | SigningCertificate
     | ServiceAccountKey
     | AllServiceAccountPairs
     | Kubeconfig

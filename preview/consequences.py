@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from certs.renewal import key_name, pair_name, signing_stages, stages
+from certs.renewal import key_name, pair_name, signing_stages, stages, turned_over
 from certs.signing import TRUSTED
+from certs.table import Authority, authority_numbers
 from hypervisors.adapters import data_types, restarting_types
 from plan import flannel, layout
 from plan.addons.catalogue import enabled
@@ -74,6 +75,7 @@ def consequences(
         *_etcd(after or before, disturbed),
         *(_encryption(before, after) if after else ()),
         *(_signing(before, after) if after else ()),
+        *(_authorities(before, after) if after else ()),
         *_api(before, disturbed),
         *_rolling(after or before, machines),
         *_runtimes(disturbed),
@@ -283,6 +285,27 @@ def _signing(before: Cluster, after: Cluster) -> Iterator[Consequence]:
             f"that {_servers(before, after, 'twice')}; tokens of {old} are accepted until the "
             f"first update more than {TRUSTED // timedelta(hours=1)} hours later, for which API "
             "servers restart once more",
+        )
+
+
+def _authorities(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A notice about each authority that turns over, and what people should do."""
+    old, new = authority_numbers(before), authority_numbers(after)
+    for authority, numbers in new.items():
+        if not (what := turned_over(old[authority], numbers)):
+            continue
+        rest = ""
+        if authority is Authority.KUBERNETES and len(numbers) > len(old[authority]):
+            rest = (
+                "; add-ons' pods start anew, and pods of your own that speak to the API should "
+                f"before number {numbers[-1]} signs"
+            )
+        elif authority is Authority.KUBERNETES and numbers[0] != old[authority][0]:
+            rest = "; people take a new kubeconfig (./hardway kubeconfig)"
+        elif authority is Authority.KUBERNETES:
+            rest = "; add-ons' pods start anew, and kubeconfigs that it signed are refused"
+        yield Consequence(
+            severity=Severity.NOTICE, sentence=f"the authority {authority}: {what}{rest}"
         )
 
 

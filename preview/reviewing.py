@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from certs.renewal import ENCRYPTION, SERVICE_ACCOUNT
-from certs.table import Authority
+from certs.table import Authority, authority_numbers
 from hypervisors.adapters import is_machine
 from hypervisors.existing.resources import MACHINE as EXISTING
 from plan import layout
@@ -64,7 +64,11 @@ def reviewed(
     spec = new or old
     if spec is None:
         raise NoSpecification("the program declares no cluster")
-    parts = _Parts(changes, [*(old.machines if old else ()), *(new.machines if new else ())])
+    parts = _Parts(
+        changes,
+        [*(old.machines if old else ()), *(new.machines if new else ())],
+        _still(old, new) if old and new else frozenset(),
+    )
     machines = tuple(_machines(old, new, parts))
     shared = {name: parts.shared(name) for name in parts.machines}
     disturbed = tuple(disturbances(machines, shared))
@@ -106,8 +110,12 @@ class _Parts:
     The key of changes that belong to the whole cluster is None.
     """
 
-    def __init__(self, changes: Sequence[ResourceChange], machines: Iterable[str]) -> None:
+    def __init__(
+        self, changes: Sequence[ResourceChange], machines: Iterable[str], still: frozenset[str]
+    ) -> None:
+        """``still`` are paths of certificates that stay as they are on every machine."""
         self.machines = tuple(dict.fromkeys(machines))
+        self.still = still
         self._parts: dict[str | None, list[ResourceChange]] = {}
         for change in changes:
             if change.declared.custom:
@@ -156,7 +164,7 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
     rewritten = frozenset(
         path
         for certificate in (*certificates, *everywhere)
-        for path in _paths(certificate)
+        for path in _paths(certificate, parts.still)
         if certificate.verb is not Verb.SAME
     )
     verb = _verb(parts.of(name))
@@ -169,7 +177,7 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
         drawn(spec, name),
         verb=verb,
         resources=tuple(_resources(parts.of(name))),
-        steps=tuple(_explained(step, certificates, needs) for step in steps),
+        steps=tuple(_explained(step, certificates, needs, parts.still) for step in steps),
         certificates=certificates,
     )
 
@@ -186,14 +194,27 @@ def _verb(changes: Sequence[ResourceChange]) -> Verb:
     return Verb.SAME if all(change.verb is Verb.SAME for change in changes) else Verb.UPDATE
 
 
-def _paths(certificate: CertificateChange) -> tuple[str, ...]:
-    """The paths of a certificate and its key on a machine that has them."""
+def _paths(certificate: CertificateChange, still: frozenset[str]) -> tuple[str, ...]:
+    """The paths of a certificate and its key on a machine that has them, without those in still."""
     own = layout.certificate(certificate.name), layout.private_key(certificate.name)
-    return OF_THE_CLUSTER.get(certificate.name, own)
+    paths = OF_THE_CLUSTER.get(certificate.name, own)
+    return tuple(path for path in paths if path not in still)
+
+
+def _still(old: Cluster, new: Cluster) -> frozenset[str]:
+    """The paths with certificates of authorities that are trusted, where only another one signs."""
+    before, after = authority_numbers(old), authority_numbers(new)
+    return frozenset(
+        path
+        for authority, numbers in after.items()
+        if numbers != before[authority] and {*numbers} == {*before[authority]}
+        for path in OF_THE_CLUSTER[authority]
+        if path not in (layout.AUTHORITY_KEY, layout.SIGNING_AUTHORITY)
+    )
 
 
 OF_THE_CLUSTER: Mapping[str, tuple[str, ...]] = {
-    Authority.KUBERNETES: (layout.AUTHORITY, layout.AUTHORITY_KEY),
+    Authority.KUBERNETES: (layout.AUTHORITY, layout.AUTHORITY_KEY, layout.SIGNING_AUTHORITY),
     Authority.ETCD: (layout.ETCD_AUTHORITY, layout.MEMBER_AUTHORITY),
     Authority.FRONT_PROXY: (layout.FRONT_PROXY_AUTHORITY,),
     SERVICE_ACCOUNT: (layout.SERVICE_ACCOUNT_PUBLIC, layout.SERVICE_ACCOUNT_PRIVATE),
@@ -206,13 +227,14 @@ def _explained(
     step: StepChange,
     certificates: Sequence[CertificateChange],
     needs: Mapping[str, tuple[str, ...]],
+    still: frozenset[str],
 ) -> StepChange:
     if not step.hidden or step.verb is not Verb.UPDATE or step.why:
         return step
     changed = [certificate for certificate in certificates if certificate.verb is not Verb.SAME]
     restarting = {path for paths in needs.values() for path in paths}
-    names = [certificate.name for certificate in changed if restarting & {*_paths(certificate)}]
-    quiet = [certificate.name for certificate in changed if not restarting & {*_paths(certificate)}]
+    names = [row.name for row in changed if restarting & {*_paths(row, still)}]
+    quiet = [row.name for row in changed if not restarting & {*_paths(row, still)}]
     whys = [
         *([f"these change: {', '.join(names)}"] if names else []),
         *([f"these change and are read without a restart: {', '.join(quiet)}"] if quiet else []),

@@ -26,10 +26,11 @@ from plan.condition import (
     ServiceAnswers,
     Services,
     Space,
+    TrustedAuthorities,
     WayIn,
 )
 from plan.roll import ROLLING
-from probe import backups, clocks, keys, pods, restarts, room, services, space
+from probe import authorities, backups, clocks, keys, pods, restarts, room, services, space
 from probe.access import Access
 from probe.api import Api, ApiError
 from probe.failure import Unmet, demand
@@ -106,6 +107,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await space.demand_space(check, through.machines)
         case CurrentKeys():
             await keys.demand_keys(check, through.machines)
+        case TrustedAuthorities():
+            await authorities.demand_authorities(check, through.api)
         case ApiServers():
             await _api_servers(check, through.api)
         case Nodes():

@@ -185,7 +185,7 @@ def question(spec: Cluster, name: str, access: Access) -> str:
     that its components need.
     """
     lines = [f"path\t{path}" for path in TRACES]
-    lines += [f"sum\t{path}" for path in AUTHORITIES]
+    lines += [f"pem\t{path}" for path in AUTHORITIES]
     lines += [f"package\t{package}" for package in needs.packages(spec, name)]
     lines += [f"module\t{module}" for module in (modules(spec) if name in spec.nodes else ())]
     lines += [f"disk\t{path}" for path in data_paths(spec, name)]
@@ -226,9 +226,9 @@ async def observed_hosts(
                     facts, clock = await _looked(by_person, name, given)
             except Unreachable as error:
                 return error
-            sums = {row[1] for row in facts.rows.get("sum", ())}
+            there = {row[1] for row in facts.rows.get("pem", ())}
             return ObservedHost(
-                name=name, spec=spec, facts=facts, clock=clock, is_ours=bool(sums & known)
+                name=name, spec=spec, facts=facts, clock=clock, is_ours=bool(there & known)
             )
 
         names = tuple(access.machines)

@@ -84,6 +84,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_generation(before, after),
         *_members(before, after),
         *_keys(before, after),
+        *_authorities(before, after),
         *_control_planes(before, after),
         *_disks(before, after),
         *_places(before, after),
@@ -295,6 +296,26 @@ def _keys(before: Cluster, after: Cluster) -> Iterator[Refusal]:
                 f"an API server that runs until the end of the update {harm}",
                 f"write {old}, and another number once the control planes have changed",
             )
+
+
+def _authorities(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """An authority signs only where it is trusted everywhere already, and goes once it does not."""
+    for field, old in before.authority_numbers:
+        new = getattr(after.authority_numbers, field)
+        if new[0] in old and old[0] in new:
+            continue
+        if new[0] not in old:
+            breaks = f"machines would refuse what number {new[0]} signs until they are told of it"
+            instead = [old[0], new[0]]
+        else:
+            breaks = f"machines would refuse what number {old[0]} signed, which all use"
+            instead = [new[0], old[0]]
+        yield Refusal(
+            f"authorities.{field}",
+            f"is {[*old]} and cannot become {[*new]} at once",
+            breaks,
+            f"write {instead} first, and go on once an update has ended with it",
+        )
 
 
 def _members(before: Cluster, after: Cluster) -> Iterator[Refusal]:

@@ -5,7 +5,7 @@ from functools import cached_property
 from ipaddress import IPv4Network
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from spec.backup import Backup
 from spec.downloads import Architecture
@@ -169,6 +169,38 @@ class KeyNumbers(Part):
     one. The former number brings the former pair back. Not while control planes leave."""
 
 
+def _numbers(value: tuple[int, ...]) -> tuple[int, ...]:
+    if not 1 <= len(value) <= 2 or len({*value}) != len(value) or min(value) < 1:
+        raise ValueError("neither one number nor two different ones")
+    return value
+
+
+Numbers = Annotated[
+    tuple[Whole, ...],
+    AfterValidator(_numbers),
+    Expected("a list of one or two different whole numbers, 1 or more, such as [1, 2]"),
+    LeftOut("`[1]`"),
+]
+
+
+class AuthorityNumbers(Part):
+    """Which authorities the cluster has: the first of each list signs, and both are trusted.
+
+    An authority turns over in three updates: ``[1]`` becomes ``[1, 2]``, then ``[2, 1]``, then
+    ``[2]``. Up to the last, each of them can be taken back.
+    """
+
+    kubernetes: Numbers = (1,)
+    """The numbers of the authority for API servers, kubelets and people. Add-ons' pods start anew
+    where the list gets longer or shorter; your own that speak to the API should before ``[2, 1]``.
+    With ``[2]``, kubeconfigs from before ``[2, 1]`` are refused."""
+    etcd: Numbers = (1,)
+    """The numbers of the authority for etcd's members and clients."""
+    front_proxy: Numbers = (1,)
+    """The numbers of the authority by which aggregated APIs, such as that of metrics-server, know
+    the API servers."""
+
+
 class BaseImage(Part):
     """A distribution's cloud image that machines start from, in place of the one the lab builds."""
 
@@ -251,6 +283,8 @@ class Description(Part):
     """What keeps all that the cluster knows."""
     keys: Annotated[KeyNumbers | None, LeftOut("each key is the first")] = None
     """Which keys the cluster has, where they turn over."""
+    authorities: Annotated[AuthorityNumbers | None, LeftOut("each authority is the first")] = None
+    """Which authorities the cluster has, where they turn over."""
     backup: Annotated[Backup | None, LeftOut("no backups are made")] = None
     """Backups of etcd; ``{}`` for those with the settings below."""
     flannel: Flannel = Flannel()
@@ -278,6 +312,11 @@ class Description(Part):
     def key_numbers(self) -> KeyNumbers:
         """Which keys the cluster has."""
         return self.keys or KeyNumbers()
+
+    @property
+    def authority_numbers(self) -> AuthorityNumbers:
+        """Which authorities the cluster has."""
+        return self.authorities or AuthorityNumbers()
 
     @cached_property
     def control_planes(self) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ GIGABYTES = (
 """Run by ``tests/machine/test_cluster.py``: they write all artifacts twice."""
 
 THE_TESTS_THEMSELVES = (
-    *("make test", "make test-all", "make test-topologies"),
+    *("make test", "make test-all", "make test-topologies", "make test-kills N=50"),
     *("./hardway bench --machines", "./hardway bench --existing"),
     "./hardway bench --peer kubeadm",
     "./hardway test --load 2 --times 10",

@@ -83,8 +83,21 @@ def apply(spec: Cluster) -> Step:
             "digest": hashlib.sha256(text.encode()).hexdigest(),
             "nodes": " ".join(spec.nodes),
             "namespaces": " ".join(_namespaces(spec)),
+            **_authorities(spec),
         },
     )
+
+
+def _authorities(spec: Cluster) -> dict[str, str]:
+    """What the API must say of authorities that turn over, and the numbers of those trusted."""
+    if spec.authorities is None:
+        return {}
+    numbers = spec.authorities
+    trusted = (sorted(numbers.kubernetes), sorted(numbers.front_proxy))
+    return {
+        "trusted": " and ".join(" ".join(map(str, row)) for row in trusted),
+        "front_proxy": layout.FRONT_PROXY_AUTHORITY,
+    }
 
 
 def _namespaces(spec: Cluster) -> list[str]:
@@ -142,7 +155,10 @@ def _api(spec: Cluster) -> dict[str, str]:
 
 def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
     """The objects that must exist, by the name of their file."""
-    of_add_ons = {add_on.group: add_on.objects(spec) for add_on in enabled(spec)}
+    of_add_ons = {
+        add_on.group: tuple(_started_anew(row, spec) for row in add_on.objects(spec))
+        for add_on in enabled(spec)
+    }
     used = {
         manifest["metadata"].get("namespace")
         for manifests in of_add_ons.values()
@@ -155,6 +171,22 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
         **of_add_ons,
         **({"flannel": _flannel()} if spec.flannel.store == "kubernetes" else {}),
     }
+
+
+def _started_anew(manifest: Manifest, spec: Cluster) -> Manifest:
+    """A workload whose pods start anew where they get to trust other authorities.
+
+    A program with client-go before 0.36 reads the authority of the API once, at its start.
+    """
+    trusted = sorted(spec.authority_numbers.kubernetes)
+    of_pods = manifest.get("spec", {}).get("template", {})
+    if trusted == [1] or not of_pods.get("spec", {}).get("automountServiceAccountToken"):
+        return manifest
+    metadata = of_pods["metadata"]
+    note = {"hardway/authorities": " ".join(map(str, trusted))}
+    annotations = {**metadata.get("annotations", {}), **note}
+    template = {**of_pods, "metadata": {**metadata, "annotations": annotations}}
+    return {**manifest, "spec": {**manifest["spec"], "template": template}}
 
 
 # -- access --------------------------------------------------------------------------------------

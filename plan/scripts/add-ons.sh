@@ -79,7 +79,60 @@ furnished() {
     done <<<"$answer"
 }
 
+# -- authorities that turn over --------------------------------------------------------------------
+
+# certificates: the certificates in PEM on standard input, each on a line, sorted
+certificates() {
+    awk '/-----BEGIN/ { line = "" } { line = line $0 } /-----END/ { print line }' | sort -u
+}
+
+# published: whether controller managers have given each namespace, and so each new pod, the certificates
+# of exactly the authorities that are trusted
+published() {
+    local wanted listed name data
+    wanted=$(<"$authority")
+    wanted='{"ca.crt":"'${wanted//$'\n'/\\n}'\n"}'
+    listed=$(cluster get configmaps --all-namespaces --field-selector metadata.name=kube-root-ca.crt \
+        --output 'jsonpath={range .items[*]}{.metadata.namespace} {.data}{"\n"}{end}' 2>&1) || {
+        echo "the API server does not list what pods trust: ${listed##*$'\n'}"
+        return 1
+    }
+    while read -r name data; do
+        [ "$data" = "$wanted" ] || {
+            echo "the namespace $name has other authorities in its ConfigMap kube-root-ca.crt"
+            return 1
+        }
+    done <<<"$listed"
+}
+
+# forgotten: whether programs behind the API trust the authorities that API servers trust, and no others.
+# API servers add theirs to the object which says so, and take none out of it, so it is made anew.
+forgotten() {
+    local part path text object=extension-apiserver-authentication
+    for part in "client-ca-file $authority" "requestheader-client-ca-file $front_proxy"; do
+        read -r part path <<<"$part"
+        text=$(cluster --namespace kube-system get configmap "$object" --output "jsonpath={.data.$part}" 2>&1) || {
+            echo "the API server does not say what programs behind it trust: ${text##*$'\n'}"
+            return 1
+        }
+        [ -z "$(comm -23 <(certificates <<<"$text") <(certificates <"$path"))" ] || {
+            cluster --namespace kube-system delete configmap "$object" >/dev/null
+            echo "programs behind the API server trusted more authorities than it does ($part)"
+            return 1
+        }
+        [ -z "$(comm -13 <(certificates <<<"$text") <(certificates <"$path"))" ] || {
+            echo "programs behind the API server do not trust all authorities that it does ($part)"
+            return 1
+        }
+    done
+}
+
 await_api api "$api" "$authority" kube-apiserver.service
+# Pods that start anew for it read the authorities at once, so these are there before.
+[ -z "${trusted-}" ] || {
+    await trust "pods get what to trust ($trusted)" kube-controller-manager.service published
+    await trust "the API says what to trust ($trusted)" kube-apiserver.service forgotten
+}
 # shellcheck disable=SC2086 # several names
 [ -z "$namespaces" ] || await add-ons "namespaces are there" kube-apiserver.service furnished $namespaces
 # shellcheck disable=SC2086 # several files

@@ -1,7 +1,8 @@
 #!/bin/bash
 # host.sh: reports what a machine is like before anything is brought to it, and changes nothing. Each line
-# of standard input is a question: "path" and "disk" with a path, "sum" with a file, "package" and "module"
-# with a name, "reach" with a machine's name, its address and a port; there are tabs between the parts.
+# of standard input is a question: "path" and "disk" with a path, "pem" with a file of certificates, "package"
+# and "module" with a name, "reach" with a machine's name, its address and a port; there are tabs between the
+# parts.
 # Prints a fact on each line and a last line that these were all. Without root's rights it prints what it
 # can see.
 
@@ -165,11 +166,11 @@ reached() {
     fact reached "$1" "$3" "$output"
 }
 
-paths=() sums=() packages=() under_way=0
+paths=() pems=() packages=() under_way=0
 while IFS=$'\t' read -r question name address port; do
     case $question in
     path) paths+=("$name") ;;
-    sum) sums+=("$name") ;;
+    pem) pems+=("$name") ;;
     package) packages+=("$name") ;;
     module)
         if [ -d "/sys/module/$name" ] || modprobe --dry-run --quiet "$name" 2>/dev/null; then
@@ -196,9 +197,18 @@ wait
 if [ "${#paths[@]}" -gt 0 ]; then
     find "${paths[@]}" -maxdepth 0 ! -empty -printf 'there\t%p\n' 2>/dev/null || true
 fi
-if [ "${#sums[@]}" -gt 0 ]; then
-    sha256sum "${sums[@]}" 2>/dev/null | while read -r sum path; do fact sum "$path" "$sum"; done || true
-fi
+# A digest for each certificate, of its text with the last line's end.
+for path in "${pems[@]}"; do
+    [ -r "$path" ] || continue
+    certificate=''
+    while IFS= read -r line; do
+        certificate+=$line$'\n'
+        [[ $line == *-----END* ]] || continue
+        digest=$(sha256sum <<<"${certificate%$'\n'}")
+        fact pem "$path" "${digest%% *}"
+        certificate=''
+    done < <(cat "$path")
+done
 # Before its first update, apt knows nothing but what is installed.
 if [ "${#packages[@]}" -gt 0 ] && compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null; then
     fact lists there

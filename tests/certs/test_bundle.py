@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from certs.bundle import Authorities, Bundle, BundleError
-from certs.renewal import decided
+from certs.renewal import decided, renewed_authorities
+from certs.table import Authority
 from tests.certs.clusters import NOW, authorities, made, rows_of
 
 WORLD = made("apart")
@@ -42,6 +43,11 @@ def test_bundles_survive_json() -> None:
         assert Bundle.from_state(json.loads(json.dumps(bundle.state()))) == bundle
     state = json.loads(json.dumps(WORLD.authorities.state()))
     assert Authorities.from_state(state) == WORLD.authorities
+    numbers = {Authority.KUBERNETES: (2, 1), Authority.ETCD: (3,)}
+    turned = renewed_authorities(None, (), NOW, authorities=numbers)
+    state = json.loads(json.dumps(turned.state()))
+    assert Authorities.from_state(state) == turned
+    assert [turned.numbers(authority) for authority in Authority] == [(2, 1), (3,), (1,)]
 
 
 def test_all_of_a_state_is_strings() -> None:

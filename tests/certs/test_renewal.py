@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certs.authority import issued, new_authority
-from certs.bundle import Authorities, Bundle, BundleError, Pair
+from certs.bundle import Authorities, Bundle, BundleError, Pair, Signer
 from certs.renewal import (
     Action,
     Decision,
@@ -209,6 +209,67 @@ def test_the_pair_of_service_accounts_turns_over_and_the_former_one_is_trusted_f
     assert {decision.action for decision in decided_authorities(last, NOW + 9 * DAY, 1, 2)} == {
         Action.KEEP
     }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ((1,), (1, 2), "number 2 is trusted as well"),
+        ((1, 2), (1,), "number 2 is not trusted any more"),
+        ((1, 2), (2, 1), "number 2 signs in place of 1"),
+        ((2, 1), (1, 2), "number 1 signs in place of 2"),
+        ((2, 1), (2,), "number 1 is not trusted any more"),
+        ((2,), (2, 3), "number 3 is trusted as well"),
+    ],
+)
+def test_an_authority_turns_over_update_by_update(
+    before: tuple[int, ...], after: tuple[int, ...], sentence: str
+) -> None:
+    held = numbered(before, None)
+    numbers = {Authority.ETCD: after}
+    decisions = decided_authorities(held, NOW, authorities=numbers)
+    (decision,) = (entry for entry in decisions if entry.action is not Action.KEEP)
+    assert str(decision) == f"replace etcd because {sentence}"
+    turned = numbered(after, held)
+    assert turned.numbers(Authority.ETCD) == after
+    again = decided_authorities(turned, NOW, authorities=numbers)
+    assert {decision.action for decision in again} == {Action.KEEP}
+    assert renewed_authorities(turned, again, NOW, authorities=numbers) == turned
+    # Each stays the same, and trusted certificates stand in an order that who signs has no part in.
+    was, now_is = (every(state) for state in (held, turned))
+    assert all(now_is[number] == was[number] for number in {*before} & {*after})
+    assert turned.trusted(Authority.ETCD) == "".join(
+        now_is[number].certificate for number in sorted(after)
+    )
+    # Leaves follow where another one signs, and only then.
+    leaves = issue(ROWS, held)
+    of_etcd = {row.name for row in ROWS if row.issuer is Authority.ETCD}
+    replaced = {
+        decision.name
+        for decision in decided(ROWS, leaves, turned.signers, NOW)
+        if decision.action is not Action.KEEP
+    }
+    assert replaced == (of_etcd if before[0] != after[0] else set())
+
+
+def numbered(numbers: tuple[int, ...], held: Authorities | None) -> Authorities:
+    """The authorities with these numbers of etcd's."""
+    wanted = {Authority.ETCD: numbers}
+    decisions = decided_authorities(held, NOW, authorities=wanted)
+    return renewed_authorities(held, decisions, NOW, authorities=wanted)
+
+
+def every(state: Authorities) -> dict[int, Signer]:
+    """The number of each of etcd's authorities to it."""
+    signers = (state.signers[Authority.ETCD], *state.beside.get(Authority.ETCD, ()))
+    return {signer.number: signer for signer in signers}
+
+
+def test_an_authority_that_was_left_out_comes_back_with_another_key() -> None:
+    held = numbered((1, 2), None)
+    again = numbered((1, 2), numbered((1,), held))
+    assert every(again)[1] == every(held)[1]
+    assert every(again)[2].key != every(held)[2].key
 
 
 def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.engine
 PROJECT = Path(__file__).resolve().parents[2]
 
 PROGRAM = """
-from certs.table import held_by
+from certs.table import Authority, held_by
 from certs.tracked import TrackedAuthorities, TrackedBundle
 from spec.cluster import parse
 
@@ -29,7 +29,7 @@ PRIVATE = re.compile(r"PRIVATE KEY")
 HERE = {"PYTHONPATH": str(PROJECT)}
 
 
-def program(domain: str = "cluster.local", minions: int = 1, **numbers: int) -> str:
+def program(domain: str = "cluster.local", minions: int = 1, **numbers: object) -> str:
     spec = {
         "dns_domain": domain,
         "networks": {"machines": "192.168.1.0/24"},
@@ -133,6 +133,30 @@ def test_the_trust_in_a_former_pair_of_service_accounts_ends_after_its_time(
     }
     stack.preview("--expect-no-changes", environment=then)
     assert not PRIVATE.search(turned.text + over.text + stack.state())
+
+
+def test_an_authority_turns_over_in_three_updates(stack: EngineStack) -> None:
+    pairs = []
+    for numbers, names in (
+        ((1,), {"etcd"}),
+        ((1, 2), {"etcd", "etcd number 2"}),
+        ((2, 1), {"etcd", "etcd number 1"}),
+        ((2,), {"etcd"}),
+    ):
+        stack.write(program(minions=0, authorities=f"{{Authority.ETCD: {numbers}}}"))
+        preview = stack.preview("--diff", environment=HERE)
+        up = stack.up("--diff", environment=HERE)
+        assert preview.steps() == up.steps()
+        kept = revealed(stack, "authorities")
+        assert {name for name in kept if name.startswith("etcd")} == names
+        pairs.append(revealed(stack, "master-keys"))
+        stack.preview("--expect-no-changes", environment=HERE)
+        assert not PRIVATE.search(preview.text + up.text + stack.state())
+    first, trusted, signed, alone = pairs
+    assert first == trusted
+    assert signed == alone
+    changed = {name for name in first if first[name] != signed[name]}
+    assert changed == {name for name in first if name.startswith(("etcd-", "apiserver-etcd"))}
 
 
 def later(stack: EngineStack, by: str) -> dict[str, str]:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import libvirt
+from lab import libvirt, packages
 from lab.cache import Cache
+from lab.host import PACKAGES_FOR_LIBVIRT_ELSEWHERE
 from lab.offer import Phases, machine_image
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.progress import PlainProgress
@@ -116,6 +117,7 @@ class Lab:
         """Make the base image here, for an ``up`` on a host that reaches no mirror of Debian's."""
         spec = parse(self.cluster, name=self.stack)
         progress = PlainProgress()
+        packages.install(PACKAGES_FOR_LIBVIRT_ELSEWHERE, self.paths, progress)
         machine_image(spec, self.paths, Cache(), progress, Phases(), boots_itself=boots_itself)
 
     def make(self, target: str) -> None:

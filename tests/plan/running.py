@@ -10,7 +10,7 @@ import pwd
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -63,11 +63,8 @@ class Keys:
 
     def __init__(self, spec: Cluster) -> None:
         self._now = datetime.now(UTC)
-        self.signers: dict[Authority, Signer] = {
-            authority: new_authority(authority, self._now) for authority in Authority
-        }
         self.authorities = Authorities(
-            signers=self.signers,
+            signers={authority: new_authority(authority, self._now) for authority in Authority},
             service_accounts=ServiceAccountPairs(
                 keys={"pair1": new_service_account_pair()}, current="pair1"
             ),
@@ -75,6 +72,11 @@ class Keys:
         )
         self._spec = spec
         self.backups = new_backup_keys()
+
+    @property
+    def signers(self) -> Mapping[Authority, Signer]:
+        """The authorities that sign."""
+        return self.authorities.signers
 
     def become(self, spec: Cluster) -> None:
         """Go on with the same authorities for another spec."""

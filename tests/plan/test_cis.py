@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from plan import layout
-from plan.model import AuthorityCertificate, Certificate, Kubeconfig, PrivateKey
+from plan.model import (
+    AuthorityCertificate,
+    Certificate,
+    Kubeconfig,
+    PrivateKey,
+    SigningCertificate,
+)
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.plan.view import View
 
@@ -234,7 +240,7 @@ MANUAL: dict[str, tuple[Check, Check]] = {
         lambda m: all(
             not file.mode & ~0o644
             for file in m.plan.secret_files
-            if isinstance(file.source, Certificate | AuthorityCertificate)
+            if isinstance(file.source, Certificate | AuthorityCertificate | SigningCertificate)
         ),
     ),
     "1.1.21": (

@@ -25,6 +25,7 @@ from plan.model import (
     PrivateKey,
     SecretFile,
     ServiceAccountKey,
+    SigningCertificate,
     Source,
     Step,
 )
@@ -224,7 +225,7 @@ FITS: dict[str, dict[str, Source]] = {
         "client-ca-file": AuthorityCertificate(KUBERNETES),
         "tls-cert-file": Certificate("controller-manager-server"),
         "tls-private-key-file": PrivateKey("controller-manager-server"),
-        "cluster-signing-cert-file": AuthorityCertificate(KUBERNETES),
+        "cluster-signing-cert-file": SigningCertificate(KUBERNETES),
         "cluster-signing-key-file": AuthorityKey(KUBERNETES),
         "root-ca-file": AuthorityCertificate(KUBERNETES),
         "service-account-private-key-file": ServiceAccountKey("private"),
@@ -314,7 +315,7 @@ def test_each_secret_file_is_made_from_what_the_machine_holds(machine: View) -> 
 
 OF_A_PAIR: dict[type, Callable[[Any], Source]] = {
     PrivateKey: lambda key: Certificate(key.name),
-    AuthorityKey: lambda key: AuthorityCertificate(key.authority),
+    AuthorityKey: lambda key: SigningCertificate(key.authority),
     ServiceAccountKey: lambda _: ServiceAccountKey("public"),
 }
 

@@ -15,24 +15,40 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import yaml
 
-from certs.bundle import Authorities
-from certs.renewal import decided_authorities, renewed_authorities
+from certs.bundle import Authorities, Bundle
+from certs.renewal import (
+    Numbers,
+    decided,
+    decided_authorities,
+    renewed,
+    renewed_authorities,
+)
+from certs.table import authority_numbers, held_by
 from ops.restore import Doing, Restoration
 from ops.snapshot import Snapshot
-from plan import apiserver, control_plane, controller_manager, etcd, identity, layout, render, walk
+from plan import (
+    addons,
+    apiserver,
+    control_plane,
+    controller_manager,
+    etcd,
+    identity,
+    layout,
+    render,
+    walk,
+)
 from plan.condition import CurrentKeys
 from plan.conditions import conditions
 from plan.model import EncryptionConfiguration, Source, Step
 from probe.keys import demand_keys
 from spec.cluster import ArtifactSource, Cluster
-from spec.description import KeyNumbers
+from spec.description import AuthorityNumbers, KeyNumbers
 from tests.certs.clusters import cluster
 from tests.engine.stack import eventually
 from tests.plan.container import Container, Memory, cable, quiet
@@ -41,7 +57,7 @@ from tests.plan.test_restore import ContainedMachines
 
 ROOT = Path(__file__).parents[2]
 CONTROLLERS = "kube-controller-manager"
-PROGRAMS = (*etcd.PROGRAMS, "kube-apiserver", CONTROLLERS)
+PROGRAMS = (*etcd.PROGRAMS, "kube-apiserver", CONTROLLERS, "kubectl")
 ADDRESSES = {"c1": "192.168.1.31", "c2": "192.168.1.32", "c3": "192.168.1.33"}
 MIRROR = "http://127.0.0.1:8000"
 """Answers on a machine where a test has it serve."""
@@ -79,13 +95,15 @@ def turned(
     authorities: Authorities,
     encryption: int = 1,
     service_accounts: int = 1,
+    numbers: Numbers | None = None,
     *,
     later: timedelta = timedelta(0),
 ) -> Authorities:
     """What the state does where the spec has these numbers."""
     now = datetime.now(UTC) + later
-    decisions = decided_authorities(authorities, now, encryption, service_accounts)
-    return renewed_authorities(authorities, decisions, now, encryption, service_accounts)
+    wanted = (encryption, service_accounts, numbers)
+    decisions = decided_authorities(authorities, now, *wanted)
+    return renewed_authorities(authorities, decisions, now, *wanted)
 
 
 def programs(folder: Path) -> Path:
@@ -234,6 +252,26 @@ class TurningPlanes:
             self.keys.authorities, encryption, service_accounts, later=later
         )
 
+    def trust(self, *numbers: int) -> None:
+        """Write these numbers of all authorities into the spec; the first signs."""
+        declared = AuthorityNumbers(kubernetes=numbers, etcd=numbers, front_proxy=numbers)
+        self.spec = self.spec.model_copy(update={"authorities": declared})
+        self.keys.become(self.spec)
+        wanted = authority_numbers(self.spec)
+        self.keys.authorities = turned(self.keys.authorities, numbers=wanted)
+        signers, now = self.keys.signers, datetime.now(UTC)
+        for name, pairs in self._pairs.items():
+            bundle = Bundle(pairs)
+            decisions = decided(held_by(self.spec, name), bundle, signers, now)
+            self._pairs[name] = dict(renewed(bundle, decisions, signers, now).pairs)
+
+    def apply(self) -> None:
+        """Run the step that brings the cluster's objects."""
+        first = self.names[0]
+        pairs = self.keys.of_people() | self.keys.of_add_ons(self.spec)
+        step = addons.apply(self.spec)
+        self.run(first, render.text(step, lambda source: self.keys.content(source, pairs)))
+
     def update(self) -> None:
         """Run the step with keys wherever its data are not those with which it last succeeded."""
 
@@ -369,8 +407,9 @@ class TurningPlanes:
 
     # -- a client ------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _admin(self) -> tuple[str, str]:
+        """The certificate and key of an admin, of the authority that signs now."""
         pair = self.keys.of_people()["super-admin"]
         return pair.certificate, pair.key
 

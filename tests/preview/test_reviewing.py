@@ -331,6 +331,42 @@ def test_a_pair_of_service_accounts_that_turns_over_shows_its_stages_and_restart
     assert restarts == {("master", API), ("master", "kube-controller-manager.service")}
 
 
+SERVERS = {"etcd.service", API}
+MANAGER = "kube-controller-manager.service"
+
+
+@pytest.mark.parametrize(
+    ("before", "after_it", "phrase", "restarts", "quiet"),
+    [
+        ([1], [1, 2], "trusted as well; add-ons' pods start anew", SERVERS, set()),
+        ([1, 2], [2, 1], "signs in place of 1; people take a new", {MANAGER}, SERVERS),
+        ([2, 1], [2], "kubeconfigs that it signed are refused", SERVERS, set()),
+    ],
+)
+def test_authorities_that_turn_over_restart_only_what_must(
+    before: list[int], after_it: list[int], phrase: str, restarts: set[str], quiet: set[str]
+) -> None:
+    old, new = (
+        {**DEFAULT, "authorities": {"kubernetes": numbers, "etcd": numbers}}
+        for numbers in (before, after_it)
+    )
+    result = review(old, new)
+    announced = [text for text in sentences(result) if "the authority " in text]
+    assert [text.partition(":")[0] for text in announced] == [
+        "the authority kubernetes",
+        "the authority etcd",
+    ]
+    assert phrase in announced[0]
+    restarted = {
+        unit
+        for disturbance in result.disturbances
+        if disturbance.machine == "master"
+        for unit in disturbance.services
+    }
+    assert restarts <= restarted
+    assert not quiet & restarted
+
+
 def test_members_of_etcd_that_come_and_go_are_told_in_their_order() -> None:
     machines = {
         f"e{number}": {"address": f"192.168.1.{20 + number}", "roles": "e"}
@@ -435,7 +471,9 @@ def test_each_key_that_may_change_is_known_by_its_files() -> None:
     paths = {
         path
         for name in (*Authority, SERVICE_ACCOUNT, ENCRYPTION, *names)
-        for path in _paths(CertificateChange(name=name, holder="m", verb=Verb.UPDATE, why=""))
+        for path in _paths(
+            CertificateChange(name=name, holder="m", verb=Verb.UPDATE, why=""), frozenset()
+        )
     }
     assert paths == {file.path for file in plan.secret_files}
 
@@ -448,7 +486,7 @@ def test_a_certificate_that_is_read_once_restarts_who_reads_it() -> None:
     ]
     step = StepChange(resource="m-identity", name="identity", verb=Verb.UPDATE, hidden=True)
     needs = {unit.name: unit.needs for unit in golden_plan("default").nodes["master"].units}
-    assert _explained(step, changes, needs).why == (
+    assert _explained(step, changes, needs, frozenset()).why == (
         "these change: flannel; these change and are read without a restart: apiserver, etcd-server"
     )
 

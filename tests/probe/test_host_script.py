@@ -250,11 +250,15 @@ def test_a_process_of_a_cluster_is_seen_without_a_unit(well: Container) -> None:
 def test_the_files_of_a_cluster_are_seen_and_empty_folders_are_not(well: Container) -> None:
     well.call("mkdir", "--parents", "/etc/cni/net.d", "/var/lib/kubelet")
     assert sentences(asked(well), "cluster") == []
-    with written(well, layout.AUTHORITY, "a certificate\n"):
+    first, second = (
+        f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n" for text in "ab"
+    )
+    with written(well, layout.AUTHORITY, first + second):
         host = asked(well)
     assert "runtime: /etc/kubernetes" in sentences(host, "cluster")[0]
-    digest = hashlib.sha256(b"a certificate\n").hexdigest()
-    assert host.facts.rows["sum"] == [[layout.AUTHORITY, digest]]
+    assert host.facts.rows["pem"] == [
+        [layout.AUTHORITY, hashlib.sha256(text.encode()).hexdigest()] for text in (first, second)
+    ]
     well.call("rm", "-r", "/etc/kubernetes", "/etc/cni", "/var/lib/kubelet")
 
 

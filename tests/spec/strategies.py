@@ -30,6 +30,8 @@ JUNK = st.one_of(
 """What no field expects, or only one of them."""
 
 
+NUMBERS = st.lists(st.integers(1, 9), min_size=1, max_size=2, unique=True)
+
 MOST_CPUS = 64
 """Of a machine of VirtualBox's."""
 
@@ -83,6 +85,9 @@ def good_specs(draw: st.DrawFn) -> Value:
         ),
         "keys": st.fixed_dictionaries(
             {}, optional={"encryption": st.integers(1, 9), "service_accounts": st.integers(1, 9)}
+        ),
+        "authorities": st.fixed_dictionaries(
+            {}, optional=dict.fromkeys(("kubernetes", "etcd", "front_proxy"), NUMBERS)
         ),
         "etcd": st.fixed_dictionaries({"generation": st.integers(1, 9)}),
         "flannel": st.fixed_dictionaries(

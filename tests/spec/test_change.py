@@ -53,6 +53,20 @@ SAME_MACHINES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({}, {"runtime": "docker"}, "runtime", "run on beside"),
     ({}, {"kubernetes": "1.36.4"}, "kubernetes", "write 1.37.1 or later"),
     ({"kubernetes": "1.35.1"}, {}, "kubernetes", "write 1.36.4 or 1.36.3 first"),
+    ({}, {"authorities": {"etcd": [2]}}, "authorities.etcd", "write [1, 2] first"),
+    ({}, {"authorities": {"etcd": [2, 1]}}, "authorities.etcd", "write [1, 2] first"),
+    (
+        {"authorities": {"etcd": [1, 2]}},
+        {"authorities": {"etcd": [2]}},
+        *("authorities.etcd", "write [2, 1] first"),
+    ),
+    ({"authorities": {"etcd": [2, 1]}}, {}, "authorities.etcd", "write [1, 2] first"),
+    ({"authorities": {"etcd": [2]}}, {}, "authorities.etcd", "write [2, 1] first"),
+    (
+        {"authorities": {"etcd": [1, 2]}},
+        {"authorities": {"etcd": [3, 1]}},
+        *("authorities.etcd", "until they are told of it"),
+    ),
 ]
 
 
@@ -82,6 +96,11 @@ def test_a_change_that_cannot_be_taken_is_refused(
         ({}, {"keys": {"service_accounts": 2}}),
         ({"keys": {"service_accounts": 2}}, {"keys": {"encryption": 2}}),
         ({"keys": {"encryption": 2}}, {}),
+        ({}, {"authorities": {"etcd": [1, 2]}}),
+        ({"authorities": {"etcd": [1, 2]}}, {}),
+        ({"authorities": {"etcd": [1, 2]}}, {"authorities": {"etcd": [2, 1]}}),
+        ({"authorities": {"etcd": [2, 1]}}, {"authorities": {"etcd": [1, 2]}}),
+        ({"authorities": {"etcd": [2, 1]}}, {"authorities": {"etcd": [2]}}),
         ({"keys": {"encryption": 2}}, {"keys": {"encryption": 7}}),
         ({}, {"addons": {"coredns": False}}),
         ({}, {"endpoint": BALANCED}),

@@ -53,6 +53,7 @@ WHOLE: dict[str, Any] = {
     "proxy": {"http": "http://proxy", "https": "http://proxy:80", "no_proxy": [".example.org"]},
     "etcd": {"generation": 2},
     "keys": {"encryption": 2, "service_accounts": 2},
+    "authorities": {"kubernetes": [1, 2], "etcd": [2, 1], "front_proxy": [2]},
     "backup": {
         "every": "6h",
         "keep": 7,
