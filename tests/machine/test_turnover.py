@@ -1,0 +1,142 @@
+"""All authorities of a master and a minion turn over, and back once, update by update."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from plan import layout
+from tests.machine.drift import starts
+from tests.machine.lab import Lab, at_length, brought_up
+from tests.plan.stored import stored
+from tests.plan.test_authorities import in_pem
+
+pytestmark = [pytest.mark.machine, pytest.mark.timeout(5400), at_length]
+
+MASTER, MINION = "master", "minion1"
+CLUSTER: dict[str, Any] = {
+    "networks": {"machines": "192.168.1.0/24"},
+    "machines": {
+        MASTER: {"address": "192.168.1.10", "roles": "ai", "cpus": 2},
+        MINION: {"address": "192.168.1.11"},
+    },
+    "addons": {"metrics_server": True},
+}
+ALL = ("kubernetes", "etcd", "front_proxy")
+SERVICES = (
+    *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
+    *("containerd", "kubelet", "kube-proxy", "flanneld"),
+)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    yield from brought_up(
+        "mtturn", CLUSTER, tmp_path_factory, request.session, lambda lab: lab.hardway("up")
+    )
+
+
+class Person:
+    """Somebody with a kubeconfig of a moment, who asks the API again and again."""
+
+    def __init__(self, lab: Lab, name: str) -> None:
+        self._lab = lab
+        self.file = lab.folder / f"{name}.conf"
+        self.file.touch(0o600)
+        self.file.write_text(lab.hardway("kubeconfig").stdout)
+        self.answers = 0
+        self.longest = 0.0
+
+    def asks(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        kubectl = (str(stored("kubectl")), "--kubeconfig", str(self.file))
+        return subprocess.run([*kubectl, *arguments], capture_output=True, text=True, check=False)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask all the time; the API is never away for longer than a lone server's restart."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._ask, args=(over,))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _ask(self, over: threading.Event) -> None:
+        last = time.monotonic()
+        while not over.is_set():
+            done = self.asks("get", "--raw", "/api/v1/namespaces/default", "--request-timeout=10s")
+            now = time.monotonic()
+            self.longest = max(self.longest, now - last)
+            if done.returncode == 0:
+                self.answers += 1
+                last = now
+            time.sleep(0.5)
+
+
+def pods(lab: Lab) -> dict[str, str]:
+    """The pods' unique numbers, by what they run."""
+    items = lab.objects("pods", "--all-namespaces")["items"]
+    return {item["metadata"]["uid"]: item["metadata"]["name"] for item in items}
+
+
+def test_each_update_shows_what_it_does_and_the_cluster_serves_all_the_time(
+    lab: Lab, record_property: Callable[[str, object], None]
+) -> None:
+    lab.hardway("validate", "--wait", "1200")
+    first = Person(lab, "first")
+    person = first
+    for stage, (numbers, phrase) in enumerate(
+        (
+            ((1, 2), "number 2 is trusted as well"),
+            ((2, 1), "number 2 signs in place of 1"),
+            ((1, 2), "number 1 signs in place of 2"),
+            ((2, 1), "number 2 signs in place of 1"),
+            ((2,), "number 1 is not trusted any more"),
+        )
+    ):
+        before = of_machines(lab), pods(lab)
+        lab.describe({**CLUSTER, "authorities": {key: [*numbers] for key in ALL}})
+        shown = lab.hardway("preview", "--live").stdout
+        assert phrase in shown
+        assert "PRIVATE KEY" not in shown
+        began = time.monotonic()
+        with person.asking():
+            lab.hardway("up")
+            lab.hardway("validate", "--wait", "1200")
+        lab.pulumi("preview", "--expect-no-changes")
+        after = of_machines(lab), pods(lab)
+        anew = sorted(after[1][uid] for uid in after[1].keys() - before[1].keys())
+        restarted = {
+            name: sorted(unit for unit, start in units.items() if before[0][name][unit] != start)
+            for name, units in after[0].items()
+        }
+        outcome = {
+            "seconds": round(time.monotonic() - began),
+            "answers": person.answers,
+            "longest without": round(person.longest, 1),
+            "restarted": restarted,
+            "pods anew": anew,
+        }
+        record_property(f"{stage} {numbers}", json.dumps(outcome))
+        if {*numbers} == {1, 2} and stage:
+            assert not anew, "no pod starts where only another one signs"
+        assert lab.kubectl("top", "nodes").count("\n") == 3
+        person = Person(lab, f"after-{stage}")
+        assert person.asks("get", "nodes").returncode == 0
+    refused = first.asks("get", "nodes")
+    assert refused.returncode != 0, refused.stdout
+    for name in CLUSTER["machines"]:
+        assert in_pem(lab.on(name, f"cat {layout.AUTHORITY}")) == ["kubernetes-ca-2"]
+    lab.hardway("drift")
+
+
+def of_machines(lab: Lab) -> dict[str, dict[str, str]]:
+    """Machine and service to a number that changes with every start."""
+    return {name: starts(lab, name, SERVICES) for name in CLUSTER["machines"]}
