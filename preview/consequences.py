@@ -301,7 +301,7 @@ def _authorities(before: Cluster, after: Cluster) -> Iterator[Consequence]:
                 f"before number {numbers[-1]} signs"
             )
         elif authority is Authority.KUBERNETES and numbers[0] != old[authority][0]:
-            rest = "; people take a new kubeconfig (./hardway kubeconfig)"
+            rest = "; people take a new kubeconfig (./hardway kubeconfig --merge)"
         elif authority is Authority.KUBERNETES:
             rest = "; add-ons' pods start anew, and kubeconfigs that it signed are refused"
         yield Consequence(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from certs.table import Authority, common_name
-from plan import apiserver, etcd, layout
+from plan import apiserver, controller_manager, etcd, layout
 from plan.condition import TrustedAuthorities
 from plan.conditions import conditions
 from probe.authorities import demand_authorities
@@ -176,6 +176,25 @@ def test_a_lone_control_plane_gets_other_authorities_and_forgets_the_first(
     call = ("curl", "--silent", "--cacert", layout.AUTHORITY, "--cert", "/root/old.pem")
     url = f"{layout.api_server_url(planes.spec, 'c1')}/api/v1/namespaces"
     assert '"code":401' in machine.call(*call, url).replace(" ", "")
+
+
+@as_root
+def test_a_second_one_is_refused_where_the_controller_manager_would_not_start_with_it(
+    planes_of: PlanesOf,
+) -> None:
+    """An earlier program had it read the one that signs from the file with all of them."""
+    planes = planes_of(LONE)
+    machine, unit = planes.machines["c1"], f"{layout.UNITS}/{controller_manager.UNIT}"
+    ours = machine.read(unit)
+    machine.write(unit, ours.replace(layout.SIGNING_AUTHORITY, layout.AUTHORITY))
+    planes.trust(1, 2)
+    done = machine.run(planes.identity("c1"))
+    assert done.returncode != 0
+    assert "would not start with two authorities: take the second one out" in done.stdout
+    assert in_pem(machine.read(layout.AUTHORITY)) == names(Authority.KUBERNETES, 1)
+    machine.write(unit, ours)
+    planes.update()
+    assert in_pem(machine.read(layout.AUTHORITY)) == names(Authority.KUBERNETES, 1, 2)
 
 
 @as_root
