@@ -192,15 +192,15 @@ class Authorities:
 
     signers: Mapping[Authority, Signer]
     """Those that sign new certificates."""
-    beside: Mapping[Authority, tuple[Signer, ...]] = field(default_factory=dict)
+    also_trusted: Mapping[Authority, tuple[Signer, ...]] = field(default_factory=dict)
     """Those whose certificates are trusted as well, for an authority that turns over."""
     service_accounts: ServiceAccountPairs
     encryption: EncryptionKeys
 
     def numbers(self, authority: Authority) -> tuple[int, ...]:
         """The numbers of all that are trusted: first the one that signs."""
-        beside = sorted(signer.number for signer in self.beside.get(authority, ()))
-        return (self.signers[authority].number, *beside)
+        others = sorted(signer.number for signer in self.also_trusted.get(authority, ()))
+        return (self.signers[authority].number, *others)
 
     def trusted(self, authority: Authority) -> str:
         """The certificates of all that are trusted, in PEM, in the order of their numbers.
@@ -208,7 +208,7 @@ class Authorities:
         The order does not depend on which of them signs, so that no file changes where only that
         does.
         """
-        every = (self.signers[authority], *self.beside.get(authority, ()))
+        every = (self.signers[authority], *self.also_trusted.get(authority, ()))
         return "".join(
             signer.certificate for signer in sorted(every, key=lambda signer: signer.number)
         )
@@ -218,9 +218,9 @@ class Authorities:
             "service-account": self.service_accounts.state(),
             "encryption": self.encryption.state(),
         }
-        for authority, signers in self.beside.items():
+        for authority, signers in self.also_trusted.items():
             for signer in signers:
-                state[f"{authority}{BESIDE}{signer.number}"] = _signer_state(signer)
+                state[f"{authority}{NUMBERED}{signer.number}"] = _signer_state(signer)
         return state
 
     @staticmethod
@@ -228,25 +228,25 @@ class Authorities:
         """The reverse of ``state``. Raises BundleError."""
         return Authorities(
             signers=signers_from_state(state, Authority),
-            beside=_beside(state),
+            also_trusted=_also_trusted(state),
             service_accounts=ServiceAccountPairs.from_state(state),
             encryption=EncryptionKeys.from_state(state),
         )
 
 
-BESIDE = " number "
+NUMBERED = " number "
 """Stands in a state between an authority and the number of another one that is only trusted."""
 
 
-def _beside(state: Mapping[str, Mapping[str, str]]) -> dict[Authority, tuple[Signer, ...]]:
+def _also_trusted(state: Mapping[str, Mapping[str, str]]) -> dict[Authority, tuple[Signer, ...]]:
     """The authorities in a state that are trusted and do not sign. Raises BundleError."""
-    beside: dict[Authority, tuple[Signer, ...]] = {}
+    also_trusted: dict[Authority, tuple[Signer, ...]] = {}
     for name in sorted(state):
-        authority, mark, _ = name.partition(BESIDE)
+        authority, mark, _ = name.partition(NUMBERED)
         if mark:
-            kept = beside.get(Authority(authority), ())
-            beside[Authority(authority)] = (*kept, _signer(state, name))
-    return beside
+            kept = also_trusted.get(Authority(authority), ())
+            also_trusted[Authority(authority)] = (*kept, _signer(state, name))
+    return also_trusted
 
 
 def signers_state(signers: Mapping[Authority, Signer]) -> State:

@@ -2,7 +2,7 @@
 
 A decision depends on the kept certificates, on the table of certificates and on the current time.
 It makes nothing and needs no kept private key, so a preview can show it. ``renewed`` and
-``renewed_authorities`` then carry the decisions out. The first of these cases that applies to a
+``renewed_authorities`` then carry out what was decided. The first of these cases that applies to a
 certificate decides; a case that breaks more comes earlier:
 
 1. the table has no row for it: *drop*;
@@ -44,6 +44,7 @@ from certs.bundle import (
 from certs.names import difference
 from certs.signing import TRUSTED
 from certs.table import Authority, Row
+from spec.description import FIRST
 from spec.refusal import listed
 
 DUE = 1 / 3
@@ -192,6 +193,10 @@ def decided_authorities(
         if held and (why := turned_over(held.numbers(authority), wanted)):
             return Decision(name=authority, action=Action.REPLACE, why=why)
         action, why = _of_authority(authority, held.signers[authority] if held else None, now)
+        for signer in held.also_trusted.get(authority, ()) if held else ():
+            its, reason = _of_authority(authority, signer, now)
+            if action is Action.KEEP and its is not Action.KEEP:
+                action, why = its, f"number {signer.number} is trusted as well, and {reason}"
         return Decision(name=authority, action=action, why=why)
 
     of_key = (Action.KEEP, "it never expires") if held else (Action.ISSUE, "it is new")
@@ -220,10 +225,6 @@ def signing_stages(before: str, after: str) -> str:
     return f"{after} is trusted by all API servers beside {before}, then signs"
 
 
-FIRST = (1,)
-"""The numbers of an authority that has never turned over."""
-
-
 def turned_over(before: Sequence[int], after: Sequence[int]) -> str:
     """What becomes of an authority whose numbers change; empty where it stays as it is."""
     joined, left = sorted({*after} - {*before}), sorted({*before} - {*after})
@@ -242,42 +243,39 @@ def _numbered(numbers: Sequence[int]) -> str:
 
 def renewed_authorities(
     held: Authorities | None,
-    decisions: Iterable[Decision],
     now: datetime,
     encryption: int = 1,
     service_accounts: int = 1,
     authorities: Numbers | None = None,
 ) -> Authorities:
-    """The authorities after these decisions; kept ones stay the same byte for byte.
+    """The authorities after what is decided about them; kept ones stay the same byte for byte.
 
     ``encryption`` and ``service_accounts`` are the numbers of these keys that the spec declares.
     """
     if held is None:
         key, pair = key_name(encryption), pair_name(service_accounts)
-        signers, beside = _signers({}, authorities or {}, now)
+        signers, also_trusted = _signers({}, authorities or {}, now)
         return Authorities(
             signers=signers,
-            beside=beside,
+            also_trusted=also_trusted,
             service_accounts=ServiceAccountPairs(
                 keys={pair: new_service_account_pair()}, current=pair
             ),
             encryption=EncryptionKeys(keys={key: new_encryption_key()}, current=key),
         )
-    renewing = {decision.name for decision in decisions if decision.action is Action.RENEW}
+    # Also those that turn over at the same time.
     kept = {
-        (authority, signer.number): prolonged(signer, now) if authority in renewing else signer
-        for authority, signer in held.signers.items()
+        (authority, signer.number): prolonged(signer, now)
+        if _of_authority(authority, signer, now)[0] is Action.RENEW
+        else signer
+        for authority in Authority
+        for signer in (held.signers[authority], *held.also_trusted.get(authority, ()))
     }
-    kept |= {
-        (authority, signer.number): signer
-        for authority, signers in held.beside.items()
-        for signer in signers
-    }
-    signers, beside = _signers(kept, authorities or {}, now)
+    signers, also_trusted = _signers(kept, authorities or {}, now)
     return replace(
         held,
         signers=signers,
-        beside=beside,
+        also_trusted=also_trusted,
         service_accounts=_signing(held.service_accounts, service_accounts, now),
         encryption=_turned(held.encryption, encryption),
     )

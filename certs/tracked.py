@@ -31,7 +31,6 @@ from certs.bundle import (
 from certs.register import register, row_from_state, row_state
 from certs.renewal import (
     ENCRYPTION,
-    FIRST,
     SERVICE_ACCOUNT,
     Numbers,
     decided,
@@ -41,6 +40,7 @@ from certs.renewal import (
 )
 from certs.ssh import SshKeyPair, derived_key_pair, new_key_pair, new_seed
 from certs.table import Authority, Row
+from spec.description import FIRST
 
 Properties = Mapping[str, Any]
 T = TypeVar("T")
@@ -178,7 +178,7 @@ class AuthoritiesProvider(_Kept):
         numbers = (encryption, service_accounts, authorities)
         decisions = decided_authorities(held, now, *numbers)
         return {
-            "kept": _write(renewed_authorities(held, decisions, now, *numbers).state()),
+            "kept": _write(renewed_authorities(held, now, *numbers).state()),
             "register": register(olds.get("register") or {}, decisions),
         }
 
@@ -219,6 +219,8 @@ class TrackedAuthorities(dynamic.Resource, module="hardway", name="Authorities")
 
     kept: pulumi.Output[str]
     """Secret: ``Authorities.state()`` as JSON."""
+    register: pulumi.Output[dict[str, str]]
+    """The last action for each authority and key and its reason, by the name."""
 
     def __init__(
         self,

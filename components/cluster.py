@@ -208,6 +208,7 @@ class ClusterComponent(pulumi.ComponentResource):
                 },
                 "steps": {name: machine.digest for name, machine in machines.items()},
                 "certificates": registers,
+                "authorities": self._authorities.register,
                 "repairs": repairs,
                 "objects": self._objects.repairs,
             },

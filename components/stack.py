@@ -37,6 +37,9 @@ def declare() -> None:
         "addresses", {name: str(machine.address) for name, machine in spec.machines.items()}
     )
     pulumi.export("versions", spec.versions.model_dump(mode="json"))
+    if spec.authorities:
+        # The numbers of the last update that ended, which ``./hardway up`` goes on from.
+        pulumi.export("authorities", spec.authorities.model_dump(mode="json"))
     pulumi.export("nodes", cluster.nodes)
     pulumi.export("ssh_private_key", pulumi.Output.secret(cluster.ssh_key))
     pulumi.export("kubeconfig", pulumi.Output.secret(cluster.kubeconfig))

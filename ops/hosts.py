@@ -144,7 +144,7 @@ def _kept(stack: str) -> tuple[str, list[str]]:
         return reached.access.ssh_key, []
     signers = [
         *authorities.signers.values(),
-        *(signer for signers in authorities.beside.values() for signer in signers),
+        *(signer for signers in authorities.also_trusted.values() for signer in signers),
     ]
     digests = [hashlib.sha256(signer.certificate.encode()).hexdigest() for signer in signers]
     return reached.access.ssh_key, digests

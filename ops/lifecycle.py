@@ -44,7 +44,9 @@ from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.addons.catalogue import pages
 from plan.conditions import conditions
 from preview.kinds import READY
+from spec.change import refused_numbers
 from spec.cluster import Cluster, SpecError
+from spec.description import AuthorityNumbers
 from spec.hypervisor import VirtualBox, domain_name
 from spec.offer import read_offer
 
@@ -110,6 +112,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
     with phases.phase("pulumi up"):
         ready.create()
         recover(ready, host, progress().say)
+        _demand_numbers(ready, cluster)
         if host is not None:
             libvirt.set_going(host, domains(cluster), progress())
         events = paths.logs / f"events-{stack}.json"
@@ -247,6 +250,22 @@ def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]
     after = critical_path.dependencies(json.loads(exported.stdout))
     path = critical_path.critical_path(changed, after)
     stdout.print(path_table(path, "what the update waited for"))
+
+
+def _demand_numbers(stack: Stack, cluster: Cluster) -> None:
+    """Raise a Problem where no update leads to the spec's authorities from those of the last one.
+
+    The spec that the state keeps does not tell: it is that of an update that may have failed, and
+    some machines may not trust what others would begin to sign with.
+    """
+    if cluster.authorities is None or not (outputs := _outputs(stack)):
+        return
+    ended = AuthorityNumbers.model_validate(outputs.get("authorities", {}))
+    for refusal in refused_numbers(ended, cluster.authorities):
+        raise Problem(
+            f"since the last update that ended, {refusal.field} {refusal.wrong}: {refusal.breaks}",
+            refusal.instead,
+        )
 
 
 def _outputs(stack: Stack) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from plan.conditions import conditions
 from plan.material import material
 from plan.model import Material, Step
 from probe.api import ApiError
+from probe.authorities import BEHIND
 from probe.backups import shown
 from probe.conditions import doors
 from probe.failure import Unmet
@@ -233,6 +234,10 @@ def _ago(time: timedelta) -> str:
 # -- the restore -----------------------------------------------------------------------------------
 
 
+TRUSTED_BY_OTHERS = f"/registry/configmaps/kube-system/{BEHIND}"
+"""The key in etcd of the object that says which authorities programs behind the API trust."""
+
+
 @dataclass(frozen=True)
 class Restoration:
     """The restore of a snapshot on the machines of a cluster. It can be repeated after any part."""
@@ -280,11 +285,14 @@ class Restoration:
         planes = self.reached.spec.control_planes
         if self.encryption.turn:
             await self._with_old_keys(do)
+        # API servers add the authorities that they trust to those here, and take none out.
+        outdated = [TRUSTED_BY_OTHERS]
         if self._turned:
             # What the snapshot has was published before it, by API servers that had other keys.
-            member, urls = self.reached.spec.etcd_members[0], layout.etcd_urls(self.reached.spec)
-            for prefix in (walk.ENCRYPTION, walk.SERVICE_ACCOUNTS):
-                await do.act(member, "forget", prefix, *etcd.OPERATOR, ",".join(urls))
+            outdated += [walk.ENCRYPTION, walk.SERVICE_ACCOUNTS]
+        member, urls = self.reached.spec.etcd_members[0], layout.etcd_urls(self.reached.spec)
+        for prefix in outdated:
+            await do.act(member, "forget", prefix, *etcd.OPERATOR, ",".join(urls))
         await do.everywhere(planes, lambda node: do.act(node, "start", *servers))
 
     async def with_current_keys(self, do: "Doing") -> None:

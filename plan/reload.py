@@ -32,9 +32,10 @@ counted from the program's start (client-go, transport/cert_rotation.go)."""
 SERVING = ("tls-cert-file", "tls-private-key-file")
 CALLERS = ("client-ca-file", "requestheader-client-ca-file")
 CLIENT = ("client-certificate", "client-key")
-"""Settings of a kubeconfig. ``certificate-authority`` is not one of them: only the latest versions
-of client-go read that file again, and until client-go has done so, it refuses an API server whose
-certificate is from another authority."""
+"""Settings of a kubeconfig. ``certificate-authority`` is not one of them: only client-go 0.36 and
+later read that file again, and until client-go has done so, it refuses an API server whose
+certificate is from another authority. So it is with ``kubelet-certificate-authority`` and
+kubelets."""
 
 
 def _row(seen: str, seconds: int | None, program: str, *names: str) -> Reload:
@@ -46,10 +47,7 @@ RELOADS = (
     _row("1.37.1", AT_ONCE, "kube-apiserver", *CALLERS, *SERVING),
     _row("1.37.1", AT_ONCE, "kube-apiserver", "proxy-client-cert-file", "proxy-client-key-file"),
     _row("1.37.1", AT_ONCE, "kube-apiserver", "etcd-certfile", "etcd-keyfile"),
-    _row(
-        *("1.37.1", BEAT, "kube-apiserver"),
-        *("kubelet-certificate-authority", "kubelet-client-certificate", "kubelet-client-key"),
-    ),
+    _row("1.37.1", BEAT, "kube-apiserver", "kubelet-client-certificate", "kubelet-client-key"),
     _row("1.37.1", AT_ONCE, "kube-controller-manager", *CALLERS, *SERVING),
     _row("1.37.1", BEAT, "kube-controller-manager", *CLIENT),
     _row("1.37.1", AT_ONCE, "kube-scheduler", *CALLERS, *SERVING),

@@ -294,19 +294,24 @@ def _authorities(before: Cluster, after: Cluster) -> Iterator[Consequence]:
     for authority, numbers in new.items():
         if not (what := turned_over(old[authority], numbers)):
             continue
-        rest = ""
-        if authority is Authority.KUBERNETES and len(numbers) > len(old[authority]):
-            rest = (
-                "; add-ons' pods start anew, and pods of your own that speak to the API should "
-                f"before number {numbers[-1]} signs"
-            )
-        elif authority is Authority.KUBERNETES and numbers[0] != old[authority][0]:
-            rest = "; people take a new kubeconfig (./hardway kubeconfig --merge)"
-        elif authority is Authority.KUBERNETES:
-            rest = "; add-ons' pods start anew, and kubeconfigs that it signed are refused"
+        rest = _for_people(old[authority], numbers) if authority is Authority.KUBERNETES else ()
         yield Consequence(
-            severity=Severity.NOTICE, sentence=f"the authority {authority}: {what}{rest}"
+            severity=Severity.NOTICE,
+            sentence=f"the authority {authority}: {'; '.join((what, *rest))}",
         )
+
+
+def _for_people(before: Sequence[int], after: Sequence[int]) -> Iterator[str]:
+    """What another list of Kubernetes' authorities is for pods and for people."""
+    joined, left = {*after} - {*before}, {*before} - {*after}
+    if joined or left:
+        yield "add-ons' pods start anew"
+    for number in joined:
+        yield f"your own pods that speak to the API should start anew before number {number} signs"
+    for number in left:
+        yield f"kubeconfigs with a certificate of number {number} are refused"
+    if after[0] != before[0]:
+        yield "people take a new kubeconfig (./hardway kubeconfig --merge)"
 
 
 def _servers(before: Cluster, after: Cluster, often: str) -> str:

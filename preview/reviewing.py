@@ -67,7 +67,7 @@ def reviewed(
     parts = _Parts(
         changes,
         [*(old.machines if old else ()), *(new.machines if new else ())],
-        _still(old, new) if old and new else frozenset(),
+        _unchanged(old, new) if old and new else frozenset(),
     )
     machines = tuple(_machines(old, new, parts))
     shared = {name: parts.shared(name) for name in parts.machines}
@@ -111,11 +111,11 @@ class _Parts:
     """
 
     def __init__(
-        self, changes: Sequence[ResourceChange], machines: Iterable[str], still: frozenset[str]
+        self, changes: Sequence[ResourceChange], machines: Iterable[str], unchanged: frozenset[str]
     ) -> None:
-        """``still`` are paths of certificates that stay as they are on every machine."""
+        """``unchanged`` are paths of certificates that stay as they are on every machine."""
         self.machines = tuple(dict.fromkeys(machines))
-        self.still = still
+        self.unchanged = unchanged
         self._parts: dict[str | None, list[ResourceChange]] = {}
         for change in changes:
             if change.declared.custom:
@@ -164,7 +164,7 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
     rewritten = frozenset(
         path
         for certificate in (*certificates, *everywhere)
-        for path in _paths(certificate, parts.still)
+        for path in _paths(certificate, parts.unchanged)
         if certificate.verb is not Verb.SAME
     )
     verb = _verb(parts.of(name))
@@ -177,7 +177,7 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
         drawn(spec, name),
         verb=verb,
         resources=tuple(_resources(parts.of(name))),
-        steps=tuple(_explained(step, certificates, needs, parts.still) for step in steps),
+        steps=tuple(_explained(step, certificates, needs, parts.unchanged) for step in steps),
         certificates=certificates,
     )
 
@@ -194,14 +194,14 @@ def _verb(changes: Sequence[ResourceChange]) -> Verb:
     return Verb.SAME if all(change.verb is Verb.SAME for change in changes) else Verb.UPDATE
 
 
-def _paths(certificate: CertificateChange, still: frozenset[str]) -> tuple[str, ...]:
-    """The paths of a certificate and its key on a machine that has them, without those in still."""
+def _paths(certificate: CertificateChange, unchanged: frozenset[str]) -> tuple[str, ...]:
+    """The paths of a certificate and its key on a machine, without those in ``unchanged``."""
     own = layout.certificate(certificate.name), layout.private_key(certificate.name)
     paths = OF_THE_CLUSTER.get(certificate.name, own)
-    return tuple(path for path in paths if path not in still)
+    return tuple(path for path in paths if path not in unchanged)
 
 
-def _still(old: Cluster, new: Cluster) -> frozenset[str]:
+def _unchanged(old: Cluster, new: Cluster) -> frozenset[str]:
     """The paths with certificates of authorities that are trusted, where only another one signs."""
     before, after = authority_numbers(old), authority_numbers(new)
     return frozenset(
@@ -227,14 +227,14 @@ def _explained(
     step: StepChange,
     certificates: Sequence[CertificateChange],
     needs: Mapping[str, tuple[str, ...]],
-    still: frozenset[str],
+    unchanged: frozenset[str],
 ) -> StepChange:
     if not step.hidden or step.verb is not Verb.UPDATE or step.why:
         return step
     changed = [certificate for certificate in certificates if certificate.verb is not Verb.SAME]
     restarting = {path for paths in needs.values() for path in paths}
-    names = [row.name for row in changed if restarting & {*_paths(row, still)}]
-    quiet = [row.name for row in changed if not restarting & {*_paths(row, still)}]
+    names = [row.name for row in changed if restarting & {*_paths(row, unchanged)}]
+    quiet = [row.name for row in changed if not restarting & {*_paths(row, unchanged)}]
     whys = [
         *([f"these change: {', '.join(names)}"] if names else []),
         *([f"these change and are read without a restart: {', '.join(quiet)}"] if quiet else []),

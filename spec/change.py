@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Set
 from urllib.parse import parse_qs, urlsplit
 
 from spec.cluster import Cluster
+from spec.description import FIRST, AuthorityNumbers
 from spec.hypervisor import Hypervisor, Libvirt
 from spec.refusal import Refusal, dotted, listed
 from spec.versions import catalogue
@@ -299,9 +300,28 @@ def _keys(before: Cluster, after: Cluster) -> Iterator[Refusal]:
 
 
 def _authorities(before: Cluster, after: Cluster) -> Iterator[Refusal]:
-    """An authority signs only where it is trusted everywhere already, and goes once it does not."""
+    """An authority signs only where all trust it, and leaves only where another one signs."""
+    refusals = [*refused_numbers(before.authority_numbers, after.authority_numbers)]
+    yield from refusals
+    if refusals or after.authorities is not None:
+        return
     for field, old in before.authority_numbers:
-        new = getattr(after.authority_numbers, field)
+        if old != FIRST:
+            yield Refusal(
+                f"authorities.{field}",
+                f"is {[*old]} and cannot be left out at once",
+                "nobody would see to it that programs behind the API forget the other one",
+                f"write {[*FIRST]}, and leave it out once an update has ended with it",
+            )
+
+
+def refused_numbers(before: AuthorityNumbers, after: AuthorityNumbers) -> Iterator[Refusal]:
+    """Those changes of authorities' numbers that no single update can make.
+
+    ``before`` should be the numbers of an update that has ended.
+    """
+    for field, old in before:
+        new = getattr(after, field)
         if new[0] in old and old[0] in new:
             continue
         if new[0] not in old:

@@ -183,20 +183,24 @@ Numbers = Annotated[
 ]
 
 
+FIRST = (1,)
+"""The numbers of an authority that has never turned over."""
+
+
 class AuthorityNumbers(Part):
-    """Which authorities the cluster has: the first of each list signs, and both are trusted.
+    """Which authorities the cluster has: the first in a list signs, a second is trusted as well.
 
     An authority turns over in three updates: ``[1]`` becomes ``[1, 2]``, then ``[2, 1]``, then
     ``[2]``. Up to the last, each of them can be taken back.
     """
 
-    kubernetes: Numbers = (1,)
+    kubernetes: Numbers = FIRST
     """The numbers of the authority for API servers, kubelets and people. Add-ons' pods start anew
     where the list gets longer or shorter; your own that speak to the API should before ``[2, 1]``.
     With ``[2]``, kubeconfigs from before ``[2, 1]`` are refused."""
-    etcd: Numbers = (1,)
+    etcd: Numbers = FIRST
     """The numbers of the authority for etcd's members and clients."""
-    front_proxy: Numbers = (1,)
+    front_proxy: Numbers = FIRST
     """The numbers of the authority by which aggregated APIs, such as that of metrics-server, know
     the API servers."""
 

@@ -26,6 +26,7 @@ from plan.model import (
 from plan.objects import Manifest
 from plan.rbac import READ, binding, granted, group, rule, service_account, user
 from spec.cluster import Cluster
+from spec.refusal import listed
 
 FOLDER = f"{layout.KUBERNETES}/addons"
 NODES = f"{FOLDER}/nodes.yaml"
@@ -92,10 +93,12 @@ def _authorities(spec: Cluster) -> dict[str, str]:
     """What the API must say of authorities that turn over, and the numbers of those trusted."""
     if spec.authorities is None:
         return {}
-    numbers = spec.authorities
-    trusted = (sorted(numbers.kubernetes), sorted(numbers.front_proxy))
+    rows = (
+        ("kubernetes", spec.authorities.kubernetes),
+        ("front proxy", spec.authorities.front_proxy),
+    )
     return {
-        "trusted": " and ".join(" ".join(map(str, row)) for row in trusted),
+        "trusted": ", ".join(f"{name} {listed(sorted(row), 'and')}" for name, row in rows),
         "front_proxy": layout.FRONT_PROXY_AUTHORITY,
     }
 
@@ -174,19 +177,24 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
 
 
 def _started_anew(manifest: Manifest, spec: Cluster) -> Manifest:
-    """A workload whose pods start anew where they get to trust other authorities.
+    """A workload whose pods start anew where other authorities are to be trusted.
 
-    A program with client-go before 0.36 reads the authority of the API once, at its start.
+    Programs read the authorities of the API once, at their start; client-go does so before 0.36.
     """
     trusted = sorted(spec.authority_numbers.kubernetes)
     of_pods = manifest.get("spec", {}).get("template", {})
-    if trusted == [1] or not of_pods.get("spec", {}).get("automountServiceAccountToken"):
+    if trusted == [1] or not _has_authorities(of_pods.get("spec", {})):
         return manifest
     metadata = of_pods["metadata"]
     note = {"hardway/authorities": " ".join(map(str, trusted))}
     annotations = {**metadata.get("annotations", {}), **note}
     template = {**of_pods, "metadata": {**metadata, "annotations": annotations}}
     return {**manifest, "spec": {**manifest["spec"], "template": template}}
+
+
+def _has_authorities(pod: Manifest) -> bool:
+    """Whether a pod has the file with the API's authorities, with or without a token."""
+    return pod.get("automountServiceAccountToken") or "kube-root-ca.crt" in str(pod.get("volumes"))
 
 
 # -- access --------------------------------------------------------------------------------------

@@ -86,10 +86,10 @@ certificates() {
     awk '/-----BEGIN/ { line = "" } { line = line $0 } /-----END/ { print line }' | sort -u
 }
 
-# published: whether controller managers have given each namespace, and so each new pod, the certificates
-# of exactly the authorities that are trusted
-published() {
-    local wanted listed name data
+# pods_trust_ours: whether controller managers have given each namespace, and so each new pod, the
+# certificates of exactly the authorities that are trusted
+pods_trust_ours() {
+    local wanted listed name data seen=''
     wanted=$(<"$authority")
     wanted='{"ca.crt":"'${wanted//$'\n'/\\n}'\n"}'
     listed=$(cluster get configmaps --all-namespaces --field-selector metadata.name=kube-root-ca.crt \
@@ -98,29 +98,42 @@ published() {
         return 1
     }
     while read -r name data; do
+        # kubectl also prints warnings, about other programs behind the API.
+        [[ $data == '{'* ]] || continue
+        seen=$name
         [ "$data" = "$wanted" ] || {
             echo "the namespace $name has other authorities in its ConfigMap kube-root-ca.crt"
             return 1
         }
     done <<<"$listed"
+    [ -n "$seen" ] || {
+        echo "no namespace has its ConfigMap kube-root-ca.crt yet"
+        return 1
+    }
 }
 
-# forgotten: whether programs behind the API trust the authorities that API servers trust, and no others.
-# API servers add theirs to the object which says so, and take none out of it, so it is made anew.
-forgotten() {
-    local part path text object=extension-apiserver-authentication
+# others_forgotten: whether programs behind the API trust the authorities that API servers trust, and no
+# others. API servers add theirs to the object which says so and take none out of it: where it has more, it
+# is deleted, and they make it anew.
+others_forgotten() {
+    local part path ours text object=extension-apiserver-authentication
     for part in "client-ca-file $authority" "requestheader-client-ca-file $front_proxy"; do
         read -r part path <<<"$part"
+        ours=$(certificates <"$path") || ours=''
+        [ -n "$ours" ] || {
+            echo "$path has no certificate"
+            return 1
+        }
         text=$(cluster --namespace kube-system get configmap "$object" --output "jsonpath={.data.$part}" 2>&1) || {
             echo "the API server does not say what programs behind it trust: ${text##*$'\n'}"
             return 1
         }
-        [ -z "$(comm -23 <(certificates <<<"$text") <(certificates <"$path"))" ] || {
+        [ -z "$(comm -23 <(certificates <<<"$text") - <<<"$ours")" ] || {
             cluster --namespace kube-system delete configmap "$object" >/dev/null
             echo "programs behind the API server trusted more authorities than it does ($part)"
             return 1
         }
-        [ -z "$(comm -13 <(certificates <<<"$text") <(certificates <"$path"))" ] || {
+        [ -z "$(comm -13 <(certificates <<<"$text") - <<<"$ours")" ] || {
             echo "programs behind the API server do not trust all authorities that it does ($part)"
             return 1
         }
@@ -130,8 +143,8 @@ forgotten() {
 await_api api "$api" "$authority" kube-apiserver.service
 # Pods that start anew for it read the authorities at once, so these are there before.
 [ -z "${trusted-}" ] || {
-    await trust "pods get what to trust ($trusted)" kube-controller-manager.service published
-    await trust "the API says what to trust ($trusted)" kube-apiserver.service forgotten
+    await trust "pods trust what they should ($trusted)" kube-controller-manager.service pods_trust_ours
+    await trust "others are forgotten ($trusted)" kube-apiserver.service others_forgotten
 }
 # shellcheck disable=SC2086 # several names
 [ -z "$namespaces" ] || await add-ons "namespaces are there" kube-apiserver.service furnished $namespaces

@@ -4,6 +4,6 @@
 # all that are trusted: it would not start with two.
 
 if [ -f "$controllers" ] && ! grep --quiet --fixed-strings "$signing" "$controllers"; then
-    problem "the controller manager is an earlier program's, and would not start with two authorities: take" \
-        "the second one out of authorities.kubernetes, run ./hardway up, and write it again then"
+    problem "the controller manager is an earlier program's, and would not start with two authorities: write" \
+        "authorities.kubernetes with one number, as it was, run ./hardway up, and write the second one then"
 fi

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from certs.bundle import Authorities, Bundle
-from certs.renewal import decided, decided_authorities, renewed, renewed_authorities
+from certs.renewal import decided, renewed, renewed_authorities
 from certs.table import FOR_PEOPLE, Row, held_by
 from spec.cluster import Cluster, parse
 
@@ -83,7 +83,7 @@ class Made:
 
 
 def authorities(now: datetime = NOW) -> Authorities:
-    return renewed_authorities(None, decided_authorities(None, now), now)
+    return renewed_authorities(None, now)
 
 
 def issue(rows: tuple[Row, ...], signers: Authorities, now: datetime = NOW) -> Bundle:

@@ -44,7 +44,7 @@ def test_bundles_survive_json() -> None:
     state = json.loads(json.dumps(WORLD.authorities.state()))
     assert Authorities.from_state(state) == WORLD.authorities
     numbers = {Authority.KUBERNETES: (2, 1), Authority.ETCD: (3,)}
-    turned = renewed_authorities(None, (), NOW, authorities=numbers)
+    turned = renewed_authorities(None, NOW, authorities=numbers)
     state = json.loads(json.dumps(turned.state()))
     assert Authorities.from_state(state) == turned
     assert [turned.numbers(authority) for authority in Authority] == [(2, 1), (3,), (1,)]

@@ -15,7 +15,7 @@ from certs.encryption import (
     encryption_configuration,
     whole_configuration,
 )
-from certs.renewal import decided_authorities, renewed_authorities
+from certs.renewal import renewed_authorities
 from tests.certs.clusters import NOW, authorities
 
 
@@ -97,7 +97,7 @@ def test_a_state_from_before_has_key1_and_the_same_file() -> None:
 
 
 def turned(held: Authorities, number: int) -> Authorities:
-    return renewed_authorities(held, decided_authorities(held, NOW, number), NOW, number)
+    return renewed_authorities(held, NOW, number)
 
 
 def test_each_key_stays_and_every_turn_counts() -> None:
@@ -127,7 +127,7 @@ def test_each_key_stays_and_every_turn_counts() -> None:
 
 
 def test_a_new_cluster_begins_with_the_key_that_it_declares() -> None:
-    made = renewed_authorities(None, decided_authorities(None, NOW, 5), NOW, 5)
+    made = renewed_authorities(None, NOW, 5)
     assert made.encryption.keys.keys() == {"key5"}
     assert made.encryption.turn == 0
     assert Authorities.from_state(made.state()) == made

@@ -129,7 +129,7 @@ def test_a_leaf_that_ends_with_its_authority_is_renewed_once_the_authority_is() 
     kept = issue((API,), signers, NOW + 3640 * DAY)
     later = NOW + 3648 * DAY
     assert decision_for(API, kept, signers, later).action is Action.KEEP
-    longer = renewed_authorities(signers, decided_authorities(signers, later), later)
+    longer = renewed_authorities(signers, later)
     assert decision_for(API, kept, longer, later).action is Action.RENEW
 
 
@@ -160,7 +160,7 @@ def test_authorities_are_made_once() -> None:
         "keep service-account because it never expires",
         "keep encryption because it never expires",
     ]
-    again = renewed_authorities(held, decided_authorities(held, NOW), NOW)
+    again = renewed_authorities(held, NOW)
     assert again.state() == held.state()
 
 
@@ -172,7 +172,7 @@ def test_another_number_turns_the_encryption_key_over_once() -> None:
         "then all Secrets are rewritten, then key1 leaves the machines"
     )
     assert {decision.action for decision in decisions[:-1]} == {Action.KEEP}
-    turned = renewed_authorities(held, decisions, NOW, 2)
+    turned = renewed_authorities(held, NOW, 2)
     assert turned.signers == held.signers
     again = decided_authorities(turned, NOW, 2)
     assert {decision.action for decision in again} == {Action.KEEP}
@@ -187,7 +187,7 @@ def test_the_pair_of_service_accounts_turns_over_and_the_former_one_is_trusted_f
         "pair1, then signs; the first update after 2030-01-03 05:04 UTC ends the trust in tokens "
         "of before"
     )
-    turned = renewed_authorities(held, decisions, NOW, 1, 2)
+    turned = renewed_authorities(held, NOW, 1, 2)
     pairs, began = turned.service_accounts, NOW.replace(microsecond=0)
     assert (pairs.trusted, pairs.turn, pairs.since) == (("pair2", "pair1"), 1, began)
     assert pairs.keys["pair1"] == held.service_accounts.keys["pair1"]
@@ -196,7 +196,7 @@ def test_the_pair_of_service_accounts_turns_over_and_the_former_one_is_trusted_f
     for later in (timedelta(0), TRUSTED - timedelta(seconds=1)):
         again = decided_authorities(turned, NOW + later, 1, 2)
         assert {decision.action for decision in again} == {Action.KEEP}
-        assert renewed_authorities(turned, again, NOW + later, 1, 2) == turned
+        assert renewed_authorities(turned, NOW + later, 1, 2) == turned
 
     over = decided_authorities(turned, NOW + TRUSTED, 1, 2)
     (decision,) = (entry for entry in over if entry.action is not Action.KEEP)
@@ -204,7 +204,7 @@ def test_the_pair_of_service_accounts_turns_over_and_the_former_one_is_trusted_f
         "replace service-account because pair2 has signed all tokens in use, so no other one is "
         "trusted any more: pair1"
     )
-    last = renewed_authorities(turned, over, NOW + TRUSTED, 1, 2)
+    last = renewed_authorities(turned, NOW + TRUSTED, 1, 2)
     assert (last.service_accounts.trusted, last.service_accounts.turn) == (("pair2",), 2)
     assert {decision.action for decision in decided_authorities(last, NOW + 9 * DAY, 1, 2)} == {
         Action.KEEP
@@ -234,7 +234,7 @@ def test_an_authority_turns_over_update_by_update(
     assert turned.numbers(Authority.ETCD) == after
     again = decided_authorities(turned, NOW, authorities=numbers)
     assert {decision.action for decision in again} == {Action.KEEP}
-    assert renewed_authorities(turned, again, NOW, authorities=numbers) == turned
+    assert renewed_authorities(turned, NOW, authorities=numbers) == turned
     # Each stays the same, and trusted certificates stand in an order that who signs has no part in.
     was, now_is = (every(state) for state in (held, turned))
     assert all(now_is[number] == was[number] for number in {*before} & {*after})
@@ -255,13 +255,12 @@ def test_an_authority_turns_over_update_by_update(
 def numbered(numbers: tuple[int, ...], held: Authorities | None) -> Authorities:
     """The authorities with these numbers of etcd's."""
     wanted = {Authority.ETCD: numbers}
-    decisions = decided_authorities(held, NOW, authorities=wanted)
-    return renewed_authorities(held, decisions, NOW, authorities=wanted)
+    return renewed_authorities(held, NOW, authorities=wanted)
 
 
 def every(state: Authorities) -> dict[int, Signer]:
     """The number of each of etcd's authorities to it."""
-    signers = (state.signers[Authority.ETCD], *state.beside.get(Authority.ETCD, ()))
+    signers = (state.signers[Authority.ETCD], *state.also_trusted.get(Authority.ETCD, ()))
     return {signer.number: signer for signer in signers}
 
 
@@ -272,6 +271,23 @@ def test_an_authority_that_was_left_out_comes_back_with_another_key() -> None:
     assert every(again)[2].key != every(held)[2].key
 
 
+@pytest.mark.parametrize("numbers", [(1,), (2, 1)])
+def test_a_trusted_authority_that_ends_is_renewed_also_where_it_turns_over(
+    numbers: tuple[int, ...],
+) -> None:
+    """Whether it signs or not; with the same key."""
+    held, later = numbered((1, 2), None), NOW + 2434 * DAY
+    turned = renewed_authorities(held, later, authorities={Authority.ETCD: numbers})
+    for number, signer in every(turned).items():
+        assert signer.key == every(held)[number].key
+        assert _end(signer.certificate) > _end(every(held)[number].certificate)
+    again = decided_authorities(turned, later, authorities={Authority.ETCD: numbers})
+    of_etcd = next(entry for entry in again if entry.name == Authority.ETCD)
+    assert of_etcd.action is Action.KEEP
+    as_it_was = decided_authorities(held, later, authorities={Authority.ETCD: (1, 2)})
+    assert next(row for row in as_it_was if row.name == Authority.ETCD).action is Action.RENEW
+
+
 def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
     held, later = authorities(), NOW + 2434 * DAY
     decisions = decided_authorities(held, later)
@@ -280,7 +296,7 @@ def test_an_authority_is_renewed_and_its_leaves_are_not() -> None:
         "it signed"
     )
     leaves = issue(ROWS, held, later)
-    longer = renewed_authorities(held, decisions, later)
+    longer = renewed_authorities(held, later)
     assert {decision.action for decision in decided(ROWS, leaves, longer.signers, later)} == {
         Action.KEEP
     }
@@ -294,7 +310,7 @@ def test_twenty_five_years_pass_without_an_outage() -> None:
     signers, bundle = authorities(), Bundle()
     for run in range(75):
         now = NOW + run * 121 * DAY
-        signers = renewed_authorities(signers, decided_authorities(signers, now), now)
+        signers = renewed_authorities(signers, now)
         bundle = renewed(bundle, decided(ROWS, bundle, signers.signers, now), signers.signers, now)
         assert {decision.action for decision in decided(ROWS, bundle, signers.signers, now)} == {
             Action.KEEP
@@ -418,12 +434,12 @@ def test_what_begins_in_the_future_is_made_anew_with_that_reason() -> None:
 
 def test_an_authority_that_begins_in_the_future_is_made_anew_and_keeps_its_key() -> None:
     ahead = NOW + 40 * DAY
-    held = renewed_authorities(None, decided_authorities(None, ahead), ahead)
+    held = renewed_authorities(None, ahead)
     decisions = decided_authorities(held, NOW)
     renewals = [decision for decision in decisions if decision.name in set(Authority)]
     assert {decision.action for decision in renewals} == {Action.RENEW}
     assert all("valid from 2030-02-11" in decision.why for decision in renewals)
-    anew = renewed_authorities(held, decisions, NOW)
+    anew = renewed_authorities(held, NOW)
     for authority in Authority:
         assert anew.signers[authority].key == held.signers[authority].key
     assert {decision.action for decision in decided_authorities(anew, NOW)} == {Action.KEEP}

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from certs.bundle import Authorities, BundleError, ServiceAccountPairs
-from certs.renewal import decided_authorities, renewed_authorities
+from certs.renewal import renewed_authorities
 from certs.signing import TRUSTED, private_key, public_keys, whole_pairs
 from tests.certs.clusters import NOW, authorities
 
@@ -16,7 +16,7 @@ PAIR = {"public": "P", "private": "Q"}
 
 def after(held: Authorities | None, number: int, later: timedelta = timedelta(0)) -> Authorities:
     now = NOW + later
-    return renewed_authorities(held, decided_authorities(held, now, 1, number), now, 1, number)
+    return renewed_authorities(held, now, 1, number)
 
 
 def test_a_state_from_before_has_pair1_and_the_same_files() -> None:

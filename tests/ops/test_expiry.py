@@ -8,7 +8,7 @@ import pytest
 
 from certs.authority import issued
 from certs.bundle import Bundle
-from certs.renewal import decided_authorities, renewed_authorities
+from certs.renewal import renewed_authorities
 from certs.table import FOR_PEOPLE, Authority, Row, held_by
 from lab.stack import Stack
 from ops.expiry import ending, in_lab
@@ -18,7 +18,7 @@ from tests.ops.exported import exported
 from tests.ops.test_reach import KEYS, up
 
 MADE = datetime(2030, 1, 1, tzinfo=UTC)
-AUTHORITIES_OF_IT = renewed_authorities(None, decided_authorities(None, MADE), MADE)
+AUTHORITIES_OF_IT = renewed_authorities(None, MADE)
 ROWS = held_by(SINGLE, "master")
 OF_MACHINE = f"{CLUSTER}${MACHINE}${CERTIFICATES}"
 

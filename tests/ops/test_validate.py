@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from certs.renewal import decided_authorities, renewed_authorities
+from certs.renewal import renewed_authorities
 from lab.problem import Problem
 from ops import validate as module
 from ops.expiry import Ending
@@ -149,8 +149,7 @@ def test_a_command_that_waits_names_the_first_condition_that_does_not_hold() -> 
 def test_tokens_of_a_former_pair_are_noted_until_an_update_ends_the_trust() -> None:
     def noted(number: int) -> str | None:
         held = authorities()
-        decisions = decided_authorities(held, NOW, 1, number)
-        kept = renewed_authorities(held, decisions, NOW, 1, number).state()
+        kept = renewed_authorities(held, NOW, 1, number).state()
         state = exported((AUTHORITIES, "authorities", {"kept": json.dumps(kept)}))
         return still_trusted(state, " --stack x")
 

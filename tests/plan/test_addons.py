@@ -28,6 +28,7 @@ from plan.condition import (
 from plan.conditions import conditions
 from plan.model import Certificate, PrivateKey, Step
 from spec.cluster import Cluster
+from spec.description import AuthorityNumbers
 from tests.plan.shell import StandIn, cluster, stand_in
 from tests.plan.stored import as_root, inside, stored
 
@@ -284,6 +285,35 @@ def test_loops_are_looked_for_where_something_is_forwarded_and_nowhere_else() ->
 def test_a_changed_configuration_is_rolled_out() -> None:
     first, second = (of_kind(SPECS[name], "Deployment")[0] for name in ("default", "forwarding"))
     assert first["spec"]["template"] != second["spec"]["template"]
+
+
+@pytest.mark.parametrize("before", list(SPECS))
+def test_pods_that_have_the_apis_authorities_start_anew_where_those_change(before: str) -> None:
+    spec = SPECS[before]
+
+    def templates(*numbers: int) -> dict[str, Any]:
+        """Workload to its pods' template, where these authorities are trusted."""
+        declared = AuthorityNumbers(kubernetes=numbers)
+        wanted = addons.wanted(spec.model_copy(update={"authorities": declared}))
+        every = [manifest for manifests in wanted.values() for manifest in manifests]
+        return {
+            f"{manifest['kind']} {manifest['metadata']['name']}": manifest["spec"]["template"]
+            for manifest in every
+            if "template" in manifest.get("spec", {})
+        }
+
+    first = templates(1)
+    reading = {
+        name
+        for name, template in first.items()
+        if template["spec"].get("automountServiceAccountToken") is not False
+        or "kube-root-ca.crt" in json.dumps(template["spec"])
+    }
+    for numbers, sooner in (((1, 2), (1,)), ((2,), (1, 2))):
+        now_is, was = templates(*numbers), templates(*sooner)
+        assert {name for name in now_is if now_is[name] != was[name]} == reading
+    assert templates(1, 2) == templates(2, 1)
+    assert first == templates(1)
 
 
 def test_the_number_of_replicas_follows_the_nodes() -> None:

@@ -117,6 +117,21 @@ def signed_on_request(planes: TurningPlanes, name: str) -> str:
     return _common_name(x509.load_pem_x509_certificate(b64decode(certificate())).issuer)
 
 
+def leave_behind(planes: TurningPlanes) -> None:
+    """An API behind the API that nobody serves, of which kubectl warns whatever it is asked."""
+    spec = {
+        "group": "gone.example",
+        "version": "v1",
+        "insecureSkipTLSVerify": True,
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+        "service": {"name": "gone", "namespace": "default"},
+    }
+    body = {"metadata": {"name": "v1.gone.example"}, "spec": spec}
+    sent = ("--header", "Content-Type: application/json", "--data", json.dumps(body))
+    planes.api("c1", "/apis/apiregistration.k8s.io/v1/apiservices", *sent)
+
+
 def trusts(planes: TurningPlanes, *numbers: int) -> None:
     """All machines trust exactly these, and present certificates of the first."""
     for plane in planes.names:
@@ -148,6 +163,7 @@ def test_a_lone_control_plane_gets_other_authorities_and_forgets_the_first(
 ) -> None:
     planes = planes_of(LONE)
     planes.serve("c1")
+    leave_behind(planes)
     starts = [unit_starts(planes, "c1")]
     for number, numbers in enumerate(STAGES):
         # With what people got in the update before.
@@ -190,7 +206,7 @@ def test_a_second_one_is_refused_where_the_controller_manager_would_not_start_wi
     planes.trust(1, 2)
     done = machine.run(planes.identity("c1"))
     assert done.returncode != 0
-    assert "would not start with two authorities: take the second one out" in done.stdout
+    assert "would not start with two authorities: write authorities.kubernetes" in done.stdout
     assert in_pem(machine.read(layout.AUTHORITY)) == names(Authority.KUBERNETES, 1)
     machine.write(unit, ours)
     planes.update()

@@ -646,7 +646,6 @@ def test_what_takes_a_beat_is_in_force_after_it_and_the_rest_is_not(
         world.bring()
         kubelets = (world, called["kubelet"], LOG, "apiserver-kubelet-client")
         left: dict[str, Callable[[], object]] = {
-            "kubelet-certificate-authority": lambda: admin.get(LOG).status_code == 200,
             "kubelet-client-certificate": lambda: calls_with(*kubelets),
         }
         for user in (
@@ -702,6 +701,6 @@ def test_a_file_that_is_read_once_for_anything_restarts_its_service() -> None:
     }
     manager, server = units["kube-controller-manager.service"], units["kube-apiserver.service"]
     assert layout.AUTHORITY in manager.needs, "as its --root-ca-file"
-    assert layout.AUTHORITY in server.reads
+    assert layout.AUTHORITY in server.needs, "as its --kubelet-certificate-authority"
     for unit in units.values():
         assert not set(unit.needs) & set(unit.reads)

@@ -4,17 +4,20 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from certs.authority import new_authority
 from certs.encryption import encryption_configuration
+from certs.table import Authority
 from ops import snapshot
 from ops.restore import Doing, Restoration
 from plan import control_plane, etcd, identity, render
-from plan.model import AllEncryptionKeys, Source, Step
+from plan.model import AllEncryptionKeys, AuthorityCertificate, Source, Step
 from spec.cluster import ArtifactSource
 from tests.certs.clusters import SINGLE
 from tests.engine.stack import eventually
@@ -99,6 +102,16 @@ def plane(memory: Memory) -> Iterator[RestoredControlPlane]:
 
 
 MAPS = "/api/v1/namespaces/default/configmaps"
+BEHIND = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+
+
+def trust_another(plane: RestoredControlPlane) -> None:
+    """Have programs behind the API trust an authority that the cluster had before."""
+    former = new_authority(Authority.KUBERNETES, datetime.now(UTC)).certificate
+    own = plane.api(BEHIND)["data"]["client-ca-file"]
+    header = ("--request", "PATCH", "--header", "Content-Type: application/merge-patch+json")
+    body = json.dumps({"data": {"client-ca-file": own + former}})
+    assert plane.api(BEHIND, *header, "--data", body)["data"]["client-ca-file"] == own + former
 
 
 def test_objects_come_back_controllers_go_on_and_revisions_never_go_back(
@@ -108,6 +121,7 @@ def test_objects_come_back_controllers_go_on_and_revisions_never_go_back(
     plane.create(MAPS, "ConfigMap", "kept", data={"of": "before"})
     secrets = "/api/v1/namespaces/default/secrets"
     plane.create(secrets, "Secret", "word", stringData={"word": "of before"})
+    trust_another(plane)
     ctl = "ETCDCTL_ENDPOINTS=https://127.0.0.1:2379 etcdctl " + " ".join(
         f"--{word}={file}"
         for word, file in zip(("cacert", "cert", "key"), etcd.OPERATOR, strict=True)
@@ -136,6 +150,11 @@ def test_objects_come_back_controllers_go_on_and_revisions_never_go_back(
 
     eventually("the API answers", lambda: "kept" in plane.names(MAPS))
     assert "since" not in plane.names(MAPS)
+    own = plane.content(AuthorityCertificate("kubernetes"))
+    eventually(
+        "programs behind the API trust the cluster's authority alone",
+        lambda: (plane.api(BEHIND) or {"data": {}})["data"].get("client-ca-file") == own,
+    )
     listed = plane.api(f"{MAPS}?resourceVersion=0")
     assert {item["metadata"]["name"] for item in listed["items"]} >= {"kept"}
     assert "since" not in {item["metadata"]["name"] for item in listed["items"]}

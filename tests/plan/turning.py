@@ -25,7 +25,6 @@ from certs.bundle import Authorities, Bundle
 from certs.renewal import (
     Numbers,
     decided,
-    decided_authorities,
     renewed,
     renewed_authorities,
 )
@@ -102,8 +101,7 @@ def turned(
     """What the state does where the spec has these numbers."""
     now = datetime.now(UTC) + later
     wanted = (encryption, service_accounts, numbers)
-    decisions = decided_authorities(authorities, now, *wanted)
-    return renewed_authorities(authorities, decisions, now, *wanted)
+    return renewed_authorities(authorities, now, *wanted)
 
 
 def programs(folder: Path) -> Path:

@@ -338,9 +338,15 @@ MANAGER = "kube-controller-manager.service"
 @pytest.mark.parametrize(
     ("before", "after_it", "phrase", "restarts", "quiet"),
     [
-        ([1], [1, 2], "trusted as well; add-ons' pods start anew", SERVERS, set()),
+        (
+            [1],
+            [1, 2],
+            "trusted as well; add-ons' pods start anew; your own pods",
+            SERVERS,
+            set(),
+        ),
         ([1, 2], [2, 1], "signs in place of 1; people take a new", {MANAGER}, SERVERS),
-        ([2, 1], [2], "kubeconfigs that it signed are refused", SERVERS, set()),
+        ([2, 1], [2], "kubeconfigs with a certificate of number 1 are refused", SERVERS, set()),
     ],
 )
 def test_authorities_that_turn_over_restart_only_what_must(

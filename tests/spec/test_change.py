@@ -62,6 +62,7 @@ SAME_MACHINES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ),
     ({"authorities": {"etcd": [2, 1]}}, {}, "authorities.etcd", "write [1, 2] first"),
     ({"authorities": {"etcd": [2]}}, {}, "authorities.etcd", "write [2, 1] first"),
+    ({"authorities": {"etcd": [1, 2]}}, {}, "authorities.etcd", "write [1], and leave it out"),
     (
         {"authorities": {"etcd": [1, 2]}},
         {"authorities": {"etcd": [3, 1]}},
@@ -97,7 +98,8 @@ def test_a_change_that_cannot_be_taken_is_refused(
         ({"keys": {"service_accounts": 2}}, {"keys": {"encryption": 2}}),
         ({"keys": {"encryption": 2}}, {}),
         ({}, {"authorities": {"etcd": [1, 2]}}),
-        ({"authorities": {"etcd": [1, 2]}}, {}),
+        ({"authorities": {"etcd": [1, 2]}}, {"authorities": {}}),
+        ({"authorities": {"etcd": [1]}}, {}),
         ({"authorities": {"etcd": [1, 2]}}, {"authorities": {"etcd": [2, 1]}}),
         ({"authorities": {"etcd": [2, 1]}}, {"authorities": {"etcd": [1, 2]}}),
         ({"authorities": {"etcd": [2, 1]}}, {"authorities": {"etcd": [2]}}),
