@@ -206,7 +206,7 @@ def test_a_second_one_is_refused_where_the_controller_manager_would_not_start_wi
     planes.trust(1, 2)
     done = machine.run(planes.identity("c1"))
     assert done.returncode != 0
-    assert "would not start with two authorities: write authorities.kubernetes" in done.stdout
+    assert "would not start with two authorities: write authorities.kubernetes" in done.stderr
     assert in_pem(machine.read(layout.AUTHORITY)) == names(Authority.KUBERNETES, 1)
     machine.write(unit, ours)
     planes.update()
