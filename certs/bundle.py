@@ -197,10 +197,13 @@ class Authorities:
     service_accounts: ServiceAccountPairs
     encryption: EncryptionKeys
 
+    def every(self, authority: Authority) -> tuple[Signer, ...]:
+        """All that are trusted: first the one that signs."""
+        return (self.signers[authority], *self.also_trusted.get(authority, ()))
+
     def numbers(self, authority: Authority) -> tuple[int, ...]:
-        """The numbers of all that are trusted: first the one that signs."""
-        others = sorted(signer.number for signer in self.also_trusted.get(authority, ()))
-        return (self.signers[authority].number, *others)
+        """The numbers of all that are trusted: first of the one that signs."""
+        return tuple(signer.number for signer in self.every(authority))
 
     def trusted(self, authority: Authority) -> str:
         """The certificates of all that are trusted, in PEM, in the order of their numbers.
@@ -208,10 +211,8 @@ class Authorities:
         The order does not depend on which of them signs, so that no file changes where only that
         does.
         """
-        every = (self.signers[authority], *self.also_trusted.get(authority, ()))
-        return "".join(
-            signer.certificate for signer in sorted(every, key=lambda signer: signer.number)
-        )
+        ordered = sorted(self.every(authority), key=lambda signer: signer.number)
+        return "".join(signer.certificate for signer in ordered)
 
     def state(self) -> State:
         state = signers_state(self.signers) | {

@@ -269,7 +269,7 @@ def renewed_authorities(
         if _of_authority(authority, signer, now)[0] is Action.RENEW
         else signer
         for authority in Authority
-        for signer in (held.signers[authority], *held.also_trusted.get(authority, ()))
+        for signer in held.every(authority)
     }
     signers, also_trusted = _signers(kept, authorities or {}, now)
     return replace(

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from certs.table import Authority
 from lab.paths import PROJECT
 from lab.problem import Problem
 from ops.display import agreed, option_of, progress, stdout
@@ -142,10 +143,7 @@ def _kept(stack: str) -> tuple[str, list[str]]:
     authorities = kept_authorities(reached.state)
     if authorities is None:
         return reached.access.ssh_key, []
-    signers = [
-        *authorities.signers.values(),
-        *(signer for signers in authorities.also_trusted.values() for signer in signers),
-    ]
+    signers = [signer for authority in Authority for signer in authorities.every(authority)]
     digests = [hashlib.sha256(signer.certificate.encode()).hexdigest() for signer in signers]
     return reached.access.ssh_key, digests
 

@@ -175,7 +175,7 @@ def _numbers(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
-Numbers = Annotated[
+TrustedNumbers = Annotated[
     tuple[Whole, ...],
     AfterValidator(_numbers),
     Expected("a list of one or two different whole numbers, 1 or more, such as [1, 2]"),
@@ -194,13 +194,13 @@ class AuthorityNumbers(Part):
     ``[2]``. Up to the last, each of them can be taken back.
     """
 
-    kubernetes: Numbers = FIRST
+    kubernetes: TrustedNumbers = FIRST
     """The numbers of the authority for API servers, kubelets and people. Add-ons' pods start anew
     where the list gets longer or shorter; your own that speak to the API should before ``[2, 1]``.
     With ``[2]``, kubeconfigs from before ``[2, 1]`` are refused."""
-    etcd: Numbers = FIRST
+    etcd: TrustedNumbers = FIRST
     """The numbers of the authority for etcd's members and clients."""
-    front_proxy: Numbers = FIRST
+    front_proxy: TrustedNumbers = FIRST
     """The numbers of the authority by which aggregated APIs, such as that of metrics-server, know
     the API servers."""
 

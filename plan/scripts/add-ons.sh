@@ -143,8 +143,8 @@ others_forgotten() {
 await_api api "$api" "$authority" kube-apiserver.service
 # Pods that start anew for it read the authorities at once, so these are there before.
 [ -z "${trusted-}" ] || {
-    await trust "pods trust what they should ($trusted)" kube-controller-manager.service pods_trust_ours
-    await trust "others are forgotten ($trusted)" kube-apiserver.service others_forgotten
+    await trust "pods trust these alone ($trusted)" kube-controller-manager.service pods_trust_ours
+    await trust "the API trusts these alone ($trusted)" kube-apiserver.service others_forgotten
 }
 # shellcheck disable=SC2086 # several names
 [ -z "$namespaces" ] || await add-ons "namespaces are there" kube-apiserver.service furnished $namespaces

@@ -260,8 +260,7 @@ def numbered(numbers: tuple[int, ...], held: Authorities | None) -> Authorities:
 
 def every(state: Authorities) -> dict[int, Signer]:
     """The number of each of etcd's authorities to it."""
-    signers = (state.signers[Authority.ETCD], *state.also_trusted.get(Authority.ETCD, ()))
-    return {signer.number: signer for signer in signers}
+    return {signer.number: signer for signer in state.every(Authority.ETCD)}
 
 
 def test_an_authority_that_was_left_out_comes_back_with_another_key() -> None:

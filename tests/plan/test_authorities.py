@@ -21,6 +21,7 @@ from plan.condition import TrustedAuthorities
 from plan.conditions import conditions
 from probe.authorities import demand_authorities
 from probe.failure import Unmet
+from spec.cluster import API_PORT
 from tests.engine.stack import eventually
 from tests.machine.lab import at_length
 from tests.plan.stored import as_root
@@ -146,7 +147,7 @@ def trusts(planes: TurningPlanes, *numbers: int) -> None:
         signing = in_pem(machine.read(layout.SIGNING_AUTHORITY))
         assert signing == names(Authority.KUBERNETES, numbers[0])
         assert machine.path(layout.AUTHORITY_KEY).stat().st_mode & 0o777 == 0o600
-        ports = {Authority.KUBERNETES: 6443, Authority.ETCD: layout.ETCD_CLIENT_PORT}
+        ports = {Authority.KUBERNETES: API_PORT, Authority.ETCD: layout.ETCD_CLIENT_PORT}
         for authority, port in ports.items():
             assert issuer(planes, plane, port) == common_name(authority, numbers[0])
 

@@ -100,8 +100,7 @@ def turned(
 ) -> Authorities:
     """What the state does where the spec has these numbers."""
     now = datetime.now(UTC) + later
-    wanted = (encryption, service_accounts, numbers)
-    return renewed_authorities(authorities, now, *wanted)
+    return renewed_authorities(authorities, now, encryption, service_accounts, numbers)
 
 
 def programs(folder: Path) -> Path:
