@@ -46,7 +46,10 @@ def _behind(check: TrustedAuthorities, item: Mapping[str, Any]) -> Iterator[str]
 def _wrong(item: Mapping[str, Any], key: str, names: tuple[str, ...]) -> str:
     """How the certificates of an object differ from these; empty where they do not."""
     text = item.get("data", {}).get(key, "")
-    there = {_name(certificate) for certificate in _certificates(text)}
+    try:
+        there = {_name(certificate) for certificate in _certificates(text)}
+    except ValueError:
+        return "get what is no certificate"
     if there == {*names}:
         return ""
     trusted = f"trust {listed(sorted(there), 'and')}" if there else "trust no authority"
@@ -58,5 +61,8 @@ def _certificates(text: str) -> list[x509.Certificate]:
 
 
 def _name(certificate: x509.Certificate) -> str:
-    (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(name.value)
+    """The common name, or the whole subject of a certificate that has none or several."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    if len(names) == 1:
+        return str(names[0].value)
+    return certificate.subject.rfc4514_string() or "an authority without a name"

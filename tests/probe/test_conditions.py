@@ -2,6 +2,7 @@
 
 import json
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import pytest
 
 from certs.authority import issued
 from certs.bundle import Pair
-from certs.table import CLIENT, SERVER, Authority, Row
+from certs.table import CLIENT, SERVER, Authority, Row, common_name
 from plan.addons.coredns import NAMESPACE, SELECTOR
 from plan.condition import (
     ApiServers,
@@ -27,6 +28,7 @@ from plan.condition import (
     Pods,
     PodsReach,
     ServiceAnswers,
+    TrustedAuthorities,
     WayIn,
 )
 from plan.roll import ROLLING
@@ -55,6 +57,43 @@ def test_an_api_server_is_ready_and_of_its_version(asked: Asking, cluster: Runni
     assert asked(api_servers(cluster.url)) is None
     sentence = asked.sentence(api_servers(cluster.url, "v1.2.3"))
     assert sentence == f"the API server of a1 is {VERSION} and not v1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("subject", "text", "sentence"),
+    [
+        ("/CN=Somebody", "{certificate}", "trust Somebody and not {wanted}"),
+        ("/O=Somebody", "{certificate}", "trust O=Somebody and not {wanted}"),
+        ("/CN=A/CN=B", "{certificate}", "trust CN=B,CN=A and not {wanted}"),
+        ("/", "{certificate}", "trust an authority without a name and not {wanted}"),
+        ("/", "-----BEGIN CERTIFICATE-----", "get what is no certificate"),
+        ("/", "", "trust no authority and not {wanted}"),
+    ],
+)
+def test_pods_get_an_authority_that_is_not_ours(
+    asked: Asking, cluster: RunningCluster, tmp_path: Path, subject: str, text: str, sentence: str
+) -> None:
+    """Whatever somebody wrote in the place of the certificate."""
+    file, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-subj", subject, "-keyout", key, "-out", file),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    given = text.format(certificate=file.read_text())
+    object_path = "/api/v1/namespaces/default/configmaps"
+    cluster.post(object_path, {"metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": given}})
+    wanted = common_name(Authority.KUBERNETES, 1)
+    check = TrustedAuthorities(
+        kubernetes=(wanted,), front_proxy=(common_name(Authority.FRONT_PROXY, 1),)
+    )
+    try:
+        assert asked.sentence(check) == f"pods of default {sentence.format(wanted=wanted)}"
+    finally:
+        cluster.remove(f"{object_path}/kube-root-ca.crt")
 
 
 def test_each_api_server_is_asked_at_its_own_address(
