@@ -38,6 +38,7 @@ from probe.machines import Machines, Unreachable
 from probe.space import mebibytes
 from probe.watch import watch
 from spec.refusal import listed
+from spec.versions import is_older
 
 SCRIPT = Path(__file__).with_name("scripts") / "restore.sh"
 
@@ -107,7 +108,7 @@ def restore(
             assert file is not None
             when, source = opened(reached, file, plain), str(file)
         authorities = demand_authorities(reached)
-        held = checked(plain, source, authorities.encryption)
+        held = checked(plain, source, authorities.encryption, reached.spec.versions.etcd)
         for line in preview(reached, held, source, when):
             stdout.print(line, markup=False, soft_wrap=True)
         unasked = f"Restore with ./hardway {' '.join(sys.argv[1:])} --yes"
@@ -184,7 +185,7 @@ def demand_authorities(reached: Reached) -> Authorities:
     return authorities
 
 
-def checked(plain: Path, source: str, encryption: EncryptionKeys) -> Snapshot:
+def checked(plain: Path, source: str, encryption: EncryptionKeys, etcd_version: str) -> Snapshot:
     """What a snapshot holds. Raises a Problem where it cannot be restored into this cluster."""
     try:
         with progress().task("read the snapshot"):
@@ -193,6 +194,13 @@ def checked(plain: Path, source: str, encryption: EncryptionKeys) -> Snapshot:
         raise Problem(
             str(error).replace(str(plain), source), "take another backup; this one is of no use"
         ) from error
+    # etcdutl would restore it all the same, and etcd would then not start (etcdutl 3.6.14).
+    if held.version and is_older(etcd_version, held.version):
+        raise Problem(
+            f"the snapshot has the format of etcd {held.version}, which the cluster's etcd "
+            f"{etcd_version} cannot read",
+            "leave etcd.version out, run ./hardway up, and restore it then; nothing was changed",
+        )
     if held.unreadable:
         keys = listed([f"{count} with {key}" for key, count in held.unreadable.items()], "and")
         raise Problem(

@@ -55,6 +55,9 @@ class Snapshot:
     """Those of them that no given key decrypts, with their number."""
     has_digest: bool
     """Whether a digest stands behind the database. A member's own file has none."""
+    version: str
+    """The version of etcd whose format the data have, such as ``3.7.0``; empty before etcd 3.6,
+    which first recorded it."""
 
 
 def read(path: Path, encryption: str) -> Snapshot:
@@ -133,6 +136,7 @@ def _read(data: mmap.mmap, boxes: Mapping[str, SecretBox], has_digest: bool) -> 
         encrypted=encrypted,
         unreadable=unreadable,
         has_digest=has_digest,
+        version=dict(_bucket(data, b"meta")).get(b"storageVersion", b"").decode(),
     )
 
 

@@ -78,6 +78,7 @@ def step(spec: Cluster, node: str) -> Step:
         units=(unit(spec, node),),
         membership=membership(spec, node),
         turns=turns(spec, node),
+        begin="storage-version",
         script="etcd",
         settings={
             "endpoint": _own_url(),
@@ -85,10 +86,24 @@ def step(spec: Cluster, node: str) -> Step:
             "certificate": OPERATOR[1],
             "private_key": OPERATOR[2],
             "members": " ".join(spec.etcd_members),
+            **_version(spec, node),
             **_flannel(spec),
         },
         outcome=f"etcd {spec.versions.etcd}, healthy",
     )
+
+
+def _version(spec: Cluster, node: str) -> dict[str, str]:
+    """Settings for the script that lets etcd go back by a minor version."""
+    (command,) = (program.command for program in artifacts(spec, ("etcd",)))
+    elsewhere = (layout.etcd_url(spec, name) for name in spec.etcd_members if name != node)
+    return {
+        "version": spec.versions.etcd,
+        "program": command.path,
+        "planned": command.target,
+        "data_directory": layout.ETCD_DATA,
+        "endpoints": ",".join((_own_url(), *elsewhere)),
+    }
 
 
 def membership(spec: Cluster, node: str) -> Membership:

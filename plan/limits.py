@@ -39,12 +39,13 @@ LIMITS: Mapping[str, Limit] = {
     "clock-set": Limit(30, "a time service asks at its start; without a server it never does"),
     "clock": Limit(30, "it is right, or somebody must set it"),
     "runtime": Limit(300, "containerd or Docker comes up and reads what it has"),
-    # -- etcd: member.sh, etcd.sh
+    # -- etcd: storage-version.sh, member.sh, etcd.sh
     "member-heard": Limit(600, "a member that is restarted, or whose machine is"),
     "others-ready": Limit(60, "they elect a leader where the one whose data is gone led"),
     "member-added": Limit(900, "others join before, one at a time, each once its machine is there"),
     "members-in": Limit(900, "the machines of new members are made, and they join one at a time"),
     "member-gone": Limit(300, "members that restarted come up; a member that leads hands over"),
+    "storage": Limit(300, "one entry of the log; members that restarted answer again"),
     "members": Limit(900, "every machine comes to its etcd, after its packages and artifacts"),
     "flannel-network": Limit(120, "one write, to members that agree already"),
     "users": Limit(300, "a program is started for each of about ten changes"),

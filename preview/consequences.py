@@ -15,6 +15,7 @@ from preview.review import Consequence, Disturbance, MachineReview, ResourceLine
 from preview.words import SEVERITY
 from spec.cluster import Cluster
 from spec.refusal import listed
+from spec.versions import is_older
 
 PHASES = ("ready", "identity", "runtime", "etcd", "control-plane", "node", "add-ons")
 """The names of steps in the order in which machines run them."""
@@ -73,6 +74,7 @@ def consequences(
         *_leaving(machines),
         *_disks(before, machines),
         *_etcd(after or before, disturbed),
+        *(_way_back(before, after) if after else ()),
         *(_encryption(before, after) if after else ()),
         *(_signing(before, after) if after else ()),
         *(_authorities(before, after) if after else ()),
@@ -246,6 +248,18 @@ def _etcd(spec: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequen
         sentence=f"etcd keeps its quorum: {', '.join(names)} restart one at a time, each once all "
         "others are well",
     )
+
+
+def _way_back(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A notice about the stages in which etcd goes back by a minor version."""
+    old, new = before.versions.etcd, after.versions.etcd
+    if is_older(new, old):
+        yield Consequence(
+            severity=Severity.NOTICE,
+            sentence=f"etcd goes back from {old} to {new}: while all members answer, they get to "
+            f"keep their data in the format of {new}, and then restart with it one at a time; "
+            f"backups of {old} cannot be restored with {new}",
+        )
 
 
 def _api(before: Cluster, disturbed: Sequence[Disturbance]) -> Iterator[Consequence]:

@@ -2,8 +2,8 @@
 
 Kubernetes can be upgraded by one minor version at a time and never downgraded. Kubelets may be up
 to three minor versions older than the API servers and never newer (Kubernetes' version skew
-policy). The same steps apply to etcd; an upgrade from 3.6 to 3.7 needs 3.6.11 or later (etcd's
-CHANGELOG-3.7).
+policy). etcd is upgraded in the same steps, and an upgrade from 3.6 to 3.7 needs 3.6.11 or later
+(etcd's CHANGELOG-3.7); it also goes back by one minor version at a time.
 """
 
 from collections.abc import Callable, Iterator, Set
@@ -81,7 +81,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_subnets(before, after),
         *_addresses(before, after),
         *_kubernetes(before, after),
-        *_etcd_version(before.versions.etcd, after.versions.etcd),
+        *_etcd_version(before, after),
         *_generation(before, after),
         *_members(before, after),
         *_keys(before, after),
@@ -233,28 +233,38 @@ def _kubernetes(before: Cluster, after: Cluster) -> Iterator[Refusal]:
         )
 
 
-def _etcd_version(old: str, new: str) -> Iterator[Refusal]:
-    before, after = _parts(old), _parts(new)
-    if after[:2] < before[:2]:
+def _etcd_version(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """Etcd goes up or back by one minor version at a time, and back only with the same members."""
+    old, new = before.versions.etcd, after.versions.etcd
+    field, brings = ("etcd.version", "is") if after.etcd.version else ("kubernetes", "brings etcd")
+    was, becomes = _parts(old), _parts(new)
+    if becomes[:2] > (was[0], was[1] + 1):
         yield Refusal(
-            "kubernetes",
-            f"brings etcd {new}, which is older than the cluster's {old}",
-            "members could not read their own data",
-            "write a version with the same etcd or a later one",
-        )
-    elif after[:2] > (before[0], before[1] + 1):
-        yield Refusal(
-            "kubernetes",
-            f"brings etcd {new}, which is more than one minor version after the cluster's {old}",
+            field,
+            f"{brings} {new}, which is more than one minor version after the cluster's {old}",
             "members of the two would not talk to each other",
             "write a version with the etcd in between first",
         )
-    elif before[:2] == (3, 6) and after[:2] == (3, 7) and before < ETCD_BEFORE_3_7:
+    elif was[:2] == (3, 6) and becomes[:2] == (3, 7) and was < ETCD_BEFORE_3_7:
         yield Refusal(
-            "kubernetes",
-            f"brings etcd {new} to members at {old}",
+            field,
+            f"{brings} {new}, and members are at {old}",
             "etcd does not promise that they can work together before 3.6.11",
             "write a version with etcd 3.6.11 or later first",
+        )
+    elif becomes[:2] < (was[0], was[1] - 1):
+        yield Refusal(
+            field,
+            f"{brings} {new}, which is more than one minor version before the cluster's {old}",
+            "members could not read their own data",
+            "write the etcd in between first",
+        )
+    elif becomes[:2] < was[:2] and set(before.etcd_members) != set(after.etcd_members):
+        yield Refusal(
+            field,
+            f"{brings} {new}, which is older than the cluster's {old}, while etcd's members change",
+            "members that join could not read what the others have",
+            "write one of the two changes, and the next once that runs",
         )
 
 

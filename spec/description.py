@@ -151,6 +151,13 @@ class Etcd(Part):
     generation: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
     """One more after each restore by hand: members from before it are not let in.
     `./hardway restore` does without. Of a living cluster never less."""
+    version: Annotated[
+        Text | None,
+        Expected('a version in quotes, such as "3.6.14"'),
+        LeftOut("the version that comes with the cluster's Kubernetes"),
+    ] = None
+    """Of etcd. The one that comes with the Kubernetes minor version before is possible as well: a
+    living cluster goes back to it, member by member, and up again. Not while its members change."""
 
 
 class KeyNumbers(Part):
@@ -310,7 +317,10 @@ class Description(Part):
     @cached_property
     def versions(self) -> Versions:
         """One version of every component."""
-        return versions_for(self.kubernetes)
+        versions = versions_for(self.kubernetes)
+        if self.etcd.version is None:
+            return versions
+        return versions.model_copy(update={"etcd": self.etcd.version.removeprefix("v")})
 
     @property
     def key_numbers(self) -> KeyNumbers:

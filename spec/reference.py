@@ -104,6 +104,9 @@ def _only_data_says(key: str) -> str:
     """The allowed values of keys whose values a data file of this folder defines, not a model."""
     if key == "kubernetes":
         return f"{listed(f'`{versions.kubernetes}`' for versions in catalogue())}, in quotes"
+    if key == "etcd.version":
+        rows = {versions.etcd: None for versions in catalogue()}
+        return f"{listed(f'`{version}`' for version in rows)}, in quotes"
     if key == "artifacts.digests":
         names = listed(f"`{row.name}`" for row in artifact_rows())
         return f"a mapping; `<name>` is {names}, `<version>` as in `spec/versions.yaml`"

@@ -52,6 +52,33 @@ def catalogue() -> tuple[Versions, ...]:
     return TypeAdapter(tuple[Versions, ...]).validate_python(rows)
 
 
+def etcd_versions(kubernetes: str) -> tuple[str, ...]:
+    """The versions of etcd with which a Kubernetes version of the catalogue works, its own first.
+
+    The others come with the Kubernetes minor version before, whose API servers meet this one's
+    during an upgrade. Raises UnknownVersion.
+    """
+    own = versions_for(kubernetes)
+    before = [
+        versions.etcd
+        for versions in catalogue()
+        if _minor(own.kubernetes) - _minor(versions.kubernetes) in (0, 1)
+    ]
+    return tuple(dict.fromkeys((own.etcd, *before)))
+
+
+def is_older(version: str, reference: str) -> bool:
+    """Whether a version is of an earlier minor version than another one."""
+    minor, minor_of_reference = (
+        tuple(int(part) for part in text.split(".")[:2]) for text in (version, reference)
+    )
+    return minor < minor_of_reference
+
+
+def _minor(version: str) -> int:
+    return int(version.split(".")[1])
+
+
 def versions_for(kubernetes: str | None = None) -> Versions:
     """The versions for a Kubernetes version (with or without a leading ``v``), or the default.
 

@@ -34,6 +34,7 @@ OF_THE_WHOLE = (
     names.machines_differ_in_more_than_case,
     names.domain_is_a_dns_name,
     parts.version_is_in_the_catalogue,
+    parts.etcd_is_of_a_version_that_fits,
     networks.ranges_do_not_overlap,
     networks.ranges_are_routed,
     networks.machines_network_is_private,

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from spec.artifacts import artifact_rows
 from spec.description import Description
 from spec.refusal import Refusal, dotted, listed, shown
-from spec.versions import UnknownVersion, catalogue, versions_for
+from spec.versions import UnknownVersion, catalogue, etcd_versions, versions_for
 
 
 def version_is_in_the_catalogue(spec: Description) -> Iterator[Refusal]:
@@ -20,6 +20,23 @@ def version_is_in_the_catalogue(spec: Description) -> Iterator[Refusal]:
             f"{shown(spec.kubernetes)} is not in the version catalogue",
             "nobody knows which etcd and containerd belong to it",
             f"write {listed(known)}",
+        )
+
+
+def etcd_is_of_a_version_that_fits(spec: Description) -> Iterator[Refusal]:
+    """The version of etcd is one with which the API servers work."""
+    if spec.etcd.version is None or spec.kubernetes.removeprefix("v") not in {
+        versions.kubernetes for versions in catalogue()
+    }:
+        return
+    fitting = etcd_versions(spec.kubernetes)
+    if spec.etcd.version.removeprefix("v") not in fitting:
+        yield Refusal(
+            "etcd.version",
+            f"{shown(spec.etcd.version)} is none of those that go with Kubernetes "
+            f"{spec.kubernetes}",
+            "nobody has tried the two together",
+            f"write {listed(fitting)}, or leave it out",
         )
 
 

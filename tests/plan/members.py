@@ -36,10 +36,11 @@ done
 
 
 @cache
-def planned(members: Sequence[str]) -> Cluster:
+def planned(members: Sequence[str], version: str | None = None) -> Cluster:
     """A cluster with these members of etcd, and with the digests of its programs."""
     machines = {name: (ADDRESSES[name], "e") for name in members}
-    return with_programs(cluster(machines | {"c1": ("192.168.1.31", "ai")}))[0]
+    of_etcd = {"version": version} if version else {}
+    return with_programs(cluster(machines | {"c1": ("192.168.1.31", "ai")}, etcd=of_etcd))[0]
 
 
 class LivingMembers:
@@ -51,19 +52,31 @@ class LivingMembers:
         self._stacks: dict[str, ExitStack] = {}
         self.machines: dict[str, Container] = {}
         self.founders = ""
+        self.version: str | None = None
 
     def make(self, *names: str) -> None:
         """Make machines, with empty disks."""
-        _, files = with_programs(planned(FIVE))
         for name in names:
             stack = self._stacks[name] = ExitStack()
             machine = stack.enter_context(Container(self._memory, prepare=quiet))
             machine.call("ip", "address", "add", ADDRESSES[name], "dev", "lo")
-            for artifact in etcd.step(planned(FIVE), name).artifacts:
-                machine.write(artifact.store_path, files[artifact.name].read_bytes(), 0o755)
+            self.equip(machine, name)
             for peer, there in self.machines.items():
                 cable({name: machine, peer: there}, ADDRESSES)
             self.machines[name] = machine
+
+    def equip(self, machine: Container, name: str) -> None:
+        """Bring a machine the programs of the present version."""
+        spec, files = with_programs(planned(FIVE, self.version))
+        for artifact in etcd.step(spec, name).artifacts:
+            if not machine.path(artifact.store_path).exists():
+                machine.write(artifact.store_path, files[artifact.name].read_bytes(), 0o755)
+
+    def become(self, version: str | None) -> None:
+        """From now on the plan has this version of etcd; None for the catalogue's."""
+        self.version = version
+        for name, machine in self.machines.items():
+            self.equip(machine, name)
 
     def lose(self, name: str) -> None:
         """End a machine, with what is on its disk."""
@@ -76,7 +89,7 @@ class LivingMembers:
 
     def data(self, name: str, members: Sequence[str]) -> str:
         """The data of a member's step."""
-        step = etcd.step(planned(members), name)
+        step = etcd.step(planned(members, self.version), name)
         return render.text(etcd.founded(step, tuple(self.founders.split())))
 
     def identify(self, name: str, members: Sequence[str]) -> None:
@@ -85,7 +98,9 @@ class LivingMembers:
         def content(source: Source) -> str:
             return self.keys.content(source, pairs)
 
-        done = self.machines[name].run(render.text(identity.step(planned(members), name), content))
+        done = self.machines[name].run(
+            render.text(identity.step(planned(members, self.version), name), content)
+        )
         assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
     def bring(self, members: Sequence[str], *names: str) -> dict[str, str]:

@@ -1,6 +1,9 @@
 """Members of etcd that join, leave and are replaced, each under its own systemd."""
 
+import os
+import re
 import shlex
+import signal
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -187,3 +190,102 @@ def test_a_member_that_has_its_vote_keeps_its_data(living: LivingMembers) -> Non
     assert "etcd's other members have removed this one" in done.stderr
     assert list(machine.path(f"{layout.ETCD_DATA}/member/wal").glob("*.wal"))
     assert living.ctl("e3", "endpoint", "health")
+
+
+OLDER, NEWER = "3.6.14", "3.7.1"
+"""The versions of etcd in the catalogue."""
+
+WAY_BACK = f"{layout.STATE}/etcd-way-back"
+
+
+def stated(living: LivingMembers, name: str, field: str) -> str:
+    """A field of what a member says of itself."""
+    status = living.ctl(name, "endpoint", "status", "--write-out=fields")
+    line = re.search(rf'^"{field}" : "?([^"\n]*)"?$', status, re.MULTILINE)
+    assert line, status
+    return line[1]
+
+
+def goes_back(living: LivingMembers) -> bool:
+    """Whether a member is on its way back to an older version."""
+    return any(stated(living, name, "DowngradeEnabled") == "true" for name in living.machines)
+
+
+def have(living: LivingMembers, version: str) -> None:
+    """All members run this version, and keep their data in its format."""
+    minor = version.rpartition(".")[0]
+
+    def stored() -> bool:
+        every = {stated(living, name, "StorageVersion") for name in living.machines}
+        return every == {f"{minor}.0"}
+
+    assert {stated(living, name, "Version") for name in living.machines} == {version}
+    eventually("their data have its format", stored)
+    eventually("nothing is left of a way back", lambda: not goes_back(living))
+
+
+@at_length
+def test_etcd_goes_back_by_a_minor_version_and_up_again(
+    living: LivingMembers, record_property: Callable[[str, object], None]
+) -> None:
+    living.begun(THREE)
+    with Writer(living) as writer:
+        for version in (OLDER, None):
+            living.become(version)
+            start = time.monotonic()
+            living.bring(THREE)
+            record_property(f"seconds to {version or NEWER}", time.monotonic() - start)
+            have(living, version or NEWER)
+            living.agree(THREE)
+            # The next run finds nothing to do.
+            started = living.machines["e1"].settled(etcd.UNIT)
+            living.bring(THREE)
+            assert living.machines["e1"].settled(etcd.UNIT) == started
+    record_property("writes", len(writer.confirmed))
+    record_property("gap", writer.gap)
+    for name in THREE:
+        assert writer.lost(name) == set()
+        assert not living.machines[name].path(WAY_BACK).exists()
+
+
+@pytest.mark.parametrize("restarted", [(), ("e2",)], ids=["before", "after"])
+@at_length
+def test_a_way_back_that_is_turned_round_leaves_etcd_as_it_was(
+    living: LivingMembers, restarted: tuple[str, ...]
+) -> None:
+    """Before or after the first member has restarted with the older version."""
+    living.begun(THREE)
+    living.ctl("e1", "put", "kept", "data")
+    living.become(OLDER)
+    for name in THREE:
+        living.identify(name, THREE)
+    children = [living.machines[name].begin(living.data(name, THREE)) for name in THREE[:2]]
+    # The third machine's step did not begin.
+    eventually("it goes back", lambda: stated(living, "e3", "DowngradeEnabled") == "true")
+    if restarted:
+        eventually(
+            "one has", lambda: any(stated(living, name, "Version") == OLDER for name in THREE)
+        )
+    for child in children:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+    living.become(None)
+    living.bring(THREE)
+    have(living, NEWER)
+    living.agree(THREE)
+    assert living.ctl("e3", "get", "kept", "--print-value-only") == "data\n"
+
+
+@at_length
+def test_etcd_does_not_go_back_while_a_member_is_ill(living: LivingMembers) -> None:
+    living.begun(THREE)
+    living.lose("e3")
+    eventually("the others have a leader", lambda: is_ready(living, "e1"))
+    living.become(OLDER)
+    living.identify("e1", THREE)
+    data = re.sub(r"\bstorage=\d+", "storage=2", living.data("e1", THREE))
+    done = living.machines["e1"].run(data)
+    assert done.returncode == 1
+    assert "it goes back only while all members answer" in done.stderr
+    assert stated(living, "e1", "Version") == NEWER
+    assert is_ready(living, "e1")

@@ -16,10 +16,11 @@ import pytest
 from nacl.secret import SecretBox
 from nacl.utils import random as random_bytes
 
+from certs.bundle import EncryptionKeys
 from certs.encryption import encryption_configuration
 from lab.problem import Problem
 from ops import restore, snapshot
-from ops.restore import BUMP, Doing, Restoration
+from ops.restore import BUMP, Doing, Restoration, checked
 from ops.snapshot import BadSnapshot
 from plan import etcd, identity, layout, render
 from plan.model import Source
@@ -325,6 +326,16 @@ def test_a_snapshot_says_what_it_holds_and_which_keys_it_needs(
     assert held.encrypted == {"secretbox key1": 2}
     assert held.unreadable == {}
     assert held.has_digest
+    version = members.spec.versions.etcd
+    assert held.version == f"{version.rpartition('.')[0]}.0"
+    ours = EncryptionKeys(keys={"key1": KEY}, current="key1")
+    assert checked(path, "a backup", ours, version) == held
+    with pytest.raises(Problem) as refused:
+        checked(path, "a backup", ours, "3.6.14")
+    assert str(refused.value).startswith(
+        f"the snapshot has the format of etcd {held.version}, which the cluster's etcd 3.6.14 "
+        "cannot read"
+    )
 
     restored = tmp_path / "restored"
     etcdutl = stored_program("etcdutl", members.spec.versions)

@@ -297,6 +297,21 @@ def test_a_new_version_names_programs_and_restarts_what_runs_them() -> None:
     assert any("API is away" in consequence.sentence for consequence in result.consequences)
 
 
+def test_an_etcd_that_goes_back_says_how_and_what_becomes_of_backups() -> None:
+    result = after(etcd={"version": "3.6.14"})
+    (sentence,) = (text for text in sentences(result) if "goes back" in text)
+    assert sentence == (
+        "etcd goes back from 3.7.1 to 3.6.14: while all members answer, they get to keep their "
+        "data in the format of 3.6.14, and then restart with it one at a time; backups of 3.7.1 "
+        "cannot be restored with 3.6.14"
+    )
+    assert ("master", "etcd.service") in [
+        (disturbance.machine, unit)
+        for disturbance in result.disturbances
+        for unit in disturbance.services
+    ]
+
+
 def test_an_encryption_key_that_turns_over_shows_its_stages_and_restarts_of_api_servers() -> None:
     result = after(keys={"encryption": 2})
     (sentence,) = (text for text in sentences(result) if "encryption key" in text)

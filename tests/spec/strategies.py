@@ -89,7 +89,9 @@ def good_specs(draw: st.DrawFn) -> Value:
         "authorities": st.fixed_dictionaries(
             {}, optional=dict.fromkeys(("kubernetes", "etcd", "front_proxy"), NUMBERS)
         ),
-        "etcd": st.fixed_dictionaries({"generation": st.integers(1, 9)}),
+        "etcd": st.fixed_dictionaries(
+            {"generation": st.integers(1, 9)}, optional={"version": st.just("3.6.14")}
+        ),
         "flannel": st.fixed_dictionaries(
             {},
             optional={

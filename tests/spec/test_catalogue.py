@@ -6,7 +6,7 @@ from spec.artifacts import artifact_row, artifact_rows, needed
 from spec.change import refused_changes
 from spec.cluster import parse
 from spec.downloads import downloads
-from spec.versions import UnknownVersion, Versions, catalogue, versions_for
+from spec.versions import UnknownVersion, Versions, catalogue, etcd_versions, versions_for
 
 
 def number(version: str) -> tuple[int, ...]:
@@ -75,6 +75,11 @@ def test_the_table_of_artifacts_is_ordered_by_runtime() -> None:
     assert set(needed("containerd")) ^ set(needed("docker")) == {
         *("containerd", "ctr", "containerd-shim-runc-v2", "runc", "cri-dockerd")
     }
+
+
+def test_etcd_goes_with_its_kubernetes_and_with_the_one_after() -> None:
+    assert etcd_versions("1.37.1") == etcd_versions("v1.37.0") == ("3.7.1", "3.6.14")
+    assert etcd_versions("1.36.4") == etcd_versions("1.35.1") == ("3.6.14",)
 
 
 def test_a_leading_v_is_understood() -> None:

@@ -195,23 +195,51 @@ def test_a_machine_keeps_its_address() -> None:
         ("3.6.10", "3.7.1", False),
         ("3.6.6", "3.6.14", True),
         ("3.7.1", "3.7.0", True),
-        ("3.7.1", "3.6.14", False),
+        ("3.7.1", "3.6.14", True),
+        ("3.7.1", "3.5.30", False),
         ("3.5.30", "3.7.1", False),
     ],
 )
-def test_etcd_goes_up_by_one_minor_version_and_to_3_7_from_3_6_11(
-    old: str, new: str, taken: bool
+@pytest.mark.parametrize("field", ["kubernetes", "etcd.version"])
+def test_etcd_goes_up_or_back_by_one_minor_version_and_to_3_7_from_3_6_11(
+    field: str, old: str, new: str, taken: bool
 ) -> None:
-    sentences = [str(refusal) for refusal in change._etcd_version(old, new)]
+    before, after = (of_etcd(version, field) for version in (old, new))
+    sentences = [str(refusal) for refusal in change._etcd_version(before, after)]
     assert bool(sentences) != taken
     for sentence in sentences:
+        assert sentence.startswith(f"{field} ")
         check(sentence)
+
+
+def of_etcd(version: str, field: str, roles: dict[str, str] | None = None) -> cluster.Cluster:
+    """A cluster with any version of etcd, by either of the fields that bring it."""
+    made = spec(roles or ONE)
+    if field == "etcd.version":
+        named = made.etcd.model_copy(update={"version": version})
+        made = made.model_copy(update={"etcd": named})
+    made.__dict__["versions"] = made.versions.model_copy(update={"etcd": version})
+    return made
+
+
+def test_etcd_does_not_go_back_while_its_members_change() -> None:
+    before = of_etcd("3.7.1", "etcd.version")
+    after = of_etcd("3.6.14", "etcd.version", {"a": "ai", "b": "e", "c": "e"})
+    (sentence,) = map(str, change._etcd_version(before, after))
+    assert "while etcd's members change" in sentence
+    check(sentence)
+    assert not list(change._etcd_version(after, before)), "up, it does"
+
+
+def test_etcd_goes_back_while_kubernetes_stays() -> None:
+    assert refused_changes(spec(ONE), spec(ONE, etcd={"version": "3.6.14"})) == ()
+    assert refused_changes(spec(ONE, etcd={"version": "3.6.14"}), spec(ONE)) == ()
 
 
 def test_all_refused_changes_are_told_at_once() -> None:
     after = spec({"a": "ai", "c": "i"}, name="other", dns_domain="x.local", kubernetes="1.35.1")
     fields = [sentence.split()[0] for sentence in refused_changes(spec(ONE), after)]
-    assert fields == ["name", "dns_domain", "kubernetes", "kubernetes"]
+    assert fields == ["name", "dns_domain", "kubernetes"]
 
 
 # -- machines of another size, and elsewhere -------------------------------------------------------

@@ -51,7 +51,7 @@ WHOLE: dict[str, Any] = {
     "rollout": {"nodes": "25%"},
     "registries": {"docker.io": {"mirrors": ["https://mirror"]}},
     "proxy": {"http": "http://proxy", "https": "http://proxy:80", "no_proxy": [".example.org"]},
-    "etcd": {"generation": 2},
+    "etcd": {"generation": 2, "version": "3.6.14"},
     "keys": {"encryption": 2, "service_accounts": 2},
     "authorities": {"kubernetes": [1, 2], "etcd": [2, 1], "front_proxy": [2]},
     "backup": {

@@ -129,6 +129,13 @@ ONE = [
     ({"authorities etcd": [0, 1]}, "authorities.etcd", "one or two different whole numbers"),
     ({"authorities etcd": [1, 2, 3]}, "authorities.etcd", "one or two different whole numbers"),
     ({"etcd generation": 0}, "etcd.generation", "1 or more"),
+    ({"etcd version": "3.5.30"}, "etcd.version", "write 3.7.1 or 3.6.14, or leave it out"),
+    (
+        {"kubernetes": "1.36.4", "etcd version": "3.7.1"},
+        "etcd.version",
+        "write 3.6.14, or leave it out",
+    ),
+    ({"etcd version": 3.6}, "etcd.version", "a version in quotes"),
     ({"etcd generation": "two"}, "etcd.generation", "1 or more"),
     ({"flannel backend": "wireguard"}, "flannel.backend", "write vxlan or host-gw"),
     ({"flannel backend": "udp"}, "flannel.backend", "for old kernels only"),
