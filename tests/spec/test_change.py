@@ -224,7 +224,7 @@ def of_etcd(version: str, field: str, roles: dict[str, str] | None = None) -> cl
 
 def test_etcd_does_not_go_back_while_its_members_change() -> None:
     before = of_etcd("3.7.1", "etcd.version")
-    after = of_etcd("3.6.14", "etcd.version", {"a": "ai", "b": "e", "c": "e"})
+    after = of_etcd("3.6.14", "etcd.version", {"a": "eai", "b": "e", "c": "e"})
     (sentence,) = map(str, change._etcd_version(before, after))
     assert "while etcd's members change" in sentence
     check(sentence)
