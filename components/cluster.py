@@ -42,10 +42,12 @@ class ClusterComponent(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
         *,
         passwords: pulumi.Input[str] = "{}",
+        bucket_key: pulumi.Input[str] = "{}",
     ) -> None:
         super().__init__("hardway:index:Cluster", spec.name, None, opts)
         self.spec = spec
         self._passwords = pulumi.Output.secret(passwords)
+        self._bucket_key = pulumi.Output.secret(bucket_key)
         self.plan = cluster_plan(spec)
         specification = Specification(spec, pulumi.ResourceOptions(parent=self))
         self._child = pulumi.ResourceOptions(parent=self, depends_on=[specification])
@@ -99,6 +101,7 @@ class ClusterComponent(pulumi.ComponentResource):
                     authorities=self._authorities,
                     passwords=self._passwords,
                     backup_keys=self._backup_keys,
+                    bucket_key=self._bucket_key,
                 ),
                 self._child,
             )

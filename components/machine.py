@@ -54,6 +54,8 @@ class MachineArgs:
     passwords: pulumi.Output[str]
     """Those of registries by their names, as JSON; secret."""
     backup_keys: TrackedBackupKeys
+    bucket_key: pulumi.Output[str]
+    """The halves of the access key of the bucket for backups by their names, as JSON; secret."""
 
 
 class MachineComponent(pulumi.ComponentResource):
@@ -231,9 +233,16 @@ class MachineComponent(pulumi.ComponentResource):
     def _made_of(self, bundle: TrackedBundle, make: Callable[[Material], T]) -> pulumi.Output[T]:
         """A value that is made from the keys in a bundle and passwords, once all are known."""
 
-        def made(authorities: str, kept: str, passwords: str, backups: str) -> T:
+        def made(authorities: str, kept: str, passwords: str, backups: str, bucket: str) -> T:
             return make(
-                kept_material(self.args.cluster, authorities, kept, json.loads(passwords), backups)
+                kept_material(
+                    self.args.cluster,
+                    authorities,
+                    kept,
+                    json.loads(passwords),
+                    backups,
+                    json.loads(bucket),
+                )
             )
 
         return together(
@@ -242,6 +251,7 @@ class MachineComponent(pulumi.ComponentResource):
             bundle.kept,
             self.args.passwords,
             self.args.backup_keys.kept,
+            self.args.bucket_key,
         )
 
 

@@ -10,9 +10,9 @@ from pulumi.runtime.config import get_config
 from components.cluster import ClusterComponent
 from components.remote import provider
 from components.status import follow
+from spec import bucket_key, passwords
 from spec.cluster import SpecError, parse
 from spec.offer import STATUS_VARIABLE, offered, with_offer
-from spec.passwords import FULL_KEY, demand_passwords
 
 
 def declare() -> None:
@@ -25,11 +25,13 @@ def declare() -> None:
     try:
         written = parse(pulumi.Config("hardway").get_object("cluster"), name=pulumi.get_stack())
         # Pulumi's own way to read them gives values that are not known yet, and so no names.
-        passwords = get_config(FULL_KEY) or "{}"
-        demand_passwords(written, json.loads(passwords))
+        of_registries = get_config(passwords.FULL_KEY) or "{}"
+        passwords.demand_passwords(written, json.loads(of_registries))
+        of_bucket = get_config(bucket_key.FULL_KEY) or "{}"
+        bucket_key.demand_bucket_key(written, json.loads(of_bucket))
         spec = with_offer(written, offered())
         options = pulumi.ResourceOptions(providers=[provider()])
-        cluster = ClusterComponent(spec, options, passwords=passwords)
+        cluster = ClusterComponent(spec, options, passwords=of_registries, bucket_key=of_bucket)
     except SpecError as error:
         raise pulumi.RunError(str(error)) from error
     pulumi.export("endpoint", spec.api_url)

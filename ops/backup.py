@@ -19,7 +19,7 @@ from rich.table import Table
 from certs.backup import BackupKeys, NotOurs, decrypt
 from lab.problem import Problem
 from lab.progress import Task
-from ops.display import option_of, progress, stdout
+from ops.display import note_line, option_of, progress, stderr, stdout
 from ops.reach import Reached, kept_backup_keys, opened, reach
 from ops.stacks import StackOption, read_cluster
 from plan import backup as plan
@@ -28,6 +28,7 @@ from probe import backups
 from probe.backups import Stock, StoredBackup, shown
 from probe.machines import Machines, Unreachable
 from probe.space import mebibytes
+from spec import bucket_key
 
 START = f"""
 systemctl reset-failed {plan.SERVICE} 2>/dev/null || true
@@ -61,11 +62,17 @@ def key(stack: StackOption = "dev") -> None:
     """Print the public SSH key with which backups are copied to `backup.to`.
 
     Its user there must let it in, as by this line in `~/.ssh/authorized_keys`. It is known once the
-    stack was brought up, and does not change.
+    stack was brought up, and does not change. A bucket lets in an access key instead of it.
 
     Examples: `./hardway backup key`
     """
-    print(f"restrict {_keys(opened(stack)).ssh_public} hardway-{stack}-backup")
+    reached = opened(stack)
+    if bucket_key.wants_bucket_key(reached.spec):
+        stderr.print(
+            *note_line("backups go to a bucket, which lets in an access key and not this one"),
+            soft_wrap=True,
+        )
+    print(f"restrict {_keys(reached).ssh_public} hardway-{stack}-backup")
 
 
 @backup.command()
@@ -95,6 +102,12 @@ def now(stack: StackOption = "dev") -> None:
             f"the backup was made, but {last.text}",
             f"let in the key that ./hardway backup key{option_of(stack)} prints, or mend that; the "
             "next backup makes up for it",
+        )
+    if last.result == backups.NOT_UPLOADED:
+        raise Problem(
+            f"the backup was made, but {last.text}",
+            f"mend that, or give another access key ({bucket_key.command(bucket_key.HALVES[0])}, "
+            "docs/backup.md); the next backup makes up for it",
         )
 
 

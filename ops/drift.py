@@ -37,11 +37,15 @@ from probe.api import ApiError
 from probe.machines import Unreachable
 from probe.objects import differing
 from probe.observation import Wanted, everywhere
+from spec.bucket_key import HALVES
 from spec.cluster import Cluster, SpecError
 from spec.resource_names import AUTHORITIES, PEOPLE_KEYS
 
 API = "the API"
 """Stands beside the names of machines, none of which has a space."""
+
+ONLY_IN_GUARDS = (layout.REGISTRY_CREDENTIALS, layout.BACKUP_BUCKET)
+"""Files with secrets of the stack's configuration, which the state has nowhere else."""
 
 Answer = tuple[Difference, ...] | Unreachable | ApiError
 Found = Mapping[str, Answer]
@@ -180,8 +184,8 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
     """The content of machines by this program's plan, with the keys of a state.
 
     A machine without keys gets an empty digest for each secret file, which no file matches: the
-    machine was not set up yet. The passwords of registries are only in guards, so their file is
-    not compared. Raises SpecError where there is no plan.
+    machine was not set up yet. The passwords of registries and a bucket's access key are only in
+    guards, so their files are not compared. Raises SpecError where there is no plan.
     """
     authorities = kept_by_cluster(state).get(AUTHORITIES)
     kept, backups = kept_by_machines(state), kept_backup_keys(state)
@@ -191,12 +195,12 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
         keys = kept.get(node)
         digests = dict.fromkeys((file.path for file in whole.secret_files), "")
         if keys and authorities and (backups or not spec.backup):
-            unknown = dict.fromkeys(spec.registries, "")
-            made = kept_material(spec.name, authorities, keys, unknown, backups)
+            unknown, halves = dict.fromkeys(spec.registries, ""), dict.fromkeys(HALVES, "")
+            made = kept_material(spec.name, authorities, keys, unknown, backups, halves)
             digests = secret_digests(whole, made)
         items = (*scripts(), *held(whole), *absent(whole))
         every[node] = Wanted(
-            items=tuple(item for item in items if item.name != layout.REGISTRY_CREDENTIALS),
+            items=tuple(item for item in items if item.name not in ONLY_IN_GUARDS),
             secrets=digests,
         )
     return every

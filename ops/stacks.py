@@ -12,9 +12,9 @@ from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
 from lab.stack import Stack, offer_path, stack_in_lab, stack_names
 from ops.display import progress
+from spec import bucket_key, passwords
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration, text_of
-from spec.passwords import FULL_KEY, demand_passwords
 
 StackOption = Annotated[
     str,
@@ -60,7 +60,8 @@ def read_cluster(stack: str) -> Cluster:
         raise Problem(str(error), AGAIN) from error
     try:
         spec = parse(values.get(CLUSTER), name=stack)
-        demand_passwords(spec, values.get(FULL_KEY, {}))
+        passwords.demand_passwords(spec, values.get(passwords.FULL_KEY, {}))
+        bucket_key.demand_bucket_key(spec, values.get(bucket_key.FULL_KEY, {}))
     except SpecError as error:
         raise Problem(f"{file.name}: {error}", AGAIN) from error
     return spec

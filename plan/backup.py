@@ -1,10 +1,10 @@
 """Backups of etcd: a timer on the first member, and the service that it starts."""
 
-from plan import etcd, layout, unit
+from plan import etcd, layout, unit, web_proxy
 from plan.artifact import artifacts
 from plan.model import File, Step, Unit
 from plan.program import program
-from spec.backup import Backup, BackupDestination, seconds
+from spec.backup import Backup, BackupBucket, BackupDestination, seconds
 from spec.cluster import Cluster
 
 NAME = "backup"
@@ -15,6 +15,15 @@ PACKAGE = "age"
 """Encrypts the backups. It is in Debian and Ubuntu, reads and writes streams, and its format has
 libraries in several languages (pyrage decrypts here)."""
 
+OF_SFTP, OF_BUCKET = "openssh-client", "rclone"
+"""The packages whose programs copy backups elsewhere. Both are in Debian and Ubuntu."""
+
+REMOTE = "bucket"
+"""What rclone calls the bucket's server."""
+
+SINGLE_REQUEST = "5G"
+"""The size up to which a backup is uploaded in a single request: the largest that S3 takes."""
+
 BACK_UP: File = program("back-up")
 
 
@@ -22,7 +31,12 @@ def packages(spec: Cluster, node: str) -> tuple[str, ...]:
     """The Debian packages that backups need on a machine."""
     if node != member(spec):
         return ()
-    return (PACKAGE, *(("openssh-client",) if destination(spec) else ()))
+    match destination(spec):
+        case BackupDestination():
+            return (PACKAGE, OF_SFTP)
+        case BackupBucket():
+            return (PACKAGE, OF_BUCKET)
+    return (PACKAGE,)
 
 
 def member(spec: Cluster) -> str | None:
@@ -35,7 +49,7 @@ def too_old(backup: Backup) -> int:
     return 2 * seconds(backup.every)
 
 
-def destination(spec: Cluster) -> BackupDestination | None:
+def destination(spec: Cluster) -> BackupDestination | BackupBucket | None:
     """Where backups are copied to."""
     return spec.backup.to if spec.backup else None
 
@@ -44,8 +58,8 @@ def step(spec: Cluster, node: str) -> Step:
     """The step that has a machine make backups; each change of it makes one at once."""
     assert spec.backup is not None
     service = File(path=f"{layout.UNITS}/{SERVICE}", content=unit.text(_service(spec)))
-    files = (BACK_UP, service, *_hosts(destination(spec)))
-    keys = [layout.BACKUP_RECIPIENT, *([layout.BACKUP_LOGIN] if destination(spec) else [])]
+    files = (BACK_UP, service, *_trusted(destination(spec)))
+    keys = [layout.BACKUP_RECIPIENT, *_keys(destination(spec))]
     timer = Unit(
         name=TIMER,
         description="Backups of etcd",
@@ -93,7 +107,7 @@ def _service(spec: Cluster) -> Unit:
             "ETCDCTL_CACERT": authority,
             "ETCDCTL_CERT": certificate,
             "ETCDCTL_KEY": key,
-            **_environment(destination(spec)),
+            **_environment(spec),
         },
         service={
             "RemainAfterExit": "no",
@@ -116,22 +130,60 @@ def _service(spec: Cluster) -> Unit:
     )
 
 
-def _environment(to: BackupDestination | None) -> dict[str, str]:
-    if to is None:
-        return {}
+def _environment(spec: Cluster) -> dict[str, str]:
+    """The settings of the copies, without a secret."""
+    match destination(spec):
+        case BackupDestination() as to:
+            return {
+                "TO": f"{to.user}@{to.host}",
+                "TO_PORT": str(to.port),
+                "TO_DIRECTORY": to.directory,
+                "TO_KEY": layout.BACKUP_LOGIN,
+                "TO_HOSTS": layout.BACKUP_HOSTS,
+            }
+        case BackupBucket() as to:
+            return {
+                "TO": f"{to.endpoint}/{to.path}",
+                "TO_BUCKET": f"{REMOTE}:{to.path}",
+                **_of_rclone(to),
+                **web_proxy.environment(spec),
+            }
+    return {}
+
+
+def _of_rclone(to: BackupBucket) -> dict[str, str]:
+    """The settings that rclone has beside the access key."""
     return {
-        "TO": f"{to.user}@{to.host}",
-        "TO_PORT": str(to.port),
-        "TO_DIRECTORY": to.directory,
-        "TO_KEY": layout.BACKUP_LOGIN,
-        "TO_HOSTS": layout.BACKUP_HOSTS,
+        "RCLONE_CONFIG": layout.BACKUP_BUCKET,
+        "RCLONE_S3_PROVIDER": "Other",
+        "RCLONE_S3_ENDPOINT": to.endpoint,
+        "RCLONE_S3_REGION": to.region,
+        "RCLONE_S3_FORCE_PATH_STYLE": str(to.path_style).lower(),
+        # Otherwise it would make a bucket that is missing.
+        "RCLONE_S3_NO_CHECK_BUCKET": "true",
+        # Several requests that are cut off leave parts, which nobody sees and somebody pays for.
+        "RCLONE_S3_UPLOAD_CUTOFF": SINGLE_REQUEST,
+        **({"RCLONE_CA_CERT": layout.BACKUP_AUTHORITY} if to.authority else {}),
     }
 
 
-def _hosts(to: BackupDestination | None) -> tuple[File, ...]:
+def _keys(to: BackupDestination | BackupBucket | None) -> list[str]:
+    """The secret files that copy backups."""
+    match to:
+        case BackupDestination():
+            return [layout.BACKUP_LOGIN]
+        case BackupBucket():
+            return [layout.BACKUP_BUCKET]
+    return []
+
+
+def _trusted(to: BackupDestination | BackupBucket | None) -> tuple[File, ...]:
     """The file by which the computer with the copies is recognised."""
-    if to is None:
-        return ()
-    name = to.host if to.port == 22 else f"[{to.host}]:{to.port}"
-    key = " ".join(to.host_key.split()[:2])
-    return (File(path=layout.BACKUP_HOSTS, content=f"{name} {key}\n"),)
+    match to:
+        case BackupDestination():
+            name = to.host if to.port == 22 else f"[{to.host}]:{to.port}"
+            key = " ".join(to.host_key.split()[:2])
+            return (File(path=layout.BACKUP_HOSTS, content=f"{name} {key}\n"),)
+        case BackupBucket(authority=str(authority)):
+            return (File(path=layout.BACKUP_AUTHORITY, content=f"{authority.strip()}\n"),)
+    return ()

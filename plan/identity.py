@@ -11,6 +11,7 @@ from plan.model import (
     AuthorityKey,
     BackupLogin,
     BackupRecipient,
+    BucketKey,
     Certificate,
     EncryptionConfiguration,
     PrivateKey,
@@ -20,6 +21,7 @@ from plan.model import (
     Step,
 )
 from plan.walk import walk
+from spec.backup import BackupBucket, BackupDestination
 from spec.cluster import Cluster
 
 NAME = "identity"
@@ -93,8 +95,11 @@ def _files(spec: Cluster, node: str) -> Iterator[SecretFile]:
         yield _public(layout.SERVICE_ACCOUNT_PUBLIC, ServiceAccountKey("public"))
         yield SecretFile(path=layout.ENCRYPTION, source=EncryptionConfiguration())
     if node == backup.member(spec):
-        if backup.destination(spec):
-            yield SecretFile(path=layout.BACKUP_LOGIN, source=BackupLogin())
+        match backup.destination(spec):
+            case BackupDestination():
+                yield SecretFile(path=layout.BACKUP_LOGIN, source=BackupLogin())
+            case BackupBucket():
+                yield SecretFile(path=layout.BACKUP_BUCKET, source=BucketKey())
         yield SecretFile(path=layout.BACKUP_RECIPIENT, source=BackupRecipient(), mode=0o644)
 
 

@@ -10,6 +10,7 @@ from certs.encryption import current_configuration, whole_configuration
 from certs.kubeconfig import kubeconfig
 from certs.signing import private_key, public_keys, whole_pairs
 from certs.table import Authority
+from plan.backup import REMOTE
 from plan.model import (
     AllEncryptionKeys,
     AllServiceAccountPairs,
@@ -17,6 +18,7 @@ from plan.model import (
     AuthorityKey,
     BackupLogin,
     BackupRecipient,
+    BucketKey,
     Certificate,
     EncryptionConfiguration,
     Filled,
@@ -28,6 +30,7 @@ from plan.model import (
     SigningCertificate,
     Source,
 )
+from spec.bucket_key import HALVES
 from spec.cluster import Cluster
 
 
@@ -37,12 +40,14 @@ def material(
     bundle: Bundle,
     passwords: Mapping[str, str] | None = None,
     backups: BackupKeys | None = None,
+    bucket: Mapping[str, str] | None = None,
 ) -> Material:
     """A function that returns the content of secret files, for the machine or person of a bundle.
 
-    ``passwords`` are those of registries, by their names; files of backups need ``backups``. The
-    function raises KeyError for a certificate that the bundle does not have, and for a password
-    that is not given.
+    ``passwords`` are those of registries, by their names; files of backups need ``backups``, and
+    one of them ``bucket``, the halves of the access key by their names (``spec.bucket_key``). The
+    function raises KeyError for a certificate that the bundle does not have, and for a password or
+    half that is not given.
     """
     signers, pairs = authorities.signers, bundle.pairs
 
@@ -75,6 +80,8 @@ def material(
             case BackupLogin():
                 assert backups is not None
                 return backups.ssh_private
+            case BucketKey():
+                return _of_rclone(bucket or {})
             case Kubeconfig(certificate=name, server=server):
                 return kubeconfig(
                     cluster_name=cluster,
@@ -107,12 +114,19 @@ def _credentials(users: tuple[tuple[str, str], ...], passwords: Mapping[str, str
     return json.dumps({"auths": known}, indent=1) + "\n"
 
 
+def _of_rclone(halves: Mapping[str, str]) -> str:
+    """The configuration of rclone with a remote of S3 and its access key, and no other setting."""
+    lines = [f"[{REMOTE}]", "type = s3", *(f"{half} = {halves[half]}" for half in HALVES)]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def kept_material(
     cluster: str,
     authorities: str,
     bundle: str,
     passwords: Mapping[str, str] | None = None,
     backups: str | None = None,
+    bucket: Mapping[str, str] | None = None,
 ) -> Material:
     """The result of ``material`` for the JSON texts that a state keeps (``certs.tracked``).
 
@@ -124,6 +138,7 @@ def kept_material(
         Bundle.from_state(json.loads(bundle)),
         passwords,
         BackupKeys.from_state(json.loads(backups)) if backups else None,
+        bucket,
     )
 
 

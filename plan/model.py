@@ -112,6 +112,11 @@ class BackupLogin:
     """The SSH key with which backups are copied elsewhere, in OpenSSH's format."""
 
 
+@dataclass(frozen=True)
+class BucketKey:
+    """The access key with which backups are uploaded to a bucket, as a configuration of rclone."""
+
+
 Source = (
     Certificate
     | PrivateKey
@@ -127,6 +132,7 @@ Source = (
     | RegistryCredentials
     | BackupRecipient
     | BackupLogin
+    | BucketKey
 )
 
 Material = Callable[[Source], str]

@@ -13,11 +13,11 @@ from typing import Any
 
 from plan.artifact import unknown_digests
 from preview.registration import Registration
+from spec import bucket_key, passwords
 from spec.cluster import ArtifactSource, SpecError, parse
 from spec.configuration import CLUSTER, configuration
 from spec.hypervisor import Hypervisor, Libvirt, VirtualBox
 from spec.offer import OFFER_VARIABLE, Offer
-from spec.passwords import FULL_KEY
 
 RECORDER = Path(__file__).with_name("recorder.py")
 
@@ -74,11 +74,13 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
 
 
 def _with_stand_ins(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration with each password's encrypted form in its place."""
-    if FULL_KEY not in config:
-        return config
-    stand_ins = {name: secret["secure"] for name, secret in config[FULL_KEY].items()}
-    return {**config, FULL_KEY: stand_ins}
+    """The configuration with the encrypted form of each secret beside the cluster in its place."""
+    stand_ins = {
+        key: {name: secret["secure"] for name, secret in config[key].items()}
+        for key in (passwords.FULL_KEY, bucket_key.FULL_KEY)
+        if key in config
+    }
+    return {**config, **stand_ins}
 
 
 def _offer(cluster: Any, stack: str) -> tuple[Offer, tuple[str, ...]]:

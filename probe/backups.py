@@ -14,8 +14,9 @@ from probe.pods import script
 LIMIT = 40
 """The time limit of a request, in seconds."""
 
-FAILED, NOT_COPIED = "failed", "not-copied"
-"""Results of a run that was not well, as ``plan/files/back-up`` records them."""
+FAILED, NOT_COPIED, NOT_UPLOADED = "failed", "not-copied", "not-uploaded"
+"""Results of a run that was not well, as ``plan/files/back-up`` records them: no backup was made,
+or it was not copied by SFTP or not uploaded to a bucket."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,8 @@ def fault(stock: Stock, seconds: int) -> str | None:
         return f"the last backup of etcd failed at {shown(last.time)}: {last.text}"
     if last and last.result == NOT_COPIED:
         return f"{last.text}; ./hardway backup key prints the key that must be let in there"
+    if last and last.result == NOT_UPLOADED:
+        return f"{last.text}; the bucket, its access key or the way there must be mended"
     if newest is None:
         return "there is no backup of etcd yet"
     if (stock.now - newest.time).total_seconds() > seconds:

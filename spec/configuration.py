@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spec import bucket_key, passwords
 from spec.document import load_yaml
-from spec.passwords import FULL_KEY, refused_plain
 from spec.refusal import SpecError, called, dotted
 
 PROJECT = "hardway"
@@ -48,8 +48,9 @@ def configuration(file: Path) -> dict[str, Any]:
             )
         if value is not None:
             values[key] = value if isinstance(value, str) else _through_json(value)
-    for refusal in refused_plain(values.get(FULL_KEY)):
-        raise SpecError(f"{name}: {refusal}")
+    for beside in (passwords, bucket_key):
+        for refusal in beside.refused_plain(values.get(beside.FULL_KEY)):
+            raise SpecError(f"{name}: {refusal}")
     for path in _secrets(values.get(CLUSTER), (CLUSTER,)):
         raise SpecError(
             f"{name}: {dotted(path)} is a secret, so nobody sees what it changes; write it as it "

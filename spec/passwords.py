@@ -45,7 +45,7 @@ def refused_plain(values: Any) -> Iterator[Refusal]:
     """The mistakes in the passwords as a stack's file has them: each must be a secret."""
     if values is None:
         return
-    if not isinstance(values, Mapping) or _is_secret(values):
+    if not isinstance(values, Mapping) or is_secret(values):
         yield Refusal(
             FULL_KEY,
             "is no mapping of registries to secrets",
@@ -54,7 +54,7 @@ def refused_plain(values: Any) -> Iterator[Refusal]:
         )
         return
     for name, value in values.items():
-        if not _is_secret(value):
+        if not is_secret(value):
             yield Refusal(
                 dotted((FULL_KEY, name)),
                 "is no secret",
@@ -63,6 +63,6 @@ def refused_plain(values: Any) -> Iterator[Refusal]:
             )
 
 
-def _is_secret(value: Any) -> bool:
+def is_secret(value: Any) -> bool:
     """Whether ``pulumi config set --secret`` has written the value."""
     return isinstance(value, Mapping) and value.keys() == {"secure"}

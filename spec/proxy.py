@@ -16,7 +16,8 @@ ProxyUrl = Annotated[
 class Proxy(Part):
     """Through whom machines download images, Debian packages and what their base image lacks.
 
-    A change restarts the container runtime; pods live on and have no proxy by this.
+    Backups go to a bucket through it as well. A change restarts the container runtime; pods live on
+    and have no proxy by this.
     """
 
     http: Annotated[ProxyUrl | None, LeftOut("http is asked directly")] = None

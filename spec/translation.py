@@ -63,6 +63,13 @@ def _missing(field: str, here: Spot | None) -> Refusal:
 def _unknown(model: type[Part], path: tuple[Any, ...], key: object) -> Refusal:
     """The refusal of a key that the model at this path does not have."""
     parents, here = follow(model, path)
+    if kind := _kind_with(model, path, key):
+        return Refusal(
+            dotted((*parents, key)),
+            f"is a key of the kind {kind}",
+            f"it would have no effect with the kind {path[-1]}",
+            f"leave it out, or write kind: {kind} and the keys of that kind",
+        )
     known = list(here.models[0].model_fields) if here else []
     near = get_close_matches(key_text(key), known, n=1)
     # A dot in an unknown key does not separate two keys, so such a key is quoted.
@@ -73,6 +80,15 @@ def _unknown(model: type[Part], path: tuple[Any, ...], key: object) -> Refusal:
         "it would have no effect",
         f"write {near[0]}" if near else f"write {listed(known)}",
     )
+
+
+def _kind_with(model: type[Part], path: tuple[Any, ...], key: object) -> str | None:
+    """The kind that has the key, where the model at this path is of another kind."""
+    _, around = follow(model, path[:-1])
+    if not path or around is None or around.of_kind(path[-1]) is None:
+        return None
+    kinds = zip(around.kinds, around.models, strict=True)
+    return next((kind for kind, its in kinds if key in its.model_fields), None)
 
 
 def _unreadable(field: str, here: Spot | None, value: Any) -> Refusal:

@@ -15,6 +15,8 @@ from components.stack import declare
 from preview.recorder import Recorder, record
 from preview.recording import registration
 from preview.registration import Registration
+from spec.bucket_key import FULL_KEY as BUCKET_KEY
+from spec.bucket_key import HALVES
 from spec.cluster import ArtifactSource
 from spec.hypervisor import Libvirt
 from spec.offer import OFFER_VARIABLE, Offer
@@ -36,11 +38,16 @@ def declared(
     stack: str = "dev",
     before: Recorder | None = None,
     passwords: Mapping[str, str] | None = None,
+    bucket_key: Mapping[str, str] | None = None,
 ) -> Recorder:
     """Declare a cluster where a lab offers everything, after another one if there is one.
 
-    A registry with a user has a password of its own name, unless passwords are given.
+    A registry with a user has a password of its own name, unless passwords are given, and a bucket
+    for backups an access key.
     """
+    if bucket_key is None:
+        bucket = (value.get("backup") or {}).get("to", {}).get("kind") == "s3"
+        bucket_key = {half: half for half in HALVES} if bucket else {}
     if passwords is None:
         registries = value.get("registries", {})
         passwords = {name: name for name, row in registries.items() if "user" in row}
@@ -57,7 +64,11 @@ def declared(
         return record(
             declare,
             stack=stack,
-            config={"hardway:cluster": json.dumps(value), FULL_KEY: json.dumps(passwords)},
+            config={
+                "hardway:cluster": json.dumps(value),
+                FULL_KEY: json.dumps(passwords),
+                BUCKET_KEY: json.dumps(bucket_key),
+            },
             held=before.seen if before else (),
         )
 

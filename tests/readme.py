@@ -91,6 +91,7 @@ ON_VIRTUALBOX = ("./hardway up --stack virtualbox",)
 
 PASSWORDS = (
     "./hardway pulumi config set --secret --path 'hardway:passwords[\"registry.example.org\"]'",
+    "./hardway pulumi config set --secret --path hardway:bucket.access_key_id",
 )
 """Run by ``tests/engine/test_configuration.py``, by Pulumi's own program."""
 

@@ -97,6 +97,9 @@ OF_THE_WHOLE = (
     registries.docker_has_mirrors_of_docker_hub_alone,
     backups.backups_have_a_usable_period,
     backups.backups_are_copied_outside,
+    backups.backups_are_uploaded_outside,
+    backups.buckets_can_be_named,
+    backups.bucket_authority_is_a_certificate,
 )
 
 OF_EACH_MACHINE = (

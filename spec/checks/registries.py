@@ -75,20 +75,25 @@ def authorities_are_certificates(spec: Description) -> Iterator[Refusal]:
     """The authority of each registry is one or more certificates, and no private key."""
     for name, registry in spec.registries.items():
         text = registry.parsed("authority")
-        if text is None:
-            continue
-        if "PRIVATE KEY" in text:
-            wrong, breaks = "has a private key in it", "everybody who sees the stack would have it"
-        elif not _has_certificates(text):
-            wrong, breaks = f"{shown(text)} is no certificate in PEM", "no pull would succeed"
-        else:
-            continue
-        yield Refusal(
-            dotted(("registries", name, "authority")),
-            wrong,
-            breaks,
-            "write the authority's certificate, from BEGIN CERTIFICATE to END CERTIFICATE",
-        )
+        if text is not None:
+            field = dotted(("registries", name, "authority"))
+            yield from no_authority(field, text, "no pull would succeed")
+
+
+def no_authority(field: str, text: str, breaks: str) -> Iterator[Refusal]:
+    """The refusal of a text that is not one or more certificates, or that has a private key."""
+    if "PRIVATE KEY" in text:
+        wrong, breaks = "has a private key in it", "everybody who sees the stack would have it"
+    elif not _has_certificates(text):
+        wrong = f"{shown(text)} is no certificate in PEM"
+    else:
+        return
+    yield Refusal(
+        field,
+        wrong,
+        breaks,
+        "write the authority's certificate, from BEGIN CERTIFICATE to END CERTIFICATE",
+    )
 
 
 def _has_certificates(text: str) -> bool:

@@ -30,7 +30,7 @@ from plan.contents import ITEMS, OBJECTS, STEPS, unpacked
 from plan.held import ROLES
 from plan.item import Kind
 from preview.kinds import COPY
-from preview.recorder import record
+from preview.recorder import Recorder, record
 from preview.registration import Registration, is_secret
 from spec.cluster import Cluster, parse
 from spec.offer import OFFER_VARIABLE
@@ -536,12 +536,8 @@ def test_what_every_machine_is_made_of_is_as_it_was() -> None:
     assert digest == "b44acd019db816d5f712b0c69773b16516558204a109d1ee11f313114cc6fe73"
 
 
-def test_a_password_is_nowhere_but_in_secrets() -> None:
-    """The engine writes to the state in the clear, and shows, what is in no secret."""
-    value = {**TWO, "registries": {"registry.example.org": {"user": "puller"}}}
-    password = "neither-shown-nor-kept"
-    shown = base64.b64encode(f"puller:{password}".encode()).decode()
-    recorder = programs.declared(value, passwords={"registry.example.org": password})
+def seen_in_secrets(recorder: Recorder, *hidden: str) -> str:
+    """All secrets among the inputs, in each of which the texts may stand, and nowhere else."""
     secret: list[str] = []
 
     def walk(item: Any) -> None:
@@ -551,9 +547,26 @@ def test_a_password_is_nowhere_but_in_secrets() -> None:
             for inner in item.values() if isinstance(item, dict) else item:
                 walk(inner)
         else:
-            assert password not in str(item)
-            assert shown not in str(item)
+            assert not any(text in str(item) for text in hidden)
 
     for resource in programs.registrations(recorder):
         walk(dict(resource.inputs))
-    assert any(shown in text for text in secret), "nodes get it"
+    return "".join(secret)
+
+
+def test_a_password_is_nowhere_but_in_secrets() -> None:
+    """The engine writes to the state in the clear, and shows, what is in no secret."""
+    value = {**TWO, "registries": {"registry.example.org": {"user": "puller"}}}
+    password = "neither-shown-nor-kept"
+    shown = base64.b64encode(f"puller:{password}".encode()).decode()
+    recorder = programs.declared(value, passwords={"registry.example.org": password})
+    assert shown in seen_in_secrets(recorder, password, shown), "nodes get it"
+
+
+def test_an_access_key_is_nowhere_but_in_secrets() -> None:
+    bucket = {"kind": "s3", "endpoint": "https://s3.example.org", "bucket": "backups"}
+    value = {**TWO, "backup": {"to": bucket}}
+    key = {"access_key_id": "NEITHERSHOWN", "secret_access_key": "nor+kept"}
+    recorder = programs.declared(value, bucket_key=key)
+    secrets = seen_in_secrets(recorder, *key.values())
+    assert "secret_access_key = nor+kept" in secrets, "the member gets it"

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from lab.paths import PROJECT
+from spec import bucket_key, passwords
 from spec.cluster import parse
 from spec.configuration import CLUSTER, configuration
-from spec.passwords import FULL_KEY
 from spec.refusal import SpecError
 from tests.engine.stack import EngineStack
 
@@ -197,20 +197,29 @@ def test_a_number_from_the_command_line_is_refused_with_what_makes_text_of_it(
     assert value in (machine.labels.get("zone"), machine.taints[0].value)
 
 
-NAMES = """
+SECRETS = """
 from pulumi.runtime.config import get_config, is_config_secret
-key = "hardway:passwords"
-Path("seen.json").write_text(json.dumps([get_config(key), is_config_secret(key)]))
+keys = ("hardway:passwords", "hardway:bucket")
+Path("seen.json").write_text(json.dumps([[get_config(key), is_config_secret(key)] for key in keys]))
 """
 
 
-def test_a_password_is_a_secret_that_the_program_gets(stack: EngineStack) -> None:
+def test_what_is_secret_beside_the_cluster_is_what_the_program_gets(stack: EngineStack) -> None:
     file = written(stack, CLUSTER_OF_ONE)
     for name, password in (("registry.example.org:5000", "right"), ("docker.io", "hub")):
-        stack.set_config("--secret", "--path", f'{FULL_KEY}["{name}"]', password)
-    assert configuration(file)[FULL_KEY].keys() == {"registry.example.org:5000", "docker.io"}
-    stack.write(NAMES)
+        stack.set_config("--secret", "--path", f'{passwords.FULL_KEY}["{name}"]', password)
+    halves = {"access_key_id": "1234567890", "secret_access_key": "se+cr/et="}
+    for half, value in halves.items():
+        path = bucket_key.command(half).split()[-1]
+        stack.set_config("--secret", "--path", path, value)
+    config = configuration(file)
+    assert config[passwords.FULL_KEY].keys() == {"registry.example.org:5000", "docker.io"}
+    assert config[bucket_key.FULL_KEY].keys() == halves.keys()
+    stack.write(SECRETS)
     stack.preview()
-    passwords, is_secret = json.loads((stack.directory / "seen.json").read_text())
-    assert json.loads(passwords) == {"registry.example.org:5000": "right", "docker.io": "hub"}
-    assert is_secret
+    seen = json.loads((stack.directory / "seen.json").read_text())
+    (of_registries, hidden), (of_bucket, also_hidden) = seen
+    assert json.loads(of_registries) == {"registry.example.org:5000": "right", "docker.io": "hub"}
+    assert json.loads(of_bucket) == halves
+    assert hidden
+    assert also_hidden

@@ -1,15 +1,22 @@
-"""``backup fetch``: what it chooses, and a file that is whole or not there."""
+"""``backup key`` and ``fetch``: what they print and choose, a file that is whole or not there."""
 
+import json
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from certs.backup import new_backup_keys
 from lab.problem import Problem
+from ops import backup
 from ops.backup import appearing, chosen
-from probe.backups import FAILED, NOT_COPIED, Stock, fault, read, shown
+from probe.backups import FAILED, NOT_COPIED, NOT_UPLOADED, Stock, fault, read, shown
+from spec.backup import Backup, BackupBucket
+from tests.certs.clusters import SINGLE
 
+BUCKET = BackupBucket(kind="s3", endpoint="https://s3.example.org", bucket="backups")
 LAST = datetime.fromtimestamp(1795990000, UTC)
 ANSWER = """\
 now\t1796000000
@@ -36,6 +43,10 @@ def test_what_a_machine_says_is_read_with_the_newest_last() -> None:
     [
         (FAILED, f"the last backup of etcd failed at {shown(LAST)}: no room"),
         (NOT_COPIED, "no room; ./hardway backup key prints the key that must be let in there"),
+        (
+            NOT_UPLOADED,
+            "no room; the bucket, its access key or the way there must be mended",
+        ),
     ],
 )
 def test_a_run_that_failed_is_a_fault_though_there_is_a_new_backup(
@@ -54,6 +65,28 @@ def test_the_newest_is_fetched_or_the_named_one() -> None:
     nothing: Stock = read("now\t1\nthese were all\n")
     with pytest.raises(Problem, match=r"no backups are on m1: make one with \./hardway backup now"):
         chosen(nothing, None, "m1", "")
+
+
+@pytest.mark.parametrize(
+    ("to", "note"),
+    [(BUCKET, "note     backups go to a bucket, which lets in an access key"), (None, "")],
+)
+def test_the_key_is_printed_and_that_a_bucket_does_not_ask_for_it(
+    to: BackupBucket | None,
+    note: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It may be let in elsewhere before it is used."""
+    keys = new_backup_keys()
+    reached = SimpleNamespace(spec=SINGLE.model_copy(update={"backup": Backup(to=to)}), state={})
+    monkeypatch.setattr(backup, "opened", lambda _: reached)
+    monkeypatch.setattr(backup, "kept_backup_keys", lambda _: json.dumps(keys.state()))
+    backup.key("dev")
+    printed = capsys.readouterr()
+    assert printed.out == f"restrict {keys.ssh_public} hardway-dev-backup\n"
+    assert printed.err.startswith(note)
+    assert bool(printed.err) == bool(note)
 
 
 def test_a_file_appears_whole_and_for_its_owner_alone(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
+from spec.bucket_key import FULL_KEY, HALVES
 from tests.checkout import Checkout
 
 
@@ -105,6 +107,25 @@ def test_a_program_that_ends_with_an_error_is_told_in_one_sentence(checkout: Che
     assert "artifacts Field required" in message
     assert "errors.pydantic.dev" not in message
     assert "Traceback" not in message
+
+
+def test_a_bucket_for_backups_is_shown_and_its_access_key_is_not(checkout: Checkout) -> None:
+    bucket = {"kind": "s3", "endpoint": "https://s3.example.org", "bucket": "backups"}
+    checkout.change(backup={"to": bucket})
+    done = preview(checkout)
+    assert done.returncode == 1
+    message = " ".join(done.stderr.split())
+    assert "backup.to.bucket has no access_key_id" in message
+    assert "run ./hardway pulumi config set --secret --path hardway:bucket.access_key_id" in message
+    file = checkout.folder / "Pulumi.dev.yaml"
+    written = yaml.safe_load(file.read_text())
+    halves = {half: {"secure": f"v1:sealed+{half}="} for half in HALVES}
+    file.write_text(yaml.safe_dump({"config": {**written["config"], FULL_KEY: halves}}))
+    done = preview(checkout)
+    assert done.returncode == 0, done.stderr
+    assert "RCLONE_S3_ENDPOINT=https://s3.example.org" in done.stdout
+    assert "rclone" in done.stdout
+    assert "sealed" not in done.stdout + done.stderr
 
 
 def test_bad_input_is_one_sentence_with_what_to_do(checkout: Checkout) -> None:

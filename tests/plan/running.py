@@ -29,6 +29,7 @@ from plan import controller_manager, identity, layout, library, render, schedule
 from plan.addons.catalogue import certificates
 from plan.material import material
 from plan.model import Source, Step, Unit
+from spec.bucket_key import HALVES
 from spec.cluster import API_PORT, Cluster
 from spec.versions import Versions
 from tests.plan import inline
@@ -72,6 +73,8 @@ class Keys:
         )
         self._spec = spec
         self.backups = new_backup_keys()
+        self.bucket = dict.fromkeys(HALVES, "")
+        """The halves of the access key of a bucket."""
 
     @property
     def signers(self) -> Mapping[Authority, Signer]:
@@ -95,7 +98,9 @@ class Keys:
         return {row.name: issued(row, self.signers[row.issuer], self._now) for row in rows}
 
     def content(self, source: Source, pairs: dict[str, Pair]) -> str:
-        made = material("test", self.authorities, Bundle(pairs), backups=self.backups)
+        made = material(
+            "test", self.authorities, Bundle(pairs), backups=self.backups, bucket=self.bucket
+        )
         return made(source)
 
 

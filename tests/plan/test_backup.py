@@ -3,43 +3,31 @@
 import hashlib
 import io
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from certs.backup import NotOurs, decrypt, new_backup_keys
-from lab.cache import Cache
-from lab.debian_root import machine_root
-from lab.progress import PlainProgress
-from plan import backup, etcd, identity, layout, library, render
+from plan import backup, etcd, layout, render
 from plan.contents import contents
-from plan.model import NodePlan, Source, Step
+from plan.model import NodePlan
 from probe import backups
-from probe.backups import Stock
-from probe.pods import script
 from spec.backup import Backup, BackupDestination
-from spec.cluster import ArtifactSource, Cluster
-from tests.certs.clusters import SINGLE
+from spec.cluster import Cluster
 from tests.engine.stack import eventually
-from tests.plan.container import Container, Memory, quiet
+from tests.plan.backing_up import ELSEWHERE, NODE, BackingUp, booted, of_one
 from tests.plan.guarded import GuardedMachine
-from tests.plan.running import Keys, stored_program
+from tests.plan.running import stored_program
 from tests.plan.stored import as_root
 
 pytestmark = [as_root, pytest.mark.timeout(1800)]
 
-NODE = "master"
-ELSEWHERE = "192.168.77.1"
-"""The computer with the copies: the container itself, at another address."""
 COPIES = "/home/keeper/copies"
-ARRANGED = f"""
-ip address add 192.168.1.10/32 dev lo
-ip address add {ELSEWHERE}/32 dev lo
+ARRANGED = """
 useradd --create-home --shell /usr/sbin/nologin keeper
 install -d -o keeper -g keeper -m 0700 /home/keeper/.ssh
 ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
@@ -54,92 +42,23 @@ def spec_of(host_key: str, **more: Any) -> Cluster:
     to = BackupDestination(
         host=ELSEWHERE, user="keeper", host_key=host_key, directory="copies", **more
     )
-    own = {
-        f"{name}-{SINGLE.versions.etcd}": hashlib.sha256(
-            stored_program(name, SINGLE.versions).read_bytes()
-        ).hexdigest()
-        for name in etcd.PROGRAMS
-    }
-    return SINGLE.model_copy(
-        update={
-            "backup": Backup(every="30d", keep=2, to=to),
-            "artifacts": ArtifactSource(digests=own),
-        }
-    )
+    return of_one(Backup(every="30d", keep=2, to=to))
 
 
-@dataclass
-class BackingUp:
-    """A member of etcd that makes backups."""
-
-    machine: Container
-    spec: Cluster
-    keys: Keys = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.keys = Keys(self.spec)
-        self._pairs = self.keys.of(NODE)
-
-    def content(self, source: Source) -> str:
-        return self.keys.content(source, self._pairs)
-
-    def steps(self) -> tuple[Step, ...]:
-        """Those of the machine's plan that backups need."""
-        every = identity.step(self.spec, NODE), etcd.step(self.spec, NODE)
-        return (*every, *([backup.step(self.spec, NODE)] if self.spec.backup else []))
-
-    def bring(self) -> None:
-        for step in self.steps():
-            done = self.machine.run(render.text(step, self.content))
-            assert (done.returncode, done.stderr) == (0, ""), done.stdout
-        names = " ".join(step.name for step in self.steps())
-        self.machine.write("/var/lib/hardway/plan", names)
-
-    def stock(self) -> Stock:
-        return backups.read(
-            self.machine.call("bash", "-euc", script("backups"), "probe", layout.BACKUPS)
-        )
-
-    def run(self) -> int:
-        """Make a backup by the service; the status with which its program ended."""
-        self.machine.run(f"systemctl start {backup.SERVICE} || true")
-        shown = self.machine.call(
-            "systemctl", "show", "--property=ExecMainStatus", "--value", backup.SERVICE
-        )
-        return int(shown)
-
-    def etcdctl(self, *arguments: str) -> str:
-        trust = zip(("cacert", "cert", "key"), etcd.OPERATOR, strict=True)
-        flags = [f"--{name}={path}" for name, path in trust]
-        return self.machine.call(
-            "etcdctl", "--endpoints=https://127.0.0.1:2379", *flags, *arguments
-        )
-
-    def copies(self) -> dict[str, str]:
-        """Name to digest of the files at the other end."""
-        lines = self.machine.run(f"cd {COPIES} && sha256sum * .p* 2>/dev/null || true").stdout
-        return {line.split()[1]: line.split()[0] for line in lines.splitlines()}
+def copies(world: BackingUp) -> dict[str, str]:
+    """Name to digest of the files at the other end."""
+    lines = world.machine.run(f"cd {COPIES} && sha256sum * .p* 2>/dev/null || true").stdout
+    return {line.split()[1]: line.split()[0] for line in lines.splitlines()}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackingUp]:
-    with Memory(tmp_path_factory.mktemp("backup")) as memory:
-        root = memory.path / "debian"
-        root.mkdir()
-        logs = tmp_path_factory.mktemp("backup-logs")
-        machine_root(Cache(), root, PlainProgress(), logs=logs, packages=(backup.PACKAGE,))
-        shutil.copytree(library.FOLDER, root / library.PLACE[1:] / library.FOLDER.name)
-        with Container(memory, prepare=quiet) as container:
-            container.call("bash", "-euc", ARRANGED)
-            made = BackingUp(
-                container, spec_of(container.read("/etc/ssh/ssh_host_ed25519_key.pub"))
-            )
-            for artifact in etcd.step(made.spec, NODE).artifacts:
-                program = stored_program(artifact.name, made.spec.versions)
-                container.write(artifact.store_path, program.read_bytes(), 0o755)
-            let_in(made, made.keys.backups.ssh_public)
-            made.bring()
-            yield made
+    with booted(tmp_path_factory.mktemp("backup")) as machine:
+        machine.call("bash", "-euc", ARRANGED)
+        made = BackingUp(machine, spec_of(machine.read("/etc/ssh/ssh_host_ed25519_key.pub")))
+        let_in(made, made.keys.backups.ssh_public)
+        made.bring()
+        yield made
 
 
 def let_in(world: BackingUp, key: str) -> None:
@@ -158,7 +77,7 @@ def test_the_timers_first_backup_is_whole_encrypted_and_copied(
     assert stored.copied
     assert stored.etcd == world.spec.versions.etcd
     assert backups.fault(stock, 60 * 60) is None
-    assert world.copies() == {stored.name: stored.sha256}
+    assert copies(world) == {stored.name: stored.sha256}
 
     encrypted = world.machine.path(f"{layout.BACKUPS}/{stored.name}").read_bytes()
     assert hashlib.sha256(encrypted).hexdigest() == stored.sha256
@@ -205,7 +124,7 @@ def test_the_newest_are_kept_here_and_there(world: BackingUp) -> None:
     assert len(stock.backups) == 2
     first, second = stock.backups
     assert first.revision + 1 == second.revision
-    assert world.copies() == {stored.name: stored.sha256 for stored in stock.backups}
+    assert copies(world) == {stored.name: stored.sha256 for stored in stock.backups}
 
 
 def test_two_of_one_revision_have_names_of_their_own(world: BackingUp) -> None:
@@ -213,12 +132,12 @@ def test_two_of_one_revision_have_names_of_their_own(world: BackingUp) -> None:
         assert world.run() == 0
     first, second = world.stock().backups
     assert first.revision == second.revision
-    assert world.copies().keys() == {first.name, second.name}
+    assert copies(world).keys() == {first.name, second.name}
 
 
 def test_what_could_not_be_copied_is_told_and_made_up_for(world: BackingUp) -> None:
     let_in(world, new_backup_keys().ssh_public)
-    before = world.copies()
+    before = copies(world)
     assert world.run() == 2
     stock = world.stock()
     fault = backups.fault(stock, 60 * 60)
@@ -226,7 +145,7 @@ def test_what_could_not_be_copied_is_told_and_made_up_for(world: BackingUp) -> N
     assert "Permission denied (publickey)" in fault
     assert "./hardway backup key" in fault
     assert not stock.backups[-1].copied
-    assert world.copies() == before
+    assert copies(world) == before
     world.machine.write(f"{COPIES}/.part-test-1-r1.db.age", "half of one")
     world.machine.call("chown", "keeper:keeper", f"{COPIES}/.part-test-1-r1.db.age")
     world.machine.write(f"{COPIES}/somebody-elses", "")
@@ -235,19 +154,19 @@ def test_what_could_not_be_copied_is_told_and_made_up_for(world: BackingUp) -> N
     assert world.run() == 0
     stock = world.stock()
     assert backups.fault(stock, 60 * 60) is None
-    copies = world.copies()
-    assert copies.pop("somebody-elses")
-    assert copies == {stored.name: stored.sha256 for stored in stock.backups}
+    there = copies(world)
+    assert there.pop("somebody-elses")
+    assert there == {stored.name: stored.sha256 for stored in stock.backups}
 
 
 def test_another_computer_in_its_place_gets_nothing(world: BackingUp) -> None:
     world.machine.call("cp", "/etc/ssh/ssh_host_ed25519_key", "/root/host_key")
     world.machine.run("yes | ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key")
     world.machine.call("systemctl", "restart", "ssh")
-    before = world.copies()
+    before = copies(world)
     assert world.run() == 2
     assert "Host key verification failed" in str(backups.fault(world.stock(), 60 * 60))
-    assert world.copies() == before
+    assert copies(world) == before
     world.machine.call("cp", "/root/host_key", "/etc/ssh/ssh_host_ed25519_key")
     world.machine.call("systemctl", "restart", "ssh")
     assert world.run() == 0
@@ -357,4 +276,4 @@ def test_switched_off_it_leaves_nothing(world: BackingUp) -> None:
         "/var/lib/hardway/applied/backup /var/lib/hardway/steps/backup 2>/dev/null || true"
     )
     assert left.stdout == ""
-    assert world.copies() != {}
+    assert copies(world) != {}

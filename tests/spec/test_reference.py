@@ -58,6 +58,7 @@ WHOLE: dict[str, Any] = {
         "every": "6h",
         "keep": 7,
         "to": {
+            "kind": "sftp",
             "host": "backup.example.org",
             "port": 22,
             "user": "keeper",
@@ -132,7 +133,18 @@ ON_BRIDGE = {
     "networks": {**NOT_ROUTED, "bridge": "br0", "gateway": "192.168.1.1"},
 }
 
+BUCKET = {
+    "kind": "s3",
+    "endpoint": "https://s3.example.org:9000",
+    "region": "eu-central-1",
+    "bucket": "backups",
+    "prefix": "clusters/dev",
+    "path_style": True,
+    "authority": PEM,
+}
+
 FORMS: dict[str, Any] = {
+    "`backup.to` of the kind `s3`": {**WHOLE, "backup": {**WHOLE["backup"], "to": BUCKET}},
     "`endpoint` of the kind `balancer`": {**WHOLE, "endpoint": BALANCER},
     "`hypervisor` of the kind `virtualbox`": {
         **WHOLE,

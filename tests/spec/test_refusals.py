@@ -20,6 +20,7 @@ COPIES = {
     "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5Yk0v4e7n1oQ2p6r8s0t2u4w6y8A0C2E4G6I8K0M2O",
     "directory": "/srv/backups",
 }
+BUCKET = {"kind": "s3", "endpoint": "https://s3.example.org", "bucket": "backups"}
 
 EXISTING = {"kind": "existing", "host_keys": {f"192.168.1.{n}": ED25519 for n in (10, 11)}}
 SUBNETS = ["192.168.1.0/24", "10.1.0.0/24"]
@@ -322,6 +323,51 @@ ONE = [
     ({"backup": {"to": {**COPIES, "host_key": "me"}}}, "backup.to.host_key", "no public host key"),
     ({"backup": {"to": {**COPIES, "directory": "a b"}}}, "backup.to.directory", "letters, digits"),
     ({"backup": {"to": {**COPIES, "directory": "-x"}}}, "backup.to.directory", "letters, digits"),
+    ({"backup": {"to": {**COPIES, "bucket": "x"}}}, "backup.to.kind", "write sftp or s3"),
+    ({"backup": {"to": {**COPIES, **BUCKET, "kind": "ftp"}}}, "backup.to.kind", "sftp or s3"),
+    (
+        {"backup": {"to": {**COPIES, "kind": "sftp", "region": "x"}}},
+        "backup.to.region",
+        "is a key of the kind s3, so it would have no effect with the kind sftp",
+    ),
+    (
+        {"backup": {"to": {**BUCKET, "directory": "/srv"}}},
+        "backup.to.directory",
+        "leave it out, or write kind: sftp",
+    ),
+    ({"backup": {"to": {**BUCKET, "buckett": "x"}}}, "backup.to.buckett", "write bucket"),
+    ({"backup": {"to": {"kind": "s3", "bucket": "abc"}}}, "backup.to.endpoint", "is missing"),
+    *(
+        ({"backup": {"to": {**BUCKET, "endpoint": url}}}, "backup.to.endpoint", why)
+        for url, why in (
+            ("http://s3.example.org", "a https URL without a path"),
+            ("https://s3.example.org/path", "a https URL without a path"),
+            ("https://me:s3cret@s3.example.org", "has a user in it"),
+            ("https://s3.example.org:0", "from 1 to 65535"),
+            ("https://s3_example.org", "an IPv4 address or a DNS name"),
+            ("https://192.168.1.10:9000", "leads back into the cluster"),
+            ("https://172.16.0.9", "leads back into the cluster"),
+            ("https://localhost:9000", "or nowhere"),
+            ("https://minio.store.svc.cluster.local", "be lost with the cluster"),
+        )
+    ),
+    ({"backup": {"to": {**BUCKET, "bucket": "Backups"}}}, "backup.to.bucket", "lower-case"),
+    ({"backup": {"to": {**BUCKET, "bucket": "a..b"}}}, "backup.to.bucket", "two dots"),
+    ({"backup": {"to": {**BUCKET, "bucket": "10.0.0.1"}}}, "backup.to.bucket", "is an address"),
+    ({"backup": {"to": {**BUCKET, "prefix": "/a"}}}, "backup.to.prefix", "a slash between two"),
+    ({"backup": {"to": {**BUCKET, "prefix": "a/../b"}}}, "backup.to.prefix", "only dots"),
+    ({"backup": {"to": {**BUCKET, "region": "a b"}}}, "backup.to.region", "a region's name"),
+    ({"backup": {"to": {**BUCKET, "authority": "me"}}}, "backup.to.authority", "in PEM"),
+    (
+        {"backup": {"to": {**BUCKET, "path_style": False, "bucket": "a.b"}}},
+        "backup.to.path_style",
+        "has a dot in its name",
+    ),
+    (
+        {"backup": {"to": {**BUCKET, "path_style": False, "endpoint": "https://8.8.8.8"}}},
+        "backup.to.path_style",
+        "the endpoint is an address",
+    ),
     ({"networks mtu": 500}, "networks.mtu", "from 576 to 9000"),
     ({"networks mtu": 9001}, "networks.mtu", "from 576 to 9000"),
     ({"networks mtu": 1329}, "networks.mtu", "write 1330 or more"),
@@ -985,6 +1031,10 @@ TAKEN: list[dict[str, Any]] = [
     {"proxy": {"http": "http://192.168.1.1:3128", "no_proxy": [".a.example", "10.0.0.0/8"]}},
     {"backup": {}},
     {"backup": {"every": "30d", "keep": 1, "to": COPIES}},
+    {"backup": {"to": {**COPIES, "kind": "sftp"}}},
+    {"backup": {"to": BUCKET}},
+    {"backup": {"to": {**BUCKET, "endpoint": "https://192.168.1.1:9000", "authority": PEM}}},
+    {"backup": {"to": {**BUCKET, "path_style": False, "prefix": "a/b.c", "region": "auto"}}},
     {"backup": {"every": "5m", "to": {**COPIES, "host": "192.168.1.1", "directory": "x"}}},
     BRIDGED,
     {**BRIDGED, "machines m1 hypervisor": FAR, "machines m1 address": "192.168.1.1"},
