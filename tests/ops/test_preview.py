@@ -123,8 +123,8 @@ def test_a_bucket_for_backups_is_shown_and_its_access_key_is_not(checkout: Check
     file.write_text(yaml.safe_dump({"config": {**written["config"], FULL_KEY: halves}}))
     done = preview(checkout)
     assert done.returncode == 0, done.stderr
-    assert "RCLONE_S3_ENDPOINT=https://s3.example.org" in done.stdout
-    assert "rclone" in done.stdout
+    assert "endpoint: https://s3.example.org" in done.stdout
+    assert "+ step master-backup" in done.stdout
     assert "sealed" not in done.stdout + done.stderr
 
 

@@ -32,6 +32,8 @@ REGION = "eu-test-1"
 ACCESS_KEY = {"access_key_id": "KEYNUMBER0ONE", "secret_access_key": "never/Shown+Anywhere=42"}
 BUCKET, PREFIX = "backups", "clusters/dev"
 OBJECTS = "/srv/objects"
+WHOLE, CUTTING = "relay", "cutting-relay"
+"""Services that connect the port with the server, the latter for the first megabyte alone."""
 SERVER = f"""\
 [Service]
 EnvironmentFile=/srv/key
@@ -108,28 +110,23 @@ class Uploading(BackingUp):
         assert own.items() <= self.uploaded().items()
 
 
-def relay(machine: Container, more: str = "") -> None:
-    """Connect the server's port with the server; ``more`` are options of socat's listening end."""
-    machine.write(
-        "/run/systemd/system/relay.service",
-        f"[Service]\nExecStart=socat TCP-LISTEN:{PORT},bind=127.0.0.1,fork,reuseaddr{more} "
-        f"TCP:127.0.0.1:{BEHIND}\n",
-    )
-    machine.call("systemctl", "daemon-reload")
-    machine.call("systemctl", "restart", "relay")
+def relay(machine: Container, name: str = WHOLE) -> None:
+    """Connect the server's port with the server by the service of this name."""
+    machine.call("systemctl", "stop", WHOLE, CUTTING)
+    machine.call("systemctl", "start", name)
     answers = f"until openssl s_client -connect 127.0.0.1:{PORT} </dev/null; do sleep 0.1; done"
     machine.call("bash", "-c", f"{answers} &>/dev/null")
 
 
 @contextmanager
-def with_setting(machine: Container, text: str) -> Iterator[None]:
-    """The service of backups with a line of its own meanwhile."""
-    folder = f"/run/systemd/system/{backup.SERVICE}.d"
-    machine.write(f"{folder}/test.conf", f"[Service]\n{text}\n")
-    machine.call("systemctl", "daemon-reload")
+def limited(machine: Container, rate: str) -> Iterator[None]:
+    """Uploads of so many bytes a second, by rclone itself.
+
+    A drop-in would not do: systemd starts the timer's service after each reload.
+    """
+    machine.call("systemctl", "set-environment", f"RCLONE_BWLIMIT={rate}")
     yield
-    machine.call("rm", "-r", folder)
-    machine.call("systemctl", "daemon-reload")
+    machine.call("systemctl", "unset-environment", "RCLONE_BWLIMIT")
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +140,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Uploading]:
         key_id, secret = ACCESS_KEY.values()
         machine.write("/srv/key", f"ROOT_ACCESS_KEY={key_id}\nROOT_SECRET_KEY={secret}\n", 0o600)
         machine.write("/run/systemd/system/object-store.service", SERVER)
+        for name, options in ((WHOLE, ""), (CUTTING, ",readbytes=1000000")):
+            listens = f"TCP-LISTEN:{PORT},bind=127.0.0.1,fork,reuseaddr{options}"
+            machine.write(
+                f"/run/systemd/system/{name}.service",
+                f"[Service]\nExecStart=socat {listens} TCP:127.0.0.1:{BEHIND}\n",
+            )
         machine.call("systemctl", "daemon-reload")
         machine.call("systemctl", "start", "object-store")
         relay(machine)
@@ -218,7 +221,7 @@ def test_the_access_key_is_in_one_file_of_root_and_in_no_process(world: Uploadin
     assert kept[layout.BACKUP_BUCKET].startswith("-rw------- 0:0 ")
     secret = ACCESS_KEY["secret_access_key"]
     world.etcdctl("put", "for", "an upload that takes its time")
-    with with_setting(world.machine, "Environment=RCLONE_BWLIMIT=256k"):
+    with limited(world.machine, "256k"):
         world.machine.call("systemctl", "--no-block", "start", backup.SERVICE)
         eventually("rclone runs", lambda: world.machine.run("pgrep -f copyto").stdout != "")
         server = world.machine.call(
@@ -271,7 +274,7 @@ def test_a_bucket_that_is_missing_is_told_and_never_made(world: Uploading) -> No
 
 
 def test_a_server_that_is_gone_is_told(world: Uploading) -> None:
-    world.machine.call("systemctl", "stop", "relay")
+    world.machine.call("systemctl", "stop", WHOLE)
     assert world.run() == 2
     assert "connection refused" in world.fault()
     assert "max-keys" not in world.fault()
@@ -282,7 +285,7 @@ def test_a_server_that_is_gone_is_told(world: Uploading) -> None:
 
 def test_an_upload_that_is_cut_off_is_not_there(world: Uploading) -> None:
     before = world.uploaded()
-    relay(world.machine, ",readbytes=1000000")
+    relay(world.machine, CUTTING)
     world.etcdctl("put", "cut", "off")
     assert world.run() == 2
     assert not world.stock().backups[-1].copied
@@ -297,7 +300,7 @@ def test_an_upload_that_is_cut_off_is_not_there(world: Uploading) -> None:
 def test_a_run_that_is_killed_while_it_uploads_is_made_up_for(world: Uploading) -> None:
     before = world.uploaded()
     world.etcdctl("put", "killed", "while it uploads")
-    with with_setting(world.machine, "Environment=RCLONE_BWLIMIT=100k"):
+    with limited(world.machine, "100k"):
         world.machine.call("systemctl", "--no-block", "start", backup.SERVICE)
         eventually("it uploads", lambda: world.machine.run("pgrep -f copyto").stdout != "")
         assert re.match(f"copying test-.* to https://{HOST}", world.stock().stage or "")
@@ -320,7 +323,6 @@ def test_another_server_in_its_place_gets_nothing(world: Uploading) -> None:
 
 
 def test_a_bucket_can_be_a_part_of_the_hosts_name(world: Uploading) -> None:
-    relay(world.machine)
     world.goes_to(path_style=False)
     world.brought()
     world.is_well()
