@@ -9,7 +9,7 @@ new keys of a preview are discarded with it.
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -40,6 +40,7 @@ from certs.renewal import (
 )
 from certs.ssh import SshKeyPair, derived_key_pair, new_key_pair, new_seed
 from certs.table import Authority, Row
+from spec import resource_names
 from spec.description import FIRST
 
 Properties = Mapping[str, Any]
@@ -64,17 +65,50 @@ def _stashed(
     return kept
 
 
-class TrackedSshKeys:
-    """The SSH key for logging in and the seed of all machines' host keys, kept by a ``Stash``."""
+@dataclass(frozen=True, kw_only=True)
+class TrackedSshKey:
+    """An SSH key for logging in; the private key is secret."""
 
-    def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
+    number: int
+    private: pulumi.Output[str]
+    public: pulumi.Output[str]
+
+
+class TrackedSshKeys:
+    """The SSH keys for logging in and the seed of all machines' host keys.
+
+    A ``Stash`` keeps each key. That of key 1 has the seed as well, so it stays where machines let
+    key 1 in no more.
+    """
+
+    keys: tuple[TrackedSshKey, ...]
+    """Those that machines let in: first the one that logs in."""
+
+    def __init__(
+        self, name: str, opts: pulumi.ResourceOptions, numbers: Sequence[int] = FIRST
+    ) -> None:
         user: SshKeyPair = new_key_pair()
         made = {"private": user.private, "public": user.public, "seed": new_seed()}
         self._kept = _stashed(name, made, opts)
-        self.private: pulumi.Output[str] = self._kept.apply(lambda kept: str(kept["private"]))
-        self.public: pulumi.Output[str] = pulumi.Output.unsecret(
-            self._kept.apply(lambda kept: str(kept["public"]))
+        self.keys = tuple(
+            _login_key(number, self._kept if number == 1 else _next_key(name, number, opts))
+            for number in numbers
         )
+
+    @property
+    def private(self) -> pulumi.Output[str]:
+        """The key that logs in."""
+        return self.keys[0].private
+
+    @property
+    def lines(self) -> pulumi.Output[str]:
+        """All public keys, a line each, sorted.
+
+        The order does not depend on which of them logs in, so that no list of keys changes where
+        only that does.
+        """
+        every = pulumi.Output.all(*(key.public for key in self.keys))
+        return every.apply(lambda lines: "\n".join(sorted(lines)))
 
     def host(self, machine: str) -> "HostKey":
         """The host key of a machine. A new machine does not change the host keys of others."""
@@ -83,6 +117,22 @@ class TrackedSshKeys:
             private=pair.apply(lambda keys: keys["private"]),
             public=pulumi.Output.unsecret(pair.apply(lambda keys: keys["public"])),
         )
+
+
+def _next_key(
+    name: str, number: int, opts: pulumi.ResourceOptions
+) -> pulumi.Output[Mapping[str, str]]:
+    pair: SshKeyPair = new_key_pair()
+    made = {"private": pair.private, "public": pair.public}
+    return _stashed(resource_names.numbered(name, number), made, opts)
+
+
+def _login_key(number: int, kept: pulumi.Output[Mapping[str, str]]) -> TrackedSshKey:
+    return TrackedSshKey(
+        number=number,
+        private=kept.apply(lambda pair: str(pair["private"])),
+        public=pulumi.Output.unsecret(kept.apply(lambda pair: str(pair["public"]))),
+    )
 
 
 class TrackedBackupKeys:

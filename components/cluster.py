@@ -64,7 +64,7 @@ class ClusterComponent(pulumi.ComponentResource):
             self._authorities,
             self._child,
         )
-        self._ssh_keys = TrackedSshKeys(resource_names.SSH_KEY, self._child)
+        self._ssh_keys = TrackedSshKeys(resource_names.SSH_KEY, self._child, spec.ssh_key_numbers)
         self.ssh_key = self._ssh_keys.private
         self._backup_keys = TrackedBackupKeys(resource_names.BACKUP_KEYS, self._child)
         machines = self._machines(makers(spec, self))

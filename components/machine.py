@@ -112,6 +112,9 @@ class MachineComponent(pulumi.ComponentResource):
 
     def _made(self, name: str, key: HostKey) -> pulumi.CustomResource:
         args = self.args
+        first, *others = (
+            ClusterKey(public=pair.public, private=pair.private) for pair in args.ssh_keys.keys
+        )
         domain = domain_name(args.cluster, name)
         mac = mac_address(args.cluster, args.spec.address)
         return args.hypervisor.machine(
@@ -123,14 +126,15 @@ class MachineComponent(pulumi.ComponentResource):
             mac=mac,
             seed=Seed(
                 user_data=pulumi.Output.secret(
-                    pulumi.Output.all(key.private, key.public, args.ssh_keys.public).apply(
+                    pulumi.Output.all(key.private, key.public, args.ssh_keys.lines).apply(
                         lambda keys: user_data(name, *keys)
                     )
                 ),
                 meta_data=yaml.safe_dump({"instance-id": domain, "local-hostname": name}),
                 network_config=network_config(args.spec, args.addresses, args.gateway, mac),
             ),
-            key=ClusterKey(public=args.ssh_keys.public, private=args.ssh_keys.private),
+            key=first,
+            others=others,
             parent=self,
         )
 
@@ -233,7 +237,9 @@ class MachineComponent(pulumi.ComponentResource):
     def _made_of(self, bundle: TrackedBundle, make: Callable[[Material], T]) -> pulumi.Output[T]:
         """A value that is made from the keys in a bundle and passwords, once all are known."""
 
-        def made(authorities: str, kept: str, passwords: str, backups: str, bucket: str) -> T:
+        def made(
+            authorities: str, kept: str, passwords: str, backups: str, bucket: str, logins: str
+        ) -> T:
             return make(
                 kept_material(
                     self.args.cluster,
@@ -242,6 +248,7 @@ class MachineComponent(pulumi.ComponentResource):
                     json.loads(passwords),
                     backups,
                     json.loads(bucket),
+                    logins,
                 )
             )
 
@@ -252,6 +259,7 @@ class MachineComponent(pulumi.ComponentResource):
             self.args.passwords,
             self.args.backup_keys.kept,
             self.args.bucket_key,
+            self.args.ssh_keys.lines,
         )
 
 
@@ -260,8 +268,8 @@ def together(function: Callable[..., T], *outputs: pulumi.Output[str]) -> pulumi
     return pulumi.Output.all(*outputs).apply(lambda texts: function(*texts))
 
 
-def user_data(name: str, host_private: str, host_public: str, user_public: str) -> str:
-    """The ``#cloud-config`` document: the hostname, the host key and the key for root's login."""
+def user_data(name: str, host_private: str, host_public: str, user_lines: str) -> str:
+    """The ``#cloud-config`` document: the hostname, the host key and the keys for root's login."""
     document = {
         "hostname": name,
         "manage_etc_hosts": True,
@@ -270,7 +278,7 @@ def user_data(name: str, host_private: str, host_public: str, user_public: str) 
         "ssh_deletekeys": True,
         "ssh_genkeytypes": [],
         "ssh_keys": {"ed25519_private": host_private, "ed25519_public": host_public},
-        "users": [{"name": "root", "ssh_authorized_keys": [user_public]}],
+        "users": [{"name": "root", "ssh_authorized_keys": user_lines.splitlines()}],
     }
     return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=True)
 

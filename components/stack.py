@@ -42,6 +42,8 @@ def declare() -> None:
     if spec.authorities:
         # The numbers of the last update that ended, which ``./hardway up`` goes on from.
         pulumi.export("authorities", spec.authorities.model_dump(mode="json"))
+    if spec.ssh_keys:
+        pulumi.export("ssh_keys", list(spec.ssh_keys))  # likewise
     pulumi.export("nodes", cluster.nodes)
     pulumi.export("ssh_private_key", pulumi.Output.secret(cluster.ssh_key))
     pulumi.export("kubeconfig", pulumi.Output.secret(cluster.kubeconfig))

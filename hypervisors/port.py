@@ -1,5 +1,6 @@
 """The interface between the components and a hypervisor."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Protocol
@@ -21,7 +22,7 @@ class Seed:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterKey:
-    """The key pair with which the program logs in to all machines of a cluster."""
+    """A key pair with which the program logs in to all machines of a cluster."""
 
     public: pulumi.Input[str]
     private: pulumi.Input[str]
@@ -65,6 +66,7 @@ class Hypervisor(Protocol):
         mac: str,
         seed: Seed,
         key: ClusterKey,
+        others: Sequence[ClusterKey] = (),
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
         """Make and start a machine; return the resource whose deletion removes the machine.
@@ -72,6 +74,7 @@ class Hypervisor(Protocol):
         With a bridge of the hypervisor's host, the machine's interface is there, and ``network`` is
         of no use.
 
-        The machine lets the key in. Each new machine has a new resource ID. A machine that exists
-        already only becomes a member of the cluster, and its resource's deletion hands it back.
+        The machine lets the key in, and the ``others``. Each new machine has a new resource ID. A
+        machine that exists already only becomes a member of the cluster, and its resource's
+        deletion hands it back.
         """

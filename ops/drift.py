@@ -20,6 +20,7 @@ from ops.reach import (
     kept_backup_keys,
     kept_by_cluster,
     kept_by_machines,
+    kept_logins,
     reach,
     resources,
     revealed,
@@ -29,7 +30,15 @@ from plan import addons, layout
 from plan.cluster import cluster_plan
 from plan.contents import ITEMS, OBJECTS, Unreadable, unpacked
 from plan.declared import DeclaredObject
-from plan.held import Difference, absent, compared, held, scripts, secret_digests
+from plan.held import (
+    Difference,
+    absent,
+    compared,
+    held,
+    scripts,
+    secret_digests,
+    secret_keys,
+)
 from plan.material import admin_kubeconfig, kept_material
 from preview import kinds
 from probe.access import Access
@@ -189,14 +198,15 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
     """
     authorities = kept_by_cluster(state).get(AUTHORITIES)
     kept, backups = kept_by_machines(state), kept_backup_keys(state)
+    logins = kept_logins(spec, state)
     plan, every = cluster_plan(spec), {}
     for node in nodes:
         whole = compared(spec, plan.nodes[node])
         keys = kept.get(node)
-        digests = dict.fromkeys((file.path for file in whole.secret_files), "")
-        if keys and authorities and (backups or not spec.backup):
+        digests = dict.fromkeys(secret_keys(whole), "")
+        if keys and authorities and logins is not None and (backups or not spec.backup):
             unknown, halves = dict.fromkeys(spec.registries, ""), dict.fromkeys(HALVES, "")
-            made = kept_material(spec.name, authorities, keys, unknown, backups, halves)
+            made = kept_material(spec.name, authorities, keys, unknown, backups, halves, logins)
             digests = secret_digests(whole, made)
         items = (*scripts(), *held(whole), *absent(whole))
         every[node] = Wanted(

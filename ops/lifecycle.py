@@ -44,9 +44,9 @@ from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.addons.catalogue import pages
 from plan.conditions import conditions
 from preview.kinds import READY
-from spec.change import refused_numbers
+from spec.change import refused_numbers, refused_ssh_keys
 from spec.cluster import Cluster, SpecError
-from spec.description import AuthorityNumbers
+from spec.description import FIRST, AuthorityNumbers
 from spec.hypervisor import VirtualBox, domain_name
 from spec.offer import read_offer
 
@@ -253,15 +253,19 @@ def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]
 
 
 def _demand_numbers(stack: Stack, cluster: Cluster) -> None:
-    """Raise a Problem where no update leads to the spec's authorities from those of the last one.
+    """Raise a Problem where no update leads to the spec's numbers from those of the last one.
 
     The spec that the state keeps does not tell: it is that of an update that may have failed, and
-    some machines may not trust what others would begin to sign with.
+    some machines may not trust what others would begin to sign with, or not let in the key with
+    which the program would log in.
     """
-    if cluster.authorities is None or not (outputs := _outputs(stack)):
+    if not (outputs := _outputs(stack)):
         return
-    ended = AuthorityNumbers.model_validate(outputs.get("authorities", {}))
-    for refusal in refused_numbers(ended, cluster.authorities):
+    refusals = [*refused_ssh_keys(outputs.get("ssh_keys", FIRST), cluster.ssh_key_numbers)]
+    if cluster.authorities is not None:
+        ended = AuthorityNumbers.model_validate(outputs.get("authorities", {}))
+        refusals += refused_numbers(ended, cluster.authorities)
+    for refusal in refusals:
         raise Problem(
             f"since the last update that ended, {refusal.field} {refusal.wrong}: {refusal.breaks}",
             refusal.instead,

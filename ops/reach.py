@@ -283,15 +283,10 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
     ``state`` is an exported state with secrets in plain text. The result has every machine of the
     spec, whether the machine runs or not; it has no machine where the state has no keys yet.
     """
-    kept: Mapping[str, str] = next(
-        (
-            revealed(resource.get("outputs", {})).get("output", {})
-            for name, resource in resources(state)
-            if name == resource_names.SSH_KEY and resource["type"] == "pulumi:index:Stash"
-        ),
-        {},
-    )
-    if "seed" not in kept:
+    kept = _stashed(resource_names.SSH_KEY, state)
+    number = spec.ssh_key_numbers[0]
+    logs_in = _stashed(resource_names.numbered(resource_names.SSH_KEY, number), state)
+    if "seed" not in kept or "private" not in logs_in:
         return Access(machines={}, ssh_key="")
     machines = {}
     for name, machine in spec.machines.items():
@@ -299,7 +294,7 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
         host_key = settings.host_key or derived_key_pair(kept["seed"], name).public
         values = {"address": machine.address, "host_key": host_key, **login_values(settings)}
         machines[name] = MachineAccess.read(values)
-    return Access(machines=machines, ssh_key=kept["private"])
+    return Access(machines=machines, ssh_key=logs_in["private"])
 
 
 def kept_backup_keys(state: Mapping[str, Any]) -> str | None:
@@ -307,10 +302,26 @@ def kept_backup_keys(state: Mapping[str, Any]) -> str | None:
 
     None where the state has none, since an older version of this program wrote it.
     """
-    for name, resource in resources(state):
-        if name == resource_names.BACKUP_KEYS and resource["type"] == "pulumi:index:Stash":
-            return json.dumps(revealed(resource.get("outputs", {})).get("output"))
-    return None
+    keys = _stashed(resource_names.BACKUP_KEYS, state)
+    return json.dumps(keys) if keys else None
+
+
+def kept_logins(spec: Cluster, state: Mapping[str, Any]) -> str | None:
+    """The public SSH keys that machines let in, a line each, sorted.
+
+    ``state`` is an exported state with secrets in plain text. None where it lacks one of them.
+    """
+    names = (resource_names.numbered(resource_names.SSH_KEY, n) for n in spec.ssh_key_numbers)
+    lines = [_stashed(name, state).get("public") for name in names]
+    return "\n".join(sorted(filter(None, lines))) if all(lines) else None
+
+
+def _stashed(name: str, state: Mapping[str, Any]) -> Mapping[str, str]:
+    """The keys that a ``Stash`` keeps; empty where there is none of this name."""
+    for there, resource in resources(state):
+        if there == name and resource["type"] == "pulumi:index:Stash":
+            return revealed(resource.get("outputs", {})).get("output") or {}
+    return {}
 
 
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:

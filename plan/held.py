@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 
 from plan import layout, library
 from plan.item import AS_KEPT, RUNS, UNREAD, Item, Kind, digest
-from plan.model import Material, NodePlan, Step
-from plan.things import KINDS
+from plan.model import Material, NodePlan, Source, Step
+from plan.things import KINDS, logins
 from spec.cluster import Cluster
 
 REGISTERED = "registered"
@@ -127,8 +127,24 @@ def absent(plan: NodePlan) -> tuple[Item, ...]:
 
 
 def secret_digests(plan: NodePlan, material: Material) -> dict[str, str]:
-    """Path to the sha256 of each secret file's content. The digests are secret, too."""
-    return {file.path: digest(material(file.source)) for file in plan.secret_files}
+    """Path to the sha256 of each secret file's content. The digests are secret, too.
+
+    The lines with SSH keys that log in have theirs by the key of their item.
+    """
+    return {key: digest(material(source)) for key, source in _secret_sources(plan)}
+
+
+def secret_keys(plan: NodePlan) -> tuple[str, ...]:
+    """The keys of ``secret_digests``."""
+    return tuple(key for key, _ in _secret_sources(plan))
+
+
+def _secret_sources(plan: NodePlan) -> Iterator[tuple[str, Source]]:
+    for file in plan.secret_files:
+        yield file.path, file.source
+    for step in plan.steps:
+        if step.logins:
+            yield logins.item_of(step.logins, step.name).key, step.logins.keys
 
 
 # -- a step's items ------------------------------------------------------------------------------

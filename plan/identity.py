@@ -14,6 +14,8 @@ from plan.model import (
     BucketKey,
     Certificate,
     EncryptionConfiguration,
+    LoginKeys,
+    Logins,
     PrivateKey,
     SecretFile,
     ServiceAccountKey,
@@ -39,11 +41,22 @@ def step(spec: Cluster, node: str) -> Step:
         users=("etcd",) if member else (),
         artifacts=artifacts(spec, (turn.LOCK_PROGRAM,)) if asks else (),
         secret_files=tuple(_files(spec, node)),
+        logins=_logins(spec, node),
         walk=walk(spec, node, apiserver.UNIT),
         turns=(*etcd.turns(spec, node), *apiserver.turns(spec, node)),
         **_two_authorities(spec, node),
         script="identity",
     )
+
+
+def _logins(spec: Cluster, node: str) -> Logins | None:
+    """The SSH keys that the machine lets in, where the spec says which.
+
+    Otherwise they are those of its first boot, or of its attachment.
+    """
+    if spec.ssh_keys is None:
+        return None
+    return Logins(user=spec.login_of(node).user, keys=LoginKeys(layout.login_mark(spec.name)))
 
 
 def _two_authorities(spec: Cluster, node: str) -> dict[str, Any]:

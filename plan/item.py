@@ -20,6 +20,7 @@ class Kind(StrEnum):
     VXLAN = "VXLAN device"
     NODE = "Node object"
     ROLE = "role"
+    LOGINS = "SSH keys that log in as"
     OBJECT = "object"
 
 
@@ -59,7 +60,8 @@ class Item:
     mark: str = ""
     """Of an artifact: the name of the note which records that its bytes were verified.
     Of a VXLAN device: the service that creates the device and its routes when the service starts.
-    Of a Node object: the path of the kubeconfig with which the machine requests the object."""
+    Of a Node object: the path of the kubeconfig with which the machine requests the object.
+    Of SSH keys: what the cluster's lines in the user's list of keys end with."""
     needs: tuple[str, ...] = ()
     """Of a service: its unit file and the other files whose change restarts it."""
 

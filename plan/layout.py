@@ -105,6 +105,11 @@ def local_api_url(spec: Cluster, node: str) -> str:
     return f"https://127.0.0.1:{LOCAL_BALANCER_PORT}"
 
 
+def login_mark(cluster: str) -> str:
+    """What the lines with a cluster's SSH keys end with, in the list of a user's keys."""
+    return f"hardway:{cluster}"
+
+
 def api_name(spec: Cluster, node: str) -> str:
     """The DNS name that a machine must resolve to reach the API; empty where it uses an address."""
     asks = node in spec.nodes and local_api_url(spec, node) == spec.api_url

@@ -23,6 +23,7 @@ from plan.model import (
     EncryptionConfiguration,
     Filled,
     Kubeconfig,
+    LoginKeys,
     Material,
     PrivateKey,
     RegistryCredentials,
@@ -41,13 +42,15 @@ def material(
     passwords: Mapping[str, str] | None = None,
     backups: BackupKeys | None = None,
     bucket: Mapping[str, str] | None = None,
+    logins: str = "",
 ) -> Material:
     """A function that returns the content of secret files, for the machine or person of a bundle.
 
     ``passwords`` are those of registries, by their names; files of backups need ``backups``, and
-    one of them ``bucket``, the halves of the access key by their names (``spec.bucket_key``). The
-    function raises KeyError for a certificate that the bundle does not have, and for a password or
-    half that is not given.
+    one of them ``bucket``, the halves of the access key by their names (``spec.bucket_key``).
+    ``logins`` are the public SSH keys that machines let in, a line each. The function raises
+    KeyError for a certificate that the bundle does not have, and for a password or half that is not
+    given.
     """
     signers, pairs = authorities.signers, bundle.pairs
 
@@ -82,6 +85,8 @@ def material(
                 return backups.ssh_private
             case BucketKey():
                 return _of_rclone(bucket or {})
+            case LoginKeys(mark=mark):
+                return "".join(f"{line} {mark}\n" for line in logins.splitlines())
             case Kubeconfig(certificate=name, server=server):
                 return kubeconfig(
                     cluster_name=cluster,
@@ -127,6 +132,7 @@ def kept_material(
     passwords: Mapping[str, str] | None = None,
     backups: str | None = None,
     bucket: Mapping[str, str] | None = None,
+    logins: str = "",
 ) -> Material:
     """The result of ``material`` for the JSON texts that a state keeps (``certs.tracked``).
 
@@ -139,6 +145,7 @@ def kept_material(
         passwords,
         BackupKeys.from_state(json.loads(backups)) if backups else None,
         bucket,
+        logins,
     )
 
 

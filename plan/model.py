@@ -117,6 +117,16 @@ class BucketKey:
     """The access key with which backups are uploaded to a bucket, as a configuration of rclone."""
 
 
+@dataclass(frozen=True)
+class LoginKeys:
+    """The SSH keys that a machine lets in, as lines of a user's list, each with a mark at its end.
+
+    They are public, and come with keys since no plan knows them.
+    """
+
+    mark: str
+
+
 Source = (
     Certificate
     | PrivateKey
@@ -133,6 +143,7 @@ Source = (
     | BackupRecipient
     | BackupLogin
     | BucketKey
+    | LoginKeys
 )
 
 Material = Callable[[Source], str]
@@ -161,6 +172,17 @@ class SecretFile:
     source: Source
     mode: int = 0o600
     owner: str = "root:root"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logins:
+    """The keys of the cluster in a user's list of those that may log in.
+
+    Lines that somebody else wrote into the list stay as they are.
+    """
+
+    user: str
+    keys: LoginKeys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,6 +433,7 @@ class Step:
     directories: tuple[Directory, ...] = ()
     files: tuple[File, ...] = ()
     secret_files: tuple[SecretFile, ...] = ()
+    logins: Logins | None = None
     links: tuple[Link, ...] = ()
     units: tuple[Unit, ...] = ()
     """Services that the step enables and starts, in this order."""

@@ -8,6 +8,7 @@ from plan.library import script
 from plan.limits import HARD, LIMITS
 from plan.model import Material, Membership, Step
 from plan.records import END, STEP, content, record
+from plan.things import logins
 
 
 def text(step: Step, material: Material | None = None) -> str:
@@ -60,6 +61,7 @@ def used(step: Step) -> tuple[str, ...]:
         "admin": step.admin,
         "member": step.membership is not None,
         "turn": bool(step.turns),
+        **dict.fromkeys(logins.SCRIPTS, step.logins is not None),
         **dict.fromkeys(("walk", "encryption", "signing"), step.walk is not None),
     }
     own = tuple(script_name for script_name in (step.begin, step.script) if script_name)

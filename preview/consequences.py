@@ -78,6 +78,7 @@ def consequences(
         *(_encryption(before, after) if after else ()),
         *(_signing(before, after) if after else ()),
         *(_authorities(before, after) if after else ()),
+        *(_ssh_keys(before, after) if after else ()),
         *_api(before, disturbed),
         *_rolling(after or before, machines),
         *_runtimes(disturbed),
@@ -313,6 +314,22 @@ def _authorities(before: Cluster, after: Cluster) -> Iterator[Consequence]:
             severity=Severity.NOTICE,
             sentence=f"the authority {authority}: {'; '.join((what, *rest))}",
         )
+
+
+def _ssh_keys(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A notice about the SSH key that turns over."""
+    old, new = before.ssh_key_numbers, after.ssh_key_numbers
+    parts = [
+        *(f"all machines let number {number} in as well" for number in new if number not in old),
+        *(f"all machines refuse number {number}" for number in old if number not in new),
+    ]
+    if old[0] != new[0]:
+        parts.append(
+            f"logins use number {new[0]} in place of {old[0]}, for which every step runs once more "
+            "and restarts nothing"
+        )
+    if parts:
+        yield Consequence(severity=Severity.NOTICE, sentence=f"the SSH key: {', and '.join(parts)}")
 
 
 def _for_people(before: Sequence[int], after: Sequence[int]) -> Iterator[str]:

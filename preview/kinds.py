@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from hypervisors.existing.resources import MACHINE as EXISTING
 from plan import library
 from preview.change import ResourceChange
 from preview.registration import Registration
@@ -18,9 +19,18 @@ SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, OBJECTS, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
     for name in ("Specification", "Authorities", "Certificates", "Guard", "Objects", "Ready")
 )
-BESIDE = {SPECIFICATION: frozenset({"hypervisor", LISTS})}
+BESIDE = {SPECIFICATION: frozenset({"hypervisor", LISTS}), READY: frozenset({"access"})}
 """The inputs by type whose difference alone is no change of the resource. They are only kept for
-the next check (see the provider's ``diff`` in components/specification.py)."""
+the next check, or wait (see the providers' ``diff``)."""
+LOGIN = {
+    COMMAND: frozenset({"connection"}),
+    COPY: frozenset({"connection"}),
+    GUARD: frozenset({"login"}),
+    OBJECTS: frozenset({"login"}),
+    EXISTING: frozenset({"publicKey", "privateKey", "otherKeys"}),
+}
+"""The inputs by type that have the key with which the program logs in, or the keys that are let
+in. The engine names none of a guard's, since they are all secret."""
 
 
 def clusters(changes: Iterable[ResourceChange]) -> tuple[Cluster | None, Cluster | None]:

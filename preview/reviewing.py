@@ -20,6 +20,7 @@ from preview.kinds import (
     CERTIFICATES,
     CLUSTER,
     GUARD,
+    LOGIN,
     OBJECTS,
     READY,
     clusters,
@@ -65,9 +66,10 @@ def reviewed(
     if spec is None:
         raise NoSpecification("the program declares no cluster")
     parts = _Parts(
-        changes,
+        _without_logins(changes, old, new),
         [*(old.machines if old else ()), *(new.machines if new else ())],
         _unchanged(old, new) if old and new else frozenset(),
+        lets_in_others=_lets_in_others(old, new),
     )
     machines = tuple(_machines(old, new, parts))
     shared = {name: parts.shared(name) for name in parts.machines}
@@ -101,6 +103,29 @@ def reviewed(
     )
 
 
+def _without_logins(
+    changes: Sequence[ResourceChange], old: Cluster | None, new: Cluster | None
+) -> Sequence[ResourceChange]:
+    """The changes, without those of which another SSH key that logs in is all there is.
+
+    Every step and guard has one, and a single consequence says so. Their steps run again, and
+    bring nothing that is not there.
+    """
+    if old is None or new is None or old.ssh_key_numbers[0] == new.ssh_key_numbers[0]:
+        return changes
+    return [replace(it, verb=Verb.SAME) if _is_login_only(it) else it for it in changes]
+
+
+def _is_login_only(change: ResourceChange) -> bool:
+    if change.verb is not Verb.UPDATE or change.kind not in LOGIN:
+        return False
+    return {*change.keys} <= LOGIN[change.kind]
+
+
+def _lets_in_others(old: Cluster | None, new: Cluster | None) -> bool:
+    return bool(old and new and {*old.ssh_key_numbers} != {*new.ssh_key_numbers})
+
+
 # -- machines --------------------------------------------------------------------------------------
 
 
@@ -111,9 +136,18 @@ class _Parts:
     """
 
     def __init__(
-        self, changes: Sequence[ResourceChange], machines: Iterable[str], unchanged: frozenset[str]
+        self,
+        changes: Sequence[ResourceChange],
+        machines: Iterable[str],
+        unchanged: frozenset[str],
+        *,
+        lets_in_others: bool,
     ) -> None:
-        """``unchanged`` are paths of certificates that stay as they are on every machine."""
+        """``unchanged`` are paths of certificates that stay as they are on every machine.
+
+        ``lets_in_others`` says whether the machines let in other SSH keys.
+        """
+        self.lets_in_others = lets_in_others
         self.machines = tuple(dict.fromkeys(machines))
         self.unchanged = unchanged
         self._parts: dict[str | None, list[ResourceChange]] = {}
@@ -177,7 +211,12 @@ def _machine(spec: Cluster, name: str, parts: _Parts) -> MachineReview:
         drawn(spec, name),
         verb=verb,
         resources=tuple(_resources(parts.of(name))),
-        steps=tuple(_explained(step, certificates, needs, parts.unchanged) for step in steps),
+        steps=tuple(
+            _explained(
+                step, certificates, needs, parts.unchanged, lets_in_others=parts.lets_in_others
+            )
+            for step in steps
+        ),
         certificates=certificates,
     )
 
@@ -228,6 +267,8 @@ def _explained(
     certificates: Sequence[CertificateChange],
     needs: Mapping[str, tuple[str, ...]],
     unchanged: frozenset[str],
+    *,
+    lets_in_others: bool = False,
 ) -> StepChange:
     if not step.hidden or step.verb is not Verb.UPDATE or step.why:
         return step
@@ -238,6 +279,7 @@ def _explained(
     whys = [
         *([f"these change: {', '.join(names)}"] if names else []),
         *([f"these change and are read without a restart: {', '.join(quiet)}"] if quiet else []),
+        *(["the SSH keys that it lets in change"] if lets_in_others else []),
     ]
     return replace(step, why="; ".join(whys) or "its data change, and no key")
 
@@ -268,6 +310,9 @@ def _why(change: ResourceChange) -> Iterator[str]:
         return
     if change.kind == EXISTING:
         yield from _membership(change)
+        if change.verb is Verb.UPDATE and {*change.keys} <= LOGIN[EXISTING]:
+            yield "the SSH keys that it and its jump host let in change"
+            return
     if change.before is None or change.after is None:
         return
     if has_scripts(change.declared) and {"source", "stdin"} & {*change.keys}:

@@ -18,6 +18,7 @@ from plan.item import (
     Item,
     Kind,
     described,
+    digest,
 )
 from probe import vxlan
 from probe.access import Access
@@ -79,6 +80,8 @@ class Facts:
     packages: set[str] = field(default_factory=set)
     modules: set[str] = field(default_factory=set)
     settings: dict[str, str] = field(default_factory=dict)
+    logins: dict[str, list[str]] = field(default_factory=dict)
+    """User to the lines with the cluster's SSH keys in the user's list of keys."""
     devices: dict[str, Device] = field(default_factory=dict)
     """VXLAN devices by name."""
     gone: set[str] = field(default_factory=set)
@@ -172,6 +175,8 @@ def read(answer: str) -> Facts:
                 facts.gone.add(rest)
             case "rolling":
                 facts.rolling.add(rest)
+            case "login":
+                facts.logins.setdefault(fields[0], []).append("\t".join(fields[1:]))
             case "setting":
                 facts.settings[fields[0]] = " ".join(fields[1:])
     return facts
@@ -200,6 +205,8 @@ def _state(
             if item.name in facts.gone:
                 return MISSING
             return ROLLS if item.name in facts.rolling else REGISTERED
+        case Kind.LOGINS:
+            return _logins(item, facts.logins.get(item.name, []), secrets)
         case Kind.SETTING:
             return facts.settings.get(item.name, MISSING)
         case Kind.OBJECT:
@@ -233,6 +240,13 @@ def _content(item: Item, path: str, facts: Facts, secrets: Mapping[str, str]) ->
     if item.wanted.startswith(AS_VERIFIED):
         return TOUCHED
     return f"sha256:{checksum}" if checksum else "unreadable"
+
+
+def _logins(item: Item, lines: Sequence[str], secrets: Mapping[str, str]) -> str:
+    if not lines:
+        return MISSING
+    whole = digest("".join(f"{line}\n" for line in lines))
+    return AS_KEPT if whole == secrets[item.key] else OTHER_CONTENT
 
 
 # -- services ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ policy). etcd is upgraded in the same steps, and an upgrade from 3.6 to 3.7 need
 (etcd's CHANGELOG-3.7); it also goes back by one minor version at a time.
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from urllib.parse import parse_qs, urlsplit
 
 from spec.cluster import Cluster
@@ -86,6 +86,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_members(before, after),
         *_keys(before, after),
         *_authorities(before, after),
+        *_ssh_keys(before, after),
         *_control_planes(before, after),
         *_disks(before, after),
         *_places(before, after),
@@ -345,6 +346,52 @@ def refused_numbers(before: AuthorityNumbers, after: AuthorityNumbers) -> Iterat
             f"is {[*old]} and cannot become {[*new]} at once",
             breaks,
             f"write {instead} first, and go on once an update has ended with it",
+        )
+
+
+def _ssh_keys(before: Cluster, after: Cluster) -> Iterator[Refusal]:
+    """A key logs in only where all let it in, and is refused only where another one logs in."""
+    refusals = [*refused_ssh_keys(before.ssh_key_numbers, after.ssh_key_numbers)]
+    yield from refusals
+    old = before.ssh_key_numbers
+    if not refusals and after.ssh_keys is None and old != FIRST:
+        yield Refusal(
+            "ssh_keys",
+            f"is {[*old]} and cannot be left out at once",
+            "no step would see to it that machines refuse the other key",
+            f"write {[*FIRST]}, and leave it out once an update has ended with it",
+        )
+
+
+def refused_ssh_keys(before: Sequence[int], after: Sequence[int]) -> Iterator[Refusal]:
+    """The change of the SSH keys' numbers, where no single update can make it.
+
+    ``before`` should be the numbers of an update that has ended.
+    """
+    newest = max(before)
+    joining = [number for number in after if number not in before]
+    wrong = f"is {[*before]} and cannot become {[*after]} at once"
+    if joining and min(joining) < newest:
+        yield Refusal(
+            "ssh_keys",
+            f"is {[*before]} and cannot become {[*after]}",
+            f"a key that was left out for good, such as number {min(joining)}, would be let in "
+            "again",
+            f"write {[before[0], newest + 1]}, with a new key",
+        )
+    elif after[0] not in before:
+        yield Refusal(
+            "ssh_keys",
+            wrong,
+            f"no machine would let number {after[0]} in, which is to log in",
+            f"write {[before[0], after[0]]} first, and go on once an update has ended with it",
+        )
+    elif before[0] not in after:
+        yield Refusal(
+            "ssh_keys",
+            wrong,
+            f"machines would refuse number {before[0]}, which logs in until then",
+            f"write {[after[0], before[0]]} first, and go on once an update has ended with it",
         )
 
 

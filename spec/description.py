@@ -182,16 +182,16 @@ def _numbers(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
-TrustedNumbers = Annotated[
+TurningNumbers = Annotated[
     tuple[Whole, ...],
     AfterValidator(_numbers),
     Expected("a list of one or two different whole numbers, 1 or more, such as [1, 2]"),
-    LeftOut("`[1]`"),
 ]
+TrustedNumbers = Annotated[TurningNumbers, LeftOut("`[1]`")]
 
 
 FIRST = (1,)
-"""The numbers of an authority that has never turned over."""
+"""The numbers of an authority, or of an SSH key, that has never turned over."""
 
 
 class AuthorityNumbers(Part):
@@ -296,6 +296,11 @@ class Description(Part):
     """Which keys the cluster has, where they turn over."""
     authorities: Annotated[AuthorityNumbers | None, LeftOut("each authority is the first")] = None
     """Which authorities the cluster has, where they turn over."""
+    ssh_keys: Annotated[TurningNumbers | None, LeftOut("key 1 alone")] = None
+    """The numbers of the SSH keys that machines let in: with the first in the list the program logs
+    in. The key turns over in three updates: ``[1]`` becomes ``[1, 2]``, then ``[2, 1]``, then
+    ``[2]``, with which machines and jump hosts refuse key 1. Up to the last, each of them can be
+    taken back. A key that was left out does not come back: the next one is 3."""
     backup: Annotated[Backup | None, LeftOut("no backups are made")] = None
     """Backups of etcd; ``{}`` for those with the settings below."""
     flannel: Flannel = Flannel()
@@ -331,6 +336,11 @@ class Description(Part):
     def authority_numbers(self) -> AuthorityNumbers:
         """Which authorities the cluster has."""
         return self.authorities or AuthorityNumbers()
+
+    @property
+    def ssh_key_numbers(self) -> tuple[int, ...]:
+        """The numbers of the SSH keys that machines let in: first of the one that logs in."""
+        return self.ssh_keys or FIRST
 
     @cached_property
     def control_planes(self) -> tuple[str, ...]:

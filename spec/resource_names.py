@@ -12,7 +12,7 @@ AUTHORITIES = "authorities"
 PEOPLE_KEYS = "people-keys"
 """The keys and certificates of people, and of add-ons: no machine has them."""
 SSH_KEY = "ssh-key"
-"""The SSH key with which the program logs in."""
+"""The first SSH key with which the program logs in, and what machines' host keys are made of."""
 BACKUP_KEYS = "backup-keys"
 """The keys with which backups are encrypted and copied elsewhere."""
 NETWORK = "network"
@@ -24,6 +24,11 @@ READY = "ready"
 GUARD, KEYS, DISK, SEED, SCRIPTS = "guard", "keys", "disk", "seed", "scripts"
 """The parts of a machine besides its steps: the comparison with its plan, its keys and
 certificates, its disk, the seed disk for its first boot, and the copy of the steps' scripts."""
+
+
+def numbered(name: str, number: int) -> str:
+    """The name of a resource of which there are several over time; the first has no number."""
+    return name if number == 1 else f"{name}-{number}"
 
 
 def of_place(name: str, label: str) -> str:

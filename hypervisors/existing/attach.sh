@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # the settings stand before this text
-# Makes this machine a member of a cluster, for whose key it opens, and prints the machine's identifier. It
-# changes nothing else: the steps of the machine's plan come later. Authorize.sh is read before this text.
+# Makes this machine a member of a cluster, for whose keys it opens, and prints the machine's identifier. It
+# changes nothing else: the steps of the machine's plan come later. Authorize.sh is read before this text. It
+# knows its cluster by any of the keys, and notes the one that logs in.
 
 state=/var/lib/hardway
 before=$state/before
@@ -23,17 +24,17 @@ identifier=$(cat /etc/machine-id 2>/dev/null) || identifier=
     problem "/etc/machine-id names no machine, so nothing would tell this machine from another; write one" \
         "with systemd-machine-id-setup, and run the same again"
 present=$(cat "$state/cluster" 2>/dev/null) || present=
-if [ -n "$present" ] && [ "$present" != "$member" ]; then
+if [ -n "$present" ] && [[ $'\n'$members$'\n' != *$'\n'"$present"$'\n'* ]]; then
     read -r cluster machine _ <<<"$present"
     problem "this machine is $machine of the cluster $cluster already, and one machine cannot be two; hand it" \
         "back there with ./hardway down, or where that cluster is gone for good, delete $state/cluster"
 fi
 [ -d "$state" ] || install -d -m 0711 "$state"
-if [ -z "$present" ]; then
+if [ "$present" != "$member" ]; then
     printf '%s\n' "$member" >"$state/.cluster"
     sync "$state/.cluster"
     mv --force "$state/.cluster" "$state/cluster"
 fi
 remember_directories
-authorize "$user" "$line"
+authorize "$user" "$mark" "$lines"
 echo "$identifier"

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import sleep
 
+from certs.ssh import SshKeyPair
 from hypervisors.existing.keys import (
+    LISTS,
     RUN,
     UNAUTHORIZE,
     let_through,
@@ -53,30 +56,50 @@ class Attachment:
     machine: str
     access: MachineAccess
     public_key: str
-    """The cluster's key, without a comment."""
+    """The cluster's key that logs in, without a comment."""
     private_key: str = field(repr=False)
+    others: tuple[SshKeyPair, ...] = field(default=(), repr=False)
+    """The keys that are let in as well while the cluster's key turns over."""
+
+    @property
+    def public_keys(self) -> tuple[str, ...]:
+        """All keys that are let in, in the order of a list of keys."""
+        return tuple(sorted((self.public_key, *(pair.public for pair in self.others))))
+
+    @property
+    def private_keys(self) -> tuple[str, ...]:
+        """All keys that are let in: first the one that logs in."""
+        return (self.private_key, *(pair.private for pair in self.others))
 
     @property
     def member(self) -> str:
         """The line by which the machine knows whose member it is."""
-        return f"{self.cluster} {self.machine} {self.public_key}"
+        return self._member(self.public_key)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The same with each of the keys: the machine may have it from before they turned over."""
+        return tuple(map(self._member, self.public_keys))
+
+    def _member(self, public_key: str) -> str:
+        return f"{self.cluster} {self.machine} {public_key}"
 
     @property
     def mark(self) -> str:
-        """The comment of the cluster's key in the user's list."""
-        return f"hardway:{self.cluster}"
+        """The comment of the cluster's keys in the user's list."""
+        return layout.login_mark(self.cluster)
 
-    def opened(self, *, own_keys: bool) -> Access:
-        """The access by the person's own keys, or by the cluster's."""
-        key = "" if own_keys else self.private_key
+    def opened(self, key: str) -> Access:
+        """The access by a private key, or by the person's own keys where it is empty."""
         return Access(machines={self.machine: self.access}, ssh_key=key)
 
 
 def attached(member: Attachment) -> str:
-    """Let the cluster's key in, and return the machine's identifier.
+    """Let the cluster's keys in and none that it had before, and return the machine's identifier.
 
-    The person's own keys open the machine for that. Where they do not, the cluster's key may do so
-    already, after an update that was cut off. Raises NotAttached.
+    The person's own keys open the machine for that. Where they do not, one of the cluster's keys
+    may do so already: while they turn over, or after an update that was cut off. Raises
+    NotAttached.
     """
     try:
         return asyncio.run(_attached(member))
@@ -85,19 +108,13 @@ def attached(member: Attachment) -> str:
 
 
 async def _attached(member: Attachment) -> str:
-    await let_through(member.access, member.public_key, _mark_there(member))
-    try:
-        done = await _run(member, _attaching(member), seconds=SHORT, own_keys=True)
-    except NotLetIn as error:
-        try:
-            done = await _run(member, _attaching(member), seconds=SHORT, own_keys=False)
-        except Unreachable:
-            raise error from None
+    await let_through(member.access, member.public_keys, _mark_there(member), member.private_keys)
+    done = await _run_by_any(member, _attaching(member))
     if done.status != 0:
         raise NotAttached(f"{member.machine}: {render.failure(done.stderr) or done.reason}")
     identifier = done.stdout.strip()
     # A server may read its lists of keys elsewhere than in the user's home directory.
-    if await _identifier(member) != identifier:
+    if {await _identifier(member, key) for key in member.private_keys} != {identifier}:
         raise NotAttached(
             f"{member.machine} was another machine at the second login; give each machine an "
             "address of its own"
@@ -105,23 +122,41 @@ async def _attached(member: Attachment) -> str:
     return identifier
 
 
+async def _run_by_any(member: Attachment, text: str) -> Done:
+    """Run a text by the person's own keys, or else by the first of the cluster's that is let in."""
+    try:
+        return await _run(member, text, seconds=SHORT, key="")
+    except Unreachable as error:
+        # A jump host that refuses the person's keys is as good as a machine that does.
+        if not isinstance(error, NotLetIn) and member.access.bastion is None:
+            raise
+        for key in member.private_keys:
+            with suppress(Unreachable):
+                return await _run(member, text, seconds=SHORT, key=key)
+        raise error from None
+
+
 def identifier_of(member: Attachment) -> str | None:
     """The machine's identifier, by the cluster's key; None where it is no member any more.
 
     Raises Unreachable.
     """
-    return asyncio.run(_identifier(member))
+    return asyncio.run(_identifier(member, member.private_key))
 
 
-async def _identifier(member: Attachment) -> str | None:
-    script = f'[ "$(cat {layout.STATE}/cluster)" = "$1" ] && cat /etc/machine-id'
-    async with Machines(member.opened(own_keys=False)) as machines:
-        done = await machines.run(member.machine, script, member.member, timeout=SHORT)
+KNOWS = f"[[ $1 == *$'\\n'\"$(cat {layout.STATE}/cluster)\"$'\\n'* ]] && cat /etc/machine-id"
+"""Prints the machine's identifier where it is a member by one of these lines."""
+
+
+async def _identifier(member: Attachment, key: str) -> str | None:
+    lines = "\n".join(("", *member.members, ""))
+    async with Machines(member.opened(key)) as machines:
+        done = await machines.run(member.machine, KNOWS, lines, timeout=SHORT)
     return done.stdout.strip() if done.status == 0 else None
 
 
 def moved(before: Attachment, after: Attachment, identifier: str) -> None:
-    """Log in in another way from now on: as another user, at another port, by another host key.
+    """Log in in another way from now on: by another key, as another user, at another port.
 
     Raises NotAttached, also where the new login leads to another machine.
     """
@@ -136,7 +171,7 @@ def moved(before: Attachment, after: Attachment, identifier: str) -> None:
 async def _without_old_login(before: Attachment, after: Attachment) -> None:
     if before.access.user != after.access.user:
         text = with_settings(UNAUTHORIZE, user=before.access.user, mark=before.mark)
-        await _run(after, text, seconds=SHORT, own_keys=False)
+        await _run(after, text, seconds=SHORT, key=after.private_key)
     if before.access.bastion != after.access.bastion:
         await let_through_no_more(before.access, before.private_key, _mark_there(before))
 
@@ -166,7 +201,7 @@ def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
 
 
 async def _handed_back(member: Attachment, say: Callable[[str], None]) -> None:
-    done = await _run(member, _detaching(member), seconds=LONG, own_keys=False)
+    done = await _run(member, _detaching(member), seconds=LONG, key=member.private_key)
     if done.status != 0:
         why = render.failure(done.stderr) or done.reason
         raise NotHandedBack(
@@ -177,8 +212,8 @@ async def _handed_back(member: Attachment, say: Callable[[str], None]) -> None:
     await let_through_no_more(member.access, member.private_key, _mark_there(member))
 
 
-async def _run(member: Attachment, text: str, *, seconds: int, own_keys: bool) -> Done:
-    async with Machines(member.opened(own_keys=own_keys)) as machines:
+async def _run(member: Attachment, text: str, *, seconds: int, key: str) -> Done:
+    async with Machines(member.opened(key)) as machines:
         return await machines.run(member.machine, RUN, timeout=seconds, input=text)
 
 
@@ -187,18 +222,20 @@ async def _run(member: Attachment, text: str, *, seconds: int, own_keys: bool) -
 
 def _attaching(member: Attachment) -> str:
     return with_settings(
-        script("authorize") + script("attach"),
+        LISTS + script("attach"),
         user=member.access.user,
         member=member.member,
-        line=marked(member.public_key, member.mark),
+        members="\n".join(member.members),
+        mark=member.mark,
+        lines=marked(member.public_keys, member.mark),
     )
 
 
 def _detaching(member: Attachment) -> str:
-    text = render.taking_away(script("authorize") + script("detach"))
+    text = render.taking_away(LISTS + script("detach"))
     return with_settings(text, user=member.access.user, mark=member.mark, data=" ".join(DATA))
 
 
 def _mark_there(member: Attachment) -> str:
-    """The comment of the cluster's key on the jump host, which several machines may share."""
+    """The comment of the cluster's keys on the jump host, which several machines may share."""
     return f"{member.mark}:{member.machine}"

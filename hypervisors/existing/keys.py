@@ -1,8 +1,10 @@
-"""The cluster's key in the lists of keys that users of machines and of jump hosts have."""
+"""The cluster's keys in the lists of keys that users of machines and of jump hosts have."""
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
+from plan import library
 from plan.limits import HARD
 from probe.access import Access, MachineAccess, SshServer
 from probe.machines import Machines, Unreachable
@@ -27,26 +29,38 @@ def with_settings(text: str, **settings: str) -> str:
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items()) + text
 
 
-UNAUTHORIZE = script("authorize") + 'unauthorize "$user" "$mark"\n'
-AUTHORIZE = script("authorize") + 'authorize "$user" "$line"\n'
+LISTS = library.script("authorize")
+"""The functions for lists of keys, which steps have as well."""
+UNAUTHORIZE = LISTS + 'unauthorize "$user" "$mark"\n'
+AUTHORIZE = LISTS + 'authorize "$user" "$mark" "$lines"\n'
 
 
-def marked(public_key: str, mark: str) -> str:
-    """The line of a list with the key, and the mark by which the line is found again."""
-    return f"{public_key} {mark}"
+def marked(public_keys: Iterable[str], mark: str, *, options: str = "") -> str:
+    """The lines of a list with these keys, and the mark by which the lines are found again."""
+    return "\n".join(f"{options}{key} {mark}" for key in public_keys)
 
 
-async def let_through(machine: MachineAccess, public_key: str, mark: str) -> None:
-    """Let the cluster's key pass through the jump host, where the machine has one.
+async def let_through(
+    machine: MachineAccess, public_keys: Iterable[str], mark: str, private_keys: Iterable[str]
+) -> None:
+    """Let the cluster's keys pass through the jump host, where the machine has one, and no others.
 
-    The person's own keys open the jump host for that. Where they do not, nothing is changed: it may
-    know the cluster's key already. Raises Unreachable where the jump host refuses the change.
+    The person's own keys open the jump host for that, or else one of the private keys. Where none
+    does, nothing is changed: it may know the cluster's keys already. Raises Unreachable where the
+    jump host refuses the change.
     """
     if machine.bastion is None:
         return
-    line = f"{PASSES} {marked(public_key, mark)}"
-    text = with_settings(AUTHORIZE, user=machine.bastion.user, line=line)
-    await _ran(machine.bastion, "", text)
+    lines = marked(public_keys, mark, options=f"{PASSES} ")
+    text = with_settings(AUTHORIZE, user=machine.bastion.user, mark=mark, lines=lines)
+    for key in ("", *private_keys):
+        try:
+            await _ran(machine.bastion, key, text)
+        except ListUnchanged:
+            raise
+        except Unreachable:
+            continue
+        return
 
 
 async def let_through_no_more(machine: MachineAccess, private_key: str, mark: str) -> None:
@@ -56,17 +70,17 @@ async def let_through_no_more(machine: MachineAccess, private_key: str, mark: st
         await _ran(machine.bastion, private_key, text)
 
 
+class ListUnchanged(Unreachable):
+    """A jump host was reached and did not change its list of keys; the text is one sentence."""
+
+
 async def _ran(bastion: SshServer, key: str, text: str) -> None:
+    """Run a text on the jump host. Raises Unreachable, ListUnchanged where the text fails."""
     name = "the jump host"
     access = Access(machines={name: MachineAccess(**vars(bastion))}, ssh_key=key)
     async with Machines(access) as machines:
-        try:
-            done = await machines.run(name, RUN, timeout=SECONDS, input=text, root=False)
-        except Unreachable:
-            if not key:
-                return
-            raise
+        done = await machines.run(name, RUN, timeout=SECONDS, input=text, root=False)
     if done.status != 0:
-        raise Unreachable(
+        raise ListUnchanged(
             f"{name} ({bastion.host}) does not change its list of keys ({done.reason})"
         )

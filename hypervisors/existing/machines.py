@@ -1,6 +1,7 @@
 """Declares machines that exist already: nothing makes them, and they are handed back."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pulumi
@@ -14,6 +15,10 @@ from spec.hypervisor import Existing
 
 if TYPE_CHECKING:
     from hypervisors.existing.attachment import Attachment
+
+
+OTHERS = "otherKeys"
+"""The input with the keys that are let in as well, as JSON; secret."""
 
 
 class ExistingMachineProvider(Checked):
@@ -54,6 +59,7 @@ class ExistingMachineProvider(Checked):
 
 def _member(props: Mapping[str, Any]) -> "Attachment":
     # Imported here, since SSH is a quarter of what a preview would import.
+    from certs.ssh import SshKeyPair
     from hypervisors.existing.attachment import Attachment
 
     return Attachment(
@@ -62,6 +68,7 @@ def _member(props: Mapping[str, Any]) -> "Attachment":
         access=MachineAccess.read(props["access"]),
         public_key=props["publicKey"],
         private_key=props["privateKey"],
+        others=tuple(SshKeyPair(**pair) for pair in json.loads(props.get(OTHERS) or "[]")),
     )
 
 
@@ -75,9 +82,15 @@ class ExistingMachine(dynamic.Resource, module="hardway", name="ExistingMachine"
         cluster: str,
         access: Mapping[str, Any],
         key: ClusterKey,
+        others: Sequence[ClusterKey] = (),
         opts: pulumi.ResourceOptions,
     ) -> None:
         """``access`` has the fields of ``probe.access.MachineAccess``."""
+        pairs = [{"public": pair.public, "private": pair.private} for pair in others]
+        # A single key leaves no input, as in states from before there could be another one.
+        more: dict[str, pulumi.Output[str]] = {}
+        if pairs:
+            more[OTHERS] = pulumi.Output.secret(pulumi.Output.json_dumps(pairs).apply(str))
         super().__init__(
             ExistingMachineProvider(),
             name,
@@ -87,6 +100,7 @@ class ExistingMachine(dynamic.Resource, module="hardway", name="ExistingMachine"
                 "access": access,
                 "publicKey": key.public,
                 "privateKey": pulumi.Output.secret(key.private),
+                **more,
             },
             opts,
         )
@@ -115,6 +129,7 @@ class ExistingMachines:
         mac: str,
         seed: Seed,
         key: ClusterKey,
+        others: Sequence[ClusterKey] = (),
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
         """Attach the machine to the cluster; its hostname and its network stay as they are."""
@@ -128,5 +143,6 @@ class ExistingMachines:
                 **login_values(settings),
             },
             key=key,
+            others=others,
             opts=pulumi.ResourceOptions(parent=parent),
         )

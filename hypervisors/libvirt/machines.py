@@ -1,5 +1,6 @@
 """Makes machines on libvirt. No other module imports pulumi-libvirt (0.5.4, its last version)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pulumi
@@ -94,10 +95,16 @@ class LibvirtHypervisor:
         mac: str,
         seed: Seed,
         key: ClusterKey,
+        others: Sequence[ClusterKey] = (),
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
-        """Make the overlay disk, the seed disk and the domain; the seed has the key already."""
-        del key
+        """Make the overlay disk, the seed disk and the domain; the seed has the keys already.
+
+        Another list of keys is no change of a seed, since that would replace the machine: a living
+        machine gets it by a step. The engine ignores nothing where it makes a seed anew, as it does
+        where the seed is lost or the disk replaced, so a machine that boots anew has today's keys.
+        """
+        del key, others
         where = self._spec
         root = self.disk(name, spec, domain=domain, parent=parent)
         first_boot = libvirt.CloudInitDisk(
@@ -112,6 +119,8 @@ class LibvirtHypervisor:
                 provider=self._provider,
                 delete_before_replace=True,
                 additional_secret_outputs=["userData"],
+                ignore_changes=["userData"],
+                replace_with=[root],
             ),
         )
         return libvirt.Domain(

@@ -1,6 +1,6 @@
 """Declares machines and their network on VirtualBox, as dynamic resources over VBoxManage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -162,10 +162,11 @@ class VirtualBoxHypervisor:
         mac: str,
         seed: Seed,
         key: ClusterKey,
+        others: Sequence[ClusterKey] = (),
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
-        """Make a machine with two adapters; the seed has the key already."""
-        del key, bridge
+        """Make a machine with two adapters; the seed has the keys already."""
+        del key, others, bridge
         return VirtualBoxMachine(
             name,
             {

@@ -6,12 +6,23 @@ preview compares. On the machine, a shell function with the name of the record i
 takes it away; ``scripts/step.sh`` lists both.
 """
 
-from plan.things import artifact, directory, file, link, masked, package, secret, service, user
+from plan.things import (
+    artifact,
+    directory,
+    file,
+    link,
+    logins,
+    masked,
+    package,
+    secret,
+    service,
+    user,
+)
 
 PROGRAMS = (package.KIND, user.KIND, artifact.KIND)
 """What a step brings before it checks anything that lives on the machine."""
 
-REST = (directory.KIND, file.KIND, secret.KIND, link.KIND, masked.KIND, service.KIND)
+REST = (directory.KIND, file.KIND, secret.KIND, logins.KIND, link.KIND, masked.KIND, service.KIND)
 """What it brings then, in this order."""
 
 KINDS = (*PROGRAMS, *REST)

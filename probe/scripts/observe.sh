@@ -1,6 +1,6 @@
 #!/bin/bash
 # observe.sh: reports the state of the items on standard input. Each line has, with tabs between them, an
-# item's kind, its name and, for an artifact, its mark or, for a Node object, a kubeconfig; "services"
+# item's kind, its name and, for an artifact or SSH keys, its mark or, for a Node object, a kubeconfig; "services"
 # means all services that a step started. Prints a fact on each line and a last line that these were all.
 # Writes nothing, and reads no artifact whose mark still fits. One process reads all files and one all
 # services, since an emulated machine takes long to start a process.
@@ -72,6 +72,12 @@ while IFS=$'\t' read -r kind name mark; do
         value=$(node_answer "$mark" "$name") || true
         [[ $value != *$'\n'404 ]] || printf 'gone\t%s\n' "$name"
         [[ $value != *'"hardway/rolling":"'* ]] || printf 'rolling\t%s\n' "$name"
+        ;;
+    'SSH keys that log in as')
+        IFS=: read -r _ _ _ _ _ home _ < <(getent passwd "$name") || continue
+        while IFS= read -r line || [ -n "$line" ]; do
+            [ "${line##* }" != "$mark" ] || printf 'login\t%s\t%s\n' "$name" "$line"
+        done < <(cat "$home/.ssh/authorized_keys" 2>/dev/null)
         ;;
     'kernel setting')
         if { read -r value <"/proc/sys/${name//.//}"; } 2>/dev/null; then

@@ -1,5 +1,6 @@
 """A seed disk is written to libvirt and never read back: by the real engine and plugin."""
 
+import json
 import socket
 import struct
 import threading
@@ -103,3 +104,83 @@ def test_a_seed_is_uploaded_and_not_downloaded(
         number = name.removeprefix("seed-")
         assert outputs["userData"] == f"#cloud-config\nhostname: machine-{number}\n"
         assert (outputs["name"], outputs["pool"]) == (f"dev-{number}-seed.iso", "disks")
+
+
+MACHINE = """
+from hypervisors.libvirt import machines
+from hypervisors.port import ClusterKey, Seed
+from spec.cluster import parse
+from spec.hypervisor import Libvirt
+
+
+def domain(resource, *, disks, opts, **rest):
+    # A domain is replaced where the volumes of its disks are others.
+    return pulumi.Stash(
+        resource,
+        input=Output.all(*(disk.volume_id for disk in disks)),
+        opts=ResourceOptions(parent=opts.parent),
+    )
+
+
+machines.libvirt.Domain = domain
+values = json.loads(Path("values.json").read_text())
+spec = parse(
+    {"networks": {"machines": "192.168.1.0/24"}, "machines": {"m": {"address": "192.168.1.10"}}},
+    name="dev",
+)
+whole = pulumi.ComponentResource("test:index:Group", "whole")
+hypervisor = machines.LibvirtHypervisor(Libvirt(**values["libvirt"]), whole)
+hypervisor.machine(
+    "m",
+    spec.machines["m"],
+    domain="dev-m",
+    network="none",
+    mac="52:54:00:00:00:01",
+    seed=Seed(
+        user_data=Output.secret(values["user_data"]), meta_data="a: b\\n", network_config="c: d\\n"
+    ),
+    key=ClusterKey(public="", private=""),
+    parent=whole,
+)
+"""
+
+
+def test_other_keys_leave_a_living_machine_and_are_in_the_next_seed(
+    stack: EngineStack, session_libvirt: SessionLibvirt
+) -> None:
+    here = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    stack.write(MACHINE)
+
+    def write(key: int) -> None:
+        user_data = f"#cloud-config\nssh_authorized_keys: [{key}]\n"
+        where = {"uri": session_libvirt.uri, "pool": "disks", "image": "base"}
+        values = {"libvirt": where, "user_data": user_data}
+        (stack.directory / "values.json").write_text(json.dumps(values))
+
+    def seeded() -> str:
+        """What the seed in the pool says, as a machine reads it."""
+        file = stack.directory / "seed.iso"
+        session_libvirt.virsh("vol-download", "--pool", "disks", "dev-m-seed.iso", file)
+        return file.read_bytes().partition(b"ssh_authorized_keys: [")[2][:1].decode()
+
+    def urn(name: str) -> str:
+        return str(stack.resources()[name]["urn"])
+
+    write(1)
+    stack.up(environment=here)
+    before = stack.resources()
+    assert seeded() == "1"
+    write(2)
+    stack.preview("--expect-no-changes", environment=here)
+    assert stack.up(environment=here).steps() == {}
+    assert stack.resources()["m-seed"]["id"] == before["m-seed"]["id"]
+    assert seeded() == "1"
+
+    done = stack.up("--replace", urn("m-disk"), environment=here)
+    assert "create-replacement" in done.steps()["m-seed"], "another disk boots anew"
+    assert seeded() == "2"
+    write(3)
+    session_libvirt.virsh("vol-delete", "--pool", "disks", "dev-m-seed.iso")
+    stack.up("--refresh", environment=here)
+    assert seeded() == "3"
+    stack.preview("--expect-no-changes", environment=here)

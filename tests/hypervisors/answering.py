@@ -22,6 +22,7 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PidFile none
 LogLevel ERROR
+Subsystem sftp internal-sftp
 """
 
 START = "mkdir -p /run/sshd && exec /usr/sbin/sshd -i -f /etc/ssh/test_config"

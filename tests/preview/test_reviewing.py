@@ -388,6 +388,44 @@ def test_authorities_that_turn_over_restart_only_what_must(
     assert not quiet & restarted
 
 
+@pytest.mark.parametrize("name", ["default", "existing"])
+@pytest.mark.parametrize(
+    ("before", "after_it", "sentence"),
+    [
+        (None, [1, 2], "the SSH key: all machines let number 2 in as well"),
+        (
+            [1, 2],
+            [2, 1],
+            (
+                "the SSH key: logins use number 2 in place of 1, for which every step runs once "
+                "more and restarts nothing"
+            ),
+        ),
+        ([2, 1], [2], "the SSH key: all machines refuse number 1"),
+    ],
+)
+def test_an_ssh_key_that_turns_over_is_a_sentence_and_no_list_of_logins(
+    name: str, before: list[int] | None, after_it: list[int], sentence: str
+) -> None:
+    whole = described(name)
+    result = review(
+        {**whole, "ssh_keys": before} if before else whole, whole | {"ssh_keys": after_it}
+    )
+    assert [text for text in sentences(result) if "SSH" in text] == [sentence]
+    assert result.disturbances == ()
+    steps = {step.name: step.why for machine in result.machines for step in machine.steps}
+    lines = [line for machine in result.machines for line in machine.resources]
+    if before and {*before} == {*after_it}:
+        assert (steps, lines, result.steps) == ({}, [], ())
+        assert [line.name for line in result.resources] == ["specification"]
+        assert result.counts[Verb.UPDATE] > len(result.machines), "the engine's count"
+    else:
+        assert steps == {"identity": "the SSH keys that it lets in change"}
+        kinds = {line.kind for line in lines}
+        assert kinds == ({"Guard", "ExistingMachine"} if name == "existing" else {"Guard"})
+        assert {line.verb for line in lines} == {Verb.UPDATE}
+
+
 def test_members_of_etcd_that_come_and_go_are_told_in_their_order() -> None:
     machines = {
         f"e{number}": {"address": f"192.168.1.{20 + number}", "roles": "e"}

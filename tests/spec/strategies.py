@@ -89,6 +89,7 @@ def good_specs(draw: st.DrawFn) -> Value:
         "authorities": st.fixed_dictionaries(
             {}, optional=dict.fromkeys(("kubernetes", "etcd", "front_proxy"), NUMBERS)
         ),
+        "ssh_keys": NUMBERS,
         "etcd": st.fixed_dictionaries(
             {"generation": st.integers(1, 9)}, optional={"version": st.just("3.6.14")}
         ),

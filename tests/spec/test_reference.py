@@ -54,6 +54,7 @@ WHOLE: dict[str, Any] = {
     "etcd": {"generation": 2, "version": "3.6.14"},
     "keys": {"encryption": 2, "service_accounts": 2},
     "authorities": {"kubernetes": [1, 2], "etcd": [2, 1], "front_proxy": [2]},
+    "ssh_keys": [2, 1],
     "backup": {
         "every": "6h",
         "keep": 7,

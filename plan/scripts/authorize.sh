@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Lets a key log in as a user, or lets it no more. Each line ends with a mark by which it is found again.
+# Lets keys log in as a user, or lets them no more. Each line ends with a mark by which it is found again.
 
 problem() {
     echo "failed: $*" >&2
@@ -28,23 +28,42 @@ rewritten() {
     mv --force "$staged" "$file"
 }
 
-# authorize USER LINE: the line ends with its mark, after its last space
-authorize() {
-    local owner group home file kept=''
-    key_file "$1"
-    [ -d "${file%/*}" ] || install -d -m 0700 -o "${owner%:*}" -g "${owner#*:}" "${file%/*}"
-    [ ! -f "$file" ] || kept=$(<"$file")$'\n'
-    [ "$kept" != $'\n' ] || kept=''
-    [[ $'\n'$kept == *$'\n'"$2"$'\n'* ]] || rewritten "$kept$2"$'\n'
+# alone_with_list: keep others from the list until the end of the shell around it; machines share a jump host
+alone_with_list() {
+    local list
+    exec {list}<"${file%/*}"
+    flock --timeout 60 "$list" || problem "another program keeps $file locked; run the same again"
 }
 
+# authorize USER MARK LINES: let in the keys of these lines, which end with the mark, and of all others that
+# had it none. The keys come without a mark, too, from a machine's first boot.
+authorize() (
+    local owner group home file line kept='' had='' double=''
+    key_file "$1"
+    [ -d "${file%/*}" ] || install -d -m 0700 -o "${owner%:*}" -g "${owner#*:}" "${file%/*}"
+    alone_with_list
+    [ ! -f "$file" ] || while IFS= read -r line || [ -n "$line" ]; do
+        if [ "${line##* }" = "$2" ]; then
+            had+=$line$'\n'
+        elif [ -n "$line" ] && [[ $'\n'$3$'\n' == *$'\n'"$line $2"$'\n'* ]]; then
+            double=yes
+        else
+            kept+=$line$'\n'
+        fi
+    done <"$file"
+    if [ -n "$double" ] || [ "$had" != "$3"$'\n' ]; then
+        rewritten "$kept$3"$'\n'
+    fi
+)
+
 # unauthorize USER MARK
-unauthorize() {
+unauthorize() (
     local owner group home file line kept='' gone=''
     key_file "$1"
     [ -f "$file" ] || return 0
+    alone_with_list
     while IFS= read -r line || [ -n "$line" ]; do
         if [ "${line##* }" = "$2" ]; then gone=yes; else kept+=$line$'\n'; fi
     done <"$file"
     [ -z "$gone" ] || rewritten "$kept"
-}
+)
