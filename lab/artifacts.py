@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from lab import oci
+from lab.architecture import architecture
 from lab.cache import Cache, Receipt, digest_of, sha256_of
 from lab.download import Damaged, SourceUnreachable, fetch, part_of
-from lab.gobuild import architecture, build
+from lab.gobuild import build
 from lab.manifest import ManifestArtifact, artifacts, downloads_key, official_downloads, recipe_of
 from lab.problem import Problem, full_disk_told
 from lab.progress import Progress
@@ -86,8 +87,8 @@ def key_of(artifact: ManifestArtifact, source_key: str) -> str:
     if not artifact.image:
         return source_key
     image = artifact.image
-    signal = [image.stop_signal] if image.stop_signal else []
-    return digest_of(["image", oci.FORMAT, artifact.reference, image.user, *signal, source_key])
+    more = [part for part in (image.stop_signal, image.root) if part]
+    return digest_of(["image", oci.FORMAT, artifact.reference, image.user, *more, source_key])
 
 
 def obtain(family: str, version: str, cache: Cache, progress: Progress, logs: Path) -> Receipt:
@@ -258,6 +259,7 @@ class Store:
                 architecture=artifact.architecture,
                 user=artifact.image.user,
                 stop_signal=artifact.image.stop_signal,
+                environment=artifact.image.root,
             )
             receipt = Receipt(
                 key=key,

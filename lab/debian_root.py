@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from lab.architecture import architecture
 from lab.cache import Cache, Receipt, digest_of
-from lab.gobuild import architecture
 from lab.problem import Problem, full_disk_told
 from lab.process import run
 from lab.progress import Progress, Task

@@ -1,8 +1,7 @@
-"""Builds programs from Go modules into the cache, once each."""
+"""Builds programs from Go modules, and roots of Debian, into the cache, once each."""
 
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from lab.architecture import architecture
 from lab.cache import Cache, Receipt
 from lab.distribution import brought
 from lab.npm import build_pages
@@ -19,6 +19,7 @@ from lab.paths import lab_paths
 from lab.problem import Problem
 from lab.process import output, run
 from lab.progress import Progress, Task
+from lab.python_root import build_root
 from lab.recipe import Edit, ModuleFile, Recipe
 
 OLDEST_GO = (1, 26)
@@ -36,15 +37,6 @@ LEAST_SHARE = 1536
 
 To compile the largest packages takes half a GiB, and to link an API server more.
 """
-
-
-def architecture() -> str:
-    """Go's name of this host's architecture. Raises a Problem if it is not amd64 or arm64."""
-    names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-    machine = platform.machine()
-    if machine not in names:
-        raise Problem(f"the processor architecture is {machine}", "use an amd64 or arm64 machine")
-    return names[machine]
 
 
 def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Receipt:
@@ -66,16 +58,21 @@ def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Recei
             lab_paths(),
             progress,
         )
-        go = find_go(cache, progress, logs)
+        go = None if recipe.root else find_go(cache, progress, logs)
         log = logs / f"build-{recipe.family}-{recipe.version}.log"
         log.unlink(missing_ok=True)
         started = time.monotonic()
-        with progress.task(f"building {title} from Go modules") as task:
+        kind = "Go modules" if go else "packages of Debian, Python and npm"
+        with progress.task(f"building {title} from {kind}") as task:
             with cache.work() as scratch:
-                source = _source(recipe, go, cache, scratch, progress, log, task)
-                _compile(recipe, source, go, cache, scratch, log, task)
+                (scratch / "out").mkdir()
+                if go is None:
+                    build_root(recipe, scratch / "out", cache, progress, scratch, log, task)
+                else:
+                    source = _source(recipe, go, cache, scratch, progress, log, task)
+                    _compile(recipe, source, go, cache, scratch, log, task)
                 files = {
-                    file.name: cache.add(file, executable=True)
+                    file.name: cache.add(file, executable=go is not None)
                     for file in sorted((scratch / "out").iterdir())
                 }
         receipt = Receipt(
@@ -84,7 +81,11 @@ def build(recipe: Recipe, cache: Cache, progress: Progress, logs: Path) -> Recei
             origin="built",
             source=f"lab/recipes, {recipe.family} {recipe.version}",
             seconds=round(time.monotonic() - started, 1),
-            facts={"go": _version(go) or "", "family": recipe.family, "version": recipe.version},
+            facts={
+                **({"go": _version(go) or ""} if go else {}),
+                "family": recipe.family,
+                "version": recipe.version,
+            },
         )
         cache.record(receipt)
         return receipt
@@ -113,7 +114,6 @@ def _compile(
     recipe: Recipe, source: Path, go: Path, cache: Cache, scratch: Path, log: Path, task: Task
 ) -> None:
     out = scratch / "out"
-    out.mkdir()
     flags = ["-ldflags", " ".join(recipe.ldflags)]
     if recipe.tags:
         flags += ["-tags", ",".join(recipe.tags)]

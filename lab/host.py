@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from lab.gobuild import architecture
+from lab.architecture import architecture
 
 EMULATOR = {"amd64": "qemu-system-x86", "arm64": "qemu-system-arm"}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lab import initrd
+from lab.architecture import architecture
 from lab.cache import Cache, Receipt, digest_of, linked, sha256_of
 from lab.debian_root import (
     ALONE,
@@ -29,7 +30,6 @@ from lab.debian_root import (
     root_key,
     unpacked,
 )
-from lab.gobuild import architecture
 from lab.problem import Problem, full_disk_told
 from lab.process import run
 from lab.progress import Progress, Task

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from lab import oci
+from lab.architecture import architecture
 from lab.artifacts import obtain
 from lab.cache import Cache, Receipt, digest_of
 from lab.debian_root import debian_root
-from lab.gobuild import architecture
 from lab.problem import Problem, full_disk_told
 from lab.process import output
 from lab.progress import Progress

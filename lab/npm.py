@@ -1,4 +1,4 @@
-"""Builds pages for a browser from npm packages, which a program then has in itself."""
+"""Installs npm packages, and builds pages for a browser from them, which a program then embeds."""
 
 import re
 import shutil
@@ -35,17 +35,7 @@ def build_pages(
     file says, each with its digest; no script of a package runs. Raises a Problem where a package
     cannot be had, or the pages cannot be built.
     """
-    node = find_node(cache, progress, log)
-    run(
-        [node.node, node.npm, "ci", "--ignore-scripts", "--prefer-offline"]
-        + ["--no-audit", "--no-fund"],
-        directory=folder,
-        environment={"npm_config_cache": str(cache.root / "npm")},
-        log=log,
-        task=task,
-        timeout=3600,
-        failure="the packages of the pages cannot be installed",
-    )
+    node = install_packages(folder, cache, progress, log, task)
     vite = folder / "node_modules" / "vite" / "bin" / "vite.js"
     run(
         [node.node, vite, "build", "--emptyOutDir", "--outDir", target],
@@ -55,6 +45,27 @@ def build_pages(
         timeout=3600,
         failure="the pages cannot be built",
     )
+
+
+def install_packages(
+    folder: Path, cache: Cache, progress: Progress, log: Path, task: Task
+) -> NodeRuntime:
+    """Install the packages of a directory's lock file in it, each with its digest; return Node.
+
+    No script of a package runs. Raises a Problem where a package cannot be had.
+    """
+    node = find_node(cache, progress, log)
+    run(
+        [node.node, node.npm, "ci", "--ignore-scripts", "--prefer-offline"]
+        + ["--no-audit", "--no-fund"],
+        directory=folder,
+        environment={"npm_config_cache": str(cache.root / "npm")},
+        log=log,
+        task=task,
+        timeout=3600,
+        failure=f"the npm packages of {folder.name} cannot be installed",
+    )
+    return node
 
 
 def installed_node() -> tuple[NodeRuntime | None, str]:

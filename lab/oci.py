@@ -55,8 +55,12 @@ def write_archive(
     stop_signal: str | None = None,
     folder: str = "/",
     beneath: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Write to ``target`` an image that holds ``program`` as ``<folder><name>`` and runs it.
+
+    With an ``environment``, ``program`` is a tar file with a whole root file system instead, and
+    the image runs nothing by itself.
 
     ``reference`` is the image's full name with its tag, ``user`` is ``<uid>:<gid>``. A runtime ends
     the program with ``stop_signal``, or with SIGTERM where none is given. ``beneath`` are tar files
@@ -66,13 +70,18 @@ def write_archive(
     """
     path = f"{folder}{name}"
     layer_file = target.with_name(f"{target.name}.layer")
-    with tar_file(layer_file) as layer_tar, program.open("rb") as stream:
-        add_file(layer_tar, path.removeprefix("/"), stream, program.stat().st_size, mode=0o755)
-    files = (*beneath, layer_file)
+    if environment is None:
+        with tar_file(layer_file) as layer_tar, program.open("rb") as stream:
+            add_file(layer_tar, path.removeprefix("/"), stream, program.stat().st_size, mode=0o755)
+    files = (*beneath, program if environment is not None else layer_file)
     layers = [
         Blob(f"{_MEDIA}.layer.v1.tar", sha256_of(file), file.stat().st_size) for file in files
     ]
-    config = {"User": user, "Entrypoint": [path], "WorkingDir": "/"}
+    config: dict[str, object] = {"User": user, "WorkingDir": "/"}
+    if environment is None:
+        config["Entrypoint"] = [path]
+    else:
+        config["Env"] = [f"{key}={value}" for key, value in sorted(environment.items())]
     if stop_signal:
         config["StopSignal"] = stop_signal
     documents = _documents(layers, config, name, reference, architecture)
@@ -82,7 +91,7 @@ def write_archive(
         for layer, file in zip(layers, files, strict=True):
             with file.open("rb") as stream:
                 add_file(archive, layer.path, stream, layer.size)
-    layer_file.unlink()
+    layer_file.unlink(missing_ok=True)
 
 
 def _documents(

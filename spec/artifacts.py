@@ -1,6 +1,6 @@
 """The table of programs and image archives for machines, which the lab and the plan share."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,13 +22,16 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class Image(BaseModel):
-    """The settings with which an image archive is made from the program of the same name."""
+    """How an image archive is made from the program, or the root, of the same name."""
 
     model_config = _FROZEN
 
     user: Annotated[str, StringConstraints(pattern=r"^\d+:\d+$")]
     stop_signal: Literal["SIGINT"] | None = None
     """The signal that asks the program to end; SIGTERM where it is None."""
+    root: Mapping[str, str] | None = None
+    """Says that the image is made from a whole root file system: the environment of what a pod runs
+    in it. Such an image has no command of its own."""
 
 
 class ArtifactRow(BaseModel):

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from lab import oci
+from lab.architecture import architecture
 from lab.artifacts import Store, obtain
 from lab.cache import Cache
 from lab.download import Damaged
-from lab.gobuild import architecture
 from lab.manifest import ManifestArtifact, artifacts
 from lab.paths import PROJECT
 from lab.problem import Problem

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lab import gobuild, recipe
+from lab.architecture import architecture
 from lab.cache import Cache
 from lab.paths import PROJECT
 from lab.problem import Problem
@@ -117,7 +118,7 @@ def test_a_build_that_fails_says_why_and_leaves_no_receipt(
     (tool.path / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
     with pytest.raises(Problem, match=r"tool 1.0.0 could not be built.*undefined"):
         gobuild.build(tool, empty_cache, Silence(), tmp_path / "logs")
-    assert empty_cache.receipt(tool.key(gobuild.architecture())) is None
+    assert empty_cache.receipt(tool.key(architecture())) is None
 
 
 def test_a_killed_build_is_followed_by_a_whole_one(
@@ -148,7 +149,7 @@ def test_a_killed_build_is_followed_by_a_whole_one(
     )
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert empty_cache.receipt(tool.key(gobuild.architecture())) is None
+    assert empty_cache.receipt(tool.key(architecture())) is None
     receipt = gobuild.build(tool, empty_cache, Silence(), tmp_path / "logs")
     assert say_of(empty_cache, receipt.files["tool"]) == "tool 1.0.0\n"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import lab.kubeadm
+from lab.architecture import architecture
 from lab.artifacts import obtain
 from lab.cache import Cache, Receipt
-from lab.gobuild import architecture
 from lab.kubeadm import Kubeadm, kubeadm, needed, program_of, references, write_packages
 from lab.manifest import recipe_of
 from lab.oci import add_file, tar_file

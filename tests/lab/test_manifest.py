@@ -47,7 +47,7 @@ def test_the_default_stack_and_one_of_every_minor_version_can_be_built_from_reci
             assert recipe is not None, artifact
             assert artifact.name in recipe.programs
             assert artifact.sources[-1].origin == "built"
-            assert (recipe.path / "go.mod").is_file()
+            assert recipe.root or (recipe.path / "go.mod").is_file()
 
 
 def test_no_official_download_of_an_artifact_is_overlooked() -> None:

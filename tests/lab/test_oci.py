@@ -212,3 +212,24 @@ def test_containerd_imports_the_archive_under_its_name(
     line = next(line for line in done.stdout.splitlines() if "hardway.local/coredns:1.14.7" in line)
     assert "complete (2/2)" in line
     assert line.split()[-1] == "true"
+
+
+def test_a_whole_root_is_the_image_and_runs_nothing_by_itself(tmp_path: Path) -> None:
+    root = tmp_path / "root.tar"
+    with tar_file(root) as files:
+        add_file(files, "opt/hub/main", io.BytesIO(b"program"), 7, mode=0o755)
+    target = tmp_path / "image.tar"
+    settings: dict[str, Any] = {
+        "name": "hub",
+        "reference": "hardway.local/hub:1.0.0",
+        "user": "1000:1000",
+    }
+    environment = {"PATH": "/opt/hub", "LANG": "C.UTF-8"}
+    write_archive(root, target, architecture="amd64", environment=environment, **settings)
+    files_of = members(target)
+    (entry,) = json.loads(files_of["manifest.json"])
+    config = json.loads(files_of[entry["Config"]])["config"]
+    assert config["Env"] == ["LANG=C.UTF-8", "PATH=/opt/hub"]
+    assert "Entrypoint" not in config
+    assert [files_of[layer] for layer in entry["Layers"]] == [root.read_bytes()]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.tar", "root.tar"]

@@ -26,11 +26,11 @@ from cryptography.x509.oid import NameOID
 from pydantic import ValidationError
 
 from lab import download, published
+from lab.architecture import architecture
 from lab.artifacts import Store, StoredArtifact
 from lab.bundle import export, import_bundle
 from lab.cache import Cache
 from lab.download import Damaged, SourceUnreachable, fetch
-from lab.gobuild import architecture
 from lab.manifest import artifacts
 from lab.problem import Problem
 from lab.published import Published, digest_in

@@ -29,9 +29,9 @@ import lab.published
 import lab.recipe
 import spec.artifacts
 import spec.downloads
+from lab.architecture import architecture
 from lab.artifacts import Store
 from lab.cache import Cache, Receipt
-from lab.gobuild import architecture
 from lab.problem import Problem
 from lab.progress import Progress
 from lab.recipe import Recipe

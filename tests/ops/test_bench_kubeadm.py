@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+from lab.architecture import architecture
 from lab.cache import Cache
-from lab.gobuild import architecture
 from lab.kubeadm import Kubeadm, KubeadmImage
 from lab.manifest import recipe_of
 from lab.problem import Problem
