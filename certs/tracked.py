@@ -28,6 +28,7 @@ from certs.bundle import (
     signers_from_state,
     signers_state,
 )
+from certs.passwords import new_password_seed
 from certs.register import register, row_from_state, row_state
 from certs.renewal import (
     ENCRYPTION,
@@ -148,6 +149,17 @@ class TrackedBackupKeys:
     def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
         made = _stashed(name, new_backup_keys().state(), opts)
         self.kept = made.apply(lambda kept: json.dumps(dict(kept), sort_keys=True))
+
+
+class TrackedPasswordSeed:
+    """The seed of passwords of the program's own making, kept by a ``Stash``."""
+
+    kept: pulumi.Output[str]
+    """Secret: the seed, in hexadecimal digits."""
+
+    def __init__(self, name: str, opts: pulumi.ResourceOptions) -> None:
+        made = _stashed(name, {"seed": new_password_seed()}, opts)
+        self.kept = made.apply(lambda kept: str(kept["seed"]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from certs.tracked import (
     TrackedAuthorities,
     TrackedBackupKeys,
     TrackedBundle,
+    TrackedPasswordSeed,
     TrackedSshKeys,
 )
 from components.machine import MachineArgs, MachineComponent, together
@@ -22,7 +23,7 @@ from hypervisors.makers import makers
 from hypervisors.port import Hypervisor
 from plan import backup
 from plan.addons import ADMIN, declared
-from plan.addons.catalogue import certificates
+from plan.addons.catalogue import certificates, has_passwords
 from plan.cluster import cluster_plan
 from plan.held import compared
 from plan.material import admin_kubeconfig
@@ -67,6 +68,7 @@ class ClusterComponent(pulumi.ComponentResource):
         self._ssh_keys = TrackedSshKeys(resource_names.SSH_KEY, self._child, spec.ssh_key_numbers)
         self.ssh_key = self._ssh_keys.private
         self._backup_keys = TrackedBackupKeys(resource_names.BACKUP_KEYS, self._child)
+        self._password_seed = self._seed()
         machines = self._machines(makers(spec, self))
         roles = self._roles(machines, specification.founding)
         self.nodes: dict[str, Any] = {
@@ -79,6 +81,12 @@ class ClusterComponent(pulumi.ComponentResource):
         }
         self.kubeconfig = self._ready(machines, roles).kubeconfig
         self.register_outputs({"nodes": self.nodes})
+
+    def _seed(self) -> pulumi.Output[str]:
+        """The seed of passwords, which only a stack with an add-on that has a login keeps."""
+        if not has_passwords(self.spec):
+            return pulumi.Output.secret("")
+        return TrackedPasswordSeed(resource_names.PASSWORD_SEED, self._child).kept
 
     def _machines(self, hypervisors: Mapping[str, Hypervisor]) -> dict[str, MachineComponent]:
         spec = self.spec
@@ -102,6 +110,7 @@ class ClusterComponent(pulumi.ComponentResource):
                     passwords=self._passwords,
                     backup_keys=self._backup_keys,
                     bucket_key=self._bucket_key,
+                    password_seed=self._password_seed,
                 ),
                 self._child,
             )

@@ -56,6 +56,8 @@ class MachineArgs:
     backup_keys: TrackedBackupKeys
     bucket_key: pulumi.Output[str]
     """The halves of the access key of the bucket for backups by their names, as JSON; secret."""
+    password_seed: pulumi.Output[str]
+    """Secret: of passwords of the program's own making; empty where there are none."""
 
 
 class MachineComponent(pulumi.ComponentResource):
@@ -238,7 +240,13 @@ class MachineComponent(pulumi.ComponentResource):
         """A value that is made from the keys in a bundle and passwords, once all are known."""
 
         def made(
-            authorities: str, kept: str, passwords: str, backups: str, bucket: str, logins: str
+            authorities: str,
+            kept: str,
+            passwords: str,
+            backups: str,
+            bucket: str,
+            logins: str,
+            seed: str,
         ) -> T:
             return make(
                 kept_material(
@@ -249,6 +257,7 @@ class MachineComponent(pulumi.ComponentResource):
                     backups,
                     json.loads(bucket),
                     logins,
+                    seed or None,
                 )
             )
 
@@ -260,6 +269,7 @@ class MachineComponent(pulumi.ComponentResource):
             self.args.backup_keys.kept,
             self.args.bucket_key,
             self.args.ssh_keys.lines,
+            self.args.password_seed,
         )
 
 

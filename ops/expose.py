@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import webbrowser
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
@@ -84,7 +85,7 @@ def open_(
     namespace: OpenedNamespaceOption = None,
     print_only: Annotated[
         bool,
-        typer.Option("--print", help="Print the URL, and a token where needed; open nothing."),
+        typer.Option("--print", help="Print the URL, and what logs in there; open nothing."),
     ] = False,
     stack: StackOption = "dev",
 ) -> None:
@@ -92,7 +93,7 @@ def open_(
 
     A name of an add-on counts before that of a Service, unless a port or a namespace is named.
     Where there is no screen the URL is only printed. Where the page has a login, a token for it,
-    good for eight hours, is a line of its own: on a terminal, or with `--print`.
+    good for eight hours, or the password is a line of its own: on a terminal, or with `--print`.
 
     Examples: `./hardway open web`, `./hardway open grafana https --namespace monitoring --print`
     """
@@ -102,8 +103,8 @@ def open_(
         page = _page(stack, reached.spec, add_on)
         url = page_url(stack, page)
         print(url)
-        if page.account:
-            _print_token(reached, service, page, is_asked=print_only)
+        if page.account or page.password:
+            _print_login(reached, service, page, is_asked=print_only)
     else:
         url = _exposed(stack, namespace or "default", service, port).url
         print(url)
@@ -112,17 +113,23 @@ def open_(
         progress().say("no browser starts here, so open the URL yourself")
 
 
-def _print_token(reached: Reached, add_on: str, page: Page, *, is_asked: bool) -> None:
-    """Print a token for the login of an add-on's page, but unasked into no pipe and no file.
+def _print_login(reached: Reached, add_on: str, page: Page, *, is_asked: bool) -> None:
+    """Print what logs in to an add-on's page, but unasked into no pipe and no file.
 
     The browser is not given it: what a URL or a command line has, others see and histories keep.
     """
+    if page.account:
+        kind, ask = "token", page_token
+        hint = f"log in with this token, which is good for {TOKEN_HOURS} hours"
+    else:
+        kind, ask = "password", page_password
+        hint = "log in with this password, under a name of your choice"
     if is_asked or _is_terminal():
-        print(page_token(reached, page))
-        progress().say(f"log in with this token, which is good for {TOKEN_HOURS} hours")
+        print(ask(reached, page))
+        progress().say(hint)
     else:
         progress().say(
-            "the page asks for a token, which "
+            f"the page asks for a {kind}, which "
             f"./hardway open{option_of(reached.stack.name)} {add_on} --print prints"
         )
 
@@ -161,6 +168,17 @@ def page_token(reached: Reached, page: Page) -> str:
         reached, _entered(lab_paths(), reached), lambda api: api.created(path, asked)
     )
     return str(answer["status"]["token"])
+
+
+def page_password(reached: Reached, page: Page) -> str:
+    """The password of a page, as its Secret in the cluster has it.
+
+    Raises a Problem where the API does not give it.
+    """
+    namespace_name, _, name = page.password.partition("/")
+    path = f"/api/v1/namespaces/{namespace_name}/secrets/{name}"
+    answer = _answered(reached, _entered(lab_paths(), reached), lambda api: api.json(path))
+    return b64decode(answer["data"]["password"]).decode()
 
 
 def page_forwarder(stack: str, page: Page) -> str:

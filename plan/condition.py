@@ -201,7 +201,7 @@ class NodeProblems:
 
 @dataclass(frozen=True, kw_only=True)
 class WayIn:
-    """A web server in the cluster answers from outside, by http and by https.
+    """A web server in the cluster answers from outside, by http and by https, or by https alone.
 
     What it answers does not matter, but its certificate is of the cluster's authority.
     """
@@ -214,9 +214,9 @@ class WayIn:
     else empty."""
     name: str
     """The name for which the certificate is."""
-    http: int
+    http: int | None
+    """The port for http; None where it answers by https alone."""
     https: int
-    """The ports."""
 
 
 Check = (

@@ -8,6 +8,7 @@ from certs.backup import BackupKeys
 from certs.bundle import Authorities, Bundle
 from certs.encryption import current_configuration, whole_configuration
 from certs.kubeconfig import kubeconfig
+from certs.passwords import derived_password
 from certs.signing import private_key, public_keys, whole_pairs
 from certs.table import Authority
 from plan.backup import REMOTE
@@ -20,6 +21,7 @@ from plan.model import (
     BackupRecipient,
     BucketKey,
     Certificate,
+    DerivedPassword,
     EncryptionConfiguration,
     Filled,
     Kubeconfig,
@@ -43,14 +45,15 @@ def material(
     backups: BackupKeys | None = None,
     bucket: Mapping[str, str] | None = None,
     logins: str = "",
+    password_seed: str | None = None,
 ) -> Material:
     """A function that returns the content of secret files, for the machine or person of a bundle.
 
     ``passwords`` are those of registries, by their names; files of backups need ``backups``, and
     one of them ``bucket``, the halves of the access key by their names (``spec.bucket_key``).
-    ``logins`` are the public SSH keys that machines let in, a line each. The function raises
-    KeyError for a certificate that the bundle does not have, and for a password or half that is not
-    given.
+    ``logins`` are the public SSH keys that machines let in, a line each; passwords of the program's
+    own making need ``password_seed``. The function raises KeyError for a certificate that the
+    bundle does not have, and for a password or half that is not given.
     """
     signers, pairs = authorities.signers, bundle.pairs
 
@@ -87,6 +90,9 @@ def material(
                 return _of_rclone(bucket or {})
             case LoginKeys(mark=mark):
                 return "".join(f"{line} {mark}\n" for line in logins.splitlines())
+            case DerivedPassword(name=name, number=number):
+                assert password_seed is not None
+                return derived_password(password_seed, name, number)
             case Kubeconfig(certificate=name, server=server):
                 return kubeconfig(
                     cluster_name=cluster,
@@ -133,6 +139,7 @@ def kept_material(
     backups: str | None = None,
     bucket: Mapping[str, str] | None = None,
     logins: str = "",
+    password_seed: str | None = None,
 ) -> Material:
     """The result of ``material`` for the JSON texts that a state keeps (``certs.tracked``).
 
@@ -146,6 +153,7 @@ def kept_material(
         BackupKeys.from_state(json.loads(backups)) if backups else None,
         bucket,
         logins,
+        password_seed,
     )
 
 

@@ -127,6 +127,16 @@ class LoginKeys:
     mark: str
 
 
+@dataclass(frozen=True)
+class DerivedPassword:
+    """A password of the program's own making, of a seed in the state."""
+
+    name: str
+    """What it is for; other names give other passwords."""
+    number: int
+    """Another number gives another password, and the former one the former."""
+
+
 Source = (
     Certificate
     | PrivateKey
@@ -144,6 +154,7 @@ Source = (
     | BackupLogin
     | BucketKey
     | LoginKeys
+    | DerivedPassword
 )
 
 Material = Callable[[Source], str]

@@ -9,6 +9,7 @@ from spec.cluster import API_PORT, Cluster
 from spec.ingress import HTTP_PORT, HTTPS_PORT
 from spec.load_balancer import HEALTH_PORT, MEMBER_PORT
 from spec.network import RESERVED_PORTS
+from spec.notebooks import HUB_PORT, SERVER_PORT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,11 @@ def _ports(spec: Cluster, node: str) -> Iterator[NeededPort]:
             for number in (HTTP_PORT, HTTPS_PORT):
                 yield NeededPort(
                     number=number, component="ingress", from_machines=True, is_redirected=True
+                )
+        if spec.addons.notebooks and node == spec.control_planes[0]:
+            for number in (HUB_PORT, SERVER_PORT):
+                yield NeededPort(
+                    number=number, component="notebooks", from_machines=True, is_redirected=True
                 )
         if _balancer_packages(spec, node):
             yield _reserved(layout.LOCAL_BALANCER_PORT)

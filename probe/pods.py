@@ -167,7 +167,7 @@ async def come_in(machines: Machines, api: Api, check: WayIn) -> None:
     addresses = list(check.nodes.values())
     # A node asks another one, if there is one: what it sends to itself takes another way.
     targets = [balanced or address for address in (*addresses[1:], addresses[0])]
-    ports = str(check.http), str(check.https)
+    ports = str(check.http or "-"), str(check.https)
 
     async def failures(node: str, address: str) -> list[str]:
         try:

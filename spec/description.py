@@ -14,6 +14,7 @@ from spec.ingress import Ingress
 from spec.load_balancer import LoadBalancer
 from spec.machine import Machine, Role
 from spec.network import API_PORT, Balancer, Endpoint, Flannel, Networks, VirtualIp
+from spec.notebooks import Notebooks
 from spec.part import Address, Expected, LeftOut, Part, Switch, Text, Truth, Whole
 from spec.proxy import Proxy
 from spec.registry import Name, Registry
@@ -138,6 +139,20 @@ class Addons(Part):
     ] = None
     """Whether the cluster has a page, Headlamp's, that shows what is in it: ``true``, or a mapping
     of its settings. `./hardway open dashboard` opens it, with a token to log in."""
+
+    notebooks: Annotated[
+        Notebooks | None,
+        Switch,
+        Expected(
+            "true, false, or a mapping with memory, cpus, servers, idle, home, password and "
+            "certificate_names"
+        ),
+        LeftOut("`false`"),
+    ] = None
+    """Whether people get Jupyter notebooks, by https at ports 8000 and 8888 of the first control
+    plane: ``true``, or a mapping of its settings. Each person who logs in has a server, a pod. With
+    ``storage`` its home is a claim, else what is in it ends with the server. Only with ``coredns``,
+    by which servers find the hub. `./hardway open notebooks` opens it, and says the password."""
 
     @property
     def enabled(self) -> frozenset[str]:

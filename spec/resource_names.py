@@ -15,6 +15,8 @@ SSH_KEY = "ssh-key"
 """The first SSH key with which the program logs in, and what machines' host keys are made of."""
 BACKUP_KEYS = "backup-keys"
 """The keys with which backups are encrypted and copied elsewhere."""
+PASSWORD_SEED = "password-seed"  # noqa: S105, a resource's name
+"""The seed of passwords of the program's own making, where an add-on has one."""
 NETWORK = "network"
 OBJECTS = "objects"
 """The comparison of the objects in the API with those that are declared."""

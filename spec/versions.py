@@ -43,6 +43,7 @@ class Versions(BaseModel):
     journal_sender: Version
     traefik: Version
     headlamp: Version
+    jupyterhub: Version
 
 
 @cache

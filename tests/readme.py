@@ -76,9 +76,9 @@ THE_TESTS_THEMSELVES = (
 
 ADD_ONS = (
     *("./hardway restart minion1", "./hardway open monitoring", "./hardway open logs"),
-    "./hardway open dashboard",
+    *("./hardway open dashboard", "./hardway open notebooks"),
 )
-"""Run by ``tests/machine/test_addons.py`` and ``test_watched.py`` on a master and a minion."""
+"""Run by ``tests/machine/test_addons.py``, ``test_watched.py`` and ``test_notebooks.py``."""
 
 SECOND_STACK = ("./hardway up --stack lab2",)
 """Every machine test brings up a stack of its own with ``up`` and that option's variable."""

@@ -25,7 +25,10 @@ class Page:
     has it."""
     account: str = ""
     """The service account of the same namespace with whose token people log in; empty where the
-    page has no login."""
+    page has no such login."""
+    password: str = ""
+    """Namespace and name of the Secret whose ``password`` people log in with, under a name that
+    they choose; empty where the page has no such login."""
 
     def url(self, address: str) -> str:
         """For a browser, where the page's port is at this address."""

@@ -12,6 +12,7 @@ from plan.addons import (
     metrics_server,
     monitoring,
     network_policy,
+    notebooks,
     problem_detector,
     storage,
 )
@@ -22,7 +23,7 @@ ADD_ONS: Mapping[str, AddOn] = {
     module.ADD_ON.name: module.ADD_ON
     for module in (
         *(coredns, storage, network_policy, load_balancer, metrics_server, monitoring),
-        *(problem_detector, logs, ingress, dashboard),
+        *(problem_detector, logs, ingress, dashboard, notebooks),
     )
 }
 """Field of ``addons`` in the spec to the add-on, in the order of their conditions."""
@@ -43,3 +44,8 @@ def pages(spec: Cluster) -> Iterator[tuple[str, Page]]:
 def certificates(spec: Cluster) -> tuple[Row, ...]:
     """The certificates of a cluster's add-ons."""
     return tuple(row for add_on in enabled(spec) for row in add_on.certificates(spec))
+
+
+def has_passwords(spec: Cluster) -> bool:
+    """Whether people log in to an add-on's page with a password of the program's own making."""
+    return any(page.password for _, page in pages(spec))

@@ -1,5 +1,5 @@
 #!/bin/bash
-# way-in.sh ADDRESS HTTP HTTPS NAME AUTHORITY: prints a line for each of the two ports at which no web server
+# way-in.sh ADDRESS HTTP HTTPS NAME AUTHORITY (HTTP may be -, for none): prints a line for each of the two ports at which no web server
 # answers, whatever it says, and for https without a certificate of the authority for the name.
 
 asked() {
@@ -8,6 +8,6 @@ asked() {
         echo "$1 does not answer (${output%%$'\n'*})"
 }
 
-asked "http://$1:$2/" "http://$1:$2/" &
+[ "$2" = - ] || asked "http://$1:$2/" "http://$1:$2/" &
 asked "https://$1:$3/" --cacert "$5" --connect-to "$4:$3:$1:$3" "https://$4:$3/" &
 wait

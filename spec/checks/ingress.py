@@ -1,6 +1,6 @@
 """Checks the settings of the add-on ``ingress``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from spec.checks.addresses import is_own_name
 from spec.description import Description
@@ -8,6 +8,7 @@ from spec.hypervisor import Existing
 from spec.ingress import HTTP_PORT, HTTPS_PORT
 from spec.load_balancer import bounds
 from spec.names import is_address, is_dns_label, is_dns_name
+from spec.notebooks import HUB_PORT, SERVER_PORT
 from spec.refusal import Refusal, dotted, listed, shown
 
 FIELD = "addons.ingress"
@@ -38,11 +39,16 @@ def ingress_address_is_given_away(spec: Description) -> Iterator[Refusal]:
         )
 
 
-def ingress_names_can_be_in_a_certificate(spec: Description) -> Iterator[Refusal]:
+def names_can_be_in_a_certificate(spec: Description) -> Iterator[Refusal]:
     """The certificate's names are DNS names of others than the cluster itself."""
-    names = spec.addons.ingress.certificate_names if spec.addons.ingress else ()
+    for owner, settings in (("ingress", spec.addons.ingress), ("notebooks", spec.addons.notebooks)):
+        if settings:
+            yield from _names(spec, f"addons.{owner}", settings.certificate_names)
+
+
+def _names(spec: Description, owner: str, names: Sequence[str]) -> Iterator[Refusal]:
     for number, name in enumerate(names):
-        field = f"{FIELD}.certificate_names.{number}"
+        field = f"{owner}.certificate_names.{number}"
         whole = name.removeprefix("*.")
         if not is_dns_name(whole) or (whole != name and "." not in whole):
             what = "an address" if is_address(name) else "no DNS name in lower case"
@@ -99,20 +105,27 @@ def ingress_finds_its_default_backend(spec: Description) -> Iterator[Refusal]:
         )
 
 
-def ssh_leaves_ingress_its_ports(spec: Description) -> Iterator[Refusal]:
-    """Where nodes' ports are the way in, no existing node has sshd at one of them."""
-    if not spec.addons.ingress or spec.addons.load_balancer:
-        return
+def ssh_leaves_add_ons_their_ports(spec: Description) -> Iterator[Refusal]:
+    """Where a node's ports are the way to an add-on, its sshd is at none of them."""
+    wanted: list[tuple[str, str, int]] = []
+    if spec.addons.ingress and not spec.addons.load_balancer:
+        wanted += [
+            ("ingress", name, port) for name in spec.nodes for port in (HTTP_PORT, HTTPS_PORT)
+        ]
+    if spec.addons.notebooks and spec.control_planes:
+        door = spec.control_planes[0]
+        wanted += [("notebooks", door, port) for port in (HUB_PORT, SERVER_PORT)]
     taken = {}
-    for name in spec.nodes:
+    for add_on, name, port in wanted:
         own = spec.machines[name].hypervisor
         where = own or spec.hypervisor
-        if isinstance(where, Existing) and where.port in (HTTP_PORT, HTTPS_PORT):
-            taken[dotted(("machines", name, "hypervisor")) if own else "hypervisor"] = where.port
-    for field, port in taken.items():
+        if isinstance(where, Existing) and where.port == port:
+            field = dotted(("machines", name, "hypervisor")) if own else "hypervisor"
+            taken[field] = add_on, port
+    for field, (add_on, port) in taken.items():
         yield Refusal(
             f"{field}.port",
-            f"{port} belongs to addons.ingress",
+            f"{port} belongs to addons.{add_on}",
             "nobody could log in there any more",
             "write another port for sshd, such as 22, and set it on the machines",
         )

@@ -56,6 +56,17 @@ def digests_are_of_artifacts(spec: Description) -> Iterator[Refusal]:
         )
 
 
+def notebooks_find_the_hub(spec: Description) -> Iterator[Refusal]:
+    """Where people get notebooks, CoreDNS answers."""
+    if spec.addons.notebooks and not spec.addons.coredns:
+        yield Refusal(
+            "addons.notebooks",
+            "is on without addons.coredns",
+            "people's servers find the hub by its name",
+            "write coredns: true, or leave notebooks out",
+        )
+
+
 def logs_find_their_way(spec: Description) -> Iterator[Refusal]:
     """Where logs are kept, CoreDNS answers."""
     if spec.addons.logs and not spec.addons.coredns:

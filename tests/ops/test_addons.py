@@ -1,6 +1,8 @@
 """``addons`` and the ways to an add-on's page: what a person and a program get to see."""
 
+import asyncio
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -174,6 +176,27 @@ def test_a_token_for_a_login_is_a_line_of_its_own_and_goes_unasked_to_terminals_
     monkeypatch.setattr(expose, "_is_terminal", lambda: True)
     shown = open_(spec, "dashboard", printed=False).stdout.splitlines()
     assert shown == [url, "a.new.token"]
+
+
+def test_a_password_for_a_login_is_what_the_secret_in_the_cluster_says(
+    open_: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class ApiOfTest:
+        async def json(self, path: str) -> dict[str, Any]:
+            asked.append(path)
+            return {"data": {"password": b64encode(b"sesame").decode(), "token": "x"}}
+
+    monkeypatch.setattr(expose, "_entered", lambda *_: None)
+    monkeypatch.setattr(expose, "_answered", lambda _r, _e, ask: asyncio.run(ask(ApiOfTest())))
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    spec, url = cluster(addons={"notebooks": True}), "https://192.168.1.10:8000/"
+    assert open_(spec, "notebooks").stdout.splitlines() == [url, "sesame"]
+    assert asked == ["/api/v1/namespaces/hardway-notebooks/secrets/jupyterhub"]
+    assert open_(spec, "notebooks", printed=False).stdout.splitlines() == [url]
+    assert len(asked) == 1, "nobody sees it"
 
 
 @pytest.mark.parametrize("more", [("80",), ("--namespace", "default")])

@@ -20,6 +20,7 @@ from pathlib import Path
 from certs.authority import issued, new_authority, new_encryption_key, new_service_account_pair
 from certs.backup import new_backup_keys
 from certs.bundle import Authorities, Bundle, EncryptionKeys, Pair, ServiceAccountPairs, Signer
+from certs.passwords import new_password_seed
 from certs.table import FOR_PEOPLE, Authority, Row, held_by
 from lab.artifacts import Store
 from lab.cache import Cache
@@ -75,6 +76,7 @@ class Keys:
         self.backups = new_backup_keys()
         self.bucket = dict.fromkeys(HALVES, "")
         """The halves of the access key of a bucket."""
+        self.password_seed = new_password_seed()
 
     @property
     def signers(self) -> Mapping[Authority, Signer]:
@@ -99,7 +101,12 @@ class Keys:
 
     def content(self, source: Source, pairs: dict[str, Pair]) -> str:
         made = material(
-            "test", self.authorities, Bundle(pairs), backups=self.backups, bucket=self.bucket
+            "test",
+            self.authorities,
+            Bundle(pairs),
+            backups=self.backups,
+            bucket=self.bucket,
+            password_seed=self.password_seed,
         )
         return made(source)
 

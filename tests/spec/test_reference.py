@@ -86,6 +86,15 @@ WHOLE: dict[str, Any] = {
             "default_backend": {"namespace": "shop", "service": "web", "port": 80},
         },
         "dashboard": {"access": "admin"},
+        "notebooks": {
+            "memory": 1024,
+            "cpus": 2,
+            "servers": 5,
+            "idle": 30,
+            "home": 5,
+            "password": 2,
+            "certificate_names": ["notebooks.example.com"],
+        },
     },
     "hypervisor": {
         "kind": "libvirt",

@@ -207,6 +207,20 @@ ONE = [
     ({"addons name_servers": ["192.168.3.10"]}, "addons.name_servers.0", "into the cluster"),
     ({"addons name_servers": ["192.0.2.1"] * 16}, "addons.name_servers", "more than 15"),
     ({"addons": {"logs": True, "coredns": False}}, "addons.logs", "write coredns: true"),
+    ({"addons": {"notebooks": True, "coredns": False}}, "addons.notebooks", "write coredns: true"),
+    ({"addons notebooks": {"memory": 64}}, "addons.notebooks.memory", "256"),
+    ({"addons notebooks": {"idle": 0}}, "addons.notebooks.idle", "5"),
+    ({"addons notebooks": {"password": "secret"}}, "addons.notebooks.password", "a whole number"),
+    (
+        {"addons notebooks": {"certificate_names": ["192.168.1.10"]}},
+        "addons.notebooks.certificate_names.0",
+        "an address",
+    ),
+    (
+        {"addons notebooks": {"certificate_names": ["kubernetes"]}},
+        "addons.notebooks.certificate_names.0",
+        "is a name of the cluster itself",
+    ),
     ({"registries _default": {"user": "ann"}}, "registries._default.user", "by its name"),
     (
         {"registries r.example": {"user": "a:b"}},
@@ -641,6 +655,11 @@ ONE = [
     ),
     ({"hypervisor": {**EXISTING, "user": "Root"}}, "hypervisor.user", "lower case"),
     ({"hypervisor": {**EXISTING, "port": 2379}}, "hypervisor.port", "belongs to etcd"),
+    (
+        {"hypervisor": {**EXISTING, "port": 8000}, "addons notebooks": True},
+        "hypervisor.port",
+        "belongs to addons.notebooks",
+    ),
     (
         {"hypervisor": {**EXISTING, "port": 443}, INGRESS: True},
         "hypervisor.port",
