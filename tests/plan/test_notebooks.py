@@ -158,7 +158,7 @@ while [ "$1" != -- ]; do
     shift 2
 done
 shift
-exec chroot --userspec=1000:1000 "$root" "$@"
+exec chroot --userspec=1000:1000 "$root" sh -euc 'cd "$0" && exec "$@"' "$@"
 """
 
 
@@ -184,10 +184,14 @@ class ImageRoot:
             assert "Entrypoint" not in config
             self.environment = dict(row.split("=", 1) for row in config["Env"])
             assert config["User"] == "1000:1000"
-            layer = image.extractfile(entry["Layers"][-1])
-            assert layer is not None
-            with tarfile.open(fileobj=layer) as files:
-                files.extractall(self.folder, filter="fully_trusted")
+        self.folder.mkdir()
+        taken = ["tar", "--extract", "--to-stdout", "--file", str(archive), entry["Layers"][-1]]
+        with subprocess.Popen(taken, stdout=subprocess.PIPE) as layer:
+            subprocess.run(
+                ["tar", "--extract", "--numeric-owner", "--directory", str(self.folder)],
+                stdin=layer.stdout,
+                check=True,
+            )
 
     @contextmanager
     def running(
@@ -196,13 +200,25 @@ class ImageRoot:
         environment: Mapping[str, str],
         mounts: Mapping[str, Path],
         log: Path,
+        folder: str = "/",
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A container; ended with all its processes."""
+        """A container that begins in ``folder``; ended with all its processes."""
         for inside in mounts:
             (self.folder / inside[1:]).mkdir(parents=True, exist_ok=True)
         pairs = [str(word) for inside, outside in mounts.items() for word in (outside, inside)]
         alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-        whole = [*alone, "sh", "-euc", PREPARE, "sh", str(self.folder), *pairs, "--", *command]
+        whole = [
+            *alone,
+            "sh",
+            "-euc",
+            PREPARE,
+            "sh",
+            str(self.folder),
+            *pairs,
+            "--",
+            folder,
+            *command,
+        ]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 whole,
@@ -315,7 +331,8 @@ class NotebooksOfTest:
             "KUBERNETES_SERVICE_HOST": host,
             "KUBERNETES_SERVICE_PORT": port,
         }
-        with self.root.running(container["command"], environment, mounts, self.log):
+        begins = container["workingDir"]
+        with self.root.running(container["command"], environment, mounts, self.log, begins):
             eventually("the hub answers", lambda: self.answers("/hub/health"), reason=self.reason)
             yield
 
@@ -368,7 +385,8 @@ class NotebooksOfTest:
         homes = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
         mounts = {path: folder_in(self.folder, f"pod-{name}") for path, name in homes.items()}
         command = [*container.get("command", ()), *container["args"]]
-        with self.root.running(command, environment, mounts, self.log):
+        begins = container["workingDir"]
+        with self.root.running(command, environment, mounts, self.log, begins):
             ready = {
                 "phase": "Running",
                 "podIP": "127.0.0.1",
