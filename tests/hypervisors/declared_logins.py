@@ -140,6 +140,7 @@ def declare(values: Mapping[str, Any]) -> None:
             passwords=pulumi.Output.secret("{}"),
             backup_keys=TrackedBackupKeys(resource_names.BACKUP_KEYS, child),
             bucket_key=pulumi.Output.secret("{}"),
+            password_seed=pulumi.Output.secret(""),
         ),
         child,
     )
