@@ -65,14 +65,14 @@ def step(spec: Cluster, node: str) -> Step:
         description="Backups of etcd",
         program=SERVICE,
         schedule={
-            # At once when the timer starts, which it does at a boot and after each change.
-            "OnActiveSec": "1s",
             "OnUnitActiveSec": spec.backup.every,
             "AccuracySec": "1s",
         },
         needs=(*(file.path for file in files), *keys),
         after=(),
-        wants=(),
+        # A backup at once when the timer starts, which it does at a boot and after each change. With
+        # OnActiveSec there would be one after each daemon-reload as well (systemd 257).
+        wants=(SERVICE,),
         wanted_by="timers.target",
     )
     return Step(

@@ -45,9 +45,10 @@ def text(unit: Unit) -> str:
 
 def _timer(unit: Unit) -> str:
     schedule = [f"{key}={value}" for key, value in unit.schedule.items()]
+    wants = [f"Wants={' '.join(unit.wants)}"] if unit.wants else []
     return "\n".join(
         [
-            *("[Unit]", f"Description={unit.description}", "", "[Timer]"),
+            *("[Unit]", f"Description={unit.description}", *wants, "", "[Timer]"),
             *(f"Unit={unit.program}", *schedule),
             *("", "[Install]", f"WantedBy={unit.wanted_by}", ""),
         ]
