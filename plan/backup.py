@@ -70,8 +70,8 @@ def step(spec: Cluster, node: str) -> Step:
         },
         needs=(*(file.path for file in files), *keys),
         after=(),
-        # A backup at once when the timer starts, which it does at a boot and after each change. With
-        # OnActiveSec there would be one after each daemon-reload as well (systemd 257).
+        # A backup at once when the timer starts, which it does at a boot and after each change.
+        # With OnActiveSec there would be one after each daemon-reload as well (systemd 257).
         wants=(SERVICE,),
         wanted_by="timers.target",
     )

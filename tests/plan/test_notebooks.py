@@ -25,6 +25,7 @@ from plan.objects import Manifest
 from spec.cluster import Cluster
 from spec.notebooks import HUB_PORT, SERVER_PORT
 from tests.engine.stack import eventually
+from tests.machine.lab import at_length
 from tests.plan.notebook_user import NotebookUser
 from tests.plan.running import stored_program
 from tests.plan.shell import cluster
@@ -425,6 +426,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageRoot]:
     shutil.rmtree(folder)
 
 
+@at_length
 @as_root
 @pytest.mark.engine
 @pytest.mark.parametrize("spec", [ON, KEEPING], ids=["forgetting", "keeping"])
