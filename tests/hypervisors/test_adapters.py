@@ -1,6 +1,6 @@
 """A kind of hypervisor is an adapter, and nothing outside of it knows its resources."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
@@ -60,9 +60,11 @@ class Boxes:
         mac: str,
         seed: Seed,
         key: ClusterKey,
+        others: Sequence[ClusterKey] = (),
         parent: pulumi.Resource,
     ) -> pulumi.CustomResource:
         assert bridge is None
+        assert not others
         child = pulumi.ResourceOptions(parent=parent, version="1.0.0")
         disk = pulumi.CustomResource(
             DISK,

@@ -175,6 +175,8 @@ def test_of_two_that_ask_at_once_one_builds_and_the_other_waits(
 def test_every_recipe_has_its_module_and_pins_it() -> None:
     assert len(recipes()) >= 12
     for row in recipes():
+        if row.root:
+            continue  # tests/lab/test_python_root.py
         module = (row.path / "go.mod").read_text()
         # A module that requires nothing has nothing to pin.
         assert (row.path / "go.sum").is_file() == ("require" in module), row.family
