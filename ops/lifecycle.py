@@ -261,7 +261,7 @@ def _demand_numbers(stack: Stack, cluster: Cluster) -> None:
     """
     if not (outputs := _outputs(stack)):
         return
-    refusals = [*refused_ssh_keys(outputs.get("ssh_keys", FIRST), cluster.ssh_key_numbers)]
+    refusals = [*refused_ssh_keys(outputs.get("ssh_keys", FIRST), cluster)]
     if cluster.authorities is not None:
         ended = AuthorityNumbers.model_validate(outputs.get("authorities", {}))
         refusals += refused_numbers(ended, cluster.authorities)

@@ -86,7 +86,7 @@ def refused_changes(before: Cluster, after: Cluster) -> tuple[str, ...]:
         *_members(before, after),
         *_keys(before, after),
         *_authorities(before, after),
-        *_ssh_keys(before, after),
+        *refused_ssh_keys(before.ssh_key_numbers, after),
         *_control_planes(before, after),
         *_disks(before, after),
         *_places(before, after),
@@ -349,26 +349,13 @@ def refused_numbers(before: AuthorityNumbers, after: AuthorityNumbers) -> Iterat
         )
 
 
-def _ssh_keys(before: Cluster, after: Cluster) -> Iterator[Refusal]:
-    """A key logs in only where all let it in, and is refused only where another one logs in."""
-    refusals = [*refused_ssh_keys(before.ssh_key_numbers, after.ssh_key_numbers)]
-    yield from refusals
-    old = before.ssh_key_numbers
-    if not refusals and after.ssh_keys is None and old != FIRST:
-        yield Refusal(
-            "ssh_keys",
-            f"is {[*old]} and cannot be left out at once",
-            "no step would see to it that machines refuse the other key",
-            f"write {[*FIRST]}, and leave it out once an update has ended with it",
-        )
-
-
-def refused_ssh_keys(before: Sequence[int], after: Sequence[int]) -> Iterator[Refusal]:
+def refused_ssh_keys(before: Sequence[int], spec: Cluster) -> Iterator[Refusal]:
     """The change of the SSH keys' numbers, where no single update can make it.
 
+    A key logs in only where all machines let it in, and is refused only where another one logs in.
     ``before`` should be the numbers of an update that has ended.
     """
-    newest = max(before)
+    newest, after = max(before), spec.ssh_key_numbers
     joining = [number for number in after if number not in before]
     wrong = f"is {[*before]} and cannot become {[*after]} at once"
     if joining and min(joining) < newest:
@@ -392,6 +379,13 @@ def refused_ssh_keys(before: Sequence[int], after: Sequence[int]) -> Iterator[Re
             wrong,
             f"machines would refuse number {before[0]}, which logs in until then",
             f"write {[after[0], before[0]]} first, and go on once an update has ended with it",
+        )
+    elif spec.ssh_keys is None and tuple(before) != FIRST:
+        yield Refusal(
+            "ssh_keys",
+            f"is {[*before]} and cannot be left out at once",
+            "no step would see to it that machines refuse the other key",
+            f"write {[*FIRST]}, and leave it out once an update has ended with it",
         )
 
 
