@@ -204,9 +204,12 @@ def _planned(spec: Cluster, nodes: Iterable[str], state: Mapping[str, Any]) -> d
         whole = compared(spec, plan.nodes[node])
         keys = kept.get(node)
         digests = dict.fromkeys(secret_keys(whole), "")
-        if keys and authorities and logins is not None and (backups or not spec.backup):
+        known = (backups or not spec.backup) and (logins or not spec.ssh_keys)
+        if keys and authorities and known:
             unknown, halves = dict.fromkeys(spec.registries, ""), dict.fromkeys(HALVES, "")
-            made = kept_material(spec.name, authorities, keys, unknown, backups, halves, logins)
+            made = kept_material(
+                spec.name, authorities, keys, unknown, backups, halves, logins or ""
+            )
             digests = secret_digests(whole, made)
         items = (*scripts(), *held(whole), *absent(whole))
         every[node] = Wanted(
