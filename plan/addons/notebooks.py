@@ -103,6 +103,8 @@ def _rights(spec: Cluster) -> tuple[Manifest, ...]:
     """
     claims = [rule("", ["persistentvolumeclaims"], ["get", "create"])]
     return (
+        # People's servers have that of their namespace, without its token.
+        service_account({"name": "default", "namespace": NAMESPACE}),
         service_account(_named(NAME)),
         *granted(
             account(NAME, NAMESPACE),
@@ -157,7 +159,6 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
     followed = {**files, "password": str(number)}
     return (
         namespaces.namespace(NAMESPACE, "restricted"),
-        service_account({"name": "default", "namespace": NAMESPACE}),
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
