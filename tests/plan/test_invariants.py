@@ -168,6 +168,8 @@ READ_BY_THE_STEP = {
     "flannel_prefix",
     "reads",  # the step itself
     "users",  # etcd asks itself who may do what, at each request
+    # with what etcd is asked before another version of it starts
+    *("version", "program", "planned", "data_directory", "endpoints"),
     "images",  # each container that starts; the sandbox's also stands in the runtime's own file
     *("modules", "sysctls"),  # the kernel's, at once
     "resolver",  # kubelet reads it for each pod
