@@ -85,7 +85,9 @@ class RestartedMember:
     ) -> str:
         """The words of the step up to its turn, the restart, and what else is done in the turn."""
         scripts = [
-            name for name in render.used(self.step) if name not in ("pace", self.step.script)
+            name
+            for name in render.used(self.step)
+            if name not in ("pace", self.step.begin, self.step.script)
         ]
         functions = limited(inline.functions(*scripts), others_wait, "others-well")
         functions = limited(functions, patience, "silent")
