@@ -18,6 +18,7 @@ from probe.machines import Unreachable
 from spec.cluster import Addons
 from spec.load_balancer import HEALTH_PORT, MEMBER_PORT
 from spec.network import NODE_PORTS, RESERVED_PORTS
+from spec.notebooks import HUB_PORT, SERVER_PORT
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 
 RECORDED = Path(__file__).with_name("hosts")
@@ -417,7 +418,8 @@ def test_the_needed_ports_are_those_that_are_reserved() -> None:
         for node in golden_spec(name).machines
         for port in needs.ports(golden_spec(name), node)
     }
-    assert ports == set(RESERVED_PORTS) | {8472, MEMBER_PORT, HEALTH_PORT}
+    add_ons = {MEMBER_PORT, HEALTH_PORT, HUB_PORT, SERVER_PORT}
+    assert ports == set(RESERVED_PORTS) | {8472} | add_ons
     assert not ports & set(NODE_PORTS)
     etcd = [port.number for port in needs.ports(golden_spec("available"), "etcd-1")]
     assert etcd == [2379, 2380, 2381]
