@@ -105,7 +105,8 @@ class Stack:
         own = {"PULUMI_STACK": self.name, **(self.extra or {})}
         if self._own_backend:
             self.paths.backend.mkdir(parents=True, exist_ok=True)
-            own["PULUMI_BACKEND_URL"] = f"file://{self.paths.backend}"
+            self._forget_attributes()
+            own["PULUMI_BACKEND_URL"] = self._backend_url
         if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & os.environ.keys():
             own["PULUMI_CONFIG_PASSPHRASE_FILE"] = str(self._passphrase())
         dropped = ENGINE_SETTINGS + (BACKEND_SETTINGS if self._own_backend else ())
@@ -138,7 +139,23 @@ class Stack:
 
         PULUMI_BACKEND_URL may name that backend as well: ``./hardway env`` prints such a line.
         """
-        return os.environ.get("PULUMI_BACKEND_URL") in (None, f"file://{self.paths.backend}")
+        plain = f"file://{self.paths.backend}"
+        return os.environ.get("PULUMI_BACKEND_URL") in (None, plain, self._backend_url)
+
+    @property
+    def _backend_url(self) -> str:
+        """The lab's own backend, which keeps no attributes of its files.
+
+        A file backend writes them in place, so that whoever reads a state at that moment, and
+        everybody after a kill at that moment, gets "failed to load checkpoint: EOF" (gocloud.dev
+        0.46, fileblob's ``setAttrs``).
+        """
+        return f"file://{self.paths.backend}?metadata=skip"
+
+    def _forget_attributes(self) -> None:
+        """Remove the attributes that earlier versions of this program had kept, whole or not."""
+        for file in (self.paths.backend / ".pulumi").rglob(f"*{ATTRIBUTES}"):
+            file.unlink(missing_ok=True)
 
     def _passphrase(self) -> Path:
         path = self.paths.state / "passphrase"
@@ -203,7 +220,7 @@ class Stack:
                 for folder in kept.glob(f"{kind}/*/{self.name}"):
                     shutil.rmtree(folder)
             for file in kept.glob(f"stacks/*/{self.name}.json*"):
-                file.unlink()  # the previous state, and the attributes of the backend's files
+                file.unlink()  # the previous state
 
     def _forget_old_states(self) -> None:
         """Remove all but the latest earlier states of the stack, which contain all its keys.
@@ -214,11 +231,9 @@ class Stack:
             return
         kept = self.paths.backend / ".pulumi"
         for kind in ("backups/*/{}/*", "history/*/{}/*.history.*", "history/*/{}/*.checkpoint.*"):
-            # The file names end with nanoseconds since 1970; each file may have an attribute file.
-            files = sorted(p for p in kept.glob(kind.format(self.name)) if p.suffix != ATTRIBUTES)
-            for path in files[:-STATES_KEPT]:
+            # The file names end with nanoseconds since 1970.
+            for path in sorted(kept.glob(kind.format(self.name)))[:-STATES_KEPT]:
                 path.unlink(missing_ok=True)
-                path.with_name(path.name + ATTRIBUTES).unlink(missing_ok=True)
 
     def _salted(self) -> Path:
         return self.paths.state / "config" / f"Pulumi.{self.name}.yaml"

@@ -123,6 +123,19 @@ def test_settings_of_a_person_s_own_backends_do_not_hide_a_state(
     assert "PULUMI_DIY_BACKEND_GZIP" not in stack.environment()
 
 
+def test_a_state_is_read_where_a_killed_update_left_its_attributes_empty(
+    stack: Stack, paths: LabPaths
+) -> None:
+    """An earlier program's: this one has Pulumi keep none, so nothing is there in halves."""
+    stack.create()
+    pulumi(stack, "up", "--yes", "--skip-preview")
+    kept = paths.backend / ".pulumi"
+    assert not list(kept.rglob("*.attrs"))
+    (state,) = (kept / "stacks").rglob("dev.json")
+    state.with_name("dev.json.attrs").touch()
+    assert json.loads(pulumi(stack, "stack", "export").stdout)["deployment"]["resources"]
+
+
 def test_waits_are_not_counted_by_processors_but_where_a_person_says_so(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
