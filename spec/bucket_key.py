@@ -6,8 +6,8 @@ from typing import Any
 
 from spec.backup import BackupBucket
 from spec.cluster import Cluster
-from spec.passwords import is_secret
 from spec.refusal import Refusal, SpecError, dotted, listed
+from spec.secret_values import not_secret
 
 KEY = "bucket"
 """The key in the configuration, in the project's namespace: a mapping of halves to secrets."""
@@ -77,21 +77,11 @@ def _refusals(spec: Cluster, halves: Mapping[str, Any]) -> Iterator[Refusal]:
 
 def refused_plain(values: Any) -> Iterator[Refusal]:
     """The mistakes in the access key as a stack's file has it: each half must be a secret."""
-    if values is None:
-        return
-    if not isinstance(values, Mapping) or is_secret(values):
-        yield Refusal(
-            FULL_KEY,
-            "is no mapping of halves to secrets",
-            "nobody can tell the halves apart",
-            f"leave it out, and run {command(HALVES[0])} and the same for {HALVES[1]}",
-        )
-        return
-    for half, value in values.items():
-        if not is_secret(value):
-            yield Refusal(
-                dotted((FULL_KEY, half)),
-                "is no secret",
-                "everybody who sees the stack's file would have it",
-                f"leave it out, have the server make another access key, and run {command(half)}",
-            )
+    no_mapping = Refusal(
+        FULL_KEY,
+        "is no mapping of halves to secrets",
+        "nobody can tell the halves apart",
+        f"leave it out, and run {command(HALVES[0])} and the same for {HALVES[1]}",
+    )
+    change = "have the server make another access key"
+    yield from not_secret(FULL_KEY, values, no_mapping, change, command)

@@ -1,10 +1,11 @@
 """The passwords for registries, which a stack's configuration has as secrets beside the cluster."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from spec.cluster import Cluster
 from spec.refusal import Refusal, SpecError, dotted
+from spec.secret_values import not_secret
 
 KEY = "passwords"
 """The key in the configuration, in the project's namespace: a mapping of registries to secrets."""
@@ -43,26 +44,10 @@ def _refusals(spec: Cluster, names: Collection[str]) -> Iterator[Refusal]:
 
 def refused_plain(values: Any) -> Iterator[Refusal]:
     """The mistakes in the passwords as a stack's file has them: each must be a secret."""
-    if values is None:
-        return
-    if not isinstance(values, Mapping) or is_secret(values):
-        yield Refusal(
-            FULL_KEY,
-            "is no mapping of registries to secrets",
-            "nobody can tell whose passwords these are",
-            f"leave it out, and run {command('registry.example.org')}",
-        )
-        return
-    for name, value in values.items():
-        if not is_secret(value):
-            yield Refusal(
-                dotted((FULL_KEY, name)),
-                "is no secret",
-                "everybody who sees the stack's file would have it",
-                f"leave it out, change the password, and run {command(name)}",
-            )
-
-
-def is_secret(value: Any) -> bool:
-    """Whether ``pulumi config set --secret`` has written the value."""
-    return isinstance(value, Mapping) and value.keys() == {"secure"}
+    no_mapping = Refusal(
+        FULL_KEY,
+        "is no mapping of registries to secrets",
+        "nobody can tell whose passwords these are",
+        f"leave it out, and run {command('registry.example.org')}",
+    )
+    yield from not_secret(FULL_KEY, values, no_mapping, "change the password", command)
