@@ -13,11 +13,9 @@ from spec.cluster import Cluster
 from spec.description import FIRST, AuthorityNumbers
 from spec.hypervisor import Hypervisor, Libvirt
 from spec.refusal import Refusal, dotted, listed
-from spec.versions import catalogue
+from spec.versions import catalogue, is_older, minor_of, parsed
 
-Version = tuple[int, ...]
-
-ETCD_BEFORE_3_7: Version = (3, 6, 11)
+ETCD_BEFORE_3_7 = (3, 6, 11)
 
 ANOTHER_CLUSTER = "write it as it was, or make another cluster with it and move over"
 
@@ -211,7 +209,7 @@ def _addresses(before: Cluster, after: Cluster) -> Iterator[Refusal]:
 
 def _kubernetes(before: Cluster, after: Cluster) -> Iterator[Refusal]:
     old, new = before.versions.kubernetes, after.versions.kubernetes
-    steps = _minor(new) - _minor(old)
+    steps = minor_of(new) - minor_of(old)
     if steps < 0:
         yield Refusal(
             "kubernetes",
@@ -223,9 +221,9 @@ def _kubernetes(before: Cluster, after: Cluster) -> Iterator[Refusal]:
         on_the_way = [
             versions.kubernetes
             for versions in catalogue()
-            if _minor(versions.kubernetes) == _minor(old) + 1
+            if minor_of(versions.kubernetes) == minor_of(old) + 1
         ]
-        between = listed(on_the_way) if on_the_way else f"a version of 1.{_minor(old) + 1}"
+        between = listed(on_the_way) if on_the_way else f"a version of 1.{minor_of(old) + 1}"
         yield Refusal(
             "kubernetes",
             f"{new} is {steps} minor versions after the cluster's {old}",
@@ -238,7 +236,7 @@ def _etcd_version(before: Cluster, after: Cluster) -> Iterator[Refusal]:
     """Etcd goes up or back by one minor version at a time, and back only with the same members."""
     old, new = before.versions.etcd, after.versions.etcd
     field, brings = ("etcd.version", "is") if after.etcd.version else ("kubernetes", "brings etcd")
-    was, becomes = _parts(old), _parts(new)
+    was, becomes = parsed(old), parsed(new)
     if becomes[:2] > (was[0], was[1] + 1):
         yield Refusal(
             field,
@@ -260,7 +258,7 @@ def _etcd_version(before: Cluster, after: Cluster) -> Iterator[Refusal]:
             "members could not read their own data",
             "write the etcd in between first",
         )
-    elif becomes[:2] < was[:2] and set(before.etcd_members) != set(after.etcd_members):
+    elif is_older(new, old) and set(before.etcd_members) != set(after.etcd_members):
         yield Refusal(
             field,
             f"{brings} {new}, which is older than the cluster's {old}, while etcd's members change",
@@ -533,11 +531,3 @@ def _libvirt(where: Libvirt) -> tuple[str, str, str, list[str]]:
     parts = urlsplit(where.uri)
     driver = parts.scheme.partition("+")[0]
     return driver, parts.hostname or "", parts.path, parse_qs(parts.query).get("socket", [])
-
-
-def _parts(version: str) -> Version:
-    return tuple(int(part) for part in version.removeprefix("v").split("."))
-
-
-def _minor(kubernetes: str) -> int:
-    return _parts(kubernetes)[1]

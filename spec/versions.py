@@ -63,21 +63,24 @@ def etcd_versions(kubernetes: str) -> tuple[str, ...]:
     before = [
         versions.etcd
         for versions in catalogue()
-        if _minor(own.kubernetes) - _minor(versions.kubernetes) in (0, 1)
+        if minor_of(own.kubernetes) - minor_of(versions.kubernetes) in (0, 1)
     ]
     return tuple(dict.fromkeys((own.etcd, *before)))
 
 
 def is_older(version: str, reference: str) -> bool:
     """Whether a version is of an earlier minor version than another one."""
-    minor, minor_of_reference = (
-        tuple(int(part) for part in text.split(".")[:2]) for text in (version, reference)
-    )
-    return minor < minor_of_reference
+    return parsed(version)[:2] < parsed(reference)[:2]
 
 
-def _minor(version: str) -> int:
-    return int(version.split(".")[1])
+def parsed(version: str) -> tuple[int, ...]:
+    """The numbers of a version, with or without a leading ``v``."""
+    return tuple(int(part) for part in version.removeprefix("v").split("."))
+
+
+def minor_of(version: str) -> int:
+    """The second number of a version."""
+    return parsed(version)[1]
 
 
 def versions_for(kubernetes: str | None = None) -> Versions:
