@@ -10,9 +10,9 @@ way_back=$state/etcd-way-back
 
 # members_ctl ARGUMENT...: run etcdctl for all members
 members_ctl() {
-    ETCDCTL_ENDPOINTS=${endpoints:?} ETCDCTL_CACERT=$authority ETCDCTL_CERT=$certificate \
-        ETCDCTL_KEY=$private_key \
-        command etcdctl "--dial-timeout=$((5 * pace / 100))s" "--command-timeout=$((10 * pace / 100))s" "$@"
+    # shellcheck disable=SC2034 # others_ctl reads it
+    local member_trust=(etcdctl "$authority" "$certificate" "$private_key")
+    others_ctl "$endpoints" "$@"
 }
 
 # is_older MINOR MINOR: whether the first minor version, such as 3.6, is older than the second
@@ -42,7 +42,7 @@ given_up() {
 }
 
 minor=${version%.*}
-if compgen -G "$data_directory/member/wal/*.wal" >/dev/null; then
+if has_log "$data_directory"; then
     if [ "$(readlink "$program")" != "$planned" ] && output=$("$program" --version 2>&1) &&
         [[ $output =~ 'etcd Version: '([0-9]+\.[0-9]+) ]] && is_older "$minor" "${BASH_REMATCH[1]}"; then
         file 0644 root:root "$way_back" "$minor"$'\n'
