@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,21 @@ class RunningUpdate:
         self.process.wait()
         self._reader.join()
         return self._printed
+
+
+@contextmanager
+def meanwhile(work: Callable[[threading.Event], None], *, threads: int = 1) -> Iterator[None]:
+    """Run work in threads while the context lasts; an event says to the work that it is over."""
+    over = threading.Event()
+    running = [threading.Thread(target=work, args=(over,)) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in running:
+            thread.join()
 
 
 def brought_up(

@@ -6,14 +6,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
 import yaml
 
-from tests.machine.lab import Lab, at_length, brought_up
+from tests.machine.lab import Lab, at_length, brought_up, meanwhile
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(5400), at_length]
 
@@ -59,21 +58,8 @@ class Greedy:
         self.answers: Counter[int | str] = Counter()
         """How often an HTTP status, or an error of the connection, was the answer."""
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Ask all the time, with ``CLIENTS`` connections, for ``LIMIT`` seconds at most."""
-        over = threading.Event()
-        threads = [threading.Thread(target=self._ask, args=(over,)) for _ in range(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join()
-
-    def _ask(self, over: threading.Event) -> None:
+    def ask(self, over: threading.Event) -> None:
+        """Ask all the time, by a connection of its own, for ``LIMIT`` seconds at most."""
         end = time.monotonic() + LIMIT
         client = httpx.Client(
             verify=self._context, headers=self._headers, timeout=60, trust_env=False
@@ -97,19 +83,8 @@ class ConfigMapWriter:
         self.acknowledged: list[str] = []
         self.refused = 0
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Write all the time."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._write, args=(over,))
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def _write(self, over: threading.Event) -> None:
+    def write(self, over: threading.Event) -> None:
+        """Write all the time, until it is over."""
         number = 0
         while not over.wait(1):
             number += 1
@@ -142,7 +117,7 @@ def test_a_node_joins_a_cluster_whose_api_is_flooded_with_lists(
     before = lab.on(MASTER, "systemctl show --property NRestarts --value kube-apiserver etcd")
     lab.describe(BOTH)
     began = time.monotonic()
-    with greedy.asking(), writer.writing():
+    with meanwhile(greedy.ask, threads=CLIENTS), meanwhile(writer.write):
         lab.hardway("up")
         seconds = time.monotonic() - began
         lab.kubectl("wait", "--for=condition=Ready", f"node/{MINION}", "--timeout=600s")

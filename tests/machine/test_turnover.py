@@ -5,7 +5,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ import yaml
 
 from plan import layout
 from tests.machine.drift import starts
-from tests.machine.lab import Lab, at_length, brought_up
+from tests.machine.lab import Lab, at_length, brought_up, meanwhile
 from tests.plan.stored import stored
 from tests.plan.test_authorities import in_pem
 
@@ -63,19 +62,8 @@ class Person:
         kubectl = (str(stored("kubectl")), "--kubeconfig", str(self.file))
         return subprocess.run([*kubectl, *arguments], capture_output=True, text=True, check=False)
 
-    @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Ask all the time."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._ask, args=(over,))
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-    def _ask(self, over: threading.Event) -> None:
+    def ask(self, over: threading.Event) -> None:
+        """Ask all the time, until it is over."""
         last = time.monotonic()
         while not over.is_set():
             done = self.asks("get", "--raw", "/api/v1/namespaces/default", "--request-timeout=10s")
@@ -114,7 +102,7 @@ def test_each_update_shows_what_it_does_and_the_cluster_serves_all_the_time(
         assert phrase in shown
         assert "PRIVATE KEY" not in shown
         began, answers = time.monotonic(), person.answers
-        with person.asking():
+        with meanwhile(person.ask):
             lab.hardway("up")
             lab.hardway("validate", "--wait", "1200")
         assert person.answers > answers, "the kubeconfig of before is good for this update"
