@@ -70,7 +70,6 @@ def _stashed(
 class TrackedSshKey:
     """An SSH key for logging in; the private key is secret."""
 
-    number: int
     private: pulumi.Output[str]
     public: pulumi.Output[str]
 
@@ -92,7 +91,7 @@ class TrackedSshKeys:
         made = {"private": user.private, "public": user.public, "seed": new_seed()}
         self._kept = _stashed(name, made, opts)
         self.keys = tuple(
-            _login_key(number, self._kept if number == 1 else _next_key(name, number, opts))
+            _login_key(self._kept if number == 1 else _next_key(name, number, opts))
             for number in numbers
         )
 
@@ -128,9 +127,8 @@ def _next_key(
     return _stashed(resource_names.numbered(name, number), made, opts)
 
 
-def _login_key(number: int, kept: pulumi.Output[Mapping[str, str]]) -> TrackedSshKey:
+def _login_key(kept: pulumi.Output[Mapping[str, str]]) -> TrackedSshKey:
     return TrackedSshKey(
-        number=number,
         private=kept.apply(lambda pair: str(pair["private"])),
         public=pulumi.Output.unsecret(kept.apply(lambda pair: str(pair["public"]))),
     )

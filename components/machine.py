@@ -257,7 +257,7 @@ class MachineComponent(pulumi.ComponentResource):
                     backups,
                     json.loads(bucket),
                     logins,
-                    seed or None,
+                    seed,
                 )
             )
 

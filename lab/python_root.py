@@ -95,7 +95,7 @@ def _debian(wanted: DebianPython, scratch: Path, root: Path, log: Path, task: Ta
 
 def _wheels(requirements: Path, python: str, target: Path, log: Path, task: Task) -> None:
     """Unpack the wheels of a list, each with its digest, for another Python than this one."""
-    machine = {"arm64": "aarch64", "amd64": "x86_64"}.get(platform.machine(), platform.machine())
+    machine = platform.machine()
     names = (word for name in PLATFORMS for word in ("--platform", f"{name}_{machine}"))
     task.note("fetching Python's packages")
     run(

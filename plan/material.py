@@ -45,7 +45,7 @@ def material(
     backups: BackupKeys | None = None,
     bucket: Mapping[str, str] | None = None,
     logins: str = "",
-    password_seed: str | None = None,
+    password_seed: str = "",
 ) -> Material:
     """A function that returns the content of secret files, for the machine or person of a bundle.
 
@@ -91,7 +91,7 @@ def material(
             case LoginKeys(mark=mark):
                 return "".join(f"{line} {mark}\n" for line in logins.splitlines())
             case DerivedPassword(name=name, number=number):
-                assert password_seed is not None
+                assert password_seed
                 return derived_password(password_seed, name, number)
             case Kubeconfig(certificate=name, server=server):
                 return kubeconfig(
@@ -139,7 +139,7 @@ def kept_material(
     backups: str | None = None,
     bucket: Mapping[str, str] | None = None,
     logins: str = "",
-    password_seed: str | None = None,
+    password_seed: str = "",
 ) -> Material:
     """The result of ``material`` for the JSON texts that a state keeps (``certs.tracked``).
 

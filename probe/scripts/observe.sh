@@ -1,9 +1,9 @@
 #!/bin/bash
 # observe.sh: reports the state of the items on standard input. Each line has, with tabs between them, an
-# item's kind, its name and, for an artifact or SSH keys, its mark or, for a Node object, a kubeconfig; "services"
-# means all services that a step started. Prints a fact on each line and a last line that these were all.
-# Writes nothing, and reads no artifact whose mark still fits. One process reads all files and one all
-# services, since an emulated machine takes long to start a process.
+# item's kind, its name and, for an artifact or SSH keys, its mark or, for a Node object, a kubeconfig;
+# "services" means all services that a step started. Prints a fact on each line and a last line that these
+# were all. Writes nothing, and reads no artifact whose mark still fits. One process reads all files and one
+# all services, since an emulated machine takes long to start a process.
 
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 

@@ -1,6 +1,7 @@
 #!/bin/bash
-# way-in.sh ADDRESS HTTP HTTPS NAME AUTHORITY (HTTP may be -, for none): prints a line for each of the two ports at which no web server
-# answers, whatever it says, and for https without a certificate of the authority for the name.
+# way-in.sh ADDRESS HTTP HTTPS NAME AUTHORITY: prints a line for each of the two ports at which no web server
+# answers, whatever it says, and for https without a certificate of the authority for the name. HTTP may be -,
+# for none.
 
 asked() {
     local output
