@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class ResourceTypes:
         return self.disk or self.machine
 
 
+class IdentifierError(Exception):
+    """A hypervisor does not say what it has; the text is one sentence without its full stop."""
+
+
 class Upkeep(Protocol):
     """What has to be done to machines on a hypervisor and is no change of a resource.
 
@@ -56,4 +60,11 @@ class Upkeep(Protocol):
         """Shut down the running domains whose size differs, since they will be made anew.
 
         ``say`` gets a line for each domain. A domain that does not shut down is no failure.
+        """
+
+    def identifier(self, resource_type: str, inputs: Mapping[str, Any]) -> str | None:
+        """The engine's ID of a resource with these inputs that is there already.
+
+        None where there is none, or where the engine takes over what is there when it makes the
+        resource. Raises IdentifierError where the hypervisor gives no answer.
         """

@@ -49,6 +49,7 @@ MODULES = (
     "etcd_space",
     "backup",
     "restore",
+    "recover",
     "images",
     "kubectl",
     "kubeconfig",

@@ -1,4 +1,4 @@
-"""The commands ``backup key``, ``now``, ``list`` and ``fetch``: backups of etcd."""
+"""The commands ``backup key``, ``now``, ``list``, ``fetch`` and ``secrets``."""
 
 import asyncio
 import hashlib
@@ -19,6 +19,7 @@ from rich.table import Table
 from certs.backup import BackupKeys, NotOurs, decrypt
 from lab.problem import Problem
 from lab.progress import Task
+from ops import kept_secrets
 from ops.display import note_line, option_of, progress, stderr, stdout
 from ops.reach import Reached, kept_backup_keys, opened, reach
 from ops.stacks import StackOption, read_cluster
@@ -54,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 @backup.callback()
 def _group() -> None:
-    """Make a backup of etcd, list those there are, fetch one; `./hardway restore` uses it."""
+    """Make a backup of etcd, list those there are, fetch one; save what only the state has."""
 
 
 @backup.command()
@@ -217,6 +218,32 @@ def fetch(
         path = path / own
     fetched(reached, node, stored, None if encrypted else keys, path)
     stdout.print(f"fetched [bold]{escape(str(path))}[/], of {shown(stored.time)}", soft_wrap=True)
+
+
+@backup.command()
+def secrets(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to.")],
+    passphrase_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=kept_secrets.FIRST_LINE)
+    ] = None,
+    stack: StackOption = "dev",
+) -> None:
+    """Save what only the state has: authorities, SSH keys, the keys of Secrets and of backups.
+
+    A passphrase encrypts the file. Keep it where neither the machines nor this computer are, and
+    make it anew after each update that says so. With it, `./hardway recover` gives a cluster a new
+    state, and backups can be read.
+
+    Examples: `./hardway backup secrets dev.secrets`, without a question
+    `./hardway backup secrets dev.secrets --passphrase-file FILE`
+    """
+    if file.is_dir():
+        file = file / f"{stack}.secrets"
+    held = kept_secrets.secrets_in(opened(stack).state, stack)
+    content = kept_secrets.encrypted(held, kept_secrets.passphrase_from(passphrase_file, new=True))
+    with appearing(file) as whole:
+        whole.write(content)
+    stdout.print(f"saved [bold]{escape(str(file))}[/], which opens with your passphrase alone")
 
 
 def chosen(stock: Stock, name: str | None, node: str, option: str) -> StoredBackup:

@@ -34,7 +34,7 @@ from lab.process import beside, output
 from lab.stack import Stack, offer_path, stack_in_lab, stacks_with_state
 from lab.watch import FirstBootWatch
 from ops import critical_path, underway
-from ops.display import HEALTHY, condition_line, path_table, progress, stdout
+from ops.display import HEALTHY, condition_line, option_of, path_table, progress, stdout
 from ops.events import kept_events
 from ops.exit_codes import ExitCode
 from ops.failures import failures
@@ -43,7 +43,7 @@ from ops.shortage import Shortage
 from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.addons.catalogue import pages
 from plan.conditions import conditions
-from preview.kinds import READY
+from preview.kinds import AUTHORITIES, READY, STASH
 from spec.change import refused_numbers, refused_ssh_keys
 from spec.cluster import Cluster, SpecError
 from spec.description import FIRST, AuthorityNumbers
@@ -94,8 +94,11 @@ def up(
         _up(stack, cluster, refresh=refresh, shortage=shortage)
 
 
-def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | None) -> None:
-    paths, cache, phases = lab_paths(), Cache(), Phases()
+def prepared_stack(
+    stack: str, cluster: Cluster, phases: Phases
+) -> tuple[Stack, libvirt.LibvirtConnection | None]:
+    """A stack whose lab has all that an update needs, and the lab's libvirt if it has one."""
+    paths, cache = lab_paths(), Cache()
     host = None
     with beside(lambda: _tools(cache, paths, phases)) as prepared:
         if cluster.in_lab:
@@ -109,6 +112,13 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
         progress().say(f"{choice.tool} {choice.version}: {choice.origin} ({choice.reason})")
     ready = stack_in_lab(stack, paths, tools)
     endpoint.demand_known(cluster, ready.enter)
+    return ready, host
+
+
+def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | None) -> None:
+    phases = Phases()
+    ready, host = prepared_stack(stack, cluster, phases)
+    paths = ready.paths
     with phases.phase("pulumi up"):
         ready.create()
         recover(ready, host, progress().say)
@@ -198,6 +208,12 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
             check=False,
         )
     _print_critical_path(stack, changed)
+    if any(span.kind in (STASH, AUTHORITIES) for span in changed.values()):
+        stdout.print(
+            "This update made keys that only the state has; to save them: ./hardway backup secrets "
+            f"FILE{option_of(stack.name)}",
+            highlight=False,
+        )
     stdout.print(
         "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.seconds.items())
     )

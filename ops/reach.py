@@ -319,7 +319,7 @@ def kept_logins(spec: Cluster, state: Mapping[str, Any]) -> str | None:
 def _stashed(name: str, state: Mapping[str, Any]) -> Mapping[str, str]:
     """The keys that a ``Stash`` keeps; empty where there is none of this name."""
     for there, resource in resources(state):
-        if there == name and resource["type"] == "pulumi:index:Stash":
+        if there == name and resource["type"] == kinds.STASH:
             return revealed(resource.get("outputs", {})).get("output") or {}
     return {}
 

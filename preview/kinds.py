@@ -19,6 +19,8 @@ SPECIFICATION, AUTHORITIES, CERTIFICATES, GUARD, OBJECTS, READY = (
     f"pulumi-python:dynamic/hardway:{name}"
     for name in ("Specification", "Authorities", "Certificates", "Guard", "Objects", "Ready")
 )
+STASH = "pulumi:index:Stash"
+"""Keeps keys of which no two are alike, and nothing else: SSH keys, keys of backups."""
 BESIDE = {SPECIFICATION: frozenset({"hypervisor", LISTS}), READY: frozenset({"access"})}
 """The inputs by type whose difference alone is no change of the resource. They are only kept for
 the next check, or wait (see the providers' ``diff``)."""

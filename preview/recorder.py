@@ -43,6 +43,7 @@ class Registered(TypedDict):
     additional_secret_outputs: list[str]
     delete_before_replace: bool
     timeouts: dict[str, str]
+    serialized: str
 
 
 class Request(TypedDict):
@@ -92,9 +93,10 @@ class Recorder(mocks.MockMonitor):
                 inputs.pop(key, None)
                 if key in before["inputs"]:
                     inputs[key] = before["inputs"][key]
-        if serialized := inputs.pop(PROVIDER, None):
+        serialized = _opened(inputs.pop(PROVIDER, ""))
+        if serialized:
             inputs = self._checked(urn, serialized, inputs, before)
-        self.seen.append(_registered(request, inputs))
+        self.seen.append(_registered(request, inputs, serialized))
         outputs = dict(inputs)
         if request.type == STASH:
             outputs["output"] = inputs["input"]
@@ -104,10 +106,10 @@ class Recorder(mocks.MockMonitor):
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=given)
 
     def _checked(
-        self, urn: str, serialized: Any, news: dict[str, Any], before: Registered | None
+        self, urn: str, serialized: str, news: dict[str, Any], before: Registered | None
     ) -> dict[str, Any]:
         """The inputs after the provider's check; an input that was secret stays secret."""
-        provider = dill.loads(base64.b64decode(_opened(serialized)))  # noqa: S301  # just pickled
+        provider = dill.loads(base64.b64decode(serialized))  # noqa: S301  # just pickled
         olds = _opened(before["inputs"]) if before else {}
         result = provider.check(olds, _opened(news))
         if result.failures:
@@ -131,7 +133,7 @@ def _opened(value: Any) -> Any:
     return [_opened(item) for item in value] if isinstance(value, list) else value
 
 
-def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
+def _registered(request: Any, inputs: dict[str, Any], serialized: str) -> Registered:
     limits = request.customTimeouts
     return {
         "kind": request.type,
@@ -155,6 +157,7 @@ def _registered(request: Any, inputs: dict[str, Any]) -> Registered:
             for key in ("create", "update", "delete")
             if getattr(limits, key)
         },
+        "serialized": serialized,
     }
 
 

@@ -45,10 +45,13 @@ class Recording:
     """Artifacts, such as ``containerd-2.3.7``, whose digest is unknown until they are built."""
 
 
-def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Recording:
+def recorded(
+    folder: Path, stack: str, held: Sequence[Registration] = (), offer: Offer | None = None
+) -> Recording:
     """Declare the stack of a checkout as an update after ``held`` would.
 
-    A checkout without the stack's file declares nothing. Raises NotDeclared.
+    Without the offer of a lab, a stand-in has its place. A checkout without the stack's file
+    declares nothing. Raises NotDeclared.
     """
     file = folder / f"Pulumi.{stack}.yaml"
     if not file.is_file():
@@ -57,7 +60,9 @@ def recorded(folder: Path, stack: str, held: Sequence[Registration] = ()) -> Rec
         config = configuration(file)
     except SpecError as error:
         raise NotDeclared(str(error)) from error
-    offer, unknown = _offer(config.get(CLUSTER), stack)
+    unknown: tuple[str, ...] = ()
+    if offer is None:
+        offer, unknown = _offer(config.get(CLUSTER), stack)
     request = {
         "stack": stack,
         "config": {

@@ -44,6 +44,8 @@ class Registration:
     delete_before_replace: bool = False
     timeouts: Mapping[str, str] = field(default_factory=dict)
     """Durations such as ``300s`` by operation (``create``, ``update``, ``delete``)."""
+    serialized: str = field(default="", compare=False, repr=False)
+    """The provider of a dynamic resource as the engine keeps it, where a recorder saw it."""
 
     @property
     def identity(self) -> tuple[str, str, str]:

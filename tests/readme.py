@@ -34,6 +34,9 @@ BACKUPS = (
 RESTORE = ("./hardway restore FILE", "./hardway restore")
 """Run by the same tests with a backup's name in the place of ``FILE``."""
 
+RECOVERY = ("./hardway backup secrets FILE", "./hardway recover FILE")
+"""Run by ``tests/machine/test_recover.py``."""
+
 IMAGES = ("./hardway images load shop.tar", "./hardway images remove shop:1")
 """Run by the same tests where there is such an archive."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
+from typing import Any
 
 from hypervisors.upkeep import MachineSize
 from spec.hypervisor import Existing
@@ -27,3 +28,6 @@ class ExistingUpkeep:
 
     def shut_down(self, sizes: Mapping[str, MachineSize], say: Callable[[str], None]) -> None:
         """Shut nothing down."""
+
+    def identifier(self, resource_type: str, inputs: Mapping[str, Any]) -> str | None:
+        """None, since a machine that is attached again stays as it is (``attach.sh``)."""

@@ -42,7 +42,8 @@ def refuse_taken(where: Libvirt, domains: Iterable[str]) -> None:
         if done is not None and done.returncode == 0:
             raise DiskError(
                 f"the disk {name} is in the pool {where.pool} already and is none of this stack's, "
-                "which would take it and delete it in the end; give the cluster another name, or "
+                "which would take it and delete it in the end; where this stack's state was lost, "
+                "./hardway recover gives it a new one, else give the cluster another name, or "
                 f"remove that disk (virsh -c '{where.uri}' vol-delete --pool {where.pool} {name})"
             )
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
+from typing import Any
 
 from hypervisors.libvirt.bridge import refuse_bridge
 from hypervisors.libvirt.growth import grow, refuse_taken
+from hypervisors.libvirt.identifiers import identifier
 from hypervisors.libvirt.shutdown import shut_down
 from hypervisors.upkeep import MachineSize
 from spec.hypervisor import Libvirt
@@ -31,3 +33,7 @@ class LibvirtUpkeep:
     def shut_down(self, sizes: Mapping[str, MachineSize], say: Callable[[str], None]) -> None:
         """Have the running domains power off whose size differs from the given one."""
         shut_down(self._where, sizes, say)
+
+    def identifier(self, resource_type: str, inputs: Mapping[str, Any]) -> str | None:
+        """The ID of a network, disk, seed or domain. Raises IdentifierError."""
+        return identifier(self._where.uri, resource_type, inputs)

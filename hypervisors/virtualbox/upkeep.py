@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
 
-from hypervisors.upkeep import MachineSize
-from hypervisors.virtualbox import machine
+from hypervisors.upkeep import IdentifierError, MachineSize
+from hypervisors.virtualbox import machine, networks
+from hypervisors.virtualbox.resources import MACHINE, NETWORK
 from hypervisors.virtualbox.vboxmanage import Gone, VirtualBoxError, call, machines
 from spec.hypervisor import VirtualBox
 
@@ -27,7 +29,8 @@ class VirtualBoxUpkeep:
             if domain in known.values() or machine.uuid_of(domain) in known:
                 raise VirtualBoxError(
                     f"VirtualBox has a machine {domain} already, which is none of this stack's; "
-                    f"give the cluster another name, or remove it (VBoxManage unregistervm "
+                    "where its state was lost, ./hardway recover gives it a new one, else give the "
+                    f"cluster another name, or remove it (VBoxManage unregistervm "
                     f"{domain} --delete-all)"
                 )
 
@@ -57,6 +60,21 @@ class VirtualBoxUpkeep:
             left = [domain for domain in left if _runs(domain)]
         for domain in left:
             say(f"{domain} has not shut down and will be powered off as it runs")
+
+    def identifier(self, resource_type: str, inputs: Mapping[str, Any]) -> str | None:
+        """The name of a host-only adapter, or the UUID of a machine's disk.
+
+        Raises IdentifierError.
+        """
+        try:
+            if resource_type == NETWORK:
+                return networks.adapter_at(IPv4Network(inputs["addresses"]))
+            if resource_type == MACHINE:
+                with suppress(Gone):
+                    return machine.observed(inputs["uuid"]).disk_id or None
+        except VirtualBoxError as error:
+            raise IdentifierError(str(error)) from error
+        return None
 
 
 def _runs(domain: str) -> bool:

@@ -105,6 +105,10 @@ class Care:
         self.asked.append(("shut_down", dict(sizes)))
         say("they shut down")
 
+    def identifier(self, resource_type: str, inputs: Mapping[str, Any]) -> str | None:
+        self.asked.append(("identifier", resource_type, inputs["name"]))
+        return None
+
 
 @pytest.fixture(autouse=True)
 def _fourth(monkeypatch: pytest.MonkeyPatch) -> None:

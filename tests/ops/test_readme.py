@@ -14,6 +14,7 @@ RUN = (
     *(*readme.ALONE, *readme.MINUTES, *readme.GIGABYTES),
     *(*readme.THE_TESTS_THEMSELVES, *readme.SECOND_STACK, *readme.EXISTING, *readme.ADD_ONS),
     *(*readme.ON_VIRTUALBOX, *readme.WITH_MORE_WORDS, *readme.BACKUPS, *readme.RESTORE),
+    *readme.RECOVERY,
     *readme.PASSWORDS,
 )
 

@@ -1,0 +1,156 @@
+"""What only the state of a stack has, and nothing can make again, as a file for a safe place.
+
+A passphrase encrypts the file in age's format (https://age-encryption.org/v1, with scrypt), so
+``age --decrypt`` opens it as well.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyrage  # type: ignore[import-untyped]
+import typer
+
+from certs.backup import MAGIC
+from certs.bundle import Authorities, BundleError
+from lab.problem import Problem
+from ops.display import at_terminal, option_of
+from ops.reach import kept_by_cluster, resources, revealed
+from preview import kinds
+from spec import resource_names
+
+FORMAT = 1
+"""Of the file's content; a later program that writes another one counts it up."""
+
+SHORTEST = 12
+"""The fewest characters of a passphrase."""
+
+FIRST_LINE = "A file with the passphrase in its first line, in place of a question."
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptSecrets:
+    """The keys of a stack that its state has, and neither its file nor a certificate's renewal."""
+
+    stack: str
+    made: datetime
+    authorities: str = field(repr=False)
+    """``Authorities.state()`` as JSON."""
+    stashes: Mapping[str, Mapping[str, str]] = field(repr=False)
+    """Resource name to the keys that a ``Stash`` keeps: SSH keys, keys of backups, the seed of
+    passwords."""
+
+    @property
+    def read_authorities(self) -> Authorities:
+        return Authorities.from_state(json.loads(self.authorities))
+
+    def has_ssh_keys(self, numbers: Iterable[int]) -> bool:
+        """Whether all SSH keys with these numbers are among them."""
+        names = {resource_names.numbered(resource_names.SSH_KEY, number) for number in numbers}
+        return names <= self.stashes.keys()
+
+    def written(self) -> str:
+        """The secrets as JSON."""
+        value = {
+            "format": FORMAT,
+            "stack": self.stack,
+            "made": self.made.isoformat(),
+            "authorities": json.loads(self.authorities),
+            "stashes": self.stashes,
+        }
+        return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+def secrets_in(state: Mapping[str, Any], stack: str) -> KeptSecrets:
+    """The secrets of an exported state with secrets in plain text.
+
+    Raises a Problem where the state has none, as before the first update.
+    """
+    authorities = kept_by_cluster(state).get(resource_names.AUTHORITIES)
+    stashes = {
+        name: revealed(resource.get("outputs", {})).get("output") or {}
+        for name, resource in resources(state)
+        if resource["type"] == kinds.STASH
+    }
+    if not authorities or not stashes:
+        raise Problem(
+            f"the state of the stack '{stack}' has no keys yet",
+            f"bring it up with ./hardway up{option_of(stack)}",
+        )
+    made = datetime.now(UTC).replace(microsecond=0)
+    return KeptSecrets(stack=stack, made=made, authorities=authorities, stashes=stashes)
+
+
+def encrypted(secrets: KeptSecrets, passphrase: str) -> bytes:
+    """The content of a file with these secrets."""
+    content: bytes = pyrage.passphrase.encrypt(secrets.written().encode(), passphrase)
+    return content
+
+
+def decrypted(file: Path, passphrase: str) -> KeptSecrets:
+    """The secrets in a file. Raises a Problem where it is no such file or does not open."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise Problem(
+            f"there is no file {file}", "name the one that ./hardway backup secrets wrote"
+        ) from None
+    if not content.startswith(MAGIC):
+        raise _no_such_file(file)
+    try:
+        value = json.loads(pyrage.passphrase.decrypt(content, passphrase))
+    except (pyrage.DecryptError, ValueError) as error:
+        raise Problem(
+            f"{file} does not open with this passphrase", "give the one with which it was written"
+        ) from error
+    try:
+        if value["format"] != FORMAT:
+            raise Problem(
+                f"{file} is of a later version of this program", "use that version's checkout"
+            )
+        secrets = KeptSecrets(
+            stack=value["stack"],
+            made=datetime.fromisoformat(value["made"]),
+            authorities=json.dumps(value["authorities"], sort_keys=True),
+            stashes={name: dict(kept) for name, kept in value["stashes"].items()},
+        )
+        _ = secrets.read_authorities
+    except (KeyError, TypeError, ValueError, AttributeError, BundleError) as error:
+        raise _no_such_file(file) from error
+    return secrets
+
+
+def _no_such_file(file: Path) -> Problem:
+    return Problem(
+        f"{file} has no secrets of a stack", "name the one that ./hardway backup secrets wrote"
+    )
+
+
+def passphrase_from(file: Path | None, *, new: bool) -> str:
+    """The passphrase in the first line of a file, or as a person answers; ``new`` asks twice.
+
+    Raises a Problem where nobody can answer, or where a new passphrase is too short.
+    """
+    if file is not None:
+        try:
+            passphrase = file.read_text().partition("\n")[0]
+        except (FileNotFoundError, UnicodeDecodeError) as error:
+            raise Problem(
+                f"{file} cannot be read as a passphrase ({error})", "name a file with a line in it"
+            ) from error
+    elif at_terminal():
+        passphrase = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new, err=True)
+    else:
+        raise Problem(
+            "nobody is there to give a passphrase", "name a file with it: --passphrase-file FILE"
+        )
+    if new and len(passphrase) < SHORTEST:
+        raise Problem(
+            f"the passphrase has {len(passphrase)} characters, and whoever guesses it has the "
+            "cluster",
+            f"choose one of {SHORTEST} or more",
+        )
+    return str(passphrase)

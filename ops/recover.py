@@ -1,0 +1,397 @@
+"""The command ``recover``, which gives a cluster whose state is lost a new one."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from certs.bundle import Authorities, Bundle
+from certs.renewal import key_name, pair_name
+from certs.table import authority_numbers
+from hypervisors.adapters import holds_data, is_machine
+from lab import libvirt
+from lab.offer import Phases
+from lab.paths import PROJECT
+from lab.problem import Problem
+from lab.stack import Stack, offer_path
+from ops import adopted, kept_secrets
+from ops.display import agreed, option_of, progress, stdout
+from ops.kept_secrets import KeptSecrets
+from ops.lifecycle import domains, prepared_stack
+from ops.private import write_private
+from ops.reach import kept_access, kept_by_cluster, resources, state_of
+from ops.stacks import StackOption, read_cluster
+from plan import identity, layout
+from plan.material import material
+from plan.model import (
+    AuthorityCertificate,
+    AuthorityKey,
+    EncryptionConfiguration,
+    ServiceAccountKey,
+    SigningCertificate,
+)
+from preview import kinds
+from preview.change import GONE
+from preview.engine import NotPreviewed, changes_of
+from preview.recording import NotDeclared, Recording, recorded
+from probe import kept_files
+from probe.backups import shown
+from probe.kept_files import KeptFiles
+from spec import resource_names
+from spec.cluster import ArtifactSource, Cluster, SpecError
+from spec.offer import Offer, read_offer, with_offer
+from spec.refusal import listed
+
+LONGEST = 600
+"""The time limit in seconds in which all machines are asked."""
+
+
+def register(app: typer.Typer) -> None:
+    """Register the command of this module."""
+    app.command(rich_help_panel="A cluster")(recover)
+
+
+def recover(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What ./hardway backup secrets wrote.")
+    ],
+    passphrase_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=kept_secrets.FIRST_LINE)
+    ] = None,
+    stack: StackOption = "dev",
+    yes: Annotated[bool, typer.Option("--yes", help="Write the state without asking.")] = False,
+) -> None:
+    """Give a cluster whose state is lost a new one, from the keys in a file, once you say yes.
+
+    The stack's file must describe the cluster as it is. Machines are found by their names and
+    asked whether they have the keys of the file; nothing on them changes. The next `./hardway up`
+    finds them as they are, and restarts what has other certificates only where it must. Machines
+    that are not there are made by it. Cut off, run it again.
+
+    Examples: `./hardway recover dev.secrets`
+    """
+    spec = read_cluster(stack)
+    secrets = kept_secrets.decrypted(file, kept_secrets.passphrase_from(passphrase_file, new=False))
+    demand_fitting(secrets, spec, file)
+    ready, host = prepared_stack(stack, spec, Phases())
+    if host is not None:
+        libvirt.set_going(host, domains(spec), progress())
+    ready.create()
+    if not ready.exists():  # a stack's file with its own salt
+        ready.pulumi("stack", "init", stack, capture=True)
+    demand_unused(state_of(ready), secrets, stack)
+    offer = _offer(ready)
+    with progress().task("look for machines"):
+        recording = _declared(stack, secrets, offer)
+        whole = with_offer(spec, offer)
+        there = adopted.identifiers(whole, recording)
+    observed = _observed(ready, whole, secrets, recording, there)
+    rows = judged(whole, secrets, there, observed, file)
+    stdout.print(table(rows))
+    founders = [row.machine for row in rows if row.has_etcd]
+    unasked = f"Write the state with ./hardway {' '.join(sys.argv[1:])} --yes"
+    if not (yes or agreed("Write a new state for these machines?", unasked)):
+        return
+    _write(ready, adopted.resources(stack, recording, there, founders or None))
+    option = option_of(stack)
+    stdout.print(
+        f"The stack '{escape(stack)}' has a state again, with the keys of {shown(secrets.made)}.\n"
+        f"See what an update changes: ./hardway preview --live{option}\n"
+        f"Then bring it up:           ./hardway up --refresh{option}",
+        highlight=False,
+    )
+    if not founders and spec.etcd_members:
+        stdout.print(
+            "No machine has data of etcd, so the update begins an empty one. Then bring a backup "
+            f"back: ./hardway restore FILE{option}",
+            highlight=False,
+        )
+
+
+# -- before anything is written --------------------------------------------------------------------
+
+
+def demand_fitting(secrets: KeptSecrets, spec: Cluster, file: Path) -> None:
+    """Raise a Problem where a file's keys are not those that the stack's file names."""
+    written = f"Pulumi.{spec.name}.yaml"
+    if secrets.stack != spec.name:
+        raise Problem(
+            f"{file} has the keys of the stack '{secrets.stack}', and not of '{spec.name}'",
+            f"name the stack with --stack {secrets.stack}, or another file",
+        )
+    keys = secrets.read_authorities
+    pairs: list[tuple[str, object, object]] = [
+        (f"authorities.{authority}", keys.numbers(authority), numbers)
+        for authority, numbers in authority_numbers(spec).items()
+    ]
+    numbers = spec.key_numbers
+    pairs += [
+        ("keys.encryption", keys.encryption.current, key_name(numbers.encryption)),
+        (
+            "keys.service_accounts",
+            keys.service_accounts.current,
+            pair_name(numbers.service_accounts),
+        ),
+        ("ssh_keys", secrets.has_ssh_keys(spec.ssh_key_numbers), True),
+    ]
+    differing = [name for name, kept, wanted in pairs if kept != wanted]
+    if differing:
+        raise Problem(
+            f"{file} of {shown(secrets.made)} has other keys than {written} names in "
+            f"{listed(differing, 'and')}",
+            f"name a file that was written since these turned over, or write into {written} what "
+            "the cluster has",
+        )
+
+
+def demand_unused(state: Mapping[str, Any], secrets: KeptSecrets, stack: str) -> None:
+    """Raise a Problem where a stack has a state that is not this command's own."""
+    # An update that was refused has made components and providers alone.
+    made = {
+        resource["type"]
+        for _, resource in resources(state)
+        if resource.get("custom") and not resource["type"].startswith(adopted.PROVIDERS)
+    }
+    kept = kept_by_cluster(state).get(resource_names.AUTHORITIES)
+    is_own = kept and json.loads(kept) == json.loads(secrets.authorities)
+    if made and (kinds.COMMAND in made or not is_own):
+        raise Problem(
+            f"the stack '{stack}' has a state, and recover writes one only where there is none",
+            f"see it with ./hardway pulumi stack{option_of(stack)}; where it is of no use, remove "
+            f"it with ./hardway pulumi stack rm {stack} --force --preserve-config, which leaves "
+            "all machines as they are",
+        )
+
+
+def _offer(ready: Stack) -> Offer:
+    """What the lab offers to the stack, or what a stack without a lab gets."""
+    path = offer_path(ready.paths, ready.name)
+    try:
+        return read_offer(path) if path.is_file() else Offer(artifacts=ArtifactSource())
+    except SpecError as error:
+        raise Problem(str(error), "run the same command again") from error
+
+
+def _declared(stack: str, secrets: KeptSecrets, offer: Offer) -> Recording:
+    try:
+        recording = recorded(PROJECT, stack, adopted.held(secrets), offer)
+    except NotDeclared as error:
+        raise Problem(str(error), "mend that and run the same command again") from error
+    if recording.refused:
+        sentences = [sentence for refused in recording.refused.values() for sentence in refused]
+        raise Problem("\n".join(sentences), "mend that and run the same command again")
+    return recording
+
+
+# -- what machines have ----------------------------------------------------------------------------
+
+
+OF_AUTHORITIES = (
+    AuthorityCertificate,
+    AuthorityKey,
+    EncryptionConfiguration,
+    SigningCertificate,
+)
+"""The sources of the files that are made of the cluster's authorities and keys alone."""
+
+
+def expected(spec: Cluster, authorities: Authorities) -> dict[str, dict[str, str]]:
+    """Machine to path to sha256, of the files that follow from these authorities and keys.
+
+    The public keys of service accounts are left out: of a former pair, machines forget them after a
+    day.
+    """
+    content = material(spec.name, authorities, Bundle())
+    return {
+        node: {
+            file.path: hashlib.sha256(content(file.source).encode()).hexdigest()
+            for file in identity.step(spec, node).secret_files
+            if isinstance(file.source, OF_AUTHORITIES)
+            or file.source == ServiceAccountKey("private")
+        }
+        for node in spec.machines
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineRow:
+    """What was seen of a machine."""
+
+    machine: str
+    made: str
+    """Whether it is there, for people."""
+    says: str
+    """What the machine itself answered, for people."""
+    has_etcd: bool = False
+
+
+def judged(
+    spec: Cluster,
+    secrets: KeptSecrets,
+    there: Mapping[adopted.Identity, str],
+    observed: Mapping[str, KeptFiles],
+    file: Path,
+) -> list[MachineRow]:
+    """A row for each machine of the spec.
+
+    Raises a Problem where a machine is another cluster's, has newer keys than the file, or where
+    machines are there and none of them answers.
+    """
+    wanted = expected(spec, secrets.read_authorities)
+    rows = []
+    for node in spec.machines:
+        known = machine_is_there(node, there)
+        made = "not checked" if not spec.is_made(node) else "there" if known else "not there"
+        files = observed.get(node)
+        if files is None:
+            rows.append(MachineRow(machine=node, made=made, says="the update makes it"))
+            continue
+        if files.refused:
+            raise Problem(
+                f"{files.fault}, so {file} of {shown(secrets.made)} is not of its keys",
+                "name a file that was written since SSH keys turned over",
+            )
+        differing = [
+            path
+            for path, digest in wanted[node].items()
+            if path in files.digests and files.digests[path] != digest
+        ]
+        if differing:
+            raise Problem(
+                f"{node} has another {listed(differing, 'and')} than {file} of "
+                f"{shown(secrets.made)}",
+                "name a file that was written since these turned over",
+            )
+        rows.append(
+            MachineRow(
+                machine=node,
+                made=made,
+                says=files.fault or _says(wanted[node], files),
+                has_etcd=node in spec.etcd_members and layout.ETCD_ANSWERED in files.digests,
+            )
+        )
+    if observed and all(files.fault for files in observed.values()):
+        raise Problem(
+            "no machine answers: " + "; ".join(str(files.fault) for files in observed.values()),
+            "start them, or take what is left of them away, and run the same command again",
+        )
+    return rows
+
+
+def machine_is_there(node: str, there: Mapping[adopted.Identity, str]) -> bool:
+    """Whether a hypervisor has the machine, with or without its disk."""
+    return any(name == node and is_machine(kind) for _, kind, name in there)
+
+
+def _says(wanted: Mapping[str, str], files: KeptFiles) -> str:
+    held = wanted.keys() & files.digests.keys()
+    if not held:
+        return "has no keys of a cluster"
+    if lacking := sorted(wanted.keys() - held):
+        return f"has the keys of the file, and no {listed(lacking, 'and')}"
+    return "has the keys of the file"
+
+
+def _observed(
+    ready: Stack,
+    spec: Cluster,
+    secrets: KeptSecrets,
+    recording: Recording,
+    there: Mapping[adopted.Identity, str],
+) -> dict[str, KeptFiles]:
+    """What those machines have that exist, asked in the network that they are in."""
+    state = {"deployment": {"resources": adopted.resources(ready.name, recording, {})}}
+    access = kept_access(spec, state)
+    nodes = [
+        node for node in spec.machines if not spec.is_made(node) or machine_is_there(node, there)
+    ]
+    paths = {
+        node: [*files, layout.ETCD_ANSWERED]
+        for node, files in expected(spec, secrets.read_authorities).items()
+        if node in nodes
+    }
+    if not paths:
+        return {}
+    with progress().task(f"ask {listed(nodes, 'and')}"):
+        done = subprocess.run(
+            [*ready.enter, sys.executable, "-m", "probe.kept_files"],
+            cwd=PROJECT,
+            input=kept_files.question(access, paths),
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise Problem(
+            f"the machines cannot be asked ({done.stderr.strip().rpartition(chr(10))[2]})",
+            "mend that and run the same command again",
+        )
+    return kept_files.answer(done.stdout)
+
+
+def table(rows: Iterable[MachineRow]) -> Table:
+    """What was seen of the machines, for people."""
+    made = Table("machine", "hypervisor", "the machine itself")
+    for row in rows:
+        made.add_row(row.machine, row.made, escape(row.says))
+    return made
+
+
+# -- the state -------------------------------------------------------------------------------------
+
+
+def _write(ready: Stack, made: Sequence[Mapping[str, Any]]) -> None:
+    """Write these resources as the stack's state, unless an update would lose data by them.
+
+    Raises a Problem, and leaves the stack without resources then.
+    """
+    with progress().task("write the state"):
+        empty = state_of(ready)
+        empty["deployment"]["resources"] = []
+        whole = json.loads(json.dumps(empty))
+        whole["deployment"]["resources"] = list(made)
+        _imported(ready, whole)
+    try:
+        with progress().task("see what an update would change"):
+            _demand_harmless(ready)
+    except BaseException:
+        _imported(ready, empty)
+        raise
+
+
+def _imported(ready: Stack, state: Mapping[str, Any]) -> None:
+    with tempfile.TemporaryDirectory(dir=ready.paths.state) as folder:
+        file = Path(folder, "state.json")
+        write_private(file, json.dumps(state))
+        done = ready.pulumi("stack", "import", "--file", str(file), capture=True)
+    if done.returncode != 0:
+        raise Problem(
+            f"pulumi stack import failed ({' '.join(done.stderr.split())})",
+            "mend that and run the same command again",
+        )
+
+
+def _demand_harmless(ready: Stack) -> None:
+    """Raise a Problem where an update would remove a disk that is there."""
+    done = ready.pulumi("preview", "--json", capture=True)
+    try:
+        changes = changes_of(done.stdout or done.stderr)
+    except NotPreviewed as error:
+        raise Problem(str(error), "mend that and run the same command again") from error
+    lost = [change.name for change in changes if change.verb in GONE and holds_data(change.kind)]
+    if lost:
+        raise Problem(
+            f"an update would make {listed(lost, 'and')} anew, so the stack's file does not "
+            "describe the machines that are there",
+            "write into it what they are, and run the same command again",
+        )

@@ -1,0 +1,84 @@
+"""Asks machines which of a cluster's keys they have, in one login each, and changes nothing.
+
+Only digests leave the machines. ``python -m probe.kept_files`` is for a caller outside the network
+of the machines: it reads a ``Question`` as JSON from standard input, so that no key is on a command
+line, and writes an answer.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from probe.access import Access, MachineAccess
+from probe.machines import Machines, NotLetIn, Unreachable
+
+LIMIT = 60
+"""Seconds for a machine's answer."""
+
+SCRIPT = """
+for file; do
+    if [ -f "$file" ]; then
+        digest=$(sha256sum <"$file")
+        printf '%s\\t%s\\n' "${digest%% *}" "$file"
+    fi
+done
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptFiles:
+    """Which of some files a machine has."""
+
+    digests: Mapping[str, str]
+    """Path to sha256, of those that are there."""
+    fault: str | None = None
+    """Why the machine was not asked, as one sentence without its full stop."""
+    refused: bool = False
+    """Whether the machine answers and does not let the key in."""
+
+
+async def kept_files(access: Access, paths: Mapping[str, Sequence[str]]) -> dict[str, KeptFiles]:
+    """Machine to what it has of the files at these paths, of all machines at the same time."""
+    async with Machines(access) as machines:
+        answers = await asyncio.gather(*(_asked(machines, node, paths[node]) for node in paths))
+    return dict(zip(paths, answers, strict=True))
+
+
+async def _asked(machines: Machines, node: str, paths: Sequence[str]) -> KeptFiles:
+    try:
+        done = await machines.run(node, SCRIPT, *paths, timeout=LIMIT)
+    except Unreachable as error:
+        return KeptFiles(digests={}, fault=str(error), refused=isinstance(error, NotLetIn))
+    if done.status != 0:
+        return KeptFiles(digests={}, fault=f"{node} does not say what it has ({done.reason})")
+    lines = (line.partition("\t") for line in done.stdout.splitlines())
+    return KeptFiles(digests={path: digest for digest, _, path in lines})
+
+
+def question(access: Access, paths: Mapping[str, Sequence[str]]) -> str:
+    """What ``main`` reads; it has the SSH key."""
+    machines = {node: asdict(machine) for node, machine in access.machines.items()}
+    return json.dumps({"machines": machines, "ssh_key": access.ssh_key, "paths": paths})
+
+
+def answer(text: str) -> dict[str, KeptFiles]:
+    """What ``main`` writes, read back."""
+    return {node: KeptFiles(**values) for node, values in json.loads(text).items()}
+
+
+def main() -> None:
+    """Answer one question."""
+    asked: dict[str, Any] = json.load(sys.stdin)
+    access = Access(
+        machines={node: MachineAccess.read(values) for node, values in asked["machines"].items()},
+        ssh_key=asked["ssh_key"],
+    )
+    answers = asyncio.run(kept_files(access, asked["paths"]))
+    json.dump({node: asdict(files) for node, files in answers.items()}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
