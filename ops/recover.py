@@ -97,7 +97,7 @@ def recover(
     observed = _observed(ready, whole, secrets, recording, there)
     rows = judged(whole, secrets, there, observed, file)
     stdout.print(table(rows))
-    founders = [row.machine for row in rows if row.has_etcd]
+    founders = founders_of(spec, rows)
     unasked = f"Write the state with ./hardway {' '.join(sys.argv[1:])} --yes"
     if not (yes or agreed("Write a new state for these machines?", unasked)):
         return
@@ -231,7 +231,9 @@ class MachineRow:
     """Whether it is there, for people."""
     says: str
     """What the machine itself answered, for people."""
+    answers: bool = True
     has_etcd: bool = False
+    """Whether the machine answered that it has data of etcd."""
 
 
 def judged(
@@ -276,6 +278,7 @@ def judged(
                 machine=node,
                 made=made,
                 says=files.fault or _says(wanted[node], files),
+                answers=not files.fault,
                 has_etcd=node in spec.etcd_members and layout.ETCD_ANSWERED in files.digests,
             )
         )
@@ -285,6 +288,24 @@ def judged(
             "start them, or take what is left of them away, and run the same command again",
         )
     return rows
+
+
+def founders_of(spec: Cluster, rows: Iterable[MachineRow]) -> list[str]:
+    """The members of etcd that have data; none where all members are empty or not there.
+
+    Raises a Problem where a member may have data and does not answer, and no other one has them:
+    an update would begin an empty etcd.
+    """
+    of_members = [row for row in rows if row.machine in spec.etcd_members]
+    with_data = [row.machine for row in of_members if row.has_etcd]
+    silent = [row.machine for row in of_members if not row.answers]
+    if silent and not with_data:
+        raise Problem(
+            f"nobody knows whether etcd has data on {listed(silent, 'and')}: "
+            + "; ".join(row.says for row in of_members if not row.answers),
+            "start them, or take what is left of them away, and run the same command again",
+        )
+    return with_data
 
 
 def machine_is_there(node: str, there: Mapping[adopted.Identity, str]) -> bool:

@@ -18,6 +18,9 @@ from probe.machines import Machines, NotLetIn, Unreachable
 LIMIT = 60
 """Seconds for a machine's answer."""
 
+PATIENCE = 4.0
+"""Multiplies all time limits: a machine that is taken for a dead one may lose what it has."""
+
 SCRIPT = """
 for file; do
     if [ -f "$file" ]; then
@@ -42,7 +45,7 @@ class KeptFiles:
 
 async def kept_files(access: Access, paths: Mapping[str, Sequence[str]]) -> dict[str, KeptFiles]:
     """Machine to what it has of the files at these paths, of all machines at the same time."""
-    async with Machines(access) as machines:
+    async with Machines(access, factor=PATIENCE) as machines:
         answers = await asyncio.gather(*(_asked(machines, node, paths[node]) for node in paths))
     return dict(zip(paths, answers, strict=True))
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.machine.lab import Lab, at_length, brought_up, meanwhile
+from tests.machine.people import ConfigMapWriter, Person
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(5400), at_length]
 
@@ -75,27 +76,6 @@ class Greedy:
                     over.wait(1)
 
 
-class ConfigMapWriter:
-    """Somebody who creates a ConfigMap after another, and remembers what was acknowledged."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-        self.acknowledged: list[str] = []
-        self.refused = 0
-
-    def write(self, over: threading.Event) -> None:
-        """Write all the time, until it is over."""
-        number = 0
-        while not over.wait(1):
-            number += 1
-            name = f"written-{number}"
-            done = self._lab.hardway("kubectl", "create", "configmap", name, ok=False)
-            if done.returncode == 0:
-                self.acknowledged.append(name)
-            else:
-                self.refused += 1
-
-
 def test_a_node_joins_a_cluster_whose_api_is_flooded_with_lists(
     lab: Lab, record_property: Callable[[str, object], None]
 ) -> None:
@@ -113,7 +93,7 @@ def test_a_node_joins_a_cluster_whose_api_is_flooded_with_lists(
     file = lab.folder / "large.yaml"
     file.write_text(yaml.safe_dump_all(items))
     lab.kubectl("create", "--filename", str(file))
-    greedy, writer = Greedy(lab), ConfigMapWriter(lab)
+    greedy, writer = Greedy(lab), ConfigMapWriter(Person(lab, "writer").creates)
     before = lab.on(MASTER, "systemctl show --property NRestarts --value kube-apiserver etcd")
     lab.describe(BOTH)
     began = time.monotonic()
@@ -129,8 +109,7 @@ def test_a_node_joins_a_cluster_whose_api_is_flooded_with_lists(
     assert greedy.answers[httpx.codes.OK] > CLIENTS, greedy.answers
     lab.hardway("validate", "--wait", "1200")
     assert writer.acknowledged, "people can write meanwhile"
-    kept = {item["metadata"]["name"] for item in lab.objects("configmaps")["items"]}
-    assert {*writer.acknowledged} <= kept
+    assert not writer.lost(lab)
     after = lab.on(MASTER, "systemctl show --property NRestarts --value kube-apiserver etcd")
     assert after == before, "no component was killed by the flood"
     lab.pulumi("preview", "--expect-no-changes")

@@ -1,19 +1,16 @@
 """All authorities of a master and a minion turn over, and back once, update by update."""
 
 import json
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from plan import layout
 from tests.machine.drift import starts
 from tests.machine.lab import Lab, at_length, brought_up, meanwhile
-from tests.plan.stored import stored
+from tests.machine.people import Person
 from tests.plan.test_authorities import in_pem
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(5400), at_length]
@@ -39,40 +36,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     yield from brought_up(
         "mtturn", CLUSTER, tmp_path_factory, request.session, lambda lab: lab.hardway("up")
     )
-
-
-class Person:
-    """Somebody with a kubeconfig of a moment, who asks the API again and again."""
-
-    def __init__(self, lab: Lab, name: str) -> None:
-        self._lab = lab
-        self.file = lab.folder / f"{name}.conf"
-        self.file.touch(0o600)
-        self.file.write_text(lab.hardway("kubeconfig").stdout)
-        self.answers = 0
-        self.longest = 0.0
-
-    def trust(self, somebody: "Person") -> None:
-        """Take over from somebody which authorities the API's certificate may be of."""
-        own, theirs = (yaml.safe_load(person.file.read_text()) for person in (self, somebody))
-        own["clusters"] = theirs["clusters"]
-        self.file.write_text(yaml.safe_dump(own))
-
-    def asks(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        kubectl = (str(stored("kubectl")), "--kubeconfig", str(self.file))
-        return subprocess.run([*kubectl, *arguments], capture_output=True, text=True, check=False)
-
-    def ask(self, over: threading.Event) -> None:
-        """Ask all the time, until it is over."""
-        last = time.monotonic()
-        while not over.is_set():
-            done = self.asks("get", "--raw", "/api/v1/namespaces/default", "--request-timeout=10s")
-            now = time.monotonic()
-            self.longest = max(self.longest, now - last)
-            if done.returncode == 0:
-                self.answers += 1
-                last = now
-            time.sleep(0.5)
 
 
 def pods(lab: Lab) -> dict[str, str]:

@@ -254,11 +254,28 @@ def test_an_empty_machine_is_no_founder_and_a_silent_one_is_shown(secrets: KeptS
         ("has no keys of a cluster", False),
         ("minion does not answer", False),
     ]
+    assert recover.founders_of(spec, rows) == []
     with pytest.raises(Problem, match="no machine answers: minion does not answer"):
         recover.judged(spec, secrets, both, {"minion": silent}, FILE)
     refused = KeptFiles(digests={}, fault="minion does not let root in", refused=True)
     with pytest.raises(Problem, match="is not of its keys"):
         recover.judged(spec, secrets, both, {"minion": refused}, FILE)
+
+
+def test_a_member_that_may_have_data_is_waited_for() -> None:
+    spec = spec_of(
+        machines={
+            name: {"address": f"192.168.1.1{number}", "roles": "aei" if number == 0 else "e"}
+            for number, name in enumerate(("master", "second", "third"))
+        }
+    )
+    silent = recover.MachineRow(machine="master", made="there", says="it is silent", answers=False)
+    empty = recover.MachineRow(machine="second", made="there", says="has no keys of a cluster")
+    full = recover.MachineRow(machine="third", made="there", says="has the keys", has_etcd=True)
+    assert recover.founders_of(spec, [silent, empty, full]) == ["third"]
+    assert recover.founders_of(spec, [empty]) == []
+    with pytest.raises(Problem, match="whether etcd has data on master: it is silent"):
+        recover.founders_of(spec, [silent, empty])
 
 
 # -- the state -------------------------------------------------------------------------------------
