@@ -94,21 +94,23 @@ class Attachment:
         return Access(machines={self.machine: self.access}, ssh_key=key)
 
 
-def attached(member: Attachment) -> str:
+def attached(member: Attachment, before: Attachment | None = None) -> str:
     """Let the cluster's keys in and none that it had before, and return the machine's identifier.
 
     The person's own keys open the machine for that. Where they do not, one of the cluster's keys
-    may do so already: while they turn over, or after an update that was cut off. Raises
-    NotAttached.
+    may do so already: while they turn over, or after an update that was cut off. ``before`` has the
+    keys that a jump host let through until then. Raises NotAttached.
     """
     try:
-        return asyncio.run(_attached(member))
+        return asyncio.run(_attached(member, before))
     except Unreachable as error:
         raise NotAttached(f"{error}; mend that and run the same again") from error
 
 
-async def _attached(member: Attachment) -> str:
-    await let_through(member.access, member.public_keys, _mark_there(member), member.private_keys)
+async def _attached(member: Attachment, before: Attachment | None) -> str:
+    keys, mark = member.public_keys, _mark_there(member)
+    former = [key for key in before.public_keys if key not in keys] if before else []
+    await let_through(member.access, keys, mark, member.private_keys, former)
     done = await _run_by_any(member, _attaching(member))
     if done.status != 0:
         raise NotAttached(f"{member.machine}: {render.failure(done.stderr) or done.reason}")
@@ -160,7 +162,7 @@ def moved(before: Attachment, after: Attachment, identifier: str) -> None:
 
     Raises NotAttached, also where the new login leads to another machine.
     """
-    if attached(after) != identifier:
+    if attached(after, before) != identifier:
         raise NotAttached(
             f"{after.machine} is another machine now, and a change of its login cannot bring it "
             "the old one's data; take its lines out, run ./hardway up, and write them again"
@@ -173,7 +175,7 @@ async def _without_old_login(before: Attachment, after: Attachment) -> None:
         text = with_settings(UNAUTHORIZE, user=before.access.user, mark=before.mark)
         await _run(after, text, seconds=SHORT, key=after.private_key)
     if before.access.bastion != after.access.bastion:
-        await let_through_no_more(before.access, before.private_key, _mark_there(before))
+        await _let_through_no_more(before)
 
 
 def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
@@ -209,7 +211,13 @@ async def _handed_back(member: Attachment, say: Callable[[str], None]) -> None:
         )
     for line in done.stdout.splitlines():
         say(f"{member.machine}: {line}")
-    await let_through_no_more(member.access, member.private_key, _mark_there(member))
+    await _let_through_no_more(member)
+
+
+async def _let_through_no_more(member: Attachment) -> None:
+    await let_through_no_more(
+        member.access, member.public_keys, _mark_there(member), member.private_key
+    )
 
 
 async def _run(member: Attachment, text: str, *, seconds: int, key: str) -> Done:

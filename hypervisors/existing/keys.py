@@ -32,7 +32,7 @@ def with_settings(text: str, **settings: str) -> str:
 LISTS = library.script("authorize")
 """The functions for lists of keys, which steps have as well."""
 UNAUTHORIZE = LISTS + 'unauthorize "$user" "$mark"\n'
-AUTHORIZE = LISTS + 'authorize "$user" "$mark" "$lines"\n'
+LET_PASS = LISTS + script("pass")
 
 
 def marked(public_keys: Iterable[str], mark: str, *, options: str = "") -> str:
@@ -41,18 +41,21 @@ def marked(public_keys: Iterable[str], mark: str, *, options: str = "") -> str:
 
 
 async def let_through(
-    machine: MachineAccess, public_keys: Iterable[str], mark: str, private_keys: Iterable[str]
+    machine: MachineAccess,
+    public_keys: Iterable[str],
+    mark: str,
+    private_keys: Iterable[str],
+    former: Iterable[str] = (),
 ) -> None:
-    """Let the cluster's keys pass through the jump host, where the machine has one, and no others.
+    """Let the cluster's keys pass through the jump host, where the machine has one.
 
-    The person's own keys open the jump host for that, or else one of the private keys. Where none
-    does, nothing is changed: it may know the cluster's keys already. Raises Unreachable where the
-    jump host refuses the change.
+    The ``former`` public keys pass no more. The person's own keys open the jump host for that, or
+    else one of the private keys. Where none does, nothing is changed: it may know the cluster's
+    keys already. Raises Unreachable where the jump host refuses the change.
     """
     if machine.bastion is None:
         return
-    lines = marked(public_keys, mark, options=f"{PASSES} ")
-    text = with_settings(AUTHORIZE, user=machine.bastion.user, mark=mark, lines=lines)
+    text = _passing(machine.bastion, mark, public_keys, former)
     for key in ("", *private_keys):
         try:
             await _ran(machine.bastion, key, text)
@@ -63,11 +66,18 @@ async def let_through(
         return
 
 
-async def let_through_no_more(machine: MachineAccess, private_key: str, mark: str) -> None:
-    """Take the machine's line out of the jump host's list. Raises Unreachable."""
+async def let_through_no_more(
+    machine: MachineAccess, public_keys: Iterable[str], mark: str, private_key: str
+) -> None:
+    """Take the machine's lines out of the jump host's list. Raises Unreachable."""
     if machine.bastion is not None:
-        text = with_settings(UNAUTHORIZE, user=machine.bastion.user, mark=mark)
-        await _ran(machine.bastion, private_key, text)
+        await _ran(machine.bastion, private_key, _passing(machine.bastion, mark, (), public_keys))
+
+
+def _passing(bastion: SshServer, mark: str, keys: Iterable[str], gone: Iterable[str]) -> str:
+    """The text that has these keys pass through a jump host, and others no more."""
+    lines, without = (marked(every, mark, options=f"{PASSES} ") for every in (keys, gone))
+    return with_settings(LET_PASS, user=bastion.user, lines=lines, gone=without)
 
 
 class ListUnchanged(Unreachable):

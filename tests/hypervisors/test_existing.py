@@ -253,3 +253,35 @@ def test_a_jump_host_lets_the_clusters_key_through_as_long_as_the_machine_is_a_m
         handed_back(mine, lambda _: None)
         assert jump.read(keys).splitlines() == [person]
         assert not machine.container.path(STATE).exists()
+
+
+def test_clusters_of_one_name_share_a_jump_host(
+    machine: AnsweringMachine, new_machine: Callable[..., Container], home: Path, tmp_path: Path
+) -> None:
+    """Two people may each have a cluster dev with a machine m1 behind the same jump host."""
+    jump, person = new_machine(), (home / ".ssh/id_ed25519.pub").read_text().strip()
+    jump.call("useradd", "--create-home", "--password", "*", "--shell", "/bin/sh", "jump")
+    with answering(jump, tmp_path, namespaces=("--mount", "--uts", "--ipc", "--pid")) as bastion:
+        colleagues = f"restrict,port-forwarding {OTHER.public} hardway:dev:m1"
+        bastion.let_in("jump", f"{person}\n\n# of colleagues\n{colleagues}")
+        file = "/home/jump/.ssh/authorized_keys"
+        theirs = jump.read(file)
+        at = bastion.access("jump")
+        through = SshServer(address=at.address, port=at.port, user=at.user, host_key=at.host_key)
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        identifier = attached(mine)
+        next_key = new_key_pair()
+        both = replace(mine, others=(next_key,))
+        next_alone = replace(mine, public_key=next_key.public, private_key=next_key.private)
+        first, second = (
+            f"restrict,port-forwarding {pair.public} hardway:dev:m1\n"
+            for pair in (CLUSTER, next_key)
+        )
+        assert jump.read(file) == theirs + first
+        moved(mine, both, identifier)
+        assert jump.read(file) == theirs + "".join(sorted((first, second)))
+        moved(both, replace(next_alone, others=(CLUSTER,)), identifier)
+        moved(replace(next_alone, others=(CLUSTER,)), next_alone, identifier)
+        assert jump.read(file) == theirs + second
+        handed_back(next_alone, lambda _: None)
+        assert jump.read(file) == theirs
