@@ -128,6 +128,15 @@ def test_only_root_reads_what_is_kept_and_no_plain_text_is_left(world: BackingUp
 
 
 def test_the_newest_are_kept_here_and_there(world: BackingUp) -> None:
+    # Of clusters whose names begin as this one's does, in the same directory.
+    others = [
+        f"{beginning}test-{more}-20260101T000000Z-r1.db.age"
+        for beginning in ("", ".part-")
+        for more in ("2", "site")
+    ]
+    for name in others:
+        world.machine.write(f"{COPIES}/{name}", "of others")
+        world.machine.call("chown", "keeper:keeper", f"{COPIES}/{name}")
     for number in range(3):
         world.etcdctl("put", f"kept-{number}", "value")
         assert world.run() == 0
@@ -135,7 +144,14 @@ def test_the_newest_are_kept_here_and_there(world: BackingUp) -> None:
     assert len(stock.backups) == 2
     first, second = stock.backups
     assert first.revision + 1 == second.revision
-    assert copies(world) == {stored.name: stored.sha256 for stored in stock.backups}
+    assert stock.last is not None
+    assert stock.last.text == second.name, "and no older one, which was taken away"
+    there = copies(world)
+    assert [name for name in others if name not in there] == []
+    own = {stored.name: stored.sha256 for stored in stock.backups}
+    assert {name: digest for name, digest in there.items() if name not in others} == own
+    for name in others:
+        world.machine.call("rm", f"{COPIES}/{name}")
 
 
 def test_two_of_one_revision_have_names_of_their_own(world: BackingUp) -> None:
@@ -157,8 +173,9 @@ def test_what_could_not_be_copied_is_told_and_made_up_for(world: BackingUp) -> N
     assert "./hardway backup key" in fault
     assert not stock.backups[-1].copied
     assert copies(world) == before
-    world.machine.write(f"{COPIES}/.part-test-1-r1.db.age", "half of one")
-    world.machine.call("chown", "keeper:keeper", f"{COPIES}/.part-test-1-r1.db.age")
+    half = f"{COPIES}/.part-test-20260101T000000Z-r1.db.age"
+    world.machine.write(half, "half of one")
+    world.machine.call("chown", "keeper:keeper", half)
     world.machine.write(f"{COPIES}/somebody-elses", "")
     let_in(world, world.keys.backups.ssh_public)
     world.etcdctl("put", "later", "value")
@@ -235,6 +252,31 @@ def test_a_run_that_is_killed_leaves_nothing_half(world: BackingUp) -> None:
     assert world.run() == 0
     left = [path for path in world.machine.snapshot(layout.BACKUPS) if "/.new" in path]
     assert left == []
+
+
+def test_a_copy_that_its_service_ends_is_told_and_begins_no_backup_anew(world: BackingUp) -> None:
+    """As where it takes longer than the service may: what is kept here would be gone in hours."""
+    slow = "#!/bin/sh\necho begun >/run/copying\nexec sleep infinity\n"
+    world.machine.write("/usr/local/bin/sftp", slow, 0o755)
+    override = f"/run/systemd/system/{backup.SERVICE}.d"
+    world.machine.write(f"{override}/soon.conf", "[Service]\nTimeoutStartSec=20\nRestartSec=1\n")
+    world.machine.call("systemctl", "daemon-reload")
+    world.machine.call("systemctl", "--no-block", "start", backup.SERVICE)
+    eventually("it copies", lambda: world.machine.path("/run/copying").exists())
+    eventually("it has ended", lambda: world.stock().stage is None)
+    eventually("and its service", lambda: state_of(world) not in ("activating", "deactivating"))
+    assert state_of(world) == "failed", "it is not started again"
+    newest = world.stock().backups[-1]
+    assert not newest.copied
+    assert "it was ended before it was done" in str(backups.fault(world.stock(), 60 * 60))
+    world.machine.call("rm", "-r", override, "/usr/local/bin/sftp")
+    world.machine.call("systemctl", "daemon-reload")
+    assert world.run() == 0
+    assert newest.name in copies(world)
+
+
+def state_of(world: BackingUp) -> str:
+    return world.machine.run(f"systemctl is-active {backup.SERVICE}").stdout.strip()
 
 
 def test_a_guard_sees_the_timer_and_mends_it(world: BackingUp) -> None:

@@ -199,7 +199,11 @@ def test_a_backup_is_in_the_bucket_and_brings_etcd_back(world: Uploading) -> Non
 
 
 def test_the_newest_are_kept_and_what_others_have_stays(world: Uploading) -> None:
-    others = ("somebody-elses", "test2-20260101T000000Z-r1.db.age", "test-notes-r1.db.age")
+    others = (
+        *("somebody-elses", "test2-20260101T000000Z-r1.db.age", "test-notes-r1.db.age"),
+        # Of a cluster whose name goes on with a number: test-2.
+        *("test-2-20260101T000000Z-r1.db.age", ".part-test-2-20260101T000000Z-r1.db.age"),
+    )
     for name in others:
         world.machine.write(f"{OBJECTS}/{BUCKET}/{PREFIX}/{name}", "of others")
     below = f"{OBJECTS}/{BUCKET}/{PREFIX}/below/test-20200101T000000Z-r1.db.age"
