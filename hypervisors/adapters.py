@@ -4,7 +4,7 @@
 beside ``libvirt``, an entry here, and an entry there.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,23 @@ def replaced_for(resource_type: str) -> frozenset[str]:
     return frozenset().union(
         *(adapter.resources.replaced_for.get(resource_type, ()) for adapter in ADAPTERS.values())
     )
+
+
+def is_made(resource_type: str) -> bool:
+    """Whether a hypervisor makes the resources of this type."""
+    return any(resource_type in adapter.resources.replaced_for for adapter in ADAPTERS.values())
+
+
+def completed(resource_type: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a resource with what its provider adds to them."""
+    whole = dict(inputs)
+    for adapter in ADAPTERS.values():
+        for name, default in adapter.resources.defaults.get(resource_type, {}).items():
+            if isinstance(default, Mapping):
+                whole[name] = [{**default, **item} for item in whole.get(name, ())]
+            else:
+                whole.setdefault(name, default)
+    return whole
 
 
 def kept_up(spec: Cluster, names: Iterable[str]) -> list[tuple[Upkeep, list[str]]]:

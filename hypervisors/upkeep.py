@@ -1,7 +1,7 @@
 """The interface between the program and a hypervisor beside the engine."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import Any, Protocol
 
@@ -25,6 +25,9 @@ class ResourceTypes:
     """The type of the resource that holds a machine's data; None where the machine itself does."""
     replaced_for: Mapping[str, frozenset[str]]
     """A type, mapped to the inputs that cannot be updated: their change replaces the resource."""
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """A type, mapped to what its provider adds to the inputs: values by their names, where the
+    value of a list is a mapping that is added to each of its items."""
     restarts: bool = False
     """Whether an update of a machine's resource shuts the machine down and starts it again."""
 

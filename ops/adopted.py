@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hypervisors.adapters import ADAPTERS, kept_up
+from hypervisors.adapters import completed, is_made, kept_up
 from hypervisors.upkeep import IdentifierError, Upkeep
 from lab.problem import Problem
 from ops.kept_secrets import KeptSecrets
@@ -58,7 +58,7 @@ def identifiers(spec: Cluster, recording: Recording) -> dict[Identity, str]:
     """
     there: dict[Identity, str] = {}
     for declared in recording.registrations:
-        if not is_made(declared):
+        if not is_made(declared.kind):
             continue
         inputs = _plain(declared.inputs)
         try:
@@ -68,11 +68,6 @@ def identifiers(spec: Cluster, recording: Recording) -> dict[Identity, str]:
         if identifier:
             there[declared.identity] = identifier
     return there
-
-
-def is_made(declared: Registration) -> bool:
-    """Whether a hypervisor makes the resource."""
-    return any(declared.kind in adapter.resources.replaced_for for adapter in ADAPTERS.values())
 
 
 def _upkeep(spec: Cluster, declared: Registration) -> Upkeep:
@@ -142,7 +137,7 @@ class _Writer:
             return urn
         if not declared.custom:
             return self._put(urn, declared.kind, custom=False, parent=parent, inputs={})
-        inputs = self._with_real(_stated(declared.inputs))
+        inputs = completed(declared.kind, self._with_real(_stated(declared.inputs)))
         more: dict[str, Any] = {}
         if declared.kind.startswith(PROVIDERS):
             more["id"] = str(uuid.uuid4())

@@ -1,8 +1,4 @@
-"""What only the state of a stack has, and nothing can make again, as a file for a safe place.
-
-A passphrase encrypts the file in age's format (https://age-encryption.org/v1, with scrypt), so
-``age --decrypt`` opens it as well.
-"""
+"""What only the state of a stack has, and nothing can make again, as a file for a safe place."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,10 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyrage  # type: ignore[import-untyped]
 import typer
 
-from certs.backup import MAGIC
+from certs import passphrase as sealing
 from certs.bundle import Authorities, BundleError
 from lab.problem import Problem
 from ops.display import at_terminal, option_of
@@ -86,8 +81,7 @@ def secrets_in(state: Mapping[str, Any], stack: str) -> KeptSecrets:
 
 def encrypted(secrets: KeptSecrets, passphrase: str) -> bytes:
     """The content of a file with these secrets."""
-    content: bytes = pyrage.passphrase.encrypt(secrets.written().encode(), passphrase)
-    return content
+    return sealing.encrypted(secrets.written().encode(), passphrase)
 
 
 def decrypted(file: Path, passphrase: str) -> KeptSecrets:
@@ -98,11 +92,11 @@ def decrypted(file: Path, passphrase: str) -> KeptSecrets:
         raise Problem(
             f"there is no file {file}", "name the one that ./hardway backup secrets wrote"
         ) from None
-    if not content.startswith(MAGIC):
+    if not content.startswith(sealing.MAGIC):
         raise _no_such_file(file)
     try:
-        value = json.loads(pyrage.passphrase.decrypt(content, passphrase))
-    except (pyrage.DecryptError, ValueError) as error:
+        value = json.loads(sealing.decrypted(content, passphrase))
+    except (sealing.WrongPassphrase, ValueError) as error:
         raise Problem(
             f"{file} does not open with this passphrase", "give the one with which it was written"
         ) from error

@@ -38,15 +38,14 @@ from ops.display import HEALTHY, condition_line, option_of, path_table, progress
 from ops.events import kept_events
 from ops.exit_codes import ExitCode
 from ops.failures import failures
+from ops.numbers import demand_numbers, outputs_of_stack
 from ops.recovery import going_on, recover
 from ops.shortage import Shortage
 from ops.stacks import StackOption, read_cluster, ready_stack
 from plan.addons.catalogue import pages
 from plan.conditions import conditions
 from preview.kinds import AUTHORITIES, READY, STASH
-from spec.change import refused_numbers, refused_ssh_keys
 from spec.cluster import Cluster, SpecError
-from spec.description import FIRST, AuthorityNumbers
 from spec.hypervisor import VirtualBox, domain_name
 from spec.offer import read_offer
 
@@ -122,7 +121,7 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
     with phases.phase("pulumi up"):
         ready.create()
         recover(ready, host, progress().say)
-        _demand_numbers(ready, cluster)
+        demand_numbers(ready, cluster)
         if host is not None:
             libvirt.set_going(host, domains(cluster), progress())
         events = paths.logs / f"events-{stack}.json"
@@ -192,7 +191,7 @@ def domains(cluster: Cluster) -> dict[str, str]:
 def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> None:
     """Print the machines, the cluster's conditions, the time of each phase and the next steps."""
     table = Table("machine", "address", "roles")
-    for name, node in _outputs(stack).get("nodes", {}).items():
+    for name, node in outputs_of_stack(stack).get("nodes", {}).items():
         table.add_row(name, node["address"], ", ".join(node["roles"]))
     stdout.print(table)
     changed = critical_path.spans(_kept(events))
@@ -266,34 +265,6 @@ def _print_critical_path(stack: Stack, changed: Mapping[str, critical_path.Span]
     after = critical_path.dependencies(json.loads(exported.stdout))
     path = critical_path.critical_path(changed, after)
     stdout.print(path_table(path, "what the update waited for"))
-
-
-def _demand_numbers(stack: Stack, cluster: Cluster) -> None:
-    """Raise a Problem where no update leads to the spec's numbers from those of the last one.
-
-    The spec that the state keeps does not tell: it is that of an update that may have failed, and
-    some machines may not trust what others would begin to sign with, or not let in the key with
-    which the program would log in.
-    """
-    if not (outputs := _outputs(stack)):
-        return
-    refusals = [*refused_ssh_keys(outputs.get("ssh_keys", FIRST), cluster)]
-    if cluster.authorities is not None:
-        ended = AuthorityNumbers.model_validate(outputs.get("authorities", {}))
-        refusals += refused_numbers(ended, cluster.authorities)
-    for refusal in refusals:
-        raise Problem(
-            f"since the last update that ended, {refusal.field} {refusal.wrong}: {refusal.breaks}",
-            refusal.instead,
-        )
-
-
-def _outputs(stack: Stack) -> dict[str, Any]:
-    done = stack.pulumi("stack", "output", "--json", capture=True)
-    if done.returncode != 0:
-        return {}
-    value: dict[str, Any] = json.loads(done.stdout)
-    return value
 
 
 def down(

@@ -18,6 +18,7 @@ from lab.paths import lab_paths
 from lab.problem import Problem
 from lab.stack import TAKES_CONFIG_FILE, UPDATES, Stack
 from ops.display import progress
+from ops.numbers import demand_numbers
 from ops.reach import applied
 from ops.recovery import recover
 from ops.stacks import (
@@ -36,6 +37,9 @@ SPECIFICATION = f"{CLUSTER}$pulumi-python:dynamic/hardway:Specification::specifi
 
 TARGETED = frozenset({"up", "update", "preview", "pre", "watch"})
 """The commands that run the program and accept ``--target`` and ``--exclude``."""
+
+APPLYING = frozenset({"up", "update", "watch"})
+"""The commands that bring a cluster to what its file says."""
 
 FORGETTING = (("remove",), ("rm",), ("delete",))
 """The names of the subcommand of ``pulumi state`` that removes a resource from the state."""
@@ -78,6 +82,8 @@ def pulumi(
             raise refused
         if line.verb in UPDATES and ready.exists():
             recover(ready, libvirt.find(paths), progress().say)
+            if line.verb in APPLYING and not line.has("config-file"):
+                demand_numbers(ready, read_cluster(stack))
     with qemu.first(paths.libvirt) if line.verb in UPDATES else nullcontext():
         status = ready.pulumi(*given).returncode
     raise typer.Exit(status)

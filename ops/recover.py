@@ -17,7 +17,7 @@ from rich.table import Table
 from certs.bundle import Authorities, Bundle
 from certs.renewal import key_name, pair_name
 from certs.table import authority_numbers
-from hypervisors.adapters import holds_data, is_machine
+from hypervisors.adapters import is_machine, is_made
 from lab import libvirt
 from lab.offer import Phases
 from lab.paths import PROJECT
@@ -403,13 +403,13 @@ def _imported(ready: Stack, state: Mapping[str, Any]) -> None:
 
 
 def _demand_harmless(ready: Stack) -> None:
-    """Raise a Problem where an update would remove a disk that is there."""
+    """Raise a Problem where an update would make a machine or a part of it anew."""
     done = ready.pulumi("preview", "--json", capture=True)
     try:
         changes = changes_of(done.stdout or done.stderr)
     except NotPreviewed as error:
         raise Problem(str(error), "mend that and run the same command again") from error
-    lost = [change.name for change in changes if change.verb in GONE and holds_data(change.kind)]
+    lost = [change.name for change in changes if change.verb in GONE and is_made(change.kind)]
     if lost:
         raise Problem(
             f"an update would make {listed(lost, 'and')} anew, so the stack's file does not "

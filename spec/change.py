@@ -362,7 +362,9 @@ def refused_ssh_keys(before: Sequence[int], spec: Cluster) -> Iterator[Refusal]:
             f"is {[*before]} and cannot become {[*after]}",
             f"a key that was left out for good, such as number {min(joining)}, would be let in "
             "again",
-            f"write {[before[0], newest + 1]}, with a new key",
+            f"write {[*before]}, which the cluster has"
+            if spec.ssh_keys is None
+            else f"write {[before[0], newest + 1]}, with a new key",
         )
     elif after[0] not in before:
         yield Refusal(

@@ -22,4 +22,18 @@ REPLACED_FOR: dict[str, frozenset[str]] = {
 """The inputs by type that cannot be updated. The plugin's schema marks them; in the case of ``xml``
 it marks the field inside."""
 
-RESOURCE_TYPES = ResourceTypes(machine=DOMAIN, disk=VOLUME, replaced_for=REPLACED_FOR)
+DEFAULTS = {
+    DOMAIN: {
+        "coreosIgnition": "",
+        "fwCfgName": "opt/com.coreos/config",
+        "qemuAgent": False,
+        "consoles": {"sourceHost": "127.0.0.1", "sourceService": "0"},
+        "disks": {"scsi": False},
+    }
+}
+"""What the plugin's check adds (0.5.4). Where a state lacks it, the plugin would replace domains,
+since it cannot read all of it back."""
+
+RESOURCE_TYPES = ResourceTypes(
+    machine=DOMAIN, disk=VOLUME, replaced_for=REPLACED_FOR, defaults=DEFAULTS
+)

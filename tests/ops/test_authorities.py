@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from lab.problem import Problem
-from ops.lifecycle import _demand_numbers
+from ops.numbers import demand_numbers
 from spec.cluster import Cluster
 from tests.certs.clusters import cluster
 
@@ -39,7 +39,7 @@ def declaring(*numbers: int) -> Cluster:
     ],
 )
 def test_the_next_update_is_made(ended: dict[str, Any] | None, declared: tuple[int, ...]) -> None:
-    _demand_numbers(stack_with(ended), declaring(*declared))
+    demand_numbers(stack_with(ended), declaring(*declared))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_an_update_is_refused_after_another_that_did_not_end(
     ended: dict[str, Any], declared: tuple[int, ...], instead: str
 ) -> None:
     with pytest.raises(Problem, match="since the last update that ended, authorities") as why:
-        _demand_numbers(stack_with(ended), declaring(*declared))
+        demand_numbers(stack_with(ended), declaring(*declared))
     assert instead in str(why.value)
 
 
@@ -76,7 +76,7 @@ def logging_in(*numbers: int) -> Cluster:
     ],
 )
 def test_the_next_update_logs_in(ended: dict[str, Any] | None, declared: tuple[int, ...]) -> None:
-    _demand_numbers(stack_with(ended), logging_in(*declared))
+    demand_numbers(stack_with(ended), logging_in(*declared))
 
 
 @pytest.mark.parametrize(
@@ -93,5 +93,5 @@ def test_no_update_logs_in_with_a_key_that_a_machine_may_not_know(
     ended: dict[str, Any], declared: tuple[int, ...], instead: str
 ) -> None:
     with pytest.raises(Problem, match="since the last update that ended, ssh_keys") as why:
-        _demand_numbers(stack_with(ended), logging_in(*declared))
+        demand_numbers(stack_with(ended), logging_in(*declared))
     assert instead in str(why.value)

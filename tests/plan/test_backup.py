@@ -34,7 +34,8 @@ install -d -o keeper -g keeper -m 0700 /home/keeper/.ssh
 ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
 printf 'Subsystem sftp internal-sftp\\nMatch User keeper\\n ForceCommand internal-sftp\\n' \
     >>/etc/ssh/sshd_config
-systemctl restart ssh
+# The first one has failed without a host key, and its end takes /run/sshd away.
+until systemctl restart ssh; do systemctl reset-failed ssh; sleep 1; done
 """
 
 

@@ -76,7 +76,7 @@ SAME_MACHINES: list[tuple[dict[str, Any], dict[str, Any], str, str]] = [
     ({"ssh_keys": [2, 1]}, {}, "ssh_keys", "write [1, 2] first"),
     ({"ssh_keys": [2]}, {"ssh_keys": [2, 1]}, "ssh_keys", "write [2, 3], with a new key"),
     ({"ssh_keys": [2]}, {"ssh_keys": [1]}, "ssh_keys", "would be let in again"),
-    ({"ssh_keys": [2]}, {}, "ssh_keys", "write [2, 3], with a new key"),
+    ({"ssh_keys": [2]}, {}, "ssh_keys", "write [2], which the cluster has"),
     ({"ssh_keys": [2, 3]}, {"ssh_keys": [2, 1]}, "ssh_keys", "write [2, 4], with a new key"),
 ]
 
