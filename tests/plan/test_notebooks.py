@@ -451,6 +451,9 @@ def test_a_person_logs_in_and_a_kernel_computes(
         assert own["enableServiceLinks"] is False
         limits = own["containers"][0]["resources"]["limits"]
         assert limits == {"cpu": "1", "memory": str(512 * 2**20)}
+        labels = pod["metadata"]["labels"]
+        assert labels.items() >= notebooks.SERVERS.items()
+        assert not labels.items() >= notebooks.SELECTOR.items(), "it is not the hub"
         claims = json.loads(world.kubectl(f"-n {NAMESPACE} get pvc --output json"))["items"]
         names = {claim["metadata"]["name"] for claim in claims}
         mounted = {volume["name"]: volume for volume in own["volumes"]}["home"]

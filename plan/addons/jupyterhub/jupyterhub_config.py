@@ -75,6 +75,11 @@ c.Spawner.http_timeout = 600
 c.Spawner.default_url = "/lab"
 c.KubeSpawner.namespace = settings["namespace"]
 c.KubeSpawner.image = settings["image"]
+# Its own labels have `app: jupyterhub` among them, by which Services and policies know the hub.
+c.KubeSpawner.common_labels = {
+    "app.kubernetes.io/managed-by": "kubespawner",
+    "app.kubernetes.io/name": "jupyterhub",
+}
 c.KubeSpawner.image_pull_policy = "IfNotPresent"
 c.KubeSpawner.cmd = ["jupyterhub-singleuser"]
 c.KubeSpawner.port = 8888
