@@ -23,8 +23,10 @@ class Notebooks(Part):
     """Minutes after which a server ends that nobody uses: no page of it is open, and no kernel
     computes. Logging in again starts it anew."""
     home: Annotated[Whole, Field(ge=1, le=1000)] = 2
-    """GiB that the claim of a person's home asks for, with ``storage``; of that add-on's volumes
-    nothing enforces it. A claim that exists does not change."""
+    """GiB of a person's home. With ``storage`` its claim asks for them; of that add-on's volumes
+    nothing enforces it, and a claim that exists does not change. Without ``storage`` a server whose
+    home takes more is ended, and its home with it. A server with more than 1 GiB in ``/tmp`` is
+    ended, too."""
     password: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
     """The number of the password for everybody. Another number makes another password, and logs
     everybody out; the former number brings the former one back."""

@@ -147,7 +147,8 @@ def settings(spec: Cluster) -> str:
         "servers": own.servers,
         "idle": 60 * own.idle,
         "look": max(60, 6 * own.idle),
-        "home": own.home if spec.addons.storage else 0,
+        "claims": spec.addons.storage,
+        "home": own.home,
     }
     return json.dumps(whole, indent=1, sort_keys=True) + "\n"
 

@@ -449,18 +449,23 @@ def test_a_person_logs_in_and_a_kernel_computes(
         own = pod["spec"]
         assert own["automountServiceAccountToken"] is False
         assert own["enableServiceLinks"] is False
+        disk = "1152Mi" if spec is KEEPING else "3200Mi"
         limits = own["containers"][0]["resources"]["limits"]
-        assert limits == {"cpu": "1", "memory": str(512 * 2**20)}
+        assert limits == {"cpu": "1", "memory": str(512 * 2**20), "ephemeral-storage": disk}
+        requests = own["containers"][0]["resources"]["requests"]
+        assert requests["ephemeral-storage"] == "128Mi", "a node need not have all free"
         labels = pod["metadata"]["labels"]
         assert labels.items() >= notebooks.SERVERS.items()
         assert not labels.items() >= notebooks.SELECTOR.items(), "it is not the hub"
         claims = json.loads(world.kubectl(f"-n {NAMESPACE} get pvc --output json"))["items"]
         names = {claim["metadata"]["name"] for claim in claims}
-        mounted = {volume["name"]: volume for volume in own["volumes"]}["home"]
+        volumes = {volume["name"]: volume for volume in own["volumes"]}
+        assert volumes["scratch"]["emptyDir"] == {"sizeLimit": "1Gi"}
+        mounted = volumes["home"]
         if spec is KEEPING:
             assert mounted["persistentVolumeClaim"]["claimName"] in names - {notebooks.NAME}
         else:
-            assert "emptyDir" in mounted
+            assert mounted["emptyDir"] == {"sizeLimit": "2Gi"}
         (owner,) = pod["metadata"]["ownerReferences"]
         kind = "serviceaccount" if spec is KEEPING else "pod"
         name = notebooks.NAME if spec is KEEPING else "hub"

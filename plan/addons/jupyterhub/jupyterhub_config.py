@@ -114,15 +114,22 @@ c.KubeSpawner.volume_mounts = [
     {"name": "home", "mountPath": HOME},
     {"name": "scratch", "mountPath": "/tmp"},  # noqa: S108
 ]
-SCRATCH = {"name": "scratch", "emptyDir": {}}
-if settings["home"]:
+# In GiB, as the home is. The kubelet ends a server that takes more of its node's disk.
+SCRATCH = 1
+volumes = {"scratch": {"emptyDir": {"sizeLimit": f"{SCRATCH}Gi"}}}
+if settings["claims"]:
     c.KubeSpawner.storage_pvc_ensure = True
     c.KubeSpawner.storage_capacity = f"{settings['home']}Gi"
     c.KubeSpawner.storage_access_modes = ["ReadWriteOnce"]
-    home = {"name": "home", "persistentVolumeClaim": {"claimName": "{pvc_name}"}}
+    volumes["home"] = {"persistentVolumeClaim": {"claimName": "{pvc_name}"}}
+    taken = SCRATCH
 else:
-    home = {"name": "home", "emptyDir": {}}
-c.KubeSpawner.volumes = [home, SCRATCH]
+    volumes["home"] = {"emptyDir": {"sizeLimit": f"{settings['home']}Gi"}}
+    taken = SCRATCH + settings["home"]
+c.KubeSpawner.volumes = [{"name": name, **volume} for name, volume in volumes.items()]
+# Both at once, and logs. Without a guarantee it would be the limit, which few nodes have free.
+c.KubeSpawner.extra_resource_limits = {"ephemeral-storage": f"{1024 * taken + 128}Mi"}
+c.KubeSpawner.extra_resource_guarantees = {"ephemeral-storage": "128Mi"}
 # A claim has what a person made: no hub deletes it.
 c.KubeSpawner.delete_pvc = False
 
@@ -139,7 +146,7 @@ def _owned(_spawner, pod):
     Without claims the hub forgets all servers with its pod, so they end with that: else nobody
     would ever end them.
     """
-    kind = ("serviceaccount", "ServiceAccount") if settings["home"] else ("pod", "Pod")
+    kind = ("serviceaccount", "ServiceAccount") if settings["claims"] else ("pod", "Pod")
     owner = _claims()[kind[0]]
     pod.metadata.owner_references = [
         V1OwnerReference(api_version="v1", kind=kind[1], name=owner["name"], uid=owner["uid"])
