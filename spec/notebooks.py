@@ -28,8 +28,9 @@ class Notebooks(Part):
     home takes more is ended, and its home with it. A server with more than 1 GiB in ``/tmp`` is
     ended, too."""
     password: Annotated[Whole, Field(ge=1), Expected("a whole number, 1 or more")] = 1
-    """The number of the password for everybody. Another number makes another password, and logs
-    everybody out; the former number brings the former one back."""
+    """The number of the password for everybody. Another number makes another password, logs
+    everybody out, ends all servers and takes away all tokens that people made; homes stay, with
+    what anybody put there. The former number brings the former password back."""
     certificate_names: tuple[Text, ...] = ()
     """DNS names, such as `notebooks.example.org`, for which its certificate is, of the cluster's
     authority. It is for no address: who had its key could pretend to be the API there."""

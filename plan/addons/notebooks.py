@@ -58,6 +58,8 @@ TLS_FOLDER = "/run/tls"
 """The proxy's certificate and key, in its pod."""
 
 CONFIGURATION = Path(__file__).with_name("jupyterhub") / "jupyterhub_config.py"
+START = CONFIGURATION.with_name("start.py")
+"""What the hub's container runs, and what then becomes the hub."""
 
 PROGRAM = "/opt/proxy/node_modules/configurable-http-proxy/bin/configurable-http-proxy"
 RENEWED = "/opt/proxy/renewed.mjs"
@@ -129,9 +131,9 @@ def _of_proxy(name: str) -> dict[str, Any]:
 
 
 @cache
-def configuration() -> str:
-    """The hub's configuration, the same in every cluster."""
-    return CONFIGURATION.read_text()
+def programs() -> dict[str, str]:
+    """The hub's configuration and what runs before it, the same in every cluster."""
+    return {path.name: path.read_text() for path in (CONFIGURATION, START)}
 
 
 def settings(spec: Cluster) -> str:
@@ -156,7 +158,7 @@ def settings(spec: Cluster) -> str:
 def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
     number = _settings(spec).password
     password, token = DerivedPassword(CERTIFICATE, number), DerivedPassword(PROXY, number)
-    files = {CONFIGURATION.name: configuration(), "settings.json": settings(spec)}
+    files = {**programs(), "settings.json": settings(spec)}
     followed = {**files, "password": str(number)}
     return (
         namespaces.namespace(NAMESPACE, "restricted"),
@@ -286,7 +288,10 @@ def _hub(spec: Cluster) -> Manifest:
             name=NAME,
             cpu="50m",
             memory=("192Mi", "400Mi"),
-            command=["jupyterhub", f"--config={FOLDER}/{CONFIGURATION.name}"],
+            command=[
+                *("python3", f"{FOLDER}/{START.name}"),
+                *("jupyterhub", f"--config={FOLDER}/{CONFIGURATION.name}"),
+            ],
             env=[{"name": "HOME", "value": "/tmp"}],  # noqa: S108, a volume of its own
             ports=[{"name": history.HTTP, "containerPort": PORT}],
             readinessProbe={

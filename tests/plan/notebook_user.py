@@ -57,6 +57,21 @@ class NotebookUser:
         self.asked("POST", "/hub/login", data=form)
         return self.asked("GET", "/hub/home").url.path == "/hub/home"
 
+    def at(self, url: str) -> "NotebookUser":
+        """The same person, cookies included, where the hub is reached at another URL."""
+        self.url, self._port = url, url.rpartition(":")[2]
+        self._client.base_url = url
+        self._client.headers["Host"] = f"{self.host}:{self._port}"
+        return self
+
+    def new_api_token(self) -> str:
+        """An API token of this person, made as the hub's page for that makes it."""
+        headers = {"X-XSRFToken": self._token("/hub/")}
+        path = f"/hub/api/users/{self.name}/tokens"
+        made = self.asked("POST", path, headers=headers, json={"note": "mine"})
+        made.raise_for_status()
+        return str(made.json()["token"])
+
     def begin(self) -> None:
         """Ask for the own server, and wait until it answers as this person's."""
         self.asked("GET", "/hub/spawn")

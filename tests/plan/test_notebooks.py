@@ -6,12 +6,13 @@ The test is the kubelet: it runs each pod of a person as the API has it.
 import json
 import os
 import shutil
+import sqlite3
 import ssl
 import subprocess
 import tarfile
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 
 from certs.table import Authority
 from plan.addons import notebooks, wanted
+from plan.addons.jupyterhub import start
 from plan.needs import ports
 from plan.objects import Manifest
 from spec.cluster import Cluster
@@ -31,6 +33,7 @@ from tests.plan.running import stored_program
 from tests.plan.shell import cluster
 from tests.plan.stored import as_root
 from tests.plan.test_node_objects import NodesWorld, world_in
+from tests.plan.test_notebooks_start import SCHEMA
 from tests.ports import free_port
 
 MACHINES = {
@@ -87,6 +90,8 @@ def test_the_hub_has_rights_in_its_own_namespace_alone_and_the_proxy_none() -> N
         resources = {resource for rule in role["rules"] for resource in rule["resources"]}
         claims = {"persistentvolumeclaims"} if spec is KEEPING else set()
         assert resources == {"pods", "events", *claims}
+        verbs = {verb for rule in role["rules"] for verb in rule["verbs"]}
+        assert verbs == {"get", "list", "watch", "create", "delete"}
         assert pod_of(spec, notebooks.PROXY)["automountServiceAccountToken"] is False
     assert objects(ON, "Namespace")[NAMESPACE]["metadata"]["labels"] == {
         "pod-security.kubernetes.io/enforce": "restricted"
@@ -235,6 +240,12 @@ class ImageRoot:
             process.wait()
 
 
+def rows(database: Path, query: str) -> list[tuple[Any, ...]]:
+    """What a query finds in the hub's database."""
+    with closing(sqlite3.connect(database)) as opened:
+        return opened.execute(query).fetchall()
+
+
 def folder_in(parent: Path, name: str, files: Mapping[str, bytes] | None = None) -> Path:
     """A folder of the container's user with these files."""
     made = parent / name
@@ -244,6 +255,22 @@ def folder_in(parent: Path, name: str, files: Mapping[str, bytes] | None = None)
         os.chown(made / key, 1000, 1000)
     os.chown(made, 1000, 1000)
     return made
+
+
+def account_files(token: str, authority: bytes) -> dict[str, bytes]:
+    """What a kubelet gives a pod of an account in the hub's namespace."""
+    return {"token": token.encode(), "ca.crt": authority, "namespace": NAMESPACE.encode()}
+
+
+def address_of(world: NodesWorld) -> tuple[str, str]:
+    """The host and the port of the API."""
+    config = json.loads(world.kubectl("config view --raw --output json"))
+    host, port = config["clusters"][0]["cluster"]["server"].removeprefix("https://").split(":")
+    return host, port
+
+
+def uid(world: NodesWorld, kind: str, name: str) -> str:
+    return world.kubectl(f"-n {NAMESPACE} get {kind} {name} --output jsonpath={{.metadata.uid}}")
 
 
 class NotebooksOfTest:
@@ -305,9 +332,7 @@ class NotebooksOfTest:
         files = {key: self.here(text) for key, text in held.items()}
         changed = {**json.loads(files["settings.json"]), **settings}
         files["settings.json"] = json.dumps(changed)
-        config = json.loads(self.world.kubectl("config view --raw --output json"))
-        server = config["clusters"][0]["cluster"]["server"].removeprefix("https://")
-        host, port = server.split(":")
+        host, port = address_of(self.world)
         # As a kubelet asks for it: bound to the hub's own pod.
         pod = {
             "apiVersion": "v1",
@@ -318,7 +343,7 @@ class NotebooksOfTest:
         self.world.apply(pod)
         asked = f"-n {NAMESPACE} create token {notebooks.NAME} --bound-object-kind Pod "
         token = self.world.kubectl(asked + "--bound-object-name hub").strip()
-        account = {"token": token.encode(), "ca.crt": self.authority.read_bytes()}
+        account = account_files(token, self.authority.read_bytes())
         mounts = {
             notebooks.FOLDER: folder_in(
                 self.folder, "configuration", {key: text.encode() for key, text in files.items()}
@@ -339,6 +364,16 @@ class NotebooksOfTest:
 
     def reason(self) -> str:
         return self.log.read_text()[-6000:]
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.ports[HUB_PORT]}"
+
+    def with_token(self, token: str) -> int:
+        """With which status the hub answers who asks with this token and no cookie."""
+        with self.person("nobody") as nobody:
+            headers = {"Authorization": f"token {token}"}
+            return nobody.asked("GET", "/hub/api/user", headers=headers).status_code
 
     def person(self, name: str, port: int = HUB_PORT) -> NotebookUser:
         url = f"https://127.0.0.1:{self.ports[port]}"
@@ -426,6 +461,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImageRoot]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def cleaned() -> Iterator[ExitStack]:
+    """What a test enters for its whole time."""
+    with ExitStack() as stack:
+        yield stack
+
+
 @at_length
 @as_root
 @pytest.mark.engine
@@ -469,8 +511,7 @@ def test_a_person_logs_in_and_a_kernel_computes(
         (owner,) = pod["metadata"]["ownerReferences"]
         kind = "serviceaccount" if spec is KEEPING else "pod"
         name = notebooks.NAME if spec is KEEPING else "hub"
-        uid = world.kubectl(f"-n {NAMESPACE} get {kind} {name} --output jsonpath={{.metadata.uid}}")
-        assert owner["uid"] == uid
+        assert owner["uid"] == uid(world, kind, name)
 
         with made.person("bert", SERVER_PORT) as bert:
             assert bert.logged_in(made.password), "the second port is the same door"
@@ -490,6 +531,100 @@ def test_a_person_logs_in_and_a_kernel_computes(
         )
         left = json.loads(world.kubectl(f"-n {NAMESPACE} get pvc --output json"))["items"]
         assert {claim["metadata"]["name"] for claim in left} >= names
+    world.kubectl(f"-n {NAMESPACE} delete pods --all --grace-period=0 --force")
+
+
+@at_length
+@as_root
+@pytest.mark.engine
+def test_another_password_ends_what_a_former_one_gave(
+    world: NodesWorld, root: ImageRoot, tmp_path: Path, cleaned: ExitStack
+) -> None:
+    made = NotebooksOfTest(world, KEEPING, tmp_path, root)
+    database = tmp_path / "data" / start.DATABASE
+    ann = cleaned.enter_context(made.person("ann"))
+    with ExitStack() as stack:
+        stack.enter_context(made.proxy())
+        with made.hub():
+            assert ann.logged_in(made.password), made.reason()
+            ann.asked("GET", "/hub/spawn")
+            first = stack.enter_context(made.kubelet())
+            ann.begin()
+            token = ann.new_api_token()
+            assert made.with_token(token) == 200
+        known = rows(database, "SELECT id, name FROM users")
+        assert "ann" in {row[1] for row in known}
+        with made.hub():
+            assert made.with_token(token) == 200, "the same password ends nothing"
+            assert [row["metadata"]["uid"] for row in made.servers()] == [first["metadata"]["uid"]]
+            assert ann.asked("GET", "/hub/home").url.path == "/hub/home"
+    schema = "SELECT sql FROM sqlite_master WHERE type = 'table' AND sql NOTNULL ORDER BY name"
+    tables = ";\n\n".join(row[0].replace("\t", "    ") for row in rows(database, schema)) + ";"
+    assert [line.rstrip() for line in tables.splitlines()] == SCHEMA.read_text().splitlines()
+
+    changed = NotebooksOfTest(world, described(storage=True, password=2), tmp_path, root)
+    assert changed.password != made.password
+    claim = next(row for row in first["spec"]["volumes"] if row["name"] == "home")
+    name = claim["persistentVolumeClaim"]["claimName"]
+    home = uid(world, "pvc", name)
+    with ExitStack() as stack:
+        stack.enter_context(changed.proxy())
+        stack.enter_context(changed.hub())
+        assert changed.servers() == []
+        assert changed.with_token(token) == 403
+        assert rows(database, "SELECT id, name FROM users") == known
+        assert ann.at(changed.url).asked("GET", "/hub/home").url.path == "/hub/login"
+        assert not ann.logged_in(made.password)
+        assert ann.logged_in(changed.password), changed.reason()
+        ann.asked("GET", "/hub/spawn")
+        second = stack.enter_context(changed.kubelet())
+        ann.begin()
+        assert ann.computed("print(6 * 7)") == "42\n"
+        assert claim in second["spec"]["volumes"]
+        assert uid(world, "pvc", name) == home
+    for mark in (made.password, changed.password):
+        assert mark not in (tmp_path / "data" / start.MARK).read_text()
+        assert mark not in made.log.read_text()
+    world.kubectl(f"-n {NAMESPACE} delete pods --all --grace-period=0 --force")
+
+
+@pytest.mark.engine
+def test_the_hubs_account_may_end_servers_and_without_rights_nothing_begins(
+    world: NodesWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rights that the hub has anyway: they are asked of a real API."""
+    assert world.applied(KEEPING).returncode == 0
+    token = world.kubectl(f"-n {NAMESPACE} create token {notebooks.NAME}").strip()
+    authority = world.cluster.keys.signers[Authority.KUBERNETES].certificate
+    account = folder_in(tmp_path, "account", account_files(token, authority.encode()))
+    host, port = address_of(world)
+    pods = start.ServerPods(account, host, int(port))
+    for name, labels in (("jupyter-ann", notebooks.SERVERS), ("hub", notebooks.SELECTOR)):
+        world.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+                "spec": pod_of(KEEPING, notebooks.NAME),
+            }
+        )
+    assert pods.servers() == ["jupyter-ann"]
+    start.end_servers(pods)
+    assert pods.servers() == []
+    assert uid(world, "pod", "hub"), "it ends people's servers alone"
+    pods.delete("jupyter-ann")
+
+    world.kubectl(f"-n {NAMESPACE} delete rolebinding {notebooks.NAME}")
+    data = folder_in(tmp_path, "data")
+    secrets = folder_in(tmp_path, "secrets", {"password": b"password"})
+    for name, folder in (("ACCOUNT", account), ("DATA", data), ("SECRETS", secrets)):
+        monkeypatch.setattr(start, name, folder)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    for number, reason in ((port, "403"), (str(free_port()), "does not answer")):
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", number)
+        with pytest.raises(SystemExit, match=f"The hub does not start: .*{reason}"):
+            start.main()
+    assert list(data.iterdir()) == []
     world.kubectl(f"-n {NAMESPACE} delete pods --all --grace-period=0 --force")
 
 

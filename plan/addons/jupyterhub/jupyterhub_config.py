@@ -28,7 +28,7 @@ c = get_config()  # noqa: F821
 c.JupyterHub.authenticator_class = "shared-password"
 c.SharedPasswordAuthenticator.user_password = password
 c.Authenticator.allow_all = True
-# Another password ends all sessions.
+# Another password ends all sessions with the hub; `start.py` ends what else a password gave.
 c.JupyterHub.cookie_secret = hmac.digest(password.encode(), b"cookies", hashlib.sha256)
 
 # -- the hub and its proxy -------------------------------------------------------------------------
