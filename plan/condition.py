@@ -219,6 +219,15 @@ class WayIn:
     https: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProgrammedGateway:
+    """A Gateway and each of its listeners are accepted, and what serves routes has them."""
+
+    kind: Literal["gateway"] = "gateway"
+    path: str
+    """The path of the Gateway in the API."""
+
+
 Check = (
     Clocks
     | Members
@@ -234,6 +243,7 @@ Check = (
     | ApiServices
     | Known
     | WayIn
+    | ProgrammedGateway
     | NodeProblems
     | Services
     | Backups

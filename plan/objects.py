@@ -13,6 +13,8 @@ RESOURCES = {
     "CustomResourceDefinition": "customresourcedefinitions",
     "DaemonSet": "daemonsets",
     "Deployment": "deployments",
+    "Gateway": "gateways",
+    "GatewayClass": "gatewayclasses",
     "IPAddressPool": "ipaddresspools",
     "IngressClass": "ingressclasses",
     "L2Advertisement": "l2advertisements",

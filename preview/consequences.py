@@ -9,6 +9,7 @@ from certs.signing import TRUSTED
 from certs.table import Authority, authority_numbers
 from hypervisors.adapters import data_types, restarting_types
 from plan import flannel, layout
+from plan.addons import defined
 from plan.addons.catalogue import enabled
 from preview.change import GONE, Verb
 from preview.review import Consequence, Disturbance, MachineReview, ResourceLine, Severity
@@ -84,6 +85,7 @@ def consequences(
         *_runtimes(disturbed),
         *_pod_network(machines),
         *(_add_ons(before, after) if after else ()),
+        *(_kinds(before, after) if after else ()),
     ]
     for severity in SEVERITY:
         yield from (consequence for consequence in unordered if consequence.severity is severity)
@@ -427,3 +429,14 @@ def _add_ons(before: Cluster, after: Cluster) -> Iterator[Consequence]:
                 severity=Severity.NOTICE,
                 sentence=f"the add-on {add_on.name} is switched off: its objects are removed{data}",
             )
+
+
+def _kinds(before: Cluster, after: Cluster) -> Iterator[Consequence]:
+    """A notice where the API forgets kinds of objects, since it deletes all objects of them."""
+    gone = sorted(defined(before) - defined(after))
+    if gone:
+        yield Consequence(
+            severity=Severity.NOTICE,
+            sentence=f"the API forgets kinds of objects and deletes all objects of them, people's "
+            f"as well: {listed(gone, 'and')}",
+        )

@@ -21,6 +21,7 @@ from plan.condition import (
     Nodes,
     Pods,
     PodsReach,
+    ProgrammedGateway,
     Restarted,
     Room,
     ServiceAnswers,
@@ -129,6 +130,8 @@ async def _demand(check: Check, through: Doors) -> None:
             await pods.know(through.machines, through.api, check)
         case WayIn():
             await pods.come_in(through.machines, through.api, check)
+        case ProgrammedGateway():
+            await _gateway(check, through.api)
         case Backups():
             await backups.demand_backups(check, through.machines)
         case Room():
@@ -269,3 +272,34 @@ async def _api_services(check: ApiServices, api: Api) -> None:
             why = available.get("message") or "no API server has asked it yet"
             failures.append(f"the API {name} is not available ({why})")
     demand(failures, wholly=len(failures) == len(check.names))
+
+
+async def _gateway(check: ProgrammedGateway, api: Api) -> None:
+    whole = await api.json(check.path)
+    name, status = whole["metadata"]["name"], whole.get("status", {})
+    listeners = {row["name"]: row for row in status.get("listeners", ())}
+    states = {
+        f"the Gateway {name}": status,
+        **{
+            f"the listener {row['name']} of the Gateway {name}": listeners.get(row["name"], {})
+            for row in whole["spec"]["listeners"]
+        },
+    }
+    generation = whole["metadata"]["generation"]
+    reasons = {subject: _unprogrammed(state, generation) for subject, state in states.items()}
+    failures = [f"{subject} {reason}" for subject, reason in reasons.items() if reason]
+    demand(failures, wholly=len(failures) == len(states))
+
+
+def _unprogrammed(state: Mapping[str, Any], generation: int) -> str | None:
+    """Why a Gateway or a listener serves no routes; None where it does so as it is wanted now."""
+    current = [
+        row for row in state.get("conditions", ()) if row.get("observedGeneration") == generation
+    ]
+    holding = {row["type"] for row in current if row["status"] == "True"}
+    for kind in ("Accepted", "Programmed"):
+        if kind not in holding:
+            wrong = [row for row in current if row["status"] != "True"] or current
+            why = ", ".join(row["message"] or row["reason"] for row in wrong)
+            return f"is not {kind} ({why or 'nothing has looked at it yet'})"
+    return None

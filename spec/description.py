@@ -123,8 +123,8 @@ class Addons(Part):
         Ingress | None,
         Switch,
         Expected(
-            "true, false, or a mapping with certificate_names, address, namespaces and "
-            "default_backend"
+            "true, false, or a mapping with certificate_names, address, namespaces, "
+            "default_backend and gateway"
         ),
         LeftOut("`false`"),
     ] = None

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from spec.part import Address, Expected, LeftOut, Part, Port, Text
+from spec.part import Address, Expected, LeftOut, Part, Port, Text, Truth
 
 HTTP_PORT, HTTPS_PORT = 80, 443
 """The ports at which the cluster answers: of a load balancer's address, or of each node."""
@@ -32,7 +32,11 @@ class Ingress(Part):
     address: Annotated[Address | None, LeftOut("any of them")] = None
     """The address at which it answers, of ``addons.load_balancer.addresses``: only with that."""
     namespaces: Annotated[tuple[Text, ...], LeftOut("all")] = ()
-    """The only namespaces whose Ingresses, Services and Secrets it has the right to read. One that
-    is missing is made; none is deleted."""
+    """The only namespaces whose Ingresses, Services and Secrets it has the right to read, with
+    ``gateway`` also their routes and ConfigMaps. One that is missing is made; none is deleted."""
     default_backend: Annotated[DefaultBackend | None, LeftOut("404")] = None
     """Who answers what no Ingress wants."""
+    gateway: Truth = False
+    """Whether objects of the Gateway API, such as HTTPRoutes, lead requests as well: the API then
+    knows its kinds, and the Gateway `traefik` of the namespace `hardway-gateway` takes routes of
+    all namespaces, by http and https. Switched off, these kinds go, with all objects of them."""

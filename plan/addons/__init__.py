@@ -176,6 +176,16 @@ def wanted(spec: Cluster) -> Mapping[str, tuple[Manifest, ...]]:
     }
 
 
+def defined(spec: Cluster) -> frozenset[str]:
+    """The kinds of objects that add-ons add to the API, such as ``gateways.example.org``."""
+    return frozenset(
+        manifest["metadata"]["name"]
+        for manifests in wanted(spec).values()
+        for manifest in manifests
+        if manifest["kind"] == "CustomResourceDefinition"
+    )
+
+
 def _started_anew(manifest: Manifest, spec: Cluster) -> Manifest:
     """A workload whose pods start anew where other authorities are to be trusted.
 

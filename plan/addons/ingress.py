@@ -3,7 +3,8 @@
 It watches Ingresses, and leads requests by their host and path to the pods of Services. A request
 that no Ingress wants is answered with 404, or by a Service that the spec names. Its way in is a
 load balancer's address where the add-on that gives those is on; else ports 80 and 443 of each node,
-which the node's packet filter leads to the pod of that node (CNI's portmap).
+which the node's packet filter leads to the pod of that node (CNI's portmap). Where the spec says
+so, it serves the Gateway API at the same way in (``gateway.py``).
 
 Its own certificate is of the cluster's authority. It stands in a folder with the rest of what
 Traefik reads again by itself, so a renewal restarts nothing.
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from certs.table import SERVER, Authority, Row
-from plan.addons import coredns, history, namespaces
+from plan.addons import coredns, gateway, history, namespaces
 from plan.addons.add_on import AddOn, Page
 from plan.addons.workload import (
     SURGE,
@@ -28,7 +29,7 @@ from plan.addons.workload import (
     deployment,
     pod,
 )
-from plan.condition import Condition, Pods, WayIn, condition
+from plan.condition import Condition, Pods, ProgrammedGateway, WayIn, condition
 from plan.limits import Limit
 from plan.model import Certificate, PrivateKey
 from plan.objects import Manifest
@@ -51,8 +52,21 @@ FOLDER = "/run/traefik"
 WEB, WEB_SECURE, HEALTH = 8000, 8443, 8082
 """The pod's own ports. Nothing is at the last one but the answer to whether Traefik lives."""
 
-ENTRY_POINTS = {"web": WEB, "websecure": WEB_SECURE}
-"""Traefik's own names for its ports: annotations of Ingresses may have them."""
+
+def entry_points(spec: Cluster) -> dict[str, int]:
+    """Traefik's own names for its ports, which annotations of Ingresses may have, and the ports.
+
+    A listener of a Gateway has the port at which Traefik itself listens (v3.7), and people's
+    Gateways have 80 and 443.
+    """
+    if has_gateway(spec):
+        return {"web": HTTP_PORT, "websecure": HTTPS_PORT}
+    return {"web": WEB, "websecure": WEB_SECURE}
+
+
+def has_gateway(spec: Cluster) -> bool:
+    """Whether it serves the Gateway API."""
+    return _settings(spec).gateway
 
 
 def is_balanced(spec: Cluster) -> bool:
@@ -124,7 +138,7 @@ def _rights(spec: Cluster) -> tuple[Manifest, ...]:
     """Those of its documentation (v3.7), as far as Ingresses need them.
 
     The largest is to read Secrets, for certificates: of all namespaces, or of those that the spec
-    names.
+    names, and of the Gateway's own.
     """
     own, name = account(NAME, namespace(spec)), f"hardway:{NAME}"
     within = [
@@ -132,17 +146,26 @@ def _rights(spec: Cluster) -> tuple[Manifest, ...]:
         rule("discovery.k8s.io", ["endpointslices"], READ),
         rule("networking.k8s.io", ["ingresses"], READ),
         rule("networking.k8s.io", ["ingresses/status"], ["update"]),
+        *(gateway.WITHIN if has_gateway(spec) else ()),
     ]
     of_cluster = [
         rule("", ["nodes"], READ),
         rule("networking.k8s.io", ["ingressclasses"], READ),
+        *(gateway.OF_CLUSTER if has_gateway(spec) else ()),
     ]
     limited = _settings(spec).namespaces
     return (
         service_account(_named(spec)),
         *granted(own, name, of_cluster if limited else [*of_cluster, *within]),
-        *(part for inside in limited for part in granted(own, name, within, inside=inside)),
+        *(part for inside in _watched(spec) for part in granted(own, name, within, inside=inside)),
     )
+
+
+def _watched(spec: Cluster) -> tuple[str, ...]:
+    """The only namespaces that it reads; none where it reads all of them."""
+    limited = _settings(spec).namespaces
+    own = (gateway.NAMESPACE,) if limited and has_gateway(spec) else ()
+    return tuple(dict.fromkeys((*limited, *own)))
 
 
 # -- objects -------------------------------------------------------------------------------------
@@ -176,6 +199,7 @@ def _manifests(spec: Cluster) -> tuple[Manifest, ...]:
         _service(spec),
         _policy(spec),
         *_workload(spec),
+        *(gateway.manifests(CERTIFICATE) if has_gateway(spec) else ()),
     )
 
 
@@ -189,7 +213,7 @@ def configuration(spec: Cluster) -> str:
         whole["http"] = {
             "routers": {
                 name: {
-                    "entryPoints": list(ENTRY_POINTS),
+                    "entryPoints": list(entry_points(spec)),
                     "rule": "PathPrefix(`/`)",
                     "priority": 1,
                     "service": name,
@@ -236,7 +260,11 @@ def _policy(spec: Cluster) -> Manifest:
             "podSelector": {"matchLabels": SELECTOR},
             "policyTypes": ["Ingress"],
             "ingress": [
-                {"ports": [{"port": port, "protocol": "TCP"} for port in ENTRY_POINTS.values()]},
+                {
+                    "ports": [
+                        {"port": port, "protocol": "TCP"} for port in entry_points(spec).values()
+                    ]
+                },
                 {
                     "from": history.machines(spec),
                     "ports": [{"port": HEALTH, "protocol": "TCP"}],
@@ -267,7 +295,7 @@ def _pod(spec: Cluster, **more: Any) -> Manifest:
         _container(spec),
         priority="cluster",
         # The group of the files with its key.
-        securityContext=as_user(65532, fsGroup=65532),
+        securityContext=as_user(65532, fsGroup=65532, **_low_ports(spec)),
         volumes=[
             {
                 "name": "configuration",
@@ -281,9 +309,17 @@ def _pod(spec: Cluster, **more: Any) -> Manifest:
     )
 
 
+def _low_ports(spec: Cluster) -> dict[str, Any]:
+    """What lets it listen at ports below 1024 of its pod, without being root."""
+    if not has_gateway(spec):
+        return {}
+    lowest = min(entry_points(spec).values())
+    return {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": str(lowest)}]}
+
+
 def _container(spec: Cluster) -> Manifest:
     outside = {} if is_balanced(spec) else {"web": HTTP_PORT, "websecure": HTTPS_PORT}
-    ports = {**ENTRY_POINTS, "health": HEALTH}
+    ports = {**entry_points(spec), "health": HEALTH}
     return container(
         spec,
         NAME,
@@ -322,13 +358,13 @@ def arguments(spec: Cluster) -> list[str]:
     limited = _settings(spec).namespaces
     of_ingresses = "--providers.kubernetesingress"
     return [
-        *(f"--entrypoints.{name}.address=:{port}" for name, port in ENTRY_POINTS.items()),
+        *(f"--entrypoints.{name}.address=:{port}" for name, port in entry_points(spec).items()),
         "--entrypoints.websecure.http.tls=true",
         f"--entrypoints.traefik.address=:{HEALTH}",
         # It serves on until nobody is led to it any more.
         *(
             f"--entrypoints.{name}.transport.lifecycle.requestacceptgracetimeout=5s"
-            for name in ENTRY_POINTS
+            for name in entry_points(spec)
         ),
         "--ping=true",
         f"--providers.file.directory={FOLDER}",
@@ -339,6 +375,7 @@ def arguments(spec: Cluster) -> list[str]:
         f"{of_ingresses}.strictprefixmatching=true",
         *([f"{of_ingresses}.namespaces={','.join(limited)}"] if limited else []),
         *_endpoint(spec, f"{of_ingresses}.ingressendpoint"),
+        *(_of_gateways(spec) if has_gateway(spec) else ()),
         "--global.checknewversion=false",
         "--global.sendanonymoususage=false",
         "--log.nocolor=true",
@@ -358,6 +395,28 @@ def _endpoint(spec: Cluster, flag: str) -> Iterator[str]:
         yield f"{flag}.ip={settings.address}"
     elif not settings.namespaces:
         yield f"{flag}.publishedservice={namespace(spec)}/{NAME}"
+
+
+def _of_gateways(spec: Cluster) -> Iterator[str]:
+    """The arguments by which it serves the Gateway API.
+
+    A route may name a Service of Traefik's own, which no ReferenceGrant guards; only routes beside
+    the Gateway may here, and nobody has any.
+    """
+    flag = "--providers.kubernetesgateway"
+    yield f"{flag}=true"
+    yield f"{flag}.crossprovidernamespaces={gateway.NAMESPACE}"
+    if watched := _watched(spec):
+        yield f"{flag}.namespaces={','.join(watched)}"
+    # The same address as that of Ingresses.
+    address = f"{flag}.statusaddress"
+    if not is_balanced(spec):
+        yield f"{address}.ip={spec.machines[spec.nodes[0]].address}"
+    elif fixed := _settings(spec).address:
+        yield f"{address}.ip={fixed}"
+    elif not watched:
+        yield f"{address}.service.namespace={namespace(spec)}"
+        yield f"{address}.service.name={NAME}"
 
 
 # -- conditions ----------------------------------------------------------------------------------
@@ -383,6 +442,13 @@ def _conditions(spec: Cluster) -> Iterator[Condition]:
         ),
         limit=Limit(300, "a load balancer's address is given, and nodes lead from it to the pods"),
     )
+    if has_gateway(spec):
+        yield condition(
+            name="gateway",
+            waits_for="Traefik serves the routes of the Gateway",
+            check=ProgrammedGateway(path=gateway.PATH),
+            limit=Limit(300, "it looks for kinds of objects that are new once a minute or so"),
+        )
 
 
 def _pages(spec: Cluster) -> tuple[Page, ...]:

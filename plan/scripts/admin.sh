@@ -39,17 +39,23 @@ asked() {
 }
 
 # objects_of FILE...: set paths and objects to those of the YAML documents in these files. The first line
-# of each document has the object's path in the API.
+# of each document has the object's path in the API. By lines: to look for a text of several lines takes
+# seconds in a file with the definitions of many kinds.
 objects_of() {
-    local file rest document
+    local file lines starts number from document
     paths=() objects=()
     for file; do
-        rest=$'\n'$(<"$file")
-        while [[ $rest == *$'\n---\n# '* ]]; do
-            rest=${rest#*$'\n---\n# '}
-            document=${rest%%$'\n---\n# '*}
-            paths+=("${document%%$'\n'*}")
-            objects+=("${document#*$'\n'}"$'\n')
+        mapfile -t lines <"$file"
+        starts=()
+        for number in "${!lines[@]}"; do
+            [[ ${lines[number]} != --- || ${lines[number + 1]-} != '# '* ]] || starts+=("$number")
+        done
+        starts+=("${#lines[@]}")
+        for ((number = 0; number < ${#starts[@]} - 1; number++)); do
+            from=$((starts[number] + 2))
+            paths+=("${lines[from - 1]#'# '}")
+            printf -v document '%s\n' "${lines[@]:from:starts[number + 1] - from}"
+            objects+=("$document")
         done
     done
 }
@@ -60,11 +66,20 @@ of_apply() {
         --header 'Content-Type: application/apply-patch+yaml' --data-binary "$2"
 }
 
-# of_objects: add requests that apply the objects in paths and objects
+# of_objects: add requests that apply the objects in paths and objects. No program takes an argument of
+# 128 KiB (Linux's MAX_ARG_STRLEN), so a large object is in a file of no name, which is opened once.
+declare -gA opened=()
 of_objects() {
-    local number
+    local number descriptor
     for number in "${!objects[@]}"; do
-        of_apply "${paths[number]}" "${objects[number]}"
+        if [ "${#objects[number]}" -lt 100000 ]; then
+            of_apply "${paths[number]}" "${objects[number]}"
+            continue
+        fi
+        descriptor=${opened[${paths[number]}]-}
+        [ -n "$descriptor" ] || exec {descriptor}<<<"${objects[number]}"
+        opened[${paths[number]}]=$descriptor
+        of_apply "${paths[number]}" "@/dev/fd/$descriptor"
     done
 }
 

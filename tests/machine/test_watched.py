@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +26,7 @@ CLUSTER = with_add_ons(
     monitoring=True,
     problem_detector=True,
     logs=True,
-    ingress=True,
+    ingress={"gateway": True},
     dashboard=True,
 )
 NAMESPACES = {"hardway-addons", "hardway-nodes", "local-path-storage"}
@@ -134,7 +135,18 @@ def test_a_pod_does_not_reach_what_has_no_login(lab: Lab) -> None:
         assert lab.on(node, script) == "000", "no connection"
 
 
-def test_a_node_answers_what_no_ingress_wants_and_what_one_does(lab: Lab) -> None:
+ROUTE = {
+    "apiVersion": "gateway.networking.k8s.io/v1",
+    "kind": "HTTPRoute",
+    "metadata": {"name": "empty", "namespace": "default"},
+    "spec": {
+        "parentRefs": [{"name": "traefik", "namespace": "hardway-gateway"}],
+        "rules": [{"backendRefs": [{"name": "nobody", "port": 80}]}],
+    },
+}
+
+
+def test_a_node_answers_what_no_ingress_wants_and_what_one_does(lab: Lab, tmp_path: Path) -> None:
     assert "the cluster answers by http and https from outside" in lab.transcript
     (url,) = lab.hardway("open", "--print", "ingress").stdout.splitlines()
     assert httpx.get(url, timeout=60).status_code == 404
@@ -146,6 +158,17 @@ def test_a_node_answers_what_no_ingress_wants_and_what_one_does(lab: Lab) -> Non
         reason=lambda: lab.kubectl("describe", "ingress", "empty"),
     )
     lab.kubectl("delete", "service,ingress", "empty")
+    eventually("nobody wants it", lambda: httpx.get(url, timeout=60).status_code == 404)
+    assert "Traefik serves the routes of the Gateway" in lab.transcript
+    route = tmp_path / "route.json"
+    route.write_text(json.dumps(ROUTE))
+    lab.kubectl("apply", "--server-side", "--filename", str(route))
+    eventually(
+        "a route wants it whose Service is not there",
+        lambda: httpx.get(url, timeout=60).status_code == 500,
+        reason=lambda: lab.kubectl("describe", "httproute", "empty"),
+    )
+    # It stays: its kind goes with the add-on, and the route with its kind.
 
 
 def test_the_history_outlives_its_pod(lab: Lab) -> None:
@@ -180,7 +203,8 @@ def test_what_a_kernel_reports_fails_the_validation_and_names_the_node(lab: Lab)
 
 
 def test_what_is_switched_off_leaves_nothing_in_the_cluster(lab: Lab) -> None:
-    leave_nothing(lab, NAMESPACES)
+    leave_nothing(lab, NAMESPACES | {"hardway-gateway"})
     left = lab.kubectl("get", "clusterroles,clusterrolebindings,crds", "--output", "name")
     assert "victoria" not in left
     assert "vlagent" not in left
+    assert "gateway" not in left

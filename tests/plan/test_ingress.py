@@ -164,10 +164,10 @@ def test_the_port_that_says_whether_it_lives_is_for_machines_alone() -> None:
 # -- the program ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
+@contextmanager
+def networked_world(name: str, folder: Path) -> Iterator[NodesWorld]:
     """A network of its own, with the addresses of a machine and of backends, and all in it."""
-    name = f"ingress-{os.getpid()}"
+    name = f"{name}-{os.getpid()}"
     for program in ("etcd", "etcdctl", "kube-apiserver", "kubectl", ingress.NAME):
         stored_program(program, ON.versions)  # no network of that kind gets one
     with ExitStack() as stack:
@@ -178,8 +178,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
         stack.callback(os.close, before)
         namespace.enter(namespace.NAMESPACES / name)
         stack.callback(namespace.enter, Path(f"/proc/self/fd/{before}"))
-        made = stack.enter_context(world_in(tmp_path_factory.mktemp("ingress")))
+        made = stack.enter_context(world_in(folder))
         made.registered(made.spec)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodesWorld]:
+    with networked_world("ingress", tmp_path_factory.mktemp("ingress")) as made:
         yield made
 
 
@@ -285,12 +291,21 @@ class Entering:
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """With a /run and an /etc/hosts of its own, as a container has them."""
-        token = "/run/secrets/kubernetes.io/serviceaccount"
+        """As its pod has it: a user without capabilities, the pod's kernel settings, and a /run and
+        an /etc/hosts of its own."""
+        token, program = "/run/secrets/kubernetes.io/serviceaccount", "/run/program"
+        security = pod(self.spec)["securityContext"]
+        settings = "".join(
+            f"echo {row['value']} >/proc/sys/{row['name'].replace('.', '/')}; "
+            for row in security.get("sysctls", ())
+        )
         prepare = (
-            f"mount -t tmpfs tmpfs /run; mkdir -p {token}; cp {self.secrets}/* {token}; "
+            f"mount -t tmpfs -o mode=0755 tmpfs /run; mkdir -p {token}; "
+            f"cp {self.secrets}/* {token}; : >{program}; mount --bind {self.program} {program}; "
             f"mkdir {ingress.FOLDER}; mount --bind {self.volume} {ingress.FOLDER}; "
-            f'mount --bind {self.hosts} /etc/hosts; exec "$@"'
+            f"mount --bind {self.hosts} /etc/hosts; {settings}"
+            f"exec setpriv --reuid={security['runAsUser']} --regid={security['runAsGroup']} "
+            f'--clear-groups --inh-caps=-all --bounding-set=-all {program} "$@"'
         )
         config = json.loads(self.world.kubectl("config view --raw --output json"))
         server = config["clusters"][0]["cluster"]["server"].removeprefix("https://")
@@ -298,7 +313,7 @@ class Entering:
         arguments = pod(self.spec)["containers"][0]["args"]
         with self.log.open("a") as output:
             process = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-euc", prepare, "sh", self.program, *arguments],
+                ["unshare", "--mount", "sh", "-euc", prepare, "sh", *arguments],
                 stdout=output,
                 stderr=output,
                 env={
@@ -306,6 +321,7 @@ class Entering:
                     "KUBERNETES_SERVICE_HOST": host,
                     "KUBERNETES_SERVICE_PORT": port,
                     "GOMAXPROCS": "1",
+                    "HOME": "/",
                 },
             )
         try:
@@ -331,13 +347,15 @@ class Entering:
         return (int(status), answer) if done.returncode == 0 else (0, done.stderr)
 
     def http(self, host: str, path: str = "/") -> tuple[int, str]:
-        at = f"{host}:{ingress.WEB}:{MINION}"
-        return self.curl(f"http://{host}:{ingress.WEB}{path}", "--resolve", at)
+        port = ingress.entry_points(self.spec)["web"]
+        at = f"{host}:{port}:{MINION}"
+        return self.curl(f"http://{host}:{port}{path}", "--resolve", at)
 
     def https(self, host: str, path: str = "/", authority: Path | None = None) -> tuple[int, str]:
-        at = f"{host}:{ingress.WEB_SECURE}:{MINION}"
+        port = ingress.entry_points(self.spec)["websecure"]
+        at = f"{host}:{port}:{MINION}"
         trust = ["--cacert", str(authority or self.authority)]
-        return self.curl(f"https://{host}:{ingress.WEB_SECURE}{path}", "--resolve", at, *trust)
+        return self.curl(f"https://{host}:{port}{path}", "--resolve", at, *trust)
 
     def until(self, what: str, answer: tuple[int, str], host: str, path: str = "/") -> None:
         def reason() -> str:
@@ -401,7 +419,7 @@ class TestEntering:
         authority = tmp_path / "own-ca.crt"
         authority.write_text(signer.certificate)
         with served(world, "shop", "web"), entering(world, ON, tmp_path) as entered:
-            _secret(world, "shop", "own", _pair(signer, host))
+            store_pair(world, "shop", "own", pair_for(signer, host))
             tls = [{"hosts": [host], "secretName": "own"}]
             wished(world, "shop", "own", host, "web", tls=tls)
             eventually(
@@ -431,7 +449,7 @@ class TestEntering:
             assert entered.http("hidden.example.org")[0] == 404
             asks = f"--as system:serviceaccount:{ingress.namespace(limited)}:{ingress.NAME}"
             for inside_of, allowed in (("open", "yes"), ("hidden", "no"), ("kube-system", "no")):
-                assert _may(world, f"list secrets -n {inside_of} {asks}") == allowed
+                assert may(world, f"list secrets -n {inside_of} {asks}") == allowed
         assert world.applied(described(namespaces=["open"])).returncode == 0
         left = world.kubectl("get roles,namespaces --all-namespaces")
         assert "namespace/later" in left, "what may be a person's is never deleted"
@@ -489,7 +507,7 @@ class TestEntering:
         assert "traefik" not in world.kubectl(listed)
 
 
-def _pair(signer: Signer, host: str) -> tuple[str, str]:
+def pair_for(signer: Signer, host: str) -> tuple[str, str]:
     row = Row(
         name="own",
         node=None,
@@ -502,7 +520,7 @@ def _pair(signer: Signer, host: str) -> tuple[str, str]:
     return pair.certificate, pair.key
 
 
-def _secret(world: NodesWorld, inside_of: str, name: str, pair: tuple[str, str]) -> None:
+def store_pair(world: NodesWorld, inside_of: str, name: str, pair: tuple[str, str]) -> None:
     manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -513,7 +531,7 @@ def _secret(world: NodesWorld, inside_of: str, name: str, pair: tuple[str, str])
     world.kubectl("apply --server-side --filename -", manifest)
 
 
-def _may(world: NodesWorld, line: str) -> str:
+def may(world: NodesWorld, line: str) -> str:
     try:
         return world.kubectl(f"auth can-i {line}").strip()
     except subprocess.CalledProcessError as error:

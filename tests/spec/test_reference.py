@@ -84,6 +84,7 @@ WHOLE: dict[str, Any] = {
             "address": "192.168.1.205",
             "namespaces": ["shop"],
             "default_backend": {"namespace": "shop", "service": "web", "port": 80},
+            "gateway": True,
         },
         "dashboard": {"access": "admin"},
         "notebooks": {
