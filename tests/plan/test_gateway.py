@@ -360,8 +360,14 @@ class TestRoutes:
                 lambda: entered.http("foreign.example.org")[0] == 500,
             )
             eventually(
-                "and that of Traefik", lambda: entered.http("internal.example.org")[0] == 500
+                "and that of Traefik",
+                lambda: (
+                    states(world, "httproute", "shop", "internal").get("ResolvedRefs")
+                    == "False RefNotPermitted"
+                ),
+                reason=lambda: str(states(world, "httproute", "shop", "internal")),
             )
+            assert entered.http("internal.example.org")[0] == 404, "and not 200"
             applied(
                 world,
                 {
