@@ -16,6 +16,8 @@ from ops.display import at_terminal, option_of
 from ops.reach import kept_by_cluster, resources, revealed
 from preview import kinds
 from spec import resource_names
+from spec.cluster import Cluster
+from spec.kept import written
 
 FORMAT = 1
 """Of the file's content; a later program that writes another one counts it up."""
@@ -37,6 +39,8 @@ class KeptSecrets:
     stashes: Mapping[str, Mapping[str, str]] = field(repr=False)
     """Resource name to the keys that a ``Stash`` keeps: SSH keys, keys of backups, the seed of
     passwords."""
+    applied: str = ""
+    """The spec that was applied last, as the state keeps it: to compare with, and no secret."""
 
     @property
     def read_authorities(self) -> Authorities:
@@ -47,6 +51,16 @@ class KeptSecrets:
         names = {resource_names.numbered(resource_names.SSH_KEY, number) for number in numbers}
         return names <= self.stashes.keys()
 
+    def differs_from(self, spec: Cluster) -> str | None:
+        """A sentence where the spec is not the one that was applied when the file was written."""
+        if not self.applied or self.applied == written(spec):
+            return None
+        return (
+            f"Pulumi.{self.stack}.yaml is not what was applied on {self.made:%Y-%m-%d}, when the "
+            "file was written; it is taken as what the machines are now, so write into it no "
+            "change that was not applied yet"
+        )
+
     def written(self) -> str:
         """The secrets as JSON."""
         value = {
@@ -55,6 +69,7 @@ class KeptSecrets:
             "made": self.made.isoformat(),
             "authorities": json.loads(self.authorities),
             "stashes": self.stashes,
+            "applied": self.applied,
         }
         return json.dumps(value, indent=1, sort_keys=True) + "\n"
 
@@ -75,8 +90,18 @@ def secrets_in(state: Mapping[str, Any], stack: str) -> KeptSecrets:
             f"the state of the stack '{stack}' has no keys yet",
             f"bring it up with ./hardway up{option_of(stack)}",
         )
+    applied = next(
+        (
+            str(resource["outputs"].get("spec", ""))
+            for _, resource in resources(state)
+            if resource["type"] == kinds.SPECIFICATION
+        ),
+        "",
+    )
     made = datetime.now(UTC).replace(microsecond=0)
-    return KeptSecrets(stack=stack, made=made, authorities=authorities, stashes=stashes)
+    return KeptSecrets(
+        stack=stack, made=made, authorities=authorities, stashes=stashes, applied=applied
+    )
 
 
 def encrypted(secrets: KeptSecrets, passphrase: str) -> bytes:
@@ -110,6 +135,7 @@ def decrypted(file: Path, passphrase: str) -> KeptSecrets:
             made=datetime.fromisoformat(value["made"]),
             authorities=json.dumps(value["authorities"], sort_keys=True),
             stashes={name: dict(kept) for name, kept in value["stashes"].items()},
+            applied=str(value["applied"]),
         )
         _ = secrets.read_authorities
     except (KeyError, TypeError, ValueError, AttributeError, BundleError) as error:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,17 +17,17 @@ from rich.table import Table
 from certs.bundle import Authorities, Bundle
 from certs.renewal import key_name, pair_name
 from certs.table import authority_numbers
-from hypervisors.adapters import is_machine, is_made
+from hypervisors.adapters import holds_data, is_machine, is_made, restarting_types
 from lab import libvirt
 from lab.offer import Phases
 from lab.paths import PROJECT
 from lab.problem import Problem
 from lab.stack import Stack, offer_path
 from ops import adopted, kept_secrets
-from ops.display import agreed, option_of, progress, stdout
+from ops.display import agreed, note_line, option_of, progress, stdout
 from ops.kept_secrets import KeptSecrets
 from ops.lifecycle import domains, prepared_stack
-from ops.private import write_private
+from ops.private import private_folder, write_private
 from ops.reach import kept_access, kept_by_cluster, resources, state_of
 from ops.stacks import StackOption, read_cluster
 from plan import identity, layout
@@ -40,7 +40,7 @@ from plan.model import (
     SigningCertificate,
 )
 from preview import kinds
-from preview.change import GONE
+from preview.change import GONE, ResourceChange, Verb
 from preview.engine import NotPreviewed, changes_of
 from preview.recording import NotDeclared, Recording, recorded
 from probe import kept_files
@@ -51,7 +51,9 @@ from spec.cluster import ArtifactSource, Cluster, SpecError
 from spec.offer import Offer, read_offer, with_offer
 from spec.refusal import listed
 
-LONGEST = 600
+PROVIDER = re.compile(r"^secretsprovider: *[\"']?([^\s\"']+)", re.MULTILINE)
+
+LONGEST = 1800
 """The time limit in seconds in which all machines are asked."""
 
 
@@ -73,7 +75,8 @@ def recover(
     """Give a cluster whose state is lost a new one, from the keys in a file, once you say yes.
 
     The stack's file must describe the cluster as it is. Machines are found by their names and
-    asked whether they have the keys of the file; nothing on them changes. The next `./hardway up`
+    asked whether they have the keys of the file; those of the lab that are off are started, and
+    nothing on them changes. The next `./hardway up`
     finds them as they are, and restarts what has other certificates only where it must. Machines
     that are not there are made by it. Cut off, run it again.
 
@@ -85,18 +88,18 @@ def recover(
     ready, host = prepared_stack(stack, spec, Phases())
     if host is not None:
         libvirt.set_going(host, domains(spec), progress())
-    ready.create()
-    if not ready.exists():  # a stack's file with its own salt
-        ready.pulumi("stack", "init", stack, capture=True)
-    demand_unused(state_of(ready), secrets, stack)
+    _create(ready)
+    demand_unused(_state(ready), secrets, stack)
     offer = _offer(ready)
     with progress().task("look for machines"):
-        recording = _declared(stack, secrets, offer)
+        recording = _declared(secrets, stack, offer, file)
         whole = with_offer(spec, offer)
         there = adopted.identifiers(whole, recording)
     observed = _observed(ready, whole, secrets, recording, there)
     rows = judged(whole, secrets, there, observed, file)
     stdout.print(table(rows))
+    if applied := secrets.differs_from(whole):
+        stdout.print(*note_line(applied), soft_wrap=True)
     founders = founders_of(spec, rows)
     unasked = f"Write the state with ./hardway {' '.join(sys.argv[1:])} --yes"
     if not (yes or agreed("Write a new state for these machines?", unasked)):
@@ -105,7 +108,7 @@ def recover(
     option = option_of(stack)
     stdout.print(
         f"The stack '{escape(stack)}' has a state again, with the keys of {shown(secrets.made)}.\n"
-        f"See what an update changes: ./hardway preview --live{option}\n"
+        f"See what an update changes: ./hardway pulumi preview --refresh{option}\n"
         f"Then bring it up:           ./hardway up --refresh{option}",
         highlight=False,
     )
@@ -118,6 +121,45 @@ def recover(
 
 
 # -- before anything is written --------------------------------------------------------------------
+
+
+def _create(ready: Stack) -> None:
+    """Create the stack in its backend, also where its file has the salt or provider of a team."""
+    ready.create()
+    if ready.exists():
+        return
+    # Without its name, the provider of the file would be taken out of it, and with it its key.
+    provider = PROVIDER.search(ready.file.read_text())
+    chosen = ("--secrets-provider", provider[1]) if provider else ()
+    done = ready.pulumi("stack", "init", ready.name, *chosen, capture=True)
+    if done.returncode != 0:
+        raise Problem(
+            f"pulumi stack init failed ({' '.join(done.stderr.split())})",
+            "give the passphrase or key of the stack's file, as PULUMI_CONFIG_PASSPHRASE or as its "
+            "secrets provider wants it, and run the same command again",
+        )
+
+
+def _state(ready: Stack) -> dict[str, Any]:
+    """The state of the stack. Raises a Problem where it cannot be opened."""
+    try:
+        return state_of(ready)
+    except Problem as problem:
+        if "passphrase" not in problem.what:
+            raise
+        raise Problem(
+            f"the state of the stack '{ready.name}' is there, and does not open with the "
+            f"passphrase of this computer ({problem.what})",
+            "give the right one as PULUMI_CONFIG_PASSPHRASE; where that is lost, keep the state "
+            f"aside and remove it: {_removal(ready.name)}",
+        ) from problem
+
+
+def _removal(stack: str) -> str:
+    return (
+        f"./hardway pulumi stack export --file {stack}.state, then ./hardway pulumi stack rm "
+        f"{stack} --force --preserve-config, which leaves all machines as they are"
+    )
 
 
 def demand_fitting(secrets: KeptSecrets, spec: Cluster, file: Path) -> None:
@@ -162,13 +204,15 @@ def demand_unused(state: Mapping[str, Any], secrets: KeptSecrets, stack: str) ->
         if resource.get("custom") and not resource["type"].startswith(adopted.PROVIDERS)
     }
     kept = kept_by_cluster(state).get(resource_names.AUTHORITIES)
-    is_own = kept and json.loads(kept) == json.loads(secrets.authorities)
+    # Other keys of the authorities may have been renewed since.
+    is_own = kept and (
+        Authorities.from_state(json.loads(kept)).encryption == secrets.read_authorities.encryption
+    )
     if made and (kinds.COMMAND in made or not is_own):
         raise Problem(
             f"the stack '{stack}' has a state, and recover writes one only where there is none",
-            f"see it with ./hardway pulumi stack{option_of(stack)}; where it is of no use, remove "
-            f"it with ./hardway pulumi stack rm {stack} --force --preserve-config, which leaves "
-            "all machines as they are",
+            f"see it with ./hardway pulumi stack{option_of(stack)}; where it is of no use, keep it "
+            f"aside and remove it: {_removal(stack)}",
         )
 
 
@@ -181,7 +225,7 @@ def _offer(ready: Stack) -> Offer:
         raise Problem(str(error), "run the same command again") from error
 
 
-def _declared(stack: str, secrets: KeptSecrets, offer: Offer) -> Recording:
+def _declared(secrets: KeptSecrets, stack: str, offer: Offer, file: Path) -> Recording:
     try:
         recording = recorded(PROJECT, stack, adopted.held(secrets), offer)
     except NotDeclared as error:
@@ -189,7 +233,20 @@ def _declared(stack: str, secrets: KeptSecrets, offer: Offer) -> Recording:
     if recording.refused:
         sentences = [sentence for refused in recording.refused.values() for sentence in refused]
         raise Problem("\n".join(sentences), "mend that and run the same command again")
+    demand_whole(secrets, recording, file)
     return recording
+
+
+def demand_whole(secrets: KeptSecrets, recording: Recording, file: Path) -> None:
+    """Raise a Problem where the stack keeps secrets that the file lacks."""
+    stashes = [row.name for row in recording.registrations if row.kind == kinds.STASH]
+    if lacking := [name for name in stashes if name not in secrets.stashes]:
+        raise Problem(
+            f"{file} of {shown(secrets.made)} has no {listed(lacking, 'and no')}, which the stack "
+            "has by now",
+            "name a file that was written since, or leave out of the stack's file what needs them "
+            "(an add-on with a login, for the seed of passwords)",
+        )
 
 
 # -- what machines have ----------------------------------------------------------------------------
@@ -234,6 +291,8 @@ class MachineRow:
     answers: bool = True
     has_etcd: bool = False
     """Whether the machine answered that it has data of etcd."""
+    is_disk_alone: bool = False
+    """Whether only its disk is there, and nobody could ask what it has."""
 
 
 def judged(
@@ -255,7 +314,9 @@ def judged(
         made = "not checked" if not spec.is_made(node) else "there" if known else "not there"
         files = observed.get(node)
         if files is None:
-            rows.append(MachineRow(machine=node, made=made, says="the update makes it"))
+            alone = disk_is_there(node, there)
+            says = "its disk is there: the update starts it" if alone else "the update makes it"
+            rows.append(MachineRow(machine=node, made=made, says=says, is_disk_alone=alone))
             continue
         if files.refused:
             raise Problem(
@@ -293,6 +354,8 @@ def judged(
 def founders_of(spec: Cluster, rows: Iterable[MachineRow]) -> list[str]:
     """The members of etcd that have data; none where all members are empty or not there.
 
+    Where none is known to have data, they are those whose disks are there without their machines.
+
     Raises a Problem where a member may have data and does not answer, and no other one has them:
     an update would begin an empty etcd.
     """
@@ -305,12 +368,18 @@ def founders_of(spec: Cluster, rows: Iterable[MachineRow]) -> list[str]:
             + "; ".join(row.says for row in of_members if not row.answers),
             "start them, or take what is left of them away, and run the same command again",
         )
-    return with_data
+    return with_data or [row.machine for row in of_members if row.is_disk_alone]
 
 
 def machine_is_there(node: str, there: Mapping[adopted.Identity, str]) -> bool:
     """Whether a hypervisor has the machine, with or without its disk."""
     return any(name == node and is_machine(kind) for _, kind, name in there)
+
+
+def disk_is_there(node: str, there: Mapping[adopted.Identity, str]) -> bool:
+    """Whether a hypervisor has the disk of a machine."""
+    disk = resource_names.part(node, resource_names.DISK)
+    return any(name == disk and holds_data(kind) for _, kind, name in there)
 
 
 def _says(wanted: Mapping[str, str], files: KeptFiles) -> str:
@@ -342,16 +411,23 @@ def _observed(
     }
     if not paths:
         return {}
+    by_person = [node for node in paths if not spec.is_made(node)]
     with progress().task(f"ask {listed(nodes, 'and')}"):
-        done = subprocess.run(
-            [*ready.enter, sys.executable, "-m", "probe.kept_files"],
-            cwd=PROJECT,
-            input=kept_files.question(access, paths),
-            capture_output=True,
-            text=True,
-            timeout=LONGEST,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [*ready.enter, sys.executable, "-m", "probe.kept_files"],
+                cwd=PROJECT,
+                input=kept_files.question(access, paths, by_person),
+                capture_output=True,
+                text=True,
+                timeout=LONGEST,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Problem(
+                f"{listed(nodes, 'and')} have not answered within {LONGEST // 60} minutes",
+                "see which of them can be reached, and run the same command again",
+            ) from error
     if done.returncode != 0:
         raise Problem(
             f"the machines cannot be asked ({done.stderr.strip().rpartition(chr(10))[2]})",
@@ -391,8 +467,8 @@ def _write(ready: Stack, made: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _imported(ready: Stack, state: Mapping[str, Any]) -> None:
-    with tempfile.TemporaryDirectory(dir=ready.paths.state) as folder:
-        file = Path(folder, "state.json")
+    with private_folder(ready.paths, "recover") as folder:
+        file = folder / "state.json"
         write_private(file, json.dumps(state))
         done = ready.pulumi("stack", "import", "--file", str(file), capture=True)
     if done.returncode != 0:
@@ -403,16 +479,37 @@ def _imported(ready: Stack, state: Mapping[str, Any]) -> None:
 
 
 def _demand_harmless(ready: Stack) -> None:
-    """Raise a Problem where an update would make a machine or a part of it anew."""
-    done = ready.pulumi("preview", "--json", capture=True)
+    """Raise a Problem where an update would make a machine or a part of it anew, or restart it.
+
+    The state has the inputs of the program, so only what the hypervisor says can differ.
+    """
+    done = ready.pulumi("preview", "--json", "--refresh", capture=True)
     try:
         changes = changes_of(done.stdout or done.stderr)
     except NotPreviewed as error:
-        raise Problem(str(error), "mend that and run the same command again") from error
-    lost = [change.name for change in changes if change.verb in GONE and is_made(change.kind)]
-    if lost:
         raise Problem(
-            f"an update would make {listed(lost, 'and')} anew, so the stack's file does not "
-            "describe the machines that are there",
-            "write into it what they are, and run the same command again",
+            str(error),
+            "mend that and run the same command again; where secrets in the stack's file are of a "
+            "lost passphrase, write them anew with ./hardway pulumi config set --secret",
+        ) from error
+    if done.returncode != 0:
+        raise Problem(
+            f"pulumi preview failed ({' '.join(done.stderr.split())})",
+            "mend that and run the same command again",
         )
+    if others := list(differing(changes)):
+        raise Problem(
+            f"an update would make {listed(others, 'and')} anew or restart it, so the stack's file "
+            "does not describe what is there",
+            "write into it what the machines have (memory, cpus, addresses); where a machine's "
+            "disk is gone, remove what is left of that machine from its hypervisor",
+        )
+
+
+def differing(changes: Iterable[ResourceChange]) -> Iterator[str]:
+    """The resources of hypervisors that an update would make anew, or whose machine it restarts."""
+    for change in changes:
+        kind, verb = change.declared.kind, change.verb
+        restarted = verb is Verb.UPDATE and kind in restarting_types()
+        if restarted or (verb in GONE and is_made(kind)):
+            yield change.declared.name

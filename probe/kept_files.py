@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from probe.access import Access, MachineAccess
@@ -43,17 +43,31 @@ class KeptFiles:
     """Whether the machine answers and does not let the key in."""
 
 
-async def kept_files(access: Access, paths: Mapping[str, Sequence[str]]) -> dict[str, KeptFiles]:
-    """Machine to what it has of the files at these paths, of all machines at the same time."""
-    async with Machines(access, factor=PATIENCE) as machines:
-        answers = await asyncio.gather(*(_asked(machines, node, paths[node]) for node in paths))
+async def kept_files(
+    access: Access, paths: Mapping[str, Sequence[str]], by_person: Sequence[str] = ()
+) -> dict[str, KeptFiles]:
+    """Machine to what it has of the files at these paths, of all machines at the same time.
+
+    Those in ``by_person`` are asked with the person's own keys where they, or their jump hosts, do
+    not let the stack's key in: such a machine may have been installed anew.
+    """
+    own = replace(access, ssh_key="")
+    async with (
+        Machines(access, factor=PATIENCE) as machines,
+        Machines(own, factor=PATIENCE) as persons,
+    ):
+        every = {node: (machines, persons)[: 2 if node in by_person else 1] for node in paths}
+        answers = await asyncio.gather(*(_asked(every[node], node, paths[node]) for node in paths))
     return dict(zip(paths, answers, strict=True))
 
 
-async def _asked(machines: Machines, node: str, paths: Sequence[str]) -> KeptFiles:
+async def _asked(ways: Sequence[Machines], node: str, paths: Sequence[str]) -> KeptFiles:
+    first, *others = ways
     try:
-        done = await machines.run(node, SCRIPT, *paths, timeout=LIMIT)
+        done = await first.run(node, SCRIPT, *paths, timeout=LIMIT)
     except Unreachable as error:
+        if others and (further := await _asked(others, node, paths)).fault is None:
+            return further
         return KeptFiles(digests={}, fault=str(error), refused=isinstance(error, NotLetIn))
     if done.status != 0:
         return KeptFiles(digests={}, fault=f"{node} does not say what it has ({done.reason})")
@@ -61,10 +75,13 @@ async def _asked(machines: Machines, node: str, paths: Sequence[str]) -> KeptFil
     return KeptFiles(digests={path: digest for digest, _, path in lines})
 
 
-def question(access: Access, paths: Mapping[str, Sequence[str]]) -> str:
+def question(
+    access: Access, paths: Mapping[str, Sequence[str]], by_person: Sequence[str] = ()
+) -> str:
     """What ``main`` reads; it has the SSH key."""
     machines = {node: asdict(machine) for node, machine in access.machines.items()}
-    return json.dumps({"machines": machines, "ssh_key": access.ssh_key, "paths": paths})
+    asked = {"ssh_key": access.ssh_key, "paths": paths, "by_person": [*by_person]}
+    return json.dumps({"machines": machines, **asked})
 
 
 def answer(text: str) -> dict[str, KeptFiles]:
@@ -79,7 +96,7 @@ def main() -> None:
         machines={node: MachineAccess.read(values) for node, values in asked["machines"].items()},
         ssh_key=asked["ssh_key"],
     )
-    answers = asyncio.run(kept_files(access, asked["paths"]))
+    answers = asyncio.run(kept_files(access, asked["paths"], asked["by_person"]))
     json.dump({node: asdict(files) for node, files in answers.items()}, sys.stdout)
 
 

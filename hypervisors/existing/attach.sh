@@ -27,7 +27,8 @@ present=$(cat "$state/cluster" 2>/dev/null) || present=
 if [ -n "$present" ] && [[ $'\n'$members$'\n' != *$'\n'"$present"$'\n'* ]]; then
     read -r cluster machine _ <<<"$present"
     problem "this machine is $machine of the cluster $cluster already, and one machine cannot be two; hand it" \
-        "back there with ./hardway down, or where that cluster is gone for good, delete $state/cluster"
+        "back there with ./hardway down; where that cluster's state was lost, ./hardway recover gives it a new" \
+        "one; where it is gone for good, delete $state/cluster"
 fi
 [ -d "$state" ] || install -d -m 0711 "$state"
 if [ "$present" != "$member" ]; then

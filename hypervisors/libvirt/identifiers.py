@@ -34,8 +34,6 @@ def identifier(uri: str, resource_type: str, inputs: Mapping[str, Any]) -> str |
     The provider finds a seed disk by what stands before the semicolon, and would have made a UUID
     of its own for the rest. Raises IdentifierError.
     """
-    if resource_type not in LISTED:
-        return None
     name, pool = str(inputs["name"]), str(inputs.get("pool", "default"))
     listing = _answer(uri, *(part.format(pool=pool) for part in LISTED[resource_type]))
     if name not in {line.split()[0] for line in listing.splitlines() if line.strip()}:

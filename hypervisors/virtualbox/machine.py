@@ -303,6 +303,11 @@ def member(uuid: str, disk_id: str) -> Observed | None:
     return seen if seen.disk_id == disk_id else None
 
 
+def is_complete(uuid: str) -> bool:
+    """Whether the making of a machine had ended. Raises VirtualBoxError, also where it is gone."""
+    return re.fullmatch("[0-9a-f]{64}", _mark(uuid)) is not None
+
+
 def _mark(uuid: str) -> str:
     return call("getextradata", uuid, MADE).strip().removeprefix("Value: ")
 

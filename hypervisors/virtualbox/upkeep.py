@@ -71,7 +71,9 @@ class VirtualBoxUpkeep:
                 return networks.adapter_at(IPv4Network(inputs["addresses"]))
             if resource_type == MACHINE:
                 with suppress(Gone):
-                    return machine.observed(inputs["uuid"]).disk_id or None
+                    # What is half made, the engine makes anew.
+                    if machine.is_complete(inputs["uuid"]):
+                        return machine.observed(inputs["uuid"]).disk_id or None
         except VirtualBoxError as error:
             raise IdentifierError(str(error)) from error
         return None

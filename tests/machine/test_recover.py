@@ -80,8 +80,9 @@ def test_a_cluster_without_its_state_gets_a_new_one(lab: Lab, saved: Path) -> No
     assert "Write the state with" in unasked.stdout
     lab.hardway("recover", str(saved), *opening(lab), "--yes")
     lab.hardway("recover", str(saved), *opening(lab), "--yes")
-    made = {name: verb for name, verb in lab.changes("--refresh").items() if verb != "create"}
-    assert made == {}
+    others = {name: verb for name, verb in lab.changes("--refresh").items() if verb != "create"}
+    # What a provider is configured with is no part of a machine.
+    assert set(others.items()) <= {("libvirt", "update"), ("default", "update")}
     lab.hardway("up", "--refresh")
     after = machines(lab)
     assert after == before

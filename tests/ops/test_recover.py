@@ -25,10 +25,13 @@ from ops.reach import kept_access, kept_authorities, secrets_of
 from plan import identity, layout
 from plan.material import material
 from preview import kinds
+from preview.change import ResourceChange, Verb
 from preview.recorder import Recorder, Registered
 from preview.recording import Recording
+from preview.registration import Registration
 from probe.kept_files import KeptFiles
 from spec.cluster import Cluster, parse
+from spec.kept import written
 from tests.declared import declared, registrations
 from tests.ops.exported import exported
 
@@ -123,6 +126,15 @@ def test_a_passphrase_comes_from_a_file_where_nobody_answers(
     assert kept_secrets.passphrase_from(file, new=False) == "short"
 
 
+def test_a_spec_that_was_not_applied_is_named(secrets: KeptSecrets) -> None:
+    spec = spec_of()
+    kept = replace(secrets, applied=written(spec))
+    assert kept.differs_from(spec) is None
+    assert secrets.differs_from(spec) is None, "nobody knows"
+    later = spec_of(networks={"machines": "192.168.1.0/24", "services": "10.9.0.0/24"})
+    assert "is not what was applied on 2026-11-30" in str(kept.differs_from(later))
+
+
 def test_the_secrets_of_a_state_are_all_that_its_stashes_keep(secrets: KeptSecrets) -> None:
     rows = [(kinds.STASH, name, {"output": dict(kept)}) for name, kept in secrets.stashes.items()]
     state = exported((kinds.AUTHORITIES, "authorities", {"kept": secrets.authorities}), *rows)
@@ -157,7 +169,9 @@ def test_keys_of_another_stack_are_refused(secrets: KeptSecrets) -> None:
         recover.demand_fitting(secrets, spec_of("lab2"), FILE)
 
 
-def test_only_a_state_of_its_own_is_written_again(secrets: KeptSecrets) -> None:
+def test_only_a_state_of_its_own_is_written_again(
+    secrets: KeptSecrets, authorities: Authorities
+) -> None:
     kept = (kinds.AUTHORITIES, "authorities", {"kept": secrets.authorities})
     stack: tuple[str, str, dict[str, str]] = (adopted.STACK, "hardway-dev", {})
 
@@ -175,13 +189,18 @@ def test_only_a_state_of_its_own_is_written_again(secrets: KeptSecrets) -> None:
     )
     for state in unused:
         recover.demand_unused(state, secrets, "dev")
+    renewed = replace(authorities, service_accounts=renewed_authorities(None, NOW).service_accounts)
+    again = json.dumps(renewed.state())
+    recover.demand_unused(
+        state_with(stack, (kinds.AUTHORITIES, "authorities", {"kept": again})), secrets, "dev"
+    )
     others = json.dumps(renewed_authorities(None, NOW).state())
     for state in (
         state_with(stack, kept, (kinds.COMMAND, "master-etcd", {})),
         state_with(stack, (kinds.AUTHORITIES, "authorities", {"kept": others})),
         state_with(stack, (DOMAIN, "master", {})),
     ):
-        with pytest.raises(Problem, match="the stack 'dev' has a state"):
+        with pytest.raises(Problem, match=r"the stack 'dev' has a state.* --file dev.state"):
             recover.demand_unused(state, secrets, "dev")
 
 
@@ -262,6 +281,18 @@ def test_an_empty_machine_is_no_founder_and_a_silent_one_is_shown(secrets: KeptS
         recover.judged(spec, secrets, both, {"minion": refused}, FILE)
 
 
+def test_a_disk_without_its_machine_may_begin_what_is_there(secrets: KeptSecrets) -> None:
+    spec = spec_of()
+    alone = {(kinds.MACHINE, VOLUME, "master-disk"): "/disks/dev-master.qcow2"}
+    rows = recover.judged(spec, secrets, alone, {}, FILE)
+    assert [row.says for row in rows] == [
+        "its disk is there: the update starts it",
+        "the update makes it",
+    ]
+    assert recover.founders_of(spec, rows) == ["master"]
+    assert recover.founders_of(spec, recover.judged(spec, secrets, {}, {}, FILE)) == []
+
+
 def test_a_member_that_may_have_data_is_waited_for() -> None:
     spec = spec_of(
         machines={
@@ -318,7 +349,7 @@ def test_a_state_has_the_secrets_and_the_machines_that_are_there(
     assert kept_authorities(state) == authorities
     assert kept_access(spec, state).ssh_key == secrets.stashes["ssh-key"]["private"]
     held = kept_secrets.secrets_in(state, "dev")
-    assert replace(held, made=NOW) == secrets
+    assert replace(held, made=NOW) == replace(secrets, applied=written(spec))
 
     by_name = {
         (resource["type"], resource["urn"].rpartition("::")[2]): resource for resource in resources
@@ -337,6 +368,30 @@ def test_a_state_has_the_secrets_and_the_machines_that_are_there(
     assert by_name[SEED, "minion-seed"]["id"] == "real minion-seed;its own"
     types = {resource["type"] for resource in resources}
     assert not types & {kinds.COMMAND, kinds.GUARD, kinds.CERTIFICATES, kinds.READY}
+
+
+def test_secrets_that_the_file_lacks_are_not_made_up(secrets: KeptSecrets) -> None:
+    recording = recording_of(secrets, spec_of())
+    recover.demand_whole(secrets, recording, FILE)
+    fewer = {name: kept for name, kept in secrets.stashes.items() if name != "backup-keys"}
+    with pytest.raises(Problem, match="has no backup-keys, which the stack has by now"):
+        recover.demand_whole(replace(secrets, stashes=fewer), recording, FILE)
+
+
+def test_what_an_update_would_make_anew_or_restart_is_named() -> None:
+    def change(kind: str, name: str, verb: Verb) -> ResourceChange:
+        declared = Registration(kind=kind, name=name)
+        return ResourceChange(verb=verb, before=declared, after=declared)
+
+    changes = [
+        change(DOMAIN, "m1", Verb.REPLACE),
+        change(DOMAIN, "m2", Verb.UPDATE),
+        change(VOLUME, "m2-disk", Verb.SAME),
+        change(NETWORK, "network", Verb.DELETE),
+        change(BOX, "m3", Verb.UPDATE),
+        change(kinds.COMMAND, "m1-etcd", Verb.REPLACE),
+    ]
+    assert list(recover.differing(changes)) == ["m1", "network", "m3"]
 
 
 def test_the_engine_reads_each_resource_after_what_it_names(secrets: KeptSecrets) -> None:

@@ -74,3 +74,30 @@ def test_each_machine_that_is_not_asked_says_why(sshd: Sshd, make_sshd: MakeSshd
     assert not answer["m2"].refused
     assert "another SSH host key" in str(answer["m3"].fault)
     assert answer["m3"].refused
+
+
+def test_a_machine_that_was_installed_anew_is_asked_by_the_person(
+    sshd: Sshd, make_sshd: MakeSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The person's key lies where ssh looks for it; the stack's is another one."""
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    person = home / ".ssh" / "id_ed25519"
+    person.write_bytes((sshd.directory / "client_key").read_bytes())
+    person.chmod(0o600)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    opened = replace(access(m1=sshd), ssh_key=access(m1=make_sshd()).ssh_key)
+    paths = {"m1": ["/etc/passwd"]}
+    for by_person, refused in (([], True), (["m1"], False)):
+        done = subprocess.run(
+            [sys.executable, "-m", "probe.kept_files"],
+            cwd=PROJECT,
+            input=kept_files.question(opened, paths, by_person),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        files = kept_files.answer(done.stdout)["m1"]
+        assert files.refused is refused, files
+        assert bool(files.digests) is not refused
