@@ -19,8 +19,9 @@ from hypervisors.libvirt.resources import DOMAIN, NETWORK, SEED, VOLUME
 from hypervisors.virtualbox.resources import MACHINE as BOX
 from hypervisors.virtualbox.resources import NETWORK as ADAPTER
 from lab.problem import Problem
-from ops import adopted, kept_secrets, recover
+from ops import adopted, kept_secrets, machine_keys, recover
 from ops.kept_secrets import KeptSecrets
+from ops.machine_keys import MachineRow
 from ops.reach import kept_access, kept_authorities, secrets_of
 from plan import identity, layout
 from plan.material import material
@@ -230,7 +231,7 @@ def test_machines_with_the_keys_are_taken(secrets: KeptSecrets, authorities: Aut
     files = KeptFiles(
         digests={**has(spec, authorities, "master"), layout.ETCD_ANSWERED: "of no matter"}
     )
-    master, minion = recover.judged(spec, secrets, THERE, {"master": files}, FILE)
+    master, minion = machine_keys.judged(spec, secrets, THERE, {"master": files}, FILE)
     assert (master.made, master.says, master.has_etcd) == (
         "there",
         "has the keys of the file",
@@ -251,7 +252,7 @@ def test_a_machine_with_another_key_is_refused(
     for path in (layout.AUTHORITY_KEY, layout.ETCD_AUTHORITY, layout.ENCRYPTION):
         digests = has(spec, authorities, "master") | {path: has(spec, others, "master")[path]}
         with pytest.raises(Problem, match=f"master has another {path} than dev.secrets"):
-            recover.judged(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
+            machine_keys.judged(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
 
 
 def test_former_service_account_keys_may_be_forgotten_since(
@@ -259,38 +260,38 @@ def test_former_service_account_keys_may_be_forgotten_since(
 ) -> None:
     spec = spec_of()
     digests = has(spec, authorities, "master") | {layout.SERVICE_ACCOUNT_PUBLIC: "another"}
-    recover.judged(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
+    machine_keys.judged(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
 
 
 def test_an_empty_machine_is_no_founder_and_a_silent_one_is_shown(secrets: KeptSecrets) -> None:
     spec = spec_of()
     both = THERE | {(kinds.MACHINE, DOMAIN, "minion"): "uuid of minion"}
     silent = KeptFiles(digests={}, fault="minion does not answer")
-    rows = recover.judged(
+    rows = machine_keys.judged(
         spec, secrets, both, {"master": KeptFiles(digests={}), "minion": silent}, FILE
     )
     assert [(row.says, row.has_etcd) for row in rows] == [
         ("has no keys of a cluster", False),
         ("minion does not answer", False),
     ]
-    assert recover.founders_of(spec, rows) == []
+    assert machine_keys.founders_of(spec, rows) == []
     with pytest.raises(Problem, match="no machine answers: minion does not answer"):
-        recover.judged(spec, secrets, both, {"minion": silent}, FILE)
+        machine_keys.judged(spec, secrets, both, {"minion": silent}, FILE)
     refused = KeptFiles(digests={}, fault="minion does not let root in", refused=True)
     with pytest.raises(Problem, match="is not of its keys"):
-        recover.judged(spec, secrets, both, {"minion": refused}, FILE)
+        machine_keys.judged(spec, secrets, both, {"minion": refused}, FILE)
 
 
 def test_a_disk_without_its_machine_may_begin_what_is_there(secrets: KeptSecrets) -> None:
     spec = spec_of()
     alone = {(kinds.MACHINE, VOLUME, "master-disk"): "/disks/dev-master.qcow2"}
-    rows = recover.judged(spec, secrets, alone, {}, FILE)
+    rows = machine_keys.judged(spec, secrets, alone, {}, FILE)
     assert [row.says for row in rows] == [
         "its disk is there: the update starts it",
         "the update makes it",
     ]
-    assert recover.founders_of(spec, rows) == ["master"]
-    assert recover.founders_of(spec, recover.judged(spec, secrets, {}, {}, FILE)) == []
+    assert machine_keys.founders_of(spec, rows) == ["master"]
+    assert machine_keys.founders_of(spec, machine_keys.judged(spec, secrets, {}, {}, FILE)) == []
 
 
 def test_a_member_that_may_have_data_is_waited_for() -> None:
@@ -300,13 +301,13 @@ def test_a_member_that_may_have_data_is_waited_for() -> None:
             for number, name in enumerate(("master", "second", "third"))
         }
     )
-    silent = recover.MachineRow(machine="master", made="there", says="it is silent", answers=False)
-    empty = recover.MachineRow(machine="second", made="there", says="has no keys of a cluster")
-    full = recover.MachineRow(machine="third", made="there", says="has the keys", has_etcd=True)
-    assert recover.founders_of(spec, [silent, empty, full]) == ["third"]
-    assert recover.founders_of(spec, [empty]) == []
+    silent = MachineRow(machine="master", made="there", says="it is silent", answers=False)
+    empty = MachineRow(machine="second", made="there", says="has no keys of a cluster")
+    full = MachineRow(machine="third", made="there", says="has the keys", has_etcd=True)
+    assert machine_keys.founders_of(spec, [silent, empty, full]) == ["third"]
+    assert machine_keys.founders_of(spec, [empty]) == []
     with pytest.raises(Problem, match="whether etcd has data on master: it is silent"):
-        recover.founders_of(spec, [silent, empty])
+        machine_keys.founders_of(spec, [silent, empty])
 
 
 # -- the state -------------------------------------------------------------------------------------
