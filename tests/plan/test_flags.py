@@ -20,6 +20,7 @@ from spec.versions import catalogue
 from tests.plan.golden import NAMES, golden_plan, golden_spec
 from tests.plan.running import stored_program
 from tests.plan.view import View
+from tests.ports import free_port
 
 VIEWS = [
     View(name, golden_spec(name), plan)
@@ -275,6 +276,8 @@ def _api_server_says(minor: str, authentication: str, policy: str, folder: Path)
         f"--service-account-signing-key-file={folder}/private.pem",
         "--service-cluster-ip-range=10.0.0.0/24",
         f"--cert-dir={folder}",
+        # A cluster of this computer may have the usual one.
+        f"--secure-port={free_port()}",
         f"--authentication-config={folder}/authentication.yaml",
         f"--audit-policy-file={folder}/policy.yaml",
         f"--audit-log-path={folder}/policy.yaml/log",
