@@ -18,7 +18,7 @@ pytestmark = [
 CLUSTER = {
     "networks": {"machines": "192.168.1.0/24"},
     "machines": {
-        "master": {"address": "192.168.1.10", "roles": "aei"},
+        "master": {"address": "192.168.1.10", "roles": "aei", "cpus": 2},
         "minion1": {"address": "192.168.1.11", "roles": "i"},
     },
     "addons": {"storage": True},
