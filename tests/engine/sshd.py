@@ -87,6 +87,7 @@ class Sshd:
 
     def start(self) -> None:
         """Run the server in the foreground and wait until it answers."""
+        make_privilege_separation_directory()
         with (self.directory / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [PROGRAM, "-D", "-e", "-f", self.directory / "sshd_config"],
@@ -146,6 +147,11 @@ def descendants(pid: int) -> list[int]:
 @pytest.fixture(scope="session")
 def privilege_separation_directory() -> None:
     """The directory that sshd demands when root starts it; ``tests/conftest.py`` removes it."""
+    make_privilege_separation_directory()
+
+
+def make_privilege_separation_directory() -> None:
+    """Make it again, too: other tests of this computer, which end meanwhile, remove theirs."""
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
 
