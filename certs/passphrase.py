@@ -20,8 +20,8 @@ SALT = 16
 """Bytes."""
 
 COST = 2**17
-"""scrypt's N, with r = 8 and p = 1: 128 MiB and about half a second, as OWASP recommends
-(Password Storage Cheat Sheet)."""
+"""scrypt's N, with r = 8 and p = 1, which takes 128 MiB, as OWASP recommends (Password Storage
+Cheat Sheet)."""
 
 
 class WrongPassphrase(Exception):

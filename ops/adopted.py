@@ -16,7 +16,14 @@ from lab.problem import Problem
 from ops.kept_secrets import KeptSecrets
 from preview import kinds
 from preview.recording import Recording
-from preview.registration import SECRET, SIGNATURE, Registration, is_secret
+from preview.registration import (
+    SECRET,
+    SIGNATURE,
+    Registration,
+    enveloped,
+    is_secret,
+    opened,
+)
 from spec import resource_names
 from spec.cluster import Cluster
 from spec.kept import FOUNDERS
@@ -38,7 +45,7 @@ def held(secrets: KeptSecrets) -> tuple[Registration, ...]:
             kind=kinds.STASH,
             name=name,
             parent_kind=kinds.CLUSTER,
-            inputs={"input": _secret(dict(kept))},
+            inputs={"input": enveloped(dict(kept))},
         )
         for name, kept in secrets.stashes.items()
     ]
@@ -46,7 +53,7 @@ def held(secrets: KeptSecrets) -> tuple[Registration, ...]:
         kind=kinds.AUTHORITIES,
         name=resource_names.AUTHORITIES,
         parent_kind=kinds.CLUSTER,
-        inputs={"kept": _secret(secrets.authorities), "register": {}},
+        inputs={"kept": enveloped(secrets.authorities), "register": {}},
     )
     return (*stashes, authorities)
 
@@ -60,7 +67,7 @@ def identifiers(spec: Cluster, recording: Recording) -> dict[Identity, str]:
     for declared in recording.registrations:
         if not is_made(declared.kind):
             continue
-        inputs = _plain(declared.inputs)
+        inputs = opened(declared.inputs)
         try:
             identifier = _upkeep(spec, declared).identifier(declared.kind, inputs)
         except IdentifierError as error:
@@ -191,24 +198,10 @@ def _urn(stack: str, types: str, name: str) -> str:
     return f"urn:pulumi:{stack}::{PROJECT_NAME}::{types}::{name}"
 
 
-def _secret(value: Any) -> dict[str, Any]:
-    """A secret as it is on the wire."""
-    return {SIGNATURE: SECRET, "value": value}
-
-
 def _stated(value: Any) -> Any:
     """A value from the wire as it stands in a state: secrets have their plain text as JSON."""
     if is_secret(value):
-        return {SIGNATURE: SECRET, "plaintext": json.dumps(_plain(value))}
+        return {SIGNATURE: SECRET, "plaintext": json.dumps(opened(value))}
     if isinstance(value, Mapping):
         return {key: _stated(item) for key, item in value.items()}
     return [_stated(item) for item in value] if isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    """A value from the wire without the envelopes of secrets."""
-    if is_secret(value):
-        return _plain(value["value"])
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value

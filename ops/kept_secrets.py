@@ -13,7 +13,7 @@ from certs import passphrase as sealing
 from certs.bundle import Authorities, BundleError
 from lab.problem import Problem
 from ops.display import at_terminal, option_of
-from ops.reach import kept_by_cluster, resources, revealed
+from ops.reach import kept_by_cluster, resources, stashes
 from preview import kinds
 from spec import resource_names
 from spec.cluster import Cluster
@@ -80,12 +80,8 @@ def secrets_in(state: Mapping[str, Any], stack: str) -> KeptSecrets:
     Raises a Problem where the state has none, as before the first update.
     """
     authorities = kept_by_cluster(state).get(resource_names.AUTHORITIES)
-    stashes = {
-        name: revealed(resource.get("outputs", {})).get("output") or {}
-        for name, resource in resources(state)
-        if resource["type"] == kinds.STASH
-    }
-    if not authorities or not stashes:
+    kept = stashes(state)
+    if not authorities or not kept:
         raise Problem(
             f"the state of the stack '{stack}' has no keys yet",
             f"bring it up with ./hardway up{option_of(stack)}",
@@ -100,7 +96,7 @@ def secrets_in(state: Mapping[str, Any], stack: str) -> KeptSecrets:
     )
     made = datetime.now(UTC).replace(microsecond=0)
     return KeptSecrets(
-        stack=stack, made=made, authorities=authorities, stashes=stashes, applied=applied
+        stack=stack, made=made, authorities=authorities, stashes=kept, applied=applied
     )
 
 

@@ -18,7 +18,7 @@ from lab.stack import Stack
 from ops import adopted
 from ops.display import progress
 from ops.kept_secrets import KeptSecrets
-from ops.reach import kept_access
+from ops.reach import access_with
 from plan import identity, layout
 from plan.material import material
 from plan.model import (
@@ -28,7 +28,6 @@ from plan.model import (
     ServiceAccountKey,
     SigningCertificate,
 )
-from preview.recording import Recording
 from probe import kept_files
 from probe.backups import shown
 from probe.kept_files import KeptFiles
@@ -48,7 +47,11 @@ OF_AUTHORITIES = (
 """The sources of the files that are made of the cluster's authorities and keys alone."""
 
 
-def expected(spec: Cluster, authorities: Authorities) -> dict[str, dict[str, str]]:
+Expected = Mapping[str, Mapping[str, str]]
+"""Machine to path to sha256, as ``expected`` returns it."""
+
+
+def expected(spec: Cluster, authorities: Authorities) -> Expected:
     """Machine to path to sha256, of the files that follow from these authorities and keys.
 
     The public keys of service accounts are left out: of a former pair, machines forget them after a
@@ -85,6 +88,7 @@ class MachineRow:
 def judged(
     spec: Cluster,
     secrets: KeptSecrets,
+    wanted: Expected,
     there: Mapping[adopted.Identity, str],
     observed: Mapping[str, KeptFiles],
     file: Path,
@@ -94,7 +98,6 @@ def judged(
     Raises a Problem where a machine is another cluster's, has newer keys than the file, or where
     machines are there and none of them answers.
     """
-    wanted = expected(spec, secrets.read_authorities)
     rows = []
     for node in spec.machines:
         known = machine_is_there(node, there)
@@ -182,19 +185,16 @@ def observed(
     ready: Stack,
     spec: Cluster,
     secrets: KeptSecrets,
-    recording: Recording,
+    wanted: Expected,
     there: Mapping[adopted.Identity, str],
 ) -> dict[str, KeptFiles]:
     """What those machines have that exist, asked in the network that they are in."""
-    state = {"deployment": {"resources": adopted.resources(ready.name, recording, {})}}
-    access = kept_access(spec, state)
+    access = access_with(spec, secrets.stashes)
     nodes = [
         node for node in spec.machines if not spec.is_made(node) or machine_is_there(node, there)
     ]
     paths = {
-        node: [*files, layout.ETCD_ANSWERED]
-        for node, files in expected(spec, secrets.read_authorities).items()
-        if node in nodes
+        node: [*files, layout.ETCD_ANSWERED] for node, files in wanted.items() if node in nodes
     }
     if not paths:
         return {}

@@ -283,9 +283,17 @@ def kept_access(spec: Cluster, state: Mapping[str, Any]) -> Access:
     ``state`` is an exported state with secrets in plain text. The result has every machine of the
     spec, whether the machine runs or not; it has no machine where the state has no keys yet.
     """
-    kept = _stashed(resource_names.SSH_KEY, state)
+    return access_with(spec, stashes(state))
+
+
+def access_with(spec: Cluster, kept_keys: Mapping[str, Mapping[str, str]]) -> Access:
+    """The access to the machines of a spec with the keys that ``stashes`` returns.
+
+    It has no machine where they lack the SSH keys.
+    """
+    kept = kept_keys.get(resource_names.SSH_KEY, {})
     number = spec.ssh_key_numbers[0]
-    logs_in = _stashed(resource_names.numbered(resource_names.SSH_KEY, number), state)
+    logs_in = kept_keys.get(resource_names.numbered(resource_names.SSH_KEY, number), {})
     if "seed" not in kept or "private" not in logs_in:
         return Access(machines={}, ssh_key="")
     machines = {}
@@ -302,7 +310,7 @@ def kept_backup_keys(state: Mapping[str, Any]) -> str | None:
 
     None where the state has none, since an older version of this program wrote it.
     """
-    keys = _stashed(resource_names.BACKUP_KEYS, state)
+    keys = stashes(state).get(resource_names.BACKUP_KEYS)
     return json.dumps(keys) if keys else None
 
 
@@ -311,17 +319,22 @@ def kept_logins(spec: Cluster, state: Mapping[str, Any]) -> str | None:
 
     ``state`` is an exported state with secrets in plain text. None where it lacks one of them.
     """
+    kept = stashes(state)
     names = (resource_names.numbered(resource_names.SSH_KEY, n) for n in spec.ssh_key_numbers)
-    lines = [_stashed(name, state).get("public") for name in names]
+    lines = [kept.get(name, {}).get("public") for name in names]
     return "\n".join(sorted(filter(None, lines))) if all(lines) else None
 
 
-def _stashed(name: str, state: Mapping[str, Any]) -> Mapping[str, str]:
-    """The keys that a ``Stash`` keeps; empty where there is none of this name."""
-    for there, resource in resources(state):
-        if there == name and resource["type"] == kinds.STASH:
-            return revealed(resource.get("outputs", {})).get("output") or {}
-    return {}
+def stashes(state: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    """The keys that each ``Stash`` keeps, by its name.
+
+    ``state`` is an exported state with secrets in plain text.
+    """
+    return {
+        name: revealed(resource.get("outputs", {})).get("output") or {}
+        for name, resource in resources(state)
+        if resource["type"] == kinds.STASH
+    }
 
 
 def kept_kubeconfig(spec: Cluster, state: Mapping[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ from ops import adopted, kept_secrets
 from ops.display import agreed, note_line, option_of, progress, stdout
 from ops.kept_secrets import KeptSecrets
 from ops.lifecycle import domains, prepared_stack
-from ops.machine_keys import founders_of, judged, observed, table
+from ops.machine_keys import expected, founders_of, judged, observed, table
 from ops.private import private_folder, write_private
 from ops.reach import kept_by_cluster, resources, state_of
 from ops.stacks import StackOption, read_cluster
@@ -79,8 +79,9 @@ def recover(
         recording = _declared(secrets, stack, offer, file)
         whole = with_offer(spec, offer)
         there = adopted.identifiers(whole, recording)
-    answers = observed(ready, whole, secrets, recording, there)
-    rows = judged(whole, secrets, there, answers, file)
+    wanted = expected(whole, secrets.read_authorities)
+    answers = observed(ready, whole, secrets, wanted, there)
+    rows = judged(whole, secrets, wanted, there, answers, file)
     stdout.print(table(rows))
     if applied := secrets.differs_from(whole):
         stdout.print(*note_line(applied), soft_wrap=True)
@@ -244,9 +245,7 @@ def _write(ready: Stack, made: Sequence[Mapping[str, Any]]) -> None:
     with progress().task("write the state"):
         empty = state_of(ready)
         empty["deployment"]["resources"] = []
-        whole = json.loads(json.dumps(empty))
-        whole["deployment"]["resources"] = list(made)
-        _imported(ready, whole)
+        _imported(ready, {**empty, "deployment": {**empty["deployment"], "resources": [*made]}})
     try:
         with progress().task("see what an update would change"):
             _demand_harmless(ready)

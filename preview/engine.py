@@ -6,7 +6,7 @@ from typing import Any
 
 from preview.change import ResourceChange, Verb
 from preview.comparing import changed_inputs
-from preview.registration import HIDDEN, SECRET, SIGNATURE, Registration
+from preview.registration import HIDDEN, Registration, enveloped
 from preview.urn import kind_of, name_of
 
 VERBS = {
@@ -97,7 +97,7 @@ def _registration(state: Mapping[str, Any]) -> Registration:
 def _enveloped(value: Any) -> Any:
     """A value of the document with each secret in an envelope, as in a recording."""
     if value == HIDDEN:
-        return {SIGNATURE: SECRET, "value": HIDDEN}
+        return enveloped(HIDDEN)
     if isinstance(value, Mapping):
         return {key: _enveloped(item) for key, item in value.items()}
     return [_enveloped(item) for item in value] if isinstance(value, list) else value

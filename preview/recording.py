@@ -35,7 +35,8 @@ class NotDeclared(Exception):
 class Recording:
     """The resources that a program declares.
 
-    The secrets in them are keys that are made for this recording only and give access to nothing.
+    The secrets in them are keys that are made for this recording only and give access to nothing,
+    but for those that were held.
     """
 
     registrations: tuple[Registration, ...] = ()

@@ -58,6 +58,20 @@ def is_secret(value: Any) -> bool:
     return isinstance(value, Mapping) and value.get(SIGNATURE) == SECRET
 
 
+def enveloped(value: Any) -> dict[str, Any]:
+    """A secret in its envelope, as on the wire."""
+    return {SIGNATURE: SECRET, "value": value}
+
+
+def opened(value: Any) -> Any:
+    """A value from the wire with every secret taken out of its envelope."""
+    if is_secret(value):
+        return opened(value["value"])
+    if isinstance(value, Mapping):
+        return {key: opened(item) for key, item in value.items()}
+    return [opened(item) for item in value] if isinstance(value, list) else value
+
+
 def hidden(value: Any) -> Any:
     """A value from the wire with ``[secret]`` in place of every secret."""
     if is_secret(value):

@@ -9,7 +9,7 @@ of new disks first.
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 
-from hypervisors.libvirt.virsh import ask
+from hypervisors.libvirt.virsh import ask, reason
 from spec.hypervisor import Libvirt
 
 GIB = 2**30
@@ -84,9 +84,9 @@ def _virsh(where: Libvirt, *arguments: str) -> str:
 
 def _text(done: subprocess.CompletedProcess[str], arguments: Sequence[str]) -> str:
     if done.returncode != 0:
-        reason = " ".join(done.stderr.replace("error:", "").split())
         raise DiskError(
-            f"virsh {' '.join(arguments)} failed ({reason}); mend that and run the update again"
+            f"virsh {' '.join(arguments)} failed ({reason(done)}); mend that and run the update "
+            "again"
         )
     return done.stdout
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hypervisors.libvirt.resources import DOMAIN, NETWORK, SEED, VOLUME
-from hypervisors.libvirt.virsh import ask
+from hypervisors.libvirt.virsh import ask, reason
 from hypervisors.upkeep import IdentifierError
 
 LISTED: dict[str, tuple[str, ...]] = {
@@ -51,6 +51,5 @@ def _answer(uri: str, *arguments: str) -> str:
     if done is None:
         raise IdentifierError(f"libvirt at {uri} gives no answer within {PATIENCE} s")
     if done.returncode != 0:
-        reason = " ".join(done.stderr.replace("error:", "").split())
-        raise IdentifierError(f"virsh {' '.join(arguments)} failed ({reason})")
+        raise IdentifierError(f"virsh {' '.join(arguments)} failed ({reason(done)})")
     return done.stdout

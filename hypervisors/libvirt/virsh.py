@@ -18,3 +18,8 @@ def ask(
     """
     with for_virsh(uri) as address:
         return outcome(["virsh", "--quiet", "--connect", address, *arguments], timeout=timeout)
+
+
+def reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a virsh command failed, on one line."""
+    return " ".join(done.stderr.replace("error:", "").split())

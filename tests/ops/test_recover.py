@@ -213,6 +213,17 @@ THERE = {
 }
 
 
+def judged_of(
+    spec: Cluster,
+    secrets: KeptSecrets,
+    there: dict[adopted.Identity, str],
+    answers: dict[str, KeptFiles],
+    file: Path,
+) -> list[MachineRow]:
+    wanted = machine_keys.expected(spec, secrets.read_authorities)
+    return machine_keys.judged(spec, secrets, wanted, there, answers, file)
+
+
 def has(spec: Cluster, authorities: Authorities, node: str) -> dict[str, str]:
     """The digests of what an update writes to a machine, as that machine has it."""
     content = material(spec.name, authorities, Bundle())
@@ -231,7 +242,7 @@ def test_machines_with_the_keys_are_taken(secrets: KeptSecrets, authorities: Aut
     files = KeptFiles(
         digests={**has(spec, authorities, "master"), layout.ETCD_ANSWERED: "of no matter"}
     )
-    master, minion = machine_keys.judged(spec, secrets, THERE, {"master": files}, FILE)
+    master, minion = judged_of(spec, secrets, THERE, {"master": files}, FILE)
     assert (master.made, master.says, master.has_etcd) == (
         "there",
         "has the keys of the file",
@@ -252,7 +263,7 @@ def test_a_machine_with_another_key_is_refused(
     for path in (layout.AUTHORITY_KEY, layout.ETCD_AUTHORITY, layout.ENCRYPTION):
         digests = has(spec, authorities, "master") | {path: has(spec, others, "master")[path]}
         with pytest.raises(Problem, match=f"master has another {path} than dev.secrets"):
-            machine_keys.judged(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
+            judged_of(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
 
 
 def test_former_service_account_keys_may_be_forgotten_since(
@@ -260,38 +271,36 @@ def test_former_service_account_keys_may_be_forgotten_since(
 ) -> None:
     spec = spec_of()
     digests = has(spec, authorities, "master") | {layout.SERVICE_ACCOUNT_PUBLIC: "another"}
-    machine_keys.judged(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
+    judged_of(spec, secrets, THERE, {"master": KeptFiles(digests=digests)}, FILE)
 
 
 def test_an_empty_machine_is_no_founder_and_a_silent_one_is_shown(secrets: KeptSecrets) -> None:
     spec = spec_of()
     both = THERE | {(kinds.MACHINE, DOMAIN, "minion"): "uuid of minion"}
     silent = KeptFiles(digests={}, fault="minion does not answer")
-    rows = machine_keys.judged(
-        spec, secrets, both, {"master": KeptFiles(digests={}), "minion": silent}, FILE
-    )
+    rows = judged_of(spec, secrets, both, {"master": KeptFiles(digests={}), "minion": silent}, FILE)
     assert [(row.says, row.has_etcd) for row in rows] == [
         ("has no keys of a cluster", False),
         ("minion does not answer", False),
     ]
     assert machine_keys.founders_of(spec, rows) == []
     with pytest.raises(Problem, match="no machine answers: minion does not answer"):
-        machine_keys.judged(spec, secrets, both, {"minion": silent}, FILE)
+        judged_of(spec, secrets, both, {"minion": silent}, FILE)
     refused = KeptFiles(digests={}, fault="minion does not let root in", refused=True)
     with pytest.raises(Problem, match="is not of its keys"):
-        machine_keys.judged(spec, secrets, both, {"minion": refused}, FILE)
+        judged_of(spec, secrets, both, {"minion": refused}, FILE)
 
 
 def test_a_disk_without_its_machine_may_begin_what_is_there(secrets: KeptSecrets) -> None:
     spec = spec_of()
     alone = {(kinds.MACHINE, VOLUME, "master-disk"): "/disks/dev-master.qcow2"}
-    rows = machine_keys.judged(spec, secrets, alone, {}, FILE)
+    rows = judged_of(spec, secrets, alone, {}, FILE)
     assert [row.says for row in rows] == [
         "its disk is there: the update starts it",
         "the update makes it",
     ]
     assert machine_keys.founders_of(spec, rows) == ["master"]
-    assert machine_keys.founders_of(spec, machine_keys.judged(spec, secrets, {}, {}, FILE)) == []
+    assert machine_keys.founders_of(spec, judged_of(spec, secrets, {}, {}, FILE)) == []
 
 
 def test_a_member_that_may_have_data_is_waited_for() -> None:
