@@ -222,6 +222,13 @@ class HistoryOfTest:
         url = f"http://127.0.0.1:{self.port}{path}"
         return httpx.get(url, params=query, trust_env=False, timeout=60)
 
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.shown()
+        try:
+            return self.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
     def series(self, query: str) -> list[dict[str, str]]:
         """The labels of a query's answers."""
         answer = self.get("/api/v1/query", query=query, latency_offset="1ms")
@@ -246,17 +253,8 @@ def arguments(kind: str, replaced: dict[str, str]) -> list[str]:
 def reading(world: NodesWorld, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HistoryOfTest]:
     with ExitStack() as stack:
         reading = HistoryOfTest(world, tmp_path_factory.mktemp("programs"), stack)
-        eventually(
-            "it answers",
-            lambda: "listening" in reading.log.read_text() or _died(reading),
-            reason=reading.shown,
-        )
+        eventually("it answers", reading.answers, reason=reading.shown)
         yield reading
-
-
-def _died(reading: HistoryOfTest) -> bool:
-    assert reading.process.poll() is None, reading.shown()
-    return "started VictoriaMetrics" in reading.shown()
 
 
 def test_a_claim_is_taken_by_the_api(world: NodesWorld) -> None:
