@@ -332,10 +332,14 @@ listens() {
 
 # others_ctl ENDPOINTS ARGUMENT...: run etcdctl for these members
 others_ctl() {
+    trusted "$1" "${member_trust[0]}" "${@:2}"
+}
+
+# trusted ENDPOINTS COMMAND...: run a command in which etcdctl asks these members
+trusted() {
     ETCDCTL_ENDPOINTS=$1 ETCDCTL_CACERT=${member_trust[1]} ETCDCTL_CERT=${member_trust[2]} \
-        ETCDCTL_KEY=${member_trust[3]} \
-        "${member_trust[0]}" "--dial-timeout=$((5 * pace / 100))s" \
-        "--command-timeout=$((10 * pace / 100))s" "${@:2}"
+        ETCDCTL_KEY=${member_trust[3]} ETCDCTL_DIAL_TIMEOUT=$((5 * pace / 100))s \
+        ETCDCTL_COMMAND_TIMEOUT=$((10 * pace / 100))s "${@:2}"
 }
 
 # has_log DATA: whether etcd's log is in its data directory
@@ -379,13 +383,25 @@ listed() {
 }
 
 # added: add this member to the cluster as a learner, if the others do not list it. etcd has one learner at a
-# time, so members join one after the other.
+# time, so members join one after the other. etcd must not have to refuse a member: the refused request is in
+# its log, and a member of etcd 3.7.1 that starts again from there connects to the refused one for ever. So
+# members ask under a lock, each only where no learner is in the list.
 added() {
+    local others
     listed || return
     [ -z "$member_id" ] || return 0
     without_silent || return
-    others_ctl "$(joined , "${member_others[@]}")" \
-        member add "$member_self" --learner "--peer-urls=$member_peer"
+    [[ " ${their_learner[*]} " != *' true '* ]] || {
+        echo "another member is joining, and etcd takes in one at a time"
+        return 1
+    }
+    others=$(joined , "${member_others[@]}")
+    # Without a quorum, etcdctl would ask for the lock for ever.
+    # shellcheck disable=SC2016 # the inner shell expands it
+    trusted "$others" timeout --foreground --kill-after=10 "$((120 * pace / 100))" "${member_trust[0]}" \
+        lock --ttl 60 /hardway/joins -- bash -c 'list=$("$0" member list) && [[ $list != *", true"* ]] &&
+            exec "$0" member add "$1" --learner "--peer-urls=$2"' \
+        "${member_trust[0]}" "$member_self" "$member_peer"
 }
 
 # promoted: promote the member from learner to voter, once it has caught up. Only the leader can be asked,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ ONE, THREE, FIVE = ("e1",), ("e1", "e2", "e3"), tuple(ADDRESSES)
 TRUST = " ".join(
     f"--{name}={path}" for name, path in zip(("cacert", "cert", "key"), etcd.OPERATOR, strict=True)
 )
+PROBED = "etcd_network_peer_round_trip_time_seconds_count"
+"""The metric that a member has for each other one to which it connects, listed or not."""
+
 WRITER = """
 number=0
 while [ ! -e /run/enough ]; do
@@ -149,6 +153,13 @@ class LivingMembers:
         assert len(hashes) == 1
         for name in members:
             assert not self.machines[name].path(layout.ETCD_JOINS).exists()
+
+    def connected(self, name: str) -> set[str]:
+        """The IDs of the members to which one connects, of which some may be no members."""
+        url = f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}/metrics"
+        lines = self.machines[name].call("curl", "--silent", url).splitlines()
+        probed = (re.fullmatch(rf'{PROBED}{{To="(\w+)"}} \d+', line) for line in lines)
+        return {match[1] for match in probed if match}
 
     def lead(self, name: str) -> None:
         """Have this member lead."""

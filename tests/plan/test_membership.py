@@ -6,6 +6,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -18,6 +19,11 @@ from tests.plan.members import ADDRESSES, FIVE, ONE, THREE, LivingMembers, Write
 from tests.plan.stored import as_root
 
 pytestmark = [as_root, pytest.mark.timeout(1800)]
+
+
+def knows(living: LivingMembers, name: str, others: int) -> bool:
+    """Whether a member that has started again connects to so many others, or more."""
+    return len(living.connected(name)) >= others
 
 
 @pytest.mark.parametrize(
@@ -52,6 +58,15 @@ def test_one_becomes_several_and_one_again(
                 assert not machine.path(layout.ETCD_ANSWERED).exists()
                 assert not machine.path(f"{layout.UNITS}/{etcd.UNIT}").exists()
                 living.lose(name)
+            # Also those that start again and read their log anew know no other member.
+            identifiers = {identifier for identifier, _ in living.listed().values()}
+            for name in members:
+                living.machines[name].call("systemctl", "restart", etcd.UNIT)
+                eventually("it is ready", partial(is_ready, living, name))
+                eventually(
+                    "it knows the others", partial(knows, living, name, len(identifiers) - 1)
+                )
+                assert living.connected(name) < identifiers
             # The next run finds nothing to do.
             started = living.machines["e1"].settled(etcd.UNIT)
             again = living.bring(members)
