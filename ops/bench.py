@@ -15,6 +15,7 @@ from rich.table import Table
 from lab.paths import PROJECT
 from ops.bench_existing import bench_existing
 from ops.bench_kubeadm import bench_kubeadm
+from ops.bench_living import bench_living
 from ops.bench_machines import bench_machines
 from ops.bench_refresh import bench_refresh
 from ops.display import stdout
@@ -49,6 +50,9 @@ def bench(
         bool,
         typer.Option("--existing", help="Compare it with machines that exist already instead."),
     ] = False,
+    living: Annotated[
+        bool, typer.Option("--living", help="Measure changes of a living cluster instead.")
+    ] = False,
     peer: Annotated[
         Peer | None,
         typer.Option("--peer", help="Compare the default stack with this installer instead."),
@@ -65,16 +69,23 @@ def bench(
     `--existing` brings the default stack up on new machines, and then on machines of the same size
     that exist already, which have booted and have no images of pods.
 
+    `--living` brings the default stack up with the Kubernetes minor version before, upgrades it,
+    and adds two members of etcd and then a minion; then another machine takes a member's place.
+
     `--peer kubeadm` brings up the default stack and, on new machines of the same size from the same
     base image, a cluster by `kubeadm init` and `kubeadm join`, one after the other. Both clocks
     begin once the machines have booted and wait for a login; for kubeadm the images are imported
     and the runtime runs before that. Beside each is how busy this computer was.
 
     Examples: `./hardway bench` takes a minute, `./hardway bench --machines` most of an hour,
-    `./hardway bench --existing` and `./hardway bench --peer kubeadm` half of one
+    `./hardway bench --living`, too, `./hardway bench --existing` and
+    `./hardway bench --peer kubeadm` half of one
     """
     if existing:
         bench_existing(stdout)
+        return
+    if living:
+        bench_living(stdout)
         return
     if peer is Peer.KUBEADM:
         bench_kubeadm(stdout)

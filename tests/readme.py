@@ -72,6 +72,7 @@ GIGABYTES = (
 THE_TESTS_THEMSELVES = (
     *("make test", "make test-all", "make test-topologies", "make test-kills N=50"),
     *("./hardway bench --machines", "./hardway bench --existing"),
+    "./hardway bench --living",
     "./hardway bench --peer kubeadm",
     "./hardway test --load 2 --times 10",
 )
