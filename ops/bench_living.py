@@ -68,7 +68,7 @@ def table(upgraded: Update, machines: int, added: Update, replaced: Update) -> T
     for title in ("what", "seconds", "to a machine's boot and join"):
         shown.add_column(title, justify="left" if title == "what" else "right")
     joined = added.joined(ADDED)
-    each = upgraded.seconds / machines
+    a_machine = upgraded.seconds / machines
     ratio = replaced.seconds / joined
     verdict = "" if ratio <= WANTED else f" (more than {WANTED})"
     shown.add_row("boot and join of one node", f"{joined:.0f}", "1.00")
@@ -79,7 +79,7 @@ def table(upgraded: Update, machines: int, added: Update, replaced: Update) -> T
         f"{ratio:.2f}{verdict}",
     )
     shown.add_row(f"upgrade of {machines} machines, with drains", *_row(upgraded.seconds, joined))
-    shown.add_row("of it for each machine", *_row(each, joined))
+    shown.add_row("of it for each machine", *_row(a_machine, joined))
     return shown
 
 
