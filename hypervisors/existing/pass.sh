@@ -13,7 +13,7 @@ let_pass() (
         was+=$line$'\n'
         [ -n "$line" ] && [[ $'\n'$2$'\n'$3$'\n' == *$'\n'"$line"$'\n'* ]] || kept+=$line$'\n'
     done <"$file"
-    [ "$was" = "$kept$added" ] || rewritten "$kept$added"
+    [ "$was" = "$kept$added" ] || list_replaced "$kept$added"
 )
 
 let_pass "$user" "$lines" "$gone"

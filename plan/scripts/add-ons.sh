@@ -153,9 +153,9 @@ await add-ons "the API server has the add-ons' objects" kube-apiserver.service b
 
 # -- nodes that the spec no longer names -----------------------------------------------------------
 
-# strangers: set gone to the nodes that the spec does not name. The API lists the nodes as a table, since
+# unknown_nodes: set gone to the nodes that the spec does not name. The API lists the nodes as a table, since
 # each is then a short row that begins with its name.
-strangers() {
+unknown_nodes() {
     of_request GET '/api/v1/nodes?includeObject=None' --fail-with-body \
         --header 'Accept: application/json;as=Table;g=meta.k8s.io;v=v1'
     asked >/dev/null || return
@@ -172,7 +172,7 @@ ready() {
         'jsonpath={.status.conditions[?(@.type=="Ready")].status}' 2>&1) && [ "$output" = True ]
 }
 
-strangers || problem "the API server does not list the nodes: ${answer##*$'\n'}"
+unknown_nodes || problem "the API server does not list the nodes: ${answer##*$'\n'}"
 for node in "${gone[@]}"; do
     echo "the node $node is no longer in the spec: its pods move, then it goes"
     # The pods of a dead machine cannot be moved; they disappear with their node.

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # Lets keys log in as a user, or lets them no more. Each line ends with a mark by which it is found again.
 
-problem() {
+# The steps' own scripts have this already.
+[ "$(type -t problem)" = function ] || problem() {
     echo "failed: $*" >&2
     exit 1
 }
@@ -15,8 +16,8 @@ key_file() {
     file=$home/.ssh/authorized_keys
 }
 
-# rewritten CONTENT: replace the list of keys at once
-rewritten() {
+# list_replaced CONTENT: replace the list of keys at once
+list_replaced() {
     local staged=$file.hardway
     rm -f "$staged"
     (umask 077 && printf %s "$1" >"$staged")
@@ -52,7 +53,7 @@ authorize() (
         fi
     done <"$file"
     if [ -n "$double" ] || [ "$had" != "$3"$'\n' ]; then
-        rewritten "$kept$3"$'\n'
+        list_replaced "$kept$3"$'\n'
     fi
 )
 
@@ -65,5 +66,5 @@ unauthorize() (
     while IFS= read -r line || [ -n "$line" ]; do
         if [ "${line##* }" = "$2" ]; then gone=yes; else kept+=$line$'\n'; fi
     done <"$file"
-    [ -z "$gone" ] || rewritten "$kept"
+    [ -z "$gone" ] || list_replaced "$kept"
 )

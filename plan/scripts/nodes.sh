@@ -26,8 +26,8 @@ named() {
     [[ $1 != taint* ]] || name+=:${1##*:}
 }
 
-# member JSON FIELD: set value to that of a string field; the values that are read here have no quotes
-member() {
+# string_of JSON FIELD: set value to that of a string field; the values that are read here have no quotes
+string_of() {
     value=''
     [[ ! $1 =~ \"$2\":\"([^\"]*)\" ]] || value=${BASH_REMATCH[1]}
 }
@@ -49,9 +49,9 @@ patch() {
         [ -z "$giving" ] || own[$name]=$line
     done <<<"${wanted[$node]-}"
     for taint; do
-        member "$taint" key && key=$value
-        member "$taint" effect && effect=$value
-        member "$taint" value
+        string_of "$taint" key && key=$value
+        string_of "$taint" effect && effect=$value
+        string_of "$taint" value
         name="taint $key:$effect"
         if [ "${own[$name]-}" = "taint $key=$value:$effect" ]; then
             unset "own[$name]"
@@ -81,8 +81,8 @@ patch() {
         "${labels:+,\"labels\":{${labels#,}\}}" "${touched:+,\"spec\":{\"taints\":[${kept#,}]\}}"
 }
 
-# brought [yes]: remove from nodes what only an earlier spec gave and, with yes, give what this one gives
-brought() {
+# nodes_brought [yes]: remove from nodes what only an earlier spec gave and, with yes, give what this one gives
+nodes_brought() {
     local giving=${1-} all word rest node version labels change taints=()
     local -A there=()
     all=$(cluster get nodes --output 'jsonpath={range .items[*]}node {.metadata.name} {.metadata.resourceVersion}{"\n"}labels {.metadata.labels}{"\n"}{range .spec.taints[*]}taint {@}{"\n"}{end}end{"\n"}{end}') || return
@@ -122,8 +122,8 @@ all_given() {
     *) return 1 ;;
     esac
     by_node earlier <<<"$was"
-    [ -z "$was" ] || [ "$was" = "${given%$'\n'}" ] || brought || return
-    applied "$record" && brought yes
+    [ -z "$was" ] || [ "$was" = "${given%$'\n'}" ] || nodes_brought || return
+    applied "$record" && nodes_brought yes
 }
 
 by_node wanted <<<"$given"

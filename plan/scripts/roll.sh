@@ -218,8 +218,8 @@ moved() {
     return 1
 }
 
-# emptied: move the pods of this node, which has its turn
-emptied() {
+# pods_moved: move the pods of this node, which has its turn
+pods_moved() {
     local ours='' lone='' left=() status stays
     while [ "$stage" = waits ]; do
         reason='' status=0
@@ -264,7 +264,7 @@ rolls() {
         sleep "$pause"
         ((pause == 8)) || pause=$((pause * 2))
     done
-    [ -z "$stage" ] || emptied
+    [ -z "$stage" ] || pods_moved
 }
 
 # back_again: whether the kubelet that runs now says that the node is Ready

@@ -13,14 +13,16 @@ import pytest
 from certs.ssh import new_key_pair
 from lab.paths import PROJECT
 from ops.reach import kept_access, kept_logins
-from plan import layout, library, render
+from plan import apiserver, layout, library, render
 from plan.model import LoginKeys, Logins, Step
+from plan.walk import walk
 from spec.cluster import parse
 from tests.engine.stack import CliRun, EngineStack, empty_stack, stack
 from tests.hypervisors.answering import AnsweringMachine, answering
 from tests.hypervisors.history import differing, home, listing, machine
 from tests.plan.conftest import memory, new_machine
 from tests.plan.container import Container
+from tests.plan.golden import golden_spec
 
 __all__ = ["empty_stack", "home", "machine", "memory", "new_machine", "stack"]
 
@@ -323,7 +325,13 @@ def test_a_list_of_keys_is_whole_wherever_its_step_is_cut_off(
 ) -> None:
     container = new_machine()
     mark = layout.login_mark("dev")
-    step = Step(name="identity", logins=Logins(user="root", keys=LoginKeys(mark)))
+    plane = golden_spec("default")
+    # On a control plane the step also has the scripts by which keys turn over.
+    step = Step(
+        name="identity",
+        logins=Logins(user="root", keys=LoginKeys(mark)),
+        walk=walk(plane, plane.control_planes[0], apiserver.UNIT),
+    )
     keys = sorted(new_key_pair().public for _ in range(2))
     old = f"{keys[0]}\n"
     new = "".join(f"{key} {mark}\n" for key in keys)

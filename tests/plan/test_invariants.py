@@ -46,6 +46,20 @@ every_node = pytest.mark.parametrize(
 )
 
 
+# -- scripts --------------------------------------------------------------------------------------
+
+
+def test_no_two_scripts_have_a_function_of_the_same_name() -> None:
+    """A step reads several into one shell, in which the last one counts for all of them."""
+    defined = Counter(
+        name
+        for script in library.names()
+        for name in set(re.findall(r"^([a-z_]+)\(\)", library.script(script), re.MULTILINE))
+    )
+    assert {"await", "await_api", "all"} <= defined.keys()
+    assert not [name for name, number in defined.items() if number > 1]
+
+
 # -- programs, files -------------------------------------------------------------------------------
 
 
