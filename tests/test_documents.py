@@ -11,7 +11,10 @@ DOCUMENTS = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\(([\w./-]+)(?:#[\w-]*)?\)")
 """A link to another file, which no address is: these have a colon."""
 
-FILE = re.compile(r"`((?:tests|findings|plan|probe|ops|lab|spec)/[\w./-]+)`")
+FILE = re.compile(
+    r"`((?:certs|components|docs|findings|hypervisors|lab|ops|plan|plugins|policy|preview|probe"
+    r"|spec|tests)/[\w./-]*)`"
+)
 """A path of the project, as documents name it: with its extension, or a folder."""
 
 

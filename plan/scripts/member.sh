@@ -384,24 +384,39 @@ listed() {
 
 # added: add this member to the cluster as a learner, if the others do not list it. etcd has one learner at a
 # time, so members join one after the other. etcd must not have to refuse a member: the refused request is in
-# its log, and a member of etcd 3.7.1 that starts again from there connects to the refused one for ever. So
-# members ask under a lock, each only where no learner is in the list.
+# its log, and a member of etcd 3.7.1 that starts again from there connects to the refused one, until a start
+# finds a snapshot after that. So members ask under a lock, each only where no learner is in the list.
 added() {
-    local others
+    local peers output status=0 busy='another member is joining, and etcd takes in one at a time'
     listed || return
     [ -z "$member_id" ] || return 0
     without_silent || return
     [[ " ${their_learner[*]} " != *' true '* ]] || {
-        echo "another member is joining, and etcd takes in one at a time"
+        echo "$busy"
         return 1
     }
-    others=$(joined , "${member_others[@]}")
+    peers=$(joined , "${member_others[@]}")
     # Without a quorum, etcdctl would ask for the lock for ever.
     # shellcheck disable=SC2016 # the inner shell expands it
-    trusted "$others" timeout --foreground --kill-after=10 "$((120 * pace / 100))" "${member_trust[0]}" \
-        lock --ttl 60 /hardway/joins -- bash -c 'list=$("$0" member list) && [[ $list != *", true"* ]] &&
+    output=$(trusted "$peers" timeout --foreground --kill-after=10 "$((120 * pace / 100))" \
+        "${member_trust[0]}" lock --ttl 60 /hardway/joins -- bash -c 'list=$("$0" member list) || exit
+            ! grep --quiet ", true$" <<<"$list" || { echo "$3" && exit 1; }
             exec "$0" member add "$1" --learner "--peer-urls=$2"' \
-        "${member_trust[0]}" "$member_self" "$member_peer"
+        "${member_trust[0]}" "$member_self" "$member_peer" "$busy" 2>&1) || status=$?
+    case $status:$output in
+    0:*) ;;
+    *'space exceeded'* | *'corrupt cluster'*) # an alarm: etcd gives no lock then, and takes a member in
+        others_ctl "$peers" member add "$member_self" --learner "--peer-urls=$member_peer"
+        ;;
+    124:* | 137:*)
+        echo "etcd does not say whose turn it is to join: is a majority of its members well?"
+        return 1
+        ;;
+    *)
+        echo "$output"
+        return 1
+        ;;
+    esac
 }
 
 # promoted: promote the member from learner to voter, once it has caught up. Only the leader can be asked,

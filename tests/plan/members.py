@@ -156,10 +156,15 @@ class LivingMembers:
 
     def connected(self, name: str) -> set[str]:
         """The IDs of the members to which one connects, of which some may be no members."""
+        probed = (re.fullmatch(rf'{PROBED}{{To="(\w+)"}}', metric) for metric in self.metrics(name))
+        return {match[1] for match in probed if match}
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """Name and labels of each metric of a member to its value."""
         url = f"http://127.0.0.1:{layout.ETCD_METRICS_PORT}/metrics"
         lines = self.machines[name].call("curl", "--silent", url).splitlines()
-        probed = (re.fullmatch(rf'{PROBED}{{To="(\w+)"}} \d+', line) for line in lines)
-        return {match[1] for match in probed if match}
+        rows = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {metric: float(value) for metric, _, value in rows}
 
     def lead(self, name: str) -> None:
         """Have this member lead."""

@@ -1,5 +1,6 @@
 """Bad days of etcd: what a quorum has confirmed stays, and members are well again by themselves."""
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +22,7 @@ LOSSY = """
 table inet lossy {
     chain input {
         type filter hook input priority 0
-        iifname "to-*" numgen random mod 2 == 0 drop
+        iifname "to-*" numgen random mod 2 == 0 counter drop
     }
 }
 """
@@ -106,6 +107,11 @@ def lossy(living: LivingMembers, name: str) -> Iterator[None]:
     inside = ["nsenter", "--net", f"--target={living.machines[name].leader}", "nft"]
     subprocess.run([*inside, "--file", "-"], input=LOSSY, text=True, check=True)
     yield
+    rules = [*inside, "list", "table", "inet", "lossy"]
+    shown = subprocess.run(rules, capture_output=True, text=True, check=True).stdout
+    dropped = re.search(r"counter packets (\d+)", shown)
+    assert dropped
+    assert int(dropped[1]) > 0
     subprocess.run([*inside, "delete", "table", "inet", "lossy"], check=True)
 
 
@@ -130,16 +136,21 @@ def test_a_member_whose_disk_is_full_comes_back_once_there_is_room(
     full.call("mount", "-t", "tmpfs", "-o", "size=200m,mode=0700", "tmpfs", layout.ETCD_DATA)
     living.founders = " ".join(THREE)
     living.bring(THREE)
+    living.lead("e1")
     large = "head --bytes=1000000 /dev/zero | tr '\\0' x >/run/large"
     living.machines["e1"].call("bash", "-c", large)
     filler = f"{layout.ETCD_DATA}/filler"
     put = f"etcdctl --endpoints=https://127.0.0.1:2379 {TRUST} put large </run/large"
 
-    def ended() -> bool:
-        living.machines["e1"].call("bash", "-c", put)
+    def restarts() -> int:
         shown = full.call("systemctl", "show", "--property=NRestarts", "--value", etcd.UNIT)
-        return int(shown) > 0
+        return int(shown)
 
+    def ended() -> bool:
+        living.machines["e1"].run(put)
+        return restarts() > before
+
+    before = restarts()
     with bearing(THREE) as writer:
         full.run(f"dd if=/dev/zero of={filler} bs=1M 2>/dev/null")
         eventually("it ends, since nothing more fits onto its disk", ended)

@@ -54,7 +54,7 @@ def test_no_two_scripts_have_a_function_of_the_same_name() -> None:
     defined = Counter(
         name
         for script in library.names()
-        for name in set(re.findall(r"^([a-z_]+)\(\)", library.script(script), re.MULTILINE))
+        for name in set(re.findall(r"^([a-z_0-9]+)\(\)", library.script(script), re.MULTILINE))
     )
     assert {"await", "await_api", "all"} <= defined.keys()
     assert not [name for name, number in defined.items() if number > 1]
