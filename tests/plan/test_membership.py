@@ -6,6 +6,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 
@@ -15,8 +16,20 @@ from plan import etcd, layout, render
 from tests.engine.stack import eventually
 from tests.machine.lab import at_length
 from tests.plan.container import Container
-from tests.plan.members import ADDRESSES, FIVE, ONE, THREE, LivingMembers, Writer, is_ready, planned
+from tests.plan.members import (
+    ADDRESSES,
+    FIVE,
+    ONE,
+    THREE,
+    TRUST,
+    LivingMembers,
+    Writer,
+    is_ready,
+    planned,
+)
 from tests.plan.stored import as_root
+
+OWN = f"--endpoints=https://127.0.0.1:2379 {TRUST}"
 
 pytestmark = [as_root, pytest.mark.timeout(1800)]
 
@@ -151,6 +164,35 @@ def test_a_join_that_is_cut_off_anywhere_goes_on(living: LivingMembers) -> None:
         assert (finished.returncode, finished.stderr) == (0, ""), finished.stdout
     living.bring(members, "e1")
     living.agree(members)
+
+
+def test_members_join_while_etcd_takes_no_writes(living: LivingMembers) -> None:
+    """Its space is used up, which only a person can cure; no lock can be had meanwhile."""
+    living.begun(ONE)
+    first = living.machines["e1"]
+    unit = f"{layout.UNITS}/{etcd.UNIT}"
+    small, count = re.subn(r"(--quota-backend-bytes)=\d+", r"\1=2097152", first.read(unit))
+    assert count == 1
+    first.write(unit, small)
+    first.call("systemctl", "daemon-reload")
+    first.call("systemctl", "restart", etcd.UNIT)
+    eventually("it is ready", partial(is_ready, living, "e1"))
+
+    def full() -> bool:
+        first.run(f"head --bytes=200000 /dev/zero | tr '\\0' x | etcdctl {OWN} put filler")
+        return "NOSPACE" in living.ctl("e1", "alarm", "list")
+
+    eventually("its space is used up", full)
+    living.make("e2", "e3")
+
+    def joined(name: str) -> str:
+        living.identify(name, THREE)
+        return living.machines[name].run(living.data(name, THREE)).stderr
+
+    with ThreadPoolExecutor() as pool:
+        for sentence in pool.map(joined, ("e2", "e3")):
+            assert "NOSPACE" in sentence
+    assert sorted(living.listed()) == sorted(THREE)
 
 
 def test_members_that_join_begin_no_cluster_while_no_other_answers(living: LivingMembers) -> None:
