@@ -399,7 +399,8 @@ added() {
     # Without a quorum, etcdctl would ask for the lock for ever.
     # shellcheck disable=SC2016 # the inner shell expands it
     output=$(trusted "$peers" timeout --foreground --kill-after=10 "$((120 * pace / 100))" \
-        "${member_trust[0]}" lock --ttl 60 /hardway/joins -- bash -c 'list=$("$0" member list) || exit
+        "${member_trust[0]}" lock --ttl "$((15 * pace / 100))" /hardway/joins -- \
+        bash -c 'list=$("$0" member list) || exit
             ! grep --quiet ", true$" <<<"$list" || { echo "$3" && exit 1; }
             exec "$0" member add "$1" --learner "--peer-urls=$2"' \
         "${member_trust[0]}" "$member_self" "$member_peer" "$busy" 2>&1) || status=$?
@@ -407,6 +408,10 @@ added() {
     0:*) ;;
     *'space exceeded'* | *'corrupt cluster'*) # an alarm: etcd gives no lock then, and takes a member in
         others_ctl "$peers" member add "$member_self" --learner "--peer-urls=$member_peer"
+        ;;
+    *"$busy"*)
+        echo "$busy"
+        return 1
         ;;
     124:* | 137:*)
         echo "etcd does not say whose turn it is to join: is a majority of its members well?"
