@@ -387,7 +387,8 @@ listed() {
 # its log, and a member of etcd 3.7.1 that starts again from there connects to the refused one, until a start
 # finds a snapshot after that. So members ask under a lock, each only where no learner is in the list.
 added() {
-    local peers output status=0 busy='another member is joining, and etcd takes in one at a time'
+    local peers output busy status=0
+    busy='another member is joining, and etcd takes in only a single new member at a time'
     listed || return
     [ -z "$member_id" ] || return 0
     without_silent || return
