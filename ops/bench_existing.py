@@ -17,7 +17,7 @@ from rich.table import Table
 
 from lab.connection import LibvirtConnection, enter
 from lab.stack import offer_path
-from ops.bench_lab import BenchLab, Update, bench_lab, default_stack, described
+from ops.bench_lab import BenchLab, Update, bench_lab, default_stack, described, judged
 from ops.display import path_table
 from probe.access import Access
 from spec.configuration import CLUSTER
@@ -58,9 +58,8 @@ def table(made: Update, taken: Update) -> Table:
     shown.add_row("up, with new machines", f"{made.seconds:.0f}", "")
     after_boot = made.seconds - made.boot
     shown.add_row("of it after their boot", f"{after_boot:.0f}", "")
-    ratio = taken.seconds / made.seconds
-    verdict = "" if ratio <= WANTED else f" (more than {WANTED})"
-    shown.add_row("up, on machines that exist", f"{taken.seconds:.0f}", f"{ratio:.2f}{verdict}")
+    ratio = judged(taken.seconds / made.seconds, WANTED)
+    shown.add_row("up, on machines that exist", f"{taken.seconds:.0f}", ratio)
     return shown
 
 

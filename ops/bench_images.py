@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.oci import write_archive
+from ops.bench_lab import judged
 
 SIZE = 100
 """MiB of the image, in a single layer."""
@@ -47,8 +48,7 @@ def bench_images(
     for title in ("onto", "seconds", "ratio"):
         table.add_column(title, justify="left" if title == "onto" else "right")
     table.add_row("a single node", f"{alone:.1f}", "")
-    verdict = "" if ratio <= MOST else f" (more than {MOST})"
-    table.add_row(f"all {len(nodes)} nodes", f"{several:.1f}", f"{ratio:.2f}{verdict}")
+    table.add_row(f"all {len(nodes)} nodes", f"{several:.1f}", judged(ratio, MOST))
     console.print(table)
     return ratio
 

@@ -201,6 +201,11 @@ class BenchLab:
         return state
 
 
+def judged(ratio: float, most: float) -> str:
+    """The ratio as text, which also says where it is more than ``most``."""
+    return f"{ratio:.2f}" + ("" if ratio <= most else f" (more than {most})")
+
+
 def default_stack() -> dict[str, Any]:
     """The configuration of the default stack."""
     return configuration(PROJECT / "Pulumi.dev.yaml")

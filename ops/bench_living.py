@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ops.bench_lab import BenchLab, Update, bench_lab, default_stack
+from ops.bench_lab import BenchLab, Update, bench_lab, default_stack, judged
 from ops.display import path_table
 from spec.configuration import CLUSTER
 
@@ -69,14 +69,12 @@ def table(upgraded: Update, machines: int, added: Update, replaced: Update) -> T
         shown.add_column(title, justify="left" if title == "what" else "right")
     joined = added.joined(ADDED)
     a_machine = upgraded.seconds / machines
-    ratio = replaced.seconds / joined
-    verdict = "" if ratio <= WANTED else f" (more than {WANTED})"
     shown.add_row("boot and join of one node", f"{joined:.0f}", "1.00")
     shown.add_row("one node more, all conditions true", *_row(added.seconds, joined))
     shown.add_row(
         "another machine for one of three members, all conditions true",
         f"{replaced.seconds:.0f}",
-        f"{ratio:.2f}{verdict}",
+        judged(replaced.seconds / joined, WANTED),
     )
     shown.add_row(f"upgrade of {machines} machines, with drains", *_row(upgraded.seconds, joined))
     shown.add_row("of it for each machine", *_row(a_machine, joined))
