@@ -25,6 +25,9 @@ ONE, THREE, FIVE = ("e1",), ("e1", "e2", "e3"), tuple(ADDRESSES)
 TRUST = " ".join(
     f"--{name}={path}" for name, path in zip(("cacert", "cert", "key"), etcd.OPERATOR, strict=True)
 )
+OWN = f"--endpoints=https://127.0.0.1:2379 {TRUST}"
+"""The options with which etcdctl asks the member of its own machine."""
+
 PROBED = "etcd_network_peer_round_trip_time_seconds_count"
 """The metric that a member has for each other one to which it connects, listed or not."""
 
@@ -127,8 +130,7 @@ class LivingMembers:
         self.bring(members)
 
     def ctl(self, node: str, *arguments: str) -> str:
-        url = "--endpoints=https://127.0.0.1:2379"
-        return self.machines[node].call("etcdctl", url, *TRUST.split(), *arguments)
+        return self.machines[node].call("etcdctl", *OWN.split(), *arguments)
 
     def listed(self) -> dict[str, tuple[str, str]]:
         """Name to ID and state of all members, as the first one knows them."""

@@ -20,16 +20,14 @@ from tests.plan.members import (
     ADDRESSES,
     FIVE,
     ONE,
+    OWN,
     THREE,
-    TRUST,
     LivingMembers,
     Writer,
     is_ready,
     planned,
 )
 from tests.plan.stored import as_root
-
-OWN = f"--endpoints=https://127.0.0.1:2379 {TRUST}"
 
 pytestmark = [as_root, pytest.mark.timeout(1800)]
 
