@@ -1,28 +1,30 @@
-"""A cluster of the minor version before is brought to the default one, node by node."""
+"""A cluster is brought from one minor version to the next, twice, node by node."""
 
+import itertools
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from plan import roll
-from spec.versions import catalogue
-from tests.machine.lab import Lab, at_length, brought_up
+from spec.versions import Versions, catalogue
+from tests.machine.lab import Lab, at_length, brought_up, meanwhile
+from tests.machine.people import ConfigMapWriter, Person
 
 pytestmark = [
     pytest.mark.machine,
-    pytest.mark.timeout(3600),
+    pytest.mark.timeout(7200),
     at_length,
 ]
 
-NEW = catalogue()[0]
-OLD = next(row for row in catalogue() if row.kubernetes == "1.36.3")
-"""Has another etcd as well, and a recipe for those who cannot download it."""
+STAGES = [row for row in catalogue() if row.kubernetes in ("1.35.4", "1.36.3", "1.37.1")][::-1]
+"""A version of each minor, the oldest first; people who cannot download them have a recipe."""
 MASTER, MINION = "master", "minion1"
 
 CLUSTER = {
-    "kubernetes": OLD.kubernetes,
+    "kubernetes": STAGES[0].kubernetes,
     "networks": {"machines": "192.168.1.0/24"},
     "machines": {
         MASTER: {"address": "192.168.1.10", "roles": "ai", "cpus": 2},
@@ -87,8 +89,8 @@ def began(lab: Lab, node: str, unit: str) -> float:
     return float(lab.on(node, f'date --date "$({shown})" +%s.%N'))
 
 
-def test_all_of_it_is_upgraded_in_order_and_pods_move_node_by_node(lab: Lab) -> None:
-    assert (kubelets(lab), etcd(lab)) == ({f"v{OLD.kubernetes}"}, OLD.etcd)
+@pytest.fixture(scope="module")
+def writer(lab: Lab) -> ConfigMapWriter:
     lab.kubectl("create", "secret", "generic", "kept", "--from-literal", "word=here")
     (dns,) = lab.objects("deployments", "--selector", "k8s-app=kube-dns", "-A")["items"]
     image = dns["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -96,14 +98,37 @@ def test_all_of_it_is_upgraded_in_order_and_pods_move_node_by_node(lab: Lab) -> 
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": shop(image)}))
     lab.kubectl("apply", "--filename", str(file))
     lab.kubectl("rollout", "status", "deployment/shop", "--timeout=900s")
+    return ConfigMapWriter(Person(lab, "writer").creates)
+
+
+@pytest.mark.parametrize(("old", "new"), itertools.pairwise(STAGES), ids=lambda row: row.kubernetes)
+def test_all_of_it_is_upgraded_in_order_and_pods_move_node_by_node(
+    lab: Lab,
+    writer: ConfigMapWriter,
+    record_property: Callable[[str, object], None],
+    old: Versions,
+    new: Versions,
+) -> None:
+    assert (kubelets(lab), etcd(lab)) == ({f"v{old.kubernetes}"}, old.etcd)
     before = pods(lab)
-    lab.describe({**CLUSTER, "kubernetes": NEW.kubernetes})
+    lab.describe({**CLUSTER, "kubernetes": new.kubernetes})
     preview = lab.hardway("preview", "--live").stdout
-    assert NEW.kubernetes in preview
+    assert new.kubernetes in preview
     assert f"{MASTER} and {MINION} give their pods to other nodes, 1 at a time" in preview
-    lab.hardway("up")
+    acknowledged, refused = len(writer.acknowledged), writer.refused
+    start = time.monotonic()
+    with meanwhile(writer.write):
+        lab.hardway("up")
+    outcome = {
+        "seconds": round(time.monotonic() - start),
+        "acknowledged": len(writer.acknowledged) - acknowledged,
+        "refused": writer.refused - refused,
+    }
+    record_property("outcome", json.dumps(outcome))
+    print(json.dumps(outcome))
     lab.hardway("validate", "--wait", "1200")
-    assert (kubelets(lab), etcd(lab)) == ({f"v{NEW.kubernetes}"}, NEW.etcd)
+    assert not writer.lost(lab)
+    assert (kubelets(lab), etcd(lab)) == ({f"v{new.kubernetes}"}, new.etcd)
     lab.kubectl("rollout", "status", "deployment/shop", "--timeout=900s")
     assert not pods(lab) & before, "each node was empty once"
     for node in lab.objects("nodes")["items"]:
