@@ -101,7 +101,9 @@ def writer(lab: Lab) -> ConfigMapWriter:
     return ConfigMapWriter(Person(lab, "writer").creates)
 
 
-@pytest.mark.parametrize(("old", "new"), itertools.pairwise(STAGES), ids=lambda row: row.kubernetes)
+@pytest.mark.parametrize(
+    ("old", "new"), [*itertools.pairwise(STAGES)], ids=lambda row: row.kubernetes
+)
 def test_all_of_it_is_upgraded_in_order_and_pods_move_node_by_node(
     lab: Lab,
     writer: ConfigMapWriter,

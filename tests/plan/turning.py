@@ -65,9 +65,9 @@ OUTSIDE = {"kind": "balancer", "host": "192.168.1.99", "port": 443}
 LONE, TWO, THREE = ("c1",), ("c1", "c2"), ("c1", "c2", "c3")
 
 
-def planned(names: Sequence[str]) -> Cluster:
+def planned(names: Sequence[str], **settings: str) -> Cluster:
     """A cluster of control planes, an odd number of which are etcd's members as well."""
-    spec = _cluster_of(names)
+    spec = _cluster_of(names, **settings)
     digests = {f"{name}-{spec.kubernetes}": "0" * 64 for name in control_plane.PROGRAMS} | {
         f"{name}-{_version(spec, name)}": (
             hashlib.sha256(stored_program(name, spec.versions).read_bytes()).hexdigest()
@@ -79,11 +79,11 @@ def planned(names: Sequence[str]) -> Cluster:
     )
 
 
-def _cluster_of(names: Sequence[str]) -> Cluster:
+def _cluster_of(names: Sequence[str], **settings: str) -> Cluster:
     more = {"endpoint": OUTSIDE} if len(names) > 1 else {}
     members = names[: len(names) - 1 + len(names) % 2]
     machines = {name: (ADDRESSES[name], "eai" if name in members else "ai") for name in names}
-    return cluster(machines, **more)
+    return cluster(machines, **more, **settings)
 
 
 def _version(spec: Cluster, program: str) -> str:
@@ -103,9 +103,9 @@ def turned(
     return renewed_authorities(authorities, now, encryption, service_accounts, numbers)
 
 
-def programs(folder: Path) -> Path:
-    """A directory with the programs where machines have them."""
-    spec = planned(LONE)
+def programs(folder: Path, **settings: str) -> Path:
+    """Put the programs of a cluster with these settings where machines have them."""
+    spec = planned(LONE, **settings)
     for step in (etcd.step(spec, "c1"), _api_server(spec, "c1")):
         for artifact in step.artifacts:
             path = folder / artifact.store_path[1:]
@@ -141,10 +141,10 @@ PlanesOf = Callable[[Sequence[str]], "TurningPlanes"]
 class TurningPlanes:
     """Control planes whose steps run as the engine runs them."""
 
-    def __init__(self, memory: Memory, store: Path, names: Sequence[str]) -> None:
+    def __init__(self, memory: Memory, store: Path, names: Sequence[str], **settings: str) -> None:
         self._memory, self._store = memory, store
         self.names = tuple(names)
-        self.spec = planned(names)
+        self.spec = planned(names, **settings)
         self.keys = Keys(self.spec)
         self._pairs = {name: self.keys.of(name) for name in names}
         self._stacks: dict[str, ExitStack] = {}
@@ -192,6 +192,17 @@ class TurningPlanes:
         for name in names:
             if name not in self.machines:
                 self.make(name)
+
+    def upgrade(self, **settings: str) -> None:
+        """Give all machines the versions that these settings have, in the order of an update."""
+        self.spec = planned(self.names, **settings)
+        self.keys.become(self.spec)
+        self.update()
+        members = {name: etcd.step(self.spec, name) for name in self.spec.etcd_members}
+        self.everywhere(
+            self.spec.etcd_members, lambda name: self.run(name, render.text(members[name]))
+        )
+        self.everywhere(self.names, self.serve)
 
     def serve(self, name: str) -> None:
         """Run the step of a control plane."""
