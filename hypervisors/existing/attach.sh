@@ -7,15 +7,24 @@
 state=/var/lib/hardway
 before=$state/before
 
-# Nothing that outlasts the cluster may be taken for something of its own.
+# Nothing that outlasts the cluster may be taken for something of its own. Folders that are empty now, such as
+# mount points for data, will be empty again.
 remember_directories() {
+    local path
     [ ! -d "$before" ] || return 0
     rm -rf "$before.new"
     install -d -m 0700 "$before.new"
     # A folder may be missing, or vanish meanwhile.
     find /etc /opt /srv /usr/local /var/lib /var/log -xdev -maxdepth 3 -path "$state" -prune -o \
         -type d -printf '%m %U:%G %p\n' >"$before.new/directories" 2>/dev/null || true
-    sync "$before.new/directories"
+    {
+        find /opt /var/lib /var/log -xdev -maxdepth 3 -path "$state" -prune -o -type d -empty -print || true
+        # A file system that was just made has this folder, which is its own.
+        for path in {/opt,/var/lib,/var/log}/*/lost+found; do
+            [ "$(ls -A "${path%/*}")" != lost+found ] || echo "${path%/*}"
+        done
+    } >"$before.new/empty" 2>/dev/null
+    sync "$before.new/directories" "$before.new/empty"
     mv --no-target-directory "$before.new" "$before"
 }
 

@@ -265,15 +265,23 @@ without_networks() {
     emptied /etc/cni/net.d
 }
 
-# without_data FOLDER...: remove the folders, after unmounting what is mounted in them; not those that were
-# there before
+# without_data FOLDER...: remove the folders, after unmounting what is mounted in them. Those that were there
+# before stay, and are emptied where they were empty before
 without_data() {
-    local folder mount
+    local folder mount kept
     for folder; do
-        ! was_there "$folder" || continue
+        kept=''
+        if was_there "$folder"; then
+            was_empty "$folder" || continue
+            kept=yes
+        fi
         while read -r _ mount _; do
             [[ $mount != "$folder"/* ]] || umount --lazy "$mount" 2>/dev/null || true
         done < <(tac /proc/mounts)
-        rm -rf "$folder"
+        if [ -z "$kept" ]; then
+            rm -rf "$folder"
+        elif [ -d "$folder" ]; then
+            find "$folder" -xdev -mindepth 1 ! -path "$folder/lost+found*" -delete
+        fi
     done
 }

@@ -92,3 +92,9 @@ was_there() {
     read -r mode owner <<<"${earlier[$1]}"
     [ ! -d "$1" ] || { chmod "$mode" "$1" && chown "$owner" "$1"; }
 }
+
+# was_empty DIRECTORY: whether it was there before, with nothing in it. A machine that an earlier version of
+# this program attached has no list of those.
+was_empty() {
+    grep --quiet --line-regexp --fixed-strings --regexp="$1" "$before/empty" 2>/dev/null
+}

@@ -84,6 +84,36 @@ def test_it_may_be_cut_off_at_any_command_and_run_again(machine: AnsweringMachin
         assert differing(before, listing(container)) == {}, cut
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_folder_that_was_empty_is_empty_again(
+    machine: AnsweringMachine, *, earlier: bool
+) -> None:
+    """Such as a mount point, or what ``kubeadm reset`` leaves; an earlier program noted none."""
+    container, mine = machine.container, member(machine)
+    folders = ("/var/lib/kubelet", "/var/lib/etcd", "/var/lib/cni")
+    for folder in folders:
+        container.call("install", "-d", "-m", "0750", folder)
+    container.call("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/var/lib/kubelet")
+    container.call("mkdir", "/var/lib/etcd/lost+found")
+    container.write("/var/lib/cni/theirs", "x\n")
+    before = listing(container)
+    attached(mine)
+    if earlier:
+        container.path(f"{STATE}/before/empty").unlink()
+    bring(container)
+    for folder in folders:
+        container.write(f"{folder}/pods/.data", "y\n")
+    container.call("mount", "-t", "tmpfs", "tmpfs", "/var/lib/kubelet/pods")
+    container.call("chmod", "0700", "/var/lib/kubelet")
+    messages: list[str] = []
+    handed_back(mine, messages.append)
+    assert messages == []
+    added = differing(before, listing(container)).keys()
+    left = folders if earlier else ("/var/lib/cni",)
+    files = {f"{folder}{end}" for folder in left for end in ("/pods", "/pods/.data")}
+    assert added == files - {"/var/lib/kubelet/pods/.data"}, "which was in another file system"
+
+
 def test_a_role_that_leaves_puts_back_what_was_there(machine: AnsweringMachine) -> None:
     container = machine.container
     before = listing(container)
