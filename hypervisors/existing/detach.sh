@@ -13,6 +13,15 @@ settings_back() {
     done < <(cat "$before/settings" 2>/dev/null)
 }
 
+# packet_size_back: the size of the packets that the interface of networks.mtu sent before
+packet_size_back() {
+    local interface bytes output
+    read -r interface bytes 2>/dev/null <"$state/packet-size-before" || return 0
+    [ -d "/sys/class/net/$interface" ] || return 0
+    output=$(ip link set dev "$interface" mtu "$bytes" 2>&1) ||
+        echo "$interface does not send packets of $bytes bytes again: $output"
+}
+
 # modules_back: a module that something uses stays until the next boot
 modules_back() {
     local name
@@ -71,6 +80,7 @@ detach() {
     # shellcheck disable=SC2086 # several paths
     without_data $data
     settings_back
+    packet_size_back
     modules_back
     swap_back
     packages_back

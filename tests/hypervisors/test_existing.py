@@ -22,7 +22,7 @@ from plan.layout import STATE
 from plan.model import Step
 from probe.access import SshServer
 from tests.hypervisors.answering import AnsweringMachine, answering
-from tests.hypervisors.history import bring, differing, home, listing, machine
+from tests.hypervisors.history import READY, bring, differing, home, listing, machine
 from tests.plan.conftest import memory, new_machine
 from tests.plan.container import Container
 from tests.ports import free_port
@@ -258,6 +258,32 @@ def test_settings_that_a_step_changed_are_as_before(machine: AnsweringMachine) -
     container.call("sysctl", "--write", f"{key}=60")
     handed_back(mine, lambda _: None)
     assert container.call("sysctl", "--values", key) == "7100\n"
+
+
+def test_the_size_of_packets_is_as_before(machine: AnsweringMachine) -> None:
+    container, mine = machine.container, member(machine)
+    for command in (
+        "ip link add name lan0 mtu 1450 type bridge",
+        "ip address add 198.51.100.7/24 dev lan0",
+        "ip link set dev lan0 up",
+    ):
+        container.call(*command.split(" "))
+    for made in ("1450", "never"):
+        attached(mine)
+        bring(container)
+        settings = dict(READY.settings) | {"packet_size": "198.51.100.7 1400"}
+        assert container.run(render.text(replace(READY, settings=settings))).returncode == 0
+        assert container.read("/sys/class/net/lan0/mtu") == "1400\n"
+        if made == "never":
+            container.write(f"{STATE}/packet-size-before", "lan0 7\n")
+        messages: list[str] = []
+        handed_back(mine, messages.append)
+        if made == "never":
+            (message,) = messages
+            assert message.startswith("m1: lan0 does not send packets of 7 bytes again: ")
+        else:
+            assert (messages, container.read("/sys/class/net/lan0/mtu")) == ([], "1450\n")
+        assert not container.path(STATE).exists()
 
 
 def test_a_jump_host_lets_the_clusters_key_through_as_long_as_the_machine_is_a_member(
