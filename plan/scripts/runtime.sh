@@ -7,15 +7,20 @@ while read -r device _ _ _ priority; do
 done </proc/swaps
 swapoff --all
 
-# note_settings: remember the kernel settings that will change; the last are those that kube-proxy makes
+# note_settings: remember the kernel settings that will change; the last are those that kube-proxy makes. The
+# kernel sets whether it accepts redirects anew each time when forwarding is turned on or off, so that stands
+# after it, and is written back after it.
 note_settings() {
-    local key value noted=''
+    local key value lines noted='' redirects=net.ipv4.conf.all.accept_redirects
     [ -d "$before" ] || return 0
     [ ! -f "$before/settings" ] || noted=$(<"$before/settings")
     for key in $(sed 's/ *=.*//' "$sysctls") net.ipv4.conf.all.route_localnet \
         net.netfilter.nf_conntrack_{max,tcp_timeout_established,tcp_timeout_close_wait}; do
         [[ $'\n'$noted != *$'\n'"$key = "* ]] || continue
-        ! read -r value 2>/dev/null <"/proc/sys/${key//.//}" || note settings "$key = $value"
+        read -r value 2>/dev/null <"/proc/sys/${key//.//}" || continue
+        lines=("$key = $value")
+        [ "$key" != net.ipv4.ip_forward ] || lines+=("$redirects = $(<"/proc/sys/${redirects//.//}")")
+        note settings "${lines[@]}"
     done
 }
 

@@ -1,5 +1,6 @@
 """A machine that exists already becomes a member of a cluster, and is afterwards as it was."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,14 @@ from hypervisors.existing.attachment import (
 )
 from plan import library, render
 from plan.layout import STATE
+from plan.library import script
 from plan.model import Step
 from probe.access import SshServer
 from tests.hypervisors.answering import AnsweringMachine, answering
 from tests.hypervisors.history import READY, bring, differing, home, listing, machine
 from tests.plan.conftest import memory, new_machine
 from tests.plan.container import Container
+from tests.plan.inline import functions
 from tests.ports import free_port
 
 __all__ = ["home", "machine", "memory", "new_machine"]
@@ -258,6 +261,38 @@ def test_settings_that_a_step_changed_are_as_before(machine: AnsweringMachine) -
     container.call("sysctl", "--write", f"{key}=60")
     handed_back(mine, lambda _: None)
     assert container.call("sysctl", "--values", key) == "7100\n"
+
+
+FORWARD, REDIRECTS = "net.ipv4.ip_forward", "net.ipv4.conf.all.accept_redirects"
+NOTE_SETTINGS = re.search(
+    r"^note_settings\(\) \{.*?^\}\n", script("runtime"), re.DOTALL | re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("redirects", ["0", "1"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_machine_that_forwards_no_more_takes_redirects_as_before(
+    machine: AnsweringMachine, redirects: str, *, earlier: bool
+) -> None:
+    """The kernel changes the second with the first; an earlier program noted the first alone."""
+    container, mine = machine.container, member(machine)
+    container.call("sysctl", "--write", f"{FORWARD}=0", f"{REDIRECTS}={redirects}")
+    attached(mine)
+    if earlier:
+        container.write(f"{STATE}/before/settings", f"{FORWARD} = 0\n")
+    container.write("/run/sysctls", f"{FORWARD} = 1\n")
+    assert NOTE_SETTINGS
+    text = f"{functions('prelude')}\n{NOTE_SETTINGS[0]}\nsysctls=/run/sysctls\nnote_settings\n"
+    for _ in range(2):
+        done = container.run(f"{text}sysctl --quiet --load=$sysctls\n")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert container.call("sysctl", "--values", FORWARD, REDIRECTS) == "1\n0\n"
+    noted = container.read(f"{STATE}/before/settings")
+    assert (f"{REDIRECTS} = {redirects}\n" in noted) is not earlier
+    assert noted.count(REDIRECTS) == (not earlier)
+    handed_back(mine, lambda _: None)
+    after = "1" if earlier else redirects
+    assert container.call("sysctl", "--values", FORWARD, REDIRECTS) == f"0\n{after}\n"
 
 
 def test_the_size_of_packets_is_as_before(machine: AnsweringMachine) -> None:
