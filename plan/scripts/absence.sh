@@ -80,6 +80,7 @@ unit_gone() {
     after_end "$1"
     rm -f "$system"/*.wants/"$1"
     rm -rf "${system:?}/$1.d"
+    settings_beside "$1"
     put_back "$system/$1" || rm -rf "${system:?}/$1"
     rm -f "$state/running/$1"
     [ "$1" != systemd-timesyncd.service ] || [ -f "$before/units/$1" ] || as_distributed "$1"

@@ -33,9 +33,17 @@ remember_file() {
     mv --force --no-target-directory "$before/.copy" "$copy"
 }
 
-# remember_unit NAME: whether the service started at boot, and whether it runs
+# remember_unit NAME: whether the service started at boot, whether it runs, and a copy of the folder with
+# settings beside its unit
 remember_unit() {
-    local boot run
+    local boot run folder=$system/$1.d copy=$before/files$system/$1.d
+    rm -rf "$copy" "$before/.copy"
+    if [ -e "$folder" ] || [ -L "$folder" ]; then
+        cp --archive --no-target-directory "$folder" "$before/.copy"
+        install -d -m 0700 "${copy%/*}"
+        mv --no-target-directory "$before/.copy" "$copy"
+        sync --file-system "$before"
+    fi
     boot=$(systemctl is-enabled "$1" 2>/dev/null) || true
     run=$(systemctl is-active "$1") || true
     install -d -m 0700 "$before/units"
@@ -49,6 +57,14 @@ put_back() {
     local copy=$before/files$1
     [ -f "$copy" ] || [ -L "$copy" ] || return 1
     copied "$copy" "$1"
+}
+
+# settings_beside NAME: put back the folder with settings beside a unit, in whose place nothing is
+settings_beside() {
+    local copy=$before/files$system/$1.d
+    if [ -e "$copy" ] || [ -L "$copy" ]; then
+        copied "$copy" "$system/$1.d"
+    fi
 }
 
 # as_before NAME: let a service start and run as it did
@@ -69,7 +85,10 @@ forget() {
     for thing; do
         path=${thing#* }
         case ${thing%% *} in
-        unit | masked) rm -f "$before/units/$path" "$before/files$system/$path" ;;
+        unit | masked)
+            rm -f "$before/units/$path" "$before/files$system/$path"
+            rm -rf "$before/files$system/$path.d"
+            ;;
         *) rm -f "$before/files$path" ;;
         esac
     done

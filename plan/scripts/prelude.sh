@@ -341,9 +341,22 @@ unpacked() {
     rm -f "$state"/store/archive/*/.archive
 }
 
+# alone_in_force NAME: take the settings away that were beside a unit of this name before the cluster
+# (before.sh has a copy); not those that somebody made since, which are drift
+alone_in_force() {
+    local staged folder=$system/$1.d copy=$before/files$system/$1.d
+    [ -e "$copy" ] || [ -L "$copy" ] || return 0
+    staging_for "$folder"
+    ! diff --recursive --no-dereference --brief "$copy" "$folder" >/dev/null 2>&1 || {
+        mv --no-target-directory "$folder" "$staged"
+        rm -rf "$staged"
+    }
+}
+
 # unit NAME TEXT NEEDED-PATH...: a service that runs when the step is done
 unit() {
     file 0600 root:root "$system/$1" "$2"
+    alone_in_force "$1"
     units+=("$1")
     printf -v "needs[$1]" '%s\n' "$system/$1" "${@:3}"
 }

@@ -33,6 +33,7 @@ SERVICE = Unit(
     name="x.service", description="x", program="/bin/sleep", arguments=("infinity",), type="exec"
 )
 THEIRS = "[Service]\nExecStart=/bin/sleep 1234567\n[Install]\nWantedBy=multi-user.target\n"
+BESIDE = "[Service]\nEnvironment=OF=THEIRS\n"
 OWN = replace(SERVICE, name="theirs.service")
 
 READY = Step(
@@ -81,6 +82,7 @@ def with_history(container: Container) -> None:
     container.call("install", "-d", "-m", "0755", "/srv/theirs")
     for path in ("/etc/systemd/system/theirs.service", "/usr/lib/systemd/system/masked.service"):
         container.write(path, THEIRS)
+        container.write(f"/etc/systemd/system/{Path(path).name}.d/own.conf", BESIDE, 0o640)
         container.call("systemctl", "enable", "--now", Path(path).name)
 
 

@@ -117,6 +117,32 @@ def test_a_folder_that_was_empty_is_empty_again(
     assert added == files - {"/var/lib/kubelet/pods/.data"}, "which was in another file system"
 
 
+def test_settings_beside_a_unit_are_in_force_again_and_not_meanwhile(
+    machine: AnsweringMachine,
+) -> None:
+    container, mine = machine.container, member(machine)
+    before = listing(container)
+    folder = "/etc/systemd/system/theirs.service.d"
+
+    def environment() -> str:
+        return container.call("systemctl", "show", "theirs.service", "--property=Environment")
+
+    assert environment() == "Environment=OF=THEIRS\n"
+    attached(mine)
+    bring(container)
+    assert not container.path(folder).exists()
+    assert environment() == "Environment=\n"
+    container.write(f"{folder}/since.conf", "[Service]\nEnvironment=SINCE=1\n")
+    bring(container)
+    assert container.path(f"{folder}/since.conf").exists(), "which is drift"
+    mended = f"set -- theirs.service -- --\n{script('mend')}"
+    assert container.run(mended).returncode == 0
+    assert not container.path(folder).exists()
+    handed_back(mine, lambda _: None)
+    assert differing(before, listing(container)) == {}
+    assert environment() == "Environment=OF=THEIRS\n"
+
+
 def test_a_role_that_leaves_puts_back_what_was_there(machine: AnsweringMachine) -> None:
     container = machine.container
     before = listing(container)
