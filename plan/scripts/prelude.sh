@@ -86,11 +86,28 @@ note_packages() {
     while read -r verb name rest; do
         # A package that becomes a newer one has the old version in brackets.
         [ "$verb" != Inst ] || [[ $rest == \[* ]] || brought+=("$name")
-    done < <(apt-get --quiet --simulate --no-install-recommends install "$@")
-    note packages "${brought[@]}"
+    done < <(apt-get --quiet --simulate --no-remove --no-install-recommends install "$@")
+    [ "${#brought[@]}" -eq 0 ] || note packages "${brought[@]}"
 }
 
-# packages NAME...
+# in_the_way <<OUTPUT: print the packages that apt would remove for others, on one line
+in_the_way() {
+    local names
+    names=$(sed -n '/^The following packages will be REMOVED:/,/^[^ ]/s/^  *//p')
+    names=${names//'*'/}
+    echo "${names//$'\n'/ }"
+}
+
+# no_room NAMES NAME...: fail since packages cannot be installed beside those of the names
+no_room() {
+    local step="remove $1 if this machine can do without"
+    [[ " ${*:2} " != *' systemd-timesyncd '* ]] ||
+        step="leave networks.time_servers out, or remove this machine's own time service"
+    problem "the packages ${*:2} cannot be installed beside $1, which apt would remove; $step, and run the" \
+        "same again"
+}
+
+# packages NAME...: install those that are missing, and remove none for them
 packages() {
     local name there missing=()
     there=$(dpkg-query --show --showformat '${db:Status-Status}:${Package}\n' "$@" 2>/dev/null) || true
@@ -106,9 +123,12 @@ packages() {
         sleep 1
     done
     until output=$( { apt-get --quiet -o "DPkg::Lock::Timeout=$reminder" update &&
-        note_packages "${missing[@]}" && apt-get --quiet --yes --no-install-recommends -o "DPkg::Lock::Timeout=$reminder" \
+        note_packages "${missing[@]}" &&
+        apt-get --quiet --yes --no-remove --no-install-recommends -o "DPkg::Lock::Timeout=$reminder" \
             install "${missing[@]}"; } 2>&1); do
         if [[ $output != *"E: Could not get lock"* ]] || ! still "$output"; then
+            why=$(in_the_way <<<"$output")
+            [ -z "$why" ] || no_room "$why" "${missing[@]}"
             why=$(grep --extended-regexp '^(E:|dpkg: error)' <<<"$output") || why=${output##*$'\n'}
             problem "the packages ${missing[*]} cannot be installed: $why"
         fi

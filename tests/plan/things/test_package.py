@@ -138,3 +138,57 @@ def test_a_package_alone_leaves_no_list_of_its_step(machine: Container) -> None:
     run(machine, STEP)
     assert not machine.path(f"{STATE}/applied/{ROLE}").exists()
     assert guarded(machine).observed() == {}
+
+
+CONFLICTING = """
+cd /srv/apt
+for name in theirs systemd-timesyncd; do
+    rm -rf /srv/package /srv/apt/Packages; mkdir -p /srv/package/DEBIAN
+    printf '%s\\n' "Package: $name" 'Version: 999' 'Architecture: all' 'Description: sample' \
+        'Maintainer: nobody <nobody@example.com>' 'Provides: time-daemon' \
+        'Conflicts: time-daemon' >/srv/package/DEBIAN/control
+    dpkg-deb --build /srv/package "$name.deb" >/dev/null
+    {
+        cat /srv/package/DEBIAN/control
+        echo "Filename: ./$name.deb"
+        echo "Size: $(stat -c %s "$name.deb")"
+        echo "SHA256: $(sha256sum "$name.deb" | cut -d ' ' -f 1)"
+        echo
+    } >"$name"
+done
+cat theirs systemd-timesyncd >Packages
+echo 'deb [trusted=yes] file:/srv/apt ./' >/etc/apt/sources.list
+rm -f /etc/apt/sources.list.d/*
+dpkg --purge --force-depends systemd-timesyncd >/dev/null 2>&1
+apt-get update >/dev/null && apt-get install --yes theirs >/dev/null 2>&1
+"""
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "next_step"),
+    [
+        (
+            "theirs",
+            "systemd-timesyncd",
+            "leave networks.time_servers out, or remove this machine's own time service",
+        ),
+        ("systemd-timesyncd", "theirs", "remove systemd-timesyncd if this machine can do without"),
+    ],
+)
+def test_no_package_of_the_machine_is_removed_for_another(
+    new_machine: Callable[..., Container], installed: str, wanted: str, next_step: str
+) -> None:
+    machine = new_machine()
+    done = machine.run(f"mkdir -p /srv/apt\n{CONFLICTING}apt-get install --yes {installed}\n")
+    assert done.returncode == 0, done.stderr
+    machine.path(f"{STATE}/before").mkdir(parents=True)
+    assert refused(machine, Step(name="p", packages=("coreutils", wanted))) == (
+        f"the packages {wanted} cannot be installed beside {installed}, which apt would remove; "
+        f"{next_step}, and run the same again\n"
+    )
+    query = ("dpkg-query", "--show", "-f", "${db:Status-Status}", installed)
+    assert machine.call(*query) == "installed"
+    assert not machine.path(f"{STATE}/before/packages").exists(), "nothing was brought"
+    machine.call("apt-get", "purge", "--yes", installed)
+    run(machine, Step(name="p", packages=("coreutils", wanted)))
+    assert machine.read(f"{STATE}/before/packages") == f"{wanted}\n"
