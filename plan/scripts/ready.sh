@@ -18,7 +18,10 @@ if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; th
         # Exit status 2 means done with a recoverable warning; anything else is worth its details.
         status=0
         output=$(timeout 480 cloud-init status --wait 2>&1) || status=$?
-        if [ "$status" -ne 0 ] && [ "$status" -ne 2 ]; then
+        # The first boot of a machine that existed before is its owner's: its end is enough.
+        if [ -z "$disk" ] && [ "$status" -eq 1 ]; then
+            echo "cloud-init of this machine had errors, see cloud-init status --long"
+        elif [ "$status" -ne 0 ] && [ "$status" -ne 2 ]; then
             output="cloud-init failed: ${output##*$'\n'}"
             problem "$output"$'\n'"$(cloud-init status --long 2>&1 | tail --lines 15)"
         fi
@@ -27,7 +30,6 @@ if [ -e /run/cloud-init/enabled ] && [ ! -e /etc/cloud/cloud-init.disabled ]; th
     # machine that lost its power here came back without its host key, and nothing made the key anew.
     lasting
     # What starts at the boot of a machine that existed before is not for the cluster to decide.
-    # shellcheck disable=SC2154 # a setting
     [ -z "$disk" ] || touch /etc/cloud/cloud-init.disabled
 fi
 

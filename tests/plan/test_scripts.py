@@ -107,9 +107,14 @@ def test_a_first_boot_without_its_end_is_gone_through_again(
 
 def test_a_first_boot_that_failed_is_told(new_machine: Callable[..., Container]) -> None:
     machine = new_machine(prepare=first_boot("runcmd: [exit 5]\n"))
-    done = machine.run(render.text(READY))
+    done = machine.run(render.text(replace(READY, settings=NOTHING | {"disk": "4"})))
     assert done.returncode == 1
     assert done.stderr.startswith("failed: cloud-init failed: "), "and then the details"
+    assert not machine.path("/etc/cloud/cloud-init.disabled").exists()
+    # On a machine that existed before it is its owner's.
+    done = machine.run(render.text(READY))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "cloud-init of this machine had errors, see cloud-init status --long\n"
     assert not machine.path("/etc/cloud/cloud-init.disabled").exists()
 
 
