@@ -20,7 +20,7 @@ from hypervisors.existing.keys import (
 from plan import audit, layout, render
 from plan.limits import HARD
 from probe.access import Access, MachineAccess
-from probe.machines import Done, Machines, NotLetIn, Unreachable
+from probe.machines import Done, Machines, NotLetIn, NotRoot, Unreachable
 
 SHORT, LONG = 120 * HARD, render.WORK * HARD
 """Seconds on a quiet machine: to attach it, and to take all that steps brought away from it."""
@@ -182,12 +182,14 @@ def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
     """Take away all that steps brought to the machine, and the cluster's key last.
 
     A machine that does not answer, or that lets the key in no more, is forgotten with a warning.
-    Raises NotHandedBack.
+    Raises NotHandedBack, also where the user may not become root any more.
     """
     left = ATTEMPTS
     while True:
         try:
             asyncio.run(_handed_back(member, say))
+        except NotRoot as error:
+            raise NotHandedBack(f"{error}; mend that and run the same again") from error
         except NotLetIn as error:
             say(f"warning: {error}; it is forgotten, and nothing is taken away there")
         except Unreachable as error:

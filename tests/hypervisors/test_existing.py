@@ -153,6 +153,26 @@ def test_a_machine_that_is_gone_is_forgotten(
     assert "it is forgotten, and what the cluster brought there stays" in warning
 
 
+def test_a_machine_whose_user_became_root_before_and_may_not_now_is_not_forgotten(
+    machine: AnsweringMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachment, "ATTEMPTS", 2)
+    monkeypatch.setattr(attachment, "PAUSE", 0)
+    container, mine = machine.container, member(machine)
+    rule = container.read("/etc/sudoers.d/admin")
+    attached(mine)
+    container.write("/etc/sudoers.d/admin", "admin ALL=(ALL:ALL) ALL\n", 0o440)
+    messages: list[str] = []
+    with pytest.raises(NotHandedBack) as caught:
+        handed_back(mine, messages.append)
+    assert "m1: sudo refuses root's rights to admin without a password" in str(caught.value)
+    assert str(caught.value).endswith("mend that and run the same again")
+    container.write("/etc/sudoers.d/admin", rule, 0o440)
+    handed_back(mine, messages.append)
+    assert messages == []
+    assert not container.path(STATE).exists()
+
+
 def test_a_hand_back_that_fails_is_no_hand_back(machine: AnsweringMachine) -> None:
     container, mine = machine.container, member(machine)
     attached(mine)
