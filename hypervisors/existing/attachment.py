@@ -129,13 +129,22 @@ async def _run_by_any(member: Attachment, text: str) -> Done:
     try:
         return await _run(member, text, seconds=SHORT, key="")
     except Unreachable as error:
-        # A jump host that refuses the person's keys is as good as a machine that does.
-        if not isinstance(error, NotLetIn) and member.access.bastion is None:
+        if not _is_refused(member, error):
             raise
         for key in member.private_keys:
             with suppress(Unreachable):
                 return await _run(member, text, seconds=SHORT, key=key)
         raise error from None
+
+
+def _is_refused(member: Attachment, error: Unreachable) -> bool:
+    """Whether another key may open the machine.
+
+    A jump host that refuses a key is as good as a machine that does.
+    """
+    if isinstance(error, NotRoot):
+        return False
+    return isinstance(error, NotLetIn) or member.access.bastion is not None
 
 
 def identifier_of(member: Attachment) -> str | None:
@@ -181,7 +190,8 @@ async def _without_old_login(before: Attachment, after: Attachment) -> None:
 def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
     """Take away all that steps brought to the machine, and the cluster's key last.
 
-    A machine that does not answer, or that lets the key in no more, is forgotten with a warning.
+    Where the key was taken away from the machine, the person's own keys do it. A machine that does
+    not answer, or that lets none of these keys in, is forgotten with a warning.
     Raises NotHandedBack, also where the user may not become root any more.
     """
     left = ATTEMPTS
@@ -205,7 +215,7 @@ def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
 
 
 async def _handed_back(member: Attachment, say: Callable[[str], None]) -> None:
-    done = await _run(member, _detaching(member), seconds=LONG, key=member.private_key)
+    done = await _detached(member)
     if done.status != 0:
         why = render.failure(done.stderr) or done.reason
         raise NotHandedBack(
@@ -214,6 +224,30 @@ async def _handed_back(member: Attachment, say: Callable[[str], None]) -> None:
     for line in done.stdout.splitlines():
         say(f"{member.machine}: {line}")
     await _let_through_no_more(member)
+
+
+async def _detached(member: Attachment) -> Done:
+    """Run the text by the cluster's key, or by the person's own keys where it is not let in.
+
+    The person's keys open a machine in any case: it has to say that it is a member still.
+    """
+    text = _detaching(member)
+    try:
+        return await _run(member, text, seconds=LONG, key=member.private_key)
+    except Unreachable as error:
+        if not _is_refused(member, error) or not await _is_member_by_person(member):
+            raise
+    return await _run(member, text, seconds=LONG, key="")
+
+
+async def _is_member_by_person(member: Attachment) -> bool:
+    """Whether the machine lets the person's own keys in and is a member of this cluster."""
+    try:
+        return await _identifier(member, "") is not None
+    except Unreachable as error:
+        if not _is_refused(member, error):
+            raise
+        return False
 
 
 async def _let_through_no_more(member: Attachment) -> None:

@@ -173,6 +173,25 @@ def test_a_machine_whose_user_became_root_before_and_may_not_now_is_not_forgotte
     assert not container.path(STATE).exists()
 
 
+def test_a_machine_that_lost_the_clusters_key_is_handed_back_by_the_persons(
+    machine: AnsweringMachine, home: Path
+) -> None:
+    container, mine = machine.container, member(machine)
+    before = listing(container)
+    attached(mine)
+    bring(container)
+    machine.let_in("admin", (home / ".ssh/id_ed25519.pub").read_text().strip())
+    messages: list[str] = []
+    handed_back(member(machine, machine="m2"), messages.append)
+    handed_back(member(machine, cluster="lab2", public_key=OTHER.public), messages.append)
+    assert ["it is forgotten" in warning for warning in messages] == [True, True]
+    assert container.path(STATE).exists(), "of another cluster's member nothing is taken away"
+    handed_back(mine, messages.append)
+    assert len(messages) == 2
+    assert differing(before, listing(container)) == {}
+    assert not container.path(STATE).exists()
+
+
 def test_a_hand_back_that_fails_is_no_hand_back(machine: AnsweringMachine) -> None:
     container, mine = machine.container, member(machine)
     attached(mine)
