@@ -187,6 +187,7 @@ def question(spec: Cluster, name: str, access: Access) -> str:
     lines = [f"path\t{path}" for path in TRACES]
     lines += [f"pem\t{path}" for path in AUTHORITIES]
     lines += [f"package\t{package}" for package in needs.packages(spec, name)]
+    lines += [f"unit\t{unit}" for unit in needs.taken_over(spec, name)]
     lines += [f"module\t{module}" for module in (modules(spec) if name in spec.nodes else ())]
     lines += [f"disk\t{path}" for path in data_paths(spec, name)]
     for machine, server in access.machines.items():
