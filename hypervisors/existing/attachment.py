@@ -16,6 +16,7 @@ from hypervisors.existing.keys import (
     marked,
     script,
     with_settings,
+    without_lines,
 )
 from plan import audit, layout, render
 from plan.limits import HARD
@@ -94,27 +95,62 @@ class Attachment:
         return Access(machines={self.machine: self.access}, ssh_key=key)
 
 
-def attached(member: Attachment, before: Attachment | None = None) -> str:
+def attached(member: Attachment, before: Attachment | None = None, known: str | None = None) -> str:
     """Let the cluster's keys in and none that it had before, and return the machine's identifier.
 
     The person's own keys open the machine for that. Where they do not, one of the cluster's keys
     may do so already: while they turn over, or after an update that was cut off. ``before`` has the
-    keys that a jump host let through until then. Raises NotAttached.
+    keys that a jump host let through until then, and ``known`` is the identifier that the machine
+    has to have. Raises NotAttached; a machine that refuses is as before, and its jump host, too.
     """
     try:
-        return asyncio.run(_attached(member, before))
+        return asyncio.run(_attached(member, before, known))
     except Unreachable as error:
         raise NotAttached(f"{error}; mend that and run the same again") from error
 
 
-async def _attached(member: Attachment, before: Attachment | None) -> str:
+async def _attached(member: Attachment, before: Attachment | None, known: str | None) -> str:
     keys, mark = member.public_keys, _mark_there(member)
     former = [key for key in before.public_keys if key not in keys] if before else []
-    await let_through(member.access, keys, mark, member.private_keys, former)
-    done = await _run_by_any(member, _attaching(member))
-    if done.status != 0:
-        raise NotAttached(f"{member.machine}: {render.failure(done.stderr) or done.reason}")
-    identifier = done.stdout.strip()
+    is_asked = await _is_asked(member, known)
+    added = await let_through(member.access, keys, mark, member.private_keys, former)
+    try:
+        if not is_asked:
+            await _ask(member, known)
+        return await _let_in(member)
+    except (NotAttached, Unreachable):
+        await without_lines(member.access, added, member.private_keys)
+        raise
+
+
+async def _is_asked(member: Attachment, known: str | None) -> bool:
+    """Whether the machine says that it can be attached, before its jump host lets a key through.
+
+    It cannot be asked before where only the cluster's key opens it. Raises NotAttached, or
+    Unreachable.
+    """
+    try:
+        await _ask(member, known)
+    except Unreachable:
+        if member.access.bastion is None:
+            raise
+        return False
+    return True
+
+
+async def _ask(member: Attachment, known: str | None) -> None:
+    """Ask the machine whether it can be attached, and change nothing. Raises NotAttached."""
+    identifier = await _answered(member, _attaching(member, asks=True))
+    if known not in (None, identifier):
+        raise NotAttached(
+            f"{member.machine} is another machine now, and a change of its login cannot bring it "
+            "the old one's data; take its lines out, run ./hardway up, and write them again"
+        )
+
+
+async def _let_in(member: Attachment) -> str:
+    """Let the cluster's keys in, and return the machine's identifier. Raises NotAttached."""
+    identifier = await _answered(member, _attaching(member))
     # A server may read its lists of keys elsewhere than in the user's home directory.
     if {await _identifier(member, key) for key in member.private_keys} != {identifier}:
         raise NotAttached(
@@ -122,6 +158,14 @@ async def _attached(member: Attachment, before: Attachment | None) -> str:
             "address of its own"
         )
     return identifier
+
+
+async def _answered(member: Attachment, text: str) -> str:
+    """What a text prints on the machine. Raises NotAttached where it fails, or Unreachable."""
+    done = await _run_by_any(member, text)
+    if done.status != 0:
+        raise NotAttached(f"{member.machine}: {render.failure(done.stderr) or done.reason}")
+    return done.stdout.strip()
 
 
 async def _run_by_any(member: Attachment, text: str) -> Done:
@@ -171,11 +215,7 @@ def moved(before: Attachment, after: Attachment, identifier: str) -> None:
 
     Raises NotAttached, also where the new login leads to another machine.
     """
-    if attached(after, before) != identifier:
-        raise NotAttached(
-            f"{after.machine} is another machine now, and a change of its login cannot bring it "
-            "the old one's data; take its lines out, run ./hardway up, and write them again"
-        )
+    attached(after, before, known=identifier)
     asyncio.run(_without_old_login(before, after))
 
 
@@ -264,9 +304,10 @@ async def _run(member: Attachment, text: str, *, seconds: int, key: str) -> Done
 # -- the texts that run on the machine -------------------------------------------------------------
 
 
-def _attaching(member: Attachment) -> str:
+def _attaching(member: Attachment, *, asks: bool = False) -> str:
     return with_settings(
         LISTS + script("attach"),
+        asks="yes" if asks else "",
         user=member.access.user,
         member=member.member,
         members="\n".join(member.members),

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from plan import library
@@ -46,24 +47,36 @@ async def let_through(
     mark: str,
     private_keys: Iterable[str],
     former: Iterable[str] = (),
-) -> None:
+) -> str:
     """Let the cluster's keys pass through the jump host, where the machine has one.
 
     The ``former`` public keys pass no more. The person's own keys open the jump host for that, or
     else one of the private keys. Where none does, nothing is changed: it may know the cluster's
-    keys already. Raises Unreachable where the jump host refuses the change.
+    keys already. Returns the lines that its list did not have. Raises Unreachable where the jump
+    host refuses the change.
     """
     if machine.bastion is None:
-        return
+        return ""
     text = _passing(machine.bastion, mark, public_keys, former)
     for key in ("", *private_keys):
         try:
-            await _ran(machine.bastion, key, text)
+            return await _ran(machine.bastion, key, text)
         except ListUnchanged:
             raise
         except Unreachable:
             continue
+    return ""
+
+
+async def without_lines(machine: MachineAccess, lines: str, private_keys: Iterable[str]) -> None:
+    """Take these lines out of the jump host's list, as far as it can be reached."""
+    if machine.bastion is None or not lines:
         return
+    text = with_settings(LET_PASS, user=machine.bastion.user, lines="", gone=lines)
+    for key in ("", *private_keys):
+        with suppress(Unreachable):
+            await _ran(machine.bastion, key, text)
+            return
 
 
 async def let_through_no_more(
@@ -84,8 +97,11 @@ class ListUnchanged(Unreachable):
     """A jump host was reached and did not change its list of keys; the text is one sentence."""
 
 
-async def _ran(bastion: SshServer, key: str, text: str) -> None:
-    """Run a text on the jump host. Raises Unreachable, ListUnchanged where the text fails."""
+async def _ran(bastion: SshServer, key: str, text: str) -> str:
+    """The lines that a text prints on the jump host.
+
+    Raises Unreachable, ListUnchanged where the text fails.
+    """
     name = "the jump host"
     access = Access(machines={name: MachineAccess(**vars(bastion))}, ssh_key=key)
     async with Machines(access) as machines:
@@ -94,3 +110,4 @@ async def _ran(bastion: SshServer, key: str, text: str) -> None:
         raise ListUnchanged(
             f"{name} ({bastion.host}) does not change its list of keys ({done.reason})"
         )
+    return done.stdout.strip()

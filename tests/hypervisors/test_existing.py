@@ -1,6 +1,7 @@
 """A machine that exists already becomes a member of a cluster, and is afterwards as it was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,6 +268,65 @@ def test_settings_that_a_step_changed_are_as_before(machine: AnsweringMachine) -
     container.call("sysctl", "--write", f"{key}=60")
     handed_back(mine, lambda _: None)
     assert container.call("sysctl", "--values", key) == "7100\n"
+
+
+def test_a_machine_that_was_installed_anew_is_refused_as_it_is(
+    machine: AnsweringMachine, home: Path
+) -> None:
+    container, mine = machine.container, member(machine)
+    machine.let_in("root", (home / ".ssh/id_ed25519.pub").read_text().strip())
+    before = listing(container)
+    by_root = member(machine, access=machine.access("root"))
+    with pytest.raises(NotAttached, match="m1 is another machine now"):
+        moved(mine, by_root, "0" * 32)
+    assert differing(before, listing(container)) == {}
+    assert not container.path(STATE).exists()
+
+
+@contextmanager
+def jump_host(
+    jump: Container, home: Path, folder: Path
+) -> Iterator[tuple[SshServer, Callable[[], str]]]:
+    """A jump host that lets the person through, and what reads its list of keys."""
+    jump.call("useradd", "--create-home", "--password", "*", "--shell", "/bin/sh", "jump")
+    # It passes connections on to this computer's loopback, where the machine answers.
+    with answering(jump, folder, namespaces=("--mount", "--uts", "--ipc", "--pid")) as bastion:
+        bastion.let_in("jump", (home / ".ssh/id_ed25519.pub").read_text().strip())
+        at = bastion.access("jump")
+        through = SshServer(address=at.address, port=at.port, user=at.user, host_key=at.host_key)
+        yield through, lambda: jump.read("/home/jump/.ssh/authorized_keys")
+
+
+def test_a_machine_that_refuses_leaves_no_line_on_its_jump_host(
+    machine: AnsweringMachine, new_machine: Callable[..., Container], home: Path, tmp_path: Path
+) -> None:
+    container = machine.container
+    keys = "/home/admin/.ssh/authorized_keys"
+    with jump_host(new_machine(), home, tmp_path) as (through, passing):
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        first = passing()
+        container.write(f"{STATE}/cluster", f"lab2 m7 {OTHER.public}\n")
+        files, lets_in = container.snapshot(STATE), container.read(keys)
+        with pytest.raises(NotAttached, match="this machine is m7 of the cluster lab2 already"):
+            attached(mine)
+        assert (container.snapshot(STATE), container.read(keys)) == (files, lets_in)
+        assert passing() == first
+        # Where the cluster's key alone opens the machine, it has to pass before it can ask.
+        machine.let_in("admin", CLUSTER.public)
+        with pytest.raises(NotAttached, match="this machine is m7 of the cluster lab2 already"):
+            attached(mine)
+        assert container.snapshot(STATE) == files
+        assert passing() == first
+        container.path(f"{STATE}/cluster").unlink()
+        identifier = attached(mine)
+        line = passing().removeprefix(first)
+        assert line == f"restrict,port-forwarding {CLUSTER.public} hardway:dev:m1\n"
+        container.write(f"{STATE}/cluster", f"lab2 m7 {OTHER.public}\n")
+        with pytest.raises(NotAttached):
+            attached(mine)
+        assert passing() == first + line, "what was there before stays"
+        container.write(f"{STATE}/cluster", f"{mine.member}\n")
+        assert attached(mine) == identifier
 
 
 def test_a_jump_host_lets_the_clusters_key_through_as_long_as_the_machine_is_a_member(
