@@ -14,6 +14,7 @@ from hypervisors.existing.keys import (
     let_through,
     let_through_no_more,
     marked,
+    passing_lines,
     script,
     with_settings,
     without_lines,
@@ -210,21 +211,29 @@ async def _identifier(member: Attachment, key: str) -> str | None:
     return done.stdout.strip() if done.status == 0 else None
 
 
-def moved(before: Attachment, after: Attachment, identifier: str) -> None:
+def moved(
+    before: Attachment,
+    after: Attachment,
+    identifier: str,
+    say: Callable[[str], None] = print,
+) -> None:
     """Log in in another way from now on: by another key, as another user, at another port.
 
-    Raises NotAttached, also where the new login leads to another machine.
+    Warns of lines that an old jump host keeps. Raises NotAttached, also where the new login leads
+    to another machine.
     """
     attached(after, before, known=identifier)
-    asyncio.run(_without_old_login(before, after))
+    asyncio.run(_without_old_login(before, after, say))
 
 
-async def _without_old_login(before: Attachment, after: Attachment) -> None:
+async def _without_old_login(
+    before: Attachment, after: Attachment, say: Callable[[str], None]
+) -> None:
     if before.access.user != after.access.user:
         text = with_settings(UNAUTHORIZE, user=before.access.user, mark=before.mark)
         await _run(after, text, seconds=SHORT, key=after.private_key)
     if before.access.bastion != after.access.bastion:
-        await _let_through_no_more(before)
+        await _let_through_no_more(before, say)
 
 
 def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
@@ -263,7 +272,7 @@ async def _handed_back(member: Attachment, say: Callable[[str], None]) -> None:
         )
     for line in done.stdout.splitlines():
         say(f"{member.machine}: {line}")
-    await _let_through_no_more(member)
+    await _let_through_no_more(member, say)
 
 
 async def _detached(member: Attachment) -> Done:
@@ -290,10 +299,14 @@ async def _is_member_by_person(member: Attachment) -> bool:
         return False
 
 
-async def _let_through_no_more(member: Attachment) -> None:
-    await let_through_no_more(
-        member.access, member.public_keys, _mark_there(member), member.private_key
-    )
+async def _let_through_no_more(member: Attachment, say: Callable[[str], None]) -> None:
+    """Take the lines out of the jump host's list, or warn that they stay."""
+    keys, mark = member.public_keys, _mark_there(member)
+    try:
+        await let_through_no_more(member.access, keys, mark, member.private_key)
+    except Unreachable as error:
+        lines = passing_lines(keys, mark).replace("\n", " and ")
+        say(f"warning: {error}; where the list there still has this, take it out: {lines}")
 
 
 async def _run(member: Attachment, text: str, *, seconds: int, key: str) -> Done:

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # the settings and authorize.sh stand before this text
-# Lets keys pass through this jump host, or lets them no more, and prints the lines that it added.
+# Lets keys pass through this jump host, or lets them no more, and prints the lines that it added. A jump
+# host may run another command than this: its last line says that it ran.
 
 # let_pass USER LINES GONE: let in the keys of LINES, and no more those of GONE. All other lines stay, with the
 # same mark, too: people who share a jump host may have clusters of one name.
@@ -20,3 +21,4 @@ let_pass() (
 )
 
 let_pass "$user" "$lines" "$gone"
+echo "these lines were added"

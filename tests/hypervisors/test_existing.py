@@ -329,6 +329,37 @@ def test_a_machine_that_refuses_leaves_no_line_on_its_jump_host(
         assert attached(mine) == identifier
 
 
+@pytest.mark.parametrize("forced", ["/usr/sbin/nologin", "/bin/true"])
+def test_a_jump_host_without_commands_lets_keys_through_that_its_owner_wrote(
+    machine: AnsweringMachine,
+    new_machine: Callable[..., Container],
+    home: Path,
+    tmp_path: Path,
+    forced: str,
+) -> None:
+    jump, container = new_machine(), machine.container
+    with jump_host(jump, home, tmp_path) as (through, passing):
+        configuration = jump.read("/etc/ssh/test_config")
+        jump.write("/etc/ssh/test_config", f"{configuration}ForceCommand {forced}\n")
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        first, before = passing(), listing(container)
+        line = f"restrict,port-forwarding {CLUSTER.public} hardway:dev:m1"
+        with pytest.raises(NotAttached) as caught:
+            attached(mine)
+        assert "does not change its list of keys" in str(caught.value)
+        assert f"add to the list there: {line};" in str(caught.value)
+        assert differing(before, listing(container)) == {}
+        jump.path("/home/jump/.ssh/authorized_keys").write_text(f"{first}{line}\n")
+        attached(mine)
+        messages: list[str] = []
+        handed_back(mine, messages.append)
+        (warning,) = messages
+        assert warning.startswith("warning: the jump host (127.0.0.1 port ")
+        assert f"take it out: {line}" in warning
+        assert "forgotten" not in warning
+        assert not container.path(STATE).exists()
+
+
 def test_a_jump_host_lets_the_clusters_key_through_as_long_as_the_machine_is_a_member(
     machine: AnsweringMachine, new_machine: Callable[..., Container], home: Path, tmp_path: Path
 ) -> None:
