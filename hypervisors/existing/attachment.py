@@ -251,6 +251,8 @@ def handed_back(member: Attachment, say: Callable[[str], None]) -> None:
             raise NotHandedBack(f"{error}; mend that and run the same again") from error
         except NotLetIn as error:
             say(f"warning: {error}; it is forgotten, and nothing is taken away there")
+            # Its jump host may have the lines still, where an earlier hand-back was cut off.
+            asyncio.run(_let_through_no_more(member, say))
         except Unreachable as error:
             left -= 1
             if left:

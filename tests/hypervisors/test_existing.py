@@ -329,6 +329,22 @@ def test_a_machine_that_refuses_leaves_no_line_on_its_jump_host(
         assert attached(mine) == identifier
 
 
+def test_a_hand_back_that_was_cut_off_takes_the_line_on_the_jump_host_away_later(
+    machine: AnsweringMachine, new_machine: Callable[..., Container], home: Path, tmp_path: Path
+) -> None:
+    with jump_host(new_machine(), home, tmp_path) as (through, passing):
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        first = passing()
+        attached(mine)
+        assert machine.container.run(attachment._detaching(mine)).returncode == 0
+        assert passing() != first
+        messages: list[str] = []
+        handed_back(mine, messages.append)
+        assert passing() == first
+        (warning,) = messages
+        assert "it is forgotten" in warning
+
+
 @pytest.mark.parametrize("forced", ["/usr/sbin/nologin", "/bin/true"])
 def test_a_jump_host_without_commands_lets_keys_through_that_its_owner_wrote(
     machine: AnsweringMachine,
