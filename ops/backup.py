@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from certs.backup import BackupKeys, NotOurs, decrypt
+from lab.paths import lab_paths
 from lab.problem import Problem
 from lab.progress import Task
 from ops import kept_secrets
@@ -92,7 +93,12 @@ def now(stack: StackOption = "dev") -> None:
             f"no backup was made on {node}: {last.text}",
             f"mend that and run it again; ./hardway ssh {node} -- {backups.LOG} says more",
         )
-    newest = stock.backups[-1]
+    newest = stock.newest
+    if newest is None:
+        raise Problem(
+            f"the backup that was made on {node} is gone again",
+            f"./hardway ssh {node} -- {backups.LOG} says more",
+        )
     stdout.print(
         f"made [bold]{escape(newest.name)}[/] on {node}: {mebibytes(newest.size)} MiB, "
         f"{newest.keys} keys at revision {newest.revision}, sha256 {newest.sha256}",
@@ -117,24 +123,33 @@ async def _made(reached: Reached, node: str) -> Stock:
     async with Machines(reached.access) as machines:
         with progress().task(f"back up etcd on {node}") as task, _answering(reached):
             before = await backups.ask(machines, node)
-            done = await machines.run(node, START, timeout=60)
-            if done.status != 0:
-                raise Problem(
-                    f"{plan.SERVICE} of {node} cannot be started ({done.reason})",
-                    f"./hardway up --refresh{option_of(reached.stack.name)} mends the machine",
-                )
+            await _start(reached, machines, node)
             end = asyncio.get_running_loop().time() + LONGEST.total_seconds()
             while asyncio.get_running_loop().time() < end:
                 stock = await backups.ask(machines, node)
                 if stock.stage:
                     task.note(stock.stage)
                 elif stock.last and (before.last is None or stock.last != before.last):
-                    return stock
+                    if before.stage is None:
+                        return stock
+                    # That run had begun before, so it lacks what was written until now.
+                    before = stock
+                    await _start(reached, machines, node)
                 await asyncio.sleep(PAUSE)
     raise Problem(
         f"the backup on {node} has not ended within an hour",
         f"./hardway ssh {node} -- {backups.LOG} says what it does",
     )
+
+
+async def _start(reached: Reached, machines: Machines, node: str) -> None:
+    """Start the service that makes a backup. Raises a Problem."""
+    done = await machines.run(node, START, timeout=60)
+    if done.status != 0:
+        raise Problem(
+            f"{plan.SERVICE} of {node} cannot be started ({done.reason})",
+            f"./hardway up --refresh{option_of(reached.stack.name)} mends the machine",
+        )
 
 
 @backup.command("list")
@@ -243,6 +258,7 @@ def secrets(
     content = kept_secrets.encrypted(held, kept_secrets.passphrase_from(passphrase_file, new=True))
     with appearing(file) as whole:
         whole.write(content)
+    kept_secrets.SaveNotes(lab_paths(), stack).saved()
     stdout.print(f"saved [bold]{escape(str(file))}[/], which opens with your passphrase alone")
 
 

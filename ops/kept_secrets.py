@@ -1,6 +1,7 @@
 """What only the state of a stack has, and nothing can make again, as a file for a safe place."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import typer
 
 from certs import passphrase as sealing
 from certs.bundle import Authorities, BundleError
+from lab.paths import LabPaths
 from lab.problem import Problem
 from ops.display import at_terminal, option_of
 from ops.reach import kept_by_cluster, resources, stashes
@@ -72,6 +74,46 @@ class KeptSecrets:
             "applied": self.applied,
         }
         return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+@dataclass(frozen=True)
+class SaveNotes:
+    """When a stack's keys were last made, and when they were last saved, on this computer."""
+
+    paths: LabPaths
+    stack: str
+
+    @property
+    def _made(self) -> Path:
+        return self.paths.state / "keys-made" / self.stack
+
+    @property
+    def _saved(self) -> Path:
+        return self.paths.state / "keys-saved" / self.stack
+
+    def made(self, time: float) -> None:
+        """Note that keys were made at this time, in seconds since the epoch."""
+        self._made.parent.mkdir(parents=True, exist_ok=True)
+        self._made.touch()
+        os.utime(self._made, (time, time))
+
+    def saved(self) -> None:
+        """Note that all keys were saved now."""
+        self._saved.parent.mkdir(parents=True, exist_ok=True)
+        self._saved.touch()
+
+    def forget(self) -> None:
+        """Forget both, as the stack is gone."""
+        for note in (self._made, self._saved):
+            note.unlink(missing_ok=True)
+
+    @property
+    def lack(self) -> bool:
+        """Whether keys were made that nobody has saved since."""
+        made, saved = (
+            note.stat().st_mtime if note.exists() else 0.0 for note in (self._made, self._saved)
+        )
+        return made > saved
 
 
 def secrets_in(state: Mapping[str, Any], stack: str) -> KeptSecrets:

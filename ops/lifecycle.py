@@ -38,6 +38,7 @@ from ops.display import HEALTHY, condition_line, option_of, path_table, progress
 from ops.events import kept_events
 from ops.exit_codes import ExitCode
 from ops.failures import failures
+from ops.kept_secrets import SaveNotes
 from ops.numbers import demand_numbers, outputs_of_stack
 from ops.recovery import going_on, recover
 from ops.shortage import Shortage
@@ -125,6 +126,8 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
         if host is not None:
             libvirt.set_going(host, domains(cluster), progress())
         events = paths.logs / f"events-{stack}.json"
+        # Of an update that was killed before it could do so itself.
+        _note_new_keys(paths, stack, events)
         arguments = [
             "up",
             "--yes",
@@ -147,10 +150,29 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
                 Consoles(paths.state / "console", domains(cluster)),
                 progress().say,
             )
+    _note_new_keys(paths, stack, events)
     if status != 0:
+        _say_what_to_save(paths, stack)
         lacked = (shortage.during,) if shortage else ()
         raise _failed(status, failures(_kept(events), cluster.machines, *lacked))
     _summary(ready, cluster, phases, events)
+
+
+def _note_new_keys(paths: LabPaths, stack: str, events: Path) -> None:
+    """Note where the update with these events has made keys that only the state has."""
+    kinds_of_keys = (STASH, AUTHORITIES)
+    if any(span.kind in kinds_of_keys for span in critical_path.spans(_kept(events)).values()):
+        SaveNotes(paths, stack).made(events.stat().st_mtime)
+
+
+def _say_what_to_save(paths: LabPaths, stack: str) -> None:
+    """Print how keys are saved that only the state has, where nobody has done so."""
+    if SaveNotes(paths, stack).lack:
+        stdout.print(
+            "Keys were made that only the state has; to save them: ./hardway backup secrets "
+            f"FILE{option_of(stack)}",
+            highlight=False,
+        )
 
 
 def leading_domains(cluster: Cluster) -> list[str]:
@@ -207,12 +229,7 @@ def _summary(stack: Stack, cluster: Cluster, phases: Phases, events: Path) -> No
             check=False,
         )
     _print_critical_path(stack, changed)
-    if any(span.kind in (STASH, AUTHORITIES) for span in changed.values()):
-        stdout.print(
-            "This update made keys that only the state has; to save them: ./hardway backup secrets "
-            f"FILE{option_of(stack.name)}",
-            highlight=False,
-        )
+    _say_what_to_save(stack.paths, stack.name)
     stdout.print(
         "seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.seconds.items())
     )
@@ -302,6 +319,7 @@ def down(
                     "read its message above; the next ./hardway down goes on from there",
                 )
             ready.remove()
+    SaveNotes(paths, stack).forget()
     remove_image()
     forwarder.stop(paths, forwarder.of_stack(paths, stack))
     way_out.let_out(paths, stack)

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from ops.display import agreed, option_of, progress, stdout
 from ops.kubectl import as_admin
 from ops.reach import Reached, reach
 from ops.stacks import StackOption
-from ops.validate import demand_held
+from ops.validate import again, demand_held
 from plan import layout
 from plan.condition import ApiServers, Check, Condition, Restarted, Space, condition
 from plan.conditions import conditions
@@ -39,6 +40,12 @@ RESTARTING = "hardway/restarting"
 BOOT = Limit(900, "the machine ends its services and boots, and its kubelet reports that")
 
 AGAIN = "run the same again"
+
+PATIENCE = 60
+"""Seconds for which the API may give no answer, as while its virtual address moves."""
+
+MISSING = "(NotFound)"
+"""What kubectl says of an object that is not there."""
 
 BLOCKED = re.compile(r'pods/"(?P<name>[^"]+)" -n "(?P<namespace>[^"]+)".*disruption budget')
 """What kubectl says each time that a PodDisruptionBudget refuses an eviction."""
@@ -79,13 +86,15 @@ def restart(
     """
     reached = reach(stack)
     demand_machines(reached.spec, machines)
-    for line in asyncio.run(preview(reached, machines)):
+    lines, silent = asyncio.run(preview(reached, machines))
+    for line in lines:
         stdout.print(line, markup=False, soft_wrap=True)
     unasked = f"Restart with ./hardway {' '.join(sys.argv[1:])} --yes"
     if not (yes or agreed("Restart?", unasked)):
         return
     for machine in machines:
-        Restart(reached, machine, timeout=timeout, force=force).run()
+        is_drained = machine not in silent
+        Restart(reached, machine, timeout=timeout, force=force, is_drained=is_drained).run()
     stdout.print(f"restarted {listed(machines, 'and')}", markup=False)
 
 
@@ -104,10 +113,14 @@ def demand_machines(spec: Cluster, machines: Sequence[str]) -> None:
 # -- before anything is restarted ------------------------------------------------------------------
 
 
-async def preview(reached: Reached, machines: Sequence[str]) -> list[str]:
-    """What a restart of these machines does, in lines."""
+async def preview(reached: Reached, machines: Sequence[str]) -> tuple[list[str], set[str]]:
+    """What a restart of these machines does, in lines, and the machines that no pod leaves first.
+
+    No pod can move while the API gives no answer.
+    """
     async with doors(reached.access) as through:
-        lines = []
+        lines: list[str] = []
+        silent: set[str] = set()
         for machine in machines:
             try:
                 pods = await through.api.json(
@@ -119,8 +132,9 @@ async def preview(reached: Reached, machines: Sequence[str]) -> list[str]:
                     f"no pod of {machine} moves first, as the API gives no answer: {error}"
                 )
                 moving = []
+                silent.add(machine)
             lines += effects(reached.spec, machine, moving)
-        return lines
+        return lines, silent
 
 
 def effects(spec: Cluster, machine: str, moving: Sequence[str]) -> Iterator[str]:
@@ -162,6 +176,8 @@ class Restart:
     """Seconds for the machine's pods to go."""
     force: bool
     """Whether pods that have no controller are ended as well."""
+    is_drained: bool = True
+    """Whether pods have to leave before the machine restarts, as the person was told."""
 
     def run(self) -> None:
         """Raises a Problem with the next step where a part fails."""
@@ -175,9 +191,9 @@ class Restart:
 
     @property
     def _has_pods(self) -> bool:
-        """Whether the machine is a node whose pods have another node to go to."""
+        """Whether the machine is a node whose pods can go to another node first."""
         nodes = self.reached.spec.nodes
-        return self.machine in nodes and len(nodes) > 1
+        return self.is_drained and self.machine in nodes and len(nodes) > 1
 
     # -- those who are left
 
@@ -203,13 +219,19 @@ class Restart:
     def _drained(self) -> bool:
         """Move the node's pods; return whether this command cordoned the node.
 
-        Raises a Problem where a pod does not go; the node is then as it was before.
+        Raises a Problem where a pod does not go, or where the API gives no answer for ``PATIENCE``
+        seconds; the node is then as it was before.
         """
         say, machine = progress().say, self.machine
         asked = self._kubectl("get", "node", machine, "--output=json")
-        if asked.returncode != 0:
-            say(f"{machine}: no pod moves first, as the API gives no answer ({_reason(asked)})")
+        if MISSING in asked.stderr:
+            say(f"{machine}: no pod moves first, as the cluster has no node of that name")
             return False
+        if asked.returncode != 0:
+            raise Problem(
+                f"the pods of {machine} cannot move, as the API gives no answer ({_reason(asked)})",
+                f"{AGAIN}; nothing was restarted",
+            )
         node = json.loads(asked.stdout)
         ours = RESTARTING in node["metadata"].get("annotations", {})
         if node["spec"].get("unschedulable") and not ours:
@@ -289,10 +311,19 @@ class Restart:
             raise Problem(
                 f"the node {self.machine} cannot be "
                 f"{'cordoned' if cordoned else 'uncordoned'} ({_reason(done)})",
-                AGAIN,
+                AGAIN if cordoned else f"./hardway kubectl{self._option} uncordon {self.machine}",
             )
 
     def _kubectl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Ask the API, again for ``PATIENCE`` seconds while it gives no answer."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            done = self._kubectl_once(*arguments)
+            if done.returncode == 0 or MISSING in done.stderr or time.monotonic() > end:
+                return done
+            time.sleep(1)
+
+    def _kubectl_once(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         with as_admin(self.reached.spec, self.reached.kubeconfig) as (program, environment):
             return subprocess.run(
                 [program, "--request-timeout=60s", *arguments],
@@ -343,7 +374,7 @@ class Restart:
     def _until(self, asked: Sequence[Condition]) -> None:
         """Wait until conditions hold. Raises a Problem."""
         outcomes = run_watch(asked, self.reached.access, say=progress().say)
-        demand_held(asked, outcomes, f"{self.machine} was restarted; ", self._option)
+        demand_held(asked, outcomes, f"{self.machine} was restarted; ", again(self._option))
 
     @property
     def _option(self) -> str:

@@ -24,8 +24,9 @@ from ops.display import agreed, option_of, progress, stdout
 from ops.reach import Reached, kept_authorities, kept_backup_keys, reach
 from ops.snapshot import BadSnapshot, Snapshot
 from ops.stacks import StackOption
-from ops.validate import demand_held
+from ops.validate import again, demand_held
 from plan import etcd, identity, layout, render, walk
+from plan.artifact import artifacts
 from plan.conditions import conditions
 from plan.material import material
 from plan.model import Material, Step
@@ -88,9 +89,9 @@ def restore(
 
     For a cluster that is to be as it was, that lost its quorum (`--member` takes what the member
     that is left has), or whose members all lost their data. Everything is checked before anything
-    is stopped. Then the API is away for a minute or so; pods live on. What was written since the
-    snapshot is lost. The present data are kept aside on each machine until the cluster is well.
-    Cut off, run it again.
+    is stopped, but for the member of `--member`, which stands still while its data are copied. Then
+    the API is away for a minute or so; pods live on. What was written since the snapshot is lost.
+    The present data are kept aside on each member until the cluster is well. Cut off, run it again.
 
     Examples: `./hardway restore dev-20261129T095150Z-r48213.db.age`
     """
@@ -100,18 +101,20 @@ def restore(
             "a file is restored, or the data of a member",
             "name a backup, as ./hardway backup fetch brings it, or a machine with --member",
         )
+    authorities = demand_authorities(reached)
+    unasked = f"Restore with ./hardway {' '.join(sys.argv[1:])} --yes"
     with TemporaryDirectory(prefix="hardway-restore-") as folder:
         plain = Path(folder) / "snapshot.db"
         if member is not None:
+            if not (yes or agreed(f"Stop etcd on {member} while its data are copied?", unasked)):
+                return
             when, source = asyncio.run(taken(reached, member, plain)), f"etcd's data on {member}"
         else:
             assert file is not None
             when, source = opened(reached, file, plain), str(file)
-        authorities = demand_authorities(reached)
         held = checked(plain, source, authorities.encryption, reached.spec.versions.etcd)
         for line in preview(reached, held, source, when):
             stdout.print(line, markup=False, soft_wrap=True)
-        unasked = f"Restore with ./hardway {' '.join(sys.argv[1:])} --yes"
         if not (yes or agreed("Stop the API and etcd, and restore?", unasked)):
             return
         asyncio.run(Restoration(reached, plain, held, authorities).run())
@@ -274,18 +277,36 @@ class Restoration:
             await self.members(do)
             await self._until("members")
             if spec.flannel.store == "etcd":
-                await do.everywhere(nodes, lambda node: do.act(node, "start", FLANNEL))
+                await self._start(do, nodes, FLANNEL)
             await self.control_planes(do)
             await self._until("api")
             await self.with_current_keys(do)
             await self._without(sorted(self.held.nodes - set(nodes)))
             if new := sorted(set(nodes) - self.held.nodes):
                 say(f"starting kubelets anew, so that they register: {listed(new, 'and')}")
-                await do.everywhere(new, lambda node: do.act(node, "start", KUBELET))
-            await self._until(*(condition.name for condition in conditions(spec)))
+                await self._start(do, new, KUBELET)
+            await self._until(*(condition.name for condition in conditions(spec)), restored=True)
             await do.everywhere(
                 spec.etcd_members, lambda node: do.act(node, "finished", layout.ETCD_DATA)
             )
+
+    async def _start(self, do: "Doing", nodes: Sequence[str], unit: str) -> None:
+        """Start a service of nodes anew. Raises a Problem.
+
+        A machine without etcd and without an API server may be off.
+        """
+        spec, say = self.reached.spec, progress().say
+        needed = {*spec.etcd_members, *spec.control_planes}
+
+        async def start(node: str) -> None:
+            try:
+                await do.act(node, "start", unit)
+            except Unreachable as error:
+                if node in needed:
+                    raise
+                say(f"{error}: the restore goes on without it")
+
+        await do.everywhere(nodes, start)
 
     async def control_planes(self, do: "Doing") -> None:
         """Start API servers, controllers and schedulers anew. Raises a Problem."""
@@ -350,7 +371,18 @@ class Restoration:
         await do.everywhere(members, lambda node: do.act(node, "stop", etcd.UNIT))
         say("putting the data in place")
         await do.everywhere(members, lambda node: do.act(node, "swap", layout.ETCD_DATA))
-        await do.everywhere(members, lambda node: do.act(node, "start", etcd.UNIT))
+        await do.everywhere(members, lambda node: self._begin(do, node))
+
+    async def _begin(self, do: "Doing", node: str) -> None:
+        """Start a member. Raises a Problem.
+
+        On a machine that was made anew while there was no quorum, its step has refused to bring the
+        service: the step runs once more, now that the data are there.
+        """
+        if await do.has(node, etcd.UNIT):
+            await do.act(node, "start", etcd.UNIT)
+        else:
+            await do.step(node, etcd.step(self.reached.spec, node), None)
 
     async def _without(self, nodes: Sequence[str]) -> None:
         """Delete the Node objects of machines that have left since. Raises a Problem."""
@@ -375,21 +407,35 @@ class Restoration:
         )
 
     async def _prepare(self, do: "Doing", node: str, token: str) -> None:
-        flags = etcd.unit(self.reached.spec, node).flags
+        spec = self.reached.spec
+        flags = etcd.unit(spec, node).flags
+        (etcdutl,) = artifacts(spec, ("etcdutl",))
         options = [f"--bump-revision={BUMP}", "--mark-compacted"]
         if not self.held.has_digest:
             options.append("--skip-hash-check")
         await do.act(
-            *(node, "prepare", layout.ETCD_DATA, node, flags["initial-advertise-peer-urls"]),
-            *(flags["initial-cluster"], token, *options),
+            *(node, "prepare", layout.ETCD_DATA, etcdutl.store_path, node),
+            *(flags["initial-advertise-peer-urls"], flags["initial-cluster"], token, *options),
         )
 
-    async def _until(self, *names: str) -> None:
-        """Wait until conditions hold. Raises a Problem."""
+    async def _until(self, *names: str, restored: bool = False) -> None:
+        """Wait until conditions hold. Raises a Problem.
+
+        Once the cluster is restored and takes writes, another restore would lose them.
+        """
         asked = [entry for entry in conditions(self.reached.spec) if entry.name in names]
         outcomes = await watch(asked, self.reached.access, say=progress().say)
-        kept = f"; the data of before are in {layout.ETCD_DATA}/restore"
-        demand_held(asked, outcomes, "", option_of(self.reached.stack.name), kept)
+        kept = f"; the data of before are in {layout.ETCD_DATA}/restore on each member"
+        option = option_of(self.reached.stack.name)
+        if restored:
+            remedy = (
+                "mend that, and do not restore again, which would lose what was written since; "
+                f"./hardway validate{option} says what else is not so; once all is well, remove "
+                f"{layout.ETCD_DATA}/restore on {listed(self.reached.spec.etcd_members, 'and')}"
+            )
+            demand_held(asked, outcomes, "the cluster is restored, but ", remedy, kept)
+        else:
+            demand_held(asked, outcomes, "", again(option), kept)
 
 
 @dataclass(frozen=True)
@@ -431,7 +477,12 @@ class Doing:
         if done.status != 0:
             raise Problem(f"{node}: {done.reason.removeprefix('failed: ')}", "")
 
-    async def step(self, node: str, step: Step, content: Material) -> None:
+    async def has(self, node: str, unit: str) -> bool:
+        """Whether a machine has a service. Raises Unreachable."""
+        done = await self.machines.run(node, f"test -e /etc/systemd/system/{unit}", timeout=SHORT)
+        return done.status == 0
+
+    async def step(self, node: str, step: Step, content: Material | None) -> None:
         """Run a step. Raises Unreachable or a Problem."""
         done = await self.machines.run(
             *(node, render.command(step)),

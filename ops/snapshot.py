@@ -168,21 +168,26 @@ def _bucket(data: mmap.mmap, name: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _meta(data: mmap.mmap) -> tuple[int, int]:
-    """The size of pages, and the page of the root bucket, at the last transaction."""
+    """The size of pages, and the page of the root bucket, at the last transaction.
+
+    Raises IndexError where the file ends before the last page in use, as a copy that broke off.
+    """
     metas = []
     # The second meta page is behind the first one, whose size is not known yet.
     for start in (0, *(1 << power for power in range(9, 17))):
         if len(data) < start + HEADER + 64:
             break
-        magic, _, size, _, root, _, _, _, last, total = struct.unpack_from(
+        magic, _, size, _, root, _, _, pages, last, total = struct.unpack_from(
             "<IIIIQQQQQQ", data, start + HEADER
         )
         body = data[start + HEADER : start + HEADER + 56]
         if magic == MAGIC and start in (0, size) and _fnv(body) == total:
-            metas.append((last, size, root))
+            metas.append((last, size, root, pages))
     if not metas:
         raise KeyError("meta")
-    _, size, root = max(metas)
+    _, size, root, pages = max(metas)
+    if len(data) < pages * size:
+        raise IndexError(pages)
     return size, root
 
 

@@ -129,21 +129,25 @@ def demand_held(
     asked: Sequence[Condition],
     outcomes: Sequence[Outcome],
     before: str,
-    option: str,
+    remedy: str,
     after: str = "",
 ) -> None:
     """Raise a Problem about the first of these conditions that a command awaited in vain.
 
-    ``before`` and ``after`` stand around the reason; ``option`` names the stack.
+    ``before`` and ``after`` stand around the reason.
     """
     for condition, outcome in zip(asked, outcomes, strict=True):
         if not outcome.holds:
             raise Problem(
                 f"{before}not so after {outcome.seconds:.0f} s: {condition.waits_for} "
                 f"({outcome.error}){after}",
-                f"./hardway validate{option} says what else is not so; this command can be run "
-                "again",
+                remedy,
             )
+
+
+def again(option: str) -> str:
+    """What a person does where a command may simply be run again; ``option`` names the stack."""
+    return f"./hardway validate{option} says what else is not so; this command can be run again"
 
 
 def _lines(asked: Sequence[Condition], outcomes: Sequence[Outcome]) -> Iterator[str]:

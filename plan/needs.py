@@ -101,6 +101,16 @@ def packages(spec: Cluster, node: str) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def taken_over(spec: Cluster, node: str) -> tuple[str, ...]:
+    """The units of Debian's packages that the steps of a machine replace by their own, sorted."""
+    names = []
+    if node in spec.nodes and _balancer_packages(spec, node):
+        names.append(balancer.UNIT)
+    if node in spec.control_planes and virtual_ip.wanted(spec):
+        names.append(virtual_ip.UNIT)
+    return tuple(names)
+
+
 def _balancer_packages(spec: Cluster, node: str) -> tuple[str, ...]:
     """The packages of a machine's own balancer; empty where it has none."""
     names, _, _ = balancer.parts(spec, node)

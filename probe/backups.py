@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from plan import layout
 from plan.condition import Backups
@@ -13,6 +13,9 @@ from probe.pods import script
 
 LIMIT = 40
 """The time limit of a request, in seconds."""
+
+CLOCKS = timedelta(minutes=5)
+"""By how much a backup may be newer than its machine's clock, which may be set back a little."""
 
 FAILED, NOT_COPIED, NOT_UPLOADED = "failed", "not-copied", "not-uploaded"
 """Results of a run that was not well, as ``plan/files/back-up`` records them: no backup was made,
@@ -59,6 +62,12 @@ class Stock:
     last: BackupRun | None
     stage: str | None
     """What a run that goes on does now."""
+
+    @property
+    def newest(self) -> StoredBackup | None:
+        """The newest backup; None where all are of a time that is still to come."""
+        past = [backup for backup in self.backups if backup.time <= self.now + CLOCKS]
+        return past[-1] if past else None
 
 
 async def ask(machines: Machines, node: str) -> Stock:
@@ -119,13 +128,19 @@ def fault(stock: Stock, seconds: int) -> str | None:
 
     ``seconds`` is the age from which the newest one is too old.
     """
-    last, newest = stock.last, stock.backups[-1] if stock.backups else None
+    last, newest = stock.last, stock.newest
     if last and last.result == FAILED:
         return f"the last backup of etcd failed at {shown(last.time)}: {last.text}"
     if last and last.result == NOT_COPIED:
         return f"{last.text}; ./hardway backup key prints the key that must be let in there"
     if last and last.result == NOT_UPLOADED:
         return f"{last.text}; the bucket, its access key or the way there must be mended"
+    if newest is None and stock.backups:
+        return (
+            "all backups of etcd are of times that are still to come, the last of "
+            f"{shown(stock.backups[-1].time)}, since the machine's clock was ahead; "
+            "./hardway backup now makes a new one"
+        )
     if newest is None:
         return "there is no backup of etcd yet"
     if (stock.now - newest.time).total_seconds() > seconds:

@@ -187,6 +187,7 @@ def question(spec: Cluster, name: str, access: Access) -> str:
     lines = [f"path\t{path}" for path in TRACES]
     lines += [f"pem\t{path}" for path in AUTHORITIES]
     lines += [f"package\t{package}" for package in needs.packages(spec, name)]
+    lines += [f"unit\t{unit}" for unit in needs.taken_over(spec, name)]
     lines += [f"module\t{module}" for module in (modules(spec) if name in spec.nodes else ())]
     lines += [f"disk\t{path}" for path in data_paths(spec, name)]
     for machine, server in access.machines.items():
@@ -211,19 +212,31 @@ async def observed_hosts(
     """Each machine in ``access`` as it is, or why it cannot be observed; all at the same time.
 
     A machine that does not take the stack's key, as before its first update, is asked with the
-    person's own keys. ``authorities`` are the sha256 digests of the certificates of this cluster's
-    authorities; a machine with such a certificate belongs to this cluster.
+    person's own keys; so is a machine behind a jump host, which may not take that key either.
+    ``authorities`` are the sha256 digests of the certificates of this cluster's authorities; a
+    machine with such a certificate belongs to this cluster.
     """
     known = frozenset(authorities)
     async with Machines(access) as machines, Machines(replace(access, ssh_key="")) as by_person:
 
-        async def look_at(name: str) -> ObservedHost | Unreachable:
+        async def looked(name: str) -> tuple[HostFacts, Clock]:
             given = question(spec, name, access)
             try:
-                try:
-                    facts, clock = await _looked(machines, name, given)
-                except NotLetIn:
-                    facts, clock = await _looked(by_person, name, given)
+                return await _looked(machines, name, given)
+            except Unreachable as error:
+                # A jump host, too, may know the person's keys alone.
+                has_bastion = access.machines[name].bastion is not None
+                if not access.ssh_key or not (isinstance(error, NotLetIn) or has_bastion):
+                    raise
+                first = error
+            try:
+                return await _looked(by_person, name, given)
+            except Unreachable as second:
+                raise (second if isinstance(first, NotLetIn) else _both(first, second)) from first
+
+        async def look_at(name: str) -> ObservedHost | Unreachable:
+            try:
+                facts, clock = await looked(name)
             except Unreachable as error:
                 return error
             there = {row[1] for row in facts.rows.get("pem", ())}
@@ -233,6 +246,11 @@ async def observed_hosts(
 
         names = tuple(access.machines)
         return dict(zip(names, await asyncio.gather(*map(look_at, names)), strict=True))
+
+
+def _both(first: Unreachable, second: Unreachable) -> Unreachable:
+    """Why neither the stack's key nor the person's opens a machine; once where that is the same."""
+    return first if str(first) == str(second) else Unreachable(f"{first}; {second}")
 
 
 async def _looked(machines: Machines, name: str, given: str) -> tuple[HostFacts, Clock]:

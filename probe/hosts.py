@@ -61,6 +61,9 @@ LEAST_MTU = 1330
 MOST_SERVERS = 3
 """The name servers that resolvers ask; further ones are ignored (resolv.conf(5))."""
 
+IN_USE = ("active", "activating", "reloading", "deactivating")
+"""The states of a unit that does something (systemctl(1), "is-active")."""
+
 NO_IDENTITY = frozenset(
     {"", "uninitialized", "00000000-0000-0000-0000-000000000000"}
     | {f"{digit * 8}-{digit * 4}-{digit * 4}-{digit * 4}-{digit * 12}" for digit in "fF"}
@@ -450,6 +453,21 @@ def ports(host: ObservedHost) -> Seen:
             )
 
 
+def services(host: ObservedHost) -> Seen:
+    """Refuses a machine where a service of its own has the unit of a component, and is in use."""
+    if host.is_ours:
+        return
+    for unit, state, enabled in host.facts.rows.get("own-unit", ()):
+        is_enabled = enabled.startswith("enabled")
+        if state in IN_USE or is_enabled:
+            use = listed([state, *([enabled] if is_enabled else [])], "and")
+            yield _Seen(
+                f"its own {unit} is in use ({use}), and up would run the cluster's in its stead",
+                f"move what it does to another machine and run systemctl disable --now {unit} "
+                "there, or take another machine",
+            )
+
+
 def cluster(host: ObservedHost) -> Seen:
     """Refuses a machine with a cluster or container runtime that is not this very cluster's."""
     if host.is_ours:
@@ -603,6 +621,7 @@ RULES: Mapping[str, Rule] = {
     "forwarding": forwarding,
     "firewall": firewall,
     "ports": ports,
+    "services": services,
     "cluster": cluster,
 }
 """Each check of a machine alone."""

@@ -45,6 +45,10 @@ class NotLetIn(Unreachable):
     """A machine answers and does not let the key in, or it is another machine."""
 
 
+class NotRoot(Unreachable):
+    """A machine lets the user in, who may not become root there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """A command that ended."""
@@ -182,9 +186,9 @@ class Machines:
         return as_root(machine.user, line) if machine else line
 
     def _as_root(self, node: str, done: Done) -> Done:
-        """The result of a command. Raises Unreachable where it could not run as root."""
+        """The result of a command. Raises NotRoot where it could not run as root."""
         if done.status and (why := refusal(self._access.machines[node].user, done.stderr)):
-            raise Unreachable(f"{node}: {why}")
+            raise NotRoot(f"{node}: {why}")
         return done
 
     @asynccontextmanager

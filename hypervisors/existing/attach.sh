@@ -2,7 +2,8 @@
 # shellcheck disable=SC2154 # the settings stand before this text
 # Makes this machine a member of a cluster, for whose keys it opens, and prints the machine's identifier. It
 # changes nothing else: the steps of the machine's plan come later. Authorize.sh is read before this text. It
-# knows its cluster by any of the keys, and notes the one that logs in.
+# knows its cluster by any of the keys, and notes the one that logs in. Where asks is set it changes nothing at
+# all, and refuses what it would refuse.
 
 state=/var/lib/hardway
 before=$state/before
@@ -38,6 +39,10 @@ if [ -n "$present" ] && [[ $'\n'$members$'\n' != *$'\n'"$present"$'\n'* ]]; then
     problem "this machine is $machine of the cluster $cluster already, and one machine cannot be two; hand it" \
         "back there with ./hardway down; where that cluster's state was lost, ./hardway recover gives it a new" \
         "one; where it is gone for good, delete $state/cluster"
+fi
+if [ -n "$asks" ]; then
+    echo "$identifier"
+    exit 0
 fi
 [ -d "$state" ] || install -d -m 0711 "$state"
 if [ "$present" != "$member" ]; then

@@ -35,7 +35,7 @@ class ExistingMachineProvider(Checked):
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
         from hypervisors.existing.attachment import moved
 
-        moved(_member(olds), _member(news), id_)
+        moved(_member(olds), _member(news), id_, lambda line: print(line, flush=True))
         return dynamic.UpdateResult(dict(news))
 
     def read(self, id_: str, props: dict[str, Any]) -> dynamic.ReadResult:

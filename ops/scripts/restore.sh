@@ -22,22 +22,25 @@ case $action in
 receive) # DATA SIZE SHA256: keep the snapshot from the standard input beside the member's data
     aside=$1/restore
     [ -d "$1" ] || install -d -m 0700 -o etcd -g etcd "$1"
+    rm -rf "$aside/new" "$aside/snapshot.db" # of a restore that was cut off; they count as room
     read -r room < <(df --block-size=1 --output=avail "$1" | tail --lines=1)
     # The snapshot, and the database that is made of it.
     [ "$room" -ge $((2 * $2 + 104857600)) ] || problem "the disk has $((room / 1048576)) MiB left, and the" \
-        "snapshot takes twice $(($2 / 1048576)) MiB and 100 MiB"
+        "snapshot takes twice $(($2 / 1048576)) MiB and 100 MiB; data from before earlier restores may" \
+        "be in $aside"
     install -d -m 0700 "$aside"
-    rm -rf "$aside/new" "$aside/snapshot.db"
     cat >"$aside/snapshot.db"
     sum=$(sha256sum "$aside/snapshot.db")
     [ "${sum%% *}" = "$3" ] || problem 'the snapshot did not come whole'
     ;;
-prepare) # DATA NAME PEER MEMBERS TOKEN FLAG...: make a member's data of the snapshot, beside its data
+prepare) # DATA ETCDUTL NAME PEER MEMBERS TOKEN FLAG...: make a member's data of the snapshot, beside its
+    # data. ETCDUTL is the plan's program, for a machine that has no command of that name yet
     aside=$1/restore
     rm -rf "$aside/new"
-    output=$(etcdutl snapshot restore "$aside/snapshot.db" --data-dir "$aside/new" --name "$2" \
-        --initial-advertise-peer-urls "$3" --initial-cluster "$4" --initial-cluster-token "$5" \
-        "${@:6}" 2>&1) || problem "etcdutl does not restore the snapshot (${output##*$'\n'})"
+    program=$(type -P etcdutl) || program=$2
+    output=$("$program" snapshot restore "$aside/snapshot.db" --data-dir "$aside/new" --name "$3" \
+        --initial-advertise-peer-urls "$4" --initial-cluster "$5" --initial-cluster-token "$6" \
+        "${@:7}" 2>&1) || problem "etcdutl does not restore the snapshot (${output##*$'\n'})"
     chown -R --reference="$1" "$aside/new"
     sync --file-system "$aside"
     ;;

@@ -1,8 +1,8 @@
 #!/bin/bash
 # host.sh: reports what a machine is like before anything is brought to it, and changes nothing. Each line
-# of standard input is a question: "path" and "disk" with a path, "pem" with a file of certificates, "package"
-# and "module" with a name, "reach" with a machine's name, its address and a port; there are tabs between the
-# parts.
+# of standard input is a question: "path" and "disk" with a path, "pem" with a file of certificates, "package",
+# "module" and "unit" with a name, "reach" with a machine's name, its address and a port; there are tabs between
+# the parts.
 # Prints a fact on each line and a last line that these were all. Without root's rights it prints what it
 # can see.
 
@@ -176,6 +176,11 @@ while IFS=$'\t' read -r question name address port; do
         if [ -d "/sys/module/$name" ] || modprobe --dry-run --quiet "$name" 2>/dev/null; then
             fact module "$name"
         fi
+        ;;
+    unit)
+        state=$(systemctl is-active "$name" 2>/dev/null) || true
+        enabled=$(systemctl is-enabled "$name" 2>/dev/null) || true
+        fact own-unit "$name" "$state" "$enabled"
         ;;
     disk)
         path=$name

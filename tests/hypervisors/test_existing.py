@@ -1,7 +1,8 @@
 """A machine that exists already becomes a member of a cluster, and is afterwards as it was."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,6 +213,45 @@ def test_a_machine_that_is_gone_is_forgotten(
     assert "it is forgotten, and what the cluster brought there stays" in warning
 
 
+def test_a_machine_whose_user_became_root_before_and_may_not_now_is_not_forgotten(
+    machine: AnsweringMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachment, "ATTEMPTS", 2)
+    monkeypatch.setattr(attachment, "PAUSE", 0)
+    container, mine = machine.container, member(machine)
+    rule = container.read("/etc/sudoers.d/admin")
+    attached(mine)
+    container.write("/etc/sudoers.d/admin", "admin ALL=(ALL:ALL) ALL\n", 0o440)
+    messages: list[str] = []
+    with pytest.raises(NotHandedBack) as caught:
+        handed_back(mine, messages.append)
+    assert "m1: sudo refuses root's rights to admin without a password" in str(caught.value)
+    assert str(caught.value).endswith("mend that and run the same again")
+    container.write("/etc/sudoers.d/admin", rule, 0o440)
+    handed_back(mine, messages.append)
+    assert messages == []
+    assert not container.path(STATE).exists()
+
+
+def test_a_machine_that_lost_the_clusters_key_is_handed_back_by_the_persons(
+    machine: AnsweringMachine, home: Path
+) -> None:
+    container, mine = machine.container, member(machine)
+    before = listing(container)
+    attached(mine)
+    bring(container)
+    machine.let_in("admin", (home / ".ssh/id_ed25519.pub").read_text().strip())
+    messages: list[str] = []
+    handed_back(member(machine, machine="m2"), messages.append)
+    handed_back(member(machine, cluster="lab2", public_key=OTHER.public), messages.append)
+    assert ["it is forgotten" in warning for warning in messages] == [True, True]
+    assert container.path(STATE).exists(), "of another cluster's member nothing is taken away"
+    handed_back(mine, messages.append)
+    assert len(messages) == 2
+    assert differing(before, listing(container)) == {}
+    assert not container.path(STATE).exists()
+
+
 def test_a_hand_back_that_fails_is_no_hand_back(machine: AnsweringMachine) -> None:
     container, mine = machine.container, member(machine)
     attached(mine)
@@ -344,6 +384,112 @@ def test_the_size_of_packets_is_as_before(machine: AnsweringMachine) -> None:
             assert message.startswith("m1: lan0 does not send packets of 7 bytes again: ")
         else:
             assert (messages, container.read("/sys/class/net/lan0/mtu")) == ([], "1450\n")
+        assert not container.path(STATE).exists()
+
+
+def test_a_machine_that_was_installed_anew_is_refused_as_it_is(
+    machine: AnsweringMachine, home: Path
+) -> None:
+    container, mine = machine.container, member(machine)
+    machine.let_in("root", (home / ".ssh/id_ed25519.pub").read_text().strip())
+    before = listing(container)
+    by_root = member(machine, access=machine.access("root"))
+    with pytest.raises(NotAttached, match="m1 is another machine now"):
+        moved(mine, by_root, "0" * 32)
+    assert differing(before, listing(container)) == {}
+    assert not container.path(STATE).exists()
+
+
+@contextmanager
+def jump_host(
+    jump: Container, home: Path, folder: Path
+) -> Iterator[tuple[SshServer, Callable[[], str]]]:
+    """A jump host that lets the person through, and what reads its list of keys."""
+    jump.call("useradd", "--create-home", "--password", "*", "--shell", "/bin/sh", "jump")
+    # It passes connections on to this computer's loopback, where the machine answers.
+    with answering(jump, folder, namespaces=("--mount", "--uts", "--ipc", "--pid")) as bastion:
+        bastion.let_in("jump", (home / ".ssh/id_ed25519.pub").read_text().strip())
+        at = bastion.access("jump")
+        through = SshServer(address=at.address, port=at.port, user=at.user, host_key=at.host_key)
+        yield through, lambda: jump.read("/home/jump/.ssh/authorized_keys")
+
+
+def test_a_machine_that_refuses_leaves_no_line_on_its_jump_host(
+    machine: AnsweringMachine, new_machine: Callable[..., Container], home: Path, tmp_path: Path
+) -> None:
+    container = machine.container
+    keys = "/home/admin/.ssh/authorized_keys"
+    with jump_host(new_machine(), home, tmp_path) as (through, passing):
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        first = passing()
+        container.write(f"{STATE}/cluster", f"lab2 m7 {OTHER.public}\n")
+        files, lets_in = container.snapshot(STATE), container.read(keys)
+        with pytest.raises(NotAttached, match="this machine is m7 of the cluster lab2 already"):
+            attached(mine)
+        assert (container.snapshot(STATE), container.read(keys)) == (files, lets_in)
+        assert passing() == first
+        # Where the cluster's key alone opens the machine, it has to pass before it can ask.
+        machine.let_in("admin", CLUSTER.public)
+        with pytest.raises(NotAttached, match="this machine is m7 of the cluster lab2 already"):
+            attached(mine)
+        assert container.snapshot(STATE) == files
+        assert passing() == first
+        container.path(f"{STATE}/cluster").unlink()
+        identifier = attached(mine)
+        line = passing().removeprefix(first)
+        assert line == f"restrict,port-forwarding {CLUSTER.public} hardway:dev:m1\n"
+        container.write(f"{STATE}/cluster", f"lab2 m7 {OTHER.public}\n")
+        with pytest.raises(NotAttached):
+            attached(mine)
+        assert passing() == first + line, "what was there before stays"
+        container.write(f"{STATE}/cluster", f"{mine.member}\n")
+        assert attached(mine) == identifier
+
+
+def test_a_hand_back_that_was_cut_off_takes_the_line_on_the_jump_host_away_later(
+    machine: AnsweringMachine, new_machine: Callable[..., Container], home: Path, tmp_path: Path
+) -> None:
+    with jump_host(new_machine(), home, tmp_path) as (through, passing):
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        first = passing()
+        attached(mine)
+        assert machine.container.run(attachment._detaching(mine)).returncode == 0
+        assert passing() != first
+        messages: list[str] = []
+        handed_back(mine, messages.append)
+        assert passing() == first
+        (warning,) = messages
+        assert "it is forgotten" in warning
+
+
+@pytest.mark.parametrize("forced", ["/usr/sbin/nologin", "/bin/true"])
+def test_a_jump_host_without_commands_lets_keys_through_that_its_owner_wrote(
+    machine: AnsweringMachine,
+    new_machine: Callable[..., Container],
+    home: Path,
+    tmp_path: Path,
+    forced: str,
+) -> None:
+    jump, container = new_machine(), machine.container
+    with jump_host(jump, home, tmp_path) as (through, passing):
+        configuration = jump.read("/etc/ssh/test_config")
+        jump.write("/etc/ssh/test_config", f"{configuration}ForceCommand {forced}\n")
+        mine = member(machine, access=replace(machine.access("admin"), bastion=through))
+        first, before = passing(), listing(container)
+        line = f"restrict,port-forwarding {CLUSTER.public} hardway:dev:m1"
+        with pytest.raises(NotAttached) as caught:
+            attached(mine)
+        assert "does not change its list of keys" in str(caught.value)
+        assert f"add to the list there: {line};" in str(caught.value)
+        assert differing(before, listing(container)) == {}
+        jump.path("/home/jump/.ssh/authorized_keys").write_text(f"{first}{line}\n")
+        attached(mine)
+        messages: list[str] = []
+        handed_back(mine, messages.append)
+        (warning,) = messages
+        assert warning.startswith("warning: the jump host (127.0.0.1 port ")
+        assert f"take it out: {line}" in warning
+        assert "forgotten" not in warning
         assert not container.path(STATE).exists()
 
 

@@ -1,10 +1,12 @@
 """``backup key`` and ``fetch``: what they print and choose, a file that is whole or not there."""
 
+import asyncio
 import json
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from lab.problem import Problem
 from ops import backup
 from ops.backup import appearing, chosen
 from probe.backups import FAILED, NOT_COPIED, NOT_UPLOADED, Stock, fault, read, shown
+from probe.machines import Done
 from spec.backup import Backup, BackupBucket
 from tests.certs.clusters import SINGLE
 
@@ -36,6 +39,53 @@ def test_what_a_machine_says_is_read_with_the_newest_last() -> None:
     assert [stored.copied for stored in stock.backups] == [True, False]
     assert fault(stock, 10_000) is None
     assert "which is too old" in str(fault(stock, 9_999))
+
+
+def test_a_backup_of_a_time_that_is_still_to_come_is_no_new_one() -> None:
+    ahead = read(ANSWER.replace("time=1795990000", "time=1799990000"))
+    assert ahead.newest is not None
+    assert ahead.newest.revision == 5
+    assert "which is too old" in str(fault(ahead, 9_999))
+    alone = read(ANSWER.replace("time=1795", "time=1799"))
+    assert alone.newest is None
+    assert "the machine's clock was ahead" in str(fault(alone, 10_000))
+
+
+class BackingUpAlready:
+    """A machine whose first run had begun before anybody asked for a backup."""
+
+    def __init__(self, *answers: str) -> None:
+        self._answers = iter(answers)
+        self.starts = 0
+
+    async def __aenter__(self) -> "BackingUpAlready":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def run(self, _: str, script: str, *__: str, **___: float) -> Done:
+        if script == backup.START:
+            self.starts += 1
+            return Done(status=0, stdout="", stderr="")
+        return Done(status=0, stdout=next(self._answers), stderr="")
+
+
+def test_a_backup_that_had_begun_before_is_not_the_one_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle = ANSWER.replace("stage\tencrypting the snapshot\n", "")
+    first, second = (idle.replace("last\t1795990000", f"last\t179600000{n}") for n in (1, 2))
+    machine = BackingUpAlready(
+        ANSWER, ANSWER, first, first.replace("last", "stage\tx\nlast"), second
+    )
+    monkeypatch.setattr(backup, "Machines", lambda _: machine)
+    monkeypatch.setattr(backup, "PAUSE", 0)
+    monkeypatch.setattr(backup, "_answering", lambda _: nullcontext())
+    reached: Any = SimpleNamespace(access=None, stack=SimpleNamespace(name="dev"))
+    stock = asyncio.run(backup._made(reached, "m1"))
+    assert stock == read(second)
+    assert machine.starts == 2
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """A restart of machines: what it asks first, and how pods leave a node of a real API server."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from lab.problem import Problem
-from ops import kubectl
-from ops.restart import RESTARTING, Restart, demand_machines, effects
+from ops import kubectl, restart
+from ops.restart import RESTARTING, Restart, demand_machines, effects, preview
 from plan.condition import Restarted
 from probe.restarts import BOOT
 from spec.cluster import Cluster
@@ -204,14 +206,56 @@ def test_pods_without_a_controller_end_only_by_force(draining: Draining) -> None
 
 
 @as_root
-def test_nothing_moves_where_the_api_gives_no_answer(
+def test_a_machine_does_not_restart_with_its_pods_where_the_api_gives_no_answer(
     draining: Draining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = draining.restart("m2")
     gone = own.reached.kubeconfig.replace(draining.running.url, "https://127.0.0.1:1")
     monkeypatch.setattr(own.reached, "kubeconfig", gone)
-    assert not own._drained()
+    monkeypatch.setattr(restart, "PATIENCE", 1)
+    with pytest.raises(Problem, match=r"gives no answer .* nothing was restarted"):
+        own._drained()
     assert not draining.is_cordoned("m2")
+
+
+@as_root
+def test_a_moment_without_an_answer_costs_no_pod(
+    draining: Draining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draining.pod("web", "ReplicaSet")
+    own = draining.restart("m2")
+    right = own.reached.kubeconfig
+    answers = iter((right.replace(draining.running.url, "https://127.0.0.1:1"),))
+
+    class Moving:
+        """A cluster whose API is elsewhere at the first question."""
+
+        spec, access, stack = own.reached.spec, own.reached.access, own.reached.stack
+
+        @property
+        def kubeconfig(self) -> str:
+            return next(answers, right)
+
+    assert replace(own, reached=cast(Any, Moving()))._drained()
+    assert draining.pods() == set()
+
+
+@as_root
+def test_a_machine_without_a_node_restarts_at_once(draining: Draining) -> None:
+    draining.running.remove("/api/v1/nodes/m2")
+    assert not draining.restart("m2")._drained()
+
+
+@as_root
+def test_a_person_hears_before_that_no_pod_can_move(draining: Draining) -> None:
+    reached = draining.reached()
+    lines, silent = asyncio.run(preview(reached, ["m2"]))
+    assert (silent, "m2 reboots" in lines) == (set(), True)
+    nowhere = reached.kubeconfig.replace(draining.running.url, "https://127.0.0.1:1")
+    reached.access = replace(reached.access, kubeconfig=nowhere)
+    lines, silent = asyncio.run(preview(reached, ["m2"]))
+    assert silent == {"m2"}
+    assert lines[0].startswith("no pod of m2 moves first")
 
 
 # -- a machine that comes back ---------------------------------------------------------------------

@@ -13,7 +13,7 @@ from certs.renewal import renewed_authorities
 from lab.problem import Problem
 from ops import validate as module
 from ops.expiry import Ending
-from ops.validate import Health, demand_held, still_trusted, verdict
+from ops.validate import Health, again, demand_held, still_trusted, verdict
 from plan.conditions import conditions
 from preview.kinds import AUTHORITIES
 from probe.access import Access, MachineAccess
@@ -138,7 +138,9 @@ def test_a_command_that_waits_names_the_first_condition_that_does_not_hold() -> 
     asked = conditions(APART)
     demand_held(asked, outcomes(), "it was done; ", "")
     with pytest.raises(Problem) as refused:
-        demand_held(asked, outcomes("nodes", "api"), "it was done; ", " --stack lab2", "; aside")
+        demand_held(
+            asked, outcomes("nodes", "api"), "it was done; ", again(" --stack lab2"), "; aside"
+        )
     sentence = (
         "it was done; not so after 1 s: every API server is ready and is v1.37.1 (None); aside"
     )

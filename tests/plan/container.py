@@ -330,6 +330,12 @@ class Container:
     def write(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         file = self.path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
+        # A link to an absolute path leads out of the machine, into this computer.
+        root = self.path("")
+        for above in file.parents[: len(file.relative_to(root).parts) - 1]:
+            assert not (above.is_symlink() and above.readlink().is_absolute()), f"{path}: {above}"
+        if file.is_symlink():
+            file.unlink()
         file.write_bytes(content.encode() if isinstance(content, str) else content)
         file.chmod(mode)
 

@@ -155,6 +155,25 @@ def test_the_newest_are_kept_here_and_there(world: BackingUp) -> None:
         world.machine.call("rm", f"{COPIES}/{name}")
 
 
+def test_backups_of_a_clock_that_was_ahead_make_way_for_new_ones(world: BackingUp) -> None:
+    folder = layout.BACKUPS
+    for second in range(2):
+        assert world.run() == 0
+        name = world.stock().backups[-1].name
+        ahead = f"test-29990101T00000{second}Z-r{second}.db.age"
+        for ending in ("", ".info"):
+            world.machine.call("mv", f"{folder}/{name}{ending}", f"{folder}/{ahead}{ending}")
+        world.machine.run(f"cp {folder}/{ahead} {COPIES}/; chown keeper: {COPIES}/{ahead}")
+        world.machine.run(f"rm {COPIES}/{name}")
+    assert world.run() == 0
+    stock = world.stock()
+    assert stock.last is not None
+    assert stock.last.text in {stored.name for stored in stock.backups}
+    assert stock.last.text in copies(world)
+    assert world.run() == 0
+    assert not [name for name in copies(world) if "2999" in name]
+
+
 def test_two_of_one_revision_have_names_of_their_own(world: BackingUp) -> None:
     for _ in range(2):
         assert world.run() == 0

@@ -1,6 +1,7 @@
 """A restore on three machines with real members of etcd, each under its own systemd."""
 
 import asyncio
+import hashlib
 import json
 import shlex
 import subprocess
@@ -279,6 +280,49 @@ def test_the_member_that_is_left_gives_its_data_to_all(
     members.finished()
 
 
+def test_members_without_a_service_get_it_with_their_data(
+    members: RestoredMembers, tmp_path: Path
+) -> None:
+    """As on machines made anew without a quorum, whose steps have refused to bring a service."""
+    members.ctl("e1", "put", "anew", "kept")
+    path = members.saved(tmp_path / "snapshot.db")
+    commands = " ".join(link.path for link in etcd.step(members.spec, "e2").links)
+    for name in ("e2", "e3"):
+        done = members.containers[name].run(
+            f"systemctl stop etcd; rm -rf {layout.ETCD_DATA} {commands} "
+            f"/etc/systemd/system/{etcd.UNIT}; systemctl daemon-reload"
+        )
+        assert done.returncode == 0, done.stderr
+        assert members.containers[name].path(layout.ETCD_ANSWERED).exists()
+    members.restored(path)
+    eventually("all are well", members.healthy)
+    assert {members.value(name, "anew") for name in MEMBERS} == {"kept"}
+    members.finished()
+    members.bring()
+
+
+def test_data_of_a_restore_that_was_cut_off_count_as_room(
+    members: RestoredMembers, tmp_path: Path
+) -> None:
+    path = members.saved(tmp_path / "snapshot.db")
+    size, machine = path.stat().st_size, members.containers["e1"]
+    machine.run(
+        f"mkdir -p {SMALL}; mount -t tmpfs -o size={2 * size + 104857600 + 65536} no {SMALL}"
+    )
+    receive = (restore.SCRIPT.read_text(), "probe", "receive", SMALL, str(size))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for _ in range(2):
+        child = machine.start("bash", "-euc", *receive, digest)
+        cast(Any, child.stdin).buffer.write(path.read_bytes())
+        _, errors = child.communicate()
+        assert (child.returncode, errors) == (0, "")
+    machine.run(f"umount {SMALL}")
+
+
+SMALL = "/srv/small"
+"""A file system with just the room that a restore needs."""
+
+
 # -- what a snapshot says --------------------------------------------------------------------------
 
 
@@ -356,6 +400,7 @@ def test_a_snapshot_says_what_it_holds_and_which_keys_it_needs(
 
 
 def test_what_is_no_whole_snapshot_is_refused(members: RestoredMembers, tmp_path: Path) -> None:
+    put(members, "/registry/large", b"x" * 150_000)
     path = members.saved(tmp_path / "snapshot.db")
     whole = path.read_bytes()
     database = whole[:-32]
@@ -367,6 +412,8 @@ def test_what_is_no_whole_snapshot_is_refused(members: RestoredMembers, tmp_path
         (b"hello\n" * 10_000, "not whole|no snapshot"),
         (bytes(65536), "no snapshot"),
         (b"", "too short"),
+        # As a copy that broke off, of a member's own file, behind which no digest stands.
+        *((database[: len(database) - size], "damaged") for size in range(4096, 200_000, 4096)),
     ):
         path.write_bytes(content)
         with pytest.raises(BadSnapshot, match=sentence):

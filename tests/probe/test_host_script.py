@@ -18,6 +18,7 @@ from probe.host_facts import ObservedHost, question, read
 from probe.hosts import HostFinding, findings
 from probe.observation import ALL
 from probe.pods import script
+from spec.cluster import Cluster, parse
 from tests.engine.stack import PATIENCE, eventually
 from tests.plan.conftest import machine, memory, new_machine
 from tests.plan.container import Container
@@ -30,6 +31,8 @@ pytestmark = pytest.mark.container
 SPEC = golden_spec("existing")
 FIRST, SECOND = "rack1-a", "rack2-a"
 
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2Hj3mGqF0tHqZ0h0mJ0o0b6oQ0rY5u6cQ0v5o0m0aA"
+
 UNSEEN = {"modules", "control groups"}
 """The checks of what a container does not show: modules, and controllers of control groups. Nor can
 swap be turned on in one."""
@@ -38,21 +41,26 @@ PROBE = ("bash", "--norc", "-euo", "pipefail", "-c", script("host"), "probe")
 
 
 def asked(
-    container: Container, name: str = FIRST, user: str = "root", *, reaches: Sequence[str] = ()
+    container: Container,
+    name: str = FIRST,
+    user: str = "root",
+    *,
+    reaches: Sequence[str] = (),
+    spec: Cluster = SPEC,
 ) -> ObservedHost:
     """The machine as the script sees it for a user; it is asked whether it reaches others."""
     machines = {
-        machine: MachineAccess(address=str(SPEC.machines[machine].address), host_key="-")
+        machine: MachineAccess(address=str(spec.machines[machine].address), host_key="-")
         for machine in (name, *reaches)
     }
     enter = () if user == "root" else ("runuser", "--user", user, "--")
     child = container.start(*enter, *PROBE)
-    given = question(SPEC, name, Access(machines=machines, ssh_key=""))
+    given = question(spec, name, Access(machines=machines, ssh_key=""))
     output, errors = child.communicate(given, timeout=PATIENCE)
     assert child.returncode == 0, errors
     assert output.endswith(f"{ALL}\n"), errors
     return ObservedHost(
-        name=name, spec=SPEC, facts=read(output), clock=Clock(ahead=0, most=1, least=1)
+        name=name, spec=spec, facts=read(output), clock=Clock(ahead=0, most=1, least=1)
     )
 
 
@@ -235,6 +243,49 @@ def test_a_stray_unit_of_a_kubelet_is_seen(well: Container) -> None:
         well.call("systemctl", "stop", "kubelet.service")
     well.call("systemctl", "daemon-reload")
     assert sentences(asked(well), "cluster") == []
+
+
+def with_minion(control_planes: int) -> Cluster:
+    """A minion that exists already, behind so many control planes."""
+    names = (*(f"c{n}" for n in range(control_planes)), "m1")
+    several = {"endpoint": {"kind": "virtual-ip", "address": "10.1.1.1"}}
+    return parse(
+        {
+            "networks": {"machines": "10.1.0.0/20"},
+            **(several if control_planes > 1 else {}),
+            "hypervisor": {
+                "kind": "existing",
+                "host_keys": {f"10.1.0.{n}": HOST_KEY for n in range(10, 10 + len(names))},
+            },
+            "machines": {
+                name: {"address": f"10.1.0.{n}", "roles": "i" if name == "m1" else "a"}
+                for n, name in enumerate(names, 10)
+            },
+        },
+        name="minion",
+    )
+
+
+def test_a_service_of_its_own_is_not_taken_over(well: Container) -> None:
+    unit = "[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n"
+    # The machine of the tests has the package with its unit masked, by a link that leads out of it.
+    well.call("systemctl", "unmask", "haproxy.service")
+    assert not well.path("/etc/systemd/system/haproxy.service").is_symlink()
+    with written(well, "/etc/systemd/system/haproxy.service", unit):
+        well.call("systemctl", "daemon-reload")
+        well.call("systemctl", "disable", "haproxy.service")  # the package enables it
+        assert sentences(asked(well, "m1", spec=with_minion(3)), "services") == []
+        for verb, use in (("start", "active"), ("enable", "active and enabled")):
+            well.call("systemctl", verb, "haproxy.service")
+            (sentence,) = sentences(asked(well, "m1", spec=with_minion(3)), "services")
+            assert f"its own haproxy.service is in use ({use})" in sentence
+            assert sentences(asked(well, "m1", spec=with_minion(1)), "services") == []
+        well.call("systemctl", "stop", "haproxy.service")
+        (sentence,) = sentences(asked(well, "m1", spec=with_minion(3)), "services")
+        assert "in use (inactive and enabled)" in sentence
+        well.call("systemctl", "disable", "haproxy.service")
+    well.call("systemctl", "mask", "haproxy.service")
+    assert sentences(asked(well, "m1", spec=with_minion(3)), "services") == []
 
 
 def test_a_process_of_a_cluster_is_seen_without_a_unit(well: Container) -> None:

@@ -156,6 +156,8 @@ REFUSED: list[tuple[str, Rows, str]] = [
     ("ports", listens("[::1]:2379"), "which etcd needs"),
     ("ports", listens("127.0.0.1%lo:10250"), "which kubelet needs"),
     ("ports", listens("*:8472", "udp", ""), "the kernel or another user's program listens on UDP"),
+    ("services", {"own-unit": [["haproxy.service", "active", "disabled"]]}, "(active), and"),
+    ("services", {"own-unit": [["haproxy.service", "failed", "enabled"]]}, "(failed and enabled)"),
     ("cluster", {"unit": [["kubelet.service", "active", "/lib"]]}, "kubelet.service (active)"),
     ("cluster", {"process": [["etcd", "77"], ["etcd", "78"]]}, "runtime: the process etcd"),
     ("cluster", {"there": [["/var/lib/rancher"]]}, "runtime: /var/lib/rancher"),
@@ -225,6 +227,8 @@ WELL_AS_WELL: list[Rows] = [
     drops("forward", "iifname eth0 ip saddr 10.0.0.0/8 accept"),
     listens("0.0.0.0:22"),
     listens("0.0.0.0:6443", "udp"),
+    {"own-unit": [["haproxy.service", "inactive", "disabled"]]},
+    {"own-unit": [["keepalived.service", "inactive", ""]]},
 ]
 
 
@@ -245,12 +249,14 @@ def test_a_machine_of_this_very_cluster_is_taken() -> None:
         **drops("forward"),
         "unit": [["kubelet.service", "active", "/etc/systemd/system/kubelet.service"]],
         "process": [["kubelet", "77"]],
+        "own-unit": [["keepalived.service", "active", "enabled"]],
         "there": [["/etc/kubernetes"], ["/var/lib/etcd/member"]],
         "disk": [["/var/lib/hardway", "/", "9000000", "2000000", "yes"]],
     }
     assert {finding.check for finding in judged(host(running))} == {
         "ports",
         "firewall",
+        "services",
         "cluster",
         "disk",
     }
@@ -409,6 +415,17 @@ def test_the_needed_packages_are_those_of_the_steps(name: str) -> None:
     for node, machine in golden_plan(name).nodes.items():
         planned = {package for step in machine.steps for package in step.packages}
         assert set(needs.packages(spec, node)) == planned
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_units_that_are_taken_over_are_those_of_the_steps(name: str) -> None:
+    spec = golden_spec(name)
+    for node, machine in golden_plan(name).nodes.items():
+        planned = {unit.name for step in machine.steps for unit in step.units}
+        assert set(needs.taken_over(spec, node)) == planned & {
+            "haproxy.service",
+            "keepalived.service",
+        }
 
 
 def test_the_needed_ports_are_those_that_are_reserved() -> None:
