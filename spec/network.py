@@ -84,9 +84,10 @@ class Networks(Part):
         tuple[Annotated[Text, Expected("an IPv4 address or a DNS name")], ...],
         LeftOut("machines keep time as they did before, which in a lab is by the host's clock"),
     ] = ()
-    """The NTP servers by which machines keep time: with systemd-timesyncd, which replaces any other
-    time service, and with no other servers. A living cluster takes others. A name in lower case
-    that machines can look up, or an address outside of ``pods`` and ``services``."""
+    """The NTP servers by which machines keep time, with systemd-timesyncd and with no other
+    servers; a machine that has another time service is refused. A living cluster takes others. A
+    name in lower case that machines can look up, or an address outside of ``pods`` and
+    ``services``."""
     outside: Annotated[bool | None, LeftOut("true where this computer has a default route")] = None
     """Whether the machines that a lab makes reach what this computer reaches. The system's libvirt
     always lets them."""
