@@ -188,7 +188,7 @@ def test_a_backup_is_in_the_bucket_and_brings_etcd_back(world: Uploading) -> Non
     flags = etcd.unit(world.spec, NODE).flags
     peers = flags["initial-advertise-peer-urls"], flags["initial-cluster"]
     for action, *arguments in (
-        ("prepare", layout.ETCD_DATA, NODE, *peers, "token"),
+        ("prepare", layout.ETCD_DATA, "/usr/local/bin/etcdutl", NODE, *peers, "token"),
         ("stop", etcd.UNIT),
         ("swap", layout.ETCD_DATA),
     ):
