@@ -97,7 +97,7 @@ first_in_turn() {
 # take_turn UNIT...: take the lock and hold it until this run ends, however it ends. Fails where the lock
 # is not to be had and all of these services are broken.
 take_turn() {
-    local unit output='' why='it ended' status seconds=3 owner=''
+    local unit output='' begun='' why='it ended' status seconds=3 owner=''
     wait_for turn "other machines had a turn"
     exec {turn}< <(
         # tail ends with this run, and then etcdctl frees the lock. The time limit is for a lost etcd,
@@ -111,8 +111,10 @@ take_turn() {
         [ -z "$output" ] || why=$output
         status=0
         read -r -t "$seconds" -u "$turn" output || status=$?
+        output=$begun$output begun=''
         [ "$status" -gt 0 ] || continue
-        if [ "$status" -gt 128 ]; then # no line came in time
+        if [ "$status" -gt 128 ]; then # no line came in time, or its beginning alone
+            begun=$output output=''
             announce
             seconds=10
             ! broken_all "$@" || return

@@ -280,17 +280,33 @@ def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(
     finished(first.run())
 
 
-def refusing(member: RestartedMember, times: int) -> None:
-    """So many times the member's etcdctl is refused a lock."""
+def before_lock(member: RestartedMember, lines: str) -> None:
+    """The member's etcdctl does this before it asks for a lock."""
     program = member.path / "etcdctl"
-    real, count = program.readlink(), member.machine.root / "refusals"
+    real = program.readlink()
     program.unlink()
     program.write_text(
-        f'#!/bin/bash\ncase " $* " in *" lock "*)\necho >>{count}\n'
-        f'[ "$(wc -l <{count})" -gt {times} ] || {{ echo leader changed >&2; exit 1; }} ;;\n'
-        f'esac\nexec {real} "$@"\n'
+        f'#!/bin/bash\ncase " $* " in *" lock "*)\n{lines} ;;\nesac\nexec {real} "$@"\n'
     )
     program.chmod(0o755)
+
+
+def refusing(member: RestartedMember, times: int) -> None:
+    """So many times the member's etcdctl is refused a lock."""
+    count = member.machine.root / "refusals"
+    before_lock(
+        member,
+        f"echo >>{count}\n"
+        f'[ "$(wc -l <{count})" -gt {times} ] || {{ echo leader changed >&2; exit 1; }}',
+    )
+
+
+def test_a_line_that_comes_in_two_parts_gives_the_lock(members: dict[str, RestartedMember]) -> None:
+    """As on a busy host, where the time limit of a read hit after the first character: the step
+    held the lock for hours, and waited for it."""
+    rest = 'IFS= read -rN 1 first; printf %s "$first"; sleep 5; exec cat'
+    before_lock(members["e1"], f"exec > >({rest})")
+    finished(members["e1"].run())
 
 
 def test_a_single_refusal_of_the_lock_is_no_verdict(members: dict[str, RestartedMember]) -> None:
