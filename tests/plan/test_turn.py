@@ -264,7 +264,7 @@ def test_where_etcd_is_full_the_reason_and_the_way_out_are_said(
     first = members["e1"]
     eventually(
         "the database is full",
-        lambda: "exceeded" in first.ctl(f"put x{time.time_ns()} {'x' * 60_000}", errors=True),
+        lambda: "exceeded" in first.ctl(f"put x{time.time_ns()} {'x' * 30_000}", errors=True),
     )
     process = first.run(patience=6000)
     out, err = process.communicate(timeout=PATIENCE)
