@@ -11,7 +11,7 @@ from plan import layout, needs
 from plan.host import modules
 from probe.access import Access
 from probe.clocks import Clock, Moment, Reading, compared, now
-from probe.machines import Machines, NotLetIn, Unreachable
+from probe.machines import Machines, NotLetIn, Unreachable, is_refused
 from probe.observation import ALL
 from probe.pods import script
 from spec.cluster import Cluster
@@ -224,9 +224,7 @@ async def observed_hosts(
             try:
                 return await _looked(machines, name, given)
             except Unreachable as error:
-                # A jump host, too, may know the person's keys alone.
-                has_bastion = access.machines[name].bastion is not None
-                if not access.ssh_key or not (isinstance(error, NotLetIn) or has_bastion):
+                if not access.ssh_key or not is_refused(error, access.machines[name]):
                     raise
                 first = error
             try:

@@ -49,6 +49,16 @@ class NotRoot(Unreachable):
     """A machine lets the user in, who may not become root there."""
 
 
+def is_refused(error: Unreachable, machine: MachineAccess) -> bool:
+    """Whether another key may open a machine.
+
+    A jump host that refuses a key is as good as a machine that does.
+    """
+    if isinstance(error, NotRoot):
+        return False
+    return isinstance(error, NotLetIn) or machine.bastion is not None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """A command that ended."""

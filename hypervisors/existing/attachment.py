@@ -22,7 +22,7 @@ from hypervisors.existing.keys import (
 from plan import audit, layout, render
 from plan.limits import HARD
 from probe.access import Access, MachineAccess
-from probe.machines import Done, Machines, NotLetIn, NotRoot, Unreachable
+from probe.machines import Done, Machines, NotLetIn, NotRoot, Unreachable, is_refused
 
 SHORT, LONG = 120 * HARD, render.WORK * HARD
 """Seconds on a quiet machine: to attach it, and to take all that steps brought away from it."""
@@ -174,22 +174,12 @@ async def _run_by_any(member: Attachment, text: str) -> Done:
     try:
         return await _run(member, text, seconds=SHORT, key="")
     except Unreachable as error:
-        if not _is_refused(member, error):
+        if not is_refused(error, member.access):
             raise
         for key in member.private_keys:
             with suppress(Unreachable):
                 return await _run(member, text, seconds=SHORT, key=key)
         raise error from None
-
-
-def _is_refused(member: Attachment, error: Unreachable) -> bool:
-    """Whether another key may open the machine.
-
-    A jump host that refuses a key is as good as a machine that does.
-    """
-    if isinstance(error, NotRoot):
-        return False
-    return isinstance(error, NotLetIn) or member.access.bastion is not None
 
 
 def identifier_of(member: Attachment) -> str | None:
@@ -286,7 +276,7 @@ async def _detached(member: Attachment) -> Done:
     try:
         return await _run(member, text, seconds=LONG, key=member.private_key)
     except Unreachable as error:
-        if not _is_refused(member, error) or not await _is_member_by_person(member):
+        if not is_refused(error, member.access) or not await _is_member_by_person(member):
             raise
     return await _run(member, text, seconds=LONG, key="")
 
@@ -296,7 +286,7 @@ async def _is_member_by_person(member: Attachment) -> bool:
     try:
         return await _identifier(member, "") is not None
     except Unreachable as error:
-        if not _is_refused(member, error):
+        if not is_refused(error, member.access):
             raise
         return False
 
