@@ -153,6 +153,14 @@ class RestoredMembers:
         keys = self.keys.authorities
         asyncio.run(Restoration(reached, path, held, keys).members(doing))
 
+    def brought_back(self, path: Path, key: str) -> set[str]:
+        """Restore a snapshot to the end; the values that the members then have of a key."""
+        self.restored(path)
+        eventually("all are well", self.healthy)
+        values = {self.value(name, key) for name in MEMBERS}
+        self.finished()
+        return values
+
     def finished(self) -> None:
         doing = Doing(cast(Any, self.machines), "")
         done = doing.everywhere(MEMBERS, lambda node: doing.act(node, "finished", layout.ETCD_DATA))
@@ -254,10 +262,7 @@ def test_members_whose_data_is_gone_get_it_back(members: RestoredMembers, tmp_pa
     path = members.saved(tmp_path / "snapshot.db")
     for container in members.containers.values():
         container.run(f"systemctl stop etcd; rm -rf {layout.ETCD_DATA}")
-    members.restored(path)
-    eventually("all are well", members.healthy)
-    assert {members.value(name, "all") for name in MEMBERS} == {"kept"}
-    members.finished()
+    assert members.brought_back(path, "all") == {"kept"}
     members.bring()
 
 
@@ -274,10 +279,7 @@ def test_the_member_that_is_left_gives_its_data_to_all(
     child.stdin.close()
     path.write_bytes(child.stdout.buffer.read())
     assert child.wait() == 0
-    members.restored(path)
-    eventually("all are well", members.healthy)
-    assert {members.value(name, "left") for name in MEMBERS} == {"kept"}
-    members.finished()
+    assert members.brought_back(path, "left") == {"kept"}
 
 
 def test_members_without_a_service_get_it_with_their_data(
@@ -294,10 +296,7 @@ def test_members_without_a_service_get_it_with_their_data(
         )
         assert done.returncode == 0, done.stderr
         assert members.containers[name].path(layout.ETCD_ANSWERED).exists()
-    members.restored(path)
-    eventually("all are well", members.healthy)
-    assert {members.value(name, "anew") for name in MEMBERS} == {"kept"}
-    members.finished()
+    assert members.brought_back(path, "anew") == {"kept"}
     members.bring()
 
 
