@@ -70,7 +70,7 @@ class ClusterComponent(pulumi.ComponentResource):
         self._backup_keys = TrackedBackupKeys(resource_names.BACKUP_KEYS, self._child)
         self._password_seed = self._seed()
         machines = self._machines(makers(spec, self))
-        roles = self._roles(machines, specification.founding)
+        roles = self._roles(machines, specification)
         self.nodes: dict[str, Any] = {
             name: {
                 "address": str(spec.machines[name].address),
@@ -140,21 +140,34 @@ class ClusterComponent(pulumi.ComponentResource):
     def _roles(
         self,
         machines: Mapping[str, MachineComponent],
-        founders: pulumi.Output[tuple[str, ...]],
+        specification: Specification,
     ) -> list[pulumi.Resource]:
         """Give the machines their roles; return the steps after which all machines have them."""
         spec = self.spec
-        members = [
-            EtcdMember(name, RoleArgs(machine=machines[name], founders=founders), self._child).done
+        founders = specification.founding
+        etcd_steps = {
+            name: EtcdMember(
+                name, RoleArgs(machine=machines[name], founders=founders), self._child
+            ).done
             for name in spec.etcd_members
-        ]
+        }
+        members = list(etcd_steps.values())
+        # The members that stay answer for etcd. So nothing else waits until a member that joins has
+        # its machine, and API servers stop asking a member that leaves before it goes.
+        staying = [specification.unless_joining(name, step) for name, step in etcd_steps.items()]
         first = spec.control_planes[0]
         # An API server that starts may use a new key only once all that run know it, which the
         # steps with keys of all control planes see to.
         identified = [machines[name].identified for name in spec.control_planes]
         planes = {
             name: ControlPlane(
-                name, RoleArgs(machine=machines[name], after=[*members, *identified]), self._child
+                name,
+                RoleArgs(
+                    machine=machines[name],
+                    # Its own member joins first, since both would start at once on a new machine.
+                    after=[*staying, *identified, *filter(None, [etcd_steps.get(name)])],
+                ),
+                self._child,
             ).done
             for name in spec.control_planes
         }
@@ -165,8 +178,10 @@ class ClusterComponent(pulumi.ComponentResource):
         # On a control plane the API server starts before the kubelet, since all other nodes wait
         # for the API. flanneld reads its network only when it starts, so where etcd stores the
         # network, etcd comes before the nodes.
-        network = members if spec.flannel.store == "etcd" else []
-        before = {name: [plane] for name, plane in planes.items()}
+        network = staying if spec.flannel.store == "etcd" else []
+        before: dict[str, list[pulumi.Input[pulumi.Resource]]] = {
+            name: [plane] for name, plane in planes.items()
+        }
         nodes = [
             Minion(
                 name, RoleArgs(machine=machines[name], after=before.get(name, network)), self._child

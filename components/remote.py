@@ -55,7 +55,7 @@ def remote_command(
     login: Login,
     machine: pulumi.CustomResource,
     parent: pulumi.Resource,
-    after: Sequence[pulumi.Resource] = (),
+    after: Sequence[pulumi.Input[pulumi.Resource]] = (),
     secret: bool = False,
     leaving: str | None = None,
 ) -> command.remote.Command:
@@ -157,7 +157,7 @@ def _dialling(dials: int) -> int:
 def _with_machine(
     machine: pulumi.CustomResource,
     parent: pulumi.Resource,
-    after: Sequence[pulumi.Resource],
+    after: Sequence[pulumi.Input[pulumi.Resource]],
     seconds: int,
     additional_secret_outputs: list[str] | None = None,
     leaves: bool = False,

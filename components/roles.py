@@ -13,7 +13,7 @@ class RoleArgs:
     """The machine that takes the role."""
 
     machine: MachineComponent
-    after: Sequence[pulumi.Resource] = ()
+    after: Sequence[pulumi.Input[pulumi.Resource]] = ()
     """Resources that must exist before the role's last step, besides the machine's own steps."""
     founders: pulumi.Output[tuple[str, ...]] | None = None
     """The members of etcd that may begin the cluster; only a member needs them."""
@@ -47,8 +47,7 @@ class _Role(pulumi.ComponentResource):
 class EtcdMember(_Role):
     """A member of etcd. All first members start at once, since no single one becomes healthy.
 
-    Later ones join: their steps end once they have a vote. The steps of members that were there
-    wait for them, have etcd remove those that leave, and restart last.
+    Later ones join: their steps end once they have a vote, and have etcd remove those that leave.
     """
 
     steps = ("etcd",)

@@ -15,7 +15,7 @@ from spec import resource_names
 from spec.change import grown_disks, refused_changes, resized
 from spec.cluster import Cluster
 from spec.hypervisor import domain_name
-from spec.kept import FOUNDERS, LISTS, founders, kept, read
+from spec.kept import FOUNDERS, JOINING, LISTS, founders, joining, kept, read
 from spec.network import VirtualIp
 
 
@@ -36,7 +36,11 @@ class SpecificationProvider(Checked):
         old, new = read(olds), read(news)
         sentences = _refused(old, new, lists=LISTS in olds)
         if old and new:
-            news = {**news, FOUNDERS: " ".join(founders(old, new, olds.get(FOUNDERS)))}
+            news = {
+                **news,
+                FOUNDERS: " ".join(founders(old, new, olds.get(FOUNDERS))),
+                JOINING: " ".join(joining(old, new)),
+            }
         # A failure names no property, since the engine would print the property's whole value
         # before the sentence.
         return dynamic.CheckResult(
@@ -135,9 +139,16 @@ class Specification(dynamic.Resource, module="hardway", name="Specification"):
     changed since."""
     founding: pulumi.Output[tuple[str, ...]]
     """The members of etcd that may begin the cluster."""
+    joining: pulumi.Output[str | None]
+    """As ``spec.kept.JOINING``, of the last change of the spec; None where an older program wrote
+    the state."""
 
     def __init__(self, spec: Cluster, opts: pulumi.ResourceOptions) -> None:
         super().__init__(SpecificationProvider(), resource_names.SPECIFICATION, kept(spec), opts)
         self.founding = self.founders.apply(
             lambda names: spec.etcd_members if names is None else tuple(names.split())
         )
+
+    def unless_joining(self, member: str, step: pulumi.Resource) -> pulumi.Output[pulumi.Resource]:
+        """The step of a member of etcd, or this resource where the member only joins the others."""
+        return self.joining.apply(lambda names: self if member in (names or "").split() else step)

@@ -415,7 +415,7 @@ class Restoration:
             options.append("--skip-hash-check")
         await do.act(
             *(node, "prepare", layout.ETCD_DATA, etcdutl.store_path, node),
-            *(flags["initial-advertise-peer-urls"], flags["initial-cluster"], token, *options),
+            *(flags["initial-advertise-peer-urls"], etcd.initial_cluster(spec), token, *options),
         )
 
     async def _until(self, *names: str, restored: bool = False) -> None:

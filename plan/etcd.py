@@ -44,16 +44,15 @@ HAND_OVER: File = program("hand-over")
 NOTE_REMOVAL: File = program("note-removal")
 STARTS = (
     f"AssertPathExistsGlob=|{layout.ETCD_DATA}/member/wal/*.wal",
-    f"AssertPathExists=|!{layout.ETCD_ANSWERED}",
-    f"AssertPathExists=|{layout.ETCD_JOINS}",
+    f"AssertPathExists=|{layout.ETCD_FIRST_START}",
 )
-"""A member may start if it has its data, if it has never answered, or if it joins. Without its log,
-etcd would begin anew under its old identity (``wal.Exist`` in etcd's server): where no other member
-answers, nothing refuses this, and writes that the member confirmed can be lost."""
+"""A member may start if it has its data, or if its step allows a start without data. Without its
+log, etcd would begin anew under its old identity (``wal.Exist`` in etcd's server): where no other
+member answers, nothing refuses this, and writes that the member confirmed can be lost."""
 STARTS_AGAIN = {
     "ExecCondition": f"+/bin/bash -c '[ ! -e {layout.ETCD_REMOVED} ] && "
     f'{{ compgen -G "{layout.ETCD_DATA}/member/wal/*.wal" >/dev/null || '
-    f"[ ! -e {layout.ETCD_ANSWERED} ] || [ -e {layout.ETCD_JOINS} ]; }}'"
+    f"[ -e {layout.ETCD_FIRST_START} ]; }}'"
 }
 """Settings for several members. The condition checks the same as ``STARTS`` at an automatic
 restart, when systemd checks no asserts (systemd 257), and also that the other members have not
@@ -120,7 +119,7 @@ def membership(spec: Cluster, node: str) -> Membership:
         ready=f"{_metrics_url()}/readyz",
         data=layout.ETCD_DATA,
         marker=layout.ETCD_ANSWERED,
-        once=layout.ETCD_JOINS,
+        once=layout.ETCD_FIRST_START,
         removed=layout.ETCD_REMOVED,
         program=etcdctl.store_path,
         trust=OPERATOR,
@@ -165,7 +164,7 @@ def unit(spec: Cluster, node: str) -> Unit:
         needs=watched.needs,
         reads=watched.reads,
         asserts=STARTS,
-        once=layout.ETCD_JOINS,
+        once=layout.ETCD_FIRST_START,
         service={
             **(STARTS_AGAIN if len(spec.etcd_members) > 1 else {}),
             "User": USER,
@@ -243,16 +242,19 @@ def _membership(spec: Cluster, node: str) -> dict[str, str]:
         "advertise-client-urls": client,
         "listen-peer-urls": _peer(spec, node),
         "initial-advertise-peer-urls": _peer(spec, node),
-        "initial-cluster": ",".join(
-            f"{member}={_peer(spec, member)}" for member in spec.etcd_members
-        ),
-        # For a cluster that is created now; a member that has data ignores this flag. A member that
-        # joins a running cluster gets another value from ``layout.ETCD_JOINS``, for one start.
+        # Only a start without data reads this flag and the token. The list of the first members is
+        # in ``layout.ETCD_FIRST_START`` for that start (``starts_once`` of member.sh), with another
+        # state where the member joins a running cluster.
         "initial-cluster-state": "new",
         "initial-cluster-token": token(spec),
         "listen-metrics-urls": _metrics_url(),
         **(PATIENT if len(spec.etcd_members) > 1 else {}),
     }
+
+
+def initial_cluster(spec: Cluster) -> str:
+    """All members with their peer URLs, as etcd reads them where it begins a cluster."""
+    return ",".join(f"{member}={_peer(spec, member)}" for member in spec.etcd_members)
 
 
 def token(spec: Cluster) -> str:

@@ -24,8 +24,9 @@ BROUGHT = f"{STATE}/applied"
 ETCD_ANSWERED = f"{STATE}/etcd-answered"
 """This file exists once the member has answered: it must then not start without its data. The file
 is outside of the data directory and, like the data, disappears with the machine's disk."""
-ETCD_JOINS = "/run/hardway/etcd-joins"
-"""The file with the flags for the one start with which a member joins a running cluster."""
+ETCD_FIRST_START = "/run/hardway/etcd-first-start"
+"""The file with the flags for the single start without data, with which a member begins the cluster
+or joins it. Without this file, a member without data does not start."""
 ETCD_REMOVED = "/run/hardway/etcd-removed"
 """This file exists once the member has ended because the other members removed it: systemd then
 does not start it again."""

@@ -347,7 +347,7 @@ class Membership:
     marker: str
     """The file that records that the member has answered."""
     once: str
-    """The environment file with the flags for the one start with which the member joins."""
+    """The environment file with the flags for the member's start without data."""
     removed: str
     """The file that records that the other members have removed this member."""
     program: str

@@ -25,6 +25,9 @@ LISTS = "lists"
 FOUNDERS = "founders"
 """The input with the members of etcd that may begin the cluster, with a space between two."""
 
+JOINING = "joining"
+"""The input with the members of etcd that join in this change, with a space between two."""
+
 SIZES = ("cpus", "memory", "disk")
 
 ELSEWHERE = {"hypervisor", "artifacts"}
@@ -57,6 +60,7 @@ def kept(spec: Cluster) -> dict[str, str]:
         **({"hypervisors": named} if any(own.values()) else {}),
         LISTS: "yes",
         FOUNDERS: " ".join(spec.etcd_members),
+        JOINING: "",
     }
 
 
@@ -70,6 +74,14 @@ def founders(before: Cluster, after: Cluster, noted: str | None) -> tuple[str, .
         return after.etcd_members
     names = before.etcd_members if noted is None else noted.split()
     return tuple(name for name in after.etcd_members if name in names)
+
+
+def joining(before: Cluster, after: Cluster) -> tuple[str, ...]:
+    """The members of etcd that come in a change in which others stay; empty where none stay."""
+    staying = [name for name in after.etcd_members if name in before.etcd_members]
+    if not staying or after.etcd.generation > before.etcd.generation:
+        return ()
+    return tuple(name for name in after.etcd_members if name not in staying)
 
 
 def read(inputs: Mapping[str, Any]) -> Cluster | None:

@@ -57,7 +57,7 @@ swap) # DATA: put the new data in the member's place, and what was there aside
         [ ! -e "$1/member" ] || mv --no-target-directory "$1/member" "$aside/before-$(date +%s%N)"
         mv --no-target-directory "$aside/new/member" "$1/member"
         sync --file-system "$1"
-        rm -rf "$aside/new" "$aside/snapshot.db" /run/hardway/etcd-removed /run/hardway/etcd-joins
+        rm -rf "$aside/new" "$aside/snapshot.db" /run/hardway/etcd-removed /run/hardway/etcd-first-start
     fi
     ;;
 start) # UNIT...: start services that there are, without waiting for them

@@ -31,7 +31,7 @@ together() {
 await members "etcd's members agree (${members:?})" etcd.service together
 answered_once
 [ ! -e "${member_once:?}" ] || rm -f "$member_once"
-as_planned
+only_planned
 [ -z "${member_did:-}" ] || outcome="${outcome-}; $member_did"
 if [ -e "$state/.alarm" ]; then
     read -r alarm <"$state/.alarm"

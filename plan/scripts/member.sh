@@ -15,11 +15,11 @@ then bring a backup back with ./hardway restore"
 # member UNIT NAME PEER READY DATA MARKER ONCE REMOVED ETCDCTL AUTHORITY CERTIFICATE KEY OWN MEMBERS
 # FOUNDERS OTHER...: allow a member that has its data or that begins the cluster. Have any other member join
 # the others with an empty data directory, once they have removed what it was, which they do only while all
-# of them answer. Refuse it otherwise, before anything is made or started. On a member that runs, first wait
-# for those that join, and remove those that are not in the plan.
+# of them answer. Refuse it otherwise, before anything is made or started.
 member() {
-    local unit=$1 name=$2 ready=$4 data=$5 output lost pair was
-    member_unit=$1 member_self=$2 member_peer=$3 member_marker=$6 member_once=$7 member_removed=$8
+    local unit=$1 name=$2 data=$5 output lost pair was
+    member_unit=$1 member_self=$2 member_peer=$3 member_ready=$4 member_marker=$6 member_once=$7 \
+        member_removed=$8
     member_consistency=s # accept the list of any member, also of one without a quorum
     member_trust=("${@:9:4}")
     member_own=${13}
@@ -28,15 +28,10 @@ member() {
     done
     member_others=("${@:16}")
     member_asked=("${member_others[@]}")
-    member_did='' member_planned=''
+    member_did=''
     if has_log "$data"; then
         [ ! -e "$member_once" ] || rm -f "$member_once"
-        if is_ready "$ready"; then
-            [ ! -e "$member_removed" ] || rm -f "$member_removed"
-            as_planned alone
-            return
-        fi
-        if [ "${#member_others[@]}" -eq 0 ] || ! removed "$data"; then
+        if is_ready "$member_ready" || [ "${#member_others[@]}" -eq 0 ] || ! removed "$data"; then
             [ ! -e "$member_removed" ] || rm -f "$member_removed"
             return 0
         fi
@@ -48,7 +43,6 @@ member() {
         rm -rf "$data/member"
         member_consistency=l # a member that lags behind may still list the removed one
     fi
-    member_planned=yes # those that are in see to it
     lost="etcd's data is gone from $name ($data/member/wal has no log), and this member has \
 answered before: with nothing in it, it would take part as if it had never confirmed a write, and such \
 writes can be lost while every member says that it is healthy; bring the directory back"
@@ -60,7 +54,10 @@ writes can be lost while every member says that it is healthy; bring the directo
             problem "$lost, or restore a backup (./hardway restore), or, where the \
 cluster may begin with nothing, remove $member_marker and run this again"
         fi
-        [[ " ${15} " != *" $name "* ]] || return 0 # the first start
+        [[ " ${15} " != *" $name "* ]] || {
+            founds "${15}"
+            return 0
+        }
         [ "${#member_others[@]}" -gt 0 ] || problem "$name is etcd's only member and has no data, and the \
 cluster was begun by others: $member_begin"
         await member-heard "a member of etcd answers ($name joins them; where all of them are lost, \
@@ -69,7 +66,10 @@ $member_begin)" "$unit" listed
     fi
     if [ -n "$member_id" ] && [ -n "$member_name" ]; then
         # A member that is listed and was never reached is one of the first, which start together.
-        [ -n "$member_reached" ] || [ -e "$member_marker" ] || return 0
+        [ -n "$member_reached" ] || [ -e "$member_marker" ] || {
+            founds "${15}"
+            return 0
+        }
         ! has_log "$data" || return 0 # it came up for the first time while the others were asked
         # The others know it, but no file here does, as on a new disk: systemd must not start it either.
         answered_once
@@ -97,32 +97,72 @@ $member_begin)" "$unit" listed
     listed || problem "etcd's members do not say any more who they are; run this again"
     rm -rf "$data/member" # what is left of a member that was removed
     rm -f "$member_removed"
-    install -d -m 0700 "${member_once%/*}"
-    file 0600 root:root "$member_once" \
-        "ONCE=\"--initial-cluster-state=existing --initial-cluster=$member_all\""$'\n'
+    starts_once "--initial-cluster-state=existing --initial-cluster=$member_all"
     member_did=${member_did:-joined the others}
+}
+
+# founds FOUNDERS: have the member begin the cluster together with these members
+founds() {
+    local peer all=''
+    for peer in "${!member_peers[@]}"; do
+        [[ " $1 " != *" ${member_peers[$peer]} "* ]] || all+=${all:+,}${member_peers[$peer]}=$peer
+    done
+    starts_once "--initial-cluster=$all"
+}
+
+# starts_once FLAGS: allow the unit's first start, without data, with these flags. They are in a file of /run
+# and not in the unit: once a member has data, etcd no longer reads them, and a unit that changed with each
+# member that comes or goes would restart all others.
+starts_once() {
+    install -d -m 0700 "${member_once%/*}"
+    file 0600 root:root "$member_once" "ONCE=\"$1\""$'\n'
 }
 
 # -- the list of members ---------------------------------------------------------------------------
 
-# as_planned [alone]: on a member that is ready, wait until all members of the plan are in, and then have the
-# others leave: before this member restarts, and before any machine goes. With the word, this run has the
-# machine's lock, which other steps get meanwhile.
-as_planned() {
-    local peer leaving=()
-    [ -z "$member_planned" ] || return 0
-    member_planned=yes
-    member_asked=("$member_own") member_consistency=l
+# members_first: where the member that is about to restart is ready, wait until all members of the plan are in,
+# and then have the others leave. Other steps get the machine's lock meanwhile.
+members_first() {
+    local leaving=()
+    is_ready "$member_ready" || return 0
+    as_seen_here
     if listed; then
         strangers leaving
         [ "${#leaving[@]}" -gt 0 ] || ! all_in >/dev/null || return 0
     fi
-    [ "$#" -eq 0 ] || unlocked
+    unlocked
     exec {member_says}>&1
     await members-in "those that join etcd are in" "$member_unit" all_in
     await member-gone "those leaving etcd are out" "$member_unit" all_out
     exec {member_says}>&-
-    [ "$#" -eq 0 ] || alone
+    alone
+}
+
+# only_planned: have the members leave that are not in the plan, before any machine goes. Where a member of the
+# plan is not in yet, nothing is done: its own step does so once it is in.
+only_planned() {
+    local leaving=()
+    as_seen_here
+    if listed; then
+        strangers leaving
+        [ "${#leaving[@]}" -gt 0 ] || return 0
+    fi
+    exec {member_says}>&1
+    await member-gone "those leaving etcd are out" "$member_unit" last_sees_all_out
+    exec {member_says}>&-
+}
+
+# as_seen_here: from now on ask this machine's own member for the list that a quorum has
+as_seen_here() {
+    member_asked=("$member_own") member_consistency=l
+}
+
+# last_sees_all_out: all_out, where all members of the plan are in
+last_sees_all_out() {
+    local missing=()
+    listed || return
+    absent missing
+    [ "${#missing[@]}" -gt 0 ] || all_out
 }
 
 # strangers NAME: set an array to the peer URLs of the members that are not in the plan
@@ -135,14 +175,22 @@ strangers() {
     done
 }
 
-# all_in: whether all members of the plan are in and have a vote
-all_in() {
-    local peer missing=()
-    listed || return
+# absent NAME: set an array to the names of the members of the plan that have no vote yet
+absent() {
+    local -n names=$1
+    local peer
+    names=()
     for peer in "${!member_peers[@]}"; do
         [[ -n ${their_name[$peer]-} && ${their_learner[$peer]} = false ]] ||
-            missing+=("${member_peers[$peer]}")
+            names+=("${member_peers[$peer]}")
     done
+}
+
+# all_in: whether all members of the plan are in and have a vote
+all_in() {
+    local missing=()
+    listed || return
+    absent missing
     [ "${#missing[@]}" -eq 0 ] && return
     without_silent || return
     echo "not in yet: ${missing[*]}"

@@ -444,6 +444,7 @@ restart() {
     for name; do
         stale "$name"
     done
+    [[ -z ${member_unit-} || " $* " != *" $member_unit "* ]] || members_first
     [ "${#own[@]}" -eq 0 ] || in_turn "$@"
     mapfile -t before < <(systemctl show --property InvocationID --value "$@")
     systemctl --no-block restart "$@"

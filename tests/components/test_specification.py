@@ -10,7 +10,7 @@ import yaml
 from components.specification import SpecificationProvider
 from spec.cluster import parse
 from spec.hypervisor import Existing, Libvirt
-from spec.kept import FOUNDERS, LISTS, kept, read, written
+from spec.kept import FOUNDERS, JOINING, LISTS, kept, read, written
 from tests.plan.golden import GOLDEN, NAMES
 
 LIBVIRT = {"uri": "qemu:///system", "image": "base"}
@@ -135,6 +135,20 @@ def test_whoever_comes_to_a_living_etcd_begins_no_cluster() -> None:
     older = {key: value for key, value in members("abc").items() if key != FOUNDERS}
     result = SpecificationProvider().check(older, members("abd"))
     assert result.inputs[FOUNDERS] == "a b"
+
+
+def test_members_join_where_others_stay() -> None:
+    state = members("abc")
+    for names, generation, expected in (
+        ("abd", 1, "d"),
+        ("abd", 1, ""),
+        ("bef", 1, "e f"),
+        ("xyz", 1, ""),  # nobody stays who could answer for etcd meanwhile
+        ("xyw", 2, ""),  # all begin anew
+    ):
+        result = SpecificationProvider().check(state, members(names, generation))
+        state = result.inputs
+        assert state[JOINING] == expected, names
 
 
 def test_the_members_change_or_their_generation() -> None:

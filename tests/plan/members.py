@@ -154,7 +154,7 @@ class LivingMembers:
         }
         assert len(hashes) == 1
         for name in members:
-            assert not self.machines[name].path(layout.ETCD_JOINS).exists()
+            assert not self.machines[name].path(layout.ETCD_FIRST_START).exists()
 
     def connected(self, name: str) -> set[str]:
         """The IDs of the members to which one connects, of which some may be no members."""

@@ -26,7 +26,7 @@ from lab.artifacts import Store
 from lab.cache import Cache
 from lab.manifest import artifacts
 from lab.progress import PlainProgress
-from plan import controller_manager, identity, layout, library, render, scheduler
+from plan import controller_manager, etcd, identity, layout, library, render, scheduler
 from plan.addons.catalogue import certificates
 from plan.material import material
 from plan.model import Source, Step, Unit
@@ -45,8 +45,8 @@ PORTS = (
     scheduler.PORT,
 )
 
-JOINS, REMOVED = f"{layout.STATE}/joins", f"{layout.STATE}/removed"
-"""Stand for ``layout.ETCD_JOINS`` and ``layout.ETCD_REMOVED``, which would lie among files of
+FIRST_START, REMOVED = f"{layout.STATE}/first-start", f"{layout.STATE}/removed"
+"""Stand for ``layout.ETCD_FIRST_START`` and ``layout.ETCD_REMOVED``, which would lie among files of
 this computer."""
 
 
@@ -192,9 +192,13 @@ class LocalMachine:
             parts = dict.fromkeys(self.here(own.get(value, value)).split(","))
             flags[name] = ",".join(parts)
         options = [f"{unit.dashes}{name}={value}" for name, value in flags.items()]
-        once = Path(self.here(JOINS))
+        once = Path(self.here(FIRST_START))
         if unit.once and once.exists():
             options += shlex.split(once.read_text())[0].removeprefix("ONCE=").split()
+        elif unit.once:
+            # Where a test starts a member without its step.
+            begun = self.here(etcd.initial_cluster(self.cluster.spec))
+            options.append(f"--initial-cluster={begun}")
         return [str(program), *options]
 
     @property
@@ -225,7 +229,7 @@ class LocalMachine:
         if step.membership:
             scripts.append("member")
             here = replace(
-                step.membership, program=str(path / "etcdctl"), once=JOINS, removed=REMOVED
+                step.membership, program=str(path / "etcdctl"), once=FIRST_START, removed=REMOVED
             )
             member = shlex.join(self.here(render.member(here)).strip().split("\t"))
         settings = [f"{name}={shlex.quote(value)}" for name, value in step.settings.items()]

@@ -186,7 +186,7 @@ def test_a_backup_is_in_the_bucket_and_brings_etcd_back(world: Uploading) -> Non
     world.etcdctl("put", "which", "is lost")
     world.machine.write(f"{layout.ETCD_DATA}/restore/snapshot.db", plain.getvalue(), 0o600)
     flags = etcd.unit(world.spec, NODE).flags
-    peers = flags["initial-advertise-peer-urls"], flags["initial-cluster"]
+    peers = flags["initial-advertise-peer-urls"], etcd.initial_cluster(world.spec)
     for action, *arguments in (
         ("prepare", layout.ETCD_DATA, "/usr/local/bin/etcdutl", NODE, *peers, "token"),
         ("stop", etcd.UNIT),

@@ -16,7 +16,7 @@ from plan.model import Unit
 from tests.certs.clusters import APART, SINGLE
 from tests.certs.clusters import cluster as machines
 from tests.engine.stack import eventually
-from tests.plan.running import JOINS, REMOVED, LocalCluster, LocalMachine, programs, run
+from tests.plan.running import FIRST_START, REMOVED, LocalCluster, LocalMachine, programs, run
 
 MEMBERS = ("e1", "e2", "e3")
 
@@ -53,8 +53,8 @@ class MemberMachine:
         return self.machine.root / layout.ETCD_ANSWERED[1:]
 
     @property
-    def joins(self) -> Path:
-        return Path(self.machine.here(JOINS))
+    def first_start(self) -> Path:
+        return Path(self.machine.here(FIRST_START))
 
     def start(self) -> None:
         with self.machine.log.open("ab") as log:
@@ -113,7 +113,7 @@ def refused(member: MemberMachine) -> str:
     done = member.run()
     assert done.returncode == 1, done.stdout + done.stderr
     assert not list(member.data.iterdir())
-    assert not member.joins.exists()
+    assert not member.first_start.exists()
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith(f"failed: etcd's data is gone from {member.name} (")
     return done.stderr
@@ -180,7 +180,7 @@ class Systemd(threading.Thread):
 
     def run(self) -> None:
         while not self.ended.wait(0.05):
-            if self.member.process is None and self.member.joins.exists():
+            if self.member.process is None and self.member.first_start.exists():
                 self.member.start()
 
     def __enter__(self) -> None:
@@ -227,7 +227,7 @@ def test_a_member_whose_data_are_lost_is_made_anew_from_the_others(
         removed = f"have removed the member {was} that it was" in done.stdout
         assert removed is not by_hand
     assert id_of(lost, first) != was
-    assert not lost.joins.exists()
+    assert not lost.first_start.exists()
     assert lost.marker.exists()
     rows = [row.split(", ") for row in first.ctl("member", "list").stdout.splitlines()]
     assert sorted((row[2], row[1], row[5]) for row in rows) == [
@@ -256,7 +256,9 @@ def test_whoever_has_never_answered_waits_for_nobody(tmp_path: Path) -> None:
         may_start = last.machine.script(last.step, last.path).partition("\nunlocked\n")[0]
         done = run(may_start)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert not last.joins.exists()
+        peers = last.machine.here(etcd.initial_cluster(cluster.spec)).split(",")
+        flag = last.first_start.read_text().strip().removeprefix('ONCE="--initial-cluster=')
+        assert sorted(flag.removesuffix('"').split(",")) == sorted(peers)
         stack.callback(last.stop)
         last.start()
         done = last.run()
@@ -283,7 +285,7 @@ def left_alone(member: MemberMachine) -> None:
     done = begun(member)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert wal(member) == had
-    assert not member.joins.exists()
+    assert not member.first_start.exists()
 
 
 def doubted(member: MemberMachine) -> str:
@@ -293,7 +295,7 @@ def doubted(member: MemberMachine) -> str:
     done = begun(member)
     assert (done.returncode, done.stdout) == (1, "")
     assert wal(member) == had
-    assert not member.joins.exists()
+    assert not member.first_start.exists()
     assert len(done.stderr.splitlines()) == 1
     return done.stderr
 
@@ -339,7 +341,7 @@ def test_a_member_that_was_removed_and_has_its_data_joins_anew(
         assert f"have removed e3 (its data is of the member {was}, " in done.stdout
     assert names(first) == [(name, "started", "false") for name in MEMBERS]
     assert id_of(gone, first) != was
-    assert not gone.joins.exists()
+    assert not gone.first_start.exists()
     value = gone.ctl("get", "--consistency=s", "--print-value-only", "kept")
     assert value.stdout == "data\n"
     # From now on it is a member as any other.
@@ -380,7 +382,7 @@ def test_a_member_keeps_its_data_where_others_without_a_quorum_do_not_list_it(
     eventually("there is a quorum again", first.well)
     assert begun(gone).returncode == 0
     assert not removed.exists()
-    assert gone.joins.exists()
+    assert gone.first_start.exists()
 
 
 def test_whoever_one_of_the_others_lists_is_a_member(tmp_path: Path) -> None:
@@ -425,7 +427,7 @@ def test_a_member_that_was_added_again_by_hand_is_not_guessed_at(
     remove(gone, first)
     done = begun(gone)
     assert (done.returncode, done.stderr) == (0, "")
-    assert gone.joins.exists()
+    assert gone.first_start.exists()
 
 
 def test_data_whose_member_cannot_be_told_are_left(members: dict[str, MemberMachine]) -> None:

@@ -562,13 +562,13 @@ def test_a_member_is_told_once_how_it_joins(machine: RecordedMachine) -> None:
     step, container = machine.until("etcd"), machine.container
     options = ["--initial-cluster-state=existing", "--initial-cluster=a=https://a:1,b=https://b:1"]
     assert not any("existing" in word for word in _command_line(machine))
-    container.call("mkdir", "--parents", str(Path(layout.ETCD_JOINS).parent))
-    container.write(layout.ETCD_JOINS, f'ONCE="{" ".join(options)}"\n')
+    container.call("mkdir", "--parents", str(Path(layout.ETCD_FIRST_START).parent))
+    container.write(layout.ETCD_FIRST_START, f'ONCE="{" ".join(options)}"\n')
     container.call("systemctl", "restart", ETCD)
     assert _command_line(machine)[-2:] == options
     # A member with its data does not look at them, and its step takes them away.
     machine.bring(step)
-    assert not container.path(layout.ETCD_JOINS).exists()
+    assert not container.path(layout.ETCD_FIRST_START).exists()
     container.call("systemctl", "restart", ETCD)
     assert all(_command_line(machine))
     assert not any("existing" in word for word in _command_line(machine))

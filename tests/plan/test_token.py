@@ -65,8 +65,9 @@ class TokenWorld:
         machine, flags = self.machines[name], etcd.unit(of(generation), name).flags
         data = machine.root / layout.ETCD_DATA[1:]
         data.rename(data.with_name(f"etcd-before-{generation}"))
-        given = ("name", "initial-cluster", "initial-cluster-token", "initial-advertise-peer-urls")
+        given = ("name", "initial-cluster-token", "initial-advertise-peer-urls")
         options = [f"--{flag}={machine.here(flags[flag])}" for flag in given]
+        options.append(f"--initial-cluster={machine.here(etcd.initial_cluster(of(generation)))}")
         program = str(stored_program("etcdutl", APART.versions))
         subprocess.run(
             [program, "snapshot", "restore", self.snapshot, f"--data-dir={data}", *options],
