@@ -8,6 +8,7 @@ new keys of a preview are discarded with it.
 """
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,18 +179,78 @@ def _derived(kept: Mapping[str, str], machine: str) -> dict[str, str]:
     return {"private": pair.private, "public": pair.public}
 
 
+_TEXTS: dict[str, str] = {}
+"""The texts of which the engine gets only digests, by their digests.
+
+The engine has the inputs of each resource checked before it makes or updates the resource, by the
+same process: each update and each preview starts one server of dynamic resources.
+"""
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""Matches a digest, and none of the texts: these are JSON, a kubeconfig or a packed plan."""
+
+
+def recalled(digest: str) -> str:
+    """The text of a checked input. Raises LookupError where this process has not checked it."""
+    try:
+        return _TEXTS[digest]
+    except KeyError:
+        raise LookupError("the engine gives an input that it has not had checked before") from None
+
+
+def _noted(text: str) -> str:
+    """The digest by which a text is recalled."""
+    digest = _digest(text)
+    _TEXTS[digest] = text
+    return digest
+
+
+def _digest(text: str) -> str:
+    """The digest of a text. What is unknown stays so, and a digest stays as it is."""
+    if text == rpc.UNKNOWN or DIGEST.fullmatch(text):
+        return text
+    return sha256(text.encode()).hexdigest()
+
+
 class Checked(dynamic.ResourceProvider):
-    """A provider whose outputs are the checked inputs; it makes nothing else."""
+    """A provider whose outputs are the checked inputs; it makes nothing else.
+
+    The engine writes the checked inputs and the outputs into the state, so a long text would be
+    there twice.
+    """
 
     serialize_as_secret_always = False
     digested: frozenset[str] = frozenset()
-    """The inputs that the outputs have only as digests. The engine writes inputs and outputs into
-    the state, so a long text that nobody reads from the outputs would be there twice."""
+    """The inputs that the outputs have only as digests, since nobody reads them there."""
+    digested_inputs: frozenset[str] = frozenset()
+    """The secret inputs that the checked inputs have only as digests: a preview shows of a secret
+    only that it changes, and of its digest the same. The program sends them in every update."""
+
+    def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
+        return dynamic.CheckResult(self.checked(news), [])
+
+    def checked(self, inputs: Properties) -> dict[str, Any]:
+        """The inputs of the program as the engine keeps them."""
+        return {
+            name: _noted(value) if name in self.digested_inputs else value
+            for name, value in inputs.items()
+        }
+
+    def whole(self, checked: Properties) -> dict[str, Any]:
+        """The inputs of the program, from those that the engine keeps. Raises LookupError."""
+        return {
+            name: recalled(value) if name in self.digested_inputs else value
+            for name, value in checked.items()
+        }
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
+        # A refresh compares the inputs in the state, which nobody has checked: they are digests, or
+        # texts where an earlier program has written them.
+        brief = self.digested | self.digested_inputs
+        new = {name: _digest(value) if name in brief else value for name, value in news.items()}
         old, new = (
-            {k: v for k, v in outputs.items() if k != "__provider"}
-            for outputs in (olds, self.outputs(news))
+            {name: value for name, value in values.items() if name != "__provider"}
+            for values in (self.inputs(olds), new)
         )
         return dynamic.DiffResult(changes=old != new)
 
@@ -199,11 +260,18 @@ class Checked(dynamic.ResourceProvider):
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
         return dynamic.UpdateResult(outs=self.outputs(news))
 
-    def outputs(self, inputs: Properties) -> dict[str, Any]:
-        """The outputs that belong to these inputs."""
+    def outputs(self, checked: Properties) -> dict[str, Any]:
+        """The outputs that belong to checked inputs."""
         return {
-            name: sha256(value.encode()).hexdigest() if name in self.digested else value
-            for name, value in inputs.items()
+            name: _digest(value) if name in self.digested else value
+            for name, value in self.whole(checked).items()
+        }
+
+    def inputs(self, outputs: Properties) -> dict[str, Any]:
+        """The checked inputs that belong to outputs."""
+        return {
+            name: _digest(value) if name in self.digested_inputs - self.digested else value
+            for name, value in outputs.items()
         }
 
 
@@ -217,7 +285,7 @@ class _Kept(Checked):
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         try:
-            return dynamic.CheckResult({**news, **self.decide(olds, news)}, [])
+            return dynamic.CheckResult(self.checked({**news, **self.decide(olds, news)}), [])
         except BundleError as error:
             return dynamic.CheckResult(news, [dynamic.CheckFailure("kept", str(error))])
 
@@ -246,7 +314,7 @@ class AuthoritiesProvider(_Kept):
 class BundleProvider(_Kept):
     """Keeps the certificates and keys of one machine, or those for people."""
 
-    digested = frozenset({"signers"})
+    digested = digested_inputs = frozenset({"signers"})
 
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
         # New or changing authorities are unknown in a preview, so any certificate may change too.

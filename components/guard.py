@@ -42,6 +42,8 @@ SHORT = 120 * HARD
 class GuardProvider(Guarding):
     """Compares the items of a machine with its plan over SSH."""
 
+    digested_inputs = frozenset({"login", "items", "steps", "secrets"})
+
     def subject(self, props: Mapping[str, Any]) -> str:
         try:
             return str(json.loads(props["login"])["node"])

@@ -38,7 +38,8 @@ class Guarding(Checked):
     A refresh observes the items; a preview without a refresh contacts nobody. The program wants
     that nothing differs, so an item that does is an ordinary change. An update then runs only the
     steps that bring about the differing items. Only an update needs the steps, and it has them from
-    the program, so the outputs have no more than their digest.
+    the program, so the state has no more than their digest. A refresh needs what is compared, and
+    has that from the outputs.
     """
 
     digested = frozenset({"steps"})
@@ -61,12 +62,13 @@ class Guarding(Checked):
 
     def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
         made = super().create(props)
-        outputs = {**self.outputs(props), REPAIRS: int(self.mend(props, ()))}
+        outputs = {**self.outputs(props), REPAIRS: int(self.mend(self.whole(props), ()))}
         return dynamic.CreateResult(made.id, outputs)
 
     def update(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.UpdateResult:
         del id_
-        repairs = int(olds.get(REPAIRS, 0)) + int(self.mend(news, olds.get(DIFFERS) or ()))
+        mended = self.mend(self.whole(news), olds.get(DIFFERS) or ())
+        repairs = int(olds.get(REPAIRS, 0)) + int(mended)
         return dynamic.UpdateResult({**self.outputs(news), REPAIRS: repairs})
 
     def diff(self, id_: str, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.DiffResult:
@@ -99,9 +101,8 @@ class Guarding(Checked):
         if seen == props[DIFFERS]:
             return dynamic.ReadResult(id_, props)
         # The inputs get the differences as well, since the engine shows a difference between the
-        # inputs in the state and those of the program. The digest of the steps replaces the steps
-        # there until the next update.
-        inputs = {key: value for key, value in props.items() if key != REPAIRS}
+        # inputs in the state and those of the program.
+        inputs = {key: value for key, value in self.inputs(props).items() if key != REPAIRS}
         return dynamic.ReadResult(id_, {**props, DIFFERS: seen}, {**inputs, DIFFERS: seen})
 
 

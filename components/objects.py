@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class ObjectsProvider(Guarding):
     """Compares the objects through the API, and repairs them by their step on a control plane."""
 
+    digested_inputs = frozenset({"objects", "kubeconfig", "login", "steps"})
+
     def subject(self, props: Mapping[str, Any]) -> str:
         del props
         return "the API"

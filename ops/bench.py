@@ -144,8 +144,10 @@ def _declared(size: int) -> tuple[float, float]:
 def _inputs() -> None:
     """Print how many KiB of inputs the resources of each machine of the default stack have.
 
-    The engine writes them twice into the state, as inputs and as outputs, and writes the whole
-    state after each resource. Keys are in the clear here and encrypted in a state.
+    They are the inputs as the state has them, after the providers' checks. The engine writes them
+    twice into the state, as inputs and as outputs, and writes the whole state after each resource.
+    What a guard compares stands in its outputs alone. Keys are in the clear here and encrypted in a
+    state.
     """
     table = Table(title="inputs of a machine's resources in the default stack")
     for column in ("machine", "resources", "KiB"):

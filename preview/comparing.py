@@ -1,12 +1,13 @@
 """Predicts what the engine does with each resource, from the registrations before and after."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from hypervisors.adapters import replaced_for
 from preview.change import ResourceChange, Verb
 from preview.kinds import BESIDE
-from preview.registration import Registration
+from preview.registration import Registration, is_secret, opened
 
 Identity = tuple[str, str, str]
 
@@ -42,7 +43,22 @@ def differing(before: Any, after: Any) -> tuple[str, ...]:
 def changed_inputs(before: Registration, after: Registration) -> tuple[str, ...]:
     """The inputs of a resource that differ, sorted, without those that ``BESIDE`` names."""
     beside = BESIDE.get(after.kind, frozenset())
-    return tuple(key for key in differing(before.inputs, after.inputs) if key not in beside)
+    return tuple(
+        key
+        for key in differing(before.inputs, after.inputs)
+        if key not in beside and not _digested(before.inputs.get(key), after.inputs.get(key))
+    )
+
+
+def _digested(before: Any, after: Any) -> bool:
+    """Whether a secret text has become its digest, as in programs that keep no more than that.
+
+    The provider's outputs are the same, so the engine sees no difference.
+    """
+    if not (is_secret(before) and is_secret(after)):
+        return False
+    text = opened(before)
+    return isinstance(text, str) and sha256(text.encode()).hexdigest() == opened(after)
 
 
 def _change(

@@ -1,6 +1,7 @@
 """What a guard's provider makes of states that are not its own."""
 
 import asyncio
+import hashlib
 import json
 import lzma
 import zlib
@@ -9,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
+from pulumi.runtime import rpc
 
 from components.guard import GuardProvider, login, mended
 from components.guarding import Drifted, demand
@@ -78,18 +80,50 @@ def test_a_plan_of_an_earlier_program_ends_no_refresh(
     assert "was not asked" in capsys.readouterr().out
 
 
-def test_a_state_has_the_steps_once() -> None:
-    provider = GuardProvider()
-    inputs = _state(packed(ITEMS, WHOLE.items)) | {"steps": packed(STEPS, WHOLE.steps)}
-    del inputs["repairs"]
-    outputs = provider.outputs(inputs)
-    assert len(outputs["steps"]) == 64
+SECRETS = {"login", "items", "steps", "secrets"}
+
+
+def _inputs() -> dict[str, Any]:
+    state = _state(packed(ITEMS, WHOLE.items)) | {"steps": packed(STEPS, WHOLE.steps)}
+    return {name: value for name, value in state.items() if name != "repairs"}
+
+
+def test_a_state_has_no_steps_and_all_else_that_is_secret_once() -> None:
+    provider, inputs = GuardProvider(), _inputs()
+    checked = provider.check({}, inputs).inputs
+    assert {name for name in inputs if len(str(checked[name])) == 64} == SECRETS
+    assert provider.whole(checked) == inputs
+    outputs = provider.outputs(checked)
+    assert outputs["steps"] == checked["steps"]
     assert {name for name in inputs if outputs[name] != inputs[name]} == {"steps"}
-    assert not provider.diff("id", outputs, inputs).changes
-    others = inputs | {"steps": packed(STEPS, (NODE,))}
+    assert provider.inputs(outputs) == checked
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_each_secret_that_changes_is_a_difference(name: str) -> None:
+    provider, inputs = GuardProvider(), _inputs()
+    checked = provider.check({}, inputs).inputs
+    outputs = provider.outputs(checked)
+    assert not provider.diff("id", outputs, checked).changes
+    others = provider.check(checked, inputs | {name: packed(STEPS, (NODE,))}).inputs
     assert provider.diff("id", outputs, others).changes
-    # A program before this one kept everything twice; an update ends that.
-    assert provider.diff("id", inputs, inputs).changes
+    unknown = provider.check(checked, inputs | {name: rpc.UNKNOWN}).inputs
+    assert unknown[name] == rpc.UNKNOWN
+    assert provider.diff("id", outputs, unknown).changes
+
+
+def test_a_state_of_an_earlier_program_is_no_difference() -> None:
+    """It had the texts in the inputs too, or even everything twice: an update ends that."""
+    provider, earlier = GuardProvider(), _inputs()
+    checked = provider.check(earlier, _inputs()).inputs
+    steps = hashlib.sha256(earlier["steps"].encode()).hexdigest()
+    assert not provider.diff("id", earlier | {"steps": steps, "repairs": 3}, checked).changes
+    assert provider.diff("id", earlier, checked).changes
+
+
+def test_an_input_that_was_never_checked_is_an_error_and_no_text() -> None:
+    with pytest.raises(LookupError, match="has not had checked"):
+        GuardProvider().update("id", {}, {"items": "0" * 64})
 
 
 def test_whatever_else_goes_wrong_ends_no_refresh_either(

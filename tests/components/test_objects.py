@@ -64,15 +64,16 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_repair_asks_several_times_and_says_why_it_cannot_go_on(
     state: dict[str, Any], pauses: list[float]
 ) -> None:
+    checked = ObjectsProvider().check({}, state).inputs
     with pytest.raises(Drifted, match=r"Connection refused\), so its objects cannot be compared"):
-        ObjectsProvider().update("id", state, state)
+        ObjectsProvider().update("id", state, checked)
     assert pauses == [guarding.PAUSE] * 2
 
 
 def test_an_update_in_which_nothing_is_known_to_differ_goes_on(
     state: dict[str, Any], pauses: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = ObjectsProvider().create(state)
+    result = ObjectsProvider().create(ObjectsProvider().check({}, state).inputs)
     assert result.outs is not None
     assert (result.outs["repairs"], pauses) == (0, [guarding.PAUSE] * 2)
     printed = capsys.readouterr().out

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from pulumi.dynamic.dynamic import serialize_provider
 
-from certs.tracked import AuthoritiesProvider, BundleProvider
+from certs.tracked import AuthoritiesProvider, BundleProvider, recalled
 from components.guard import GuardProvider
 from components.objects import ObjectsProvider
 from components.ready import ReadyProvider
@@ -41,6 +41,7 @@ from tests.plan.golden import digests
 COMMAND = "command:remote:Command"
 DOMAIN = "libvirt:index/domain:Domain"
 DYNAMIC = "pulumi-python:dynamic/hardway:"
+HIDDEN_OF_OBJECTS = ("kubeconfig", "login", "objects", "steps")
 
 Declared = tuple[Registration, ...]
 
@@ -273,14 +274,14 @@ def test_each_machine_is_guarded_after_all_that_is_done_on_it_and_the_keys_stay_
         assert set(guard.dependencies) >= steps
         for hidden in ("login", "items", "steps", "secrets"):
             assert is_secret(guard.inputs[hidden])
-        items = unpacked(ITEMS, guard.inputs["items"]["value"])
-        steps_of_repairs = unpacked(STEPS, guard.inputs["steps"]["value"])
+        items = unpacked(ITEMS, recalled(guard.inputs["items"]["value"]))
+        steps_of_repairs = unpacked(STEPS, recalled(guard.inputs["steps"]["value"]))
         assert guard.inputs["differs"] == {}
         present = (item for item in items if item.kind is not Kind.ROLE)
         assert {f"{machine}-{item.step}" for item in present} <= steps
         roles = {f"{machine}-{item.name}" for item in items if item.kind is Kind.ROLE}
         assert roles == {f"{machine}-{role}" for role in ROLES} - steps
-        digests = json.loads(guard.inputs["secrets"]["value"])
+        digests = json.loads(recalled(guard.inputs["secrets"]["value"]))
         texts = "\n".join(plain(guard.inputs))
         assert not [digest for digest in digests.values() if digest in texts]
         # What a repair runs is what was run.
@@ -298,14 +299,15 @@ def test_the_objects_are_compared_after_they_were_applied_and_mended_by_the_same
     (objects,) = of_kind(recorder, f"{DYNAMIC}Objects")
     first = spec.control_planes[0]
     assert {f"{first}-add-ons-apply", f"{first}-guard"} <= set(objects.dependencies)
-    for hidden in ("kubeconfig", "login", "objects", "steps"):
+    for hidden in HIDDEN_OF_OBJECTS:
         assert is_secret(objects.inputs[hidden])
     assert objects.inputs["differs"] == {}
-    assert unpacked(OBJECTS, objects.inputs["objects"]["value"]) == addons.declared(spec)
-    assert json.loads(objects.inputs["login"]["value"])["node"] == first
-    user = yaml.safe_load(objects.inputs["kubeconfig"]["value"])["users"][0]["name"]
+    whole = {name: recalled(objects.inputs[name]["value"]) for name in HIDDEN_OF_OBJECTS}
+    assert unpacked(OBJECTS, whole["objects"]) == addons.declared(spec)
+    assert json.loads(whole["login"])["node"] == first
+    user = yaml.safe_load(whole["kubeconfig"])["users"][0]["name"]
     assert user == addons.ADMIN, "nobody can take its rights away"
-    (step,) = unpacked(STEPS, objects.inputs["steps"]["value"])
+    (step,) = unpacked(STEPS, whole["steps"])
     command = commands(recorder)[f"{first}-add-ons-apply"]
     assert step.secret
     assert (step.line, step.data) == (command.inputs["create"], command.inputs["stdin"]["value"])

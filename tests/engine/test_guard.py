@@ -110,6 +110,16 @@ class Guarded:
     def logins(self) -> int:
         return self.sshd.log().count("Accepted publickey")
 
+    def exported(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The whole state with its secrets in the clear, and the guard in it."""
+        state = json.loads(self.stack.export())
+        (guard,) = (
+            resource
+            for resource in state["deployment"]["resources"]
+            if resource["urn"].endswith("::master-guard")
+        )
+        return state, guard
+
 
 @pytest.fixture
 def guarded(stack: EngineStack, sshd: Sshd, tmp_path: Path) -> Guarded:
@@ -202,6 +212,25 @@ def test_what_cannot_be_mended_is_told_in_a_sentence_and_seen_again(guarded: Gua
     guarded.up()
     assert guarded.done() == ["two"]
     assert guarded.path("two").read_text() == "third\n"
+
+
+def test_inputs_that_an_earlier_program_kept_as_texts_become_digests_without_a_change(
+    guarded: Guarded,
+) -> None:
+    names = {"items", "login", "secrets", "steps"}
+    state, guard = guarded.exported()
+    digests = {name: guard["inputs"][name] for name in names}
+    assert {len(json.loads(digest["plaintext"])) for digest in digests.values()} == {64}
+    for name in names - {"steps"}:
+        guard["inputs"][name] = guard["outputs"][name]
+    guard["inputs"]["steps"] = guard["outputs"]["items"]  # its text is in no state any more
+    guarded.stack.take(json.dumps(state))
+    guarded.preview("--expect-no-changes")
+    guarded.preview("--refresh", "--expect-no-changes")
+    assert guarded.up().steps() == {}
+    assert guarded.done() == []
+    _, guard = guarded.exported()
+    assert {name: guard["inputs"][name] for name in names} == digests
 
 
 def test_a_change_of_nothing_but_secrets_says_so(guarded: Guarded) -> None:

@@ -51,6 +51,19 @@ def revealed(stack: EngineStack, name: str) -> dict[str, dict[str, str]]:
     return kept
 
 
+def authorities_elsewhere(stack: EngineStack) -> list[str]:
+    """The resources other than the authorities' own that have the key of one."""
+    resources = json.loads(stack.export())["deployment"]["resources"]
+    signer = revealed(stack, "authorities")["kubernetes"]["key"].splitlines()[1]
+    names = [
+        resource["urn"].rpartition("::")[2]
+        for resource in resources
+        if signer in json.dumps(resource)
+    ]
+    assert "authorities" in names
+    return [name for name in names if name != "authorities"]
+
+
 def test_they_are_made_once_and_each_change_says_why(stack: EngineStack) -> None:
     stack.write(program())
     preview = stack.preview("--diff", environment=HERE)
@@ -58,6 +71,7 @@ def test_they_are_made_once_and_each_change_says_why(stack: EngineStack) -> None
     assert set(up.steps()) == {"authorities", "master-keys", "m0-keys"}
     authorities, master = revealed(stack, "authorities"), revealed(stack, "master-keys")
     assert "BEGIN PRIVATE KEY" in master["apiserver"]["key"]
+    assert authorities_elsewhere(stack) == [], "a machine's resource has no key that signs"
     stack.preview("--expect-no-changes", environment=HERE)
     again = stack.up(environment=HERE)
     assert again.steps() == {}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from certs.tracked import recalled
 from hypervisors.existing.resources import MACHINE
 from plan import library
 from preview.change import Verb
@@ -73,7 +74,7 @@ def test_scripts_come_by_sudo_where_sftp_could_not_write_them() -> None:
 def test_guards_and_verbs_log_in_as_the_steps_do(bastion: dict[str, Any] | None) -> None:
     every = changed(port=2222, **({"bastion": bastion} if bastion else {}))
     guard = next(declared for declared in every if declared.kind == GUARD)
-    values = json.loads(revealed(guard.inputs["login"]))
+    values = json.loads(recalled(revealed(guard.inputs["login"])))
     access = MachineAccess.read(values["access"])
     assert (access.user, access.port) == ("admin", 2222)
     assert access.bastion == (SshServer(**bastion) if bastion else None)

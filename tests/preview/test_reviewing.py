@@ -1,5 +1,6 @@
 """What a change means, judged from outside: by what was written into the spec."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -13,9 +14,9 @@ from hypervisors.libvirt.resources import DOMAIN, VOLUME
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
 from preview.consequences import API
-from preview.kinds import OBJECTS
+from preview.kinds import GUARD, OBJECTS
 from preview.markdown import markdown
-from preview.registration import is_secret
+from preview.registration import enveloped, is_secret
 from preview.review import (
     CertificateChange,
     FileChange,
@@ -54,6 +55,22 @@ def test_an_object_that_drifted_is_told_with_both_states() -> None:
     (line,) = _resources((change,))
     assert (line.name, line.verb) == ("objects", Verb.UPDATE)
     assert line.why == f"{key} is 5 (set by kubectl) and should be 2"
+
+
+def test_a_secret_that_a_program_keeps_as_its_digest_from_now_on_is_no_change() -> None:
+    guard = next(resource for resource in golden("default") if resource.kind == GUARD)
+    texts = {name: enveloped(f"the text of {name}") for name in ("items", "steps")}
+    digests = {
+        name: enveloped(hashlib.sha256(text["value"].encode()).hexdigest())
+        for name, text in texts.items()
+    }
+    earlier = replace(guard, inputs={**guard.inputs, **texts})
+    now = replace(guard, inputs={**guard.inputs, **digests})
+    (change,) = changes((earlier,), (now,))
+    assert (change.verb, change.keys) == (Verb.SAME, ())
+    another = replace(now, inputs={**now.inputs, "items": enveloped("0" * 64)})
+    (change,) = changes((earlier,), (another,))
+    assert (change.verb, change.keys) == (Verb.UPDATE, ("items",))
 
 
 def machines(**more: Any) -> dict[str, Any]:
