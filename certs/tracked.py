@@ -195,13 +195,17 @@ def recalled(digest: str) -> str:
     try:
         return _TEXTS[digest]
     except KeyError:
-        raise LookupError("the engine gives an input that it has not had checked before") from None
+        raise LookupError(
+            "the engine has not had this input checked by the process that should use it, so its "
+            "text is unknown; run ./hardway up again"
+        ) from None
 
 
 def _noted(text: str) -> str:
-    """The digest by which a text is recalled."""
+    """The digest by which a text is recalled. Neither a digest nor the unknown is such a text."""
     digest = _digest(text)
-    _TEXTS[digest] = text
+    if digest != text:
+        _TEXTS[digest] = text
     return digest
 
 

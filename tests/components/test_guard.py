@@ -122,8 +122,27 @@ def test_a_state_of_an_earlier_program_is_no_difference() -> None:
 
 
 def test_an_input_that_was_never_checked_is_an_error_and_no_text() -> None:
-    with pytest.raises(LookupError, match="has not had checked"):
+    with pytest.raises(LookupError, match="has not had this input checked"):
         GuardProvider().update("id", {}, {"items": "0" * 64})
+
+
+@pytest.mark.parametrize("value", ["1" * 64, rpc.UNKNOWN])
+def test_a_check_of_a_digest_or_of_the_unknown_does_not_make_it_a_text(value: str) -> None:
+    """The engine may have an input of the state checked again, which is a digest already."""
+    provider = GuardProvider()
+    checked = provider.check({}, _inputs() | {"items": value}).inputs
+    assert checked["items"] == value
+    with pytest.raises(LookupError, match="has not had this input checked"):
+        provider.create(checked)
+    with pytest.raises(LookupError, match="has not had this input checked"):
+        provider.update("id", {}, checked)
+
+
+def test_a_check_of_a_digest_leaves_its_text_known() -> None:
+    provider, inputs = GuardProvider(), _inputs()
+    checked = provider.check({}, inputs).inputs
+    assert provider.check(checked, checked).inputs == checked
+    assert provider.whole(checked) == inputs
 
 
 def test_whatever_else_goes_wrong_ends_no_refresh_either(
