@@ -179,8 +179,8 @@ def _derived(kept: Mapping[str, str], machine: str) -> dict[str, str]:
     return {"private": pair.private, "public": pair.public}
 
 
-_TEXTS: dict[str, str] = {}
-"""The texts of which the engine gets only digests, by their digests.
+_TEXTS: dict[str, Any] = {}
+"""The texts, and other values, of which the engine gets only digests, by their digests.
 
 The engine has the inputs of each resource checked before it makes or updates the resource, by the
 same process: each update and each preview starts one server of dynamic resources.
@@ -190,8 +190,11 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 """Matches a digest, and none of the texts: these are JSON, a kubeconfig or a packed plan."""
 
 
-def recalled(digest: str) -> str:
-    """The text of a checked input. Raises LookupError where this process has not checked it."""
+def recalled(digest: str) -> Any:
+    """The text, or other value, of a checked input.
+
+    Raises LookupError where this process has not checked it.
+    """
     try:
         return _TEXTS[digest]
     except KeyError:
@@ -201,19 +204,26 @@ def recalled(digest: str) -> str:
         ) from None
 
 
-def _noted(text: str) -> str:
-    """The digest by which a text is recalled. Neither a digest nor the unknown is such a text."""
+def _noted(text: Any) -> str:
+    """The digest by which a text, or another value, is recalled.
+
+    Neither a digest nor the unknown is such a text.
+    """
     digest = _digest(text)
     if digest != text:
         _TEXTS[digest] = text
     return digest
 
 
-def _digest(text: str) -> str:
-    """The digest of a text. What is unknown stays so, and a digest stays as it is."""
-    if text == rpc.UNKNOWN or DIGEST.fullmatch(text):
-        return text
-    return sha256(text.encode()).hexdigest()
+def _digest(text: Any) -> str:
+    """The digest of a text, or of another value as JSON.
+
+    What is unknown stays so, and a digest stays as it is.
+    """
+    plain = text if isinstance(text, str) else json.dumps(text, sort_keys=True)
+    if plain == rpc.UNKNOWN or DIGEST.fullmatch(plain):
+        return plain
+    return sha256(plain.encode()).hexdigest()
 
 
 class Checked(dynamic.ResourceProvider):
@@ -227,8 +237,8 @@ class Checked(dynamic.ResourceProvider):
     digested: frozenset[str] = frozenset()
     """The inputs that the outputs have only as digests, since nobody reads them there."""
     digested_inputs: frozenset[str] = frozenset()
-    """The secret inputs that the checked inputs have only as digests: a preview shows of a secret
-    only that it changes, and of its digest the same. The program sends them in every update."""
+    """The inputs that the checked inputs have only as digests, since the program sends them in
+    every update. A preview shows only that they change, which is all that it shows of a secret."""
 
     def check(self, olds: dict[str, Any], news: dict[str, Any]) -> dynamic.CheckResult:
         return dynamic.CheckResult(self.checked(news), [])
@@ -318,7 +328,9 @@ class AuthoritiesProvider(_Kept):
 class BundleProvider(_Kept):
     """Keeps the certificates and keys of one machine, or those for people."""
 
-    digested = digested_inputs = frozenset({"signers"})
+    digested = frozenset({"signers"})
+    # The register says why a certificate changes, so nobody has to read its row in a preview.
+    digested_inputs = frozenset({"rows", "signers"})
 
     def decide(self, olds: Properties, news: Properties) -> dict[str, Any]:
         # New or changing authorities are unknown in a preview, so any certificate may change too.

@@ -1,5 +1,6 @@
 """Predicts what the engine does with each resource, from the registrations before and after."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -51,14 +52,16 @@ def changed_inputs(before: Registration, after: Registration) -> tuple[str, ...]
 
 
 def _digested(before: Any, after: Any) -> bool:
-    """Whether a secret text has become its digest, as in programs that keep no more than that.
+    """Whether a value has become its digest, as in programs that keep no more than that.
 
     The provider's outputs are the same, so the engine sees no difference.
     """
-    if not (is_secret(before) and is_secret(after)):
+    if is_secret(before) != is_secret(after):
         return False
-    text = opened(before)
-    return isinstance(text, str) and sha256(text.encode()).hexdigest() == opened(after)
+    value = opened(before)
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    digest: object = opened(after)
+    return sha256(text.encode()).hexdigest() == digest
 
 
 def _change(

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,37 @@ def test_they_are_made_once_and_each_change_says_why(stack: EngineStack) -> None
     for text in [stack.state(), *(run.text + json.dumps(run.events) for run in runs)]:
         assert not PRIVATE.search(text)
         assert authorities["encryption"]["secretbox"] not in text
+
+
+def test_rows_that_an_earlier_program_kept_in_whole_become_digests_without_a_change(
+    stack: EngineStack,
+) -> None:
+    stack.write(program(minions=0))
+    stack.up(environment=HERE)
+    state, bundle = exported_bundle(stack)
+    digests = {name: bundle["inputs"][name] for name in ("rows", "signers")}
+    assert len(digests["rows"]) == 64
+    assert "apiserver" in bundle["outputs"]["rows"]
+    bundle["inputs"]["rows"] = bundle["outputs"]["rows"]
+    bundle["inputs"]["signers"] = bundle["outputs"]["kept"]  # its text is in no state any more
+    stack.take(json.dumps(state))
+    stack.preview("--expect-no-changes", environment=HERE)
+    stack.preview("--refresh", "--expect-no-changes", environment=HERE)
+    assert stack.up(environment=HERE).steps() == {}
+    _, after = exported_bundle(stack)
+    assert {name: after["inputs"][name] for name in digests} == digests
+    assert after["outputs"] == bundle["outputs"]
+
+
+def exported_bundle(stack: EngineStack) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The whole state with its secrets in the clear, and the master's certificates in it."""
+    state = json.loads(stack.export())
+    (bundle,) = (
+        resource
+        for resource in state["deployment"]["resources"]
+        if resource["urn"].endswith("::master-keys")
+    )
+    return state, bundle
 
 
 def test_another_encryption_key_is_a_change_and_no_key_is_ever_lost(stack: EngineStack) -> None:

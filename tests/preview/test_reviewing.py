@@ -14,7 +14,7 @@ from hypervisors.libvirt.resources import DOMAIN, VOLUME
 from preview.change import ResourceChange, Verb
 from preview.comparing import changes
 from preview.consequences import API
-from preview.kinds import GUARD, OBJECTS
+from preview.kinds import CERTIFICATES, GUARD, OBJECTS
 from preview.markdown import markdown
 from preview.registration import enveloped, is_secret
 from preview.review import (
@@ -71,6 +71,19 @@ def test_a_secret_that_a_program_keeps_as_its_digest_from_now_on_is_no_change() 
     another = replace(now, inputs={**now.inputs, "items": enveloped("0" * 64)})
     (change,) = changes((earlier,), (another,))
     assert (change.verb, change.keys) == (Verb.UPDATE, ("items",))
+
+
+def test_rows_that_a_program_keeps_as_their_digest_from_now_on_are_no_change() -> None:
+    bundle = next(resource for resource in golden("default") if resource.kind == CERTIFICATES)
+    rows = {"kubelet": {"names": ["m0", "10.0.0.1"], "days": 365.0}}
+    digest = hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+    earlier = replace(bundle, inputs={**bundle.inputs, "rows": rows})
+    now = replace(bundle, inputs={**bundle.inputs, "rows": digest})
+    (change,) = changes((earlier,), (now,))
+    assert (change.verb, change.keys) == (Verb.SAME, ())
+    others = replace(bundle, inputs={**bundle.inputs, "rows": "0" * 64})
+    (change,) = changes((earlier,), (others,))
+    assert (change.verb, change.keys) == (Verb.UPDATE, ("rows",))
 
 
 def machines(**more: Any) -> dict[str, Any]:
