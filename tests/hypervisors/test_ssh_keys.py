@@ -20,6 +20,7 @@ from spec.cluster import parse
 from tests.engine.stack import CliRun, EngineStack, empty_stack, stack
 from tests.hypervisors.answering import AnsweringMachine, answering
 from tests.hypervisors.history import differing, home, listing, machine
+from tests.machine.lab import at_length
 from tests.plan.conftest import memory, new_machine
 from tests.plan.container import Container
 from tests.plan.golden import golden_spec
@@ -219,7 +220,7 @@ def behind(
         yield TurningLogins(stack, machine, tmp_path, home, bastion)
 
 
-@pytest.fixture(params=["made", "behind"])
+@pytest.fixture(params=[pytest.param("made", marks=at_length), "behind"])
 def logins(request: pytest.FixtureRequest) -> TurningLogins:
     turning: TurningLogins = request.getfixturevalue(request.param)
     return turning
