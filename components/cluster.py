@@ -152,8 +152,8 @@ class ClusterComponent(pulumi.ComponentResource):
             for name in spec.etcd_members
         }
         members = list(etcd_steps.values())
-        # The members that stay answer for etcd. So nothing else waits until a member that joins has
-        # its machine, and API servers stop asking a member that leaves before it goes.
+        # The members that stay answer for etcd. So API servers do not wait until a member that
+        # joins has its machine, and they stop asking a member that leaves before it goes.
         staying = [specification.unless_joining(name, step) for name, step in etcd_steps.items()]
         first = spec.control_planes[0]
         # An API server that starts may use a new key only once all that run know it, which the
@@ -178,7 +178,7 @@ class ClusterComponent(pulumi.ComponentResource):
         # On a control plane the API server starts before the kubelet, since all other nodes wait
         # for the API. flanneld reads its network only when it starts, so where etcd stores the
         # network, etcd comes before the nodes.
-        network = staying if spec.flannel.store == "etcd" else []
+        network = members if spec.flannel.store == "etcd" else []
         before: dict[str, list[pulumi.Input[pulumi.Resource]]] = {
             name: [plane] for name, plane in planes.items()
         }
