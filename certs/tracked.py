@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any, TypeVar
 
 import pulumi
@@ -29,6 +28,7 @@ from certs.bundle import (
     signers_from_state,
     signers_state,
 )
+from certs.digest import digest
 from certs.passwords import new_password_seed
 from certs.register import register, row_from_state, row_state
 from certs.renewal import (
@@ -190,13 +190,13 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 """Matches a digest, and none of the texts: these are JSON, a kubeconfig or a packed plan."""
 
 
-def recalled(digest: str) -> Any:
+def recalled(checked: str) -> Any:
     """The text, or other value, of a checked input.
 
     Raises LookupError where this process has not checked it.
     """
     try:
-        return _TEXTS[digest]
+        return _TEXTS[checked]
     except KeyError:
         raise LookupError(
             "the engine has not had this input checked by the process that should use it, so its "
@@ -209,21 +209,17 @@ def _noted(text: Any) -> str:
 
     Neither a digest nor the unknown is such a text.
     """
-    digest = _digest(text)
-    if digest != text:
-        _TEXTS[digest] = text
-    return digest
+    checked = _digest(text)
+    if checked != text:
+        _TEXTS[checked] = text
+    return checked
 
 
-def _digest(text: Any) -> str:
-    """The digest of a text, or of another value as JSON.
-
-    What is unknown stays so, and a digest stays as it is.
-    """
-    plain = text if isinstance(text, str) else json.dumps(text, sort_keys=True)
-    if plain == rpc.UNKNOWN or DIGEST.fullmatch(plain):
-        return plain
-    return sha256(plain.encode()).hexdigest()
+def _digest(value: Any) -> str:
+    """The digest of a value. What is unknown stays so, and a digest stays as it is."""
+    if isinstance(value, str) and (value == rpc.UNKNOWN or DIGEST.fullmatch(value)):
+        return value
+    return digest(value)
 
 
 class Checked(dynamic.ResourceProvider):

@@ -1,10 +1,9 @@
 """Predicts what the engine does with each resource, from the registrations before and after."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
+from certs.digest import digest
 from hypervisors.adapters import replaced_for
 from preview.change import ResourceChange, Verb
 from preview.kinds import BESIDE
@@ -58,10 +57,8 @@ def _digested(before: Any, after: Any) -> bool:
     """
     if is_secret(before) != is_secret(after):
         return False
-    value = opened(before)
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    digest: object = opened(after)
-    return sha256(text.encode()).hexdigest() == digest
+    kept: object = opened(after)
+    return digest(opened(before)) == kept
 
 
 def _change(
