@@ -145,29 +145,24 @@ class ClusterComponent(pulumi.ComponentResource):
         """Give the machines their roles; return the steps after which all machines have them."""
         spec = self.spec
         founders = specification.founding
-        etcd_steps = {
-            name: EtcdMember(
-                name, RoleArgs(machine=machines[name], founders=founders), self._child
-            ).done
+        members = [
+            EtcdMember(name, RoleArgs(machine=machines[name], founders=founders), self._child).done
             for name in spec.etcd_members
-        }
-        members = list(etcd_steps.values())
+        ]
         # The members that stay answer for etcd. So API servers do not wait until a member that
-        # joins has its machine, and they stop asking a member that leaves before it goes.
-        staying = [specification.unless_joining(name, step) for name, step in etcd_steps.items()]
+        # joins has its machine, and they stop asking a member that leaves before it goes. They do
+        # wait for one with a control plane, which has to be well before the others restart.
+        answering = [
+            step if name in spec.control_planes else specification.unless_joining(name, step)
+            for name, step in zip(spec.etcd_members, members, strict=True)
+        ]
         first = spec.control_planes[0]
         # An API server that starts may use a new key only once all that run know it, which the
         # steps with keys of all control planes see to.
         identified = [machines[name].identified for name in spec.control_planes]
         planes = {
             name: ControlPlane(
-                name,
-                RoleArgs(
-                    machine=machines[name],
-                    # Its own member joins first, since both would start at once on a new machine.
-                    after=[*staying, *identified, *filter(None, [etcd_steps.get(name)])],
-                ),
-                self._child,
+                name, RoleArgs(machine=machines[name], after=[*answering, *identified]), self._child
             ).done
             for name in spec.control_planes
         }
