@@ -65,13 +65,14 @@ $member_begin)" "$unit" listed
         listed || problem "etcd's members do not say any more who they are; run this again"
     fi
     if [ -n "$member_id" ] && [ -n "$member_name" ]; then
-        # A member that is listed and was never reached is one of the first, which start together.
+        # A member that is listed and was never reached is one of the first, whose cluster is known
+        # by its list: the plan may have other members or another name for this one by now.
         [ -n "$member_reached" ] || [ -e "$member_marker" ] || {
-            founds "${15}"
+            starts_once "--initial-cluster=$member_all"
             return 0
         }
         ! has_log "$data" || return 0 # it came up for the first time while the others were asked
-        # The others know it, but no file here does, as on a new disk: systemd must not start it either.
+        # The others know it, but no file here does, as on a new disk: no later run may begin anew here.
         answered_once
         wait_for others-ready "the other members are ready (they make $name anew)"
         until output=$(well_but "$member_peer"); do
@@ -111,8 +112,8 @@ founds() {
 }
 
 # starts_once FLAGS: allow the unit's first start, without data, with these flags. They are in a file of /run
-# and not in the unit: once a member has data, etcd no longer reads them, and a unit that changed with each
-# member that comes or goes would restart all others.
+# and not in the unit: once a member has data, etcd no longer reads them, and the list alone would change the
+# unit of all others, and so restart them, with each member that comes or goes.
 starts_once() {
     install -d -m 0700 "${member_once%/*}"
     file 0600 root:root "$member_once" "ONCE=\"$1\""$'\n'
@@ -162,7 +163,7 @@ last_sees_all_out() {
     local missing=()
     listed || return
     absent missing
-    [ "${#missing[@]}" -gt 0 ] || all_out
+    [ "${#missing[@]}" -gt 0 ] || dismiss
 }
 
 # strangers NAME: set an array to the peer URLs of the members that are not in the plan
@@ -197,10 +198,15 @@ all_in() {
     return 1
 }
 
-# all_out: remove the members that are not in the plan, one at a time and each only while all voters answer
+# all_out: whether no members are left that are not in the plan
 all_out() {
+    listed && dismiss
+}
+
+# dismiss: remove the listed members that are not in the plan, one at a time and each only while all voters answer
+dismiss() {
     local peer leaving=()
-    listed && without_silent || return
+    without_silent || return
     strangers leaving
     for peer in "${leaving[@]}"; do
         well_but && leads_elsewhere "$peer" && dropped "$peer" "it has left the plan" || return

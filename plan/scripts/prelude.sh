@@ -435,16 +435,17 @@ ended() {
     [[ $output != *"InvocationID=$2"* || $output == *ActiveState=@(inactive|failed)* ]]
 }
 
-# restart NAME...: restart services, taking a turn where other machines run the same service. It comes
-# back when the old processes have ended, so later questions about health reach none of them. The step's
-# own script asks for health, since some of the services need each other to become healthy.
+# restart NAME...: restart services, taking a turn where other machines run the same service, and a member of
+# etcd only once the members of its plan are in. It comes back when the old processes have ended, so later
+# questions about health reach none of them. The step's own script asks for health, since some of the
+# services need each other to become healthy.
 restart() {
     local name before=()
+    [[ -z ${member_unit-} || " $* " != *" $member_unit "* ]] || members_first
     systemctl reset-failed "$@" 2>/dev/null || true
     for name; do
         stale "$name"
     done
-    [[ -z ${member_unit-} || " $* " != *" $member_unit "* ]] || members_first
     [ "${#own[@]}" -eq 0 ] || in_turn "$@"
     mapfile -t before < <(systemctl show --property InvocationID --value "$@")
     systemctl --no-block restart "$@"

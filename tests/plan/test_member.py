@@ -265,6 +265,26 @@ def test_whoever_has_never_answered_waits_for_nobody(tmp_path: Path) -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_first_member_starts_late_in_the_cluster_that_the_others_began(tmp_path: Path) -> None:
+    """It is no founder any more, as where the state was lost before it ever started."""
+    cluster = LocalCluster(APART, tmp_path)
+    first = [MemberMachine(cluster, name) for name in ("e1", "e2")]
+    last = MemberMachine(cluster, "e3")
+    last.step = etcd.founded(last.step, ("e1", "e2"))
+    with ExitStack() as stack:
+        for member in first:
+            stack.callback(member.stop)
+            member.start()
+        eventually("two of three are a quorum", first[0].well)
+        assert first[0].ctl("put", "kept", "data").returncode == 0
+        stack.callback(last.stop)
+        with Systemd(last):
+            done = last.run()
+        assert (done.returncode, done.stderr) == (0, "")
+        value = last.ctl("get", "--consistency=s", "--print-value-only", "kept")
+        assert value.stdout == "data\n"
+
+
 # -- removed, with its data ------------------------------------------------------------------------
 
 
