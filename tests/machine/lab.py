@@ -97,6 +97,7 @@ class Lab:
         return subprocess.Popen(
             [*self.enter, str(self.program / "hardway"), *arguments],
             env=self.environment,
+            cwd=self.program,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -131,6 +132,8 @@ class Lab:
         done = subprocess.run(
             [*self.enter, *command],
             env=self.environment,
+            # Python looks for the program's modules in the current folder first.
+            cwd=self.program,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
