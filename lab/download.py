@@ -1,6 +1,5 @@
 """Downloads a file over HTTP: resumes after an interruption and checks the digest."""
 
-import functools
 import hashlib
 import os
 import ssl
@@ -170,9 +169,12 @@ def _check(url: str, part: Path, pinned: dict[str, str], *, resumed: bool) -> No
         )
 
 
-@functools.cache
 def _authorities() -> ssl.SSLContext:
-    """A TLS context that trusts httpx's default authorities and the system's, as of a company."""
+    """A new TLS context that trusts httpx's default authorities and the system's, as of a company.
+
+    Threads do not share a context: httpx sets its protocols (ALPN) before each connection, which
+    can garble the ClientHello of another thread at that moment (httpcore 1.0.9, Python 3.11).
+    """
     import httpx
 
     context = httpx.create_ssl_context()

@@ -52,8 +52,7 @@ class Greedy:
         lab.kubectl("create", "clusterrolebinding", "greedy", *bound)
         token = lab.kubectl("create", "token", "greedy", "--duration=2h").strip()
         (entry,) = yaml.safe_load(lab.hardway("kubeconfig").stdout)["clusters"]
-        authority = base64.b64decode(entry["cluster"]["certificate-authority-data"]).decode()
-        self._context = ssl.create_default_context(cadata=authority)
+        self._authority = base64.b64decode(entry["cluster"]["certificate-authority-data"]).decode()
         self._url = f"{entry['cluster']['server']}/api/v1/configmaps"
         self._headers = {"Authorization": f"Bearer {token}"}
         self.answers: Counter[int | str] = Counter()
@@ -62,9 +61,9 @@ class Greedy:
     def ask(self, over: threading.Event) -> None:
         """Ask all the time, by a connection of its own, for ``LIMIT`` seconds at most."""
         end = time.monotonic() + LIMIT
-        client = httpx.Client(
-            verify=self._context, headers=self._headers, timeout=60, trust_env=False
-        )
+        # A context for each thread: httpx changes it before each connection.
+        context = ssl.create_default_context(cadata=self._authority)
+        client = httpx.Client(verify=context, headers=self._headers, timeout=60, trust_env=False)
         with client:
             while not over.is_set() and time.monotonic() < end:
                 try:

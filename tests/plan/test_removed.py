@@ -58,7 +58,11 @@ def begin_other(machine: Container, spec: Cluster, keys: Keys, name: str) -> Non
     for secret in identity.step(spec, name).secret_files:
         machine.write(here(secret.path), keys.content(secret.source, pairs), 0o600)
     unit = etcd.unit(spec, name)
-    flags = {**unit.flags, "listen-client-urls": layout.etcd_url(spec, name)}
+    flags = {
+        **unit.flags,
+        "listen-client-urls": layout.etcd_url(spec, name),
+        "initial-cluster": etcd.initial_cluster(spec),
+    }
     del flags["listen-metrics-urls"]
     options = [f"--{flag}={here(value)}" for flag, value in flags.items()]
     (program,) = (

@@ -131,9 +131,10 @@ class CallResults:
 @contextmanager
 def calling(planes: Planes, url: Callable[[], str], callers: int = 4) -> Iterator[CallResults]:
     """Callers that list objects, five times a second; ``url`` says call by call where."""
-    calls, over, tls = CallResults(), threading.Event(), planes.tls()
+    calls, over = CallResults(), threading.Event()
 
     def call() -> None:
+        tls = planes.tls()
         while not over.wait(0.2):
             try:
                 answer = httpx.get(f"{url()}/api/v1/namespaces", verify=tls, timeout=120)
@@ -240,7 +241,7 @@ class Address:
         script = virtual_ip.configuration(THREE, MACHINES[0])["vrrp_script api"]
         assert isinstance(script, dict)
         self.interval, self.fall = (float(str(script[word])) for word in ("interval", "fall"))
-        self._planes, self._tls = planes, planes.tls()
+        self._planes = planes
         self._failures = dict.fromkeys(MACHINES, 0)
         self._over = threading.Event()
 
@@ -263,11 +264,12 @@ class Address:
             future.result()
 
     def _ask(self, name: str) -> None:
+        tls = self._planes.tls()
         while not self._over.wait(self.interval):
             ready = False
             with suppress(httpx.HTTPError):
                 url = f"{self._planes.url(name)}{apiserver.HEALTH}"
-                ready = httpx.get(url, verify=self._tls, timeout=12).status_code == 200
+                ready = httpx.get(url, verify=tls, timeout=12).status_code == 200
             self._failures[name] = 0 if ready else self._failures[name] + 1
 
     def ready(self) -> list[str]:
