@@ -70,7 +70,8 @@ def bench(
     that exist already, which have booted and have no images of pods.
 
     `--living` brings the default stack up with the Kubernetes minor version before, upgrades it,
-    and adds two members of etcd and then a minion; then another machine takes a member's place.
+    and adds two members of etcd and then a minion; then another machine takes a member's place, and
+    a member that is lost with its disk is made anew.
 
     `--peer kubeadm` brings up the default stack and, on new machines of the same size from the same
     base image, a cluster by `kubeadm init` and `kubeadm join`, one after the other. Both clocks

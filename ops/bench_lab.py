@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from lab import namespace, qemu
+from lab import libvirt, namespace, qemu
 from lab.cache import Cache
-from lab.libvirt import LibvirtConnection
+from lab.connection import LibvirtConnection, virsh
 from lab.offer import Phases, prepare_lab
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
@@ -31,6 +31,7 @@ from ops.stacks import read_cluster
 from probe.access import Access
 from spec.cluster import Cluster
 from spec.configuration import CLUSTER, configuration
+from spec.hypervisor import domain_name
 from spec.offer import read_offer, with_offer
 from spec.resource_names import machine_of, owner
 
@@ -122,13 +123,23 @@ class BenchLab:
             )
         return done.stdout
 
-    def update(self) -> Update:
-        """Bring the stack up and return the times of the update."""
-        self.run("up")
+    def update(self, *options: str) -> Update:
+        """Bring the stack up, with these options of ``up``, and return the times of the update."""
+        self.run("up", *options)
         log = self.paths.logs / f"events-{self.stack}.json"
         spans = critical_path.spans(critical_path.read_events(log))
         path = critical_path.critical_path(spans, critical_path.dependencies(self._state()))
         return Update({span.name: span for span in spans.values()}, path)
+
+    def lose(self, machine: str) -> None:
+        """Take a machine away with its disk, as where its host is lost. Raises a Problem."""
+        host = libvirt.find(self.paths)
+        if host is None:
+            raise Problem("the lab's libvirt does not answer", "measure again")
+        domain = domain_name(self.cluster.name, machine)
+        virsh(host, "destroy", domain)
+        virsh(host, "undefine", domain)
+        virsh(host, "vol-delete", "--pool", host.pool, f"{domain}.qcow2")
 
     # -- machines without a cluster ------------------------------------------------------------
 

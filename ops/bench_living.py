@@ -1,4 +1,4 @@
-"""Measures changes of a living cluster: an upgrade, one node more, another member of etcd."""
+"""Measures changes of a living cluster: an upgrade, a node more, members of etcd made anew."""
 
 from typing import Any
 
@@ -36,12 +36,15 @@ def bench_living(console: Console) -> None:
         change(lab, FIRST, LEAVING)
         added = change(lab, FIRST, LEAVING, more=MORE)
         replaced = change(lab, FIRST, COMING, more=MORE)
+        lab.lose(COMING)
+        made_anew = lab.update("--refresh")
         machines = len(default_stack()[CLUSTER]["machines"])
-    console.print(table(upgraded, machines, added, replaced))
+    console.print(table(upgraded, machines, added, replaced, made_anew))
     for update, change_of in (
         (upgraded, "the upgrade"),
         (added, "one node more"),
         (replaced, "another member of etcd"),
+        (made_anew, "a member that was lost with its disk"),
     ):
         console.print(path_table(update.path, f"what {change_of} waited for"))
 
@@ -62,7 +65,9 @@ def change(
     return lab.update()
 
 
-def table(upgraded: Update, machines: int, added: Update, replaced: Update) -> Table:
+def table(
+    upgraded: Update, machines: int, added: Update, replaced: Update, made_anew: Update
+) -> Table:
     """The table that compares the changes with the boot and the join of one machine."""
     shown = Table(title="changes of a living cluster")
     for title in ("what", "seconds", "to a machine's boot and join"):
@@ -71,11 +76,12 @@ def table(upgraded: Update, machines: int, added: Update, replaced: Update) -> T
     a_machine = upgraded.seconds / machines
     shown.add_row("boot and join of one node", f"{joined:.0f}", "1.00")
     shown.add_row("one node more, all conditions true", *_row(added.seconds, joined))
-    shown.add_row(
-        "another machine for one of three members, all conditions true",
-        f"{replaced.seconds:.0f}",
-        judged(replaced.seconds / joined, WANTED),
-    )
+    for what, update in (
+        ("another machine for one of three members, all conditions true", replaced),
+        ("one of three members made anew, all conditions true", made_anew),
+    ):
+        ratio = judged(update.seconds / joined, WANTED)
+        shown.add_row(what, f"{update.seconds:.0f}", ratio)
     shown.add_row(f"upgrade of {machines} machines, with drains", *_row(upgraded.seconds, joined))
     shown.add_row("of it for each machine", *_row(a_machine, joined))
     return shown

@@ -22,18 +22,22 @@ from spec.versions import catalogue, minor_of
 def clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Cluster]:
     """Runs the measurement with updates that only note their cluster; returns these in order."""
     noted: list[Cluster] = []
+    lost: list[str] = []
     default = bench_lab.default_stack()
     monkeypatch.setattr(bench_lab, "PROJECT", tmp_path)
     for module in ("bench_lab", "bench_living"):
         monkeypatch.setattr(f"ops.{module}.default_stack", lambda: deepcopy(default))
     monkeypatch.setattr(BenchLab, "run", lambda _self, *_command: "")
 
-    def update(lab: BenchLab) -> Update:
+    monkeypatch.setattr(BenchLab, "lose", lambda _self, machine: lost.append(machine))
+
+    def update(lab: BenchLab, *_options: str) -> Update:
         noted.append(parse(configuration(lab.file)[CLUSTER], name=lab.stack))
         return update_of(60)
 
     monkeypatch.setattr(BenchLab, "update", update)
     bench_living(Console(file=io.StringIO()))
+    assert lost == [noted[-1].etcd_members[1]], "a member that is not the first one"
     assert not list(tmp_path.iterdir()), "the stack's file goes"
     return noted
 
@@ -54,19 +58,21 @@ def test_each_cluster_may_follow_the_one_before(clusters: list[Cluster]) -> None
 
 def test_a_minor_version_rises_and_one_member_of_three_is_replaced(clusters: list[Cluster]) -> None:
     versions = [minor_of(cluster.versions.kubernetes) for cluster in clusters]
-    assert versions == [versions[1] - 1, *[minor_of(catalogue()[0].kubernetes)] * 4]
+    assert versions == [versions[1] - 1, *[minor_of(catalogue()[0].kubernetes)] * 5]
     members = [len(cluster.etcd_members) for cluster in clusters]
-    assert members == [1, 1, 3, 3, 3]
-    *_, added, replaced = (set(cluster.machines) for cluster in clusters)
+    assert members == [1, 1, 3, 3, 3, 3]
+    *_, added, replaced, made_anew = (set(cluster.machines) for cluster in clusters)
     assert ADDED in added & replaced
     assert (len(added - replaced), len(replaced - added)) == (1, 1)
+    assert made_anew == replaced
 
 
 @pytest.mark.parametrize(("seconds", "verdict"), [(130, "1.30"), (140, "1.40 (more than 1.3)")])
 def test_changes_are_compared_with_a_machine_that_joins(seconds: float, verdict: str) -> None:
     printed = io.StringIO()
-    shown = table(update_of(450), 3, added=update_of(110), replaced=update_of(seconds))
+    replaced, made_anew = update_of(seconds), update_of(120)
+    shown = table(update_of(450), 3, update_of(110), replaced, made_anew)
     Console(file=printed, width=120).print(shown)
     lines = [line for line in printed.getvalue().splitlines() if "│" in line]
     last = [line.rstrip(" │").rpartition("│")[2].strip() for line in lines]
-    assert last == ["1.00", "1.10", verdict, "4.50", "1.50"]
+    assert last == ["1.00", "1.10", verdict, "1.20", "4.50", "1.50"]
