@@ -40,6 +40,7 @@ LIMITS: Mapping[str, Limit] = {
     "clock": Limit(30, "it is right, or somebody must set it"),
     "runtime": Limit(300, "containerd or Docker comes up and reads what it has"),
     # -- etcd: storage-version.sh, member.sh, etcd.sh
+    "first-members": Limit(900, "every machine boots, and comes to its etcd"),
     "member-heard": Limit(600, "a member that is restarted, or whose machine is"),
     "others-ready": Limit(60, "they elect a leader where the one whose data is gone led"),
     "member-added": Limit(900, "others join before, one at a time, each once its machine is there"),

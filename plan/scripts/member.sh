@@ -54,15 +54,23 @@ writes can be lost while every member says that it is healthy; bring the directo
             problem "$lost, or restore a backup (./hardway restore), or, where the \
 cluster may begin with nothing, remove $member_marker and run this again"
         fi
-        [[ " ${15} " != *" $name "* ]] || {
-            founds "${15}"
-            return 0
-        }
-        [ "${#member_others[@]}" -gt 0 ] || problem "$name is etcd's only member and has no data, and the \
+        if [[ " ${15} " == *" $name "* ]]; then
+            unlocked
+            await first-members "the first members are up (the machines of those that begin etcd; where one \
+is lost that had data, ./hardway restore brings it back, or $member_begin)" "$unit" first_members "${15}"
+            alone
+            ! has_log "$data" || return 0 # another run has begun meanwhile
+            listed || {
+                founds "${15}"
+                return 0
+            }
+        else
+            [ "${#member_others[@]}" -gt 0 ] || problem "$name is etcd's only member and has no data, and the \
 cluster was begun by others: $member_begin"
-        await member-heard "a member of etcd answers ($name joins them; where all of them are lost, \
+            await member-heard "a member of etcd answers ($name joins them; where all of them are lost, \
 $member_begin)" "$unit" listed
-        listed || problem "etcd's members do not say any more who they are; run this again"
+            listed || problem "etcd's members do not say any more who they are; run this again"
+        fi
     fi
     if [ -n "$member_id" ] && [ -n "$member_name" ]; then
         # A member that is listed and was never reached is one of the first, whose cluster is known
@@ -102,6 +110,28 @@ $member_begin)" "$unit" listed
     member_did=${member_did:-joined the others}
 }
 
+# first_members FOUNDERS: whether a member answers, or the machines of all founders are up, so that this member
+# may begin the cluster with them. A machine that is off may be the only one whose member has its data: without
+# it, a majority with new disks would begin with nothing.
+first_members() {
+    local peer
+    ! listed || return 0
+    for peer in "${!member_peers[@]}"; do
+        [[ $peer != "$member_peer" && " $1 " == *" ${member_peers[$peer]} "* ]] || continue
+        is_up "$peer" || {
+            echo "the machine of ${member_peers[$peer]} does not answer at $peer"
+            return 1
+        }
+    done
+}
+
+# is_up URL: whether a machine answers at this address, also where nothing listens at the port
+is_up() {
+    local address=${1#*//} output
+    output=$(timeout 5 bash -c "true >/dev/tcp/${address%:*}/${address##*:}" 2>&1) ||
+        [[ $output == *'Connection refused'* ]]
+}
+
 # founds FOUNDERS: have the member begin the cluster together with these members
 founds() {
     local peer all=''
@@ -124,8 +154,12 @@ starts_once() {
 # members_first: where the member that is about to restart is ready, wait until all members of the plan are in,
 # and then have the others leave. Other steps get the machine's lock meanwhile.
 members_first() {
-    local leaving=()
-    is_ready "$member_ready" || return 0
+    local count leaving=()
+    for count in 1 2 3; do
+        ! is_ready "$member_ready" || break
+        [ "$count" -lt 3 ] || return 0
+        sleep 2
+    done
     as_seen_here
     if listed; then
         strangers leaving

@@ -124,10 +124,11 @@ take_turn() {
                 "another machine has it; see what its steps do, and run the same again"
             continue
         fi
-        # A leader that hands over drops requests that are under way: a single refusal proves nothing.
-        refusals=$((refusals + 1))
+        # A leader that hands over drops requests that are under way: a single refusal proves nothing. Those
+        # of a member that learns end once it has caught up, which takes minutes at most.
+        [[ $why == *learner* ]] && refusals=$((refusals + 1)) || refusals=$((refusals + 50))
         for unit; do
-            [ "$refusals" -lt 3 ] || ! answers "$unit" "${own[$unit]}" >/dev/null || no_turn "$why"
+            [ "$refusals" -lt 150 ] || ! answers "$unit" "${own[$unit]}" >/dev/null || no_turn "$why"
         done
         sleep 2
         return 1

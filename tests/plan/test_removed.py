@@ -72,6 +72,32 @@ def begin_other(machine: Container, spec: Cluster, keys: Keys, name: str) -> Non
     machine.call("systemd-run", f"--unit={name}", network, program.store_path, *options)
 
 
+def test_nobody_begins_the_cluster_while_the_machine_of_a_first_member_is_off(
+    new_machine: Callable[..., Container],
+) -> None:
+    spec, files = with_programs()
+    machine, keys, step = new_machine(), Keys(spec), etcd.step(spec, OWN)
+    pairs = keys.of(OWN)
+    for artifact in step.artifacts:
+        machine.write(artifact.store_path, files[artifact.name].read_bytes(), 0o755)
+    done = machine.run(render.text(identity.step(spec, OWN), lambda it: keys.content(it, pairs)))
+    assert (done.returncode, done.stderr) == (0, "")
+    child = machine.begin(render.text(step, lambda source: keys.content(source, pairs)))
+    assert child.stdout
+    lines = iter(child.stdout.readline, "")
+    assert "until the first members are up\n" in lines
+    assert not machine.path(layout.ETCD_FIRST_START).exists()
+    # Their machines answer, and the members begin only after this one.
+    addresses = [str(spec.machines[name].address) for name in (*OTHERS, OWN)]
+    machine.call("bash", "-euc", NETWORK, "bash", *addresses)
+    eventually("it begins", machine.path(layout.ETCD_FIRST_START).exists)
+    for name in OTHERS:
+        begin_other(machine, spec, keys, name)
+    assert list(lines)[-1] == f"{step.outcome}\n"
+    assert child.wait() == 0
+    child.communicate()
+
+
 def test_a_removed_member_is_started_no_more_and_its_step_makes_it_anew(
     new_machine: Callable[..., Container],
 ) -> None:
