@@ -40,6 +40,10 @@ class Span:
         return self.end - self.start
 
 
+NO_CHANGE = frozenset({"same", "refresh", "replace", "delete-replaced"})
+"""Operations of the engine that do not bring a resource to its new state. Of those that replace a
+resource, the creation alone does."""
+
 DONE, FAILED = "resOutputsEvent", "resOpFailedEvent"
 """The engine's events at the end of an operation on a resource: success and failure."""
 
@@ -58,11 +62,9 @@ def spans(events: Iterable[Mapping[str, Any]], ended: str = DONE) -> dict[str, S
         first = at if first is None else first
         before = event.get("resourcePreEvent", {}).get("metadata")
         after = event.get(ended, {}).get("metadata")
-        # A resource that was only refreshed or is the same was not changed.
-        asked = before and before["op"] in ("same", "refresh")
-        if before and not asked and not before["type"].startswith(GROUPS):
+        if before and before["op"] not in NO_CHANGE and not before["type"].startswith(GROUPS):
             started[before["urn"]] = at - first
-        if after and after["urn"] in started:
+        if after and after["op"] not in NO_CHANGE and after["urn"] in started:
             urn = after["urn"]
             ended_spans[urn] = Span(urn, started[urn], at - first)
     return ended_spans
@@ -73,14 +75,19 @@ def critical_path(
 ) -> tuple[Span, ...]:
     """The chain of dependencies, in order of time, that ends with the resource that ended last.
 
-    Each member of the chain is the dependency of the next one that ended last.
+    Each member of the chain is the dependency of the next one that ended last. ``dependencies`` has
+    the resources that are left. The engine deletes others once all that changes is done.
     """
     path: list[Span] = []
     urn = max(spans_by_urn, key=lambda name: spans_by_urn[name].end, default=None)
     while urn is not None:
         path.insert(0, spans_by_urn[urn])
+        began = spans_by_urn[urn].start
+        everything = (name for name in dependencies if urn not in dependencies)
         before = [
-            dependency for dependency in dependencies.get(urn, ()) if dependency in spans_by_urn
+            name
+            for name in dependencies.get(urn, everything)
+            if name in spans_by_urn and spans_by_urn[name].end <= began
         ]
         urn = max(before, key=lambda name: spans_by_urn[name].end, default=None)
     return tuple(path)

@@ -74,6 +74,33 @@ def test_what_a_refresh_only_asked_was_not_changed() -> None:
     assert (changed.name, changed.seconds) == ("guard", 20)
 
 
+def test_a_resource_that_leaves_waited_for_what_the_others_did() -> None:
+    events = [
+        event("resourcePreEvent", 1000, "joins"),
+        event("resOutputsEvent", 1040, "joins"),
+        event("resourcePreEvent", 1041, "leaves", op="delete"),
+        event("resOutputsEvent", 1043, "leaves", op="delete"),
+    ]
+    state = {"deployment": {"resources": [{"urn": URN + "joins"}]}}
+    path = critical_path(spans(events), dependencies(state))
+    assert [span.name for span in path] == ["joins", "leaves"]
+
+
+def test_of_a_replaced_resource_the_creation_counts() -> None:
+    events = [
+        event("resourcePreEvent", 1000, "first"),
+        event("resOutputsEvent", 1001, "first"),
+        event("resourcePreEvent", 1001, "made-anew", op="create-replacement"),
+        event("resOutputsEvent", 1031, "made-anew", op="create-replacement"),
+        event("resourcePreEvent", 1031, "made-anew", op="replace"),
+        event("resOutputsEvent", 1031, "made-anew", op="replace"),
+        event("resourcePreEvent", 1090, "made-anew", op="delete-replaced"),
+        event("resOutputsEvent", 1090, "made-anew", op="delete-replaced"),
+    ]
+    span = spans(events)[URN + "made-anew"]
+    assert (span.start, span.end) == (1, 31)
+
+
 def test_a_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     log = tmp_path / "events"
     log.write_text(json.dumps(event("resourcePreEvent", 1, "a")) + '\n{"timest')
