@@ -116,6 +116,24 @@ def test_kubectls_own_help_needs_no_lab(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+def test_modules_of_the_folder_in_which_it_is_called_are_not_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor those of the programs that it starts, such as another checkout's."""
+    for package in ("ops", "lab"):
+        (tmp_path / package).mkdir()
+        for module in ("__init__", "__main__"):
+            (tmp_path / package / f"{module}.py").write_text("raise SystemExit('not this')\n")
+    monkeypatch.chdir(tmp_path)
+    done = hardway("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    program = tmp_path / "kubectl"
+    program.write_text(f"#!/bin/sh\nexec {sys.executable} -c 'import lab; print(lab.__file__)'\n")
+    program.chmod(0o755)
+    done = hardway("kubectl", "help", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert done.stdout == f"{PROJECT}/lab/__init__.py\n", done.stderr
+
+
 @pytest.mark.parametrize("verb", [*VERBS, "pulumi", "kubectl"])
 def test_a_verb_is_in_the_one_module_that_is_loaded_for_it(verb: str) -> None:
     program = (
