@@ -250,6 +250,11 @@ class Artifact:
         return f"{STORE}/archive/{self.archive.digest.partition(':')[2]}/{self.name}"
 
     @property
+    def mode(self) -> int:
+        """The mode of the file on a machine."""
+        return 0o555 if self.kind == "binary" else 0o444
+
+    @property
     def command(self) -> Link:
         """The link through which units and people run a program by its name."""
         return Link(path=f"{BIN}/{self.name}", target=self.store_path)

@@ -4,14 +4,14 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 
 from plan import layout, needs
 from plan.host import modules
 from probe.access import Access
 from probe.clocks import Clock, Moment, Reading, compared, now
-from probe.machines import Machines, NotLetIn, Unreachable, is_refused
+from probe.machines import EitherKey, Machines, Unreachable
 from probe.observation import ALL
 from probe.pods import script
 from spec.cluster import Cluster
@@ -217,24 +217,12 @@ async def observed_hosts(
     machine with such a certificate belongs to this cluster.
     """
     known = frozenset(authorities)
-    async with Machines(access) as machines, Machines(replace(access, ssh_key="")) as by_person:
-
-        async def looked(name: str) -> tuple[HostFacts, Clock]:
-            given = question(spec, name, access)
-            try:
-                return await _looked(machines, name, given)
-            except Unreachable as error:
-                if not access.ssh_key or not is_refused(error, access.machines[name]):
-                    raise
-                first = error
-            try:
-                return await _looked(by_person, name, given)
-            except Unreachable as second:
-                raise (second if isinstance(first, NotLetIn) else _both(first, second)) from first
+    async with EitherKey(access) as keys:
 
         async def look_at(name: str) -> ObservedHost | Unreachable:
+            given = question(spec, name, access)
             try:
-                facts, clock = await looked(name)
+                facts, clock = await keys.on(name, lambda there: _looked(there, name, given))
             except Unreachable as error:
                 return error
             there = {row[1] for row in facts.rows.get("pem", ())}
@@ -244,11 +232,6 @@ async def observed_hosts(
 
         names = tuple(access.machines)
         return dict(zip(names, await asyncio.gather(*map(look_at, names)), strict=True))
-
-
-def _both(first: Unreachable, second: Unreachable) -> Unreachable:
-    """Why neither the stack's key nor the person's opens a machine; once where that is the same."""
-    return first if str(first) == str(second) else Unreachable(f"{first}; {second}")
 
 
 async def _looked(machines: Machines, name: str, given: str) -> tuple[HostFacts, Clock]:

@@ -3,16 +3,18 @@
 import asyncio
 import os
 import shlex
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import asyncssh
 
 from probe.access import Access, MachineAccess, SshServer
 from probe.sudo import as_root, refusal
+
+T = TypeVar("T")
 
 AT_ONCE = 50
 """The number of commands that run at the same time, on all machines together."""
@@ -246,6 +248,48 @@ class Machines:
                 line.connection = opened
             else:
                 line.tunnel = opened
+
+
+class EitherKey:
+    """Machines by the stack's key, and by the person's own where that is refused.
+
+    A machine does not take the stack's key before its first update, and a jump host may not take
+    it either. An async context manager.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._by_stack, self._by_person = Machines(access), Machines(replace(access, ssh_key=""))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for machines in (self._by_stack, self._by_person):
+            await machines.__aexit__(kind, error, traceback)
+
+    async def on(self, node: str, act: Callable[[Machines], Awaitable[T]]) -> T:
+        """Act on a machine by the key that opens it. Raises Unreachable where neither does."""
+        try:
+            return await act(self._by_stack)
+        except Unreachable as error:
+            if not self._access.ssh_key or not is_refused(error, self._access.machines[node]):
+                raise
+            first = error
+        try:
+            return await act(self._by_person)
+        except Unreachable as second:
+            raise (second if isinstance(first, NotLetIn) else _both(first, second)) from first
+
+
+def _both(first: Unreachable, second: Unreachable) -> Unreachable:
+    """Why neither the stack's key nor the person's opens a machine; once where that is the same."""
+    return first if str(first) == str(second) else Unreachable(f"{first}; {second}")
 
 
 async def _opened(

@@ -13,7 +13,7 @@ from plan.things.kind import ThingKind, of_kind
 
 def _records(step: Step, _material: Material | None) -> Iterator[str]:
     for artifact in step.artifacts:
-        mode = f"{_mode(artifact):04o}"
+        mode = f"{artifact.mode:04o}"
         if artifact.sha256:
             yield record("artifact", artifact.name, artifact.sha256, mode, *artifact.urls)
             continue
@@ -37,15 +37,11 @@ def _items(step: Step) -> Iterator[Item]:
         yield Item(
             kind=Kind.ARTIFACT,
             name=f"{artifact.name} {artifact.version}",
-            wanted=described(content, _mode(artifact), "root:root"),
+            wanted=described(content, artifact.mode, "root:root"),
             step=step.name,
             path=artifact.store_path,
             mark=_mark(artifact),
         )
-
-
-def _mode(artifact: Artifact) -> int:
-    return 0o555 if artifact.kind == "binary" else 0o444
 
 
 def _mark(artifact: Artifact) -> str:
