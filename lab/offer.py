@@ -35,6 +35,7 @@ from lab.process import beside
 from lab.progress import Progress
 from lab.stack import offer_path
 from plan import needs
+from plan.artifact import missing_digests
 from spec.checks.networks import SPECIAL, ranges
 from spec.cluster import ArtifactSource, Cluster
 from spec.hypervisor import Hypervisor, Libvirt, VirtualBox
@@ -256,6 +257,35 @@ def prepare_virtualbox(
     # address, VirtualBox asks it for the machine.
     servers = _apart(cluster, resolvers.reachable()) or (VirtualBox.NAT[3],)
     _write_offer(paths, stack, stored, where, served=served, name_servers=servers)
+
+
+def prepare_existing(
+    stack: str,
+    cluster: Cluster,
+    paths: LabPaths,
+    cache: Cache,
+    progress: Progress,
+    phases: Phases,
+) -> None:
+    """Prepare the artifacts for machines that exist, and write the lab's offer.
+
+    There is none where the spec names a mirror and no digest is missing, since machines then get
+    all of it without the lab. A second call only checks. Raises a Problem.
+    """
+    if cluster.artifacts.mirror and not missing_digests(cluster):
+        offer_path(paths, stack).unlink(missing_ok=True)
+        return
+    store = artifacts.Store(cache, progress, paths.logs)
+    if store.architecture != cluster.architecture:
+        raise Problem(
+            f"the machines are {cluster.architecture} and this computer is {store.architecture}, "
+            "for which alone it has artifacts",
+            "run this on a computer like the machines, or write artifacts.mirror and "
+            "artifacts.digests",
+        )
+    with phases.phase("artifacts"):
+        stored = store.fetch(cluster.versions, cluster.runtime, cluster.addons.enabled)
+    _write_offer(paths, stack, stored)
 
 
 def machine_image(

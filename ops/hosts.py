@@ -13,8 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from certs.table import Authority
-from lab.paths import PROJECT
+from lab.cache import Cache
+from lab.delivery import deliver, parcels
+from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
+from lab.stack import offer_path
 from ops.display import agreed, option_of, progress, stdout
 from ops.exit_codes import ExitCode
 from ops.reach import NotUp, kept_authorities, opened
@@ -26,6 +29,7 @@ from probe.hosts import LOGIN, HostFinding, described, findings
 from probe.machines import CONNECT, Unreachable
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration
+from spec.offer import read_offer, with_offer
 from spec.refusal import listed
 
 hosts = typer.Typer(no_args_is_help=True)
@@ -104,12 +108,32 @@ def demand_fit(stack: str, spec: Cluster) -> None:
         )
 
 
+def deliver_artifacts(stack: str, spec: Cluster, paths: LabPaths, cache: Cache) -> None:
+    """Bring the artifacts of the plan to the existing machines of a stack, where they lack them.
+
+    Machines that have a mirror get nothing: it is the spec's, or the lab's, which machines beside
+    those of a lab reach. Raises a Problem.
+    """
+    file = offer_path(paths, stack)
+    whole = with_offer(spec, read_offer(file) if file.is_file() else None)
+    if whole.artifacts.mirror:
+        return
+    try:
+        wanted = {name: parcels(whole, name, cache) for name in _existing(stack, spec)}
+    except SpecError as error:
+        raise Problem(f"Pulumi.{stack}.yaml: {error}", AGAIN) from error
+    deliver(_access(stack, spec, _kept(stack)[0]), wanted, progress())
+
+
 def _observed(stack: str, spec: Cluster) -> Mapping[str, ObservedHost | Unreachable]:
-    existing = _existing(stack, spec)
     ssh_key, authorities = _kept(stack)
-    machines = {name: server(spec, name) for name in existing}
-    access = Access(machines=machines, ssh_key=ssh_key)
-    return asyncio.run(observed_hosts(spec, access, authorities))
+    return asyncio.run(observed_hosts(spec, _access(stack, spec, ssh_key), authorities))
+
+
+def _access(stack: str, spec: Cluster, ssh_key: str) -> Access:
+    """The access to a stack's existing machines. Raises a Problem where there are none."""
+    machines = {name: server(spec, name) for name in _existing(stack, spec)}
+    return Access(machines=machines, ssh_key=ssh_key)
 
 
 def _existing(stack: str, spec: Cluster) -> tuple[str, ...]:

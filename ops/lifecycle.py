@@ -27,7 +27,13 @@ from lab import (
 )
 from lab.cache import Cache
 from lab.consoles import Consoles
-from lab.offer import Phases, prepare_elsewhere, prepare_lab, prepare_virtualbox
+from lab.offer import (
+    Phases,
+    prepare_elsewhere,
+    prepare_existing,
+    prepare_lab,
+    prepare_virtualbox,
+)
 from lab.paths import PROJECT, LabPaths, lab_paths
 from lab.problem import Problem
 from lab.process import beside, output
@@ -107,6 +113,8 @@ def prepared_stack(
             prepare_elsewhere(stack, cluster, paths, cache, progress(), phases)
         elif cluster.hypervisor is not None and cluster.hypervisor.wants_image:
             prepare_virtualbox(stack, cluster, paths, cache, progress(), phases)
+        elif not any(map(cluster.is_made, cluster.machines)):
+            prepare_existing(stack, cluster, paths, cache, progress(), phases)
         tools = prepared()
     for choice in tools.choices:
         progress().say(f"{choice.tool} {choice.version}: {choice.origin} ({choice.reason})")
@@ -119,6 +127,11 @@ def _up(stack: str, cluster: Cluster, *, refresh: bool, shortage: Shortage | Non
     phases = Phases()
     ready, host = prepared_stack(stack, cluster, phases)
     paths = ready.paths
+    if not all(map(cluster.is_made, cluster.machines)):
+        from ops.hosts import deliver_artifacts  # imports the SSH client, as above
+
+        with phases.phase("delivery"):
+            deliver_artifacts(stack, cluster, paths, Cache())
     with phases.phase("pulumi up"):
         ready.create()
         recover(ready, host, progress().say)
