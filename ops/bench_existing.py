@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.connection import LibvirtConnection, enter
-from lab.stack import offer_path
 from ops.bench_lab import BenchLab, Update, bench_lab, default_stack, described, judged
 from ops.display import path_table
 from probe.access import Access
@@ -81,9 +80,7 @@ def configuration_of(access: Access) -> dict[str, Any]:
 @contextmanager
 def existing(lab: BenchLab, where: LibvirtConnection, access: Access) -> Iterator[BenchLab]:
     """A stack on the lab's machines; ``./hardway down`` runs at the end in any case."""
-    # The machines reach the lab's mirror, as those that exist would reach one of their network.
-    offer = offer_path(lab.paths, lab.stack).read_text()
-    offer_path(lab.paths, STACK).write_text(offer)
+    # Their store has the artifacts of the lab's base image, so none is brought meanwhile.
     stack = BenchLab(lab.folder, STACK, enter(where))
     with described(stack, configuration_of(access), "down", "--keep-lab"):
         yield stack

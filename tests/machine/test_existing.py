@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from lab.paths import PROJECT
-from lab.stack import offer_path
 from ops.reach import kept_access
 from spec.cluster import parse
 from tests.engine.stack import eventually
@@ -153,12 +152,10 @@ def somebody(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Som
     somebody = Somebody(lab, tmp_path_factory.mktemp("somebody"))
     for name in MACHINES:
         eventually(f"{name} has booted", partial(_answers, somebody, name))
-        # A lab's image has images of pods already, which another cluster's machine would have.
-        somebody.on(name, "rm -rf /opt/containerd /var/lib/containerd")
+        # A lab's image has artifacts and images of pods already, which only a cluster brings.
+        somebody.on(name, "rm -rf /opt/containerd /var/lib/containerd /var/lib/hardway")
         somebody.on(name, "cloud-init status --wait || true")
     lab.environment["SSH_AUTH_SOCK"] = somebody.agent
-    offer = offer_path(lab.paths, STACK)
-    offer.write_text(offer_path(lab.paths, MAKER).read_text())
     yield somebody
     somebody.end()
 
@@ -206,6 +203,7 @@ def test_machines_of_somebody_become_a_cluster_and_are_as_they_were_afterwards(
     before = {name: somebody.on(name, LISTING).splitlines() for name in MACHINES}
     lab.describe(described(somebody, *MACHINES))
     there(lab, "up")
+    assert "MiB brought to master and minion" in lab.transcript
     there(lab, "validate", "--wait", "1200")
     there(lab, "pulumi", "preview", "--expect-no-changes")
     assert nodes(lab) == {*MACHINES}
@@ -213,6 +211,7 @@ def test_machines_of_somebody_become_a_cluster_and_are_as_they_were_afterwards(
 
     lab.describe(described(somebody, "master"))
     there(lab, "up")
+    assert lab.transcript.count("MiB brought to ") == 1, "the machines had all of it"
     assert nodes(lab) == {"master"}
     assert somebody.on("minion", LISTING).splitlines() == before["minion"]
     assert somebody.on("minion", "ls -d /var/lib/hardway || true") == ""

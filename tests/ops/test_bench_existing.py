@@ -68,9 +68,6 @@ def test_its_stack_goes_whatever_ends_the_measure(
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr(BenchLab, "run", lambda _self, *command: commands.append(command))
     lab = BenchLab(tmp_path)
-    offer = offer_path(lab.paths, lab.stack)
-    offer.parent.mkdir(parents=True)
-    offer.write_text("{}")
     there: list[bool] = []
     file = tmp_path / "Pulumi.bench-existing.yaml"
 
