@@ -22,7 +22,7 @@ pytestmark = [
     at_length,
 ]
 
-CLUSTER = with_add_ons(storage=True, network_policy=True, notebooks={"idle": 10})
+CLUSTER = with_add_ons(storage=True, network_policy=True, notebooks={"idle": 5})
 NAMESPACES = {notebooks.NAMESPACE, notebooks.PROXY_NAMESPACE, "local-path-storage"}
 HOST = f"{notebooks.PROXY}.{notebooks.PROXY_NAMESPACE}.svc.cluster.local"
 
@@ -125,8 +125,15 @@ def test_a_home_outlives_its_server_and_an_idle_server_ends(lab: Lab, authority:
 
 
 def test_what_is_switched_off_leaves_nothing_in_the_cluster(lab: Lab) -> None:
+    """The notebooks before the storage, which takes their volumes away."""
+    others = {key: value for key, value in CLUSTER["addons"].items() if key != "notebooks"}
+    lab.describe({**lab.cluster, "addons": others})
+    lab.hardway("up")
+    eventually(
+        "the volumes are gone",
+        lambda: not lab.objects("persistentvolumes")["items"],
+        reason=lambda: lab.kubectl("get", "persistentvolumes"),
+    )
     leave_nothing(lab, NAMESPACES)
     bound = lab.kubectl("get", "clusterroles,clusterrolebindings", "--output", "name")
     assert "jupyter" not in bound
-    claims = lab.objects("persistentvolumes")["items"]
-    assert not claims
