@@ -54,14 +54,14 @@ class Toolchain:
         """The whole environment for ``pulumi``, with the virtual environment activated.
 
         The language host 3.79 does not read ``runtime.options.virtualenv``, so the virtual
-        environment has to be active. ``PYTHONPATH`` and ``PYTHONHOME`` are dropped, so that the
+        environment has to be active. ``PYTHONPATH`` and the like are dropped, so that the
         program imports modules only from its own folder and that environment.
         """
         venv = (PROJECT / ".venv").resolve()
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name not in ("PYTHONPATH", "PYTHONHOME")
+            if name not in ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
         }
         return inherited | {
             "PATH": os.pathsep.join(

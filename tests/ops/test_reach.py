@@ -250,7 +250,8 @@ def come_inside(folder: Path, *before: str, **more: str) -> subprocess.Completed
     (folder / "ops" / "__main__.py").write_text(SHOW)
     (folder / "come.py").write_text(COME_INSIDE)
     command = [*before, sys.executable, str(folder / "come.py"), "ssh", "m", "--", "ls", "-l a"]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | more
+    without = ("PYTHONPATH", "PYTHONSAFEPATH")
+    environment = {k: v for k, v in os.environ.items() if k not in without} | more
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
