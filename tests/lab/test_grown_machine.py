@@ -84,8 +84,11 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """A machine that takes what it is given for what is typed at its console.
 
-    Its console is written to a file of the folder, where there is also its QEMU's socket.
+    Its console is written to a file of the folder, where there is also its QEMU's socket. What is
+    left there of a machine before is removed, or it would be taken for this machine's.
     """
+    for name in ("console", "control"):
+        (folder / name).unlink(missing_ok=True)
     return subprocess.Popen(
         ["setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", "-m", "512", "-display", "none"]
         + ["-nic", "none", "-kernel", str(kernel), "-initrd", str(initrd)]
