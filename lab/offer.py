@@ -269,14 +269,16 @@ def prepare_existing(
 ) -> None:
     """Prepare the artifacts for machines that exist, and write the lab's offer.
 
-    There is none where the spec names a mirror and no digest is missing, since machines then get
-    all of it without the lab. A second call only checks. Raises a Problem.
+    There is none where no digest is missing and the spec names a mirror, or the machines have
+    another processor than this computer: they then get all of it without the lab. A second call
+    only checks. Raises a Problem.
     """
-    if cluster.artifacts.mirror and not missing_digests(cluster):
+    store = artifacts.Store(cache, progress, paths.logs)
+    is_alike = store.architecture == cluster.architecture
+    if not missing_digests(cluster) and (cluster.artifacts.mirror or not is_alike):
         offer_path(paths, stack).unlink(missing_ok=True)
         return
-    store = artifacts.Store(cache, progress, paths.logs)
-    if store.architecture != cluster.architecture:
+    if not is_alike:
         raise Problem(
             f"the machines are {cluster.architecture} and this computer is {store.architecture}, "
             "for which alone it has artifacts",

@@ -153,7 +153,7 @@ def _live(stack: str, *, refresh: bool) -> Review:
     arguments = ["preview", "--json", "--show-sames", *(["--refresh"] if refresh else [])]
     done = ready.pulumi(*arguments, capture=True)
     try:
-        changed = changes_of(done.stdout)
+        changed = changes_of(done.stdout, succeeded=done.returncode == 0)
     except NotPreviewed as error:
         raise Problem(
             f"pulumi preview cannot say what would be done: {error} {done.stderr.strip()}".strip(),

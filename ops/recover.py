@@ -273,7 +273,7 @@ def _demand_harmless(ready: Stack) -> None:
     """
     done = ready.pulumi("preview", "--json", "--refresh", capture=True)
     try:
-        changes = changes_of(done.stdout or done.stderr)
+        changes = changes_of(done.stdout or done.stderr, succeeded=done.returncode == 0)
     except NotPreviewed as error:
         raise Problem(
             str(error),

@@ -56,8 +56,8 @@ cluster may begin with nothing, remove $member_marker and run this again"
         fi
         if [[ " ${15} " == *" $name "* ]]; then
             unlocked
-            await first-members "the first members are up (the machines of those that begin etcd; where one \
-is lost that had data, ./hardway restore brings it back, or $member_begin)" "$unit" first_members "${15}"
+            await first-members "the first members are up (every member's machine; take one that is lost \
+for good out of the stack's file, and bring a backup back with ./hardway restore)" "$unit" first_members
             alone
             ! has_log "$data" || return 0 # another run has begun meanwhile
             listed || {
@@ -110,26 +110,30 @@ $member_begin)" "$unit" listed
     member_did=${member_did:-joined the others}
 }
 
-# first_members FOUNDERS: whether a member answers, or the machines of all founders are up, so that this member
-# may begin the cluster with them. A machine that is off may be the only one whose member has its data: without
-# it, a majority with new disks would begin with nothing.
+# first_members: whether a member answers or is here by now, or the machines of all members are up, so that this
+# member may begin the cluster. A machine that is off may have the only data, also of a member that is no founder:
+# without it, those with new disks would begin with nothing.
 first_members() {
-    local peer
-    ! listed || return 0
+    local peer output
+    ! has_log "${data:?}" && ! listed || return 0
     for peer in "${!member_peers[@]}"; do
-        [[ $peer != "$member_peer" && " $1 " == *" ${member_peers[$peer]} "* ]] || continue
-        is_up "$peer" || {
-            echo "the machine of ${member_peers[$peer]} does not answer at $peer"
+        [ "$peer" != "$member_peer" ] || continue
+        output=$(is_up "$peer") || {
+            echo "the machine of ${member_peers[$peer]} does not answer at $peer${output:+ ($output)}"
             return 1
         }
     done
 }
 
-# is_up URL: whether a machine answers at this address, also where nothing listens at the port
+# is_up URL: whether a machine answers at this address, also where nothing listens at the port; else it prints why
 is_up() {
     local address=${1#*//} output
     output=$(timeout 5 bash -c "true >/dev/tcp/${address%:*}/${address##*:}" 2>&1) ||
-        [[ $output == *'Connection refused'* ]]
+        [[ $output == *'Connection refused'* ]] || {
+        output=${output%%$'\n'*}
+        echo "${output##*: }"
+        return 1
+    }
 }
 
 # founds FOUNDERS: have the member begin the cluster together with these members
@@ -155,6 +159,7 @@ starts_once() {
 # and then have the others leave. Other steps get the machine's lock meanwhile.
 members_first() {
     local count leaving=()
+    [[ $(systemctl is-active "$member_unit") == @(active|reloading) ]] || return 0
     for count in 1 2 3; do
         ! is_ready "$member_ready" || break
         [ "$count" -lt 3 ] || return 0

@@ -1,5 +1,6 @@
 """A preview with a host and one without say the same: the engine's JSON, and two recordings."""
 
+import json
 import runpy
 from collections.abc import Iterable
 from pathlib import Path
@@ -132,3 +133,14 @@ def test_a_program_that_fails_has_no_preview_but_its_words(stack: EngineStack, s
     output = stack.preview("--json", "--show-sames", fails=True).text
     with pytest.raises(NotPreviewed, match="the network is not given"):
         changes_of(output)
+
+
+def test_a_provider_that_ends_slowly_is_no_error_of_a_preview_that_succeeded() -> None:
+    urn = "urn:pulumi:dev::hardway::pulumi:pulumi:Stash::key"
+    step = {"op": "create", "urn": urn, "newState": {"urn": urn, "type": "pulumi:pulumi:Stash"}}
+    error = {"severity": "error", "message": "Detected that a plugin exited prematurely."}
+    text = json.dumps({"steps": [step], "diagnostics": [error]})
+    (change,) = changes_of(text, succeeded=True)
+    assert change.verb is Verb.CREATE
+    with pytest.raises(NotPreviewed, match="exited prematurely"):
+        changes_of(text)

@@ -72,11 +72,13 @@ def begin_other(machine: Container, spec: Cluster, keys: Keys, name: str) -> Non
     machine.call("systemd-run", f"--unit={name}", network, program.store_path, *options)
 
 
-def test_nobody_begins_the_cluster_while_the_machine_of_a_first_member_is_off(
-    new_machine: Callable[..., Container],
+@pytest.mark.parametrize("founders", [(*OTHERS, OWN), (OWN,)], ids=["all", "alone"])
+def test_nobody_begins_the_cluster_while_the_machine_of_a_member_is_off(
+    new_machine: Callable[..., Container], founders: tuple[str, ...]
 ) -> None:
     spec, files = with_programs()
-    machine, keys, step = new_machine(), Keys(spec), etcd.step(spec, OWN)
+    machine, keys = new_machine(), Keys(spec)
+    step = etcd.founded(etcd.step(spec, OWN), founders)
     pairs = keys.of(OWN)
     for artifact in step.artifacts:
         machine.write(artifact.store_path, files[artifact.name].read_bytes(), 0o755)
@@ -91,7 +93,7 @@ def test_nobody_begins_the_cluster_while_the_machine_of_a_first_member_is_off(
     addresses = [str(spec.machines[name].address) for name in (*OTHERS, OWN)]
     machine.call("bash", "-euc", NETWORK, "bash", *addresses)
     eventually("it begins", machine.path(layout.ETCD_FIRST_START).exists)
-    for name in OTHERS:
+    for name in founders[:-1]:
         begin_other(machine, spec, keys, name)
     assert list(lines)[-1] == f"{step.outcome}\n"
     assert child.wait() == 0
