@@ -118,22 +118,12 @@ first_members() {
     ! has_log "${data:?}" && ! listed || return 0
     for peer in "${!member_peers[@]}"; do
         [ "$peer" != "$member_peer" ] || continue
-        output=$(is_up "$peer") || {
-            echo "the machine of ${member_peers[$peer]} does not answer at $peer${output:+ ($output)}"
-            return 1
-        }
-    done
-}
-
-# is_up URL: whether a machine answers at this address, also where nothing listens at the port; else it prints why
-is_up() {
-    local address=${1#*//} output
-    output=$(timeout 5 bash -c "true >/dev/tcp/${address%:*}/${address##*:}" 2>&1) ||
-        [[ $output == *'Connection refused'* ]] || {
-        output=${output%%$'\n'*}
-        echo "${output##*: }"
+        # A machine that is up refuses a connection to a port at which nothing listens.
+        output=$(not_connected "$peer")
+        [[ $output != @(|'Connection refused') ]] || continue
+        echo "the machine of ${member_peers[$peer]} does not answer at $peer ($output)"
         return 1
-    }
+    done
 }
 
 # founds FOUNDERS: have the member begin the cluster together with these members
@@ -158,13 +148,9 @@ starts_once() {
 # members_first: where the member that is about to restart is ready, wait until all members of the plan are in,
 # and then have the others leave. Other steps get the machine's lock meanwhile.
 members_first() {
-    local count leaving=()
+    local leaving=()
     [[ $(systemctl is-active "$member_unit") == @(active|reloading) ]] || return 0
-    for count in 1 2 3; do
-        ! is_ready "$member_ready" || break
-        [ "$count" -lt 3 ] || return 0
-        sleep 2
-    done
+    within_three is_ready "$member_ready" || return 0
     as_seen_here
     if listed; then
         strangers leaving
@@ -293,11 +279,12 @@ reached() {
 
 # silent PEER: whether this member does not answer, asked three times
 silent() {
-    local count
-    for count in 1 2 3; do
-        ! reached "$1" || return
-        [ "$count" = 3 ] || sleep 2
-    done
+    ! within_three reached "$1"
+}
+
+# within_three COMMAND...: whether one of three attempts succeeds, with two seconds between them
+within_three() {
+    "$@" || { sleep 2 && "$@"; } || { sleep 2 && "$@"; }
 }
 
 # leads_elsewhere PEER: make this machine's member the leader where the member leads that is to leave, or
@@ -419,8 +406,16 @@ field() {
 # listens URL: whether a server accepts connections there. Without this check, first members, which start
 # at the same time, would wait for etcdctl to give up the others.
 listens() {
-    local address=${1#*//}
-    timeout 5 bash -c "true >/dev/tcp/${address%:*}/${address##*:}" 2>/dev/null
+    [ -z "$(not_connected "$1")" ]
+}
+
+# not_connected URL: print why no connection to this address can be made; nothing where it can
+not_connected() {
+    local address=${1#*//} output
+    output=$(timeout 5 bash -c "true >/dev/tcp/${address%:*}/${address##*:}" 2>&1) && return
+    output=${output%%$'\n'*}
+    output=${output##*: }
+    echo "${output:-no answer}"
 }
 
 # others_ctl ENDPOINTS ARGUMENT...: run etcdctl for these members
