@@ -1,7 +1,7 @@
 """Brings artifacts over SSH to machines that exist and have no mirror that they reach."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,23 +49,20 @@ def parcels(spec: Cluster, node: str, cache: Cache) -> tuple[Parcel, ...]:
 
     Raises a Problem for one that neither the cache has nor the machine finds by itself.
     """
-    return tuple(_parcels(spec, node, cache))
-
-
-def _parcels(spec: Cluster, node: str, cache: Cache) -> Iterator[Parcel]:
-    for step in node_plan(spec, node).steps:
-        for artifact in step.artifacts:
-            path = cache.blob(artifact.sha256 or "-")
-            if artifact.sha256 and path.is_file():
-                yield Parcel(
-                    name=artifact.name, digest=artifact.sha256, mode=artifact.mode, path=path
-                )
-            elif artifact.sha256 and not artifact.urls:
-                key = f"{artifact.name}-{artifact.version}"
-                raise Problem(
-                    f"no file here has the digest that artifacts.digests says of {key}",
-                    f"take {key} out of it, or write artifacts.mirror, which has that file",
-                )
+    had = []
+    for artifact in (it for step in node_plan(spec, node).steps for it in step.artifacts):
+        if not (digest := artifact.sha256):
+            continue
+        path = cache.blob(digest)
+        if path.is_file():
+            had.append(Parcel(name=artifact.name, digest=digest, mode=artifact.mode, path=path))
+        elif not artifact.urls:
+            key = f"{artifact.name}-{artifact.version}"
+            raise Problem(
+                f"no file here has the digest that artifacts.digests says of {key}",
+                f"take {key} out of it, or write artifacts.mirror, which has that file",
+            )
+    return tuple(had)
 
 
 def deliver(access: Access, wanted: Mapping[str, Sequence[Parcel]], progress: Progress) -> None:
@@ -99,7 +96,7 @@ async def _deliver(
     wanted: Mapping[str, Sequence[Parcel]],
     count: Callable[[str, int], None],
 ) -> list[Exception]:
-    async with EitherKey(access) as keys:
+    async with EitherKey.of(access) as keys:
 
         async def to_machine(name: str) -> Exception | None:
             async def fill(there: Machines) -> None:

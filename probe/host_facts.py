@@ -217,7 +217,7 @@ async def observed_hosts(
     machine with such a certificate belongs to this cluster.
     """
     known = frozenset(authorities)
-    async with EitherKey(access) as keys:
+    async with EitherKey.of(access) as keys:
 
         async def look_at(name: str) -> ObservedHost | Unreachable:
             given = question(spec, name, access)

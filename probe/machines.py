@@ -254,24 +254,20 @@ class EitherKey:
     """Machines by the stack's key, and by the person's own where that is refused.
 
     A machine does not take the stack's key before its first update, and a jump host may not take
-    it either. An async context manager.
+    it either.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, by_stack: Machines, by_person: Machines) -> None:
         self._access = access
-        self._by_stack, self._by_person = Machines(access), Machines(replace(access, ssh_key=""))
+        self._by_stack, self._by_person = by_stack, by_person
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for machines in (self._by_stack, self._by_person):
-            await machines.__aexit__(kind, error, traceback)
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, access: Access) -> AsyncIterator[Self]:
+        """Those of an access; connections are closed at the end."""
+        person = replace(access, ssh_key="")
+        async with Machines(access) as by_stack, Machines(person) as by_person:
+            yield cls(access, by_stack, by_person)
 
     async def on(self, node: str, act: Callable[[Machines], Awaitable[T]]) -> T:
         """Act on a machine by the key that opens it. Raises Unreachable where neither does."""
