@@ -83,10 +83,9 @@ def critical_path(
     while urn is not None:
         path.insert(0, spans_by_urn[urn])
         began = spans_by_urn[urn].start
-        everything = (name for name in dependencies if urn not in dependencies)
         before = [
             name
-            for name in dependencies.get(urn, everything)
+            for name in dependencies.get(urn, dependencies)
             if name in spans_by_urn and spans_by_urn[name].end <= began
         ]
         urn = max(before, key=lambda name: spans_by_urn[name].end, default=None)

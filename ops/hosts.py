@@ -17,10 +17,9 @@ from lab.cache import Cache
 from lab.delivery import deliver, parcels
 from lab.paths import PROJECT, LabPaths
 from lab.problem import Problem
-from lab.stack import offer_path
 from ops.display import agreed, option_of, progress, stdout
 from ops.exit_codes import ExitCode
-from ops.reach import NotUp, kept_authorities, opened
+from ops.reach import NotUp, kept_authorities, lab_offer, opened
 from ops.stack_file import add_entries
 from ops.stacks import AGAIN, StackOption, read_cluster
 from probe.access import Access, MachineAccess, login_values
@@ -29,7 +28,7 @@ from probe.hosts import LOGIN, HostFinding, described, findings
 from probe.machines import CONNECT, Unreachable
 from spec.cluster import Cluster, SpecError, parse
 from spec.configuration import CLUSTER, configuration
-from spec.offer import read_offer, with_offer
+from spec.offer import with_offer
 from spec.refusal import listed
 
 hosts = typer.Typer(no_args_is_help=True)
@@ -114,8 +113,7 @@ def deliver_artifacts(stack: str, spec: Cluster, paths: LabPaths, cache: Cache) 
     Machines that have a mirror get nothing: it is the spec's, or the lab's, which machines beside
     those of a lab reach. Raises a Problem.
     """
-    file = offer_path(paths, stack)
-    whole = with_offer(spec, read_offer(file) if file.is_file() else None)
+    whole = with_offer(spec, lab_offer(stack, paths))
     if whole.artifacts.mirror:
         return
     try:

@@ -216,7 +216,7 @@ def _opened(written: _Written, paths: LabPaths) -> Reached:
         state = state_of(stack)
     except NotUp:
         raise written.fault or _not_up(name) from None
-    offer = _offer(name, paths)
+    offer = lab_offer(name, paths)
     try:
         applied_spec = applied(state)
         unapplied = written.against(applied_spec, offer) if applied_spec else None
@@ -235,7 +235,7 @@ def _opened(written: _Written, paths: LabPaths) -> Reached:
     return Reached(spec=spec, access=access, stack=stack, state=state, unapplied=unapplied)
 
 
-def _offer(stack: str, paths: LabPaths) -> Offer | None:
+def lab_offer(stack: str, paths: LabPaths) -> Offer | None:
     """The lab's offer to a stack, if there is one. Raises a Problem where it cannot be read."""
     file = offer_path(paths, stack)
     try:

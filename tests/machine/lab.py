@@ -132,7 +132,7 @@ class Lab:
         done = subprocess.run(
             [*self.enter, *command],
             env=self.environment,
-            # Python looks for the program's modules in the current folder first.
+            # Earlier versions of the program take their modules from the current folder first.
             cwd=self.program,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -21,6 +21,11 @@ def event(kind: str, at: int, name: str, op: str = "create") -> dict[str, Any]:
     return {"timestamp": at, kind: {"metadata": metadata}}
 
 
+def operation(name: str, begin: int, end: int, op: str) -> list[dict[str, Any]]:
+    """The events of an operation on a resource, at its begin and its end."""
+    return [event("resourcePreEvent", begin, name, op), event("resOutputsEvent", end, name, op)]
+
+
 def test_it_follows_what_was_waited_for_last_and_leaves_out_what_was_ready_before() -> None:
     events = [
         {"timestamp": 1000, "resourcePreEvent": {"metadata": STACK}},
@@ -76,10 +81,8 @@ def test_what_a_refresh_only_asked_was_not_changed() -> None:
 
 def test_a_resource_that_leaves_waited_for_what_the_others_did() -> None:
     events = [
-        event("resourcePreEvent", 1000, "joins"),
-        event("resOutputsEvent", 1040, "joins"),
-        event("resourcePreEvent", 1041, "leaves", op="delete"),
-        event("resOutputsEvent", 1043, "leaves", op="delete"),
+        *operation("joins", 1000, 1040, "create"),
+        *operation("leaves", 1041, 1043, "delete"),
     ]
     state = {"deployment": {"resources": [{"urn": URN + "joins"}]}}
     path = critical_path(spans(events), dependencies(state))
@@ -88,14 +91,10 @@ def test_a_resource_that_leaves_waited_for_what_the_others_did() -> None:
 
 def test_of_a_replaced_resource_the_creation_counts() -> None:
     events = [
-        event("resourcePreEvent", 1000, "first"),
-        event("resOutputsEvent", 1001, "first"),
-        event("resourcePreEvent", 1001, "made-anew", op="create-replacement"),
-        event("resOutputsEvent", 1031, "made-anew", op="create-replacement"),
-        event("resourcePreEvent", 1031, "made-anew", op="replace"),
-        event("resOutputsEvent", 1031, "made-anew", op="replace"),
-        event("resourcePreEvent", 1090, "made-anew", op="delete-replaced"),
-        event("resOutputsEvent", 1090, "made-anew", op="delete-replaced"),
+        *operation("first", 1000, 1001, "create"),
+        *operation("made-anew", 1001, 1031, "create-replacement"),
+        *operation("made-anew", 1031, 1031, "replace"),
+        *operation("made-anew", 1090, 1090, "delete-replaced"),
     ]
     span = spans(events)[URN + "made-anew"]
     assert (span.start, span.end) == (1, 31)
